@@ -1,0 +1,72 @@
+# Phone recognition with CTC. `make` alone lists what there is.
+
+PYTHON ?= python3
+RECIPE ?= mini
+SYSTEM ?= blstm_ctc
+MODEL ?= en-us-phones
+ARGS ?=
+
+VENV := .venv
+READY := $(VENV)/.ready
+ASR := $(VENV)/bin/asr
+YAML := recipes/$(RECIPE)/$(SYSTEM).yaml
+RUN := runs/$(RECIPE)/$(SYSTEM)
+TRAINED := $(RUN)/model/model.safetensors
+SCORED := $(RUN)/results.txt
+CORPUS := $(if $(TIMIT),data.corpora.timit=$(TIMIT)) $(if $(DATA),data.corpora.$(RECIPE)=$(DATA))
+
+.PHONY: help setup lock lint test train evaluate transcribe bench clean
+.DELETE_ON_ERROR:
+
+help: ## list the targets
+	@echo "make train                                  set up, train on the embedded corpus 'mini', score it"
+	@echo "make train RECIPE=timit TIMIT=/path/to/TIMIT    the same on another corpus: timit, mini_librispeech, speechocean762"
+	@echo "make train RECIPE=mini_librispeech [DATA=/path]    without DATA the corpus is downloaded"
+	@echo "make evaluate RECIPE=mini [SYSTEM=blstm_ctc]    score a trained system again"
+	@echo "make transcribe AUDIO=\"a.wav b.flac\" [MODEL=runs/mini/blstm_ctc]    print the phones in recordings"
+	@echo
+	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  \1\t\2/p' Makefile | expand -t 14
+	@echo
+	@echo "ARGS=\"train.max_epochs=3 seed=2\" changes settings; SYSTEM names the YAML in recipes/RECIPE."
+
+setup: $(READY) ## make .venv with the locked versions
+
+$(READY): requirements.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is needed: make PYTHON=python3.11" if sys.version_info < (3, 11) else 0)'
+	$(PYTHON) -m venv $(VENV)
+	$(VENV)/bin/pip install --disable-pip-version-check --quiet --requirement requirements.lock
+	$(VENV)/bin/pip install --disable-pip-version-check --quiet --no-deps --editable .
+	@touch $@
+
+lock: $(READY) ## write requirements.lock anew from pyproject.toml
+	$(VENV)/bin/uv pip compile --quiet --universal --python-version 3.11 --extra dev --no-header --upgrade pyproject.toml -o requirements.lock
+
+lint: $(READY) ## ruff and mypy, as pre-commit runs them
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/mypy
+
+test: $(READY) ## run the tests
+	$(VENV)/bin/python -m pytest -q
+
+train: $(SCORED) ## train a recipe's system and score it; goes on where it stopped
+	@cat $(SCORED)
+
+$(TRAINED): $(YAML) | $(READY)
+	$(ASR) train $(YAML) $(CORPUS) $(ARGS)
+
+$(SCORED): $(TRAINED)
+	@$(ASR) evaluate $(RUN) $(CORPUS) > $@.partial
+	@mv $@.partial $@
+
+evaluate: $(READY) ## score a trained system on its test speakers
+	$(ASR) evaluate $(RUN) $(CORPUS) $(ARGS)
+
+transcribe: $(READY) ## print the phones in AUDIO
+	@$(ASR) transcribe $(AUDIO) --model $(MODEL)
+
+bench: $(READY) ## run the benchmarks: ours beside its peers
+	@for script in benchmarks/*.py; do echo "== $$script"; $(VENV)/bin/python $$script || exit 1; done
+
+clean: ## delete runs and caches; corpora, manifests and .venv stay
+	rm -rf runs data/*/features data/features .pytest_cache .ruff_cache .mypy_cache .hypothesis

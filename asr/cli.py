@@ -1,0 +1,137 @@
+"""The `asr` command: one verb a stage, and no algorithm here."""
+
+import logging
+import os
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.logging import RichHandler
+
+from asr import config as configuration
+from asr.errors import AsrError
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    help="Phone recognition with CTC: prepare a corpus, train, measure the phone error rate, transcribe recordings.",
+)
+
+Recipe = Annotated[Path, typer.Argument(help="A recipe's YAML, such as recipes/mini/blstm_ctc.yaml.")]
+Overrides = Annotated[list[str] | None, typer.Argument(help="Settings to change: train.max_epochs=3 seed=2 …")]
+Run = Annotated[Path | None, typer.Option("--run", help="The run folder.  [default: runs/<recipe>/<system>]")]
+
+
+def run_folder(recipe: Path) -> Path:
+    """Return the run folder of a recipe.
+
+    >>> run_folder(Path("recipes/mini/blstm_ctc.yaml")).as_posix()
+    'runs/mini/blstm_ctc'
+    """
+    return Path("runs") / recipe.absolute().parent.name / recipe.stem
+
+
+@app.command()
+def prepare(recipe: Recipe, overrides: Overrides = None) -> None:
+    """Make the manifests of a recipe's corpora, and download or synthesise the corpora where that is allowed.
+
+    \b
+    asr prepare recipes/mini/blstm_ctc.yaml
+    asr prepare recipes/timit/blstm_ctc.yaml data.corpora.timit=/path/to/TIMIT
+    """
+    import data_prep
+
+    config = configuration.load(recipe, overrides or ())
+    for name, folder in config.data.corpora.items():
+        typer.echo(f"{name}: manifests in {data_prep.prepare(name, folder, config.data.manifests)}")
+
+
+@app.command()
+def train(recipe: Recipe, overrides: Overrides = None, run: Run = None) -> None:
+    """Train a recipe's system; a run that was stopped goes on from its last checkpoint.
+
+    \b
+    asr train recipes/mini/blstm_ctc.yaml
+    asr train recipes/mini/blstm_ctc.yaml model.num_layers=2 seed=2 --run runs/mini/two_layers
+    """
+    from asr.train import train as run_training
+
+    run = run or run_folder(recipe)
+    typer.echo(f"model folder: {run_training(configuration.load(recipe, overrides or ()), run)}")
+
+
+@app.command()
+def evaluate(
+    model: Annotated[str, typer.Argument(help="A run or model folder, or the name of a shipped model.")],
+    overrides: Overrides = None,
+    split: Annotated[str, typer.Option(help="Which speakers: test, or dev to choose between systems.")] = "test",
+    output: Annotated[Path | None, typer.Option(help="Where results go.  [default: the run folder]")] = None,
+) -> None:
+    """Print a model's phone error rates and write metrics.json, the hypotheses and the figures.
+
+    \b
+    asr evaluate runs/mini/blstm_ctc
+    asr evaluate runs/mini/blstm_ctc decode.beam_size=50 --split dev
+    asr evaluate en-us-phones data.corpora.speechocean762=/path/to/speechocean762 --output /tmp/scores
+    """
+    from asr.evaluate import evaluate_run
+
+    typer.echo(evaluate_run(model, overrides or (), split, output))
+    typer.echo(f"transcribe a file with it: {os.path.relpath(sys.argv[0])} transcribe --model {model} a.wav")
+
+
+@app.command()
+def transcribe(
+    recordings: Annotated[list[Path], typer.Argument(help="Audio files: WAV, SPHERE, FLAC, OGG, MP3, any rate.")],
+    model: Annotated[str, typer.Option(help="A run or model folder, or the name of a shipped model.")] = "en-us-phones",
+    beam_size: Annotated[int | None, typer.Option(min=1, help="1: best path.  [default: the model's own]")] = None,
+    output_format: Annotated[
+        str, typer.Option("--format", help="text: the phones; json: times and confidences too.")
+    ] = "text",
+) -> None:
+    """Print the phones in recordings, a line for each.
+
+    \b
+    asr transcribe a.wav
+    asr transcribe *.flac --format json --model runs/mini/blstm_ctc
+    """
+    from asr.transcribe import Recogniser
+
+    configuration.one_of("--format", output_format, ("text", "json"))
+    recogniser = Recogniser.from_pretrained(model, beam_size)
+    failed = 0
+    for recording in recordings:
+        try:
+            transcript = recogniser.transcribe(recording)
+        except AsrError as error:
+            typer.echo(f"asr: {error}", err=True)
+            failed += 1
+            continue
+        if output_format == "json":
+            typer.echo(transcript.to_json(str(recording)))
+        else:
+            typer.echo(f"{recording}: {transcript}" if len(recordings) > 1 else str(transcript))
+    if failed:
+        if len(recordings) > 1:
+            typer.echo(f"asr: {failed} of {len(recordings)} recordings could not be read", err=True)
+        raise typer.Exit(1 if failed < len(recordings) else 2)
+
+
+def main() -> None:
+    """Run the command line; a fault that the user can mend is one line and exit code 2."""
+    console = Console(stderr=True)
+    handler = RichHandler(console=console, show_path=False, show_time=False)
+    logging.basicConfig(level=logging.WARNING, format="%(message)s", handlers=[handler])
+    for name in ("asr", "data_prep"):
+        logging.getLogger(name).setLevel(logging.INFO)
+    try:
+        app()
+    except AsrError as error:
+        typer.echo(f"asr: {error}", err=True)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        typer.echo("\nasr: stopped; the same command goes on from the last checkpoint", err=True)
+        sys.exit(130)

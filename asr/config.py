@@ -1,0 +1,249 @@
+"""The configuration of a run: one frozen dataclass a section, read from YAML and dotted overrides.
+
+A recipe is a YAML file of plain data. `load` merges it over the defaults below, applies overrides such as
+``train.max_epochs=3``, and rejects unknown keys and wrong types by name. The `model` section belongs to the encoder that
+it names: `asr.models` validates its other keys against that encoder's own dataclass.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from omegaconf import OmegaConf
+from omegaconf.errors import ConfigKeyError, OmegaConfBaseException
+from yaml import YAMLError
+
+from asr.errors import ConfigError
+
+
+def check(condition: bool, key: str, requirement: str, value: object) -> None:
+    """Raise ConfigError unless a value meets its requirement.
+
+    >>> check(0.5 < 1, "model.dropout", "be below 1", 0.5)
+    """
+    if not condition:
+        raise ConfigError(f"config: {key} must {requirement}, but it is {value!r}")
+
+
+def one_of(key: str, value: str, choices: Sequence[str]) -> None:
+    """Raise ConfigError unless a value is one of the choices.
+
+    >>> one_of("features.kind", "mfcc", ("fbank", "mfcc"))
+    """
+    check(value in choices, key, f"be one of {', '.join(choices)}", value)
+
+
+@dataclass(frozen=True)
+class FeatureConfig:
+    """Acoustic features at a 10 ms shift; the defaults are the 123 values of Graves (2013)."""
+
+    kind: str = "fbank"  # fbank | mfcc
+    num_mel_bins: int = 40
+    num_ceps: int = 13  # mfcc only
+    use_energy: bool = True
+    delta_order: int = 2  # 0: statics only, 1: with Δ, 2: with Δ and ΔΔ
+    cmvn: str = "utterance"  # global | speaker | utterance | none
+
+    def __post_init__(self) -> None:
+        one_of("features.kind", self.kind, ("fbank", "mfcc"))
+        one_of("features.cmvn", self.cmvn, ("global", "speaker", "utterance", "none"))
+        check(4 <= self.num_mel_bins <= 128, "features.num_mel_bins", "lie in 4..128", self.num_mel_bins)
+        check(1 <= self.num_ceps <= self.num_mel_bins, "features.num_ceps", "lie in 1..num_mel_bins", self.num_ceps)
+        check(self.delta_order in (0, 1, 2), "features.delta_order", "be 0, 1 or 2", self.delta_order)
+
+
+@dataclass(frozen=True)
+class DataConfig:
+    """Which corpora, which phones, and how utterances become batches."""
+
+    corpora: dict[str, str | None] = field(default_factory=dict)  # name → folder; null: synthesise or download it
+    manifests: str = "data"  # prepared manifests and cached features go to <manifests>/<corpus>
+    labels: str = "arpabet39"  # the phone set that the model emits
+    scoring: str = "arpabet39"  # the phone set that error rates are counted in
+    max_frames: int = 8000  # 10 ms frames a batch, padding included
+    num_buckets: int = 20
+    max_duration: float = 25.0  # longer training utterances, in seconds, are left out
+    speeds: tuple[float, ...] = (1.0,)  # speed perturbation: one of these for each utterance and epoch
+
+    def __post_init__(self) -> None:
+        check(len(self.corpora) > 0, "data.corpora", "name at least one corpus", dict(self.corpora))
+        check(self.max_frames > 0, "data.max_frames", "be positive", self.max_frames)
+        check(self.num_buckets > 0, "data.num_buckets", "be positive", self.num_buckets)
+        check(self.max_duration > 0, "data.max_duration", "be positive", self.max_duration)
+        check(
+            len(self.speeds) > 0 and all(0.5 <= s <= 2 for s in self.speeds),
+            "data.speeds",
+            "be factors in 0.5..2",
+            list(self.speeds),
+        )
+
+
+@dataclass(frozen=True)
+class SpecAugmentConfig:
+    """SpecAugment (Park et al. 2019) on training features: masked bands and spans take the mean, which is 0."""
+
+    num_freq_masks: int = 0
+    max_freq_width: int = 8  # mel bins
+    num_time_masks: int = 0
+    max_time_width: int = 30  # 10 ms frames
+    max_time_share: float = 0.1  # of the utterance, for one mask
+
+    def __post_init__(self) -> None:
+        for name in ("num_freq_masks", "max_freq_width", "num_time_masks", "max_time_width"):
+            check(getattr(self, name) >= 0, f"spec_augment.{name}", "be 0 or more", getattr(self, name))
+        check(0 <= self.max_time_share <= 1, "spec_augment.max_time_share", "lie in 0..1", self.max_time_share)
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """Optimisation. Training stops at `max_epochs`, or when dev PER has not fallen for `patience` epochs."""
+
+    max_epochs: int = 20
+    patience: int = 0  # 0: never stop early
+    learning_rate: float = 1e-3  # peak
+    warmup: float = 0.05  # share of all updates spent rising to the peak
+    final_learning_rate: float = 1e-5  # end of the cosine
+    weight_decay: float = 1e-6
+    gradient_clip: float = 1.0  # global norm
+    weight_noise: float = 0.0  # standard deviation of Gaussian noise on all weights in each step; Graves (2013): 0.075
+    average: float = 0.0  # decay a step of the weights' moving average, which is scored and kept; 0: none
+    precision: str = "32-true"  # or bf16-mixed
+    devices: int = 1  # more than 1: DistributedDataParallel
+    accelerator: str = "auto"
+    checkpoint_minutes: float = 5.0  # also within an epoch, so that a killed run loses little
+
+    def __post_init__(self) -> None:
+        for name in ("max_epochs", "learning_rate", "gradient_clip", "devices", "checkpoint_minutes"):
+            check(getattr(self, name) > 0, f"train.{name}", "be positive", getattr(self, name))
+        for name in ("patience", "final_learning_rate", "weight_decay", "weight_noise"):
+            check(getattr(self, name) >= 0, f"train.{name}", "be 0 or more", getattr(self, name))
+        check(0 <= self.warmup < 1, "train.warmup", "lie in 0..1", self.warmup)
+        check(0 <= self.average < 1, "train.average", "lie in 0..1", self.average)
+        one_of("train.precision", self.precision, ("32-true", "bf16-mixed"))
+        one_of("train.accelerator", self.accelerator, ("auto", "cpu", "gpu"))
+
+
+@dataclass(frozen=True)
+class DecodeConfig:
+    """Decoding of the posteriors."""
+
+    beam_size: int = 16  # 1: best path
+    nbest: int = 1
+
+    def __post_init__(self) -> None:
+        check(self.beam_size >= 1, "decode.beam_size", "be 1 or more", self.beam_size)
+        check(1 <= self.nbest <= self.beam_size, "decode.nbest", "lie in 1..beam_size", self.nbest)
+
+
+@dataclass(frozen=True)
+class Config:
+    """A whole run."""
+
+    seed: int = 1
+    data: DataConfig = field(default_factory=DataConfig)
+    features: FeatureConfig = field(default_factory=FeatureConfig)
+    spec_augment: SpecAugmentConfig = field(default_factory=SpecAugmentConfig)
+    model: dict[str, Any] = field(default_factory=lambda: {"name": "blstm"})
+    train: TrainConfig = field(default_factory=TrainConfig)
+    decode: DecodeConfig = field(default_factory=DecodeConfig)
+
+
+_SECTIONS = {
+    "data": DataConfig,
+    "features": FeatureConfig,
+    "spec_augment": SpecAugmentConfig,
+    "train": TrainConfig,
+    "decode": DecodeConfig,
+}
+
+
+def load(path: str | Path, overrides: Sequence[str] = ()) -> Config:
+    """Read a recipe's YAML and apply dotted overrides.
+
+    Parameters
+    ----------
+    path
+        The YAML file, such as ``recipes/mini/blstm_ctc.yaml``.
+    overrides
+        Items such as ``train.max_epochs=3``.
+
+    Returns
+    -------
+    Config
+        Validated and frozen.
+
+    Raises
+    ------
+    ConfigError
+        The file is missing or not YAML; a key is unknown; a value has the wrong type or lies out of range.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise ConfigError(f"config: no file {path}; the recipes stand in recipes/<recipe>/<system>.yaml")
+    for item in overrides:
+        if "=" not in item.lstrip("="):
+            raise ConfigError(f"config: override {item!r} is not of the form section.key=value")
+    try:
+        raw = OmegaConf.merge(OmegaConf.load(path), OmegaConf.from_dotlist(list(overrides)))
+        values = OmegaConf.to_container(raw, resolve=True)
+    except (OmegaConfBaseException, YAMLError, UnicodeDecodeError, ValueError) as error:
+        raise ConfigError(f"config: cannot read {path}: {_first_line(error)}") from error
+    if not isinstance(values, dict):
+        raise ConfigError(f"config: {path} must hold sections such as 'data:' and 'model:'")
+    return from_dict({str(key): value for key, value in values.items()})
+
+
+def from_dict(values: dict[str, Any]) -> Config:
+    """Validate nested plain values as a Config.
+
+    >>> from_dict({"data": {"corpora": {"mini": None}}, "seed": 3}).seed
+    3
+    """
+    unknown = set(values) - set(_SECTIONS) - {"seed", "model"}
+    if unknown:
+        raise ConfigError(f"config: unknown key {min(unknown)!r}; the sections are seed, model, {', '.join(_SECTIONS)}")
+    sections = {name: section(name, cls, values.get(name) or {}) for name, cls in _SECTIONS.items()}
+    seed = values.get("seed", 1)
+    model = values.get("model", {"name": "blstm"})
+    check(isinstance(seed, int) and not isinstance(seed, bool) and seed >= 0, "seed", "be an integer from 0", seed)
+    check(isinstance(model, dict) and "name" in model, "model", "hold a name and the options of that encoder", model)
+    return Config(seed=seed, model=model, **sections)
+
+
+def section(name: str, cls: type, values: dict[str, Any]) -> Any:
+    """Build one section's dataclass from plain values, rejecting unknown keys and wrong types by name.
+
+    >>> section("decode", DecodeConfig, {"beam_size": 4}).beam_size
+    4
+    """
+    check(isinstance(values, dict), name, "be a section of keys and values", values)
+    try:
+        merged = OmegaConf.merge(OmegaConf.structured(cls), values)
+        return OmegaConf.to_object(merged)
+    except OmegaConfBaseException as error:
+        key = ".".join(filter(None, (name, str(error.full_key or error.key or ""))))
+        if isinstance(error, ConfigKeyError):
+            known = ", ".join(cls.__dataclass_fields__)  # type: ignore[attr-defined]
+            raise ConfigError(f"config: unknown key {key!r}; {name} has {known}") from error
+        raise ConfigError(f"config: {key} has a wrong type or value: {_first_line(error)}") from error
+
+
+def to_dict(config: Config) -> dict[str, Any]:
+    """Return a Config as nested plain values, ready for YAML or JSON.
+
+    >>> to_dict(from_dict({"data": {"corpora": {"mini": None}}}))["decode"]["beam_size"]
+    16
+    """
+    values = OmegaConf.to_container(OmegaConf.structured(config), resolve=True)
+    assert isinstance(values, dict)
+    return {str(key): value for key, value in values.items()}
+
+
+def to_yaml(config: Config) -> str:
+    """Return a Config as YAML text that `load` reads back to the same Config."""
+    return OmegaConf.to_yaml(OmegaConf.create(to_dict(config)))
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().splitlines()[0]

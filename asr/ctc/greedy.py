@@ -1,0 +1,64 @@
+"""Best-path decoding (Graves et al. 2006, section 3.2): the likeliest class of each frame, collapsed."""
+
+from itertools import pairwise
+from typing import Any, overload
+
+import numpy as np
+
+from asr.ctc.hypothesis import Hypothesis, check_log_probs
+
+
+@overload  # Any: the types of (T, C) and (T, B, C) are one
+def best_path(log_probs: np.ndarray, input_lengths: None = None, blank: int = 0) -> Any: ...
+@overload
+def best_path(log_probs: np.ndarray, input_lengths: np.ndarray, blank: int = 0) -> list[Hypothesis]: ...
+
+
+def best_path(
+    log_probs: np.ndarray, input_lengths: np.ndarray | None = None, blank: int = 0
+) -> Hypothesis | list[Hypothesis]:
+    """Take the likeliest class of each frame, join repeats, drop blanks.
+
+    Parameters
+    ----------
+    log_probs : (T, B, C), or (T, C) for one utterance
+        Natural logs.
+    input_lengths : (B,), optional
+        Frames of each utterance; T without them.
+    blank
+        Index of the blank.
+
+    Returns
+    -------
+    list of Hypothesis, or one Hypothesis for (T, C)
+        `score` is the log probability of that one path; a token's timestep is the frame of its run where it is
+        likeliest.
+
+    Raises
+    ------
+    ValueError
+        Shapes, lengths or blank do not fit, or a NaN.
+
+    Examples
+    --------
+    >>> probs = np.array([[0.1, 0.9], [0.2, 0.8], [0.7, 0.3], [0.4, 0.6]])
+    >>> best_path(np.log(probs)).tokens, best_path(np.log(probs)).timesteps
+    ((1, 1), (0, 3))
+    """
+    if np.ndim(log_probs) == 2:
+        values, lengths = check_log_probs(np.asarray(log_probs)[:, None], input_lengths, blank)
+        return _collapse(values[: lengths[0], 0], blank)
+    values, lengths = check_log_probs(log_probs, input_lengths, blank)
+    return [_collapse(values[:length, b], blank) for b, length in enumerate(lengths)]
+
+
+def _collapse(log_probs: np.ndarray, blank: int) -> Hypothesis:
+    path = log_probs.argmax(axis=1)
+    peaks = log_probs[np.arange(len(path)), path]
+    edges = np.flatnonzero(np.diff(path, prepend=-1, append=-1))  # where runs start, and the end
+    tokens, timesteps = [], []
+    for start, stop in pairwise(edges):
+        if path[start] != blank:
+            tokens.append(int(path[start]))
+            timesteps.append(int(start + peaks[start:stop].argmax()))
+    return Hypothesis(tuple(tokens), tuple(timesteps), float(peaks.sum(dtype=np.float64)))

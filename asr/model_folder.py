@@ -1,0 +1,162 @@
+"""Model folders: everything that a trained recogniser needs, in plain files.
+
+=================== ==========================================================================
+``config.yaml``     the resolved configuration, features and encoder included
+``tokens.txt``      one label a line, in the order of the outputs; the first is the blank
+``model.safetensors`` weights, and the normalisation statistics where there are any
+``metrics.json``    what the model scored, on which data
+``README.md``       the model card
+=================== ==========================================================================
+
+Nothing here is unpickled: loading a folder never runs code from it.
+"""
+
+import json
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import nn
+
+from asr import config as configuration
+from asr import models
+from asr.config import Config
+from asr.data import Batch, Normaliser
+from asr.errors import ModelError
+from asr.features import FRAME_SHIFT, FeatureExtractor
+
+BLANK = "<blank>"
+PRETRAINED = Path(__file__).parent / "pretrained"
+
+
+@dataclass(frozen=True)
+class AcousticModel:
+    """A trained encoder with all that surrounds it.
+
+    Attributes
+    ----------
+    config
+        What it was trained with.
+    tokens
+        Label of each output; 0 is the blank.
+    encoder
+        In evaluation mode.
+    normaliser
+        To apply to its features.
+    """
+
+    config: Config
+    tokens: tuple[str, ...]
+    encoder: nn.Module
+    normaliser: Normaliser
+
+    @property
+    def frame_shift(self) -> float:
+        """Seconds from one output frame to the next."""
+        return FRAME_SHIFT * int(self.encoder.subsampling)  # type: ignore[arg-type]
+
+    def log_probs(self, batch: Batch) -> tuple[np.ndarray, np.ndarray]:
+        """Return natural-log posteriors (T', B, C) float32 and their lengths (B,)."""
+        with torch.inference_mode():
+            logits, lengths = self.encoder(batch.features, batch.feature_lengths)
+            return logits.float().log_softmax(dim=2).numpy(), lengths.numpy()
+
+
+def save(
+    folder: Path,
+    config: Config,
+    tokens: tuple[str, ...],
+    encoder: nn.Module,
+    normaliser: Normaliser,
+    card: str,
+    half: bool = False,
+) -> None:
+    """Write a model folder, each file under a temporary name first.
+
+    Parameters
+    ----------
+    card
+        Text of README.md.
+    half
+        Store the weights as float16.
+    """
+    weights = {f"encoder.{name}": value.detach().cpu().contiguous() for name, value in encoder.state_dict().items()}
+    if half:
+        weights = {name: value.half() if value.is_floating_point() else value for name, value in weights.items()}
+    if normaliser.mean is not None and normaliser.std is not None:
+        weights["cmvn.mean"], weights["cmvn.std"] = torch.tensor(normaliser.mean), torch.tensor(normaliser.std)
+    folder.mkdir(parents=True, exist_ok=True)
+    # Where this machine keeps the corpora is nobody else's business.
+    public = replace(config, data=replace(config.data, corpora=dict.fromkeys(config.data.corpora)))
+    write_text(folder / "config.yaml", configuration.to_yaml(public))
+    write_text(folder / "tokens.txt", "".join(f"{token}\n" for token in tokens))
+    write_text(folder / "README.md", card)
+    partial = folder / "model.safetensors.partial"
+    save_file(weights, partial)
+    partial.replace(folder / "model.safetensors")
+
+
+def load(folder: str | Path) -> AcousticModel:
+    """Read a model folder, a run folder that holds one, or a shipped model by its name.
+
+    Raises
+    ------
+    ModelError
+        There is no such folder; a file is missing, or does not fit the others.
+    """
+    folder = find(folder)
+    config = configuration.load(folder / "config.yaml")
+    tokens = tuple((folder / "tokens.txt").read_text(encoding="utf8").split("\n")[:-1])
+    if not tokens or tokens[0] != BLANK:
+        raise ModelError(
+            f"{folder / 'tokens.txt'}: the first line must be {BLANK}; take the file from the training run"
+        )
+    encoder = models.build(config.model, FeatureExtractor(config.features).num_features, len(tokens))
+    try:
+        weights = load_file(folder / "model.safetensors")
+        statistics = {name: weights.pop(name).numpy() for name in ("cmvn.mean", "cmvn.std") if name in weights}
+        encoder.load_state_dict({name.removeprefix("encoder."): value.float() for name, value in weights.items()})
+    except (SafetensorError, RuntimeError) as error:
+        reason = str(error).splitlines()[-1].strip()
+        raise ModelError(f"{folder / 'model.safetensors'} does not fit config.yaml and tokens.txt: {reason}") from error
+    normaliser = Normaliser(config.features.cmvn, statistics.get("cmvn.mean"), statistics.get("cmvn.std"))
+    if config.features.cmvn == "global" and normaliser.mean is None:
+        raise ModelError(f"{folder / 'model.safetensors'} lacks the normalisation statistics cmvn.mean and cmvn.std")
+    return AcousticModel(config, tokens, encoder.eval(), normaliser)
+
+
+def find(name: str | Path) -> Path:
+    """Return the model folder that a path or the name of a shipped model means.
+
+    Raises
+    ------
+    ModelError
+        There is none, or a file of it is missing.
+    """
+    places = [Path(name) / "model", Path(name), PRETRAINED / name]
+    folder = next((place for place in places if (place / "config.yaml").is_file()), None)
+    if folder is None:
+        shipped = ", ".join(sorted(path.name for path in PRETRAINED.glob("*/"))) or "none"
+        raise ModelError(
+            f"no model folder at {name}: give a run or model folder, or a shipped model's name ({shipped})"
+        )
+    missing = [file for file in ("tokens.txt", "model.safetensors") if not (folder / file).is_file()]
+    if missing:
+        raise ModelError(f"{folder} lacks {' and '.join(missing)}: copy the whole model folder, or train again")
+    return folder
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a file under a temporary name, then rename it."""
+    partial = path.with_name(path.name + ".partial")
+    partial.write_text(text, encoding="utf8")
+    partial.replace(path)
+
+
+def write_json(path: Path, values: dict[str, Any]) -> None:
+    """Write indented JSON under a temporary name, then rename it."""
+    write_text(path, json.dumps(values, indent=2, ensure_ascii=False) + "\n")

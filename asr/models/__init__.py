@@ -1,0 +1,55 @@
+"""Encoders: features in, one row of logits for each output frame.
+
+An encoder family is one file here. It has a frozen dataclass `EncoderConfig`, whose fields are the keys that a recipe's
+`model` section may hold beside `name`, and whose `build(num_features, num_classes)` makes the `torch.nn.Module`; the file's name
+is the name in the recipe. The module maps ``features (B, T, F), feature_lengths (B,)`` to ``logits (T', B, C),
+output_lengths (B,)`` and tells in `subsampling` how many feature frames make one of its output frames: T' = ⌈T / subsampling⌉.
+"""
+
+import importlib
+import pkgutil
+from typing import Any
+
+from torch import nn
+
+from asr.config import section
+from asr.errors import ConfigError
+
+
+def names() -> list[str]:
+    """Return the names of the encoder families.
+
+    >>> "blstm" in names()
+    True
+    """
+    return sorted(module.name for module in pkgutil.iter_modules(__path__))
+
+
+def build(options: dict[str, Any], num_features: int, num_classes: int) -> nn.Module:
+    """Build the encoder that a recipe's `model` section describes.
+
+    Parameters
+    ----------
+    options
+        ``name`` and the keys of that family's EncoderConfig.
+    num_features
+        F, values in a feature frame.
+    num_classes
+        C, labels and the blank.
+
+    Raises
+    ------
+    ConfigError
+        No such family; an unknown key or a wrong value.
+
+    Examples
+    --------
+    >>> build({"name": "blstm", "num_layers": 1, "hidden_size": 8}, num_features=5, num_classes=3).subsampling
+    1
+    """
+    options = dict(options)
+    name = options.pop("name")
+    if name not in names():
+        raise ConfigError(f"config: model.name must be one of {', '.join(names())}, but it is {name!r}")
+    family = importlib.import_module(f"asr.models.{name}")
+    return section("model", family.EncoderConfig, options).build(num_features, num_classes)

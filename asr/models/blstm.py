@@ -1,0 +1,107 @@
+"""Deep bidirectional LSTM (Graves, Mohamed and Hinton 2013).
+
+Letters: B utterances, T feature frames, F values a frame, n stacked frames, T' = ⌈T / n⌉, H cells a direction, C classes.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from asr.config import check
+
+
+@dataclass(frozen=True)
+class EncoderConfig:
+    """The `model` section of a BLSTM recipe; the defaults are the 3 × 250 network of Graves (2013)."""
+
+    num_layers: int = 3
+    hidden_size: int = 250  # cells in each direction
+    dropout: float = 0.0  # after each layer; one mask for all frames of an utterance (Gal and Ghahramani 2016)
+    stack: int = 1  # feature frames joined into one: 3 gives 30 ms steps and a third of the work
+
+    def __post_init__(self) -> None:
+        check(self.num_layers >= 1, "model.num_layers", "be 1 or more", self.num_layers)
+        check(self.hidden_size >= 1, "model.hidden_size", "be 1 or more", self.hidden_size)
+        check(0 <= self.dropout < 1, "model.dropout", "lie in 0..1", self.dropout)
+        check(1 <= self.stack <= 8, "model.stack", "lie in 1..8", self.stack)
+
+    def build(self, num_features: int, num_classes: int) -> "BLSTM":
+        """Make the network for F features and C classes."""
+        return BLSTM(self, num_features, num_classes)
+
+
+class BLSTM(nn.Module):
+    """Bidirectional LSTM layers under a linear layer.
+
+    Each layer is two one-directional LSTMs, the second over time-reversed utterances. A padded batch thus needs no packing, which
+    on a CPU takes several times as long as the recurrence itself, and padding still never touches a valid frame.
+
+    Examples
+    --------
+    >>> network = EncoderConfig(num_layers=2, hidden_size=8, stack=3).build(num_features=5, num_classes=4)
+    >>> logits, lengths = network(torch.zeros(2, 10, 5), torch.tensor([10, 7]))
+    >>> tuple(logits.shape), lengths.tolist()
+    ((4, 2, 4), [4, 3])
+    """
+
+    def __init__(self, config: EncoderConfig, num_features: int, num_classes: int):
+        super().__init__()
+        self.subsampling = config.stack
+        hidden = config.hidden_size
+        sizes = [num_features * config.stack] + [2 * hidden] * (config.num_layers - 1)
+        self.forward_layers = nn.ModuleList(nn.LSTM(size, hidden) for size in sizes)
+        self.backward_layers = nn.ModuleList(nn.LSTM(size, hidden) for size in sizes)
+        self.dropout = config.dropout
+        self.output = nn.Linear(2 * hidden, num_classes)
+
+    def forward(self, features: Tensor, feature_lengths: Tensor) -> tuple[Tensor, Tensor]:
+        """Map features (B, T, F) and their lengths (B,) to logits (T', B, C) and their lengths (B,)."""
+        hidden = stack_frames(features, self.subsampling).transpose(0, 1).contiguous()  # (T', B, nF)
+        lengths = output_lengths(feature_lengths, self.subsampling)
+        for forward_layer, backward_layer in zip(self.forward_layers, self.backward_layers, strict=True):
+            ahead, _ = forward_layer(hidden)  # (T', B, H)
+            back, _ = backward_layer(_Reverse.apply(hidden, lengths))
+            hidden = torch.cat((ahead, _Reverse.apply(back, lengths)), dim=2)  # (T', B, 2H)
+            if self.training and self.dropout > 0:
+                hidden = hidden * nn.functional.dropout(torch.ones_like(hidden[:1]), self.dropout)  # mask (1, B, 2H)
+        with torch.autocast(hidden.device.type, enabled=False):  # 8 bits of mantissa are too few for logits
+            return self.output(hidden.float()), lengths
+
+
+def output_lengths(feature_lengths: Tensor, subsampling: int) -> Tensor:
+    """Return ⌈T / subsampling⌉ for each length.
+
+    >>> output_lengths(torch.tensor([1, 3, 4]), 3).tolist()
+    [1, 1, 2]
+    """
+    return (feature_lengths + subsampling - 1) // subsampling
+
+
+def stack_frames(features: Tensor, stack: int) -> Tensor:
+    """Join each `stack` frames, (B, T, F) → (B, ⌈T / stack⌉, stack · F); the last group is filled with zeros.
+
+    >>> stack_frames(torch.arange(3.0).reshape(1, 3, 1), 2).tolist()
+    [[[0.0, 1.0], [2.0, 0.0]]]
+    """
+    batch, frames, size = features.shape
+    features = nn.functional.pad(features, (0, 0, 0, -frames % stack))
+    return features.reshape(batch, -1, stack * size)
+
+
+class _Reverse(torch.autograd.Function):
+    """Reverse the first `lengths[b]` frames of each utterance of x (T, B, F); the padding stays. It is its own gradient."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, lengths: Tensor) -> Tensor:
+        time = torch.arange(x.shape[0], device=x.device)[:, None]
+        index = torch.where(time < lengths, lengths - 1 - time, time)  # (T, B)
+        ctx.save_for_backward(index)
+        return x[index, torch.arange(x.shape[1], device=x.device)]
+
+    @staticmethod
+    def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor, None]:
+        (index,) = ctx.saved_tensors
+        (grad,) = grad_outputs
+        return grad[index, torch.arange(grad.shape[1], device=grad.device)], None

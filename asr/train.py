@@ -1,0 +1,376 @@
+"""Training: a run folder from a configuration, resumed where it stopped.
+
+runs/<recipe>/<system>/
+    config.yaml  git.txt  train.log  history.json        what was run, and how it went
+    checkpoints/last.ckpt  best.ckpt                     to go on from, and to keep
+    tensorboard/                                         the same curves, live
+    model/                                               the model folder (asr/model_folder.py)
+"""
+
+import ctypes
+import logging
+import os
+import subprocess
+import time
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from pytorch_lightning.callbacks import Callback, EarlyStopping, EMAWeightAveraging, TQDMProgressBar
+from pytorch_lightning.loggers import TensorBoardLogger
+from torch import Tensor, nn
+
+from asr import config as configuration
+from asr import data, model_folder, models, phones
+from asr.config import Config
+from asr.ctc import best_path, ctc_loss
+from asr.data import Batch, BatchLoader, Normaliser, SpeechDataset
+from asr.errors import AsrError, ConfigError
+from asr.features import FeatureExtractor
+from asr.metrics import ErrorCounts, count_errors
+from data_prep import prepare
+
+log = logging.getLogger(__name__)
+
+
+def tune_malloc() -> None:
+    """Keep glibc from returning memory to the system after each step, which costs a training step a third of its time.
+
+    benchmarks/malloc.py measures it. Other C libraries are left as they are.
+    """
+    mmap_threshold, trim_threshold, top_pad = -3, -1, -2  # malloc.h: M_MMAP_THRESHOLD, M_TRIM_THRESHOLD, M_TOP_PAD
+    try:
+        mallopt = ctypes.CDLL("libc.so.6").mallopt
+    except (OSError, AttributeError):
+        return
+    mallopt(mmap_threshold, 1 << 30)
+    mallopt(trim_threshold, (1 << 31) - 1)
+    mallopt(top_pad, 256 << 20)
+
+
+def train(config: Config, run: Path) -> Path:
+    """Train the system that a configuration describes, from the last checkpoint if there is one.
+
+    Parameters
+    ----------
+    config
+        The resolved configuration; corpora that are not prepared yet are prepared.
+    run
+        The run folder.
+
+    Returns
+    -------
+    Path
+        The model folder in it.
+
+    Raises
+    ------
+    AsrError
+        A corpus cannot be prepared, the run folder holds another configuration, or nothing is left to train on.
+    """
+    tune_malloc()
+    _claim(run, config)
+    pl.seed_everything(config.seed, verbose=False)
+    module = RecogniserModule(config, run)
+    speech = SpeechData(config, module.tokens, int(module.encoder.subsampling))  # type: ignore[arg-type]
+    trainer = pl.Trainer(
+        max_epochs=config.train.max_epochs,
+        accelerator=config.train.accelerator,
+        devices=config.train.devices,
+        precision=config.train.precision,  # type: ignore[arg-type]
+        gradient_clip_val=config.train.gradient_clip,
+        callbacks=_callbacks(config, run),
+        logger=TensorBoardLogger(run, name="tensorboard", version=""),
+        use_distributed_sampler=False,
+        enable_checkpointing=False,
+        enable_model_summary=False,
+        num_sanity_val_steps=0,
+        reload_dataloaders_every_n_epochs=1,  # epochs differ in their number of batches
+        log_every_n_steps=10,
+    )
+    last = run / "checkpoints" / "last.ckpt"
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", ".*does not have many workers.*")
+        warnings.filterwarnings("ignore", ".*eagerly read CutSet.*")
+        trainer.fit(module, speech, ckpt_path=last if last.is_file() else None, weights_only=True)
+    if trainer.interrupted:
+        raise KeyboardInterrupt
+    return module.export(speech.normaliser)
+
+
+def _claim(run: Path, config: Config) -> None:
+    """Write the configuration into the run folder, or check that the one there is the same."""
+    run.mkdir(parents=True, exist_ok=True)
+    path = run / "config.yaml"
+    if path.is_file():
+        theirs, ours = (_trained_by(c) for c in (configuration.load(path), config))
+        different = [key for key in ours if ours[key] != theirs[key]]
+        if different:
+            raise ConfigError(
+                f"{run} holds a run with another {', '.join(different)}: delete it, or name another with --run"
+            )
+    model_folder.write_text(path, configuration.to_yaml(config))
+    git = subprocess.run(["git", "describe", "--always", "--dirty"], capture_output=True, text=True, check=False)
+    model_folder.write_text(run / "git.txt", git.stdout or "not a git checkout\n")
+    handler = logging.FileHandler(run / "train.log", encoding="utf8")
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+    logging.getLogger("asr").addHandler(handler)
+
+
+def _trained_by(config: Config) -> dict[str, Any]:
+    """Return what the weights depend on: not where the corpus lies, nor how it is decoded."""
+    values = configuration.to_dict(config)
+    del values["decode"]
+    values["data"]["corpora"] = sorted(values["data"]["corpora"])
+    values["train"] = {key: value for key, value in values["train"].items() if key != "checkpoint_minutes"}
+    return values
+
+
+def _callbacks(config: Config, run: Path) -> list[Callback]:
+    callbacks: list[Callback] = [TQDMProgressBar(refresh_rate=10)]
+    if config.train.average > 0:
+        callbacks.append(EMAWeightAveraging(decay=config.train.average))
+    if config.train.patience > 0:
+        callbacks.append(EarlyStopping("dev_per", patience=config.train.patience))
+    return [*callbacks, Checkpoints(run / "checkpoints", config.train.checkpoint_minutes)]
+
+
+class SpeechData(pl.LightningDataModule):
+    """Training and dev speech of a configuration's corpora.
+
+    Parameters
+    ----------
+    config
+        The run; corpora that are not prepared yet are prepared.
+    tokens
+        Label of each output of the model.
+    subsampling
+        Feature frames that make one output frame: utterances with too few for their labels are left out.
+    """
+
+    def __init__(self, config: Config, tokens: tuple[str, ...], subsampling: int):
+        super().__init__()
+        self.config = config
+        manifests, names = config.data.manifests, list(config.data.corpora)
+        for name, folder in config.data.corpora.items():
+            prepare(name, folder, manifests)
+        cache, title = Path(manifests) / "features", "+".join(names)
+        train_cuts, dev_cuts = (data.load_split(manifests, names, split) for split in ("train", "dev"))
+        stores = {
+            speed: data.cache_features(train_cuts, config.features, cache, f"{title}-train", speed)
+            for speed in sorted(config.data.speeds)
+        }
+        dev_store = data.cache_features(dev_cuts, config.features, cache, f"{title}-dev")
+        self.train_cuts = data.usable(train_cuts, stores, config, subsampling)
+        self.dev_cuts = dev_cuts.filter(lambda cut: cut.id in dev_store).to_eager()
+        nearest = stores[min(stores, key=lambda speed: abs(speed - 1))]
+        self.normaliser = Normaliser.fit(config.features.cmvn, self.train_cuts, nearest)
+        self.normaliser.add_speakers(self.train_cuts, nearest)
+        self.normaliser.add_speakers(self.dev_cuts, dev_store)
+        arguments = (self.normaliser, {token: i for i, token in enumerate(tokens)}, config.data.labels)
+        self._train_set = SpeechDataset(stores, *arguments, config.spec_augment, config.seed)
+        self._dev_set = SpeechDataset({1.0: dev_store}, *arguments)
+
+    def train_dataloader(self) -> BatchLoader:
+        """Return batches in an order that follows from the seed and the epoch."""
+        config = self.config.data
+        return BatchLoader(
+            self.train_cuts, self._train_set, config.max_frames, config.num_buckets, shuffle=True, seed=self.config.seed
+        )
+
+    def val_dataloader(self) -> BatchLoader:
+        """Return the dev utterances in batches of like length."""
+        return BatchLoader(self.dev_cuts, self._dev_set, self.config.data.max_frames, self.config.data.num_buckets)
+
+
+class RecogniserModule(pl.LightningModule):
+    """The encoder, its loss and its dev score, as Lightning wants them.
+
+    Parameters
+    ----------
+    config
+        The run.
+    run
+        Its folder.
+    """
+
+    def __init__(self, config: Config, run: Path):
+        super().__init__()
+        self.config, self.run = config, run
+        labels = phones.PhoneSet.load(config.data.labels).labels
+        self.tokens = (model_folder.BLANK, *labels)
+        self.encoder = models.build(config.model, FeatureExtractor(config.features).num_features, len(self.tokens))
+        self.history: list[dict[str, float]] = []
+        self.seconds = 0.0
+        self._losses: list[Tensor] = []
+        self._started = time.monotonic()
+        self._errors = ErrorCounts(0, 0, 0, 0)
+
+    def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
+        """Seed the step's dropout and weight noise by its number, so that a resumed run repeats them."""
+        torch.manual_seed(self.config.seed * 1_000_003 + self.global_step)
+
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        """Return the CTC loss of a batch: the mean over utterances of nats a label."""
+        logits, lengths = self._encode(batch)
+        with torch.autocast(logits.device.type, enabled=False):
+            loss = ctc_loss(logits, batch.targets, lengths, batch.target_lengths)
+        if not torch.isfinite(loss):
+            raise AsrError(
+                f"the loss is {loss.item()} at update {self.global_step}, utterances {', '.join(batch.ids)}: "
+                "lower train.learning_rate, or look at these recordings"
+            )
+        self._losses.append(loss.detach())
+        self.log("loss", loss, prog_bar=True, batch_size=len(batch.ids))
+        return loss
+
+    def _encode(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        std = self.config.train.weight_noise
+        if std == 0:
+            return self.encoder(batch.features, batch.feature_lengths)
+        noisy = {name: value + std * torch.randn_like(value) for name, value in self.encoder.named_parameters()}
+        return torch.func.functional_call(self.encoder, noisy, (batch.features, batch.feature_lengths))
+
+    def on_validation_epoch_start(self) -> None:
+        """Begin a new count of errors."""
+        self._errors = ErrorCounts(0, 0, 0, 0)
+
+    def validation_step(self, batch: Batch, batch_idx: int) -> None:
+        """Count the errors of the best paths of a dev batch."""
+        logits, lengths = self.encoder(batch.features, batch.feature_lengths)
+        log_probs = logits.float().log_softmax(dim=2).cpu().numpy()
+        source, target = self.config.data.labels, self.config.data.scoring
+        hypotheses = best_path(log_probs, lengths.cpu().numpy())
+        for hypothesis, ids, length in zip(hypotheses, batch.targets, batch.target_lengths, strict=True):
+            truth = [self.tokens[i] for i in ids[:length]]
+            guess = [self.tokens[i] for i in hypothesis.tokens]
+            self._errors += count_errors(phones.fold(truth, source, target), phones.fold(guess, source, target))
+
+    def on_validation_epoch_end(self) -> None:
+        """Log the dev PER."""
+        self.log("dev_per", 100 * self._errors.rate, prog_bar=True, sync_dist=True)
+
+    def on_train_epoch_end(self) -> None:
+        """Add a line to the history and to the log."""
+        self.seconds += time.monotonic() - self._started
+        self._started = time.monotonic()
+        entry = {
+            "epoch": self.current_epoch + 1,
+            "updates": self.global_step,
+            "loss": round(float(torch.stack(self._losses).mean()), 4),
+            "dev_per": round(float(self.trainer.callback_metrics["dev_per"]), 2),
+            "learning_rate": float(self.optimizers().param_groups[0]["lr"]),  # type: ignore[union-attr]
+            "seconds": round(self.seconds, 1),
+        }
+        self._losses.clear()
+        self.history.append(entry)
+        if self.trainer.is_global_zero:
+            model_folder.write_json(self.run / "history.json", {"epochs": self.history})
+            log.info("epoch %(epoch)d  loss %(loss).3f  dev PER %(dev_per).2f %%  %(seconds).0f s", entry)
+
+    def configure_optimizers(self) -> dict[str, Any]:
+        """AdamW; the rate rises linearly to its peak, then falls along a cosine."""
+        config = self.config.train
+        optimizer = torch.optim.AdamW(self.encoder.parameters(), config.learning_rate, weight_decay=config.weight_decay)
+        total = int(self.trainer.estimated_stepping_batches)
+        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, _warmup_cosine(config, total))
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Keep the history and the time spent; the losses of a broken-off epoch are kept too."""
+        checkpoint["history"] = self.history
+        checkpoint["seconds"] = self.seconds + time.monotonic() - self._started
+        checkpoint["losses"] = [float(loss) for loss in self._losses]
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Take up the history and the time spent."""
+        self.history = checkpoint["history"]
+        self.seconds = checkpoint["seconds"]
+        self._losses = [torch.tensor(loss) for loss in checkpoint["losses"]]
+        self._started = time.monotonic()
+
+    def export(self, normaliser: Normaliser) -> Path:
+        """Write the model folder with the weights of the best epoch."""
+        best = torch.load(self.run / "checkpoints" / "best.ckpt", map_location="cpu", weights_only=True)
+        self.load_state_dict(best["state_dict"])
+        epoch = min(self.history, key=lambda entry: entry["dev_per"])
+        card = model_card(self.config, self.encoder, epoch, self.seconds)
+        folder = self.run / "model"
+        model_folder.save(folder, self.config, self.tokens, self.encoder, normaliser, card)
+        return folder
+
+
+def _warmup_cosine(config: configuration.TrainConfig, total: int) -> Callable[[int], float]:
+    warmup, floor = max(1, int(config.warmup * total)), config.final_learning_rate / config.learning_rate
+
+    def factor(step: int) -> float:
+        if step < warmup:
+            return (step + 1) / warmup
+        progress = min(1.0, (step - warmup) / max(1, total - warmup))
+        return floor + (1 - floor) * (1 + float(torch.cos(torch.tensor(torch.pi * progress)))) / 2
+
+    return factor
+
+
+def model_card(config: Config, encoder: nn.Module, epoch: dict[str, float], seconds: float) -> str:
+    """Return the README.md of a model folder before it is scored."""
+    size = sum(parameter.numel() for parameter in encoder.parameters())
+    return f"""# {config.model["name"]}, {config.data.labels}
+
+Phone recogniser trained with CTC by `asr train`; `config.yaml` holds every setting.
+
+- data: {", ".join(config.data.corpora)}; seed {config.seed}
+- {size:,} weights; {seconds / 60:.0f} minutes of training, {epoch["updates"]:,.0f} updates to the best of {config.train.max_epochs} epochs ({epoch["epoch"]:.0f})
+- phone error rate on the dev speakers, best path: {epoch["dev_per"]:.2f} % ({config.data.scoring})
+- scores on the test speakers: `metrics.json`, written by `asr evaluate`
+"""
+
+
+class Checkpoints(Callback):
+    """Write ``last.ckpt`` after each epoch and every few minutes, and ``best.ckpt`` when dev PER falls.
+
+    Each file is written under a temporary name first: a run killed at any moment finds a whole one.
+    """
+
+    def __init__(self, folder: Path, minutes: float):
+        self.folder, self.interval = folder, 60 * minutes
+        self.best = float("inf")
+        self._saved = time.monotonic()
+
+    def state_dict(self) -> dict[str, Any]:
+        """Keep the best dev PER so far."""
+        return {"best": self.best}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take up the best dev PER so far."""
+        self.best = state["best"]
+
+    def on_train_batch_end(self, trainer: pl.Trainer, module: pl.LightningModule, *_: Any) -> None:
+        """Save within the epoch when it is time."""
+        if time.monotonic() - self._saved > self.interval:
+            self._save(trainer, "last.ckpt")
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
+        """Save, and keep the epoch if it is the best."""
+        score = float(trainer.callback_metrics["dev_per"])
+        if score < self.best:
+            self.best = score
+            self._save(trainer, "best.ckpt")
+        self._save(trainer, "last.ckpt")
+
+    def _save(self, trainer: pl.Trainer, name: str) -> None:
+        partial = self.folder / f"{name}.partial"
+        self.folder.mkdir(parents=True, exist_ok=True)
+        try:
+            trainer.save_checkpoint(partial, weights_only=False)
+            if trainer.is_global_zero:
+                os.replace(partial, self.folder / name)
+        except (OSError, RuntimeError) as error:
+            partial.unlink(missing_ok=True)
+            raise AsrError(
+                f"cannot write {self.folder / name}: {error}; free some space and run the same command"
+            ) from error
+        self._saved = time.monotonic()

@@ -1,0 +1,146 @@
+"""The recogniser that people use: a model folder and a recording make phones with times and confidences."""
+
+import json
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+
+from asr import audio, model_folder
+from asr.ctc import Hypothesis, beam_search, best_path
+from asr.data import collate
+from asr.features import FeatureExtractor
+from asr.model_folder import AcousticModel
+
+DEFAULT_MODEL = "en-us-phones"
+LONGEST_HALF = 0.1  # seconds that a phone may reach to either side of its spike
+
+
+@dataclass(frozen=True)
+class Phone:
+    """A recognised phone.
+
+    Attributes
+    ----------
+    label
+        In the model's phone set.
+    start, end
+        Seconds, estimated from CTC's spikes: neighbours meet half-way, and a phone reaches at most 0.1 s from its spike.
+    confidence
+        The posterior at the spike, in [0, 1].
+    """
+
+    label: str
+    start: float
+    end: float
+    confidence: float
+
+
+@dataclass(frozen=True)
+class Transcript:
+    """What was recognised in one recording; as a string, the labels in a line.
+
+    >>> str(Transcript((Phone("HH", 0.1, 0.2, 0.9), Phone("AY", 0.2, 0.3, 0.8)), duration=0.5))
+    'HH AY'
+    """
+
+    phones: tuple[Phone, ...]
+    duration: float  # seconds
+
+    def __str__(self) -> str:
+        """Return the labels in a line."""
+        return " ".join(phone.label for phone in self.phones)
+
+    def __iter__(self) -> Iterator[Phone]:
+        """Iterate over the phones."""
+        return iter(self.phones)
+
+    def to_json(self, path: str | None = None) -> str:
+        """Return one line of JSON, which names the recording where it has a path.
+
+        >>> Transcript((), duration=0.5).to_json("a.wav")
+        '{"path": "a.wav", "duration": 0.5, "phones": []}'
+        """
+        values = {"duration": self.duration, "phones": [asdict(phone) for phone in self.phones]}
+        return json.dumps(({} if path is None else {"path": path}) | values, ensure_ascii=False)
+
+
+class Recogniser:
+    """Phones from recordings.
+
+    Parameters
+    ----------
+    model
+        A loaded model folder; `from_pretrained` loads one.
+    beam_size
+        Of the beam search; 1 takes the best path, None what the model's configuration says.
+
+    Examples
+    --------
+    >>> recogniser = Recogniser.from_pretrained("en-us-phones")
+    >>> transcript = recogniser.transcribe(np.zeros(16000, np.float32))
+    >>> transcript.duration
+    1.0
+    """
+
+    def __init__(self, model: AcousticModel, beam_size: int | None = None):
+        self.model = model
+        self.beam_size = model.config.decode.beam_size if beam_size is None else beam_size
+        self._extractor = FeatureExtractor(model.config.features)
+
+    @classmethod
+    def from_pretrained(cls, model: str | Path = DEFAULT_MODEL, beam_size: int | None = None) -> "Recogniser":
+        """Load a shipped model by its name, or a run or model folder by its path.
+
+        Raises
+        ------
+        ModelError
+            There is no such model, or a file of it is missing or does not fit.
+        """
+        return cls(model_folder.load(model), beam_size)
+
+    def log_probs(self, waveform: np.ndarray) -> np.ndarray:
+        """Return natural-log posteriors (T', C) of a waveform (N,) at 16 kHz."""
+        features = self.model.normaliser(self._extractor(waveform))
+        log_probs, _ = self.model.log_probs(collate([("", features, [])]))
+        return np.ascontiguousarray(log_probs[:, 0])
+
+    def transcribe(self, recording: str | Path | np.ndarray, sample_rate: int = audio.SAMPLE_RATE) -> Transcript:
+        """Recognise the phones in a file or an array.
+
+        Parameters
+        ----------
+        recording
+            A path, or samples (N,) or (N, channels), floating or integer.
+        sample_rate
+            Of an array, in Hz; a file tells its own.
+
+        Raises
+        ------
+        AudioError
+            The recording is missing, empty, corrupt, shorter than 25 ms or not finite.
+        """
+        if isinstance(recording, np.ndarray):
+            waveform = audio.from_array(recording, sample_rate)
+        else:
+            waveform = audio.load(recording)
+        log_probs = self.log_probs(waveform)
+        if self.beam_size == 1:
+            hypothesis = best_path(log_probs)
+        else:
+            hypothesis = beam_search(log_probs[:, None], beam_size=self.beam_size)[0][0]
+        return Transcript(self._phones(hypothesis, log_probs), round(len(waveform) / audio.SAMPLE_RATE, 3))
+
+    def _phones(self, hypothesis: Hypothesis, log_probs: np.ndarray) -> tuple[Phone, ...]:
+        centres = (np.array(hypothesis.timesteps, float) + 0.5) * self.model.frame_shift
+        middles = (centres[1:] + centres[:-1]) / 2
+        starts = np.maximum(np.concatenate(([0.0], middles)), centres - LONGEST_HALF)
+        ends = np.minimum(np.concatenate((middles, [np.inf])), centres + LONGEST_HALF)
+        confidences = np.exp(
+            [log_probs[t, token] for t, token in zip(hypothesis.timesteps, hypothesis.tokens, strict=True)]
+        )
+        return tuple(
+            Phone(self.model.tokens[token], round(float(start), 3), round(float(end), 3), round(float(confidence), 3))
+            for token, start, end, confidence in zip(hypothesis.tokens, starts, ends, confidences, strict=True)
+        )

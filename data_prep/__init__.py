@@ -1,0 +1,65 @@
+"""Corpus trees become Lhotse manifests; one module a corpus.
+
+A corpus module's `prepare(corpus_dir, output_dir)` writes `recordings_SPLIT.jsonl.gz` and `supervisions_SPLIT.jsonl.gz`
+for the splits train, dev and test; `obtain(target_dir)` downloads or synthesises the corpus where that is allowed.
+"""
+
+import importlib
+from dataclasses import dataclass
+from pathlib import Path
+
+from asr.errors import ConfigError
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """What the pipeline knows of a corpus before it has read a file of it."""
+
+    module: str  # in data_prep
+    phone_set: str  # of the phones in its manifests
+
+
+CORPORA = {
+    "mini": Corpus("mini", "timit61"),
+    "timit": Corpus("timit", "timit61"),
+    "mini_librispeech": Corpus("librispeech", "arpabet39"),
+    "speechocean762": Corpus("speechocean762", "arpabet39"),
+}
+
+
+def prepare(name: str, corpus_dir: str | Path | None, manifests: str | Path) -> Path:
+    """Write the manifests of a corpus unless they stand already.
+
+    Parameters
+    ----------
+    name
+        A key of CORPORA.
+    corpus_dir
+        The corpus tree; None downloads or synthesises it into ``corpora/<name>``.
+    manifests
+        The manifests go to ``<manifests>/<name>``.
+
+    Returns
+    -------
+    Path
+        The folder of the manifests.
+
+    Raises
+    ------
+    ConfigError
+        No such corpus.
+    CorpusError
+        The tree is missing or not laid out as documented.
+    """
+    if name not in CORPORA:
+        raise ConfigError(f"config: data.corpora has {name!r}; the corpora are {', '.join(CORPORA)}")
+    output_dir = Path(manifests) / name
+    done = output_dir / "source.txt"
+    module = importlib.import_module(f"data_prep.{CORPORA[name].module}")
+    if corpus_dir is None and done.is_file():
+        return output_dir
+    corpus = Path(corpus_dir) if corpus_dir is not None else module.obtain(Path("corpora") / name)
+    if not (done.is_file() and done.read_text(encoding="utf8") == str(corpus.resolve())):
+        module.prepare(corpus, output_dir)
+        done.write_text(str(corpus.resolve()), encoding="utf8")
+    return output_dir

