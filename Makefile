@@ -13,7 +13,7 @@ YAML := recipes/$(RECIPE)/$(SYSTEM).yaml
 RUN := runs/$(RECIPE)/$(SYSTEM)
 TRAINED := $(RUN)/model/model.safetensors
 SCORED := $(RUN)/results.txt
-CORPUS := $(if $(TIMIT),data.corpora.timit=$(TIMIT)) $(if $(DATA),data.corpora.$(RECIPE)=$(DATA))
+CORPORA := $(if $(TIMIT)$(DATA),--data $(or $(TIMIT),$(DATA)))
 
 .PHONY: help setup lock lint test train evaluate transcribe bench clean
 .DELETE_ON_ERROR:
@@ -53,20 +53,20 @@ train: $(SCORED) ## train a recipe's system and score it; goes on where it stopp
 	@cat $(SCORED)
 
 $(TRAINED): $(YAML) | $(READY)
-	$(ASR) train $(YAML) $(CORPUS) $(ARGS)
+	$(ASR) train $(YAML) $(CORPORA) $(ARGS)
 
 $(SCORED): $(TRAINED)
-	@$(ASR) evaluate $(RUN) $(CORPUS) > $@.partial
+	@$(ASR) evaluate $(RUN) $(CORPORA) > $@.partial
 	@mv $@.partial $@
 
 evaluate: $(READY) ## score a trained system on its test speakers
-	$(ASR) evaluate $(RUN) $(CORPUS) $(ARGS)
+	$(ASR) evaluate $(RUN) $(CORPORA) $(ARGS)
 
 transcribe: $(READY) ## print the phones in AUDIO
 	@$(ASR) transcribe $(AUDIO) --model $(MODEL)
 
 bench: $(READY) ## run the benchmarks: ours beside its peers
-	@for script in benchmarks/*.py; do echo "== $$script"; $(VENV)/bin/python $$script || exit 1; done
+	@for script in benchmarks/[a-z]*.py; do echo "== $$script"; $(VENV)/bin/python $$script || exit 1; done
 
 clean: ## delete runs and caches; corpora, manifests and .venv stay
 	rm -rf runs data/*/features data/features .pytest_cache .ruff_cache .mypy_cache .hypothesis

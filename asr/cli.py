@@ -22,6 +22,10 @@ app = typer.Typer(
 
 Recipe = Annotated[Path, typer.Argument(help="A recipe's YAML, such as recipes/mini/blstm_ctc.yaml.")]
 Overrides = Annotated[list[str] | None, typer.Argument(help="Settings to change: train.max_epochs=3 seed=2 …")]
+Data = Annotated[
+    Path | None,
+    typer.Option("--data", help="Where the corpora lie.  [default: download or synthesise them into corpora/]"),
+]
 Run = Annotated[Path | None, typer.Option("--run", help="The run folder.  [default: runs/<recipe>/<system>]")]
 
 
@@ -34,24 +38,30 @@ def run_folder(recipe: Path) -> Path:
     return Path("runs") / recipe.absolute().parent.name / recipe.stem
 
 
+def configure(recipe: Path, overrides: list[str] | None, data: Path | None) -> configuration.Config:
+    """Resolve a recipe with what the command line says."""
+    config = configuration.load(recipe, overrides or ())
+    return config if data is None else configuration.with_corpora_in(config, data)
+
+
 @app.command()
-def prepare(recipe: Recipe, overrides: Overrides = None) -> None:
-    """Make the manifests of a recipe's corpora, and download or synthesise the corpora where that is allowed.
+def prepare(recipe: Recipe, overrides: Overrides = None, data: Data = None) -> None:
+    r"""Make the manifests of a recipe's corpora, and download or synthesise the corpora where that is allowed.
 
     \b
     asr prepare recipes/mini/blstm_ctc.yaml
-    asr prepare recipes/timit/blstm_ctc.yaml data.corpora.timit=/path/to/TIMIT
+    asr prepare recipes/timit/blstm_ctc.yaml --data /path/to/TIMIT
     """
     import data_prep
 
-    config = configuration.load(recipe, overrides or ())
+    config = configure(recipe, overrides, data)
     for name, folder in config.data.corpora.items():
         typer.echo(f"{name}: manifests in {data_prep.prepare(name, folder, config.data.manifests)}")
 
 
 @app.command()
-def train(recipe: Recipe, overrides: Overrides = None, run: Run = None) -> None:
-    """Train a recipe's system; a run that was stopped goes on from its last checkpoint.
+def train(recipe: Recipe, overrides: Overrides = None, data: Data = None, run: Run = None) -> None:
+    r"""Train a recipe's system; a run that was stopped goes on from its last checkpoint.
 
     \b
     asr train recipes/mini/blstm_ctc.yaml
@@ -59,28 +69,46 @@ def train(recipe: Recipe, overrides: Overrides = None, run: Run = None) -> None:
     """
     from asr.train import train as run_training
 
-    run = run or run_folder(recipe)
-    typer.echo(f"model folder: {run_training(configuration.load(recipe, overrides or ()), run)}")
+    folder = run_training(configure(recipe, overrides, data), run or run_folder(recipe))
+    typer.echo(f"model folder: {folder}")
 
 
 @app.command()
 def evaluate(
     model: Annotated[str, typer.Argument(help="A run or model folder, or the name of a shipped model.")],
     overrides: Overrides = None,
+    data: Data = None,
     split: Annotated[str, typer.Option(help="Which speakers: test, or dev to choose between systems.")] = "test",
     output: Annotated[Path | None, typer.Option(help="Where results go.  [default: the run folder]")] = None,
 ) -> None:
-    """Print a model's phone error rates and write metrics.json, the hypotheses and the figures.
+    r"""Print a model's phone error rates and write metrics.json, the hypotheses and the figures.
 
     \b
     asr evaluate runs/mini/blstm_ctc
     asr evaluate runs/mini/blstm_ctc decode.beam_size=50 --split dev
-    asr evaluate en-us-phones data.corpora.speechocean762=/path/to/speechocean762 --output /tmp/scores
+    asr evaluate en-us-phones --data /path/to/corpora --output scores
     """
     from asr.evaluate import evaluate_run
 
-    typer.echo(evaluate_run(model, overrides or (), split, output))
+    typer.echo(evaluate_run(model, overrides or (), data, split, output))
     typer.echo(f"transcribe a file with it: {os.path.relpath(sys.argv[0])} transcribe --model {model} a.wav")
+
+
+@app.command()
+def export(
+    model: Annotated[str, typer.Argument(help="A run or model folder.")],
+    folder: Annotated[Path, typer.Argument(help="The model folder to write.")],
+) -> None:
+    r"""Copy a model folder with its weights as float16: half the size, to keep or to pass on.
+
+    \b
+    asr export runs/mini/blstm_ctc my-model
+    asr transcribe --model my-model a.wav
+    """
+    from asr.model_folder import export as write
+
+    write(model, folder)
+    typer.echo(f"model folder: {folder}")
 
 
 @app.command()
@@ -92,7 +120,7 @@ def transcribe(
         str, typer.Option("--format", help="text: the phones; json: times and confidences too.")
     ] = "text",
 ) -> None:
-    """Print the phones in recordings, a line for each.
+    r"""Print the phones in recordings, a line for each.
 
     \b
     asr transcribe a.wav
@@ -132,6 +160,7 @@ def main() -> None:
     except AsrError as error:
         typer.echo(f"asr: {error}", err=True)
         sys.exit(2)
-    except KeyboardInterrupt:
-        typer.echo("\nasr: stopped; the same command goes on from the last checkpoint", err=True)
-        sys.exit(130)
+    except SystemExit as stop:
+        if stop.code == 130:  # what typer makes of Ctrl-C
+            typer.echo("\nasr: stopped; the same command goes on from the last checkpoint", err=True)
+        raise

@@ -1,18 +1,18 @@
 """The configuration of a run: one frozen dataclass a section, read from YAML and dotted overrides.
 
 A recipe is a YAML file of plain data. `load` merges it over the defaults below, applies overrides such as
-``train.max_epochs=3``, and rejects unknown keys and wrong types by name. The `model` section belongs to the encoder that
-it names: `asr.models` validates its other keys against that encoder's own dataclass.
+``train.max_epochs=3``, and rejects unknown keys and wrong types by name. The `model` section belongs to the encoder
+that it names: `asr.models` validates its other keys against that encoder's own dataclass.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from omegaconf import OmegaConf
-from omegaconf.errors import ConfigKeyError, OmegaConfBaseException
-from yaml import YAMLError
+from omegaconf.errors import OmegaConfBaseException
+from yaml import MarkedYAMLError, YAMLError
 
 from asr.errors import ConfigError
 
@@ -185,13 +185,29 @@ def load(path: str | Path, overrides: Sequence[str] = ()) -> Config:
         if "=" not in item.lstrip("="):
             raise ConfigError(f"config: override {item!r} is not of the form section.key=value")
     try:
-        raw = OmegaConf.merge(OmegaConf.load(path), OmegaConf.from_dotlist(list(overrides)))
-        values = OmegaConf.to_container(raw, resolve=True)
+        recipe = OmegaConf.load(path)
+        if not OmegaConf.is_dict(recipe):
+            raise ConfigError(f"config: {path} must hold sections such as 'data:' and 'model:'")
+        raw = OmegaConf.merge(recipe, OmegaConf.from_dotlist(list(overrides)))
+        values = OmegaConf.to_container(raw, resolve=True, throw_on_missing=True)
     except (OmegaConfBaseException, YAMLError, UnicodeDecodeError, ValueError) as error:
         raise ConfigError(f"config: cannot read {path}: {_first_line(error)}") from error
-    if not isinstance(values, dict):
-        raise ConfigError(f"config: {path} must hold sections such as 'data:' and 'model:'")
+    assert isinstance(values, dict)
     return from_dict({str(key): value for key, value in values.items()})
+
+
+def with_corpora_in(config: Config, folder: Path) -> Config:
+    """Look for the corpora that have no folder yet in `folder`: each in the subfolder of its name, else in it itself.
+
+    >>> config = from_dict({"data": {"corpora": {"timit": None}}})
+    >>> with_corpora_in(config, Path("/speech")).data.corpora["timit"]
+    '/speech'
+    """
+    places: dict[str, str | None] = {
+        name: place or str(folder / name if (folder / name).is_dir() else folder)
+        for name, place in config.data.corpora.items()
+    }
+    return replace(config, data=replace(config.data, corpora=places))
 
 
 def from_dict(values: dict[str, Any]) -> Config:
@@ -218,15 +234,17 @@ def section(name: str, cls: type, values: dict[str, Any]) -> Any:
     4
     """
     check(isinstance(values, dict), name, "be a section of keys and values", values)
-    try:
-        merged = OmegaConf.merge(OmegaConf.structured(cls), values)
-        return OmegaConf.to_object(merged)
-    except OmegaConfBaseException as error:
-        key = ".".join(filter(None, (name, str(error.full_key or error.key or ""))))
-        if isinstance(error, ConfigKeyError):
-            known = ", ".join(cls.__dataclass_fields__)  # type: ignore[attr-defined]
-            raise ConfigError(f"config: unknown key {key!r}; {name} has {known}") from error
-        raise ConfigError(f"config: {key} has a wrong type or value: {_first_line(error)}") from error
+    fields = cls.__dataclass_fields__  # type: ignore[attr-defined]
+    merged = OmegaConf.structured(cls)
+    for key, value in values.items():
+        if key not in fields:
+            raise ConfigError(f"config: unknown key '{name}.{key}'; {name} has {', '.join(fields)}")
+        try:
+            merged = OmegaConf.merge(merged, {key: value})
+        except (OmegaConfBaseException, TypeError) as error:  # TypeError: a list for a mapping
+            wanted = getattr(fields[key].type, "__name__", "") if isinstance(fields[key].type, type) else ""
+            raise ConfigError(f"config: {name}.{key} must be {wanted or fields[key].type}, but it is {value!r}") from error
+    return OmegaConf.to_object(merged)
 
 
 def to_dict(config: Config) -> dict[str, Any]:
@@ -246,4 +264,6 @@ def to_yaml(config: Config) -> str:
 
 
 def _first_line(error: Exception) -> str:
+    if isinstance(error, MarkedYAMLError) and error.problem_mark is not None:
+        return f"line {error.problem_mark.line + 1}: {error.problem}"
     return str(error).strip().splitlines()[0]

@@ -2,8 +2,8 @@
 
     manifests ─ load_split ─▶ CutSet ─ cache_features ─▶ FeatureStore ─ SpeechDataset ─▶ utterance ─ collate ─▶ Batch
 
-What an epoch holds follows from the seed, the epoch's number and the utterance's id alone, so that a run which was killed
-and resumed sees what the uninterrupted run would have seen.
+What an epoch holds follows from the seed, the epoch's number and the utterance's id alone, so that a run which was
+killed and resumed sees what the uninterrupted run would have seen.
 
 Letters: B utterances, T feature frames of the longest, F values a frame, S labels of the longest target.
 """
@@ -338,7 +338,8 @@ def collate(utterances: Sequence[tuple[str, np.ndarray, list[int]]]) -> Batch:
 class BatchLoader:
     """Batches of utterances of like length, in an order that follows from the seed and the epoch.
 
-    Lightning iterates it once an epoch, tells it the epoch (`set_epoch`), and saves and restores how far it came (`state_dict`).
+    Lightning iterates it once an epoch, tells it the epoch (`set_epoch`), and saves and restores how far it came
+    (`state_dict`).
 
     Parameters
     ----------
@@ -410,7 +411,7 @@ class BatchLoader:
 
 
 def usable(cuts: CutSet, stores: dict[float, FeatureStore], config: Config, subsampling: int) -> CutSet:
-    """Keep the training utterances that have features, are not too long, and have a CTC path in their frames at each speed.
+    """Keep the training utterances that have features, are not too long, and have a CTC path at each speed.
 
     Each one left out is named in a warning.
 

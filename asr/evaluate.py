@@ -3,7 +3,6 @@
 import json
 import time
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +17,16 @@ from asr.model_folder import AcousticModel
 from asr.progress import track
 from data_prep import prepare
 
+SCORES = "\n## Scores\n"  # what follows it in a model card is written by `asr evaluate`
 
-def evaluate_run(name: str, overrides: Sequence[str] = (), split: str = "test", output: Path | None = None) -> str:
+
+def evaluate_run(
+    name: str,
+    overrides: Sequence[str] = (),
+    corpora: Path | None = None,
+    split: str = "test",
+    output: Path | None = None,
+) -> str:
     """Score a model, write what is worth keeping, and return the rates as text.
 
     Parameters
@@ -27,11 +34,13 @@ def evaluate_run(name: str, overrides: Sequence[str] = (), split: str = "test", 
     name
         A run or model folder, or a shipped model.
     overrides
-        Dotted, over the model's own configuration; corpora named here replace the model's.
+        Dotted, over the model's own configuration.
+    corpora
+        The folder that holds the corpora, where they are not prepared yet.
     split
         ``test`` or ``dev``.
     output
-        Folder of ``metrics.json``, hypotheses and figures; by default the run folder, which a shipped model lacks.
+        Folder of ``metrics.json``, hypotheses and figures; by default the run folder, for a shipped model ``runs/NAME``.
 
     Raises
     ------
@@ -39,11 +48,9 @@ def evaluate_run(name: str, overrides: Sequence[str] = (), split: str = "test", 
         The model or a corpus is missing.
     """
     folder = model_folder.find(name)
-    own = configuration.load(folder / "config.yaml", overrides)
-    named = [item.split("=")[0].split(".")[2] for item in overrides if item.startswith("data.corpora.")]
-    config = replace(
-        own, data=replace(own.data, corpora={k: v for k, v in own.data.corpora.items() if not named or k in named})
-    )
+    config = configuration.load(folder / "config.yaml", overrides)
+    if corpora is not None:
+        config = configuration.with_corpora_in(config, corpora)
     output = output or (folder.parent if folder.parent != model_folder.PRETRAINED else Path("runs") / folder.name)
     output.mkdir(parents=True, exist_ok=True)
     model = model_folder.load(folder)
@@ -116,15 +123,18 @@ def _draw(
     references: dict[str, list[str]],
     path: Path,
 ) -> None:
-    """Draw the utterance whose length is nearest to 3 seconds, so that labels can be read; the first by name of several."""
+    """Draw the utterance whose length is nearest to 3 seconds, so that labels can be read."""
     cut = min(loader.cuts, key=lambda cut: (abs(cut.duration - 3), cut.id))
     waveform = audio.load(cut.recording.sources[0].source)
-    speech = (waveform, utterances[cut.id], model.tokens, model.frame_shift)
-    report.posteriors(*speech, references[cut.id], texts[cut.id], path, cut.id)
+    said = {"reference": references[cut.id], "recognised": texts[cut.id]}
+    supervision = cut.supervisions[0]
+    times = [(item.symbol, item.start, item.end) for item in (supervision.alignment or {}).get("phone", [])]
+    title = f"{cut.id}: {supervision.text}"
+    report.posteriors(waveform, utterances[cut.id], model.tokens, model.frame_shift, said, times, path, title)
 
 
 def _keep(rows: list[dict[str, Any]], config: Config, output: Path, folder: Path) -> None:
-    """Merge the rows into metrics.json of the output and, where the model belongs to that run, of the model folder."""
+    """Merge the rows into the output's metrics.json and, where the model is that run's, into its folder and card."""
     path = output / "metrics.json"
     values = json.loads(path.read_text(encoding="utf8")) if path.is_file() else {"results": []}
     fresh = {(row["corpus"], row["split"], row["decoder"]) for row in rows}
@@ -133,6 +143,8 @@ def _keep(rows: list[dict[str, Any]], config: Config, output: Path, folder: Path
     model_folder.write_json(path, values)
     if folder.parent == output:
         model_folder.write_json(folder / "metrics.json", values)
+        card = (folder / "README.md").read_text(encoding="utf8").split(SCORES)[0]
+        model_folder.write_text(folder / "README.md", card + SCORES + "\n" + score_table(values["results"]))
 
 
 def _loader(model: AcousticModel, config: Config, name: str, split: str) -> BatchLoader:
@@ -163,7 +175,7 @@ def decode(utterances: dict[str, np.ndarray], beam_size: int) -> dict[str, Hypot
     >>> decode({"a": np.log(np.array([[0.1, 0.9], [0.8, 0.2]]))}, 1)["a"].tokens
     (1,)
     """
-    hypotheses = {}
+    hypotheses: dict[str, Hypothesis] = {}
     blocks = [list(utterances)[i : i + 32] for i in range(0, len(utterances), 32)]
     for block in track(blocks, "best path" if beam_size == 1 else f"beam {beam_size}"):
         lengths = np.array([len(utterances[key]) for key in block])
@@ -187,6 +199,24 @@ def _write_hypotheses(path: Path, texts: dict[str, list[str]]) -> None:
     """Write Kaldi text: an utterance id and its phones on each line."""
     lines = (f"{key} {' '.join(labels)}".rstrip() for key, labels in sorted(texts.items()))
     model_folder.write_text(path, "\n".join(lines) + "\n")
+
+
+def score_table(rows: Sequence[dict[str, Any]]) -> str:
+    """Return the rows as a Markdown table.
+
+    >>> print(score_table([{"corpus": "mini", "split": "test", "decoder": "beam 16", "scoring": "timit39", "per": 9.5,
+    ...     "interval": [9.0, 10.0], "num_phones": 84, "num_utterances": 3}]))  # doctest: +NORMALIZE_WHITESPACE
+    | corpus | split | decoder | phones | PER | 95 % interval | scored |
+    |---|---|---|---|---|---|---|
+    | mini | test | beam 16 | timit39 | 9.50 % | 9.00 - 10.00 | 3 utterances, 84 phones |
+    """
+    head = "| corpus | split | decoder | phones | PER | 95 % interval | scored |\n|---|---|---|---|---|---|---|\n"
+    return head + "".join(
+        f"| {row['corpus']} | {row['split']} | {row['decoder']} | {row['scoring']} | {row['per']:.2f} % | "
+        f"{row['interval'][0]:.2f} - {row['interval'][1]:.2f} | "
+        f"{row['num_utterances']:,} utterances, {row['num_phones']:,} phones |\n"
+        for row in rows
+    )
 
 
 def summary(rows: Sequence[dict[str, Any]]) -> str:

@@ -100,6 +100,16 @@ def save(
     partial.replace(folder / "model.safetensors")
 
 
+def export(name: str | Path, folder: Path) -> None:
+    """Copy a model folder, its weights as float16."""
+    source = find(name)
+    model = load(source)
+    card = (source / "README.md").read_text(encoding="utf8")
+    save(folder, model.config, model.tokens, model.encoder, model.normaliser, card, half=True)
+    if (source / "metrics.json").is_file():
+        write_text(folder / "metrics.json", (source / "metrics.json").read_text(encoding="utf8"))
+
+
 def load(folder: str | Path) -> AcousticModel:
     """Read a model folder, a run folder that holds one, or a shipped model by its name.
 

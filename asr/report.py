@@ -1,6 +1,6 @@
 """Pictures of a run: how training went, and what the network says of an utterance."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import matplotlib
@@ -13,6 +13,7 @@ import numpy as np
 from matplotlib.ticker import MaxNLocator
 
 from asr.audio import SAMPLE_RATE
+from asr.ctc import best_path
 from asr.features import HOP_LENGTH, fbank
 
 BLANK_COLOUR = "0.8"
@@ -35,7 +36,7 @@ def training_curves(epochs: Sequence[dict[str, float]], path: Path) -> None:
     rates = [entry["dev_per"] for entry in epochs]
     right.plot(numbers, rates, marker=".", color="C1")
     best = int(np.argmin(rates))
-    right.annotate(f"{rates[best]:.1f} %", (numbers[best], rates[best]), textcoords="offset points", xytext=(0, 8))
+    right.annotate(f"{rates[best]:.1f} %", (numbers[best], rates[best]), textcoords="offset points", xytext=(-20, 8))
     right.set(title="phone error rate on dev speakers", xlabel="epoch", ylabel="%", ylim=(0, 100))
     for axes in (left, right):
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
@@ -48,12 +49,12 @@ def posteriors(
     log_probs: np.ndarray,
     tokens: Sequence[str],
     frame_shift: float,
-    reference: Sequence[str],
-    hypothesis: Sequence[str],
+    texts: Mapping[str, Sequence[str]],
+    times: Sequence[tuple[str, float, float]],
     path: Path,
     title: str,
 ) -> None:
-    """Draw an utterance's spectrogram, the phone posteriors under it, and what should have been said.
+    """Draw an utterance's spectrogram, the phones that were said, and the posteriors under them.
 
     Parameters
     ----------
@@ -61,8 +62,14 @@ def posteriors(
         At 16 kHz.
     log_probs : (T', C)
         Natural logs; column 0 is the blank, drawn in grey.
+    tokens
+        Label of each column.
     frame_shift
         Seconds from one row of `log_probs` to the next.
+    texts
+        Lines to print below, such as the reference's labels and the recognised ones, by their names.
+    times
+        Label, start and end in seconds of each phone said, where the corpus has them; drawn over the spectrogram.
     """
     figure, (top, bottom) = plt.subplots(
         2, 1, figsize=(12, 5.6), sharex=True, layout="constrained", height_ratios=(2, 3)
@@ -71,28 +78,30 @@ def posteriors(
     librosa.display.specshow(
         mels, sr=SAMPLE_RATE, hop_length=HOP_LENGTH, x_axis="time", ax=top, cmap="magma", vmin=np.quantile(mels, 0.1)
     )
-    top.set(title=title, ylabel="mel bin", xlabel="")
-    probs = np.exp(log_probs)
-    times = (np.arange(len(probs)) + 0.5) * frame_shift
-    bottom.fill_between(times, probs[:, 0], color=BLANK_COLOUR, lw=0, label="blank")
-    last = None
-    for token in np.flatnonzero(probs[:, 1:].max(axis=0) > 0.1) + 1:
-        bottom.plot(times, probs[:, token], lw=1.2)
-    for t, token in enumerate(probs.argmax(axis=1)):
-        if token != 0 and token != last:
-            bottom.annotate(
-                tokens[token],
-                (times[t], probs[t, token]),
-                ha="center",
-                fontsize=8,
-                xytext=(0, 2),
-                textcoords="offset points",
-            )
-        last = token
-    text = f"reference   {' '.join(reference)}\nrecognised {' '.join(hypothesis)}"
-    bottom.set(ylabel="posterior", ylim=(0, 1.12), xlabel=f"seconds\n\n{text}")
+    top.set(ylabel="mel bin", xlabel="", xlim=(0, len(waveform) / SAMPLE_RATE))
+    top.set_title(title, pad=16 if times else 6)
+    for label, start, end in times:
+        top.axvline(start, color="white", lw=0.5)
+        place = ((start + end) / 2, 1.02)
+        top.annotate(label, place, xycoords=("data", "axes fraction"), ha="center", fontsize=8)
+    _draw_spikes(bottom, log_probs, tokens, frame_shift)
+    lines = "\n".join(f"{name}: {' '.join(labels)}" for name, labels in texts.items())
+    bottom.set(ylabel="posterior", ylim=(0, 1.12), xlabel=f"seconds\n\n{lines}")
     bottom.legend(loc="upper right", fontsize=8)
     _save(figure, path)
+
+
+def _draw_spikes(axes: plt.Axes, log_probs: np.ndarray, tokens: Sequence[str], frame_shift: float) -> None:
+    """Draw posteriors (T', C), each run of a likeliest phone named at its peak."""
+    probs = np.exp(log_probs)
+    seconds = (np.arange(len(probs)) + 0.5) * frame_shift
+    axes.fill_between(seconds, probs[:, 0], color=BLANK_COLOUR, lw=0, label="blank")
+    for token in np.flatnonzero(probs[:, 1:].max(axis=0) > 0.1) + 1:
+        axes.plot(seconds, probs[:, token], lw=1.2)
+    spikes = best_path(log_probs)
+    for token, t in zip(spikes.tokens, spikes.timesteps, strict=True):
+        place = (seconds[t], probs[t, token])
+        axes.annotate(tokens[token], place, ha="center", fontsize=8, xytext=(0, 2), textcoords="offset points")
 
 
 def _save(figure: plt.Figure, path: Path) -> None:

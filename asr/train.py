@@ -21,6 +21,7 @@ import pytorch_lightning as pl
 import torch
 from pytorch_lightning.callbacks import Callback, EarlyStopping, EMAWeightAveraging, TQDMProgressBar
 from pytorch_lightning.loggers import TensorBoardLogger
+from pytorch_lightning.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 
 from asr import config as configuration
@@ -39,7 +40,7 @@ log = logging.getLogger(__name__)
 def tune_malloc() -> None:
     """Keep glibc from returning memory to the system after each step, which costs a training step a third of its time.
 
-    benchmarks/malloc.py measures it. Other C libraries are left as they are.
+    benchmarks/training_step.py measures it. Other C libraries are left as they are.
     """
     mmap_threshold, trim_threshold, top_pad = -3, -1, -2  # malloc.h: M_MMAP_THRESHOLD, M_TRIM_THRESHOLD, M_TOP_PAD
     try:
@@ -95,9 +96,10 @@ def train(config: Config, run: Path) -> Path:
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", ".*does not have many workers.*")
         warnings.filterwarnings("ignore", ".*eagerly read CutSet.*")
-        trainer.fit(module, speech, ckpt_path=last if last.is_file() else None, weights_only=True)
-    if trainer.interrupted:
-        raise KeyboardInterrupt
+        try:
+            trainer.fit(module, speech, ckpt_path=last if last.is_file() else None, weights_only=True)
+        except SystemExit as error:  # what Lightning makes of Ctrl-C
+            raise KeyboardInterrupt from error
     return module.export(speech.normaliser)
 
 
@@ -271,7 +273,7 @@ class RecogniserModule(pl.LightningModule):
             model_folder.write_json(self.run / "history.json", {"epochs": self.history})
             log.info("epoch %(epoch)d  loss %(loss).3f  dev PER %(dev_per).2f %%  %(seconds).0f s", entry)
 
-    def configure_optimizers(self) -> dict[str, Any]:
+    def configure_optimizers(self) -> OptimizerLRScheduler:
         """AdamW; the rate rises linearly to its peak, then falls along a cosine."""
         config = self.config.train
         optimizer = torch.optim.AdamW(self.encoder.parameters(), config.learning_rate, weight_decay=config.weight_decay)
@@ -318,14 +320,14 @@ def _warmup_cosine(config: configuration.TrainConfig, total: int) -> Callable[[i
 def model_card(config: Config, encoder: nn.Module, epoch: dict[str, float], seconds: float) -> str:
     """Return the README.md of a model folder before it is scored."""
     size = sum(parameter.numel() for parameter in encoder.parameters())
+    updates, best = f"{epoch['updates']:,.0f}", f"{epoch['epoch']:.0f} of {config.train.max_epochs}"
     return f"""# {config.model["name"]}, {config.data.labels}
 
 Phone recogniser trained with CTC by `asr train`; `config.yaml` holds every setting.
 
 - data: {", ".join(config.data.corpora)}; seed {config.seed}
-- {size:,} weights; {seconds / 60:.0f} minutes of training, {epoch["updates"]:,.0f} updates to the best of {config.train.max_epochs} epochs ({epoch["epoch"]:.0f})
+- {size:,} weights; {seconds / 60:.0f} minutes of training; kept: epoch {best}, after {updates} updates
 - phone error rate on the dev speakers, best path: {epoch["dev_per"]:.2f} % ({config.data.scoring})
-- scores on the test speakers: `metrics.json`, written by `asr evaluate`
 """
 
 
@@ -349,8 +351,8 @@ class Checkpoints(Callback):
         self.best = state["best"]
 
     def on_train_batch_end(self, trainer: pl.Trainer, module: pl.LightningModule, *_: Any) -> None:
-        """Save within the epoch when it is time."""
-        if time.monotonic() - self._saved > self.interval:
+        """Save within the epoch when it is time, but not after its last batch: resumed there, it would go unscored."""
+        if time.monotonic() - self._saved > self.interval and not trainer.is_last_batch:
             self._save(trainer, "last.ckpt")
 
     def on_train_epoch_end(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:

@@ -26,7 +26,8 @@ class Phone:
     label
         In the model's phone set.
     start, end
-        Seconds, estimated from CTC's spikes: neighbours meet half-way, and a phone reaches at most 0.1 s from its spike.
+        Seconds, estimated from CTC's spikes: neighbours meet half-way, and a phone reaches at most 0.1 s from its
+        spike.
     confidence
         The posterior at the spike, in [0, 1].
     """

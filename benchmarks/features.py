@@ -5,16 +5,12 @@ python benchmarks/features.py --repeats 50 a.flac b.wav
 """
 
 import argparse
-import os
-import platform
 import time
 from collections.abc import Callable
 
-import numba
 import numpy as np
-import scipy
 import torch
-import torchaudio
+from _machine import describe
 from torchaudio.compliance import kaldi
 
 from asr import audio
@@ -32,15 +28,6 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--repeats", type=int, default=25, help="passes over the audio (default 25)")
     parser.add_argument("--threads", type=int, default=2, help="torch's threads; ours takes one (default 2)")
     return parser.parse_args()
-
-
-def processor() -> str:
-    """Name the processor."""
-    try:
-        with open("/proc/cpuinfo") as lines:
-            return next(line.split(":")[1].strip() for line in lines if line.startswith("model name"))
-    except (OSError, StopIteration):
-        return platform.processor() or platform.machine()
 
 
 def compare(name: str, waveforms: list[np.ndarray], ours: Callable, theirs: Callable, repeats: int) -> None:
@@ -66,9 +53,8 @@ def main() -> None:
     """Print machine, versions and both sides' times."""
     arguments = parse_arguments()
     torch.set_num_threads(arguments.threads)
-    print(f"{processor()}, {os.cpu_count()} processors; torch with {arguments.threads} threads, asr.features with 1")
-    versions = {module.__name__: module.__version__ for module in (np, scipy, numba, torch, torchaudio)}
-    print(f"Python {platform.python_version()}, {', '.join(f'{k} {v}' for k, v in versions.items())}")
+    print(describe("numpy", "scipy", "numba", "torch", "torchaudio"))
+    print(f"torch with {arguments.threads} threads, asr.features with 1")
     print(f"median [10 % - 90 %] of {arguments.repeats} passes, real-time factor")
     noise = np.float32(0.1 * np.random.default_rng(0).standard_normal(60 * audio.SAMPLE_RATE))
     audios = {"12 x 5 s": np.split(noise, 12), "1 x 60 s": [noise]}

@@ -13,7 +13,7 @@ from pathlib import Path
 from asr.errors import AsrError, CorpusError
 from asr.phones import PhoneSet
 from data_prep import download
-from data_prep.librispeech import Utterance, hold_out, write_manifests
+from data_prep.manifests import Utterance, hold_out, write_manifests
 
 _MARKS = re.compile(r"[0-2]?_[BIES]$")
 _NUM_UTTERANCES, _NUM_SPEAKERS = 5000, 250
@@ -55,7 +55,7 @@ def obtain(target_dir: Path) -> Path:
 def prepare(corpus_dir: Path, output_dir: Path) -> None:
     """Write the manifests: test as published, dev from a tenth of the training speakers (12 of 125).
 
-    The dev speakers are those that `data_prep.librispeech.hold_out` chooses, spread over genders and ages.
+    The dev speakers are those that `data_prep.manifests.hold_out` chooses, spread over genders and ages.
     ``custom["age"]`` is the speaker's age in years where the corpus tells it.
 
     Parameters

@@ -29,6 +29,7 @@ from lhotse.supervision import AlignmentItem
 
 from asr.errors import CorpusError
 from asr.phones import PhoneSet
+from data_prep.manifests import write
 
 SPLITS = ("train", "dev", "test", "test_full")
 NUM_SPEAKERS = {"train": 462, "dev": 50, "test": 24, "test_full": 168}
@@ -95,8 +96,8 @@ def prepare(corpus_dir: Path, output_dir: Path) -> None:
     output_dir.mkdir(parents=True, exist_ok=True)
     for split, utterances in splits.items():
         pairs = [_manifests(utterance) for utterance in utterances]
-        _write(RecordingSet.from_recordings(recording for recording, _ in pairs), output_dir, f"recordings_{split}")
-        _write(SupervisionSet.from_segments(segment for _, segment in pairs), output_dir, f"supervisions_{split}")
+        write(RecordingSet.from_recordings(recording for recording, _ in pairs), output_dir, f"recordings_{split}")
+        write(SupervisionSet.from_segments(segment for _, segment in pairs), output_dir, f"supervisions_{split}")
 
 
 def standard_speakers(split: str) -> set[str]:
@@ -223,9 +224,3 @@ def _times(path: Path, sample_rate: int) -> list[AlignmentItem]:
     if not items:
         raise CorpusError(f"{path} is empty: copy it from your TIMIT again")
     return items
-
-
-def _write(manifest: RecordingSet | SupervisionSet, output_dir: Path, stem: str) -> None:
-    partial = output_dir / f".{stem}.partial.jsonl.gz"
-    manifest.to_file(partial)
-    partial.rename(output_dir / f"{stem}.jsonl.gz")

@@ -76,7 +76,7 @@ def _child(node, token, tokens, children, siblings):
 
 @njit(cache=True)
 def _search(log_probs, beam_size, blank):
-    """Search one utterance (T, C); return the beam's nodes and scores, best first, and all nodes' parents and tokens."""
+    """Search one utterance (T, C); return the beam's nodes and scores, best first, and the tree's parents, tokens."""
     num_frames, num_classes = log_probs.shape
     parents = np.full(1 + num_frames * beam_size, -1)
     tokens = np.full(1 + num_frames * beam_size, -1)

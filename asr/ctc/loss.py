@@ -24,8 +24,8 @@ def ctc_loss(
 ) -> Tensor:
     """Connectionist temporal classification: −ln p(targets | logits), with its gradient (Graves et al. 2006).
 
-    The signature and the meaning are those of `torch.nn.functional.ctc_loss`, except that the softmax is part of the loss:
-    logits and log-probabilities give the same loss, and each its right gradient.
+    The signature and the meaning are those of `torch.nn.functional.ctc_loss`, except that the softmax is part of the
+    loss: logits and log-probabilities give the same loss, and each its right gradient.
 
     Parameters
     ----------

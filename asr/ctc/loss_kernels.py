@@ -1,7 +1,7 @@
 """CTC forward-backward in Numba (Graves et al. 2006, section 4.1).
 
-The 2L + 1 states of an utterance are kept apart: state s of the blanks, s = 0 … L, stands before label s, and state s of
-the labels, s = 0 … L − 1, is the label itself. Letters: T frames, B utterances, C classes, L labels.
+The 2L + 1 states of an utterance are kept apart: state s of the blanks, s = 0 … L, stands before label s, and state s
+of the labels, s = 0 … L − 1, is the label itself. Letters: T frames, B utterances, C classes, L labels.
 """
 
 import math
@@ -9,9 +9,10 @@ import math
 import numpy as np
 from numba import njit, prange
 
-# A state lost to underflow is below 2.2e-308 before a frame's rescaling by its norm, so at most 2.2e-308 / (norm × mass) of
-# p(l|x), with mass = Σ α β over the rescaled states of that frame. Above both bounds that is 1e-17: nothing. Below either,
-# the utterance is computed in logarithms. That α and β give the same total is no such proof: they can lose the same paths.
+# A state lost to underflow is below 2.2e-308 before its frame is rescaled by the norm, so it is less than
+# 2.2e-308 / (norm × mass) of p(l|x), with mass = Σ α β over the rescaled states of the frame: below 1e-17 within these
+# bounds. Otherwise the utterance is computed in logarithms. That α and β give the same total proves less: they can lose
+# the same paths.
 LEAST_NORM = 1e-60
 LEAST_MASS = 1e-230
 
@@ -35,18 +36,17 @@ def _softmax(logits, probs, log_sums):
 
 @njit(cache=True)
 def _forward(blank_probs, label_probs, skips, blanks, labels):
-    """Write rescaled α (Graves 2006, eq. 6–8) to blanks (T, L + 1), labels (T, L); return ln p(l|x), −inf for underflow."""
+    """Write rescaled α (Graves 2006, eq. 6–8) to blanks (T, L + 1), labels (T, L); return ln p(l|x), −inf if lost."""
     num_frames, num_labels = label_probs.shape
     total = 0.0
     for t in range(num_frames):
         norm = 0.0
         first = max(0, num_labels - (num_frames - t))  # states before this label cannot reach the end in time
         for s in range(num_labels + 1):
-            if t == 0:
-                a = 1.0 if s == 0 else 0.0
-            else:
-                a = blanks[t - 1, s] + (labels[t - 1, s - 1] if s > 0 else 0.0)
-            blanks[t, s] = a * blank_probs[t] if s >= first else 0.0
+            start = 1.0 if s == 0 else 0.0
+            stayed = blanks[t - 1, s] if t > 0 else start
+            came = labels[t - 1, s - 1] if t > 0 and s > 0 else 0.0
+            blanks[t, s] = (stayed + came) * blank_probs[t] if s >= first else 0.0
             norm += blanks[t, s]
         for s in range(num_labels):
             if t == 0:
@@ -70,7 +70,7 @@ def _forward(blank_probs, label_probs, skips, blanks, labels):
 
 @njit(cache=True)
 def _backward(blank_probs, label_probs, skips, blanks, labels):
-    """Turn α into posteriors of the states (the terms of eq. 14); return ln p(l|x) again, from β (eq. 9–11), or −inf."""
+    """Turn α into posteriors of the states (terms of eq. 14); return ln p(l|x) from β (eq. 9–11), −inf if lost."""
     num_frames, num_labels = label_probs.shape
     beta_blanks, beta_labels = np.zeros(num_labels + 1), np.zeros(num_labels)
     next_blanks, next_labels = np.zeros(num_labels + 1), np.zeros(num_labels)
@@ -202,7 +202,7 @@ def _utterance(logits, target, blank, grad):
 
 @njit(cache=True, parallel=True)
 def forward_backward(logits, targets, input_lengths, target_lengths, blank, losses, grads):
-    """Write losses (B,) and gradients (T, B, C) of logits (T, B, C); grads come zeroed and stay 0 where there is no path.
+    """Write losses (B,) and gradients (T, B, C) of logits (T, B, C); grads come zeroed, and stay 0 without a path.
 
     An utterance has no path when its frames are fewer than its labels and repeats: its loss is +inf.
     """

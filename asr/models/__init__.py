@@ -1,9 +1,10 @@
 """Encoders: features in, one row of logits for each output frame.
 
-An encoder family is one file here. It has a frozen dataclass `EncoderConfig`, whose fields are the keys that a recipe's
-`model` section may hold beside `name`, and whose `build(num_features, num_classes)` makes the `torch.nn.Module`; the file's name
-is the name in the recipe. The module maps ``features (B, T, F), feature_lengths (B,)`` to ``logits (T', B, C),
-output_lengths (B,)`` and tells in `subsampling` how many feature frames make one of its output frames: T' = ⌈T / subsampling⌉.
+An encoder family is one file here; the file's name is its name in a recipe. It has a frozen dataclass `EncoderConfig`,
+whose fields are the keys that a recipe's `model` section may hold beside `name`, and whose method
+`build(num_features, num_classes)` makes the `torch.nn.Module`. The module maps ``features (B, T, F)`` and
+``feature_lengths (B,)`` to ``logits (T', B, C)`` and ``output_lengths (B,)``, and tells in `subsampling` how many
+feature frames make one of its output frames: T' = ⌈T / subsampling⌉.
 """
 
 import importlib

@@ -1,6 +1,7 @@
 """Deep bidirectional LSTM (Graves, Mohamed and Hinton 2013).
 
-Letters: B utterances, T feature frames, F values a frame, n stacked frames, T' = ⌈T / n⌉, H cells a direction, C classes.
+Letters: B utterances, T feature frames, F values a frame, n stacked frames, T' = ⌈T / n⌉, H cells a direction,
+C classes.
 """
 
 from dataclasses import dataclass
@@ -35,8 +36,9 @@ class EncoderConfig:
 class BLSTM(nn.Module):
     """Bidirectional LSTM layers under a linear layer.
 
-    Each layer is two one-directional LSTMs, the second over time-reversed utterances. A padded batch thus needs no packing, which
-    on a CPU takes several times as long as the recurrence itself, and padding still never touches a valid frame.
+    Each layer is two one-directional LSTMs, the second over time-reversed utterances. A padded batch thus needs no
+    packing, which on a CPU takes several times as long as the recurrence itself, and padding still never touches a
+    valid frame.
 
     Examples
     --------
@@ -91,7 +93,7 @@ def stack_frames(features: Tensor, stack: int) -> Tensor:
 
 
 class _Reverse(torch.autograd.Function):
-    """Reverse the first `lengths[b]` frames of each utterance of x (T, B, F); the padding stays. It is its own gradient."""
+    """Reverse the first `lengths[b]` frames of each utterance of x (T, B, F), padding apart; its own gradient."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, lengths: Tensor) -> Tensor:

@@ -1,0 +1,161 @@
+"""The CTC loss and decoders on random shapes, repeats, empty targets, lengths of zero and blanks anywhere."""
+
+import naive
+import numpy as np
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from asr.ctc import beam_search, best_path, ctc_loss, required_frames
+
+modest = settings(deadline=None, derandomize=True, max_examples=60)
+
+
+@st.composite
+def small_posteriors(draw):
+    """log_probs (T, C) that can be enumerated, and a blank."""
+    num_classes = draw(st.integers(2, 4))
+    num_frames = draw(st.integers(1, 6 if num_classes < 4 else 5))
+    seed, scale = draw(st.integers(0, 2**32 - 1)), draw(st.sampled_from([0.1, 1.0, 5.0]))
+    logits = scale * np.random.default_rng(seed).standard_normal((num_frames, num_classes))
+    return naive.log_softmax(logits), draw(st.integers(0, num_classes - 1))
+
+
+@st.composite
+def batches(draw):
+    """Arguments of a CTC loss: logits (T, B, C), targets (B, S), input_lengths, target_lengths, blank."""
+    batch, num_frames, num_classes = draw(st.integers(1, 5)), draw(st.integers(1, 30)), draw(st.integers(2, 7))
+    blank = draw(st.integers(0, num_classes - 1))
+    rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
+    logits = draw(st.sampled_from([0.1, 1.0, 10.0])) * rng.standard_normal((num_frames, batch, num_classes))
+    labels = [c for c in range(num_classes) if c != blank]
+    targets = rng.choice(labels, (batch, 12))  # few classes, so many repeats
+    frames = [draw(st.integers(0, num_frames)) for _ in range(batch)]
+    lengths = [draw(st.integers(0, 12)) for _ in range(batch)]
+    return torch.from_numpy(logits), torch.from_numpy(targets), frames, lengths, blank
+
+
+def loss_and_gradient(function, logits, *args, **kwargs):
+    leaf = logits.clone().requires_grad_()
+    losses = function(leaf, *args, **kwargs)
+    weights = torch.arange(1.0, losses.numel() + 1, dtype=losses.dtype)
+    losses.masked_fill(torch.isinf(losses), 0.0).mul(weights).sum().backward()
+    return losses.detach(), leaf.grad
+
+
+def torch_ctc_loss(logits, *args, **kwargs):
+    return torch.nn.functional.ctc_loss(logits.log_softmax(2), *args, **kwargs)
+
+
+@modest
+@given(small_posteriors())
+def test_probabilities_of_all_labellings_sum_to_one(case):
+    log_probs, blank = case
+    labellings = list(naive.labelling_probs(log_probs, blank))
+    logits = torch.from_numpy(log_probs)[:, None].expand(-1, len(labellings), -1)
+    lengths = [len(labelling) for labelling in labellings]
+    row = torch.tensor([label for labelling in labellings for label in labelling], dtype=torch.int64)
+    losses = ctc_loss(logits, row, [len(log_probs)] * len(labellings), lengths, blank, reduction="none")
+    np.testing.assert_allclose(losses.neg().exp().sum().item(), 1.0, rtol=1e-12)
+
+
+@modest
+@given(small_posteriors(), st.data())
+def test_loss_and_gradient_equal_enumeration(case, data):
+    log_probs, blank = case
+    target = data.draw(st.sampled_from(sorted(naive.labelling_probs(log_probs, blank))))
+    logits = torch.from_numpy(log_probs)[:, None]
+    targets = torch.tensor([target], dtype=torch.int64)
+    loss, gradient = loss_and_gradient(
+        ctc_loss, logits, targets, [len(log_probs)], [len(target)], blank, reduction="none"
+    )
+    np.testing.assert_allclose(loss.item(), naive.enumerated_loss(log_probs, target, blank), rtol=1e-10, atol=1e-10)
+    expected = np.exp(log_probs) - naive.enumerated_posteriors(log_probs, target, blank)
+    np.testing.assert_allclose(gradient[:, 0], expected, rtol=0, atol=1e-10)
+
+
+@modest
+@given(batches())
+def test_loss_and_gradient_equal_torch(case):
+    logits, targets, frames, lengths, blank = case
+    ours, gradient = loss_and_gradient(ctc_loss, logits, targets, frames, lengths, blank, reduction="none")
+    theirs, expected = loss_and_gradient(
+        torch_ctc_loss, logits, targets, frames, lengths, blank, reduction="none", zero_infinity=False
+    )
+    needed = [required_frames(target[:n].tolist()) for target, n in zip(targets, lengths, strict=True)]
+    feasible = [have >= need for have, need in zip(frames, needed, strict=True)]
+    assert torch.isfinite(ours).tolist() == feasible
+    torch.testing.assert_close(ours, theirs, rtol=1e-10, atol=1e-10)
+    torch.testing.assert_close(gradient[:, feasible], expected[:, feasible], rtol=0, atol=1e-9)
+    assert (gradient[:, ~np.array(feasible)] == 0).all()
+
+
+@modest
+@given(batches())
+def test_loss_and_gradient_equal_plain_recursions(case):
+    logits, targets, frames, lengths, blank = case
+    losses, gradient = loss_and_gradient(ctc_loss, logits, targets, frames, lengths, blank, reduction="none")
+    for b, (have, length) in enumerate(zip(frames, lengths, strict=True)):
+        if have > 0:
+            loss, expected = naive.ctc(logits[:have, b].numpy(), targets[b, :length].tolist(), blank)
+            np.testing.assert_allclose(losses[b].item(), loss, rtol=1e-10)
+            np.testing.assert_allclose(gradient[:have, b] / (b + 1), expected, rtol=0, atol=1e-9)
+        else:
+            assert losses[b].item() == (0.0 if length == 0 else np.inf)
+        assert (gradient[have:, b] == 0).all()
+
+
+@modest
+@given(batches(), st.sampled_from([1.0, 200.0, 600.0, 735.0, 1e4]), st.integers(0, 2**32 - 1))
+def test_logits_far_apart_lose_nothing(case, gap, seed):
+    """Gaps at which probabilities underflow singly, by twos or in products; all frames, states and ties at random."""
+    shape, targets, frames, lengths, blank = case[0].shape, *case[1:]
+    logits = torch.from_numpy(-gap * np.random.default_rng(seed).integers(0, 3, shape))
+    ours, gradient = loss_and_gradient(ctc_loss, logits, targets, frames, lengths, blank, reduction="none")
+    theirs, expected = loss_and_gradient(torch_ctc_loss, logits, targets, frames, lengths, blank, reduction="none")
+    torch.testing.assert_close(ours, theirs, rtol=1e-10, atol=1e-10)
+    feasible = torch.isfinite(ours)
+    torch.testing.assert_close(gradient[:, feasible], expected[:, feasible], rtol=0, atol=1e-7)
+
+
+@modest
+@given(small_posteriors())
+def test_unpruned_beam_equals_enumeration(case):
+    log_probs, blank = case
+    expected = naive.enumerated_beam(log_probs, blank)
+    hypotheses = beam_search(log_probs[:, None], beam_size=5000, nbest=5000, blank=blank)[0]
+    np.testing.assert_allclose([h.score for h in hypotheses], [score for _, score in expected], rtol=1e-9, atol=1e-9)
+    scores = dict(expected)
+    assert {h.tokens for h in hypotheses} == set(scores)
+    for hypothesis in hypotheses:
+        np.testing.assert_allclose(hypothesis.score, scores[hypothesis.tokens], rtol=1e-9, atol=1e-9)
+    for hypothesis in hypotheses[:3]:
+        assert hypothesis.timesteps == naive.enumerated_peaks(log_probs, hypothesis.tokens, blank)
+
+
+@modest
+@given(batches(), st.integers(1, 8))
+def test_pruned_beam_is_sorted_distinct_and_no_likelier_than_the_loss_says(case, beam_size):
+    logits, _, frames, _, blank = case
+    log_probs = logits.log_softmax(2)
+    lists = beam_search(log_probs.numpy(), np.array(frames), beam_size=beam_size, nbest=beam_size, blank=blank)
+    for b, hypotheses in enumerate(lists):
+        assert len({h.tokens for h in hypotheses}) == len(hypotheses) >= 1
+        scores = [h.score for h in hypotheses]
+        assert scores == sorted(scores, reverse=True)
+        for h in hypotheses:
+            targets = torch.tensor([h.tokens], dtype=torch.int64)
+            exact = -ctc_loss(log_probs[:, [b]], targets, [frames[b]], [len(h.tokens)], blank, reduction="sum").item()
+            assert h.score <= exact + 1e-9 * (1 + abs(exact))
+            assert all(left < right for left, right in zip((-1, *h.timesteps), (*h.timesteps, frames[b]), strict=True))
+            assert len(h.timesteps) == len(h.tokens)
+
+
+@modest
+@given(small_posteriors())
+def test_best_path_equals_its_definition(case):
+    log_probs, blank = case
+    tokens, timesteps, score = naive.best_path(log_probs, blank)
+    found = best_path(log_probs, blank=blank)
+    assert (found.tokens, found.timesteps) == (tokens, timesteps)
+    np.testing.assert_allclose(found.score, score, rtol=1e-12)
