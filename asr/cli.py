@@ -160,6 +160,11 @@ def main() -> None:
     except AsrError as error:
         typer.echo(f"asr: {error}", err=True)
         sys.exit(2)
+    except OSError as error:
+        if error.filename is None:
+            raise
+        typer.echo(f"asr: {error.filename}: {error.strerror}: check the path, permissions and free space", err=True)
+        sys.exit(2)
     except SystemExit as stop:
         if stop.code == 130:  # what typer makes of Ctrl-C
             typer.echo("\nasr: stopped; the same command goes on from the last checkpoint", err=True)

@@ -61,6 +61,7 @@ class DataConfig:
     manifests: str = "data"  # prepared manifests and cached features go to <manifests>/<corpus>
     labels: str = "arpabet39"  # the phone set that the model emits
     scoring: str = "arpabet39"  # the phone set that error rates are counted in
+    cache_features: bool = True  # false: compute them anew in each epoch, which takes time and saves space on the disk
     max_frames: int = 8000  # 10 ms frames a batch, padding included
     num_buckets: int = 20
     max_duration: float = 25.0  # longer training utterances, in seconds, are left out
@@ -242,8 +243,9 @@ def section(name: str, cls: type, values: dict[str, Any]) -> Any:
         try:
             merged = OmegaConf.merge(merged, {key: value})
         except (OmegaConfBaseException, TypeError) as error:  # TypeError: a list for a mapping
-            wanted = getattr(fields[key].type, "__name__", "") if isinstance(fields[key].type, type) else ""
-            raise ConfigError(f"config: {name}.{key} must be {wanted or fields[key].type}, but it is {value!r}") from error
+            kind = fields[key].type
+            wanted = kind.__name__ if isinstance(kind, type) else kind
+            raise ConfigError(f"config: {name}.{key} must be of type {wanted}, but it is {value!r}") from error
     return OmegaConf.to_object(merged)
 
 

@@ -1,6 +1,6 @@
 """Manifests become batches: cached features, normalisation, augmentation, bucketing.
 
-    manifests ─ load_split ─▶ CutSet ─ cache_features ─▶ FeatureStore ─ SpeechDataset ─▶ utterance ─ collate ─▶ Batch
+    manifests ─ load_split ─▶ CutSet ─ cache_features ─▶ FeatureStore ─ SpeechDataset ─▶ utterances ─ collate ─▶ Batch
 
 What an epoch holds follows from the seed, the epoch's number and the utterance's id alone, so that a run which was
 killed and resumed sees what the uninterrupted run would have seen.
@@ -13,11 +13,11 @@ import json
 import logging
 import zlib
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import soxr
@@ -29,8 +29,8 @@ from lhotse.dataset import DynamicBucketingSampler
 from asr import audio, phones
 from asr.config import Config, FeatureConfig, SpecAugmentConfig
 from asr.ctc import required_frames
-from asr.errors import AsrError, CorpusError, InfeasibleError
-from asr.features import FRAME_SHIFT, FeatureExtractor, apply_cmvn, cmvn_statistics
+from asr.errors import AsrError, AudioError, CorpusError, InfeasibleError
+from asr.features import FRAME_SHIFT, FeatureExtractor, apply_cmvn, cmvn_statistics, num_frames
 from asr.progress import track
 from data_prep import CORPORA
 
@@ -113,11 +113,21 @@ def reference(cut: Cut, phone_set: str) -> list[str]:
     return phones.fold(cut.supervisions[0].custom["phones"].split(), CORPORA[cut.corpus].phone_set, phone_set)
 
 
-class FeatureStore:
-    """Features of many utterances in one file, which is mapped into memory.
+class Features(Protocol):
+    """Features of many utterances by id, before normalisation: read from a file or computed when asked for."""
 
-    ``store[utterance_id]`` is a read-only (T, F) float32 view.
-    """
+    def __getitem__(self, utterance_id: str) -> np.ndarray:
+        """Return (T, F) float32."""
+
+    def __contains__(self, utterance_id: str) -> bool:
+        """Tell whether the utterance can be had."""
+
+    def num_frames(self, utterance_id: str) -> int:
+        """Return T."""
+
+
+class FeatureStore:
+    """Features in one file, which is mapped into memory; what `cache_features` wrote."""
 
     def __init__(self, path: Path):
         index = json.loads(path.with_suffix(".json").read_text(encoding="utf8"))
@@ -131,6 +141,54 @@ class FeatureStore:
 
     def __contains__(self, utterance_id: str) -> bool:
         return utterance_id in self.spans
+
+    def num_frames(self, utterance_id: str) -> int:
+        """Return T."""
+        start, stop = self.spans[utterance_id]
+        return stop - start
+
+
+class LiveFeatures:
+    """Features computed from the audio each time that they are asked for: slower, and no space on the disk.
+
+    Parameters
+    ----------
+    cuts
+        Utterances, one recording each.
+    extractor
+        Makes features of a waveform.
+    speed
+        Tempo and pitch together: 1.1 is 10 % faster, by resampling.
+    """
+
+    def __init__(self, cuts: CutSet, extractor: FeatureExtractor, speed: float = 1.0):
+        self._recordings = {cut.id: cut.recording for cut in cuts}
+        self._extractor, self._speed = extractor, speed
+
+    def __getitem__(self, utterance_id: str) -> np.ndarray:
+        return extract(self._recordings[utterance_id].sources[0].source, self._extractor, self._speed)
+
+    def __contains__(self, utterance_id: str) -> bool:
+        return utterance_id in self._recordings
+
+    def num_frames(self, utterance_id: str) -> int:
+        """Return T as the header has it."""
+        recording = self._recordings[utterance_id]
+        return num_frames(int(recording.num_samples / recording.sampling_rate / self._speed * audio.SAMPLE_RATE))
+
+
+def extract(path: str, extractor: FeatureExtractor, speed: float = 1.0) -> np.ndarray:
+    """Load a recording, change its speed, and return its features (T, F).
+
+    Raises
+    ------
+    AudioError
+        The file cannot be read, or is too short.
+    """
+    waveform = audio.load(path)
+    if speed != 1.0:
+        waveform = soxr.resample(waveform, round(audio.SAMPLE_RATE * speed), audio.SAMPLE_RATE)
+    return extractor(waveform)
 
 
 def cache_features(cuts: CutSet, config: FeatureConfig, folder: Path, label: str, speed: float = 1.0) -> FeatureStore:
@@ -169,10 +227,7 @@ def _write_features(
 ) -> None:
     def compute(source: list[Any]) -> np.ndarray | AsrError:
         try:
-            waveform = audio.load(source[1])
-            if speed != 1.0:
-                waveform = soxr.resample(waveform, round(audio.SAMPLE_RATE * speed), audio.SAMPLE_RATE)
-            return extractor(waveform)
+            return extract(source[1], extractor, speed)
         except AsrError as error:
             return error
 
@@ -222,13 +277,13 @@ class Normaliser:
         self._speakers: dict[str, tuple[np.ndarray, np.ndarray]] = {}
 
     @classmethod
-    def fit(cls, mode: str, cuts: CutSet, store: FeatureStore) -> "Normaliser":
+    def fit(cls, mode: str, cuts: CutSet, store: Features) -> "Normaliser":
         """Take the statistics that the mode keeps from training data."""
         if mode == "global":
             return cls(mode, *cmvn_statistics(store[cut.id] for cut in cuts if cut.id in store))
         return cls(mode)
 
-    def add_speakers(self, cuts: CutSet, store: FeatureStore) -> None:
+    def add_speakers(self, cuts: CutSet, store: Features) -> None:
         """Take each speaker's statistics over all that he or she says in `cuts`; nothing to do in the other modes."""
         if self.mode != "speaker":
             return
@@ -268,7 +323,7 @@ class SpeechDataset(torch.utils.data.Dataset):
 
     def __init__(
         self,
-        stores: dict[float, FeatureStore],
+        stores: Mapping[float, Features],
         normaliser: Normaliser,
         token_ids: dict[str, int],
         label_set: str,
@@ -280,8 +335,16 @@ class SpeechDataset(torch.utils.data.Dataset):
         self.epoch = 0
 
     def __getitem__(self, cuts: CutSet) -> Batch:
-        """Load, normalise, augment and pad the utterances."""
-        return collate([(cut.id, self.features(cut), self.targets(cut)) for cut in cuts])
+        """Load, normalise, augment and pad the utterances; one that cannot be read is named and left out."""
+        utterances = []
+        for cut in cuts:
+            try:
+                utterances.append((cut.id, self.features(cut), self.targets(cut)))
+            except AudioError as error:
+                log.warning("skipped %s: %s", cut.id, error)
+        if not utterances:
+            raise CorpusError(f"no utterance of a batch could be read, the first of them {next(iter(cuts)).id}")
+        return collate(utterances)
 
     def features(self, cut: Cut) -> np.ndarray:
         """Return (T, F) as the encoder sees it in this epoch."""
@@ -410,7 +473,7 @@ class BatchLoader:
         self._resumed = self.position < len(self.batches)
 
 
-def usable(cuts: CutSet, stores: dict[float, FeatureStore], config: Config, subsampling: int) -> CutSet:
+def usable(cuts: CutSet, stores: Mapping[float, Features], config: Config, subsampling: int) -> CutSet:
     """Keep the training utterances that have features, are not too long, and have a CTC path at each speed.
 
     Each one left out is named in a warning.
@@ -428,7 +491,7 @@ def usable(cuts: CutSet, stores: dict[float, FeatureStore], config: Config, subs
             log.warning("skipped %s: %.1f s is longer than data.max_duration", cut.id, cut.duration)
             continue
         try:
-            frames = min(len(store[cut.id]) for store in stores.values())
+            frames = min(store.num_frames(cut.id) for store in stores.values())
             check_feasible(cut.id, reference(cut, config.data.labels), frames, subsampling)
         except InfeasibleError as error:
             log.warning("skipped %s", error)

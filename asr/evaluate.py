@@ -13,6 +13,7 @@ from asr import config as configuration
 from asr.config import Config
 from asr.ctc import Hypothesis, beam_search, best_path
 from asr.data import BatchLoader, SpeechDataset
+from asr.errors import ConfigError
 from asr.model_folder import AcousticModel
 from asr.progress import track
 from data_prep import prepare
@@ -40,7 +41,7 @@ def evaluate_run(
     split
         ``test`` or ``dev``.
     output
-        Folder of ``metrics.json``, hypotheses and figures; by default the run folder, for a shipped model ``runs/NAME``.
+        Folder of ``metrics.json``, hypotheses and figures; by default the run folder, or ``runs/NAME`` for a shipped one.
 
     Raises
     ------
@@ -51,9 +52,12 @@ def evaluate_run(
     config = configuration.load(folder / "config.yaml", overrides)
     if corpora is not None:
         config = configuration.with_corpora_in(config, corpora)
+    model = model_folder.load(folder)
+    own = model.config
+    if (config.features, config.model, config.data.labels) != (own.features, own.model, own.data.labels):
+        raise ConfigError("config: features, model and data.labels belong to the trained model: train another instead")
     output = output or (folder.parent if folder.parent != model_folder.PRETRAINED else Path("runs") / folder.name)
     output.mkdir(parents=True, exist_ok=True)
-    model = model_folder.load(folder)
     rows = [row for corpus in config.data.corpora for row in score_corpus(model, config, corpus, split, output)]
     _keep(rows, config, output, folder)
     history = output / "history.json"

@@ -120,22 +120,30 @@ def load(folder: str | Path) -> AcousticModel:
     """
     folder = find(folder)
     config = configuration.load(folder / "config.yaml")
-    tokens = tuple((folder / "tokens.txt").read_text(encoding="utf8").split("\n")[:-1])
+    tokens = tuple((folder / "tokens.txt").read_text(encoding="utf8", errors="replace").split("\n")[:-1])
     if not tokens or tokens[0] != BLANK:
         raise ModelError(
             f"{folder / 'tokens.txt'}: the first line must be {BLANK}; take the file from the training run"
         )
-    encoder = models.build(config.model, FeatureExtractor(config.features).num_features, len(tokens))
+    num_features = FeatureExtractor(config.features).num_features
+    encoder = models.build(config.model, num_features, len(tokens))
     try:
         weights = load_file(folder / "model.safetensors")
         statistics = {name: weights.pop(name).numpy() for name in ("cmvn.mean", "cmvn.std") if name in weights}
         encoder.load_state_dict({name.removeprefix("encoder."): value.float() for name, value in weights.items()})
-    except (SafetensorError, RuntimeError) as error:
+    except SafetensorError as error:
+        raise ModelError(f"{folder / 'model.safetensors'} is damaged ({error}): copy the model folder again") from error
+    except RuntimeError as error:
         reason = str(error).splitlines()[-1].strip()
-        raise ModelError(f"{folder / 'model.safetensors'} does not fit config.yaml and tokens.txt: {reason}") from error
+        raise ModelError(
+            f"{folder / 'model.safetensors'} does not fit config.yaml and tokens.txt ({reason}): copy the folder again"
+        ) from error
     normaliser = Normaliser(config.features.cmvn, statistics.get("cmvn.mean"), statistics.get("cmvn.std"))
-    if config.features.cmvn == "global" and normaliser.mean is None:
-        raise ModelError(f"{folder / 'model.safetensors'} lacks the normalisation statistics cmvn.mean and cmvn.std")
+    shapes = {statistic.shape for statistic in (normaliser.mean, normaliser.std) if statistic is not None}
+    if shapes != ({(num_features,)} if config.features.cmvn == "global" else set()):
+        raise ModelError(
+            f"{folder / 'model.safetensors'}: cmvn.mean and cmvn.std are not what config.yaml asks for: copy it again"
+        )
     return AcousticModel(config, tokens, encoder.eval(), normaliser)
 
 

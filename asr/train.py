@@ -21,6 +21,7 @@ import pytorch_lightning as pl
 import torch
 from pytorch_lightning.callbacks import Callback, EarlyStopping, EMAWeightAveraging, TQDMProgressBar
 from pytorch_lightning.loggers import TensorBoardLogger
+from pytorch_lightning.utilities.exceptions import MisconfigurationException
 from pytorch_lightning.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 
@@ -28,7 +29,7 @@ from asr import config as configuration
 from asr import data, model_folder, models, phones
 from asr.config import Config
 from asr.ctc import best_path, ctc_loss
-from asr.data import Batch, BatchLoader, Normaliser, SpeechDataset
+from asr.data import Batch, BatchLoader, Features, LiveFeatures, Normaliser, SpeechDataset
 from asr.errors import AsrError, ConfigError
 from asr.features import FeatureExtractor
 from asr.metrics import ErrorCounts, count_errors
@@ -77,21 +78,24 @@ def train(config: Config, run: Path) -> Path:
     pl.seed_everything(config.seed, verbose=False)
     module = RecogniserModule(config, run)
     speech = SpeechData(config, module.tokens, int(module.encoder.subsampling))  # type: ignore[arg-type]
-    trainer = pl.Trainer(
-        max_epochs=config.train.max_epochs,
-        accelerator=config.train.accelerator,
-        devices=config.train.devices,
-        precision=config.train.precision,  # type: ignore[arg-type]
-        gradient_clip_val=config.train.gradient_clip,
-        callbacks=_callbacks(config, run),
-        logger=TensorBoardLogger(run, name="tensorboard", version=""),
-        use_distributed_sampler=False,
-        enable_checkpointing=False,
-        enable_model_summary=False,
-        num_sanity_val_steps=0,
-        reload_dataloaders_every_n_epochs=1,  # epochs differ in their number of batches
-        log_every_n_steps=10,
-    )
+    try:
+        trainer = pl.Trainer(
+            max_epochs=config.train.max_epochs,
+            accelerator=config.train.accelerator,
+            devices=config.train.devices,
+            precision=config.train.precision,  # type: ignore[arg-type]
+            gradient_clip_val=config.train.gradient_clip,
+            callbacks=_callbacks(config, run),
+            logger=TensorBoardLogger(run, name="tensorboard", version=""),
+            use_distributed_sampler=False,
+            enable_checkpointing=False,
+            enable_model_summary=False,
+            num_sanity_val_steps=0,
+            reload_dataloaders_every_n_epochs=1,  # epochs differ in their number of batches
+            log_every_n_steps=10,
+        )
+    except MisconfigurationException as error:
+        raise ConfigError(f"config: train.accelerator, train.devices: {str(error).splitlines()[0]}") from error
     last = run / "checkpoints" / "last.ckpt"
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", ".*does not have many workers.*")
@@ -161,10 +165,12 @@ class SpeechData(pl.LightningDataModule):
             prepare(name, folder, manifests)
         cache, title = Path(manifests) / "features", "+".join(names)
         train_cuts, dev_cuts = (data.load_split(manifests, names, split) for split in ("train", "dev"))
-        stores = {
-            speed: data.cache_features(train_cuts, config.features, cache, f"{title}-train", speed)
-            for speed in sorted(config.data.speeds)
-        }
+        stores: dict[float, Features] = {}
+        for speed in config.data.speeds:
+            if config.data.cache_features:
+                stores[speed] = data.cache_features(train_cuts, config.features, cache, f"{title}-train", speed)
+            else:
+                stores[speed] = LiveFeatures(train_cuts, FeatureExtractor(config.features), speed)
         dev_store = data.cache_features(dev_cuts, config.features, cache, f"{title}-dev")
         self.train_cuts = data.usable(train_cuts, stores, config, subsampling)
         self.dev_cuts = dev_cuts.filter(lambda cut: cut.id in dev_store).to_eager()
@@ -203,6 +209,7 @@ class RecogniserModule(pl.LightningModule):
         super().__init__()
         self.config, self.run = config, run
         labels = phones.PhoneSet.load(config.data.labels).labels
+        phones.fold([], config.data.labels, config.data.scoring)  # a wrong name fails here, not after an epoch
         self.tokens = (model_folder.BLANK, *labels)
         self.encoder = models.build(config.model, FeatureExtractor(config.features).num_features, len(self.tokens))
         self.history: list[dict[str, float]] = []
@@ -252,8 +259,10 @@ class RecogniserModule(pl.LightningModule):
             self._errors += count_errors(phones.fold(truth, source, target), phones.fold(guess, source, target))
 
     def on_validation_epoch_end(self) -> None:
-        """Log the dev PER."""
-        self.log("dev_per", 100 * self._errors.rate, prog_bar=True, sync_dist=True)
+        """Log the dev PER, over all processes."""
+        counts = torch.tensor([self._errors.errors, self._errors.reference_length], dtype=torch.float64)
+        errors, total = self.trainer.strategy.reduce(counts, reduce_op="sum").tolist()
+        self.log("dev_per", 100 * errors / max(total, 1), prog_bar=True, rank_zero_only=False)
 
     def on_train_epoch_end(self) -> None:
         """Add a line to the history and to the log."""

@@ -10,6 +10,7 @@ import numpy as np
 from asr import audio, model_folder
 from asr.ctc import Hypothesis, beam_search, best_path
 from asr.data import collate
+from asr.errors import AudioError
 from asr.features import FeatureExtractor
 from asr.model_folder import AcousticModel
 
@@ -42,11 +43,11 @@ class Phone:
 class Transcript:
     """What was recognised in one recording; as a string, the labels in a line.
 
-    >>> str(Transcript((Phone("HH", 0.1, 0.2, 0.9), Phone("AY", 0.2, 0.3, 0.8)), duration=0.5))
+    >>> str(Transcript([Phone("HH", 0.1, 0.2, 0.9), Phone("AY", 0.2, 0.3, 0.8)], duration=0.5))
     'HH AY'
     """
 
-    phones: tuple[Phone, ...]
+    phones: list[Phone]
     duration: float  # seconds
 
     def __str__(self) -> str:
@@ -60,7 +61,7 @@ class Transcript:
     def to_json(self, path: str | None = None) -> str:
         """Return one line of JSON, which names the recording where it has a path.
 
-        >>> Transcript((), duration=0.5).to_json("a.wav")
+        >>> Transcript([], duration=0.5).to_json("a.wav")
         '{"path": "a.wav", "duration": 0.5, "phones": []}'
         """
         values = {"duration": self.duration, "phones": [asdict(phone) for phone in self.phones]}
@@ -123,25 +124,31 @@ class Recogniser:
             The recording is missing, empty, corrupt, shorter than 25 ms or not finite.
         """
         if isinstance(recording, np.ndarray):
-            waveform = audio.from_array(recording, sample_rate)
-        else:
-            waveform = audio.load(recording)
+            return self._recognise(audio.from_array(recording, sample_rate))
+        waveform = audio.load(recording)
+        try:
+            return self._recognise(waveform)
+        except AudioError as error:  # too short; which file is known here only
+            raise AudioError(f"{recording}: {error}") from error
+
+    def _recognise(self, waveform: np.ndarray) -> Transcript:
         log_probs = self.log_probs(waveform)
         if self.beam_size == 1:
             hypothesis = best_path(log_probs)
         else:
             hypothesis = beam_search(log_probs[:, None], beam_size=self.beam_size)[0][0]
-        return Transcript(self._phones(hypothesis, log_probs), round(len(waveform) / audio.SAMPLE_RATE, 3))
+        duration = len(waveform) / audio.SAMPLE_RATE
+        return Transcript(self._phones(hypothesis, log_probs, duration), round(duration, 3))
 
-    def _phones(self, hypothesis: Hypothesis, log_probs: np.ndarray) -> tuple[Phone, ...]:
+    def _phones(self, hypothesis: Hypothesis, log_probs: np.ndarray, duration: float) -> list[Phone]:
         centres = (np.array(hypothesis.timesteps, float) + 0.5) * self.model.frame_shift
         middles = (centres[1:] + centres[:-1]) / 2
         starts = np.maximum(np.concatenate(([0.0], middles)), centres - LONGEST_HALF)
-        ends = np.minimum(np.concatenate((middles, [np.inf])), centres + LONGEST_HALF)
+        ends = np.minimum(np.concatenate((middles, [duration])), centres + LONGEST_HALF)
         confidences = np.exp(
             [log_probs[t, token] for t, token in zip(hypothesis.timesteps, hypothesis.tokens, strict=True)]
         )
-        return tuple(
+        return [
             Phone(self.model.tokens[token], round(float(start), 3), round(float(end), 3), round(float(confidence), 3))
             for token, start, end, confidence in zip(hypothesis.tokens, starts, ends, confidences, strict=True)
-        )
+        ]

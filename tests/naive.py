@@ -1,7 +1,7 @@
 """Slow, obvious oracles that the kernels are held against.
 
-CTC, by enumeration of all C^T paths (T ≤ 6, C ≤ 4), and again by the recursions of Graves et al. (2006) in plain log space,
-with the 2L + 1 states in one row. `log_probs` are (T, C) here: one utterance.
+CTC, by enumeration of all C^T paths (T ≤ 6, C ≤ 4), and again by the recursions of Graves et al. (2006) in plain log
+space, with the 2L + 1 states in one row. `log_probs` are (T, C) here: one utterance.
 """
 
 import itertools

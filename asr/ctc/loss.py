@@ -71,9 +71,7 @@ def ctc_loss(
         raise ValueError(f"blank {blank} is not one of the {num_classes} classes")
     frames = _lengths("input_lengths", input_lengths, batch, num_frames)
     if targets.ndim not in (1, 2) or targets.is_floating_point():
-        raise ValueError(
-            f"targets must be integers, (B, S) or concatenated, not {targets.dtype} {tuple(targets.shape)}"
-        )
+        raise ValueError(f"targets must be integers, (B, S) or in a row, not {targets.dtype} {tuple(targets.shape)}")
     widest = targets.shape[-1]
     labels = _lengths("target_lengths", target_lengths, batch, widest)
     padded = _padded(targets, labels)

@@ -1,0 +1,35 @@
+"""Faults that the CTC loss and the beam search once had."""
+
+import naive
+import numpy as np
+import pytest
+import torch
+
+from asr.ctc import beam_search, ctc_loss
+
+
+@pytest.mark.parametrize(
+    ("logits", "target"),
+    [
+        # Forward and backward totals agreed, on a path that was not the likeliest: loss off by 0.29, gradient by 0.25.
+        ([[-1200, -600], [0, -1200], [-1200, -1200], [-1200, -600], [0, -1200], [-1200, -600]], [1]),
+        # Subnormal probabilities: two or three digits are left of them, and both totals had the same wrong ones.
+        ([[0, -745]], [1]),
+        ([[0, -744.6, -745]] * 4, [1, 2]),
+    ],
+)
+def test_underflow_that_both_recursions_share(logits, target):
+    logits = np.array(logits, np.float64)
+    expected, gradient = naive.ctc(logits, target)
+    leaf = torch.from_numpy(logits)[:, None].requires_grad_()
+    loss = ctc_loss(leaf, torch.tensor([target]), [len(logits)], [len(target)], reduction="sum")
+    loss.backward()
+    np.testing.assert_allclose(loss.item(), expected, rtol=1e-12)
+    np.testing.assert_allclose(leaf.grad[:, 0], gradient, rtol=0, atol=1e-9)
+
+
+def test_prefix_that_leaves_the_beam_and_comes_back():
+    """It came back as another node, and its longer prefix (2, 1, 2), in the beam all the time, was found twice."""
+    counts = np.array([[7, 2, 8], [7, 7, 6], [2, 3, 5], [4, 1, 8], [3, 3, 1], [7, 8, 6], [4, 3, 3]])
+    hypotheses = beam_search(np.log(counts / counts.sum(1, keepdims=True))[:, None], beam_size=3, nbest=3)[0]
+    assert len({h.tokens for h in hypotheses}) == 3
