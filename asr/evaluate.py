@@ -41,7 +41,8 @@ def evaluate_run(
     split
         ``test`` or ``dev``.
     output
-        Folder of ``metrics.json``, hypotheses and figures; by default the run folder, or ``runs/NAME`` for a shipped one.
+        Folder of ``metrics.json``, hypotheses and figures.
+        By default the run folder, and ``runs/NAME`` for a shipped model.
 
     Raises
     ------

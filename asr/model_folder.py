@@ -139,8 +139,8 @@ def load(folder: str | Path) -> AcousticModel:
             f"{folder / 'model.safetensors'} does not fit config.yaml and tokens.txt ({reason}): copy the folder again"
         ) from error
     normaliser = Normaliser(config.features.cmvn, statistics.get("cmvn.mean"), statistics.get("cmvn.std"))
-    shapes = {statistic.shape for statistic in (normaliser.mean, normaliser.std) if statistic is not None}
-    if shapes != ({(num_features,)} if config.features.cmvn == "global" else set()):
+    shapes = [statistic.shape for statistic in (normaliser.mean, normaliser.std) if statistic is not None]
+    if shapes != ([(num_features,)] * 2 if config.features.cmvn == "global" else []):
         raise ModelError(
             f"{folder / 'model.safetensors'}: cmvn.mean and cmvn.std are not what config.yaml asks for: copy it again"
         )

@@ -22,6 +22,7 @@ import torch
 from pytorch_lightning.callbacks import Callback, EarlyStopping, EMAWeightAveraging, TQDMProgressBar
 from pytorch_lightning.loggers import TensorBoardLogger
 from pytorch_lightning.utilities.exceptions import MisconfigurationException
+from pytorch_lightning.utilities.rank_zero import rank_zero_only
 from pytorch_lightning.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 
@@ -104,14 +105,17 @@ def train(config: Config, run: Path) -> Path:
             trainer.fit(module, speech, ckpt_path=last if last.is_file() else None, weights_only=True)
         except SystemExit as error:  # what Lightning makes of Ctrl-C
             raise KeyboardInterrupt from error
+    if not trainer.is_global_zero:
+        raise SystemExit  # the first of several processes goes on alone
     return module.export(speech.normaliser)
 
 
+@rank_zero_only
 def _claim(run: Path, config: Config) -> None:
     """Write the configuration into the run folder, or check that the one there is the same."""
     run.mkdir(parents=True, exist_ok=True)
     path = run / "config.yaml"
-    if path.is_file():
+    if path.is_file() and (run / "checkpoints" / "last.ckpt").is_file():  # a run that failed at once claims nothing
         theirs, ours = (_trained_by(c) for c in (configuration.load(path), config))
         different = [key for key in ours if ours[key] != theirs[key]]
         if different:
