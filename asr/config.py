@@ -49,7 +49,8 @@ class FeatureConfig:
         one_of("features.kind", self.kind, ("fbank", "mfcc"))
         one_of("features.cmvn", self.cmvn, ("global", "speaker", "utterance", "none"))
         check(4 <= self.num_mel_bins <= 128, "features.num_mel_bins", "lie in 4..128", self.num_mel_bins)
-        check(1 <= self.num_ceps <= self.num_mel_bins, "features.num_ceps", "lie in 1..num_mel_bins", self.num_ceps)
+        fits = self.kind != "mfcc" or 1 <= self.num_ceps <= self.num_mel_bins
+        check(fits, "features.num_ceps", "lie in 1..num_mel_bins", self.num_ceps)
         check(self.delta_order in (0, 1, 2), "features.delta_order", "be 0, 1 or 2", self.delta_order)
 
 
@@ -191,6 +192,8 @@ def load(path: str | Path, overrides: Sequence[str] = ()) -> Config:
             raise ConfigError(f"config: {path} must hold sections such as 'data:' and 'model:'")
         raw = OmegaConf.merge(recipe, OmegaConf.from_dotlist(list(overrides)))
         values = OmegaConf.to_container(raw, resolve=True, throw_on_missing=True)
+    except TypeError as error:  # OmegaConf names no key
+        raise ConfigError(f"config: {' '.join(overrides)}: a list where {path} has keys and values") from error
     except (OmegaConfBaseException, YAMLError, UnicodeDecodeError, ValueError) as error:
         raise ConfigError(f"config: cannot read {path}: {_first_line(error)}") from error
     assert isinstance(values, dict)

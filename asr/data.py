@@ -11,6 +11,7 @@ Letters: B utterances, T feature frames of the longest, F values a frame, S labe
 import hashlib
 import json
 import logging
+import warnings
 import zlib
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
@@ -411,7 +412,7 @@ class BatchLoader:
     dataset
         Turns the cuts of a batch into a Batch.
     max_frames
-        Feature frames in a batch, padding included.
+        Feature frames in a batch, padding included; an utterance longer than those before it may end a batch above it.
     shuffle
         Whether utterances and batches change their order from epoch to epoch.
     """
@@ -439,13 +440,15 @@ class BatchLoader:
             self.batches = list(self._sampler(epoch))
 
     def _sampler(self, epoch: int) -> DynamicBucketingSampler:
-        sampler = DynamicBucketingSampler(
-            self.cuts,
-            max_duration=self.max_frames * FRAME_SHIFT,
-            num_buckets=min(self.num_buckets, len(self.cuts)),
-            shuffle=self.shuffle,
-            seed=self.seed,
-        )
+        with warnings.catch_warnings():  # an eager CutSet is meant: the manifests fit in memory
+            warnings.filterwarnings("ignore", ".*eagerly read CutSet.*")
+            sampler = DynamicBucketingSampler(
+                self.cuts,
+                max_duration=self.max_frames * FRAME_SHIFT,
+                num_buckets=min(self.num_buckets, len(self.cuts)),
+                shuffle=self.shuffle,
+                seed=self.seed,
+            )
         sampler.set_epoch(epoch)
         return sampler
 

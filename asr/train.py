@@ -100,7 +100,6 @@ def train(config: Config, run: Path) -> Path:
     last = run / "checkpoints" / "last.ckpt"
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", ".*does not have many workers.*")
-        warnings.filterwarnings("ignore", ".*eagerly read CutSet.*")
         try:
             trainer.fit(module, speech, ckpt_path=last if last.is_file() else None, weights_only=True)
         except SystemExit as error:  # what Lightning makes of Ctrl-C

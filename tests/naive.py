@@ -52,6 +52,29 @@ def enumerated_beam(log_probs, blank=0):
     return sorted(scored, key=lambda item: -item[1])
 
 
+def pruned_beam(log_probs, beam_size, blank=0):
+    """[(labelling, ln p)] of a prefix beam search over a dictionary of prefixes, likeliest first."""
+    beam = {(): [0.0, -np.inf]}  # ln p of the prefix's paths that end in a blank, and of those in its last label
+    for frame in log_probs:
+        arrivals = []
+        for prefix, (blanks, labels) in beam.items():
+            either = np.logaddexp(blanks, labels)
+            for c, value in enumerate(frame):
+                if c == blank:
+                    arrivals.append((prefix, 0, either + value))
+                elif prefix[-1:] == (c,):
+                    arrivals += [(prefix, 1, labels + value), ((*prefix, c), 1, blanks + value)]
+                else:
+                    arrivals.append(((*prefix, c), 1, either + value))
+        grown = {}
+        for prefix, end, value in arrivals:
+            ends = grown.setdefault(prefix, [-np.inf, -np.inf])
+            ends[end] = np.logaddexp(ends[end], value)
+        kept = sorted(grown, key=lambda prefix: -np.logaddexp(*grown[prefix]))[:beam_size]
+        beam = {prefix: grown[prefix] for prefix in kept if np.logaddexp(*grown[prefix]) > -np.inf}
+    return [(prefix, np.logaddexp(*ends)) for prefix, ends in beam.items()]
+
+
 def enumerated_peaks(log_probs, labelling, blank=0):
     """On the likeliest path of a labelling, the frame of each label's run where the label is likeliest."""
     spelled = (path for path, _ in paths(log_probs) if collapse(path, blank) == tuple(labelling))

@@ -38,7 +38,7 @@ def beam_search(
     Raises
     ------
     ValueError
-        Shapes, lengths, blank or sizes do not fit, or a NaN.
+        Shapes, lengths, blank or sizes do not fit, or a NaN or +inf.
 
     Examples
     --------
@@ -51,7 +51,8 @@ def beam_search(
     if not 1 <= nbest <= beam_size:
         raise ValueError(f"nbest must lie in 1..beam_size, but they are {nbest} and {beam_size}")
     num_frames, batch, _ = values.shape
-    values = np.ascontiguousarray(values.transpose(1, 0, 2))  # (B, T, C)
+    # (B, T, C); writeable, because a read-only array is another type to Numba and compiles the kernel again
+    values = np.require(values.transpose(1, 0, 2), requirements=["C", "W"])
     tokens = np.full((batch, nbest, num_frames), -1, np.int64)
     timesteps = np.zeros((batch, nbest, num_frames), np.int64)
     scores = np.full((batch, nbest), -np.inf)

@@ -37,7 +37,7 @@ def best_path(
     Raises
     ------
     ValueError
-        Shapes, lengths or blank do not fit, or a NaN.
+        Shapes, lengths or blank do not fit, or a NaN or +inf.
 
     Examples
     --------

@@ -33,7 +33,7 @@ def check_log_probs(
     Raises
     ------
     ValueError
-        A wrong shape, a length outside 0..T, a blank outside 0..C − 1, or a NaN, naming utterance and frame.
+        A wrong shape, a length outside 0..T, a blank outside 0..C − 1, or a NaN or +inf, naming utterance and frame.
     """
     log_probs = np.asarray(log_probs)
     if log_probs.ndim != 3 or log_probs.dtype.kind != "f":
@@ -45,8 +45,9 @@ def check_log_probs(
     lengths = np.full(batch, num_frames) if input_lengths is None else np.asarray(input_lengths)
     if lengths.shape != (batch,) or lengths.dtype.kind not in "iu" or ((lengths < 0) | (lengths > num_frames)).any():
         raise ValueError(f"input_lengths must be {batch} integers in 0..{num_frames}, not {lengths!r}")
-    bad = np.isnan(log_probs).any(axis=2) & (np.arange(num_frames)[:, None] < lengths)
+    bad = ~(log_probs < np.inf).all(axis=2) & (np.arange(num_frames)[:, None] < lengths)
     if bad.any():
         frame, utterance = np.argwhere(bad)[0]
-        raise ValueError(f"log_probs of utterance {utterance} hold NaN in frame {frame}")
+        value = "NaN" if np.isnan(log_probs[frame, utterance]).any() else "+inf"
+        raise ValueError(f"log_probs of utterance {utterance} hold {value} in frame {frame}")
     return log_probs, lengths.astype(np.int64)

@@ -129,7 +129,8 @@ class _CTCLoss(torch.autograd.Function):
         losses, grads = np.empty(values.shape[1], values.dtype), np.zeros_like(values)
         with KERNEL_LOCK:
             forward_backward(values, targets, frames, labels, blank, losses, grads)
-        ctx.save_for_backward(torch.from_numpy(grads).to(logits))
+        ctx.save_for_backward(torch.from_numpy(grads).to(logits.device))
+        ctx.dtype = logits.dtype
         return torch.from_numpy(losses).to(logits.device)
 
     @staticmethod
@@ -137,4 +138,6 @@ class _CTCLoss(torch.autograd.Function):
         if torch.is_grad_enabled():  # create_graph: the gradient is a constant here, and would pass for one silently
             raise RuntimeError("ctc_loss has no second derivative: do without create_graph=True")
         (grads,) = ctx.saved_tensors
-        return (grads * grad_outputs[0][None, :, None].to(grads), None, None, None, None)
+        scaled = grads * grad_outputs[0][None, :, None].to(grads)
+        # half types are rounded last: a loss scaler's factor can be beyond float16, and is there for gradients below it
+        return (scaled.to(ctx.dtype), None, None, None, None)

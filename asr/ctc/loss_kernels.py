@@ -13,8 +13,8 @@ from numba import njit, prange
 # 2.2e-308 / (norm × mass) of p(l|x), with mass = Σ α β over the rescaled states of the frame: below 1e-17 within these
 # bounds. Otherwise the utterance is computed in logarithms. That α and β give the same total proves less: they can lose
 # the same paths.
-LEAST_NORM = 1e-60
-LEAST_MASS = 1e-230
+LEAST_NORM = 1e-40
+LEAST_MASS = 1e-250
 
 
 @njit(cache=True)

@@ -1,14 +1,25 @@
 """The CTC loss and decoders on random shapes, repeats, empty targets, lengths of zero and blanks anywhere."""
 
 import naive
+import numba
 import numpy as np
+import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from asr.ctc import beam_search, best_path, ctc_loss, required_frames
 
-modest = settings(deadline=None, derandomize=True, max_examples=60)
+modest = settings(deadline=None, derandomize=True, max_examples=100)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def one_thread():
+    """Thousands of tiny calls: on a busy machine threads would spend minutes waiting for each other."""
+    most = numba.get_num_threads()
+    numba.set_num_threads(1)
+    yield
+    numba.set_num_threads(most)
 
 
 @st.composite
@@ -30,9 +41,9 @@ def batches(draw):
     logits = draw(st.sampled_from([0.1, 1.0, 10.0])) * rng.standard_normal((num_frames, batch, num_classes))
     labels = [c for c in range(num_classes) if c != blank]
     targets = rng.choice(labels, (batch, 12))  # few classes, so many repeats
-    frames = [draw(st.integers(0, num_frames)) for _ in range(batch)]
-    lengths = [draw(st.integers(0, 12)) for _ in range(batch)]
-    return torch.from_numpy(logits), torch.from_numpy(targets), frames, lengths, blank
+    frames = [num_frames, *rng.integers(0, num_frames + 1, batch - 1).tolist()]
+    lengths = rng.integers(0, 13, batch) // draw(st.sampled_from([1, 3]))  # by 3: most have a path
+    return torch.from_numpy(logits), torch.from_numpy(targets), frames, lengths.tolist(), blank
 
 
 def loss_and_gradient(function, logits, *args, **kwargs):
@@ -98,7 +109,7 @@ def test_loss_and_gradient_equal_plain_recursions(case):
     for b, (have, length) in enumerate(zip(frames, lengths, strict=True)):
         if have > 0:
             loss, expected = naive.ctc(logits[:have, b].numpy(), targets[b, :length].tolist(), blank)
-            np.testing.assert_allclose(losses[b].item(), loss, rtol=1e-10)
+            np.testing.assert_allclose(losses[b].item(), loss, rtol=1e-10, atol=1e-12)
             np.testing.assert_allclose(gradient[:have, b] / (b + 1), expected, rtol=0, atol=1e-9)
         else:
             assert losses[b].item() == (0.0 if length == 0 else np.inf)
@@ -149,6 +160,19 @@ def test_pruned_beam_is_sorted_distinct_and_no_likelier_than_the_loss_says(case,
             assert h.score <= exact + 1e-9 * (1 + abs(exact))
             assert all(left < right for left, right in zip((-1, *h.timesteps), (*h.timesteps, frames[b]), strict=True))
             assert len(h.timesteps) == len(h.tokens)
+
+
+@modest
+@given(batches(), st.integers(1, 8))
+def test_pruned_beam_equals_a_search_over_a_dictionary(case, beam_size):
+    logits, _, frames, _, blank = case
+    log_probs = logits.log_softmax(2).numpy()
+    lists = beam_search(log_probs, np.array(frames), beam_size=beam_size, nbest=beam_size, blank=blank)
+    for b, hypotheses in enumerate(lists):
+        expected = naive.pruned_beam(log_probs[: frames[b], b], beam_size, blank)
+        assert [h.tokens for h in hypotheses] == [tokens for tokens, _ in expected]
+        scores = [score for _, score in expected]
+        np.testing.assert_allclose([h.score for h in hypotheses], scores, rtol=1e-9, atol=1e-9)
 
 
 @modest

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 import asr
-from asr.ctc import Hypothesis, beam_search, best_path, ctc_loss
+from asr.ctc import Hypothesis, beam, beam_kernels, beam_search, best_path, ctc_loss
 
 
 @pytest.fixture
@@ -46,8 +46,8 @@ def test_best_path_by_hand(path, tokens, timesteps, blank):
     assert (found.tokens, found.timesteps) == (tokens, timesteps)
     np.testing.assert_allclose(found.score, len(path) * np.log(0.9), rtol=1e-12, atol=0)
     if path:
-        beam = beam_search(sure_of(path, 4)[:, None], beam_size=1, blank=blank)[0]
-        assert [(h.tokens, h.timesteps) for h in beam] == [(tokens, timesteps)]
+        found = beam_search(sure_of(path, 4)[:, None], beam_size=1, blank=blank)[0]
+        assert [(h.tokens, h.timesteps) for h in found] == [(tokens, timesteps)]
 
 
 def test_timesteps_are_where_tokens_peak():
@@ -181,6 +181,30 @@ def test_nan_is_named(decode, log_probs):
     decode(log_probs, np.array([60, 50, 7, 60]))  # beyond the lengths: padding
     with pytest.raises(ValueError, match="utterance 2 hold NaN in frame 7"):
         decode(log_probs, np.array([60, 50, 60, 60]))
+
+
+@pytest.mark.parametrize("decode", [best_path, beam_search])
+def test_infinity_is_named(decode, log_probs):
+    log_probs[7, 2, 3] = np.inf
+    decode(log_probs, np.array([60, 60, 7, 60]))
+    with pytest.raises(ValueError, match=r"utterance 2 hold \+inf in frame 7"):
+        decode(log_probs)
+
+
+def test_read_only_posteriors_need_no_kernel_of_their_own(log_probs, monkeypatch):
+    """To Numba a read-only array is another type: the user would wait for a second compilation."""
+    writeable = []
+
+    def search_batch(values, *args):
+        writeable.append(values.flags.writeable)
+        beam_kernels.search_batch(values, *args)
+
+    monkeypatch.setattr(beam, "search_batch", search_batch)
+    one = log_probs[:, [0]]
+    expected = beam_search(one)
+    one.flags.writeable = False
+    assert beam_search(one) == expected
+    assert writeable == [True, True]
 
 
 @pytest.mark.parametrize(("beam_size", "nbest"), [(0, 1), (4, 5), (4, 0), (-1, -1)])

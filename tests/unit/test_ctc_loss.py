@@ -230,6 +230,22 @@ def test_other_dtypes(batch, dtype):
     torch.testing.assert_close(gradient.double(), exact_gradient, rtol=rounding, atol=1e-7)
 
 
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_half_gradient_is_rounded_after_the_gradient_from_above(batch, dtype):
+    """A loss scaler's factor may itself be beyond float16, and saves gradients that are below it."""
+    logits, *args = batch
+    for values, factor in ((logits.to(dtype), 65536.0), ((logits * 5).round().to(dtype), 2.0**15)):
+        exact = values.double().requires_grad_()
+        ctc_loss(exact, *args, reduction="sum").mul(factor).backward()
+        leaf = values.clone().requires_grad_()
+        ctc_loss(leaf, *args, reduction="sum").mul(factor).backward()
+        assert leaf.grad.dtype == dtype
+        fits = exact.grad.abs() < torch.finfo(torch.float16).max
+        assert fits.double().mean() > 0.9
+        eps = torch.finfo(dtype).eps
+        torch.testing.assert_close(leaf.grad[fits].double(), exact.grad[fits], rtol=eps, atol=factor * 1e-7)
+
+
 def test_memory_layout_and_kinds_of_arguments_change_no_bit(batch):
     """Pytorch#22234 and #152421: other integers, another backend, another answer."""
     logits, targets, frames, lengths = batch

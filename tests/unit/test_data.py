@@ -1,0 +1,501 @@
+"""Batches: what an epoch holds, in which order, and what is left out with a word why."""
+
+import errno
+import json
+import logging
+
+import numpy as np
+import pytest
+import soundfile
+import soxr
+import torch
+from lhotse import CutSet, Recording, RecordingSet, SupervisionSegment, SupervisionSet
+
+from asr import audio, data
+from asr.config import FeatureConfig, SpecAugmentConfig, from_dict
+from asr.data import BatchLoader, FeatureStore, LiveFeatures, Normaliser, SpeechDataset, cache_features, mask_features
+from asr.errors import AsrError, CorpusError, InfeasibleError
+from asr.features import FeatureExtractor, num_frames
+
+FEATURES = FeatureConfig(num_mel_bins=8, use_energy=False, delta_order=0, cmvn="none")
+
+
+def supervision(name, duration, phones="AA B", speaker="s1"):
+    return SupervisionSegment(name, name, 0.0, duration, speaker=speaker, custom={"phones": phones})
+
+
+def cut(recording, corpus="speechocean762", **labels):
+    made = recording.to_cut().with_id(recording.id)
+    made.supervisions = [supervision(recording.id, recording.duration, **labels)]
+    made.custom = {"corpus": corpus}
+    return made
+
+
+@pytest.fixture
+def lengths(rng):
+    """Seconds of each of 120 utterances without audio."""
+    return {f"u{i:03}": round(float(rng.uniform(0.5, 6)), 2) for i in range(120)}
+
+
+@pytest.fixture
+def paper_cuts(lengths):
+    recordings = (Recording(name, [], 16000, round(16000 * t), t) for name, t in lengths.items())
+    return CutSet.from_cuts(cut(recording) for recording in recordings)
+
+
+class Names:
+    """Stands for a SpeechDataset: a batch is the ids of its utterances."""
+
+    epoch = 0
+
+    def __getitem__(self, cuts):
+        return [each.id for each in cuts]
+
+
+@pytest.fixture
+def loader(paper_cuts):
+    def make(seed=1, max_frames=2000, shuffle=True):
+        return BatchLoader(paper_cuts, Names(), max_frames, num_buckets=5, shuffle=shuffle, seed=seed)
+
+    return make
+
+
+def epoch(batches, number):
+    batches.set_epoch(number)
+    return list(batches)
+
+
+@pytest.mark.parametrize("shuffle", [True, False])
+@pytest.mark.parametrize("number", [0, 1, 7])
+def test_an_epoch_has_each_utterance_once(loader, lengths, shuffle, number):
+    batches = loader(shuffle=shuffle)
+    drawn = epoch(batches, number)
+    assert sorted(name for batch in drawn for name in batch) == sorted(lengths)
+    assert len(drawn) == len(batches)
+
+
+@pytest.mark.parametrize("max_frames", [2000, 5000])
+def test_padding_counts_towards_max_frames(loader, lengths, max_frames):
+    """Until the last utterance of a batch there is room for one more as long as the longest; the last may be longer."""
+    sizes = []
+    for number in range(3):
+        for batch in epoch(loader(max_frames=max_frames), number):
+            seconds = [lengths[name] for name in batch]
+            assert 100 * len(batch) * max(seconds[:-1], default=0) <= max_frames + 1e-6
+            sizes.append(100 * len(batch) * max(seconds))
+    assert max(sizes) < 1.5 * max_frames
+    assert np.mean(np.array(sizes) > max_frames) < 0.2
+    assert np.median(sizes) > max_frames / 2  # and they are not needlessly small
+
+
+def test_batches_hold_utterances_of_like_length(loader, lengths):
+    padding = [
+        max(lengths[name] for name in batch) * len(batch) - sum(lengths[name] for name in batch)
+        for batch in epoch(loader(), 0)
+    ]
+    assert sum(padding) < 0.2 * sum(lengths.values())
+
+
+@pytest.mark.filterwarnings("ignore:We have exceeded the max_duration constraint")
+def test_an_utterance_longer_than_max_frames_is_a_batch_alone(loader, lengths):
+    longest = max(lengths, key=lambda name: lengths[name])
+    drawn = epoch(loader(max_frames=round(100 * lengths[longest]) - 50), 0)
+    assert [longest] in drawn
+    assert sorted(name for batch in drawn for name in batch) == sorted(lengths)
+
+
+def test_the_order_follows_from_seed_and_epoch(loader):
+    batches = loader()
+    first, second = epoch(batches, 0), epoch(batches, 1)
+    assert first != second
+    assert {tuple(sorted(batch)) for batch in first} != {tuple(sorted(batch)) for batch in second}
+    assert epoch(loader(), 1) == second  # whatever was drawn before
+    assert epoch(batches, 0) == first
+    assert epoch(loader(seed=2), 0) != first
+
+
+def test_without_shuffling_each_epoch_is_the_same(loader):
+    batches = loader(shuffle=False)
+    assert epoch(batches, 0) == epoch(batches, 5)
+
+
+@pytest.mark.parametrize("taken", [0, 1, 4])
+def test_a_resumed_loader_hands_out_exactly_the_rest(loader, taken):
+    batches = loader()
+    batches.set_epoch(2)
+    iterator = iter(batches)
+    for _ in range(taken):
+        next(iterator)
+    state = json.loads(json.dumps(batches.state_dict()))
+    rest = list(iterator)
+    resumed = loader()
+    resumed.load_state_dict(state)
+    assert resumed.dataset.epoch == 2
+    assert list(resumed) == rest
+    assert epoch(resumed, 3) == epoch(batches, 3)
+
+
+def test_a_loader_resumed_at_the_end_of_an_epoch_begins_the_next(loader):
+    batches = loader()
+    epoch(batches, 2)
+    resumed = loader()
+    resumed.load_state_dict(batches.state_dict())
+    assert epoch(resumed, 3) == epoch(batches, 3)
+    assert len(epoch(resumed, 4)) > 0
+
+
+# --- features
+
+
+@pytest.fixture
+def speech(tmp_path, rng):
+    """Cuts of four recordings with audio, of 0.5 to 2 s."""
+    made = []
+    for i, seconds in enumerate((0.5, 1.0, 1.5, 2.0)):
+        path = tmp_path / f"audio{i}.wav"
+        soundfile.write(path, 0.1 * rng.standard_normal(int(16000 * seconds)), 16000)
+        made.append(cut(Recording.from_file(path, recording_id=f"u{i}"), speaker=f"s{i % 2}"))
+    return CutSet.from_cuts(made)
+
+
+def path_of(each):
+    return each.recording.sources[0].source
+
+
+@pytest.mark.parametrize("speed", [1.0, 0.9, 1.1])
+@pytest.mark.parametrize("cached", [True, False])
+def test_stored_features_are_those_of_the_recording(speech, tmp_path, speed, cached):
+    extractor = FeatureExtractor(FEATURES)
+    if cached:
+        store = cache_features(speech, FEATURES, tmp_path / "cache", "test", speed)
+    else:
+        store = LiveFeatures(speech, extractor, speed)
+    for each in speech:
+        waveform = audio.load(path_of(each))
+        if speed != 1:
+            waveform = soxr.resample(waveform, 16000 * speed, 16000)
+        np.testing.assert_array_equal(store[each.id], extractor(waveform))
+        assert store.num_frames(each.id) == len(store[each.id]) == num_frames(len(waveform))
+        assert store.num_frames(each.id) == pytest.approx(100 * each.duration / speed, abs=3)
+        assert each.id in store
+    assert "u9" not in store
+
+
+def test_features_are_computed_once(speech, tmp_path, monkeypatch):
+    first = cache_features(speech, FEATURES, tmp_path, "test")
+    monkeypatch.setattr(FeatureExtractor, "__call__", lambda *_: pytest.fail("computed again"))
+    second = cache_features(speech, FEATURES, tmp_path, "test")
+    np.testing.assert_array_equal(first["u3"], second["u3"])
+    # Normalisation comes after the store: another does not need another file.
+    cache_features(speech, FeatureConfig(num_mel_bins=8, use_energy=False, delta_order=0), tmp_path, "test")
+
+
+@pytest.mark.parametrize("change", ["config", "speed", "label", "utterances", "length"])
+def test_what_features_depend_on_makes_another_file(speech, tmp_path, change):
+    folder = tmp_path / "cache"
+    cache_features(speech, FEATURES, folder, "test")
+    before = set(folder.glob("*.f32"))
+    config, label, speed = FEATURES, "test", 1.0
+    if change == "config":
+        config = FeatureConfig(num_mel_bins=9, use_energy=False, delta_order=0)
+    elif change == "speed":
+        speed = 1.1
+    elif change == "label":
+        label = "other"
+    elif change == "utterances":
+        speech = CutSet.from_cuts(list(speech)[:3])
+    else:
+        path = path_of(speech["u0"])
+        soundfile.write(path, np.ones(9000) / 2, 16000)
+        changed = cut(Recording.from_file(path, recording_id="u0"))
+        speech = CutSet.from_cuts([changed, *list(speech)[1:]])
+    store = cache_features(speech, config, folder, label, speed)
+    assert len(set(folder.glob("*.f32")) - before) == 1
+    assert store["u0"].shape[1] == config.num_mel_bins
+
+
+def test_an_unreadable_recording_is_named_and_left_out(speech, tmp_path, caplog):
+    soundfile.write(path_of(speech["u1"]), np.zeros(0), 16000)
+    soundfile.write(path_of(speech["u2"]), np.full(8000, np.nan), 16000, subtype="FLOAT")
+    for _ in range(2):  # the second time from the file
+        caplog.clear()
+        store = cache_features(speech, FEATURES, tmp_path / "cache", "test")
+        assert ("u0" in store, "u1" in store, "u2" in store, "u3" in store) == (True, False, False, True)
+        assert "skipped u1: " in caplog.text
+        assert "audio1.wav: there are no samples" in caplog.text
+        assert "8000 of 8000 samples are NaN" in caplog.text
+
+
+def test_a_corpus_without_one_readable_recording_is_an_error(speech, tmp_path):
+    for each in speech:
+        soundfile.write(path_of(each), np.zeros(0), 16000)
+    with pytest.raises(CorpusError, match=r"test, speed 1: no utterance could be read; the first: .*audio0"):
+        cache_features(speech, FEATURES, tmp_path / "cache", "test")
+    assert list((tmp_path / "cache").iterdir()) == []
+
+
+class FullDisk(np.ndarray):
+    """Features that meet a full disk when they are written."""
+
+    def tofile(self, *_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+
+def test_a_full_disk_leaves_nothing_behind_and_is_one_line(speech, tmp_path, monkeypatch):
+    extract = FeatureExtractor.__call__
+
+    def extract_until_full(self, waveform):
+        features = extract(self, waveform)
+        return features.view(FullDisk) if len(waveform) > 20000 else features
+
+    folder = tmp_path / "cache"
+    with monkeypatch.context() as patch:
+        patch.setattr(FeatureExtractor, "__call__", extract_until_full)
+        with pytest.raises(AsrError, match=r"cannot write features to .*: No space left on device; free") as caught:
+            cache_features(speech, FEATURES, folder, "test")
+    assert "\n" not in str(caught.value)
+    assert list(folder.iterdir()) == []
+    assert len(cache_features(speech, FEATURES, folder, "test")["u3"]) == num_frames(32000)
+
+
+def test_a_process_killed_while_writing_leaves_no_file_that_is_taken_for_whole(speech, tmp_path):
+    """The index is written last: features without it are made anew."""
+    store = cache_features(speech, FEATURES, tmp_path / "cache", "test")
+    whole = np.array(store["u3"])
+    (path,) = (tmp_path / "cache").glob("*.f32")
+    path.with_suffix(".json").unlink()
+    path.write_bytes(path.read_bytes()[:64])
+    np.testing.assert_array_equal(cache_features(speech, FEATURES, tmp_path / "cache", "test")["u3"], whole)
+
+
+# --- normalisation
+
+
+class Stored(dict):
+    """Features in memory."""
+
+    def num_frames(self, name):
+        return len(self[name])
+
+
+@pytest.fixture
+def stored(rng):
+    return Stored({f"u{i}": rng.normal(3 * i, 1 + i, (40 + i, 5)).astype(np.float32) for i in range(4)})
+
+
+@pytest.fixture
+def stored_cuts(stored):
+    """Speakers s0 (u0 and u2) and s1 (u1 and u3)."""
+    seconds = {name: (len(features) + 2) / 100 for name, features in stored.items()}
+    recordings = (Recording(name, [], 16000, round(16000 * t), t) for name, t in seconds.items())
+    return CutSet.from_cuts(cut(recording, speaker=f"s{int(recording.id[1]) % 2}") for recording in recordings)
+
+
+def moments(normaliser, stored, names, speaker=None):
+    values = np.concatenate([normaliser(stored[name], speaker) for name in names])
+    return values.mean(axis=0), values.std(axis=0)
+
+
+@pytest.mark.parametrize(
+    ("mode", "groups"),
+    [
+        ("global", [["u0", "u1", "u2", "u3"]]),
+        ("speaker", [["u0", "u2"], ["u1", "u3"]]),
+        ("utterance", [["u0"], ["u1"], ["u2"], ["u3"]]),
+    ],
+)
+def test_normalised_over_its_group_speech_has_mean_0_and_deviation_1(stored, stored_cuts, mode, groups):
+    normaliser = Normaliser.fit(mode, stored_cuts, stored)
+    normaliser.add_speakers(stored_cuts, stored)
+    for names in groups:
+        mean, std = moments(normaliser, stored, names, speaker=f"s{int(names[0][1]) % 2}")
+        np.testing.assert_allclose(mean, 0, atol=1e-4)
+        np.testing.assert_allclose(std, 1, atol=1e-3)
+    if len(groups[0]) > 1:  # each utterance of a group by itself has not
+        assert np.abs(moments(normaliser, stored, groups[0][:1], speaker="s0")[0]).max() > 0.1
+
+
+def test_none_changes_nothing(stored, stored_cuts):
+    np.testing.assert_array_equal(Normaliser.fit("none", stored_cuts, stored)(stored["u1"]), stored["u1"])
+
+
+def test_a_speaker_never_heard_is_normalised_by_the_utterance_alone(stored, stored_cuts):
+    normaliser = Normaliser.fit("speaker", stored_cuts, stored)
+    normaliser.add_speakers(stored_cuts, stored)
+    expected = Normaliser("utterance")(stored["u1"])
+    np.testing.assert_array_equal(normaliser(stored["u1"], "stranger"), expected)
+    np.testing.assert_array_equal(normaliser(stored["u1"], None), expected)
+    assert np.abs(normaliser(stored["u1"], "s1") - expected).max() > 0.1
+
+
+# --- augmentation
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_masks_are_bands_and_spans_within_their_bounds(seed):
+    config = SpecAugmentConfig(
+        num_freq_masks=2, max_freq_width=5, num_time_masks=3, max_time_width=12, max_time_share=0.1
+    )
+    features = np.ones((90, 40), np.float32)
+    zero = mask_features(features, config, np.random.default_rng(seed)) == 0
+    bands, spans = zero.all(axis=0), zero.all(axis=1)
+    assert bands.sum() <= 2 * 5
+    assert spans.sum() <= 3 * 9  # a tenth of 90 frames
+    np.testing.assert_array_equal(zero, bands[None, :] | spans[:, None])
+    assert features.all()  # the argument is left alone
+
+
+def test_masks_reach_their_bounds_and_all_of_the_features():
+    config = SpecAugmentConfig(num_freq_masks=1, max_freq_width=4, num_time_masks=1, max_time_width=9)
+    rng = np.random.default_rng(0)
+    zero = np.stack([mask_features(np.ones((200, 10), np.float32), config, rng) == 0 for _ in range(400)])
+    bands, spans = zero.all(axis=1), zero.all(axis=2)
+    assert set(bands.sum(axis=1)) == set(range(5))
+    assert set(spans.sum(axis=1)) == set(range(10))
+    assert bands.any(axis=0).all()
+    assert spans.any(axis=0).all()
+
+
+def test_masks_of_features_that_are_smaller_than_the_masks():
+    config = SpecAugmentConfig(num_freq_masks=2, max_freq_width=50, num_time_masks=2, max_time_share=1.0)
+    for seed in range(20):
+        assert mask_features(np.ones((3, 4), np.float32), config, np.random.default_rng(seed)).shape == (3, 4)
+
+
+@pytest.fixture
+def dataset(stored):
+    def make(seed=1, spec_augment=None):
+        stores = {speed: Stored({k: v + 100 * speed for k, v in stored.items()}) for speed in (1.1, 0.9, 1.0)}
+        return SpeechDataset(stores, Normaliser("none"), {"AA": 1, "B": 2}, "arpabet39", spec_augment, seed)
+
+    return make
+
+
+def speeds_drawn(made, cuts, stored, epochs):
+    drawn = []
+    for made.epoch in epochs:
+        offsets = [float((made.features(each) - stored[each.id]).mean()) for each in cuts]
+        drawn.append([round(offset / 100, 1) for offset in offsets])
+    return drawn
+
+
+def test_speeds_follow_from_seed_epoch_and_id(dataset, stored, stored_cuts):
+    drawn = speeds_drawn(dataset(), stored_cuts, stored, range(30))
+    assert {speed for row in drawn for speed in row} == {0.9, 1.0, 1.1}
+    assert len({tuple(row) for row in drawn}) > 15  # they vary over epochs
+    assert any(len(set(row)) > 1 for row in drawn)  # and over utterances
+    assert speeds_drawn(dataset(), stored_cuts, stored, [29, 4]) == [drawn[29], drawn[4]]
+    assert speeds_drawn(dataset(seed=2), stored_cuts, stored, range(30)) != drawn
+    counts = [sum(row.count(speed) for row in drawn) for speed in (0.9, 1.0, 1.1)]
+    assert min(counts) > 20  # of 120
+
+
+def test_masks_follow_from_seed_epoch_and_id_not_from_the_batch(dataset, stored_cuts):
+    masks = SpecAugmentConfig(num_time_masks=2, max_time_width=10, max_time_share=0.5)
+    together, alone = dataset(spec_augment=masks), dataset(spec_augment=masks)
+    together.epoch = alone.epoch = 3
+    batch = together[stored_cuts]
+    for i, each in enumerate(stored_cuts):
+        length = batch.feature_lengths[i]
+        np.testing.assert_array_equal(batch.features[i, :length], alone[CutSet.from_cuts([each])].features[0])
+        assert not batch.features[i, length:].any()
+    assert (batch.features[0] == 0).any()
+    alone.epoch = 4
+    assert not torch.equal(alone[stored_cuts].features, batch.features)
+
+
+def test_a_batch_has_types_lengths_and_targets_for_the_loss(dataset, stored, stored_cuts):
+    batch = dataset()[stored_cuts]
+    assert batch.ids == ["u0", "u1", "u2", "u3"]
+    assert batch.features.dtype == torch.float32
+    assert {batch.feature_lengths.dtype, batch.targets.dtype, batch.target_lengths.dtype} == {torch.int64}
+    assert batch.feature_lengths.tolist() == [len(stored[name]) for name in batch.ids]
+    assert batch.targets.tolist() == [[1, 2]] * 4
+    assert batch.to(torch.device("cpu")).ids == batch.ids
+
+
+# --- utterances
+
+
+def test_targets_are_folded_from_the_corpus_into_the_models_labels():
+    recording = Recording("u", [], 16000, 16000, 1.0)
+    each = cut(recording, corpus="timit", phones="h# dcl d ix q zh h#")
+    assert data.reference(each, "timit61") == ["h#", "dcl", "d", "ix", "q", "zh", "h#"]
+    assert data.reference(each, "timit39") == ["sil", "sil", "d", "ih", "sh", "sil"]
+
+
+def config(**values):
+    return from_dict({"data": {"corpora": {"speechocean762": None}} | values})
+
+
+def test_training_leaves_out_what_has_no_path_or_is_too_long_and_says_so(stored, stored_cuts, caplog):
+    labels = {"u1": "AA " * 21, "u2": "AA B " * 10}
+    for each in stored_cuts:
+        each.supervisions[0].custom["phones"] = labels.get(each.id, "AA B").strip()
+    long = Recording("u4", [], 16000, 16000 * 30, 30.0)
+    stored["u4"] = np.zeros((2998, 5), np.float32)
+    cuts = CutSet.from_cuts([*stored_cuts, cut(long)])
+    with caplog.at_level(logging.WARNING):
+        kept = data.usable(cuts, {1.0: stored}, config(max_duration=20), subsampling=2)
+    assert [each.id for each in kept] == ["u0", "u2", "u3"]
+    # 21 equal labels need a blank between each two.
+    assert "u1: its 21 labels need 41 output frames and it has 21 (41 feature frames, 2 an output frame)" in caplog.text
+    assert "skipped u4: 30.0 s is longer than data.max_duration" in caplog.text
+    with pytest.raises(CorpusError, match="no utterance is left to train on"):
+        data.usable(cuts, {1.0: stored}, config(max_duration=0.1), subsampling=2)
+
+
+def test_a_path_must_exist_at_the_fastest_speed(stored, stored_cuts):
+    for each in stored_cuts:
+        each.supervisions[0].custom["phones"] = "AA B " * 20
+    fast = Stored({name: features[:39] for name, features in stored.items()})
+    assert len(data.usable(stored_cuts, {1.0: stored}, config(), 1)) == 4
+    with pytest.raises(CorpusError):
+        data.usable(stored_cuts, {1.0: stored, 1.1: fast}, config(), 1)
+
+
+@pytest.mark.parametrize(
+    ("labels", "frames", "subsampling", "feasible"),
+    [
+        ("A B C", 3, 1, True),
+        ("A B C", 2, 1, False),
+        ("A A", 2, 1, False),
+        ("A A", 3, 1, True),
+        ("A B C", 5, 2, True),
+        ("A B C", 4, 2, False),
+        ("", 0, 1, True),
+    ],
+)
+def test_feasible_is_what_ctc_needs(labels, frames, subsampling, feasible):
+    if feasible:
+        assert data.check_feasible("u", labels.split(), frames, subsampling) is None
+    else:
+        with pytest.raises(InfeasibleError, match=r"^u: its \d labels need \d output frames and it has \d "):
+            data.check_feasible("u", labels.split(), frames, subsampling)
+
+
+def test_splits_of_several_corpora_are_joined(tmp_path):
+    for corpus, names in (("mini", "ab"), ("speechocean762", "c")):
+        folder = tmp_path / corpus
+        folder.mkdir()
+        recordings = [Recording(name, [], 16000, 16000, 1.0) for name in names]
+        RecordingSet.from_recordings(recordings).to_file(folder / "recordings_dev.jsonl.gz")
+        SupervisionSet.from_segments([supervision(name, 1.0) for name in names]).to_file(
+            folder / "supervisions_dev.jsonl.gz"
+        )
+    cuts = data.load_split(tmp_path, ["mini", "speechocean762"], "dev")
+    assert [(each.id, each.corpus) for each in cuts] == [("a", "mini"), ("b", "mini"), ("c", "speechocean762")]
+    with pytest.raises(CorpusError, match=r"no test manifests of mini in .*mini: run `asr prepare` first"):
+        data.load_split(tmp_path, ["mini"], "test")
+    SupervisionSet.from_segments([supervision("b", 1.0), supervision("a", 1.0)]).to_file(
+        tmp_path / "mini" / "supervisions_dev.jsonl.gz"
+    )
+    with pytest.raises(CorpusError, match="recordings and supervisions of dev differ; delete it and prepare again"):
+        data.load_split(tmp_path, ["mini"], "dev")
+
+
+def test_a_stored_array_cannot_be_changed_by_accident(speech, tmp_path):
+    store = cache_features(speech, FEATURES, tmp_path, "test")
+    assert isinstance(store, FeatureStore)
+    with pytest.raises(ValueError, match="read-only"):
+        store["u0"][0] = 1

@@ -1,0 +1,229 @@
+"""Model folders: what is saved comes back, and each way to break a folder is one line."""
+
+import pickle
+import shutil
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from safetensors.numpy import load_file, save_file
+
+from asr import model_folder, models, phones
+from asr.config import from_dict
+from asr.data import Normaliser, collate
+from asr.errors import AsrError, ConfigError, ModelError
+from asr.features import FeatureExtractor
+from asr.model_folder import BLANK, AcousticModel
+
+TOKENS = (BLANK, *phones.PhoneSet.load("timit61").labels)
+
+
+@pytest.fixture(scope="module")
+def model():
+    config = from_dict(
+        {
+            "data": {"corpora": {"timit": "/secret/TIMIT", "mini": None}, "labels": "timit61", "scoring": "timit39"},
+            "features": {"num_mel_bins": 13, "delta_order": 1, "cmvn": "global"},
+            "model": {"name": "blstm", "num_layers": 2, "hidden_size": 24, "stack": 2},
+        }
+    )
+    torch.manual_seed(1)
+    size = FeatureExtractor(config.features).num_features
+    encoder = models.build(config.model, size, len(TOKENS)).eval()
+    encoder.output.weight.data *= 10  # an untrained network says much the same of everything
+    rng = np.random.default_rng(1)
+    normaliser = Normaliser("global", rng.normal(size=size).astype(np.float32), rng.uniform(1, 2, size).astype("f4"))
+    return AcousticModel(config, TOKENS, encoder, normaliser)
+
+
+@pytest.fixture
+def folder(model, tmp_path):
+    path = tmp_path / "model"
+    model_folder.save(path, model.config, model.tokens, model.encoder, model.normaliser, "# A card\n")
+    return path
+
+
+def posteriors(model):
+    rng = np.random.default_rng(2)
+    size = FeatureExtractor(model.config.features).num_features
+    speech = [rng.normal(size=(n, size)).astype(np.float32) for n in (30, 17)]
+    return model.log_probs(collate([(str(i), model.normaliser(x), []) for i, x in enumerate(speech)]))
+
+
+def test_what_is_saved_comes_back(model, folder):
+    assert {path.name for path in folder.iterdir()} == {"config.yaml", "model.safetensors", "tokens.txt", "README.md"}
+    loaded = model_folder.load(folder)
+    assert loaded.tokens == TOKENS
+    assert not loaded.encoder.training
+    assert loaded.frame_shift == pytest.approx(0.02)
+    np.testing.assert_array_equal(loaded.normaliser.mean, model.normaliser.mean)
+    np.testing.assert_array_equal(loaded.normaliser.std, model.normaliser.std)
+    (ours, lengths), (theirs, _) = posteriors(loaded), posteriors(model)
+    np.testing.assert_array_equal(ours, theirs)
+    assert lengths.tolist() == [15, 9]
+    np.testing.assert_allclose(np.exp(ours).sum(axis=2), 1, atol=1e-5)
+    assert ours.std() > 0.5
+
+
+def test_the_folder_does_not_say_where_a_corpus_lies(model, folder):
+    assert not any(b"secret" in path.read_bytes() for path in folder.iterdir())
+    loaded = model_folder.load(folder).config
+    assert loaded.data.corpora == {"timit": None, "mini": None}
+    assert replace(loaded, data=model.config.data) == model.config
+
+
+def test_half_precision_halves_the_file_and_hardly_moves_the_posteriors(model, folder, tmp_path):
+    half = tmp_path / "half"
+    (folder / "metrics.json").write_text('{"results": []}\n')
+    model_folder.export(folder, half)
+    full_size, half_size = ((path / "model.safetensors").stat().st_size for path in (folder, half))
+    assert half_size < 0.6 * full_size
+    weights = load_file(half / "model.safetensors")
+    assert {str(value.dtype) for name, value in weights.items() if name.startswith("encoder.")} == {"float16"}
+    loaded = model_folder.load(half)
+    assert next(loaded.encoder.parameters()).dtype == torch.float32
+    np.testing.assert_array_equal(loaded.normaliser.mean, model.normaliser.mean)
+    (ours, _), (theirs, _) = posteriors(loaded), posteriors(model)
+    assert 0 < np.abs(np.exp(ours) - np.exp(theirs)).max() < 0.01
+    assert (half / "README.md").read_text() == "# A card\n"
+    assert (half / "metrics.json").read_text() == '{"results": []}\n'
+
+
+def test_a_run_folder_a_model_folder_and_a_shipped_name_are_found(folder, monkeypatch):
+    assert model_folder.find(folder) == folder
+    assert model_folder.find(folder.parent) == folder
+    monkeypatch.setattr(model_folder, "PRETRAINED", folder.parent)
+    assert model_folder.find("model") == folder
+    with pytest.raises(ModelError, match=r"no model folder at nothing: .* a shipped model's name \(model\)"):
+        model_folder.find("nothing")
+
+
+@pytest.mark.parametrize("mode", ["utterance", "speaker", "none"])
+def test_modes_without_statistics_need_none(model, tmp_path, mode):
+    config = replace(model.config, features=replace(model.config.features, cmvn=mode))
+    model_folder.save(tmp_path, config, model.tokens, model.encoder, Normaliser(mode), "")
+    assert model_folder.load(tmp_path).normaliser.mode == mode
+    assert all(name.startswith("encoder.") for name in load_file(tmp_path / "model.safetensors"))
+
+
+def test_a_failed_save_leaves_the_old_model(model, folder, monkeypatch):
+    before = (folder / "model.safetensors").read_bytes()
+
+    def fail(weights, path):
+        path.write_bytes(b"half")
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(model_folder, "save_file", fail)
+    with pytest.raises(OSError, match="No space left"):
+        model_folder.save(folder, model.config, model.tokens, model.encoder, model.normaliser, "")
+    assert (folder / "model.safetensors").read_bytes() == before
+    monkeypatch.undo()
+    posteriors(model_folder.load(folder))
+
+
+def change_weights(folder, change):
+    weights = load_file(folder / "model.safetensors")
+    change(weights)
+    save_file(weights, folder / "model.safetensors")
+
+
+class Bomb:
+    """Would create a file if it were unpickled."""
+
+    def __reduce__(self):
+        return (open, ("exploded", "w"))
+
+
+def break_folder(folder, how):
+    weights, tokens, config = (folder / name for name in ("model.safetensors", "tokens.txt", "config.yaml"))
+    match how:
+        case "no tokens":
+            tokens.unlink()
+        case "no weights":
+            weights.unlink()
+        case "no config":
+            config.unlink()
+        case "cut weights":
+            weights.write_bytes(weights.read_bytes()[:-1000])
+        case "empty weights":
+            weights.write_bytes(b"")
+        case "pickled weights":
+            weights.write_bytes(pickle.dumps(Bomb()))
+        case "another size":
+            config.write_text(config.read_text().replace("hidden_size: 24", "hidden_size: 25"))
+        case "other features":
+            config.write_text(config.read_text().replace("delta_order: 1", "delta_order: 2"))
+        case "fewer tokens":
+            tokens.write_text("".join(tokens.read_text().splitlines(keepends=True)[:-2]))
+        case "no blank":
+            tokens.write_text(tokens.read_text().removeprefix(f"{BLANK}\n"))
+        case "binary tokens":
+            tokens.write_bytes(b"\xff\xfe\n")
+        case "a weight lost":
+            change_weights(folder, lambda values: values.pop("encoder.output.bias"))
+        case "no mean":
+            change_weights(folder, lambda values: values.pop("cmvn.mean"))
+        case "no statistics":
+            change_weights(folder, lambda values: [values.pop(f"cmvn.{name}") for name in ("mean", "std")])
+        case "short mean":
+            change_weights(folder, lambda values: values.update({"cmvn.mean": values["cmvn.mean"][:5].copy()}))
+
+
+@pytest.mark.parametrize(
+    ("how", "message"),
+    [
+        ("no tokens", r"model lacks tokens.txt: copy the whole model folder"),
+        ("no weights", r"model lacks model.safetensors: copy the whole model folder"),
+        ("no config", r"no model folder at .*model: give a run or model folder"),
+        ("cut weights", r"model.safetensors is damaged .*: copy the model folder again"),
+        ("empty weights", r"model.safetensors is damaged"),
+        ("pickled weights", r"model.safetensors is damaged"),
+        ("another size", r"model.safetensors does not fit config.yaml and tokens.txt \(size mismatch"),
+        ("other features", r"model.safetensors does not fit config.yaml"),
+        ("fewer tokens", r"model.safetensors does not fit config.yaml and tokens.txt \(size mismatch for output"),
+        ("no blank", r"tokens.txt: the first line must be <blank>"),
+        ("binary tokens", r"tokens.txt: the first line must be <blank>"),
+        ("a weight lost", r"model.safetensors does not fit .*output.bias"),
+        ("no mean", r"model.safetensors: cmvn.mean and cmvn.std are not what config.yaml asks for"),
+        ("no statistics", r"model.safetensors: cmvn.mean and cmvn.std are not what config.yaml asks for"),
+        ("short mean", r"model.safetensors: cmvn.mean and cmvn.std are not what config.yaml asks for"),
+    ],
+)
+def test_a_broken_folder_is_one_line(folder, how, message, monkeypatch):
+    monkeypatch.chdir(folder.parent)
+    break_folder(folder, how)
+    with pytest.raises(ModelError, match=message) as caught:
+        model_folder.load(folder)
+    assert "\n" not in str(caught.value)
+    assert not (folder.parent / "exploded").exists()
+
+
+def test_a_config_that_is_not_yaml_is_one_line(folder):
+    (folder / "config.yaml").write_text("data: [\n")
+    with pytest.raises(ConfigError, match=r"cannot read .*config.yaml: line 2"):
+        model_folder.load(folder)
+
+
+def test_every_shipped_model_loads_and_has_a_card():
+    shipped = sorted(model_folder.PRETRAINED.glob("*/config.yaml"))
+    for path in shipped:
+        model = model_folder.load(path.parent.name)
+        assert model.tokens[1:] == phones.PhoneSet.load(model.config.data.labels).labels
+        assert "phone error rate" in (path.parent / "README.md").read_text(encoding="utf8")
+        assert (path.parent / "model.safetensors").stat().st_size <= 12e6
+    if not shipped:
+        pytest.skip("no model is shipped yet")
+
+
+def test_export_of_a_broken_folder_writes_nothing(folder, tmp_path):
+    break_folder(folder, "cut weights")
+    with pytest.raises(AsrError):
+        model_folder.export(folder, tmp_path / "half")
+    assert not (tmp_path / "half").exists()
+
+
+def test_a_folder_moved_elsewhere_says_the_same(folder, tmp_path, model):
+    moved = shutil.copytree(folder, tmp_path / "elsewhere" / "renamed")
+    shutil.rmtree(folder)
+    np.testing.assert_array_equal(posteriors(model_folder.load(moved))[0], posteriors(model)[0])

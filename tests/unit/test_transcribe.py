@@ -1,0 +1,162 @@
+"""The recogniser: phones, times and confidences of posteriors that are known, from files and arrays of every kind."""
+
+import json
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+from torch import nn
+
+import asr
+from asr import audio
+from asr.config import from_dict
+from asr.data import Normaliser
+from asr.errors import AudioError
+from asr.model_folder import AcousticModel
+from asr.transcribe import Phone, Recogniser, Transcript
+
+TOKENS = ("<blank>", "AA", "B", "T")
+
+
+class Scripted(nn.Module):
+    """An encoder that says what it was told, whatever it hears."""
+
+    def __init__(self, probs, subsampling):
+        super().__init__()
+        self.probs, self.subsampling = torch.tensor(probs), subsampling
+
+    def forward(self, features, lengths):
+        lengths = -(-lengths // self.subsampling)
+        assert lengths.tolist() == [len(self.probs)], lengths
+        return torch.log(self.probs)[:, None] + 3, lengths  # not normalised: that is the model's task
+
+
+class Hearing(nn.Module):
+    """An encoder whose logits are its features."""
+
+    subsampling = 1
+
+    def forward(self, features, lengths):
+        return features.transpose(0, 1)[..., :4], lengths
+
+
+def recogniser(encoder, beam_size=1, **features):
+    config = from_dict({"data": {"corpora": {"mini": None}}, "features": features, "decode": {"beam_size": 5}})
+    mode = config.features.cmvn
+    return Recogniser(AcousticModel(config, TOKENS, encoder, Normaliser(mode)), beam_size)
+
+
+def spikes(num_frames, **labels):
+    """Posteriors (T, 4): blank but for one spike of 0.8 for each label at its frame."""
+    probs = np.full((num_frames, 4), 0.01)
+    probs[:, 0] = 0.97
+    for label, frame in labels.items():
+        probs[frame] = 0.05
+        probs[frame, 0], probs[frame, TOKENS.index(label)] = 0.1, 0.8
+    return probs.astype(np.float32)
+
+
+def seconds(num_frames):
+    """Make a waveform of so many frames."""
+    return np.zeros(400 + 160 * (num_frames - 1), np.float32)
+
+
+@pytest.mark.parametrize("beam_size", [1, 4])
+def test_neighbours_meet_halfway_and_a_phone_reaches_a_tenth_of_a_second(beam_size):
+    """Spikes at frames 10, 16 and 80 of 100, each in its middle: 0.105, 0.165 and 0.805 s; the end is at 1.015 s."""
+    said = recogniser(Scripted(spikes(100, AA=10, T=16, B=80), 1), beam_size).transcribe(seconds(100))
+    assert [phone.label for phone in said] == ["AA", "T", "B"]
+    assert [phone.start for phone in said] == pytest.approx([0.005, 0.135, 0.705], abs=1e-3)
+    assert [phone.end for phone in said] == pytest.approx([0.135, 0.265, 0.905], abs=1e-3)
+    assert [phone.confidence for phone in said] == pytest.approx([0.8 / 1.0] * 3, abs=1e-3)
+    assert said.duration == pytest.approx(1.015, abs=1e-3)
+    assert str(said) == "AA T B"
+
+
+def test_phones_stay_within_the_audio():
+    said = recogniser(Scripted(spikes(40, AA=0, B=39), 1)).transcribe(seconds(40))
+    assert said.phones[0].start == 0
+    assert said.phones[-1].end <= said.duration
+    assert said.phones[-1].end > said.phones[-1].start
+
+
+def test_times_with_stacked_frames():
+    """Output frame 7 of 30 ms has its middle at 0.225 s."""
+    said = recogniser(Scripted(spikes(33, AA=7), 3)).transcribe(seconds(98))
+    (phone,) = said.phones
+    assert (phone.start, phone.end) == pytest.approx((0.125, 0.325), abs=1e-3)
+
+
+@pytest.mark.parametrize("beam_size", [1, 4])
+def test_nothing_said_is_an_empty_line(beam_size):
+    said = recogniser(Scripted(spikes(20), 1), beam_size).transcribe(seconds(20))
+    assert len(said.phones) == 0
+    assert str(said) == ""
+
+
+def test_beam_search_can_find_what_the_best_path_cannot():
+    """Two frames of (0.4 blank, 0.3 AA, 0.3 B): the best path is blank, p = 0.16; AA has 0.33."""
+    probs = np.array([[0.4, 0.4, 0.1, 0.1]] * 2, np.float32)
+    probs[:, 0] += 0.001
+    assert str(recogniser(Scripted(probs, 1), 1).transcribe(seconds(2))) == ""
+    assert str(recogniser(Scripted(probs, 1), 4).transcribe(seconds(2))) == "AA"
+
+
+def test_the_beam_is_the_models_own_unless_another_is_asked_for():
+    encoder = Scripted(spikes(2), 1)
+    assert recogniser(encoder, None).beam_size == 5
+    assert recogniser(encoder, 1).beam_size == 1
+
+
+def test_json_holds_everything():
+    said = recogniser(Scripted(spikes(30, AA=10, T=16), 1)).transcribe(seconds(30))
+    values = json.loads(said.to_json("ä.wav"))
+    assert values["path"] == "ä.wav"
+    assert values["duration"] == said.duration
+    assert [Phone(**phone) for phone in values["phones"]] == list(said)
+    assert "path" not in json.loads(said.to_json())
+    assert "\n" not in said.to_json("a.wav")
+
+
+@pytest.fixture
+def hearing():
+    return recogniser(Hearing(), cmvn="utterance")
+
+
+def test_file_and_array_of_any_kind_are_heard_alike(hearing, tmp_path, rng):
+    tone = 0.3 * np.sin(np.arange(24000) * 0.05) + 0.05 * rng.standard_normal(24000)
+    soundfile.write(tmp_path / "a.wav", tone, 16000, subtype="FLOAT")
+    expected = hearing.transcribe(str(tmp_path / "a.wav"))
+    assert len(expected.phones) > 3
+    assert hearing.transcribe(tmp_path / "a.wav") == expected
+    assert hearing.transcribe(tone.astype(np.float32)) == expected
+    assert hearing.transcribe(np.stack([tone, tone], axis=1)) == expected
+    assert hearing.transcribe(np.repeat(tone, 2), 32000).duration == expected.duration
+    np.testing.assert_array_equal(hearing.log_probs(audio.load(tmp_path / "a.wav")).shape, (148, 4))
+
+
+@pytest.mark.parametrize("num_samples", [0, 1, 399])
+def test_too_short_an_array_is_one_line(hearing, num_samples):
+    with pytest.raises(AudioError) as caught:
+        hearing.transcribe(np.zeros(num_samples, np.float32))
+    assert "\n" not in str(caught.value)
+    assert hearing.transcribe(np.zeros(400, np.float32)).duration == 0.025
+
+
+def test_too_short_a_file_is_named(hearing, tmp_path):
+    soundfile.write(tmp_path / "short.wav", np.zeros(399), 16000)
+    with pytest.raises(AudioError, match=r"short.wav: audio of 399 samples .* give at least 400 samples \(25 ms\)"):
+        hearing.transcribe(tmp_path / "short.wav")
+
+
+def test_the_name_at_the_top_of_the_package():
+    assert asr.Recogniser is Recogniser
+    with pytest.raises(AttributeError, match="no attribute 'Recognizer'"):
+        asr.Recognizer  # noqa: B018
+
+
+def test_a_transcript_is_a_value():
+    phone = Phone("AA", 0.0, 0.1, 0.9)
+    assert Transcript([phone], 0.5) == Transcript([phone], 0.5)
+    assert list(Transcript([phone], 0.5)) == [phone]
