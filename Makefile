@@ -10,7 +10,7 @@ VENV := .venv
 READY := $(VENV)/.ready
 ASR := $(VENV)/bin/asr
 YAML := recipes/$(RECIPE)/$(SYSTEM).yaml
-RUN := runs/$(RECIPE)/$(SYSTEM)
+RUN ?= runs/$(RECIPE)/$(SYSTEM)
 TRAINED := $(RUN)/model/model.safetensors
 SCORED := $(RUN)/results.txt
 CORPORA := $(if $(TIMIT)$(DATA),--data $(or $(TIMIT),$(DATA)))
@@ -27,7 +27,8 @@ help: ## list the targets
 	@echo
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  \1\t\2/p' Makefile | expand -t 14
 	@echo
-	@echo "ARGS=\"train.max_epochs=3 seed=2\" changes settings; SYSTEM names the YAML in recipes/RECIPE."
+	@echo "ARGS=\"train.max_epochs=3 seed=2\" changes settings, and RUN=runs/mini/other keeps them apart from the default run;"
+	@echo "SYSTEM names the YAML in recipes/RECIPE."
 
 setup: $(READY) ## make .venv with the locked versions
 
@@ -53,7 +54,7 @@ train: $(SCORED) ## train a recipe's system and score it; goes on where it stopp
 	@cat $(SCORED)
 
 $(TRAINED): $(YAML) | $(READY)
-	$(ASR) train $(YAML) $(CORPORA) $(ARGS)
+	$(ASR) train $(YAML) $(CORPORA) $(ARGS) --run $(RUN)
 
 $(SCORED): $(TRAINED)
 	@$(ASR) evaluate $(RUN) $(CORPORA) > $@.partial

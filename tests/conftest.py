@@ -50,7 +50,7 @@ def python():
     def run(code, *arguments, cwd=ROOT):
         command = [sys.executable, "-c", code, *map(str, arguments)]
         return subprocess.run(
-            command, cwd=cwd, env=environment, capture_output=True, text=True, timeout=300, check=False
+            command, cwd=cwd, env=environment, capture_output=True, text=True, timeout=900, check=False
         )
 
     return run

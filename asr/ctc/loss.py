@@ -130,7 +130,6 @@ class _CTCLoss(torch.autograd.Function):
         with KERNEL_LOCK:
             forward_backward(values, targets, frames, labels, blank, losses, grads)
         ctx.save_for_backward(torch.from_numpy(grads).to(logits.device))
-        ctx.dtype = logits.dtype
         return torch.from_numpy(losses).to(logits.device)
 
     @staticmethod
@@ -138,6 +137,6 @@ class _CTCLoss(torch.autograd.Function):
         if torch.is_grad_enabled():  # create_graph: the gradient is a constant here, and would pass for one silently
             raise RuntimeError("ctc_loss has no second derivative: do without create_graph=True")
         (grads,) = ctx.saved_tensors
-        scaled = grads * grad_outputs[0][None, :, None].to(grads)
-        # half types are rounded last: a loss scaler's factor can be beyond float16, and is there for gradients below it
-        return (scaled.to(ctx.dtype), None, None, None, None)
+        # float32 for half types too, and autograd rounds the product: a loss scaler's factor can be beyond float16,
+        # and rescues gradients that are below it
+        return (grads * grad_outputs[0][None, :, None].to(grads), None, None, None, None)

@@ -11,8 +11,8 @@ from numba import njit, prange
 
 # A state lost to underflow is below 2.2e-308 before its frame is rescaled by the norm, so it is less than
 # 2.2e-308 / (norm × mass) of p(l|x), with mass = Σ α β over the rescaled states of the frame: below 1e-17 within these
-# bounds. Otherwise the utterance is computed in logarithms. That α and β give the same total proves less: they can lose
-# the same paths.
+# bounds. They serve for β too: its norm × mass is that of α one frame later. Outside them the utterance is computed in
+# logarithms. That α and β give the same total proves less: they can lose the same paths.
 LEAST_NORM = 1e-40
 LEAST_MASS = 1e-250
 
@@ -87,7 +87,7 @@ def _backward(blank_probs, label_probs, skips, blanks, labels):
             for s in range(num_labels):
                 next_labels[s] = beta_labels[s] * label_probs[t + 1, s]
                 norm += next_labels[s]
-            if not norm > LEAST_NORM:
+            if not norm > 0.0:
                 return -np.inf
             total += math.log(norm)
             for s in range(num_labels + 1):

@@ -3,6 +3,7 @@
 import json
 import math
 import shutil
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -76,7 +77,7 @@ def test_training_learns_and_its_history_is_whole(trained):
     assert epochs[-1]["loss"] < 0.7 * epochs[0]["loss"]
     assert epochs[-1]["dev_per"] < 80
     assert epochs[-1]["learning_rate"] == pytest.approx(1e-5, rel=1e-3)
-    assert all(left["seconds"] < right["seconds"] for left, right in zip(epochs, epochs[1:], strict=False))
+    assert all(left["seconds"] < right["seconds"] for left, right in pairwise(epochs))
 
 
 def test_the_model_emits_the_recipes_61_labels(trained):

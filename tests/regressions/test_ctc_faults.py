@@ -28,8 +28,15 @@ def test_underflow_that_both_recursions_share(logits, target):
     np.testing.assert_allclose(leaf.grad[:, 0], gradient, rtol=0, atol=1e-9)
 
 
-def test_prefix_that_leaves_the_beam_and_comes_back():
-    """It came back as another node, and its longer prefix (2, 1, 2), in the beam all the time, was found twice."""
-    counts = np.array([[7, 2, 8], [7, 7, 6], [2, 3, 5], [4, 1, 8], [3, 3, 1], [7, 8, 6], [4, 3, 3]])
-    hypotheses = beam_search(np.log(counts / counts.sum(1, keepdims=True))[:, None], beam_size=3, nbest=3)[0]
+@pytest.mark.parametrize(
+    "counts",
+    [
+        [[7, 2, 8], [7, 7, 6], [2, 3, 5], [4, 1, 8], [3, 3, 1], [7, 8, 6], [4, 3, 3]],
+        [[5, 7, 3], [7, 9, 9], [7, 7, 2], [3, 9, 2], [1, 8, 6], [1, 4, 1], [6, 1, 1]],  # it has a younger sibling
+    ],
+)
+def test_prefix_that_leaves_the_beam_and_comes_back(counts):
+    """It came back as another node, and a longer prefix, in the beam all the time, was found twice."""
+    probs = np.array(counts) / np.sum(counts, axis=1, keepdims=True)
+    hypotheses = beam_search(np.log(probs)[:, None], beam_size=3, nbest=3)[0]
     assert len({h.tokens for h in hypotheses}) == 3

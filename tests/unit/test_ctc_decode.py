@@ -65,6 +65,7 @@ def test_best_path_of_a_batch(log_probs):
     found = best_path(log_probs, lengths)
     assert found == [best_path(log_probs[:length, b]) for b, length in enumerate(lengths)]
     assert found == best_path(log_probs.copy(order="F"), lengths.astype(np.int32))
+    assert best_path(log_probs[:, 3], lengths[3:]) == found[3]
     assert found[2] == Hypothesis((), (), 0.0)
     assert isinstance(found[0].tokens[0], int)
 

@@ -1,0 +1,68 @@
+"""Faults that the pipeline once had, each by the smallest thing that shows it."""
+
+import sys
+from types import SimpleNamespace
+
+import pytest
+
+from asr import cli as command_line
+from asr import config as configuration
+from asr.errors import ConfigError
+from asr.train import Checkpoints, RecogniserModule, _claim
+
+
+@pytest.fixture
+def config():
+    return configuration.from_dict({"data": {"corpora": {"mini": None}}, "model": {"name": "blstm", "hidden_size": 8}})
+
+
+@pytest.mark.parametrize("is_last_batch", [False, True])
+def test_no_checkpoint_between_the_last_batch_of_an_epoch_and_its_score(tmp_path, is_last_batch):
+    """A run killed there and resumed went on with the next epoch: the dev score and the history lacked one."""
+    saved = []
+    trainer = SimpleNamespace(is_last_batch=is_last_batch, is_global_zero=False)
+    trainer.save_checkpoint = lambda path, weights_only: saved.append(path)
+    callback = Checkpoints(tmp_path, minutes=1e-9)
+    callback.on_train_batch_end(trainer, None)
+    assert bool(saved) is not is_last_batch
+
+
+def test_a_run_that_failed_before_its_first_checkpoint_claims_no_folder(tmp_path, config):
+    """After a typing error the right command was refused: the folder held 'another' configuration."""
+    _claim(tmp_path, configuration.from_dict({"data": {"corpora": {"mini": None}}, "model": {"name": "typo"}}))
+    _claim(tmp_path, config)
+    assert configuration.load(tmp_path / "config.yaml") == config
+    (tmp_path / "checkpoints").mkdir()
+    (tmp_path / "checkpoints" / "last.ckpt").touch()
+    other = configuration.from_dict({"data": {"corpora": {"mini": None}}, "seed": 2})
+    with pytest.raises(ConfigError, match="holds a run with another seed, model: delete it"):
+        _claim(tmp_path, other)
+    _claim(tmp_path, config)
+
+
+def test_a_phone_set_to_score_in_that_is_none_is_known_before_training(tmp_path):
+    """It was found out at the first dev score, after an epoch."""
+    values = {"data": {"corpora": {"mini": None}, "labels": "timit39", "scoring": "timit61"}}
+    with pytest.raises(Exception, match="no folding leads from the phone set 'timit39' to 'timit61'"):
+        RecogniserModule(configuration.from_dict(values), tmp_path)
+
+
+def test_ctrl_c_says_that_the_run_can_go_on(monkeypatch, capsys):
+    """Typer turns Ctrl-C into an exit before `main` sees it."""
+
+    def interrupted(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(configuration, "load", interrupted)
+    monkeypatch.setattr(sys, "argv", ["asr", "train", "recipes/mini/blstm_ctc.yaml"])
+    with pytest.raises(SystemExit) as stop:
+        command_line.main()
+    assert stop.value.code == 130
+    assert capsys.readouterr().err.strip() == "asr: stopped; the same command goes on from the last checkpoint"
+
+
+def test_few_mel_bins_do_not_clash_with_cepstra_that_are_not_asked_for():
+    """`features.num_mel_bins=8` was refused for the 13 cepstra of the other kind of features."""
+    assert configuration.FeatureConfig(num_mel_bins=8).num_mel_bins == 8
+    with pytest.raises(ConfigError, match="num_ceps"):
+        configuration.FeatureConfig(kind="mfcc", num_mel_bins=8)

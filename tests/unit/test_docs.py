@@ -1,0 +1,191 @@
+"""What the documents and --help tell a reader to type exists: verbs, options, targets, recipes, settings, links."""
+
+import os
+import re
+import shlex
+import shutil
+import subprocess
+from dataclasses import fields
+from pathlib import Path
+
+import pytest
+import typer
+
+from asr import config as configuration
+from asr.cli import app
+from asr.transcribe import Phone, Recogniser
+
+ROOT = Path(__file__).parents[2]
+DOCUMENTS = sorted([*ROOT.glob("*.md"), *ROOT.glob("recipes/*/README.md"), *ROOT.glob("docs/*.md")])
+MAKEFILE = (ROOT / "Makefile").read_text(encoding="utf8")
+TARGETS = set(re.search(r"^\.PHONY: (.*)$", MAKEFILE, re.MULTILINE)[1].split())
+COMMANDS = typer.main.get_command(app).commands
+HELP = {verb: command.help for verb, command in COMMANDS.items()}
+
+
+def code(document):
+    """Lines of fenced and indented blocks, and spans between backticks."""
+    text = document.read_text(encoding="utf8")
+    fenced = re.findall(r"^```\w*\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
+    indented = re.findall(r"^(?: {4}|\t)(.*)$", text, re.MULTILINE)
+    return [line for block in fenced for line in block.splitlines()] + indented + re.findall(r"`([^`\n]+)`", text)
+
+
+def typed(lines):
+    """The words of each `asr` and `make` command among some lines, comments apart, without those that have gaps."""
+    for line in lines:
+        found = re.fullmatch(r"(?:\$ )?(?:\S*/)?((?:asr|make) [^#]*?)(?:\s+#.*)?", line.strip())
+        if found and not re.search(r"…|\.\.\.|<\w+>|\|", found[1]):
+            yield shlex.split(found[1])
+
+
+def commands():
+    for document in DOCUMENTS:
+        for words in typed(code(document)):
+            yield pytest.param(words, id=f"{document.relative_to(ROOT)}: {' '.join(words)}")
+    for verb, text in HELP.items():
+        for words in typed(text.splitlines()):
+            yield pytest.param(words, id=f"asr {verb} --help: {' '.join(words)}")
+
+
+def check_settings(recipe, settings):
+    assert (ROOT / recipe).is_file(), recipe
+    configuration.load(ROOT / recipe, settings)
+
+
+def check_make(words):
+    variables = dict(word.split("=", 1) for word in words if "=" in word)
+    for word in words:
+        assert "=" in word or word in TARGETS, f"no target {word}"
+    for name in variables:
+        assert f"$({name})" in MAKEFILE or f"$(if $({name})" in MAKEFILE, f"no variable {name}"
+    recipe = f"recipes/{variables.get('RECIPE', 'mini')}/{variables.get('SYSTEM', 'blstm_ctc')}.yaml"
+    check_settings(recipe, variables.get("ARGS", "").split())
+
+
+def check_asr(words):
+    verb, *words = words
+    if verb == "--help":
+        return
+    assert verb in COMMANDS, f"no verb {verb}"
+    options = {name: option for option in COMMANDS[verb].params for name in option.opts if name.startswith("-")}
+    values, settings = [], []
+    while words:
+        word = words.pop(0)
+        if word.startswith("-"):
+            assert word in options or word == "--help", f"asr {verb} has no option {word}"
+            words = words[1:]
+        elif re.fullmatch(r"[\w.]+=.*", word):
+            settings.append(word)
+        else:
+            values.append(word)
+    if verb in ("prepare", "train") and values:  # a verb alone is a mention of it
+        check_settings(values[0], settings)
+    elif settings:
+        check_settings("recipes/mini/blstm_ctc.yaml", settings)
+
+
+@pytest.mark.parametrize("words", list(commands()))
+def test_what_is_to_be_typed_exists(words):
+    program, *arguments = words
+    if program == "make":
+        check_make(arguments)
+    else:
+        check_asr(arguments)
+
+
+def test_the_readme_shows_the_ways_in():
+    shown = [words[:2] for words in typed(code(ROOT / "README.md"))]
+    for command in (["make", "train"], ["make", "test"], ["make", "transcribe"], ["asr", "transcribe"]):
+        assert command in shown
+
+
+@pytest.mark.parametrize(
+    ("words", "checker"),
+    [
+        (["trane"], check_make),
+        (["train", "RECIPE=none"], check_make),
+        (["train", "CORPUS=/x"], check_make),
+        (["train", "ARGS=train.epochs=3"], check_make),
+        (["trane", "recipes/mini/blstm_ctc.yaml"], check_asr),
+        (["train", "recipes/mini/none.yaml"], check_asr),
+        (["transcribe", "a.wav", "--formt", "json"], check_asr),
+        (["evaluate", "runs/mini/blstm_ctc", "decode.width=3"], check_asr),
+    ],
+)
+def test_a_command_that_does_not_exist_would_be_found(words, checker):
+    with pytest.raises((AssertionError, configuration.ConfigError)):
+        checker(words)
+
+
+@pytest.mark.parametrize("document", [pytest.param(path, id=str(path.relative_to(ROOT))) for path in DOCUMENTS])
+def test_links_lead_somewhere(document):
+    for link in re.findall(r"\]\(([^)#\s]+)[^)]*\)", document.read_text(encoding="utf8")):
+        assert "://" in link or (document.parent / link).exists(), link
+
+
+def test_the_readmes_python_names_what_there_is():
+    (block,) = re.findall(r"^```python\n(.*?)^```", (ROOT / "README.md").read_text(encoding="utf8"), re.M | re.S)
+    compile(block, "README.md", "exec")
+    assert set(re.findall(r"phone\.(\w+)", block)) == {field.name for field in fields(Phone)}
+    assert all(hasattr(Recogniser, name) for name in re.findall(r"\b(from_pretrained|transcribe)\(", block))
+
+
+@pytest.mark.parametrize("verb", sorted(COMMANDS))
+def test_the_help_of_each_verb_teaches_by_an_example(cli, verb):
+    code, out, _ = cli(verb, "--help")
+    assert code == 0
+    assert re.search(rf"asr {verb} [\w*]", out)
+    for parameter in COMMANDS[verb].params:
+        assert parameter.help or parameter.name == "help"
+
+
+def test_help_lists_the_verbs_in_the_order_of_their_use(cli):
+    code, out, _ = cli("--help")
+    assert code == 0
+    verbs = ("prepare", "train", "evaluate", "transcribe")
+    places = [re.search(rf"^\W*{verb}\b", out, re.MULTILINE) for verb in verbs]
+    assert all(places)
+    assert [place.start() for place in places] == sorted(place.start() for place in places)
+
+
+@pytest.fixture
+def make():
+    if shutil.which("make") is None:
+        pytest.skip("no make on this machine")
+    inherited = {name: value for name, value in os.environ.items() if not re.match("MAKE|MFLAGS|[A-Z]+$", name)}
+    environment = inherited | {"PATH": os.environ["PATH"]}
+
+    def run(*words):
+        command = ["make", *words]
+        return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=True).stdout
+
+    return run
+
+
+def test_make_alone_lists_every_target(make):
+    text = make()
+    assert text == make("help")
+    for target in TARGETS:
+        assert re.search(rf"^  {target}\s+\w", text, re.MULTILINE), target
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (["train"], "asr train recipes/mini/blstm_ctc.yaml"),
+        (["train", "RECIPE=timit", "TIMIT=/x"], "asr train recipes/timit/blstm_ctc.yaml --data /x"),
+        (["train", "RECIPE=timit", "TIMIT=/x"], "asr evaluate runs/timit/blstm_ctc --data /x"),
+        (["train", "RECIPE=speechocean762", "DATA=/x"], "asr train recipes/speechocean762/blstm_ctc.yaml --data /x"),
+        (["train", "ARGS=seed=2"], "asr train recipes/mini/blstm_ctc.yaml  seed=2"),
+        (["evaluate", "RECIPE=timit"], "asr evaluate runs/timit/blstm_ctc"),
+        (["transcribe", "AUDIO=a.wav b.flac"], "asr transcribe a.wav b.flac --model en-us-phones"),
+        (
+            ["transcribe", "AUDIO=a.wav", "MODEL=runs/mini/blstm_ctc"],
+            "asr transcribe a.wav --model runs/mini/blstm_ctc",
+        ),
+    ],
+)
+def test_make_says_what_it_would_run(make, words, expected):
+    lines = [" ".join(line.split()) for line in make("--dry-run", "--always-make", *words).splitlines()]
+    assert any(" ".join(expected.split()) in line for line in lines), lines
