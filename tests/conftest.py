@@ -7,6 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+# Before torch is imported: with tiny networks its threads do little but wait for each other, on a busy machine for long.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 ROOT = Path(__file__).parents[1]
 
 # Of a network that learns something from forty utterances in seconds, with each thing that a resumed run must repeat.
@@ -44,8 +47,8 @@ def speech_data():
 
 @pytest.fixture(scope="session")
 def python():
-    """Run Python code in a process of its own, with one thread: a tiny network only waits for more of them."""
-    environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT), "COLUMNS": "400"}
+    """Run Python code in a process of its own."""
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "COLUMNS": "400"}
 
     def run(code, *arguments, cwd=ROOT):
         command = [sys.executable, "-c", code, *map(str, arguments)]
