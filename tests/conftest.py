@@ -7,8 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-# Before torch is imported: with tiny networks its threads do little but wait for each other, on a busy machine for long.
+# Set before torch and Numba are imported: with tiny networks their threads wait for each other, and on a busy machine
+# they do so for most of the time, in loops that keep the processor from those they wait for.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 ROOT = Path(__file__).parents[1]
 
