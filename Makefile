@@ -15,7 +15,7 @@ TRAINED := $(RUN)/model/model.safetensors
 SCORED := $(RUN)/results.txt
 CORPORA := $(if $(TIMIT)$(DATA),--data $(or $(TIMIT),$(DATA)))
 
-.PHONY: help setup lock lint test train evaluate transcribe bench clean
+.PHONY: help setup lock lint test train evaluate transcribe bench docs clean
 .DELETE_ON_ERROR:
 
 help: ## list the targets
@@ -66,8 +66,15 @@ evaluate: $(READY) ## score a trained system on its test speakers
 transcribe: $(READY) ## print the phones in AUDIO
 	@$(ASR) transcribe $(AUDIO) --model $(MODEL)
 
-bench: $(READY) ## run the benchmarks: ours beside its peers
+bench: $(VENV)/.bench ## run the benchmarks: ours beside its peers
 	@for script in benchmarks/[a-z]*.py; do echo "== $$script"; $(VENV)/bin/python $$script || exit 1; done
+
+$(VENV)/.bench: $(READY)
+	$(VENV)/bin/pip install --disable-pip-version-check --quiet --constraint requirements.lock --editable ".[bench]"
+	@touch $@
+
+docs: $(READY) ## draw the figures in docs/
+	@for script in docs/*.py; do $(VENV)/bin/python $$script || exit 1; done
 
 clean: ## delete runs and caches; corpora, manifests and .venv stay
 	rm -rf runs data/*/features data/features .pytest_cache .ruff_cache .mypy_cache .hypothesis

@@ -109,6 +109,7 @@ class TrainConfig:
     weight_decay: float = 1e-6
     gradient_clip: float = 1.0  # global norm
     weight_noise: float = 0.0  # standard deviation of Gaussian noise on all weights in each step; Graves (2013): 0.075
+    label_prior_scale: float = 0.0  # divide posteriors by priors to this power in the loss: wider spikes, better times
     average: float = 0.0  # decay a step of the weights' moving average, which is scored and kept; 0: none
     precision: str = "32-true"  # or bf16-mixed
     devices: int = 1  # more than 1: DistributedDataParallel
@@ -118,7 +119,7 @@ class TrainConfig:
     def __post_init__(self) -> None:
         for name in ("max_epochs", "learning_rate", "gradient_clip", "devices", "checkpoint_minutes"):
             check(getattr(self, name) > 0, f"train.{name}", "be positive", getattr(self, name))
-        for name in ("patience", "final_learning_rate", "weight_decay", "weight_noise"):
+        for name in ("patience", "final_learning_rate", "weight_decay", "weight_noise", "label_prior_scale"):
             check(getattr(self, name) >= 0, f"train.{name}", "be 0 or more", getattr(self, name))
         check(0 <= self.warmup < 1, "train.warmup", "lie in 0..1", self.warmup)
         check(0 <= self.average < 1, "train.average", "lie in 0..1", self.average)

@@ -15,7 +15,7 @@ import time
 import warnings
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import pytorch_lightning as pl
 import torch
@@ -30,6 +30,7 @@ from asr import config as configuration
 from asr import data, model_folder, models, phones
 from asr.config import Config
 from asr.ctc import best_path, ctc_loss
+from asr.ctc.priors import LabelPriors
 from asr.data import Batch, BatchLoader, Features, LiveFeatures, Normaliser, SpeechDataset
 from asr.errors import AsrError, ConfigError
 from asr.features import FeatureExtractor
@@ -215,6 +216,8 @@ class RecogniserModule(pl.LightningModule):
         phones.fold([], config.data.labels, config.data.scoring)  # a wrong name fails here, not after an epoch
         self.tokens = (model_folder.BLANK, *labels)
         self.encoder = models.build(config.model, FeatureExtractor(config.features).num_features, len(self.tokens))
+        scale = config.train.label_prior_scale
+        self.priors = LabelPriors(len(self.tokens), scale) if scale > 0 else None
         self.history: list[dict[str, float]] = []
         self.seconds = 0.0
         self._losses: list[Tensor] = []
@@ -229,15 +232,27 @@ class RecogniserModule(pl.LightningModule):
         """Return the CTC loss of a batch: the mean over utterances of nats a label."""
         logits, lengths = self._encode(batch)
         with torch.autocast(logits.device.type, enabled=False):
-            loss = ctc_loss(logits, batch.targets, lengths, batch.target_lengths)
+            priors = None if self.priors is None else self.priors.log_priors
+            loss = ctc_loss(logits, batch.targets, lengths, batch.target_lengths, log_priors=priors)
         if not torch.isfinite(loss):
-            raise AsrError(
-                f"the loss is {loss.item()} at update {self.global_step}, utterances {', '.join(batch.ids)}: "
-                "lower train.learning_rate, or look at these recordings"
-            )
+            self._explain(batch, logits, lengths)
+        if self.priors is not None:
+            self.priors.observe(logits, lengths)
         self._losses.append(loss.detach())
         self.log("loss", loss, prog_bar=True, batch_size=len(batch.ids))
         return loss
+
+    def _explain(self, batch: Batch, logits: Tensor, lengths: Tensor) -> NoReturn:
+        """Raise the first reason in a batch for a loss that is infinite or NaN."""
+        losses = ctc_loss(logits, batch.targets, lengths, batch.target_lengths, reduction="none")
+        b = int(torch.isfinite(losses).int().argmin())
+        labels = batch.targets[b, : batch.target_lengths[b]].tolist()
+        subsampling = int(self.encoder.subsampling)  # type: ignore[arg-type]
+        data.check_feasible(batch.ids[b], labels, int(batch.feature_lengths[b]), subsampling)
+        raise AsrError(
+            f"{batch.ids[b]}: its loss is {losses[b].item()} at update {self.global_step}: "
+            "lower train.learning_rate, or look at this recording"
+        )
 
     def _encode(self, batch: Batch) -> tuple[Tensor, Tensor]:
         std = self.config.train.weight_noise
@@ -268,7 +283,9 @@ class RecogniserModule(pl.LightningModule):
         self.log("dev_per", 100 * errors / max(total, 1), prog_bar=True, rank_zero_only=False)
 
     def on_train_epoch_end(self) -> None:
-        """Add a line to the history and to the log."""
+        """Add a line to the history and to the log; renew the label priors."""
+        if self.priors is not None:
+            self.priors.update()
         self.seconds += time.monotonic() - self._started
         self._started = time.monotonic()
         entry = {

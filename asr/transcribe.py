@@ -138,17 +138,16 @@ class Recogniser:
         else:
             hypothesis = beam_search(log_probs[:, None], beam_size=self.beam_size)[0][0]
         duration = len(waveform) / audio.SAMPLE_RATE
-        return Transcript(self._phones(hypothesis, log_probs, duration), round(duration, 3))
+        return Transcript(self._phones(hypothesis, duration), round(duration, 3))
 
-    def _phones(self, hypothesis: Hypothesis, log_probs: np.ndarray, duration: float) -> list[Phone]:
+    def _phones(self, hypothesis: Hypothesis, duration: float) -> list[Phone]:
         centres = (np.array(hypothesis.timesteps, float) + 0.5) * self.model.frame_shift
         middles = (centres[1:] + centres[:-1]) / 2
         starts = np.maximum(np.concatenate(([0.0], middles)), centres - LONGEST_HALF)
         ends = np.minimum(np.concatenate((middles, [duration])), centres + LONGEST_HALF)
-        confidences = np.exp(
-            [log_probs[t, token] for t, token in zip(hypothesis.timesteps, hypothesis.tokens, strict=True)]
-        )
         return [
             Phone(self.model.tokens[token], round(float(start), 3), round(float(end), 3), round(float(confidence), 3))
-            for token, start, end, confidence in zip(hypothesis.tokens, starts, ends, confidences, strict=True)
+            for token, start, end, confidence in zip(
+                hypothesis.tokens, starts, ends, hypothesis.confidences, strict=True
+            )
         ]

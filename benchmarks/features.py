@@ -5,12 +5,11 @@ python benchmarks/features.py --repeats 50 a.flac b.wav
 """
 
 import argparse
-import time
 from collections.abc import Callable
 
 import numpy as np
 import torch
-from _machine import describe
+from _bench import describe, in_turns, spread
 from torchaudio.compliance import kaldi
 
 from asr import audio
@@ -34,18 +33,12 @@ def compare(name: str, waveforms: list[np.ndarray], ours: Callable, theirs: Call
     """Time both over all waveforms, alternately, and print real-time factors (processing time / audio time)."""
     tensors = [torch.from_numpy(waveform)[None] * 32768 for waveform in waveforms]
     runs = {"asr.features": lambda: [ours(w) for w in waveforms], PEER: lambda: [theirs(t) for t in tensors]}
-    times: dict[str, list[float]] = {label: [] for label in runs}
-    for repeat in range(repeats + 2):
-        for label, run in runs.items():
-            start = time.perf_counter()
-            run()
-            if repeat >= 2:  # the first passes load code and fill caches
-                times[label].append(time.perf_counter() - start)
+    times = in_turns(runs, repeats)
     seconds = sum(map(len, waveforms)) / audio.SAMPLE_RATE
     for label, values in times.items():
-        low, median, high = np.quantile(values, [0.1, 0.5, 0.9])
+        median = np.median(values)
         factor = f"{median / seconds:.6f} ({seconds / median:,.0f} x real time)"
-        print(f"{name:20} {label:28} {1e3 * median:8.2f} ms  [{1e3 * low:.2f} - {1e3 * high:.2f}]  {factor}")
+        print(f"{name:20} {label:28} {spread(values)}  {factor}")
     print(f"{name:20} {'ratio of medians':28} {np.median(times[PEER]) / np.median(times['asr.features']):8.2f}")
 
 

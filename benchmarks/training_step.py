@@ -13,7 +13,7 @@ import time
 
 import numpy as np
 import torch
-from _machine import describe
+from _bench import describe
 from torch import Tensor, nn
 
 from asr.ctc import ctc_loss

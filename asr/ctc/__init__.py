@@ -1,20 +1,35 @@
-"""Connectionist temporal classification: the loss, best-path and beam decoding.
+"""Connectionist temporal classification: the loss, best-path and beam decoding, alignment.
 
-The decoders need no torch; the loss is imported when it is first asked for.
+Decoders and aligners need no torch; the loss is imported when it is first asked for.
 """
 
 from collections.abc import Sequence
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
-from asr.ctc.beam import beam_search
+from asr.ctc.align import Alignment, ctc_posteriors, forced_align, soft_align
+from asr.ctc.beam import TokenModel, beam_search
 from asr.ctc.greedy import best_path
 from asr.ctc.hypothesis import Hypothesis
+from asr.ctc.workers import get_num_threads, set_num_threads
 
 if TYPE_CHECKING:
     from asr.ctc.loss import ctc_loss
 
-__all__ = ["Hypothesis", "beam_search", "best_path", "ctc_loss", "required_frames"]
+__all__ = [
+    "Alignment",
+    "Hypothesis",
+    "TokenModel",
+    "beam_search",
+    "best_path",
+    "ctc_loss",
+    "ctc_posteriors",
+    "forced_align",
+    "get_num_threads",
+    "required_frames",
+    "set_num_threads",
+    "soft_align",
+]
 
 
 def required_frames(target: Sequence[Any]) -> int:

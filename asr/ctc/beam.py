@@ -1,20 +1,27 @@
 """Prefix beam search over CTC posteriors."""
 
-import numpy as np
+import math
 
-from asr.ctc.beam_kernels import search_batch
-from asr.ctc.hypothesis import Hypothesis, check_log_probs
-from asr.ctc.lock import KERNEL_LOCK
+import numpy as np
+from numpy.typing import ArrayLike
+
+from asr.ctc import align_kernels, beam_kernels, workers
+from asr.ctc.arguments import check_log_probs, check_values
+from asr.ctc.beam_kernels import Limits, TokenModel
+from asr.ctc.hypothesis import Hypothesis
 
 
 def beam_search(
     log_probs: np.ndarray,
-    input_lengths: np.ndarray | None = None,
+    input_lengths: ArrayLike | None = None,
     beam_size: int = 16,
     nbest: int = 1,
     blank: int = 0,
+    beam_threshold: float = math.inf,
+    token_threshold: float = 0.0,
+    token_model: TokenModel | None = None,
 ) -> list[list[Hypothesis]]:
-    """Find the likeliest labellings, summing over the paths of each (Hannun et al. 2014, algorithm 1, without an LM).
+    """Find the likeliest labellings, summing over the paths of each (Hannun et al. 2014, algorithm 1).
 
     Parameters
     ----------
@@ -28,17 +35,23 @@ def beam_search(
         Labellings to return for each utterance, at most `beam_size`; fewer where fewer are possible.
     blank
         Index of the blank.
+    beam_threshold
+        Drop prefixes that are more than this many nats below a frame's best; infinity drops none.
+    token_threshold
+        Let no prefix grow by a token whose probability in the frame is below this; 0 forbids none.
+    token_model
+        Adds log weights to tokens by the states of an automaton: a language model, already scaled.
 
     Returns
     -------
     list of list of Hypothesis
         For each utterance its labellings, likeliest first, no two alike. Timesteps come from the best single path of
-        the labelling.
+        the labelling; the token model's weights are part of the score.
 
     Raises
     ------
     ValueError
-        Shapes, lengths, blank or sizes do not fit, or a NaN or +inf.
+        Shapes, lengths, blank, sizes, thresholds or the token model do not fit, or a NaN or +inf.
 
     Examples
     --------
@@ -47,23 +60,71 @@ def beam_search(
     >>> best.tokens, round(float(np.exp(best.score)), 2)
     ((1,), 0.64)
     """
-    values, lengths = check_log_probs(log_probs, input_lengths, blank)
+    log_probs, lengths = check_log_probs(log_probs, input_lengths, blank)
+    check_values(log_probs, lengths)
     if not 1 <= nbest <= beam_size:
         raise ValueError(f"nbest must lie in 1..beam_size, but they are {nbest} and {beam_size}")
-    num_frames, batch, _ = values.shape
-    # (B, T, C); writeable, because a read-only array is another type to Numba and compiles the kernel again
-    values = np.require(values.transpose(1, 0, 2), requirements=["C", "W"])
+    if not (beam_threshold >= 0 and 0 <= token_threshold <= 1):
+        raise ValueError(
+            "beam_threshold must be at least 0 and token_threshold a probability, "
+            f"but they are {beam_threshold} and {token_threshold}"
+        )
+    num_frames, batch, num_classes = log_probs.shape
+    model = _checked(token_model, num_classes)
+    limits = Limits(
+        int(blank), int(beam_size), float(beam_threshold), math.log(token_threshold) if token_threshold else -math.inf
+    )
     tokens = np.full((batch, nbest, num_frames), -1, np.int64)
-    timesteps = np.zeros((batch, nbest, num_frames), np.int64)
     scores = np.full((batch, nbest), -np.inf)
-    with KERNEL_LOCK:
-        search_batch(values, lengths, beam_size, blank, tokens, timesteps, scores)
-    return [
-        [_hypothesis(tokens[b, n], timesteps[b, n], scores[b, n]) for n in range(nbest) if scores[b, n] > -np.inf]
-        for b in range(batch)
-    ]
+    size = beam_kernels.workspace_size(num_frames, beam_size)
+    workers.run(beam_kernels.search, batch, size, log_probs.astype(np.float64), lengths, limits, model, tokens, scores)
+    found = scores > -np.inf
+    utterances, tokens = np.nonzero(found)[0], tokens[found]
+    timesteps = _timesteps(log_probs, lengths, blank, utterances, tokens)
+    hypotheses: list[list[Hypothesis]] = [[] for _ in range(batch)]
+    for b, labels, peaks, score in zip(utterances, tokens, timesteps, scores[found].tolist(), strict=True):
+        length = int((labels >= 0).sum())
+        labels, peaks = labels[:length], peaks[:length]
+        confidences = np.exp(log_probs[peaks, b, labels], dtype=np.float64)
+        hypotheses[b].append(
+            Hypothesis(tuple(labels.tolist()), tuple(peaks.tolist()), score, tuple(confidences.tolist()))
+        )
+    return hypotheses
 
 
-def _hypothesis(tokens: np.ndarray, timesteps: np.ndarray, score: float) -> Hypothesis:
-    length = int((tokens >= 0).sum())
-    return Hypothesis(tuple(tokens[:length].tolist()), tuple(timesteps[:length].tolist()), float(score))
+def _checked(model: TokenModel | None, num_classes: int) -> TokenModel:
+    """Return a token model as the kernel takes it; without one, one that adds nothing.
+
+    Raises
+    ------
+    ValueError
+        Shapes that do not fit, next states that do not exist, or NaN or +inf for a score.
+    """
+    if model is None:
+        return TokenModel(np.zeros((1, num_classes)), np.zeros((1, num_classes), np.int64), np.zeros(1))
+    scores, finals = np.array(model.scores, np.float64), np.array(model.finals, np.float64)
+    next_states = np.array(model.next_states, np.int64)
+    shape = (len(finals), num_classes)
+    if len(finals) < 1 or scores.shape != shape or next_states.shape != shape:
+        raise ValueError(
+            f"for {num_classes} classes a token model has scores and next_states (Q, {num_classes}) and finals (Q,), "
+            f"not {scores.shape}, {next_states.shape} and {finals.shape}"
+        )
+    if (next_states < 0).any() or (next_states >= len(finals)).any():
+        raise ValueError(f"the next_states of a token model must lie in 0..{len(finals) - 1}")
+    if not (scores < np.inf).all() or not (finals < np.inf).all():
+        raise ValueError("the scores and finals of a token model must not be NaN or +inf")
+    return TokenModel(scores, next_states, finals)
+
+
+def _timesteps(
+    log_probs: np.ndarray, lengths: np.ndarray, blank: int, utterances: np.ndarray, tokens: np.ndarray
+) -> np.ndarray:
+    """Return the frames (N, T) in which tokens (N, T), of these utterances, peak on their likeliest path."""
+    symbols = np.pad(tokens.clip(0), ((0, 0), (1, 0)), constant_values=blank).astype(np.uintp)
+    shapes = np.stack([utterances, lengths[utterances], (tokens >= 0).sum(axis=1)], 1)
+    frames, means = np.zeros((*tokens.shape, 3), np.int64), np.empty(tokens.shape)
+    size = align_kernels.workspace_size(len(log_probs), int(shapes[:, 2].max(initial=0)))
+    priors, scores = np.zeros(log_probs.shape[2]), np.empty(len(tokens))
+    workers.run(align_kernels.best_paths, len(tokens), size, log_probs, symbols, shapes, priors, frames, means, scores)
+    return frames[:, :, align_kernels.PEAK]

@@ -1,162 +1,258 @@
 """Prefix beam search in Numba.
 
-A prefix is a node of a tree; the beam holds nodes, each with the log probability of the paths that end in a blank and
-of those that end in its last label. Letters: T frames, B utterances, C classes, K prefixes in the beam.
+A prefix is a node of a tree, one node a prefix for the whole utterance. The beam holds nodes, each with the log
+probability of the paths that end in a blank and of those that end in its last label. Letters: T frames, B utterances, C
+classes, K prefixes in the beam, N hypotheses, Q states of a language model.
 """
 
 import math
+from typing import NamedTuple
 
 import numpy as np
-from numba import njit, prange
+from numba import njit
+
+# Log probabilities of a prefix in the beam: of its paths that end in a blank, in its last label, in either; and of
+# those that stay on it for another frame.
+ENDS_BLANK, ENDS_LABEL, ENDS, STAYS_BLANK, STAYS_LABEL, STAYS = range(6)
+NODE_FIELDS = 5  # int32: parent, token, first child, next sibling, place in the beam
+
+
+class Limits(NamedTuple):
+    """What a search keeps: `threshold` in nats below the best prefix, `least` in nats for a token's log probability."""
+
+    blank: int
+    beam_size: int
+    threshold: float
+    least: float
+
+
+class TokenModel(NamedTuple):
+    """Log weights of tokens by the state of a deterministic automaton, which starts in state 0.
+
+    Attributes
+    ----------
+    scores : (Q, C)
+        What a token adds to a prefix's log probability.
+    next_states : (Q, C)
+        The state it leads to.
+    finals : (Q,)
+        What the end of the utterance adds.
+    """
+
+    scores: np.ndarray
+    next_states: np.ndarray
+    finals: np.ndarray
+
+
+def workspace_size(num_frames: int, beam_size: int) -> int:
+    """Return how many float64 a thread needs: room for a node a frame and prefix."""
+    return ((1 + num_frames * beam_size) * NODE_FIELDS + 1) // 2
 
 
 @njit(cache=True)
 def _logaddexp(a, b):
     """Return ln(eᵃ + eᵇ), −inf for two −inf."""
     high, low = max(a, b), min(a, b)
-    return high if low == -np.inf else high + math.log1p(math.exp(low - high))
+    gap = low - high
+    if not gap > -45.0:  # e^−45 is beyond the last bit of any sum but one next to 0; two −inf come here too
+        return high
+    return high + math.log1p(math.exp(gap))
 
 
 @njit(cache=True)
-def _score_frame(frame, blank, nodes, ends, parents, tokens, places, stay, extend):
-    """Score all successors of the beam in one frame.
+def _lm_score(model, state, token):
+    """Return what a language model adds for a token in a state: the one place where it is asked."""
+    return model.scores[state, token]
 
-    `stay` (K, 2) takes the same prefixes, ending in a blank or in their label; `extend` (K, C) the prefixes longer by
-    one label. A longer prefix that is in the beam already is not written twice: its probability joins that prefix's
-    `stay`.
+
+@njit(cache=True)
+def _stay(frame, limits, model, beam, nodes, states, places, tree, taken, stamp):
+    """Score the prefixes of the beam where they stay as they are for one frame.
+
+    A prefix whose parent is in the beam too is also reached by growing out of it; `taken` (K, C) gets the frame's stamp
+    for that extension, so that it is not made a second time.
     """
-    for k in range(len(nodes)):
+    parents, tokens = tree
+    size = len(nodes)
+    for k in range(size):
         places[nodes[k]] = k
-    for k in range(len(nodes)):
-        node = nodes[k]
-        total = _logaddexp(ends[k, 0], ends[k, 1])
-        stay[k, 0] = total + frame[blank]
-        stay[k, 1] = ends[k, 1] + frame[tokens[node]] if node > 0 else -np.inf
-        for c in range(len(frame)):
-            extend[k, c] = total + frame[c]
-        extend[k, blank] = -np.inf
-        if node > 0:  # the same label again needs a blank between
-            extend[k, tokens[node]] = ends[k, 0] + frame[tokens[node]]
-    for k in range(len(nodes)):
-        node = nodes[k]
-        if node > 0 and places[parents[node]] >= 0:
-            parent = places[parents[node]]
-            stay[k, 1] = _logaddexp(stay[k, 1], extend[parent, tokens[node]])
-            extend[parent, tokens[node]] = -np.inf
-    for k in range(len(nodes)):
+    for k in range(size):
+        beam[STAYS_BLANK, k] = beam[ENDS, k] + frame[limits.blank]
+        beam[STAYS_LABEL, k] = -np.inf
+        if nodes[k] > 0:
+            token = tokens[nodes[k]]
+            beam[STAYS_LABEL, k] = beam[ENDS_LABEL, k] + frame[token]
+            parent = places[parents[nodes[k]]]
+            if parent >= 0 and frame[token] >= limits.least:
+                taken[parent, token] = stamp
+                repeated = nodes[parent] > 0 and tokens[nodes[parent]] == token  # the same again needs a blank between
+                came = beam[ENDS_BLANK, parent] if repeated else beam[ENDS, parent]
+                came += frame[token] + _lm_score(model, states[parent], token)
+                beam[STAYS_LABEL, k] = _logaddexp(beam[STAYS_LABEL, k], came)
+        beam[STAYS, k] = _logaddexp(beam[STAYS_BLANK, k], beam[STAYS_LABEL, k])
+    for k in range(size):
         places[nodes[k]] = -1
 
 
 @njit(cache=True)
-def _survivors(stay, extend, beam_size):
-    """Return the indices of the best candidates: k for a stay, K + k C + c for an extension."""
-    beam, num_classes = extend.shape
-    scores = np.empty(beam * (1 + num_classes))
-    for k in range(beam):
-        scores[k] = _logaddexp(stay[k, 0], stay[k, 1])
-        for c in range(num_classes):
-            scores[beam + k * num_classes + c] = extend[k, c]
-    possible = np.flatnonzero(scores > -np.inf)
-    if len(possible) <= beam_size:
-        return possible
-    threshold = -np.partition(-scores, beam_size - 1)[beam_size - 1]
-    above = np.flatnonzero(scores > threshold)
-    level = np.flatnonzero(scores == threshold)  # of equals, the first ones in the order of the beam
-    return np.concatenate((above, level[: beam_size - len(above)]))
+def _sift(scores, choices, size):
+    """Restore the order of a heap, least first, whose first entry is new."""
+    i = 0
+    while True:
+        child = 2 * i + 1
+        if child + 1 < size and scores[child + 1] < scores[child]:
+            child += 1
+        if child >= size or scores[i] <= scores[child]:
+            return
+        scores[i], scores[child] = scores[child], scores[i]
+        choices[i], choices[child] = choices[child], choices[i]
+        i = child
 
 
 @njit(cache=True)
-def _child(node, token, tokens, children, siblings):
-    """Return the child of a node that adds a token, −1 where there is none."""
+def _offer(score, choice, scores, choices, size):
+    """Put a candidate into the heap of the best (K,), in place of the least where it is full; return its size."""
+    if size == len(scores):
+        if score > scores[0]:
+            scores[0], choices[0] = score, choice
+            _sift(scores, choices, size)
+        return size
+    i = size
+    while i > 0 and scores[(i - 1) // 2] > score:
+        scores[i], choices[i] = scores[(i - 1) // 2], choices[(i - 1) // 2]
+        i = (i - 1) // 2
+    scores[i], choices[i] = score, choice
+    return size + 1
+
+
+@njit(cache=True)
+def _sort(scores, choices, size):
+    """Sort a heap, best first."""
+    for last in range(size - 1, 0, -1):
+        scores[0], scores[last] = scores[last], scores[0]
+        choices[0], choices[last] = choices[last], choices[0]
+        _sift(scores, choices, last)
+
+
+@njit(cache=True)
+def _extend(frame, limits, model, most, beam, nodes, states, tokens, taken, stamp, scores, choices, size):
+    """Offer the prefixes that are longer by one token to the heap, as choice K + k C + c; return its size.
+
+    Prefixes and tokens go from the likeliest down, so that each row ends at the first token that cannot come in:
+    `most` (Q,) bounds what the language model adds in a state.
+    """
+    beam_size, num_classes = taken.shape
+    floor = scores[0] if size == beam_size else -np.inf
+    bonus = -np.inf
+    for q in range(len(most)):
+        bonus = max(bonus, most[q])
+    heights, tops, num_tops = np.empty(num_classes), np.empty(num_classes, np.int64), np.int64(0)
+    for c in range(num_classes):
+        if c != limits.blank and frame[c] >= limits.least and beam[ENDS, 0] + frame[c] + bonus > floor:
+            num_tops = _offer(frame[c], c, heights, tops, num_tops)
+    _sort(heights, tops, num_tops)
+    for k in range(len(nodes)):
+        for i in range(num_tops):
+            c = tops[i]
+            if size == beam_size:
+                floor = scores[0]
+            if beam[ENDS, k] + frame[c] + most[states[k]] <= floor:
+                break
+            if taken[k, c] == stamp:
+                continue
+            repeated = nodes[k] > 0 and tokens[nodes[k]] == c
+            score = (beam[ENDS_BLANK, k] if repeated else beam[ENDS, k]) + frame[c] + _lm_score(model, states[k], c)
+            if score > floor:
+                size = _offer(score, beam_size + k * num_classes + c, scores, choices, size)
+    return size
+
+
+@njit(cache=True)
+def _child(node, token, num_nodes, tree, children, siblings, places):
+    """Return the node for a prefix longer by a token: a new one, num_nodes, where the tree has none.
+
+    A prefix that left the beam and comes back is the node it was: its own children may be in the beam still.
+    """
+    parents, tokens = tree
     child = children[node]
     while child >= 0 and tokens[child] != token:
         child = siblings[child]
+    if child < 0:
+        child = num_nodes
+        parents[child], tokens[child], children[child], places[child] = node, token, -1, -1
+        siblings[child], children[node] = children[node], child
     return child
 
 
-@njit(cache=True)
-def _search(log_probs, beam_size, blank):
-    """Search one utterance (T, C); return the beam's nodes and scores, best first, and the tree's parents, tokens."""
-    num_frames, num_classes = log_probs.shape
-    parents = np.full(1 + num_frames * beam_size, -1)
-    tokens = np.full(1 + num_frames * beam_size, -1)
-    children = np.full(1 + num_frames * beam_size, -1)  # of a node, the youngest; then along the siblings
-    siblings = np.full(1 + num_frames * beam_size, -1)
-    places = np.full(1 + num_frames * beam_size, -1)  # of a node in the beam
-    nodes, ends = np.zeros(1, np.int64), np.array([[0.0, -np.inf]])
-    num_nodes = 1
+@njit(cache=True, inline="always")
+def _search(log_probs, b, num_frames, limits, model, most, work):
+    """Search one utterance; return the beam's nodes and scores, best first, and the tree's parents and tokens."""
+    beam_size, num_classes = limits.beam_size, log_probs.shape[2]
+    room = 1 + num_frames * beam_size
+    fields = work.view(np.int32)
+    tree = fields[:room], fields[room : 2 * room]
+    children, siblings = fields[2 * room : 3 * room], fields[3 * room : 4 * room]
+    places = fields[4 * room : 5 * room]
+    children[0], places[0], num_nodes = -1, -1, np.int64(1)
+    taken = np.zeros((beam_size, num_classes), np.int32)
+    beam, grown = np.full((6, beam_size), -np.inf), np.full((6, beam_size), -np.inf)
+    beam[ENDS_BLANK, 0], beam[ENDS, 0] = 0.0, 0.0
+    nodes, states = np.zeros(1, np.int64), np.zeros(1, np.int64)
+    scores, choices = np.empty(beam_size), np.empty(beam_size, np.int64)
     for t in range(num_frames):
-        beam = len(nodes)
-        stay, extend = np.empty((beam, 2)), np.empty((beam, num_classes))
-        _score_frame(log_probs[t], blank, nodes, ends, parents, tokens, places, stay, extend)
-        kept = _survivors(stay, extend, beam_size)
-        new_nodes, new_ends = np.empty(len(kept), np.int64), np.empty((len(kept), 2))
-        for i in range(len(kept)):
-            if kept[i] < beam:
-                new_nodes[i] = nodes[kept[i]]
-                new_ends[i] = stay[kept[i]]
+        frame = log_probs[t, b]
+        _stay(frame, limits, model, beam, nodes, states, places, tree, taken, t + 1)
+        size = np.int64(0)  # a bare 0 is to Numba a type of its own, and compiles what it is given to twice
+        for k in range(len(nodes)):
+            if beam[STAYS, k] > -np.inf:
+                size = _offer(beam[STAYS, k], k, scores, choices, size)
+        size = _extend(frame, limits, model, most, beam, nodes, states, tree[1], taken, t + 1, scores, choices, size)
+        _sort(scores, choices, size)
+        while size > 0 and scores[size - 1] < scores[0] - limits.threshold:
+            size -= 1
+        kept, moved = np.empty(size, np.int64), np.empty(size, np.int64)
+        for i in range(size):
+            if choices[i] < beam_size:
+                k = choices[i]
+                kept[i], moved[i] = nodes[k], states[k]
+                grown[ENDS_BLANK, i], grown[ENDS_LABEL, i], grown[ENDS, i] = (
+                    beam[STAYS_BLANK, k],
+                    beam[STAYS_LABEL, k],
+                    beam[STAYS, k],
+                )
             else:
-                k, c = divmod(kept[i] - beam, num_classes)
-                # a prefix that left the beam and comes back is the node it was: its children may be in the beam still
-                child = _child(nodes[k], c, tokens, children, siblings)
-                if child < 0:
-                    child = num_nodes
-                    parents[child], tokens[child] = nodes[k], c
-                    siblings[child], children[nodes[k]] = children[nodes[k]], child
-                    num_nodes += 1
-                new_nodes[i] = child
-                new_ends[i, 0], new_ends[i, 1] = -np.inf, extend[k, c]
-        nodes, ends = new_nodes, new_ends
-    scores = np.empty(len(nodes))
+                k, c = divmod(choices[i] - beam_size, num_classes)
+                kept[i] = _child(nodes[k], c, num_nodes, tree, children, siblings, places)
+                num_nodes = max(num_nodes, kept[i] + 1)
+                moved[i] = model.next_states[states[k], c]
+                grown[ENDS_BLANK, i], grown[ENDS_LABEL, i], grown[ENDS, i] = -np.inf, scores[i], scores[i]
+        nodes, states = kept, moved
+        beam, grown = grown, beam
+    size = np.int64(0)
     for k in range(len(nodes)):
-        scores[k] = _logaddexp(ends[k, 0], ends[k, 1])
-    order = np.argsort(-scores, kind="mergesort")
-    return nodes[order], scores[order], parents, tokens
+        total = beam[ENDS, k] + model.finals[states[k]]
+        if total > -np.inf:
+            size = _offer(total, nodes[k], scores, choices, size)
+    _sort(scores, choices, size)
+    return choices[:size], scores[:size], tree
 
 
-@njit(cache=True)
-def _peaks(log_probs, labels, blank):
-    """Return the frames (L,) in which labels peak on the best single path of a labelling (Viterbi, 2L + 1 states)."""
-    num_frames, num_states = len(log_probs), 2 * len(labels) + 1
-    best = np.full(num_states, -np.inf)
-    came = np.zeros((num_frames, num_states), np.int8)  # states stepped up to get here
-    for t in range(num_frames):
-        for s in range(num_states - 1, -1, -1):
-            token = labels[s // 2] if s % 2 else blank
-            value, step = best[s], 0
-            if t == 0:
-                value = 0.0 if s < 2 else -np.inf
-            else:
-                if s > 0 and best[s - 1] > value:
-                    value, step = best[s - 1], 1
-                if s > 2 and s % 2 and token != labels[s // 2 - 1] and best[s - 2] > value:
-                    value, step = best[s - 2], 2
-            best[s] = value + log_probs[t, token]
-            came[t, s] = step
-    peaks = np.zeros(len(labels), np.int64)
-    heights = np.full(len(labels), -np.inf)
-    state = num_states - 1
-    if num_states > 1 and best[state - 1] > best[state]:
-        state -= 1
-    for t in range(num_frames - 1, -1, -1):
-        if state % 2 and log_probs[t, labels[state // 2]] >= heights[state // 2]:
-            peaks[state // 2], heights[state // 2] = t, log_probs[t, labels[state // 2]]
-        state -= came[t, state]
-    return peaks
-
-
-@njit(cache=True, parallel=True)
-def search_batch(log_probs, lengths, beam_size, blank, tokens, timesteps, scores):
-    """Search utterances (B, T, C); write tokens, −1 after the last, and timesteps (B, N, T), and scores (B, N)."""
-    for b in prange(len(log_probs)):
-        posteriors = log_probs[b, : lengths[b]]
-        nodes, values, parents, labels = _search(posteriors, beam_size, blank)
+@njit(cache=True, nogil=True)
+def search(utterances, log_probs, lengths, limits, model, tokens, scores, work):
+    """Search some utterances of log_probs (T, B, C); write tokens (B, N, T), −1 after the last, and scores (B, N)."""
+    most = np.full(len(model.scores), -np.inf)
+    for q in range(len(most)):
+        for c in range(log_probs.shape[2]):
+            most[q] = max(most[q], model.scores[q, c])
+    for b in utterances:
+        nodes, values, (parents, labels) = _search(log_probs, b, lengths[b], limits, model, most, work)
         for n in range(min(len(nodes), scores.shape[1])):
             scores[b, n] = values[n]
             length, node = 0, nodes[n]
             while node > 0:
-                tokens[b, n, length] = labels[node]
-                node = parents[node]
                 length += 1
-            tokens[b, n, :length] = tokens[b, n, :length][::-1].copy()
-            timesteps[b, n, :length] = _peaks(posteriors, tokens[b, n, :length].copy(), blank)
+                node = parents[node]
+            node = nodes[n]
+            for i in range(length - 1, -1, -1):
+                tokens[b, n, i] = labels[node]
+                node = parents[node]

@@ -5,7 +5,8 @@ from typing import Any, overload
 
 import numpy as np
 
-from asr.ctc.hypothesis import Hypothesis, check_log_probs
+from asr.ctc.arguments import check_log_probs, check_values
+from asr.ctc.hypothesis import Hypothesis
 
 
 @overload  # Any: the types of (T, C) and (T, B, C) are one
@@ -46,9 +47,9 @@ def best_path(
     ((1, 1), (0, 3))
     """
     if np.ndim(log_probs) == 2:
-        values, lengths = check_log_probs(np.asarray(log_probs)[:, None], input_lengths, blank)
-        return _collapse(values[: lengths[0], 0], blank)
+        return best_path(np.asarray(log_probs)[:, None], input_lengths, blank)[0]
     values, lengths = check_log_probs(log_probs, input_lengths, blank)
+    check_values(values, lengths)
     return [_collapse(values[:length, b], blank) for b, length in enumerate(lengths)]
 
 
@@ -56,9 +57,11 @@ def _collapse(log_probs: np.ndarray, blank: int) -> Hypothesis:
     path = log_probs.argmax(axis=1)
     peaks = log_probs[np.arange(len(path)), path]
     edges = np.flatnonzero(np.diff(path, prepend=-1, append=-1))  # where runs start, and the end
-    tokens, timesteps = [], []
+    tokens: list[int] = []
+    timesteps: list[int] = []
     for start, stop in pairwise(edges):
         if path[start] != blank:
             tokens.append(int(path[start]))
             timesteps.append(int(start + peaks[start:stop].argmax()))
-    return Hypothesis(tuple(tokens), tuple(timesteps), float(peaks.sum(dtype=np.float64)))
+    confidences = np.exp(peaks[timesteps], dtype=np.float64)
+    return Hypothesis(tuple(tokens), tuple(timesteps), float(peaks.sum(dtype=np.float64)), tuple(confidences.tolist()))

@@ -7,10 +7,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from asr.ctc.lock import KERNEL_LOCK
-from asr.ctc.loss_kernels import forward_backward
+from asr.ctc import workers
+from asr.ctc.arguments import check_blank, check_feasible, check_lengths, check_log_priors, check_targets
+from asr.ctc.loss_kernels import forward_backward, workspace_size
 
-Lengths = Tensor | Sequence[int]
+Lengths = Tensor | Sequence[int] | np.ndarray
 
 
 def ctc_loss(
@@ -21,6 +22,8 @@ def ctc_loss(
     blank: int = 0,
     reduction: str = "mean",
     zero_infinity: bool = False,
+    infeasible: str = "inf",
+    log_priors: Tensor | None = None,
 ) -> Tensor:
     """Connectionist temporal classification: −ln p(targets | logits), with its gradient (Graves et al. 2006).
 
@@ -29,7 +32,7 @@ def ctc_loss(
 
     Parameters
     ----------
-    logits : (T, B, C)
+    logits : (T, B, C), or (T, C) for one utterance
         Floating; computed in float64 on the CPU, wherever the tensor lies.
     targets : (B, S) padded, or (sum of target_lengths,) concatenated
         Integers in 0..C − 1 other than the blank.
@@ -42,17 +45,27 @@ def ctc_loss(
     reduction
         ``none``; ``sum``; or ``mean``: each loss by its number of labels (at least 1), then the mean over utterances.
     zero_infinity
-        Count an utterance with too few frames as 0 and not as infinity; its gradient is 0 either way.
+        Count an utterance without a path as 0 and not as infinity; its gradient is 0 either way.
+    infeasible
+        What an utterance with fewer frames than labels and repeats gets: a loss of ``inf``, or an error: ``raise``.
+    log_priors : (C,), optional
+        Natural logs by which the log-probabilities are lessened before paths are summed: those of the classes' priors,
+        times a scale, make spikes wider and their times better (Huang et al. 2024, "Less peaky and more accurate CTC
+        forced alignment by label priors").
 
     Returns
     -------
     Tensor
-        (B,) for ``none``, else a scalar; in the dtype of the logits (float32 for half types), in nats.
+        (B,) for ``none`` (a scalar for one utterance), else a scalar; in the dtype of the logits (float32 for half
+        types), in nats. NaN or +inf among an utterance's logits make its loss and gradient NaN, as in torch; no others
+        do.
 
     Raises
     ------
     ValueError
         Shapes, lengths or labels do not fit; the message names the utterance's index.
+    InfeasibleError
+        An utterance has too few frames, and `infeasible` is ``raise``; the message names index and counts.
     RuntimeError
         A second derivative is asked for: there is none.
 
@@ -64,79 +77,67 @@ def ctc_loss(
     """
     if reduction not in ("none", "mean", "sum"):
         raise ValueError(f"reduction must be none, mean or sum, not {reduction!r}")
-    if logits.ndim != 3 or not logits.is_floating_point():
+    if infeasible not in ("inf", "raise"):
+        raise ValueError(f"infeasible must be inf or raise, not {infeasible!r}")
+    if logits.ndim not in (2, 3) or not logits.is_floating_point():
         raise ValueError(f"logits must be floating, of shape (T, B, C), not {logits.dtype} {tuple(logits.shape)}")
+    if logits.ndim == 2:
+        frames, labels = _array(input_lengths).reshape(-1), _array(target_lengths).reshape(-1)
+        options = blank, reduction, zero_infinity, infeasible, log_priors
+        return ctc_loss(logits[:, None], targets[None], frames, labels, *options).reshape(())
     num_frames, batch, num_classes = logits.shape
-    if not 0 <= blank < num_classes:
-        raise ValueError(f"blank {blank} is not one of the {num_classes} classes")
-    frames = _lengths("input_lengths", input_lengths, batch, num_frames)
-    if targets.ndim not in (1, 2) or targets.is_floating_point():
-        raise ValueError(f"targets must be integers, (B, S) or in a row, not {targets.dtype} {tuple(targets.shape)}")
-    widest = targets.shape[-1]
-    labels = _lengths("target_lengths", target_lengths, batch, widest)
-    padded = _padded(targets, labels)
-    for b in range(batch):
-        used = padded[b, : labels[b]]
-        if ((used < 0) | (used >= num_classes) | (used == blank)).any():
-            raise ValueError(
-                f"target {b} has a label outside 0..{num_classes - 1}, or the blank {blank}: {used.tolist()}"
-            )
-    losses = _CTCLoss.apply(logits, padded, frames, labels, blank)
-    if zero_infinity:
-        losses = torch.where(torch.isinf(losses), torch.zeros_like(losses), losses)
-    if reduction == "none":
-        return losses
-    if reduction == "sum":
-        return losses.sum()
-    return (losses / torch.from_numpy(np.maximum(labels, 1)).to(losses)).mean()
+    check_blank(blank, num_classes)
+    frames = check_lengths("input_lengths", _array(input_lengths), batch, num_frames)
+    symbols, labels = check_targets(_array(targets), _array(target_lengths), batch, num_classes, blank)
+    if infeasible == "raise":
+        check_feasible(symbols, frames, labels)
+    priors = check_log_priors(None if log_priors is None else _array(log_priors), num_classes)
+    scales = np.ones(batch)
+    if reduction == "mean":
+        scales /= np.maximum(labels, 1) * batch
+    losses = _CTCLoss.apply(logits, symbols, np.stack([frames, labels], 1), scales, priors, zero_infinity)
+    return losses if reduction == "none" else losses.sum()
 
 
-def _lengths(name: str, lengths: Lengths, batch: int, most: int) -> np.ndarray:
-    values = np.asarray(lengths.cpu() if isinstance(lengths, Tensor) else lengths)
-    if values.shape != (batch,) or values.dtype.kind not in "iu":
-        raise ValueError(f"{name} must be {batch} integers, not {values.dtype} of shape {values.shape}")
-    values = values.astype(np.int64)
-    for b in np.flatnonzero((values < 0) | (values > most)):
-        raise ValueError(f"{name}[{b}] is {values[b]}, which is not in 0..{most}")
-    return values
-
-
-def _padded(targets: Tensor, lengths: np.ndarray) -> np.ndarray:
-    """Return targets as (B, S) int64, whichever of the two forms they come in."""
-    values = targets.detach().cpu().numpy().astype(np.int64)
-    if values.ndim == 2:
-        if len(values) != len(lengths):
-            raise ValueError(f"targets have {len(values)} rows for {len(lengths)} utterances")
-        return np.ascontiguousarray(values)
-    if len(values) != lengths.sum():
-        raise ValueError(
-            f"concatenated targets hold {len(values)} labels, but the target_lengths add up to {lengths.sum()}"
-        )
-    padded = np.zeros((len(lengths), max(lengths, default=0)), np.int64)
-    padded[np.arange(padded.shape[1]) < lengths[:, None]] = values
-    return padded
+def _array(values: Any) -> np.ndarray:
+    return values.detach().cpu().numpy() if isinstance(values, Tensor) else np.asarray(values)
 
 
 class _CTCLoss(torch.autograd.Function):
-    """Losses (B,); the gradient falls out of the forward pass and is kept for the backward one."""
+    """Scaled losses (B,); their gradient falls out of the forward pass and is kept for the backward one."""
 
     @staticmethod
     def forward(
-        ctx: Any, logits: Tensor, targets: np.ndarray, frames: np.ndarray, labels: np.ndarray, blank: int
+        ctx: Any,
+        logits: Tensor,
+        symbols: np.ndarray,
+        lengths: np.ndarray,
+        scales: np.ndarray,
+        log_priors: np.ndarray,
+        zero_infinity: bool,
     ) -> Tensor:
         dtype = torch.float64 if logits.dtype == torch.float64 else torch.float32
         values = np.ascontiguousarray(logits.detach().to("cpu", dtype).numpy())
-        losses, grads = np.empty(values.shape[1], values.dtype), np.zeros_like(values)
-        with KERNEL_LOCK:
-            forward_backward(values, targets, frames, labels, blank, losses, grads)
+        # numpy's memory, and not torch's: numpy asks the system for large pages, which come many times faster
+        losses, grads = np.empty(len(lengths)), np.empty_like(values)
+        size = workspace_size(len(values), symbols.shape[1] - 1, values.shape[2])
+        least = log_priors.min()
+        weights = np.exp(least - log_priors)  # 1 / priors, but at most 1, so that the kernel's bounds hold
+        workers.run(forward_backward, len(lengths), size, values, symbols, lengths, weights, scales, losses, grads)
+        losses = (losses + lengths[:, 0] * least) * scales
+        if zero_infinity:
+            losses[losses == np.inf] = 0.0
         ctx.save_for_backward(torch.from_numpy(grads).to(logits.device))
-        return torch.from_numpy(losses).to(logits.device)
+        return torch.from_numpy(losses).to(logits.device, dtype)
 
     @staticmethod
     def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor | None, ...]:
         if torch.is_grad_enabled():  # create_graph: the gradient is a constant here, and would pass for one silently
             raise RuntimeError("ctc_loss has no second derivative: do without create_graph=True")
         (grads,) = ctx.saved_tensors
+        (factors,) = grad_outputs
         # float32 for half types too, and autograd rounds the product: a loss scaler's factor can be beyond float16,
         # and rescues gradients that are below it
-        return (grads * grad_outputs[0][None, :, None].to(grads), None, None, None, None)
+        if not (factors == 1).all():
+            grads = grads * factors[None, :, None].to(grads)
+        return (grads, None, None, None, None, None)

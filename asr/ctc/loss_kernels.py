@@ -1,117 +1,233 @@
 """CTC forward-backward in Numba (Graves et al. 2006, section 4.1).
 
-The 2L + 1 states of an utterance are kept apart: state s of the blanks, s = 0 … L, stands before label s, and state s
-of the labels, s = 0 … L − 1, is the label itself. Letters: T frames, B utterances, C classes, L labels.
+The 2L + 1 states of an utterance are kept in two rows, so that a frame's recursion runs over whole vectors:
+`blanks[t, s]` is the blank after label s, s = 0 … L, and `labels[t, s]` is label s, s = 1 … L; columns 0 and L + 1 of
+the labels are 0. `symbols[0]` is the class of the blank and `symbols[s]` that of label s; `probs[t, s]` is the softmax
+of that class.
+
+Letters: T frames, B utterances, C classes, L labels.
 """
 
 import math
 
 import numpy as np
-from numba import njit, prange
+from numba import njit
 
-# A state lost to underflow is below 2.2e-308 before its frame is rescaled by the norm, so it is less than
-# 2.2e-308 / (norm × mass) of p(l|x), with mass = Σ α β over the rescaled states of the frame: below 1e-17 within these
-# bounds. They serve for β too: its norm × mass is that of α one frame later. Outside them the utterance is computed in
-# logarithms. That α and β give the same total proves less: they can lose the same paths.
+# Sums may be taken in another order, and a product and a sum fused, as vectors need; NaN and infinity stay.
+VECTORS = {"reassoc", "nsz", "contract"}
+
+# A state lost to underflow is below 1e-301 (2.2e-308 and MAX_TILT) before its frame is rescaled by the norm, so it is
+# less than 1e-301 / (norm × mass) of p(l|x), with mass = Σ α β over the rescaled states of the frame: below 1e-21
+# within these bounds. They serve for β too: its norm × mass is that of α one frame later. Outside them the utterance is
+# computed in logarithms. That α and β give the same total proves less: they can lose the same paths.
 LEAST_NORM = 1e-40
-LEAST_MASS = 1e-250
+LEAST_MASS = 1e-240
+MAX_TILT = 1e6
+
+ZERO, ONE = np.uintp(0), np.uintp(1)  # an unsigned index is never taken from the end, which costs vectors and time
+
+BLOCK = 4096  # numbers whose exponentials are taken together: 32 KiB, which the first cache holds
+
+
+def workspace_size(num_frames: int, num_labels: int, num_classes: int) -> int:
+    """Return how many float64 a worker needs for utterances of up to T frames, L labels and C classes."""
+    return 3 * num_frames * (num_labels + 2) + max(BLOCK, num_classes)
+
+
+@njit(cache=True, fastmath={"contract"})
+def _exp(x):
+    """Return eˣ for x ≤ 0 to the last bit but one, 0 below −708: 2ⁿ by its bits times a Taylor series for the rest."""
+    shifted = x * 1.4426950408889634 + 6755399441055744.0  # 1.5 · 2⁵² leaves the integer n in the last bits
+    n = shifted - 6755399441055744.0
+    r = (x - n * 6.93147180369123816490e-01) - n * 1.90821492927058770002e-10  # ln 2 in two parts: |r| ≤ ln 2 / 2
+    p = 1 / 479001600
+    p = p * r + 1 / 39916800
+    p = p * r + 1 / 3628800
+    p = p * r + 1 / 362880
+    p = p * r + 1 / 40320
+    p = p * r + 1 / 5040
+    p = p * r + 1 / 720
+    p = p * r + 1 / 120
+    p = p * r + 1 / 24
+    p = p * r + 1 / 6
+    p = p * r + 1 / 2
+    p = p * r + 1.0
+    p = p * r + 1.0
+    power = np.int64((np.float64(shifted).view(np.int64) + 1023) << 52).view(np.float64)
+    return 0.0 if x < -708.0 else p * power
+
+
+@njit(cache=True, fastmath=VECTORS)
+def _softmax(logits, b, symbols, scale, grads, probs, block):
+    """Write scale × softmax(logits) to grads (T, B, C), and the softmax of the target's symbols to probs (T, L + 2)."""
+    num_frames, num_classes, num_symbols = np.uintp(len(probs)), np.uintp(logits.shape[2]), np.uintp(len(symbols))
+    rows = np.uintp(len(block)) // num_classes
+    bits = block.view(np.int64)
+    for start in range(ZERO, num_frames, rows):
+        here = min(rows, num_frames - start)
+        for i in range(ZERO, here):  # nothing but copies: an utterance's frames lie far apart, and are fetched at once
+            for c in range(ZERO, num_classes):
+                block[i * num_classes + c] = logits[start + i, b, c]
+        for i in range(ZERO, here):
+            top = np.int64(-0x7FFFFFFFFFFFFFFF)  # as integers numbers keep their order, and vectors take their maximum
+            for c in range(ZERO, num_classes):
+                value = bits[i * num_classes + c]
+                top = max(top, value ^ ((value >> 63) & 0x7FFFFFFFFFFFFFFF))
+            peak = np.int64(top ^ ((top >> 63) & 0x7FFFFFFFFFFFFFFF)).view(np.float64)
+            for c in range(ZERO, num_classes):
+                block[i * num_classes + c] -= peak
+        for i in range(ZERO, here * num_classes):
+            block[i] = _exp(block[i])
+        for i in range(ZERO, here):
+            total = 0.0
+            for c in range(ZERO, num_classes):
+                total += block[i * num_classes + c]
+            share = 1 / total
+            for s in range(ZERO, num_symbols):
+                probs[start + i, s] = block[i * num_classes + symbols[s]] * share
+            probs[start + i, num_symbols] = 0.0
+            share *= scale
+            for c in range(ZERO, num_classes):
+                grads[start + i, b, c] = block[i * num_classes + c] * share
 
 
 @njit(cache=True)
-def _softmax(logits, probs, log_sums):
-    """Write softmax(logits) (T, C) to probs, and log Σ exp of each frame to log_sums (T,)."""
-    num_frames, num_classes = logits.shape
-    for t in range(num_frames):
-        peak = -np.inf
-        for c in range(num_classes):
-            peak = max(peak, float(logits[t, c]))
-        total = 0.0
-        for c in range(num_classes):
-            probs[t, c] = math.exp(logits[t, c] - peak)
-            total += probs[t, c]
-        for c in range(num_classes):
-            probs[t, c] /= total
-        log_sums[t] = peak + math.log(total)
+def _tilt(logits, b, num_frames, symbols):
+    """Choose a factor by which to multiply all paths at each label, to keep α and β in range.
+
+    Every path enters each label once, so all of them are multiplied by factorᴸ and no posterior changes. What changes
+    is how many labels α has behind it by frame t, before it has seen the rest. With constant probabilities, blank to
+    label as q to 1, it gains d ln λ / d ln factor labels a frame, λ the larger eigenvalue of ((q, q), (factor, 1 +
+    factor)). The factor returned makes that L / T; q comes from geometric means over some 64 frames.
+    """
+    num_labels = len(symbols) - 1
+    step = max(1, num_frames // 64)
+    log_ratio = 0.0
+    for t in range(0, num_frames, step):
+        labels = 0.0
+        for s in range(1, num_labels + 1):
+            labels += logits[t, b, symbols[s]]
+        log_ratio += logits[t, b, symbols[0]] - labels / num_labels
+    log_ratio /= (num_frames + step - 1) // step
+    if not abs(log_ratio) < 12.0:  # −inf and NaN among the logits come here too
+        log_ratio = math.copysign(12.0, log_ratio)
+    q = math.exp(log_ratio)
+    rate = min(num_labels / num_frames, 0.9)
+    root = math.sqrt((rate * (q + 1)) ** 2 + (1 - rate * rate) * (q - 1) ** 2)
+    tilt = rate * (rate * (q + 1) + root) / (1 - rate * rate)
+    return min(max(tilt, 1 / MAX_TILT), MAX_TILT)
 
 
-@njit(cache=True)
-def _forward(blank_probs, label_probs, skips, blanks, labels):
-    """Write rescaled α (Graves 2006, eq. 6–8) to blanks (T, L + 1), labels (T, L); return ln p(l|x), −inf if lost."""
-    num_frames, num_labels = label_probs.shape
-    total = 0.0
-    for t in range(num_frames):
-        norm = 0.0
-        first = max(0, num_labels - (num_frames - t))  # states before this label cannot reach the end in time
-        for s in range(num_labels + 1):
-            start = 1.0 if s == 0 else 0.0
-            stayed = blanks[t - 1, s] if t > 0 else start
-            came = labels[t - 1, s - 1] if t > 0 and s > 0 else 0.0
-            blanks[t, s] = (stayed + came) * blank_probs[t] if s >= first else 0.0
-            norm += blanks[t, s]
-        for s in range(num_labels):
-            if t == 0:
-                a = 1.0 if s == 0 else 0.0
-            else:
-                a = labels[t - 1, s] + blanks[t - 1, s]
-                if s > 0 and skips[s]:
-                    a += labels[t - 1, s - 1]
-            labels[t, s] = a * label_probs[t, s] if s >= first else 0.0
-            norm += labels[t, s]
+@njit(cache=True, fastmath=VECTORS)
+def _forward(probs, weights, tilt, skips, blanks, labels):
+    """Write rescaled α (Graves 2006, eq. 6–8) to blanks and labels; return ln p(l|x), −inf if lost."""
+    num_frames, end = np.uintp(len(probs)), np.uintp(len(weights))
+    num_labels = end - ONE
+    for s in range(ZERO, end + ONE):
+        blanks[0, s], labels[0, s] = 0.0, 0.0
+    if num_frames > num_labels:
+        blanks[0, 0] = probs[0, 0] * weights[0]
+    if num_labels > 0:
+        labels[0, 1] = tilt * probs[0, 1] * weights[1]
+    norm = blanks[0, 0] + labels[0, 1]
+    total, product = 0.0, 1.0
+    for t in range(ONE, num_frames):
         if not norm > LEAST_NORM:  # so written, NaN goes this way too
             return -np.inf
-        for s in range(num_labels):
-            blanks[t, s] /= norm
-            labels[t, s] /= norm
-        blanks[t, num_labels] /= norm
-        total += math.log(norm)
-    end = blanks[-1, num_labels] + (labels[-1, num_labels - 1] if num_labels > 0 else 0.0)
-    return total + math.log(end) if end > 0.0 else -np.inf
+        product *= norm
+        if not 1e-200 < product < 1e200:
+            total += math.log(product)
+            product = 1.0
+        before, scale = t - ONE, 1 / norm  # the norm of one frame divides the next: one pass a frame
+        first = max(num_labels + t + ONE, num_frames) - num_frames  # states before this label cannot end in time
+        for s in range(ZERO, first):
+            blanks[t, s], labels[t, s] = 0.0, 0.0
+        blank_prob = probs[t, 0] * weights[0] * scale
+        sum_blanks, sum_labels = 0.0, 0.0
+        for s in range(first, end):
+            a = (blanks[before, s] + labels[before, s]) * blank_prob
+            blanks[t, s] = a
+            sum_blanks += a
+        labels[t, 0], labels[t, end] = 0.0, 0.0
+        for s in range(max(first, ONE), end):
+            came = tilt * blanks[before, s - ONE] + skips[s] * labels[before, s - ONE]
+            a = (labels[before, s] + came) * (probs[t, s] * weights[s] * scale)
+            labels[t, s] = a
+            sum_labels += a
+        norm = sum_blanks + sum_labels
+    ends = blanks[num_frames - ONE, num_labels] + labels[num_frames - ONE, num_labels]
+    return total + math.log(product) + math.log(ends) if ends > LEAST_NORM else -np.inf
 
 
 @njit(cache=True)
-def _backward(blank_probs, label_probs, skips, blanks, labels):
-    """Turn α into posteriors of the states (terms of eq. 14); return ln p(l|x) from β (eq. 9–11), −inf if lost."""
-    num_frames, num_labels = label_probs.shape
-    beta_blanks, beta_labels = np.zeros(num_labels + 1), np.zeros(num_labels)
-    next_blanks, next_labels = np.zeros(num_labels + 1), np.zeros(num_labels)
-    beta_blanks[num_labels] = 1.0
-    if num_labels > 0:
-        beta_labels[num_labels - 1] = 1.0
-    total = 0.0
-    for t in range(num_frames - 1, -1, -1):
-        if t < num_frames - 1:
-            norm = 0.0
-            for s in range(num_labels + 1):
-                next_blanks[s] = beta_blanks[s] * blank_probs[t + 1]
-                norm += next_blanks[s]
-            for s in range(num_labels):
-                next_labels[s] = beta_labels[s] * label_probs[t + 1, s]
-                norm += next_labels[s]
+def _distinct(symbols, num_classes):
+    """Return the columns in which a class of the target comes first (U,), and each column's place among those."""
+    places, num_distinct = np.full(num_classes, -1), 0
+    firsts, slots = np.empty(len(symbols), np.uintp), np.empty(len(symbols), np.uintp)
+    for s in range(len(symbols)):
+        if places[symbols[s]] < 0:
+            places[symbols[s]] = num_distinct
+            firsts[num_distinct] = s
+            num_distinct += 1
+        slots[s] = places[symbols[s]]
+    return firsts[:num_distinct], slots
+
+
+@njit(cache=True, fastmath={"contract"})
+def _write_gradient(grads, t, b, scale, symbols, probs, posteriors, total, firsts, slots, sums):
+    """Write scale × (softmax − posterior) of the target's classes (eq. 16) to frame t of grads (T, B, C).
+
+    posteriors (L + 1,) are those of the symbols, times the total; that of all blanks together is in column 0.
+    """
+    for i in range(ZERO, np.uintp(len(firsts))):
+        sums[i] = 0.0
+    for s in range(ZERO, np.uintp(len(slots))):
+        sums[slots[s]] += posteriors[s]
+    share = 1 / total
+    for i in range(ZERO, np.uintp(len(firsts))):
+        grads[t, b, symbols[firsts[i]]] = scale * (probs[t, firsts[i]] - sums[i] * share)
+
+
+@njit(cache=True, fastmath=VECTORS)
+def _backward(grads, b, scale, symbols, probs, weights, tilt, skips, blanks, labels):
+    """Write the gradient from α and a running β (eq. 10–11, without its own frame); return whether nothing was lost."""
+    num_frames, end = np.uintp(len(probs)), np.uintp(len(weights))
+    beta_blanks, beta_labels, arrived = np.zeros(end + ONE), np.zeros(end + ONE), np.zeros(end + ONE)
+    beta_blanks[end - ONE] = 1.0
+    beta_labels[end - ONE] = 1.0 if end > 1 else 0.0
+    posteriors, sums = np.empty(end), np.empty(end)
+    firsts, slots = _distinct(symbols, grads.shape[2])
+    norm = 1.0
+    for after in range(ZERO, num_frames):
+        t = num_frames - ONE - after
+        if after > 0:
             if not norm > 0.0:
-                return -np.inf
-            total += math.log(norm)
-            for s in range(num_labels + 1):
-                beta_blanks[s] = (next_blanks[s] + (next_labels[s] if s < num_labels else 0.0)) / norm
-            for s in range(num_labels):
-                b = next_labels[s] + next_blanks[s + 1]
-                if s + 1 < num_labels and skips[s + 1]:
-                    b += next_labels[s + 1]
-                beta_labels[s] = b / norm
-        mass = 0.0
-        for s in range(num_labels + 1):
-            blanks[t, s] *= beta_blanks[s]
-            mass += blanks[t, s]
-        for s in range(num_labels):
-            labels[t, s] *= beta_labels[s]
-            mass += labels[t, s]
-        if not mass > LEAST_MASS:
-            return -np.inf
-        for s in range(num_labels + 1):
-            blanks[t, s] /= mass
-        for s in range(num_labels):
-            labels[t, s] /= mass
-    start = blank_probs[0] * beta_blanks[0] + (label_probs[0, 0] * beta_labels[0] if num_labels > 0 else 0.0)
-    return total + math.log(start) if start > 0.0 else -np.inf
+                return False
+            scale_back = 1 / norm
+            blank_prob = probs[t + ONE, 0] * weights[0] * scale_back
+            for s in range(ZERO, end):
+                arrived[s] = beta_labels[s] * (probs[t + ONE, s] * weights[s] * scale_back)
+            norm = 0.0
+            for s in range(ZERO, end):
+                stayed = beta_blanks[s] * blank_prob
+                label = arrived[s] + stayed + skips[s + ONE] * arrived[s + ONE]
+                blank = stayed + tilt * arrived[s + ONE]
+                beta_labels[s], beta_blanks[s] = label, blank
+                norm += label + blank
+            norm -= beta_labels[0]
+            beta_labels[0] = 0.0
+        sum_blanks, sum_labels = 0.0, 0.0
+        for s in range(ZERO, end):
+            sum_blanks += blanks[t, s] * beta_blanks[s]
+            both = labels[t, s] * beta_labels[s]
+            posteriors[s] = both
+            sum_labels += both
+        posteriors[0] = sum_blanks
+        total = sum_blanks + sum_labels
+        if not total > LEAST_MASS:
+            return False
+        _write_gradient(grads, t, b, scale, symbols, probs, posteriors, total, firsts, slots, sums)
+    return True
 
 
 @njit(cache=True)
@@ -122,99 +238,99 @@ def _logaddexp(a, b):
 
 
 @njit(cache=True)
-def _log_space(blank_logs, label_logs, skips, blanks, labels):
-    """Do what `_forward` and `_backward` do, in logarithms, where nothing underflows; return ln p(l|x)."""
-    num_frames, num_labels = label_logs.shape
-    blanks[:] = -np.inf
-    labels[:] = -np.inf
-    blanks[0, 0] = blank_logs[0]
-    if num_labels > 0:
-        labels[0, 0] = label_logs[0, 0]
+def _log_probs(logits, b, symbols, weights, log_probs):
+    """Write log softmax(logits) + log weights of the target's symbols."""
+    for t in range(len(log_probs)):
+        frame, peak, total = logits[t, b], -np.inf, 0.0
+        for c in range(len(frame)):
+            peak = max(peak, float(frame[c]))
+        for c in range(len(frame)):
+            total += math.exp(frame[c] - peak)
+        for s in range(len(symbols)):
+            log_probs[t, s] = frame[symbols[s]] - peak - math.log(total) + math.log(weights[s])
+
+
+@njit(cache=True, nogil=True)
+def log_posteriors(log_probs, skips, blanks, labels):
+    """Write the states' posteriors (terms of eq. 14) to blanks and labels, computed in logarithms; return ln p(l|x)."""
+    num_frames, last = len(log_probs), len(skips) - 2
+    blanks[:], labels[:] = -np.inf, -np.inf
+    blanks[0, 0] = log_probs[0, 0]
+    if last > 0:
+        labels[0, 1] = log_probs[0, 1]
     for t in range(1, num_frames):
-        for s in range(num_labels + 1):
-            a = blanks[t - 1, s] if s == 0 else _logaddexp(blanks[t - 1, s], labels[t - 1, s - 1])
-            blanks[t, s] = a + blank_logs[t]
-        for s in range(num_labels):
-            a = _logaddexp(labels[t - 1, s], blanks[t - 1, s])
-            if s > 0 and skips[s]:
+        for s in range(last + 1):
+            blanks[t, s] = _logaddexp(blanks[t - 1, s], labels[t - 1, s]) + log_probs[t, 0]
+        for s in range(1, last + 1):
+            a = _logaddexp(labels[t - 1, s], blanks[t - 1, s - 1])
+            if skips[s] > 0.0:
                 a = _logaddexp(a, labels[t - 1, s - 1])
-            labels[t, s] = a + label_logs[t, s]
-    total = blanks[-1, num_labels]
-    if num_labels > 0:
-        total = _logaddexp(total, labels[-1, num_labels - 1])
+            labels[t, s] = a + log_probs[t, s]
+    total = _logaddexp(blanks[-1, last], labels[-1, last])
     if total == -np.inf:
         return total
-    beta_blanks, beta_labels = np.full(num_labels + 1, -np.inf), np.full(num_labels, -np.inf)
-    beta_blanks[num_labels] = 0.0
-    if num_labels > 0:
-        beta_labels[num_labels - 1] = 0.0
+    beta_blanks, beta_labels = np.full(last + 1, -np.inf), np.full(last + 2, -np.inf)
+    beta_blanks[last] = 0.0
+    if last > 0:
+        beta_labels[last] = 0.0
     for t in range(num_frames - 1, -1, -1):
         if t < num_frames - 1:
-            for s in range(num_labels):  # upwards: label s needs blank s + 1 and label s + 1 as they were a frame later
-                b = _logaddexp(beta_labels[s] + label_logs[t + 1, s], beta_blanks[s + 1] + blank_logs[t + 1])
-                if s + 1 < num_labels and skips[s + 1]:
-                    b = _logaddexp(b, beta_labels[s + 1] + label_logs[t + 1, s + 1])
-                a = beta_labels[s] + label_logs[t + 1, s]
-                beta_blanks[s] = _logaddexp(beta_blanks[s] + blank_logs[t + 1], a)
-                beta_labels[s] = b
-            beta_blanks[num_labels] += blank_logs[t + 1]
-        for s in range(num_labels + 1):
+            for s in range(last + 1):  # upwards: state s needs label s + 1 as it was a frame later
+                stayed = beta_blanks[s] + log_probs[t + 1, 0]
+                onward = beta_labels[s + 1] + log_probs[t + 1, s + 1] if s < last else -np.inf
+                if s > 0:
+                    staying = _logaddexp(beta_labels[s] + log_probs[t + 1, s], stayed)
+                    beta_labels[s] = _logaddexp(staying, onward) if skips[s + 1] > 0.0 else staying
+                beta_blanks[s] = _logaddexp(stayed, onward)
+        for s in range(last + 1):
             blanks[t, s] = math.exp(blanks[t, s] + beta_blanks[s] - total)
-        for s in range(num_labels):
             labels[t, s] = math.exp(labels[t, s] + beta_labels[s] - total)
     return total
 
 
-@njit(cache=True)
-def _utterance(logits, target, blank, grad):
-    """Return −ln p(target|logits); write softmax − posterior (eq. 16) to grad, both (T, C)."""
-    num_frames, num_labels = len(logits), len(target)
-    probs, log_sums = np.empty(logits.shape), np.empty(num_frames)
-    _softmax(logits, probs, log_sums)
-    skips = np.zeros(num_labels, np.bool_)
-    label_probs = np.empty((num_frames, num_labels))
-    for s in range(num_labels):
-        skips[s] = s > 0 and target[s] != target[s - 1]
-    for t in range(num_frames):
-        for s in range(num_labels):
-            label_probs[t, s] = probs[t, target[s]]
-    blanks, labels = np.empty((num_frames, num_labels + 1)), np.empty((num_frames, num_labels))
-    blank_probs = probs[:, blank].copy()
-    total = _forward(blank_probs, label_probs, skips, blanks, labels)
-    check = _backward(blank_probs, label_probs, skips, blanks, labels) if total > -np.inf else -np.inf
-    if check == -np.inf:
-        for t in range(num_frames):
-            blank_probs[t] = logits[t, blank] - log_sums[t]
-            for s in range(num_labels):
-                label_probs[t, s] = logits[t, target[s]] - log_sums[t]
-        total = _log_space(blank_probs, label_probs, skips, blanks, labels)
-        if total == -np.inf:
-            return np.inf
-    for t in range(num_frames):
-        for s in range(num_labels + 1):
-            probs[t, blank] -= blanks[t, s]
-        for s in range(num_labels):
-            probs[t, target[s]] -= labels[t, s]
-        for c in range(logits.shape[1]):
-            grad[t, c] = probs[t, c]
+@njit(cache=True, inline="always")
+def _utterance(logits, b, num_frames, symbols, weights, scale, grads, work):
+    """Return the loss of an utterance that has a path or whose probabilities forbid all; write its gradient."""
+    width = len(symbols) + 1
+    size = num_frames * width
+    probs = work[:size].reshape(num_frames, width)
+    blanks = work[size : 2 * size].reshape(num_frames, width)
+    labels = work[2 * size : 3 * size].reshape(num_frames, width)
+    skips = np.zeros(width)
+    tilt = _tilt(logits, b, num_frames, symbols) if len(symbols) > 1 else 1.0
+    for s in range(2, len(symbols)):
+        skips[s] = tilt if symbols[s] != symbols[s - 1] else 0.0
+    _softmax(logits, b, symbols, scale, grads, probs, work[3 * size :])
+    total = _forward(probs, weights, tilt, skips, blanks, labels) - (len(symbols) - 1) * math.log(tilt)
+    if total > -np.inf and _backward(grads, b, scale, symbols, probs, weights, tilt, skips, blanks, labels):
+        return -total
+    _log_probs(logits, b, symbols, weights, probs)
+    total = log_posteriors(probs, skips, blanks, labels)
+    _softmax(logits, b, symbols, scale, grads, probs, work[3 * size :])
+    firsts, slots = _distinct(symbols, grads.shape[2])
+    sums = np.empty(len(symbols))
+    for t in range(ZERO, np.uintp(num_frames)):
+        for s in range(len(symbols)):
+            labels[t, 0] += blanks[t, s]
+        _write_gradient(grads, t, b, scale, symbols, probs, labels[t], 1.0, firsts, slots, sums)
     return -total
 
 
-@njit(cache=True, parallel=True)
-def forward_backward(logits, targets, input_lengths, target_lengths, blank, losses, grads):
-    """Write losses (B,) and gradients (T, B, C) of logits (T, B, C); grads come zeroed, and stay 0 without a path.
+@njit(cache=True, nogil=True)
+def forward_backward(utterances, logits, symbols, lengths, weights, scales, losses, grads, work):
+    """Write losses (B,) of some utterances among logits (T, B, C), and the gradient (T, B, C) of Σ scales × losses.
 
-    An utterance has no path when its frames are fewer than its labels and repeats: its loss is +inf.
+    symbols (B, 1 + L) hold the blank, then the labels; lengths (B, 2) the frames and labels; weights (C,), at most 1,
+    multiply the softmax. An utterance has no path when its frames are fewer than its labels and repeats: its loss is
+    +inf and its gradient 0.
     """
-    for b in prange(logits.shape[1]):
-        num_frames, num_labels = input_lengths[b], target_lengths[b]
-        needed = num_labels
-        for s in range(1, num_labels):
-            needed += targets[b, s] == targets[b, s - 1]
-        if num_frames < needed:
-            losses[b] = np.inf
-        elif num_frames == 0:
-            losses[b] = 0.0
-        else:
-            target = targets[b, :num_labels]
-            losses[b] = _utterance(logits[:num_frames, b], target, blank, grads[:num_frames, b])
+    for b in utterances:
+        num_frames, target = lengths[b, 0], symbols[b, : lengths[b, 1] + 1]
+        needed = len(target) - 1
+        for s in range(2, len(target)):
+            needed += target[s] == target[s - 1]
+        losses[b] = np.inf if num_frames < needed else 0.0
+        if num_frames > 0 and needed <= num_frames:
+            losses[b] = _utterance(logits, np.uintp(b), num_frames, target, weights[target], scales[b], grads, work)
+        for t in range(0 if losses[b] == np.inf else num_frames, len(grads)):
+            grads[t, b] = 0.0

@@ -1,0 +1,225 @@
+"""Alignment of known labels with CTC posteriors: by the likeliest path, or by all paths together."""
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from asr.ctc import workers
+from asr.ctc.align_kernels import START, STOP, best_paths, workspace_size
+from asr.ctc.arguments import check_feasible, check_log_priors, check_log_probs, check_targets, check_values
+from asr.ctc.loss_kernels import log_posteriors
+from asr.errors import InfeasibleError
+
+
+@dataclass(frozen=True, eq=False)
+class Alignment:
+    """Labels of an utterance and their frames; blanks lie between them.
+
+    Attributes
+    ----------
+    tokens : (L,)
+        The labels.
+    starts, ends : (L,)
+        Of each the first frame, and the one after its last.
+    confidences : (L,)
+        Of each the geometric mean of the network's posteriors of the token over its frames, in 0..1; not calibrated.
+    score : float
+        Natural log probability: of the one path for `forced_align`, of all paths for `soft_align`; less the log priors.
+    """
+
+    tokens: np.ndarray
+    starts: np.ndarray
+    ends: np.ndarray
+    confidences: np.ndarray
+    score: float
+
+
+def forced_align(
+    log_probs: np.ndarray,
+    targets: np.ndarray,
+    input_lengths: ArrayLike | None = None,
+    target_lengths: ArrayLike | None = None,
+    blank: int = 0,
+    log_priors: ArrayLike | None = None,
+) -> list[Alignment]:
+    """Find the likeliest path that spells the targets (Viterbi over the 2L + 1 states of Graves et al. 2006, fig. 3).
+
+    A CTC network emits a label in few frames, which tell where it was decided and not how long the sound lasts. Label
+    priors make them more (Huang et al. 2024).
+
+    Parameters
+    ----------
+    log_probs : (T, B, C)
+        Natural logs.
+    targets : (B, S) padded, or (sum of target_lengths,) concatenated
+        Integers in 0..C − 1 other than the blank.
+    input_lengths : (B,), optional
+        Frames of each utterance; T without them.
+    target_lengths : (B,), optional
+        Labels of each utterance; S without them.
+    blank
+        Index of the blank.
+    log_priors : (C,), optional
+        Natural logs of the classes' priors, times a scale, which are taken from the log_probs.
+
+    Returns
+    -------
+    list of Alignment
+
+    Raises
+    ------
+    ValueError
+        Shapes, lengths, labels or blank do not fit, or a NaN or +inf.
+    InfeasibleError
+        Too few frames for an utterance's labels, or a label of probability zero.
+
+    Examples
+    --------
+    >>> probs = np.array([[[0.1, 0.9]], [[0.2, 0.8]], [[0.7, 0.3]], [[0.4, 0.6]]])
+    >>> aligned = forced_align(np.log(probs), np.array([[1, 1]]))[0]
+    >>> aligned.starts.tolist(), aligned.ends.tolist()
+    ([0, 3], [2, 4])
+    """
+    batch = _Batch.of(log_probs, targets, input_lengths, target_lengths, blank, log_priors)
+    count, most = len(batch.symbols), batch.symbols.shape[1] - 1
+    lengths = np.stack([np.arange(count), batch.input_lengths, batch.target_lengths], 1)
+    frames, means, scores = np.zeros((count, most, 3), np.int64), np.zeros((count, most)), np.empty(count)
+    size = workspace_size(len(batch.log_probs), most)
+    workers.run(
+        best_paths, count, size, batch.log_probs, batch.symbols, lengths, batch.log_priors, frames, means, scores
+    )
+    confidences = np.exp(means)
+    alignments = []
+    for b, (length, score) in enumerate(zip(batch.target_lengths.tolist(), scores.tolist(), strict=True)):
+        if not score > -np.inf:
+            batch.explain(b)
+        starts, ends = frames[b, :length, START], frames[b, :length, STOP]
+        tokens = batch.symbols[b, 1 : length + 1].astype(np.int64)
+        alignments.append(Alignment(tokens, starts, ends, confidences[b, :length], score))
+    return alignments
+
+
+def soft_align(
+    log_probs: np.ndarray,
+    targets: np.ndarray,
+    input_lengths: ArrayLike | None = None,
+    target_lengths: ArrayLike | None = None,
+    blank: int = 0,
+    log_priors: ArrayLike | None = None,
+) -> list[Alignment]:
+    """Place each label by the posteriors of all paths that spell the targets.
+
+    A label starts in the first frame by which more than half of the probability has reached it, and ends in the first
+    by which more than half has left it: medians, from which the expected distance is least. A label that half of the
+    probability is never on at once keeps the one frame where most is.
+
+    Parameters, returns and errors are those of `forced_align`.
+
+    Examples
+    --------
+    >>> probs = np.array([[[0.1, 0.9]], [[0.2, 0.8]], [[0.7, 0.3]], [[0.4, 0.6]]])
+    >>> aligned = soft_align(np.log(probs), np.array([[1, 1]]))[0]
+    >>> aligned.starts.tolist(), aligned.ends.tolist()
+    ([0, 3], [2, 4])
+    """
+    batch = _Batch.of(log_probs, targets, input_lengths, target_lengths, blank, log_priors)
+    alignments = []
+    for b in range(len(batch.symbols)):
+        score, blanks, labels = batch.state_posteriors(b)
+        onward = np.cumsum((blanks + labels)[:, ::-1], axis=1)[:, ::-1]  # the path is at label s or past it
+        tokens = batch.symbols[b, 1 : labels.shape[1]].astype(np.int64)
+        starts = (onward[:, 1:] <= 0.5).sum(axis=0)
+        ends = ((onward - labels)[:, 1:] <= 0.5).sum(axis=0)
+        never = ends <= starts
+        starts[never] = labels[:, 1:][:, never].argmax(axis=0)
+        ends[never] = starts[never] + 1
+        means = [
+            batch.log_probs[start:end, b, token].mean(dtype=np.float64)
+            for token, start, end in zip(tokens, starts, ends, strict=True)
+        ]
+        alignments.append(Alignment(tokens, starts, ends, np.exp(means), score))
+    return alignments
+
+
+def ctc_posteriors(
+    log_probs: np.ndarray,
+    targets: np.ndarray,
+    input_lengths: ArrayLike | None = None,
+    target_lengths: ArrayLike | None = None,
+    blank: int = 0,
+    log_priors: ArrayLike | None = None,
+) -> np.ndarray:
+    """Return the posterior of every symbol in every frame, given that the path spells the targets.
+
+    That is −1 × the gradient of the loss with respect to log_probs (Graves et al. 2006, eq. 14–15).
+
+    Parameters and errors are those of `forced_align`.
+
+    Returns
+    -------
+    (T, B, C)
+        float64; each frame of an utterance sums to 1, those after its end are 0.
+
+    Examples
+    --------
+    >>> probs = np.array([[[0.4, 0.6]], [[0.5, 0.5]]])  # of 1-1, 1-blank and blank-1: 0.3, 0.3 and 0.2
+    >>> ctc_posteriors(np.log(probs), np.array([[1]]))[:, 0].round(3).tolist()
+    [[0.25, 0.75], [0.375, 0.625]]
+    """
+    batch = _Batch.of(log_probs, targets, input_lengths, target_lengths, blank, log_priors)
+    posteriors = np.zeros(batch.log_probs.shape)
+    for b, have in enumerate(batch.input_lengths):
+        _, blanks, labels = batch.state_posteriors(b)
+        symbols = batch.symbols[b, : labels.shape[1]]
+        labels[:, 0] = blanks.sum(axis=1)
+        np.add.at(posteriors[:have, b].T, symbols, labels.T)
+    return posteriors
+
+
+class _Batch(NamedTuple):
+    """Checked arguments: symbols (B, 1 + S) are the blank and the labels."""
+
+    log_probs: np.ndarray
+    symbols: np.ndarray
+    input_lengths: np.ndarray
+    target_lengths: np.ndarray
+    log_priors: np.ndarray
+
+    @classmethod
+    def of(
+        cls,
+        log_probs: np.ndarray,
+        targets: np.ndarray,
+        input_lengths: ArrayLike | None,
+        target_lengths: ArrayLike | None,
+        blank: int,
+        log_priors: ArrayLike | None,
+    ) -> "_Batch":
+        log_probs, frames = check_log_probs(log_probs, input_lengths, blank)
+        targets = np.asarray(targets)
+        _, batch, num_classes = log_probs.shape
+        labels = np.full(batch, targets.shape[-1]) if target_lengths is None else target_lengths
+        symbols, labels = check_targets(targets, labels, batch, num_classes, blank)
+        return cls(log_probs, symbols, frames, labels, check_log_priors(log_priors, num_classes))
+
+    def state_posteriors(self, b: int) -> tuple[float, np.ndarray, np.ndarray]:
+        """Return ln p of utterance b's labels, and the posteriors of its blanks and labels, both (T, 1 + L)."""
+        have, end = self.input_lengths[b], self.target_lengths[b] + 1
+        symbols = self.symbols[b, :end]
+        log_probs = np.zeros((have, end + 1))
+        log_probs[:, :end] = self.log_probs[:have, b, symbols] - self.log_priors[symbols]
+        skips = np.zeros(end + 1)
+        skips[2:end] = symbols[2:] != symbols[1:-1]
+        blanks, labels = np.empty(log_probs.shape), np.empty(log_probs.shape)
+        score = log_posteriors(log_probs, skips, blanks, labels) if have > 0 else 0.0
+        if not score > -np.inf:
+            self.explain(b)
+        return score, blanks[:, :end], labels[:, :end]
+
+    def explain(self, b: int) -> None:
+        """Raise what is wrong with utterance b, which has no alignment."""
+        check_values(self.log_probs, self.input_lengths)
+        check_feasible(self.symbols, self.input_lengths, self.target_lengths)
+        raise InfeasibleError(f"utterance {b} cannot have its labels: they have probability 0")
