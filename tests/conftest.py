@@ -27,6 +27,7 @@ SETTINGS = (
     "train.max_epochs=6",
     "train.learning_rate=0.02",
     "train.weight_noise=0.01",
+    "train.label_prior_scale=0.2",
     "train.average=0.5",
     "decode.beam_size=8",
 )
@@ -50,13 +51,26 @@ def speech_data():
 @pytest.fixture(scope="session")
 def python():
     """Run Python code in a process of its own."""
-    environment = os.environ | {"PYTHONPATH": str(ROOT), "COLUMNS": "400"}
+    folders = os.pathsep.join([str(ROOT), str(ROOT / "tests")])
+    environment = os.environ | {"PYTHONPATH": folders, "COLUMNS": "400"}
 
-    def run(code, *arguments, cwd=ROOT):
+    def run(code, *arguments, cwd=ROOT, **changes):
         command = [sys.executable, "-c", code, *map(str, arguments)]
         return subprocess.run(
-            command, cwd=cwd, env=environment, capture_output=True, text=True, timeout=900, check=False
+            command, cwd=cwd, env=environment | changes, capture_output=True, text=True, timeout=900, check=False
         )
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def run_python(python):
+    """Run Python code that must succeed, oracles at hand, in a process of its own with these environment variables."""
+
+    def run(code, **environment):
+        process = python(code, **environment)
+        assert process.returncode == 0, process.stderr
+        return process.stdout
 
     return run
 

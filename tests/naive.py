@@ -1,7 +1,8 @@
 """Slow, obvious oracles that the kernels are held against.
 
 CTC, by enumeration of all C^T paths (T ≤ 6, C ≤ 4), and again by the recursions of Graves et al. (2006) in plain log
-space, with the 2L + 1 states in one row. `log_probs` are (T, C) here: one utterance.
+space, with the 2L + 1 states in one row; decoders over dictionaries of prefixes. `log_probs` are (T, C) here: one
+utterance. A token model is anything with `scores`, `next_states` and `finals`.
 """
 
 import itertools
@@ -46,48 +47,145 @@ def enumerated_posteriors(log_probs, target, blank=0):
     return posteriors / posteriors.sum(axis=1, keepdims=True)
 
 
-def enumerated_beam(log_probs, blank=0):
-    """[(labelling, ln p)], likeliest first: what a beam search without pruning finds."""
-    scored = [(labelling, np.log(prob)) for labelling, prob in labelling_probs(log_probs, blank).items() if prob > 0]
-    return sorted(scored, key=lambda item: -item[1])
+def enumerated_beam(log_probs, blank=0, token_model=None):
+    """[(labelling, ln p + log weight)], likeliest first: what a beam search without pruning finds."""
+    scored = {}
+    for labelling, prob in labelling_probs(log_probs, blank).items():
+        if prob > 0:
+            scored[labelling] = np.log(prob) + (weight(token_model, labelling) if token_model else 0.0)
+    possible = [item for item in scored.items() if item[1] > -np.inf]
+    return sorted(possible, key=lambda item: -item[1])
 
 
-def pruned_beam(log_probs, beam_size, blank=0):
-    """[(labelling, ln p)] of a prefix beam search over a dictionary of prefixes, likeliest first."""
+def walk(token_model, prefix):
+    """The state of a token model that has read a prefix, and the log weights met on the way."""
+    state, total = 0, 0.0
+    for token in prefix:
+        total += token_model.scores[state][token]
+        state = token_model.next_states[state][token]
+    return state, total
+
+
+def weight(token_model, labelling):
+    """A token model's log weight of a whole labelling."""
+    state, total = walk(token_model, labelling)
+    return total + token_model.finals[state]
+
+
+def prefix_search(log_probs, blank=0):
+    """(labelling, ln p): the likeliest, by best-first search over prefixes (Graves et al. 2006, section 3.2).
+
+    Of all prefixes still open, the one whose extensions hold the most probability is made longer by each label, until
+    one labelling is likelier than all extensions of any open prefix together.
+    """
+    probs = np.exp(log_probs)
+    blank_ends = np.cumprod([1.0, *probs[:, blank]])  # of the empty prefix; row t is after t frames
+    best, best_prob = (), blank_ends[-1]
+    remaining = {(): (1.0 - best_prob, np.stack([blank_ends, np.zeros(len(blank_ends))], 1))}
+    while remaining:
+        prefix = max(remaining, key=lambda prefix: remaining[prefix][0])
+        beyond, ends = remaining.pop(prefix)
+        if beyond <= best_prob:
+            break
+        for c in range(probs.shape[1]):
+            if c != blank:
+                begun, longer = _longer_prefix(probs, ends, c, blank, repeated=prefix[-1:] == (c,))
+                prob = longer[-1].sum()
+                remaining[(*prefix, c)] = begun - prob, longer
+                if prob > best_prob:
+                    best, best_prob = (*prefix, c), prob
+    return best, np.log(best_prob)
+
+
+def _longer_prefix(probs, ends, c, blank, repeated):
+    """Probability that a labelling begins with the prefix and c, and γ (T + 1, 2) of that longer prefix.
+
+    γ[t] holds the probabilities that t frames spell a prefix and end in a blank, and in its last label.
+    """
+    begun, longer = 0.0, np.zeros(ends.shape)
+    for t, frame in enumerate(probs, 1):
+        arrived = frame[c] * (ends[t - 1, 0] if repeated else ends[t - 1].sum())
+        longer[t] = frame[blank] * longer[t - 1].sum(), frame[c] * longer[t - 1, 1] + arrived
+        begun += arrived
+    return begun, longer
+
+
+def pruned_beam(log_probs, beam_size, blank=0, beam_threshold=np.inf, token_threshold=0.0, token_model=None):
+    """[(labelling, score)] of a prefix beam search over a dictionary of prefixes, likeliest first."""
+    least = np.log(token_threshold) if token_threshold > 0 else -np.inf
     beam = {(): [0.0, -np.inf]}  # ln p of the prefix's paths that end in a blank, and of those in its last label
     for frame in log_probs:
-        arrivals = []
-        for prefix, (blanks, labels) in beam.items():
-            either = np.logaddexp(blanks, labels)
-            for c, value in enumerate(frame):
-                if c == blank:
-                    arrivals.append((prefix, 0, either + value))
-                elif prefix[-1:] == (c,):
-                    arrivals += [(prefix, 1, labels + value), ((*prefix, c), 1, blanks + value)]
-                else:
-                    arrivals.append(((*prefix, c), 1, either + value))
         grown = {}
-        for prefix, end, value in arrivals:
+        for prefix, end, value in _arrivals(frame, beam, blank, least, token_model):
             ends = grown.setdefault(prefix, [-np.inf, -np.inf])
             ends[end] = np.logaddexp(ends[end], value)
-        kept = sorted(grown, key=lambda prefix: -np.logaddexp(*grown[prefix]))[:beam_size]
-        beam = {prefix: grown[prefix] for prefix in kept if np.logaddexp(*grown[prefix]) > -np.inf}
-    return [(prefix, np.logaddexp(*ends)) for prefix, ends in beam.items()]
+        totals = {prefix: np.logaddexp(*ends) for prefix, ends in grown.items()}
+        kept = sorted(totals, key=lambda prefix: -totals[prefix])[:beam_size]
+        floor = max(totals.values(), default=-np.inf) - beam_threshold
+        beam = {prefix: grown[prefix] for prefix in kept if totals[prefix] > -np.inf and totals[prefix] >= floor}
+    finals = {prefix: token_model.finals[walk(token_model, prefix)[0]] if token_model else 0.0 for prefix in beam}
+    scored = [(prefix, np.logaddexp(*ends) + finals[prefix]) for prefix, ends in beam.items()]
+    return sorted([item for item in scored if item[1] > -np.inf], key=lambda item: -item[1])
 
 
-def enumerated_peaks(log_probs, labelling, blank=0):
-    """On the likeliest path of a labelling, the frame of each label's run where the label is likeliest."""
+def _arrivals(frame, beam, blank, least, token_model):
+    """(prefix, 0 for a blank or 1 for its last label, ln p) of each way to go on from a beam in one frame."""
+    for prefix, (blanks, labels) in beam.items():
+        state = walk(token_model, prefix)[0] if token_model else 0
+        for c, value in enumerate(frame):
+            if c == blank:
+                yield prefix, 0, np.logaddexp(blanks, labels) + value
+                continue
+            repeated = prefix[-1:] == (c,)
+            if repeated:
+                yield prefix, 1, labels + value
+            if value >= least:
+                added = token_model.scores[state][c] if token_model else 0.0
+                yield (*prefix, c), 1, (blanks if repeated else np.logaddexp(blanks, labels)) + value + added
+
+
+def enumerated_best_path(log_probs, labelling, blank=0):
+    """(score, path) of the likeliest path that spells a labelling."""
     spelled = (path for path, _ in paths(log_probs) if collapse(path, blank) == tuple(labelling))
-    return run_peaks(log_probs, max(spelled, key=lambda path: sum(log_probs[t, c] for t, c in enumerate(path))), blank)
+    scored = ((sum(log_probs[t, c] for t, c in enumerate(path)), path) for path in spelled)
+    return max(scored, key=lambda item: item[0])
+
+
+def runs(path, blank=0):
+    """[(label, start, end)] of the runs of labels in a path; `end` is the frame after the last."""
+    found = []
+    for label, run in itertools.groupby(range(len(path)), key=lambda t: path[t]):
+        frames = list(run)
+        if label != blank:
+            found.append((label, frames[0], frames[-1] + 1))
+    return found
 
 
 def run_peaks(log_probs, path, blank=0):
     """Of each run of a label in a path, the frame where the label is likeliest (the first such)."""
-    peaks = []
-    for label, run in itertools.groupby(range(len(path)), key=lambda t: path[t]):
-        if label != blank:
-            peaks.append(max(run, key=lambda t: log_probs[t, label]))
-    return tuple(peaks)
+    return tuple(start + int(np.argmax(log_probs[start:end, label])) for label, start, end in runs(path, blank))
+
+
+def enumerated_peaks(log_probs, labelling, blank=0):
+    """On the likeliest path of a labelling, the frame of each label's run where the label is likeliest."""
+    return run_peaks(log_probs, enumerated_best_path(log_probs, labelling, blank)[1], blank)
+
+
+def enumerated_medians(log_probs, labelling, blank=0):
+    """[(label, start, end)]: medians of where a label's runs start and end on the paths of a labelling."""
+    spelled = [(runs(path, blank), prob) for path, prob in paths(log_probs) if collapse(path, blank) == labelling]
+    weights = np.array([prob for _, prob in spelled])
+    frames = np.array([[run[1:] for run in found] for found, _ in spelled])  # (paths, L, 2)
+    medians = []
+    for s, label in enumerate(labelling):
+        start, end = (_weighted_median(frames[:, s, column], weights) for column in (0, 1))
+        medians.append((label, start, end))
+    return medians
+
+
+def _weighted_median(values, weights):
+    """The least value up to which more than half of the weight lies."""
+    return min(value for value in values.tolist() if weights[values <= value].sum() > weights.sum() / 2)
 
 
 def best_path(log_probs, blank=0):

@@ -12,6 +12,8 @@ from asr.ctc.arguments import check_feasible, check_log_priors, check_log_probs,
 from asr.ctc.loss_kernels import log_posteriors
 from asr.errors import InfeasibleError
 
+HALF = 0.5 + 1e-9  # sums that ought to be one half may differ in their last bits
+
 
 @dataclass(frozen=True, eq=False)
 class Alignment:
@@ -71,7 +73,7 @@ def forced_align(
     Raises
     ------
     ValueError
-        Shapes, lengths, labels or blank do not fit, or a NaN or +inf.
+        Shapes, lengths, labels or blank do not fit, or NaN or +inf for the blank or a label.
     InfeasibleError
         Too few frames for an utterance's labels, or a label of probability zero.
 
@@ -112,8 +114,7 @@ def soft_align(
     """Place each label by the posteriors of all paths that spell the targets.
 
     A label starts in the first frame by which more than half of the probability has reached it, and ends in the first
-    by which more than half has left it: medians, from which the expected distance is least. A label that half of the
-    probability is never on at once keeps the one frame where most is.
+    by which more than half has left it: medians, from which the expected distance is least.
 
     Parameters, returns and errors are those of `forced_align`.
 
@@ -128,13 +129,9 @@ def soft_align(
     alignments = []
     for b in range(len(batch.symbols)):
         score, blanks, labels = batch.state_posteriors(b)
-        onward = np.cumsum((blanks + labels)[:, ::-1], axis=1)[:, ::-1]  # the path is at label s or past it
         tokens = batch.symbols[b, 1 : labels.shape[1]].astype(np.int64)
-        starts = (onward[:, 1:] <= 0.5).sum(axis=0)
-        ends = ((onward - labels)[:, 1:] <= 0.5).sum(axis=0)
-        never = ends <= starts
-        starts[never] = labels[:, 1:][:, never].argmax(axis=0)
-        ends[never] = starts[never] + 1
+        reached = np.cumsum((blanks + labels)[:, ::-1], axis=1)[:, ::-1]  # probability to be at label s or past it
+        starts, ends = ((edge[:, 1:] <= HALF).sum(axis=0) for edge in (reached, reached - labels))
         means = [
             batch.log_probs[start:end, b, token].mean(dtype=np.float64)
             for token, start, end in zip(tokens, starts, ends, strict=True)
@@ -198,10 +195,8 @@ class _Batch(NamedTuple):
         log_priors: ArrayLike | None,
     ) -> "_Batch":
         log_probs, frames = check_log_probs(log_probs, input_lengths, blank)
-        targets = np.asarray(targets)
         _, batch, num_classes = log_probs.shape
-        labels = np.full(batch, targets.shape[-1]) if target_lengths is None else target_lengths
-        symbols, labels = check_targets(targets, labels, batch, num_classes, blank)
+        symbols, labels = check_targets(np.asarray(targets), target_lengths, batch, num_classes, blank)
         return cls(log_probs, symbols, frames, labels, check_log_priors(log_priors, num_classes))
 
     def state_posteriors(self, b: int) -> tuple[float, np.ndarray, np.ndarray]:
@@ -213,7 +208,9 @@ class _Batch(NamedTuple):
         skips = np.zeros(end + 1)
         skips[2:end] = symbols[2:] != symbols[1:-1]
         blanks, labels = np.empty(log_probs.shape), np.empty(log_probs.shape)
-        score = log_posteriors(log_probs, skips, blanks, labels) if have > 0 else 0.0
+        score = 0.0 if have == 0 and end == 1 else -np.inf
+        if have > 0 and log_probs.max() < np.inf:  # so it is not with NaN
+            score = log_posteriors(log_probs, skips, blanks, labels)
         if not score > -np.inf:
             self.explain(b)
         return score, blanks[:, :end], labels[:, :end]

@@ -28,9 +28,10 @@ def _viterbi(log_probs, b, symbols, priors, blanks, labels, work):
         bars[s] = 0.0 if s > ONE and symbols[s] != symbols[s - ONE] else -np.inf  # of skipping the blank before label s
         blanks[0, s], labels[0, s] = -np.inf, -np.inf
     blanks[0, 0] = log_probs[0, b, symbols[0]] - priors[symbols[0]]
+    sound = blanks[0, 0] < np.inf
     if end > ONE:
         labels[0, 1] = log_probs[0, b, symbols[1]] - priors[symbols[1]]
-    sound = blanks[0, 0] < np.inf and labels[0, end - ONE] < np.inf
+        sound &= labels[0, 1] < np.inf
     for t in range(ONE, num_frames):
         before = t - ONE
         for s in range(ZERO, end):
@@ -70,7 +71,7 @@ def best_paths(alignments, log_probs, symbols, lengths, priors, frames, means, s
                 on_label = t > 0 and labels[t - 1, s] > blanks[t - 1, s]
                 t -= 1
                 continue
-            value = log_probs[t, b, symbols[n, s]]
+            value = np.float64(log_probs[t, b, symbols[n, s]])
             if frames[n, s - 1, STOP] == 0:
                 frames[n, s - 1, STOP] = t + 1
                 peak, total = -np.inf, 0.0

@@ -20,7 +20,7 @@ def check_log_probs(
     if log_probs.ndim != 3 or log_probs.dtype.kind != "f":
         raise ValueError(f"log_probs must be floating, of shape (T, B, C), not {log_probs.dtype} {log_probs.shape}")
     # writeable, because a read-only array is another type to Numba and compiles the kernel again
-    dtype = np.float64 if log_probs.dtype == np.float64 else np.float32
+    dtype = np.float64 if log_probs.dtype.itemsize > 4 else np.float32
     log_probs = np.require(log_probs, dtype, ["C", "W"])
     num_frames, batch, _ = log_probs.shape
     check_blank(blank, log_probs.shape[2])
@@ -64,9 +64,11 @@ def check_lengths(name: str, lengths: ArrayLike, batch: int, most: int) -> np.nd
 
 
 def check_targets(
-    targets: np.ndarray, target_lengths: ArrayLike, batch: int, num_classes: int, blank: int
+    targets: np.ndarray, target_lengths: ArrayLike | None, batch: int, num_classes: int, blank: int
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return the symbols (B, 1 + S) of padded (B, S) or concatenated targets, the blank in front; and lengths (B,).
+
+    Without lengths all have S labels.
 
     Raises
     ------
@@ -77,7 +79,8 @@ def check_targets(
         raise ValueError(f"targets must be integers, (B, S) or in a row, not {targets.dtype} {targets.shape}")
     if targets.ndim == 2 and len(targets) != batch:
         raise ValueError(f"targets have {len(targets)} rows for {batch} utterances")
-    lengths = check_lengths("target_lengths", target_lengths, batch, targets.shape[-1])
+    most = targets.shape[-1]
+    lengths = check_lengths("target_lengths", [most] * batch if target_lengths is None else target_lengths, batch, most)
     if targets.ndim == 1 and len(targets) != lengths.sum():
         raise ValueError(
             f"concatenated targets hold {len(targets)} labels, but the target_lengths add up to {lengths.sum()}"

@@ -104,8 +104,8 @@ def _checked(model: TokenModel | None, num_classes: int) -> TokenModel:
         return TokenModel(np.zeros((1, num_classes)), np.zeros((1, num_classes), np.int64), np.zeros(1))
     scores, finals = np.array(model.scores, np.float64), np.array(model.finals, np.float64)
     next_states = np.array(model.next_states, np.int64)
-    shape = (len(finals), num_classes)
-    if len(finals) < 1 or scores.shape != shape or next_states.shape != shape:
+    shape = (finals.size, num_classes)
+    if finals.ndim != 1 or finals.size < 1 or scores.shape != shape or next_states.shape != shape:
         raise ValueError(
             f"for {num_classes} classes a token model has scores and next_states (Q, {num_classes}) and finals (Q,), "
             f"not {scores.shape}, {next_states.shape} and {finals.shape}"

@@ -53,10 +53,9 @@ def workspace_size(num_frames: int, beam_size: int) -> int:
 def _logaddexp(a, b):
     """Return ln(eᵃ + eᵇ), −inf for two −inf."""
     high, low = max(a, b), min(a, b)
-    gap = low - high
-    if not gap > -45.0:  # e^−45 is beyond the last bit of any sum but one next to 0; two −inf come here too
+    if low == -np.inf or low - high < -45.0:  # e^−45 is beyond the last bit of any sum but one next to 0
         return high
-    return high + math.log1p(math.exp(gap))
+    return high + math.log1p(math.exp(low - high))
 
 
 @njit(cache=True)

@@ -84,7 +84,8 @@ def ctc_loss(
     if logits.ndim == 2:
         frames, labels = _array(input_lengths).reshape(-1), _array(target_lengths).reshape(-1)
         options = blank, reduction, zero_infinity, infeasible, log_priors
-        return ctc_loss(logits[:, None], targets[None], frames, labels, *options).reshape(())
+        row = torch.atleast_2d(torch.as_tensor(targets))
+        return ctc_loss(logits[:, None], row, frames, labels, *options).reshape(())
     num_frames, batch, num_classes = logits.shape
     check_blank(blank, num_classes)
     frames = check_lengths("input_lengths", _array(input_lengths), batch, num_frames)
@@ -100,7 +101,10 @@ def ctc_loss(
 
 
 def _array(values: Any) -> np.ndarray:
-    return values.detach().cpu().numpy() if isinstance(values, Tensor) else np.asarray(values)
+    if not isinstance(values, Tensor):
+        return np.asarray(values)
+    values = values.detach().cpu()
+    return (values.float() if values.dtype == torch.bfloat16 else values).numpy()  # numpy has no bfloat16
 
 
 class _CTCLoss(torch.autograd.Function):
@@ -122,8 +126,8 @@ class _CTCLoss(torch.autograd.Function):
         losses, grads = np.empty(len(lengths)), np.empty_like(values)
         size = workspace_size(len(values), symbols.shape[1] - 1, values.shape[2])
         least = log_priors.min()
-        weights = np.exp(least - log_priors)  # 1 / priors, but at most 1, so that the kernel's bounds hold
-        workers.run(forward_backward, len(lengths), size, values, symbols, lengths, weights, scales, losses, grads)
+        log_weights = least - log_priors  # at most 0, so that the kernel's bounds hold
+        workers.run(forward_backward, len(lengths), size, values, symbols, lengths, log_weights, scales, losses, grads)
         losses = (losses + lengths[:, 0] * least) * scales
         if zero_infinity:
             losses[losses == np.inf] = 0.0

@@ -26,12 +26,17 @@ MAX_TILT = 1e6
 
 ZERO, ONE = np.uintp(0), np.uintp(1)  # an unsigned index is never taken from the end, which costs vectors and time
 
+# Rows of one number a state (L + 2,). They lie in the workspace, as all does that vectors go over: whether LLVM's code
+# takes them, and so the order of a sum, depends on how far from each other arrays lie: it must be the same each time.
+WEIGHTS, SKIPS, BETA_BLANKS, BETA_LABELS, ARRIVED, POSTERIORS, SUMS = range(7)
+ROWS = 7
+
 BLOCK = 4096  # numbers whose exponentials are taken together: 32 KiB, which the first cache holds
 
 
 def workspace_size(num_frames: int, num_labels: int, num_classes: int) -> int:
     """Return how many float64 a worker needs for utterances of up to T frames, L labels and C classes."""
-    return 3 * num_frames * (num_labels + 2) + max(BLOCK, num_classes)
+    return (3 * num_frames + ROWS) * (num_labels + 2) + max(BLOCK, num_classes)
 
 
 @njit(cache=True, fastmath={"contract"})
@@ -119,9 +124,10 @@ def _tilt(logits, b, num_frames, symbols):
 
 
 @njit(cache=True, fastmath=VECTORS)
-def _forward(probs, weights, tilt, skips, blanks, labels):
+def _forward(probs, tilt, rows, blanks, labels):
     """Write rescaled α (Graves 2006, eq. 6–8) to blanks and labels; return ln p(l|x), −inf if lost."""
-    num_frames, end = np.uintp(len(probs)), np.uintp(len(weights))
+    weights, skips = rows[WEIGHTS], rows[SKIPS]
+    num_frames, end = np.uintp(len(probs)), np.uintp(len(weights)) - ONE
     num_labels = end - ONE
     for s in range(ZERO, end + ONE):
         blanks[0, s], labels[0, s] = 0.0, 0.0
@@ -189,13 +195,15 @@ def _write_gradient(grads, t, b, scale, symbols, probs, posteriors, total, first
 
 
 @njit(cache=True, fastmath=VECTORS)
-def _backward(grads, b, scale, symbols, probs, weights, tilt, skips, blanks, labels):
+def _backward(grads, b, scale, symbols, probs, tilt, rows, blanks, labels):
     """Write the gradient from α and a running β (eq. 10–11, without its own frame); return whether nothing was lost."""
-    num_frames, end = np.uintp(len(probs)), np.uintp(len(weights))
-    beta_blanks, beta_labels, arrived = np.zeros(end + ONE), np.zeros(end + ONE), np.zeros(end + ONE)
+    weights, skips, posteriors, sums = rows[WEIGHTS], rows[SKIPS], rows[POSTERIORS], rows[SUMS]
+    beta_blanks, beta_labels, arrived = rows[BETA_BLANKS], rows[BETA_LABELS], rows[ARRIVED]
+    num_frames, end = np.uintp(len(probs)), np.uintp(len(symbols))
+    for s in range(ZERO, end + ONE):
+        beta_blanks[s], beta_labels[s], arrived[s] = 0.0, 0.0, 0.0
     beta_blanks[end - ONE] = 1.0
     beta_labels[end - ONE] = 1.0 if end > 1 else 0.0
-    posteriors, sums = np.empty(end), np.empty(end)
     firsts, slots = _distinct(symbols, grads.shape[2])
     norm = 1.0
     for after in range(ZERO, num_frames):
@@ -238,8 +246,8 @@ def _logaddexp(a, b):
 
 
 @njit(cache=True)
-def _log_probs(logits, b, symbols, weights, log_probs):
-    """Write log softmax(logits) + log weights of the target's symbols."""
+def _log_probs(logits, b, symbols, log_weights, log_probs):
+    """Write log softmax(logits) + log weights (C,) of the target's symbols."""
     for t in range(len(log_probs)):
         frame, peak, total = logits[t, b], -np.inf, 0.0
         for c in range(len(frame)):
@@ -247,7 +255,7 @@ def _log_probs(logits, b, symbols, weights, log_probs):
         for c in range(len(frame)):
             total += math.exp(frame[c] - peak)
         for s in range(len(symbols)):
-            log_probs[t, s] = frame[symbols[s]] - peak - math.log(total) + math.log(weights[s])
+            log_probs[t, s] = frame[symbols[s]] - peak - math.log(total) + log_weights[symbols[s]]
 
 
 @njit(cache=True, nogil=True)
@@ -289,40 +297,42 @@ def log_posteriors(log_probs, skips, blanks, labels):
 
 
 @njit(cache=True, inline="always")
-def _utterance(logits, b, num_frames, symbols, weights, scale, grads, work):
-    """Return the loss of an utterance that has a path or whose probabilities forbid all; write its gradient."""
+def _utterance(logits, b, num_frames, symbols, log_weights, scale, grads, work):
+    """Return the loss of an utterance that has frames enough, and write its gradient."""
     width = len(symbols) + 1
     size = num_frames * width
     probs = work[:size].reshape(num_frames, width)
     blanks = work[size : 2 * size].reshape(num_frames, width)
     labels = work[2 * size : 3 * size].reshape(num_frames, width)
-    skips = np.zeros(width)
+    rows = work[3 * size : 3 * size + ROWS * width].reshape(ROWS, width)
+    block = work[3 * size + ROWS * width :][: max(BLOCK, logits.shape[2])]
     tilt = _tilt(logits, b, num_frames, symbols) if len(symbols) > 1 else 1.0
-    for s in range(2, len(symbols)):
-        skips[s] = tilt if symbols[s] != symbols[s - 1] else 0.0
-    _softmax(logits, b, symbols, scale, grads, probs, work[3 * size :])
-    total = _forward(probs, weights, tilt, skips, blanks, labels) - (len(symbols) - 1) * math.log(tilt)
-    if total > -np.inf and _backward(grads, b, scale, symbols, probs, weights, tilt, skips, blanks, labels):
+    rows[WEIGHTS, width - 1], rows[SKIPS, width - 1] = 0.0, 0.0
+    for s in range(len(symbols)):
+        rows[WEIGHTS, s] = _exp(log_weights[symbols[s]])
+        rows[SKIPS, s] = tilt if s > 1 and symbols[s] != symbols[s - 1] else 0.0
+    _softmax(logits, b, symbols, scale, grads, probs, block)
+    total = _forward(probs, tilt, rows, blanks, labels) - (len(symbols) - 1) * math.log(tilt)
+    if total > -np.inf and _backward(grads, b, scale, symbols, probs, tilt, rows, blanks, labels):
         return -total
-    _log_probs(logits, b, symbols, weights, probs)
-    total = log_posteriors(probs, skips, blanks, labels)
-    _softmax(logits, b, symbols, scale, grads, probs, work[3 * size :])
+    _log_probs(logits, b, symbols, log_weights, probs)
+    total = log_posteriors(probs, rows[SKIPS], blanks, labels)
+    _softmax(logits, b, symbols, scale, grads, probs, block)
     firsts, slots = _distinct(symbols, grads.shape[2])
-    sums = np.empty(len(symbols))
     for t in range(ZERO, np.uintp(num_frames)):
         for s in range(len(symbols)):
             labels[t, 0] += blanks[t, s]
-        _write_gradient(grads, t, b, scale, symbols, probs, labels[t], 1.0, firsts, slots, sums)
+        _write_gradient(grads, t, b, scale, symbols, probs, labels[t], 1.0, firsts, slots, rows[SUMS])
     return -total
 
 
 @njit(cache=True, nogil=True)
-def forward_backward(utterances, logits, symbols, lengths, weights, scales, losses, grads, work):
+def forward_backward(utterances, logits, symbols, lengths, log_weights, scales, losses, grads, work):
     """Write losses (B,) of some utterances among logits (T, B, C), and the gradient (T, B, C) of Σ scales × losses.
 
-    symbols (B, 1 + L) hold the blank, then the labels; lengths (B, 2) the frames and labels; weights (C,), at most 1,
-    multiply the softmax. An utterance has no path when its frames are fewer than its labels and repeats: its loss is
-    +inf and its gradient 0.
+    symbols (B, 1 + L) hold the blank, then the labels; lengths (B, 2) the frames and labels; log_weights (C,), at most
+    0, are added to the log softmax. An utterance has no path when its frames are fewer than its labels and repeats: its
+    loss is +inf and its gradient 0.
     """
     for b in utterances:
         num_frames, target = lengths[b, 0], symbols[b, : lengths[b, 1] + 1]
@@ -331,6 +341,6 @@ def forward_backward(utterances, logits, symbols, lengths, weights, scales, loss
             needed += target[s] == target[s - 1]
         losses[b] = np.inf if num_frames < needed else 0.0
         if num_frames > 0 and needed <= num_frames:
-            losses[b] = _utterance(logits, np.uintp(b), num_frames, target, weights[target], scales[b], grads, work)
-        for t in range(0 if losses[b] == np.inf else num_frames, len(grads)):
-            grads[t, b] = 0.0
+            losses[b] = _utterance(logits, np.uintp(b), num_frames, target, log_weights, scales[b], grads, work)
+        for t in range(num_frames if losses[b] < np.inf else 0, len(grads)):
+            grads[t, b] = np.nan if losses[b] != losses[b] and t < num_frames else 0.0

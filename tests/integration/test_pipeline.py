@@ -1,7 +1,6 @@
 """The way of the data end to end, by the commands that a user types: train, evaluate, transcribe, stop and go on."""
 
 import json
-import math
 import shutil
 from itertools import pairwise
 
@@ -13,6 +12,7 @@ from lhotse import load_manifest
 from safetensors.numpy import load_file
 
 from asr import Recogniser
+from asr.ctc import best_path
 from asr.model_folder import find
 from asr.phones import PhoneSet, fold
 
@@ -227,10 +227,11 @@ def test_confidence_is_the_posterior_at_the_spike(trained, recordings):
     waveform, _ = soundfile.read(recordings[1], dtype="float32")
     log_probs = recogniser.log_probs(waveform)
     np.testing.assert_allclose(np.exp(log_probs).sum(axis=1), 1, atol=1e-4)
-    for phone in recogniser.transcribe(waveform):
-        column = recogniser.model.tokens.index(phone.label)
-        frames = slice(math.floor(phone.start / 0.02), math.ceil(phone.end / 0.02) + 1)
-        assert phone.confidence == pytest.approx(np.exp(log_probs[frames, column]).max(), abs=1e-3)
+    spikes = best_path(log_probs)
+    for phone, frame, token in zip(recogniser.transcribe(waveform), spikes.timesteps, spikes.tokens, strict=True):
+        assert phone.label == recogniser.model.tokens[token]
+        assert phone.start <= (frame + 0.5) * 0.02 <= phone.end
+        assert phone.confidence == pytest.approx(np.exp(log_probs[frame, token]), abs=1e-3)
 
 
 def test_an_exported_model_needs_nothing_of_the_run(cli, trained, recordings, tmp_path):

@@ -1,14 +1,24 @@
-"""The CTC loss and decoders on random shapes, repeats, empty targets, lengths of zero and blanks anywhere."""
+"""The CTC loss, decoders and aligners on random shapes, repeats, empty targets, lengths of zero and blanks anywhere."""
 
 import naive
-import numba
 import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from asr.ctc import beam_search, best_path, ctc_loss, required_frames
+from asr import ctc
+from asr.ctc import (
+    TokenModel,
+    beam_search,
+    best_path,
+    ctc_loss,
+    ctc_posteriors,
+    forced_align,
+    required_frames,
+    soft_align,
+)
+from asr.errors import InfeasibleError
 
 modest = settings(deadline=None, derandomize=True, max_examples=100)
 
@@ -16,10 +26,10 @@ modest = settings(deadline=None, derandomize=True, max_examples=100)
 @pytest.fixture(autouse=True, scope="module")
 def one_thread():
     """Thousands of tiny calls: on a busy machine threads would spend minutes waiting for each other."""
-    most = numba.get_num_threads()
-    numba.set_num_threads(1)
+    most = ctc.get_num_threads()
+    ctc.set_num_threads(1)
     yield
-    numba.set_num_threads(most)
+    ctc.set_num_threads(most)
 
 
 @st.composite
@@ -44,6 +54,17 @@ def batches(draw):
     frames = [num_frames, *rng.integers(0, num_frames + 1, batch - 1).tolist()]
     lengths = rng.integers(0, 13, batch) // draw(st.sampled_from([1, 3]))  # by 3: most have a path
     return torch.from_numpy(logits), torch.from_numpy(targets), frames, lengths.tolist(), blank
+
+
+@st.composite
+def token_models(draw, num_classes):
+    """Weights of either sign, some of them bans."""
+    num_states, bans = draw(st.integers(1, 4)), draw(st.sampled_from([0.0, 0.2]))
+    rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
+    scores, finals = 2 * rng.standard_normal((num_states, num_classes)), rng.standard_normal(num_states)
+    scores[rng.random(scores.shape) < bans] = -np.inf
+    finals[rng.random(num_states) < bans] = -np.inf
+    return TokenModel(scores, rng.integers(0, num_states, scores.shape), finals)
 
 
 def loss_and_gradient(function, logits, *args, **kwargs):
@@ -83,6 +104,41 @@ def test_loss_and_gradient_equal_enumeration(case, data):
     np.testing.assert_allclose(loss.item(), naive.enumerated_loss(log_probs, target, blank), rtol=1e-10, atol=1e-10)
     expected = np.exp(log_probs) - naive.enumerated_posteriors(log_probs, target, blank)
     np.testing.assert_allclose(gradient[:, 0], expected, rtol=0, atol=1e-10)
+
+
+@modest
+@given(small_posteriors(), st.data())
+def test_loss_with_priors_equals_enumeration(case, data):
+    log_probs, blank = case
+    target = data.draw(st.sampled_from(sorted(naive.labelling_probs(log_probs, blank))))
+    size = log_probs.shape[1]
+    log_priors = np.array(data.draw(st.lists(st.floats(-30.0, 5.0), min_size=size, max_size=size)))
+    logits, row = torch.from_numpy(log_probs)[:, None], torch.tensor(target, dtype=torch.int64)
+    loss, gradient = loss_and_gradient(
+        ctc_loss, logits, row, [len(log_probs)], [len(target)], blank, reduction="none", log_priors=log_priors
+    )
+    scores = log_probs - log_priors
+    np.testing.assert_allclose(loss.item(), naive.enumerated_loss(scores, target, blank), rtol=1e-10, atol=1e-10)
+    expected = np.exp(log_probs) - naive.enumerated_posteriors(scores, target, blank)
+    np.testing.assert_allclose(gradient[:, 0], expected, rtol=0, atol=1e-10)
+
+
+@modest
+@given(batches())
+def test_time_may_run_backwards(case):
+    """What α then computes is β of the other way: their totals agree, and so do the posteriors."""
+    logits, targets, frames, lengths, blank = case
+    back, row = logits.clone(), []
+    for b, (have, length) in enumerate(zip(frames, lengths, strict=True)):
+        back[:have, b] = logits[:have, b].flip(0)
+        row += targets[b, :length].flip(0).tolist()
+    losses, gradient = loss_and_gradient(ctc_loss, logits, targets, frames, lengths, blank, reduction="none")
+    reverse, found = loss_and_gradient(
+        ctc_loss, back, torch.tensor(row, dtype=torch.int64), frames, lengths, blank, reduction="none"
+    )
+    torch.testing.assert_close(reverse, losses, rtol=1e-10, atol=1e-10)
+    for b, have in enumerate(frames):
+        torch.testing.assert_close(found[:have, b].flip(0), gradient[:have, b], rtol=0, atol=1e-9)
 
 
 @modest
@@ -130,11 +186,13 @@ def test_logits_far_apart_lose_nothing(case, gap, seed):
 
 
 @modest
-@given(small_posteriors())
-def test_unpruned_beam_equals_enumeration(case):
+@given(small_posteriors(), st.data())
+def test_unpruned_beam_equals_enumeration(case, data):
     log_probs, blank = case
-    expected = naive.enumerated_beam(log_probs, blank)
-    hypotheses = beam_search(log_probs[:, None], beam_size=5000, nbest=5000, blank=blank)[0]
+    token_model = data.draw(st.none() | token_models(log_probs.shape[1]))
+    expected = naive.enumerated_beam(log_probs, blank, token_model)
+    arguments = {"beam_size": 5000, "nbest": 5000, "blank": blank, "token_model": token_model}
+    hypotheses = beam_search(log_probs[:, None], **arguments)[0]
     np.testing.assert_allclose([h.score for h in hypotheses], [score for _, score in expected], rtol=1e-9, atol=1e-9)
     scores = dict(expected)
     assert {h.tokens for h in hypotheses} == set(scores)
@@ -142,6 +200,17 @@ def test_unpruned_beam_equals_enumeration(case):
         np.testing.assert_allclose(hypothesis.score, scores[hypothesis.tokens], rtol=1e-9, atol=1e-9)
     for hypothesis in hypotheses[:3]:
         assert hypothesis.timesteps == naive.enumerated_peaks(log_probs, hypothesis.tokens, blank)
+
+
+@modest
+@given(small_posteriors())
+def test_best_first_search_equals_enumeration_and_the_unpruned_beam(case):
+    log_probs, blank = case
+    tokens, score = naive.prefix_search(log_probs, blank)
+    best, expected = naive.enumerated_beam(log_probs, blank)[0]
+    found = beam_search(log_probs[:, None], beam_size=5000, blank=blank)[0][0]
+    assert tokens == best == found.tokens
+    np.testing.assert_allclose([score, found.score], expected, rtol=1e-9, atol=1e-9)
 
 
 @modest
@@ -159,17 +228,26 @@ def test_pruned_beam_is_sorted_distinct_and_no_likelier_than_the_loss_says(case,
             exact = -ctc_loss(log_probs[:, [b]], targets, [frames[b]], [len(h.tokens)], blank, reduction="sum").item()
             assert h.score <= exact + 1e-9 * (1 + abs(exact))
             assert all(left < right for left, right in zip((-1, *h.timesteps), (*h.timesteps, frames[b]), strict=True))
-            assert len(h.timesteps) == len(h.tokens)
+            confidences = np.exp(log_probs.numpy()[list(h.timesteps), b, list(h.tokens)])
+            np.testing.assert_allclose(h.confidences, confidences, rtol=1e-12)
+            assert len(h.timesteps) == len(h.tokens) == len(h.confidences)
 
 
 @modest
-@given(batches(), st.integers(1, 8))
-def test_pruned_beam_equals_a_search_over_a_dictionary(case, beam_size):
+@given(batches(), st.integers(1, 8), st.data())
+def test_pruned_beam_equals_a_search_over_a_dictionary(case, beam_size, data):
     logits, _, frames, _, blank = case
     log_probs = logits.log_softmax(2).numpy()
-    lists = beam_search(log_probs, np.array(frames), beam_size=beam_size, nbest=beam_size, blank=blank)
+    holes = np.random.default_rng(data.draw(st.integers(0, 2**32 - 1))).random(log_probs.shape)
+    log_probs[holes < data.draw(st.sampled_from([0.0, 0.1]))] = -np.inf
+    options = {
+        "beam_threshold": data.draw(st.sampled_from([np.inf, 6.0, 2.0, 0.5])),
+        "token_threshold": data.draw(st.sampled_from([0.0, 1e-4, 0.02, 0.2])),
+        "token_model": data.draw(st.none() | token_models(log_probs.shape[2])),
+    }
+    lists = beam_search(log_probs, np.array(frames), beam_size=beam_size, nbest=beam_size, blank=blank, **options)
     for b, hypotheses in enumerate(lists):
-        expected = naive.pruned_beam(log_probs[: frames[b], b], beam_size, blank)
+        expected = naive.pruned_beam(log_probs[: frames[b], b], beam_size, blank, **options)
         assert [h.tokens for h in hypotheses] == [tokens for tokens, _ in expected]
         scores = [score for _, score in expected]
         np.testing.assert_allclose([h.score for h in hypotheses], scores, rtol=1e-9, atol=1e-9)
@@ -183,3 +261,57 @@ def test_best_path_equals_its_definition(case):
     found = best_path(log_probs, blank=blank)
     assert (found.tokens, found.timesteps) == (tokens, timesteps)
     np.testing.assert_allclose(found.score, score, rtol=1e-12)
+
+
+@modest
+@given(small_posteriors(), st.data())
+def test_alignments_equal_enumeration(case, data):
+    log_probs, blank = case
+    target = data.draw(st.sampled_from(sorted(naive.labelling_probs(log_probs, blank))))
+    priors = data.draw(st.sampled_from([0.0, 1.0])) * np.log(np.arange(1, log_probs.shape[1] + 1) / 10)
+    arguments = {"targets": np.array([target], int), "blank": blank, "log_priors": priors}
+    (forced,), (soft,) = (align(log_probs[:, None], **arguments) for align in (forced_align, soft_align))
+    weighted = log_probs - priors
+    score, path = naive.enumerated_best_path(weighted, target, blank)
+    np.testing.assert_allclose(forced.score, score, rtol=1e-9, atol=1e-9)
+    np.testing.assert_allclose(soft.score, -naive.enumerated_loss(weighted, target, blank), rtol=1e-9, atol=1e-9)
+    for found, expected in (
+        (forced, naive.runs(path, blank)),
+        (soft, naive.enumerated_medians(weighted, target, blank)),
+    ):
+        spans = zip(found.tokens.tolist(), found.starts.tolist(), found.ends.tolist(), strict=True)
+        assert list(spans) == expected
+        means = [log_probs[start:end, label].mean() for label, start, end in expected]
+        np.testing.assert_allclose(found.confidences, np.exp(means), rtol=1e-9)
+    posteriors = ctc_posteriors(log_probs[:, None], **arguments)[:, 0]
+    np.testing.assert_allclose(posteriors, naive.enumerated_posteriors(weighted, target, blank), rtol=0, atol=1e-10)
+
+
+@modest
+@given(batches())
+def test_alignments_agree_with_the_loss_and_its_gradient(case):
+    logits, targets, frames, lengths, blank = case
+    log_probs = logits.log_softmax(2).numpy()
+    for b, (have, length) in enumerate(zip(frames, lengths, strict=True)):
+        target, values = targets[b, :length].tolist(), log_probs[:have, b]
+        arguments = log_probs[:, [b]], targets[[b]].numpy(), [have], [length], blank
+        if have < required_frames(target):
+            with pytest.raises(InfeasibleError, match=f"utterance 0 has {have} frames; its {length} labels need"):
+                forced_align(*arguments)
+            continue
+        (forced,), (soft,) = forced_align(*arguments), soft_align(*arguments)
+        path = np.full(have, blank)
+        for token, start, end in zip(forced.tokens, forced.starts, forced.ends, strict=True):
+            path[start:end] = token
+        assert naive.collapse(path.tolist(), blank) == tuple(target) == tuple(soft.tokens.tolist())
+        np.testing.assert_allclose(forced.score, values[np.arange(have), path].sum(), rtol=1e-10, atol=1e-10)
+        assert (soft.starts < soft.ends).all()
+        assert (soft.ends[:-1] <= soft.starts[1:]).all()
+        posteriors = ctc_posteriors(*arguments)[:, 0]
+        if have > 0:
+            loss, gradient = naive.ctc(values, target, blank)
+            assert forced.score <= soft.score + 1e-9 * (1 + loss)
+            np.testing.assert_allclose(soft.score, -loss, rtol=1e-10, atol=1e-10)
+            np.testing.assert_allclose(posteriors[:have], np.exp(values) - gradient, rtol=0, atol=1e-9)
+            np.testing.assert_allclose(posteriors[:have].sum(axis=1), 1.0, rtol=1e-9)
+        assert (posteriors[have:] == 0).all()

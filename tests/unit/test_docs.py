@@ -1,18 +1,28 @@
-"""What the documents and --help tell a reader to type exists: verbs, options, targets, recipes, settings, links."""
+"""What the documents and --help tell a reader to type exists: verbs, options, targets, recipes, settings, links.
 
+The lines of code, numbers and pictures of docs/ctc.md are what the code says.
+"""
+
+import ast
+import doctest
+import itertools
 import os
 import re
+import runpy
 import shlex
 import shutil
 import subprocess
 from dataclasses import fields
 from pathlib import Path
 
+import naive
+import numpy as np
 import pytest
 import typer
 
 from asr import config as configuration
 from asr.cli import app
+from asr.ctc import ctc_posteriors
 from asr.transcribe import Phone, Recogniser
 
 ROOT = Path(__file__).parents[2]
@@ -189,3 +199,87 @@ def test_make_alone_lists_every_target(make):
 def test_make_says_what_it_would_run(make, words, expected):
     lines = [" ".join(line.split()) for line in make("--dry-run", "--always-make", *words).splitlines()]
     assert any(" ".join(expected.split()) in line for line in lines), lines
+
+
+CTC = ROOT / "docs" / "ctc.md"
+QUOTES = re.findall(r"^\| ([^|]+) \| `(\w+)\.(\w+)` \| `([^`|]+)` \|$", CTC.read_text(encoding="utf8"), re.MULTILINE)
+
+
+def lines_of(module, function):
+    """The lines of a function of asr/ctc or of tests/naive.py, without indentation and comments behind them."""
+    path = ROOT / ("tests" if module == "naive" else "asr/ctc") / f"{module}.py"
+    text = path.read_text(encoding="utf8")
+    (found,) = (node for node in ast.parse(text).body if getattr(node, "name", None) == function)
+    return [line.split("  #")[0].strip() for line in text.splitlines()[found.lineno - 1 : found.end_lineno]]
+
+
+@pytest.mark.parametrize(
+    ("module", "function", "line"), [pytest.param(*quote, id=equation) for equation, *quote in QUOTES]
+)
+def test_a_line_that_stands_beside_an_equation_is_in_the_code(module, function, line):
+    assert lines_of(module, function).count(line) == 1
+
+
+def test_each_equation_of_the_paper_has_its_line():
+    rows = re.findall(r"^\| .*`\w+\.\w+` \| `.*\|$", CTC.read_text(encoding="utf8"), re.MULTILINE)
+    assert len(rows) == len(QUOTES)
+    named = set()
+    for equation, *_ in QUOTES:
+        for first, last in re.findall(r"\b(\d+)(?:–(\d+))?", equation.split(",")[0]):
+            named.update(range(int(first), int(last or first) + 1))
+    assert named >= set(range(2, 17)) - {13}  # 13 only says that 12 is differentiated
+
+
+def test_the_examples_compute_what_they_show():
+    blocks = re.findall(r"^```python\n(.*?)^```", CTC.read_text(encoding="utf8"), re.MULTILINE | re.DOTALL)
+    examples = doctest.DocTestParser().get_doctest("".join(blocks), {}, CTC.name, str(CTC), 0)
+    assert len(examples.examples) > 10
+    report = []
+    assert not doctest.DocTestRunner().run(examples, out=report.append).failed, "".join(report)
+
+
+@pytest.fixture(scope="module")
+def lattice():
+    return runpy.run_path(str(ROOT / "docs" / "ctc_lattice.py"))
+
+
+def spelled_states(path, target):
+    """The state of each frame of a path that spells a target: 2s + 1 on label s, else 2 × the labels behind."""
+    labels = [naive.collapse(path[: t + 1]) for t in range(len(path))]
+    return [2 * len(behind) - (c != 0) for behind, c in zip(labels, path, strict=True)]
+
+
+@pytest.mark.parametrize("outputs", ["made up", "equal"])
+def test_the_lattice_shows_what_enumeration_finds(lattice, outputs):
+    target, log_probs = tuple(lattice["TARGET"]), lattice["made_up_log_probs"]()
+    np.testing.assert_allclose(np.exp(log_probs).sum(axis=1), 1, rtol=1e-12)
+    if outputs == "equal":
+        log_probs = np.full(log_probs.shape, -np.log(4))
+    num_frames, num_classes = log_probs.shape
+    counts, probs = np.zeros((2, num_frames, 2 * len(target) + 1))
+    best, frames = (-np.inf, None), np.arange(num_frames)
+    for path in itertools.product(range(num_classes), repeat=num_frames):
+        if naive.collapse(path) == target:
+            states, score = spelled_states(path, target), log_probs[frames, path].sum()
+            counts[frames, states] += 1
+            probs[frames, states] += np.exp(score)
+            best = max(best, (score, states))
+    assert counts[0].sum() == 495
+    np.testing.assert_array_equal(lattice["path_counts"](), counts)
+    score, posteriors = lattice["state_posteriors"](log_probs)
+    np.testing.assert_allclose(score, np.log(probs[0].sum()), rtol=1e-12)
+    np.testing.assert_allclose(posteriors, probs / probs[0].sum(), rtol=0, atol=1e-12)
+    by_class = ctc_posteriors(log_probs[:, None], np.array([target]))[:, 0]
+    np.testing.assert_allclose(posteriors[:, ::2].sum(axis=1), by_class[:, 0], rtol=0, atol=1e-12)
+    if outputs == "equal":
+        np.testing.assert_allclose(posteriors * 495, counts, rtol=0, atol=1e-9)
+    else:
+        assert lattice["forced_states"](log_probs).tolist() == best[1]
+        assert [lattice["CLASSES"][target[s // 2]] if s % 2 else "-" for s in best[1]] == list(lattice["SAID"])
+
+
+def test_the_lattice_is_drawn(lattice, tmp_path):
+    path = tmp_path / "lattice.png"
+    lattice["draw"](path)
+    assert path.read_bytes().startswith(b"\x89PNG")
+    assert 20_000 < path.stat().st_size < 150_000
