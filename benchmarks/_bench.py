@@ -20,15 +20,20 @@ def describe(*packages: str) -> str:
     return f"{processor}, {os.cpu_count()} processors; Python {platform.python_version()}, {versions}"
 
 
-def in_turns(runs: dict[str, Callable[[], Any]], repeats: int) -> dict[str, np.ndarray]:
-    """Return the seconds that each of the runs took, (repeats,), after two passes that load code and fill caches."""
+def in_turns(runs: dict[str, Callable[[], Any]], repeats: int, rounds: int = 3) -> dict[str, np.ndarray]:
+    """Return the seconds that each pass of each run took, (rounds × repeats,).
+
+    A round is a block of passes of each run, after two that load code and fill caches. Were single passes to alternate,
+    the threads of one side, still spinning in wait for more work, would hold up the other's.
+    """
     times: dict[str, list[float]] = {name: [] for name in runs}
-    for repeat in range(repeats + 2):
+    for _ in range(rounds):
         for name, run in runs.items():
-            start = time.perf_counter()
-            run()
-            if repeat >= 2:
-                times[name].append(time.perf_counter() - start)
+            for repeat in range(repeats + 2):
+                start = time.perf_counter()
+                run()
+                if repeat >= 2:
+                    times[name].append(time.perf_counter() - start)
     return {name: np.array(values) for name, values in times.items()}
 
 

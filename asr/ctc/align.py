@@ -86,13 +86,12 @@ def forced_align(
     """
     batch = _Batch.of(log_probs, targets, input_lengths, target_lengths, blank, log_priors)
     count, most = len(batch.symbols), batch.symbols.shape[1] - 1
-    lengths = np.stack([np.arange(count), batch.input_lengths, batch.target_lengths], 1)
-    frames, means, scores = np.zeros((count, most, 3), np.int64), np.zeros((count, most)), np.empty(count)
+    shapes = np.array([np.arange(count), batch.input_lengths, batch.target_lengths])
+    frames, confidences, scores = np.zeros((count, most, 3), np.int64), np.empty((count, most)), np.empty(count)
     size = workspace_size(len(batch.log_probs), most)
     workers.run(
-        best_paths, count, size, batch.log_probs, batch.symbols, lengths, batch.log_priors, frames, means, scores
+        best_paths, count, size, batch.log_probs, batch.symbols, shapes, batch.log_priors, frames, confidences, scores
     )
-    confidences = np.exp(means)
     alignments = []
     for b, (length, score) in enumerate(zip(batch.target_lengths.tolist(), scores.tolist(), strict=True)):
         if not score > -np.inf:

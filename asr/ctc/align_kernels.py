@@ -22,40 +22,41 @@ def _viterbi(log_probs, b, symbols, priors, blanks, labels, work):
 
     Return whether all log_probs met are below infinity.
     """
-    num_frames, end = np.uintp(len(blanks)), np.uintp(len(symbols))
-    bars, emitted = work[:end], work[end:]
+    num_frames, end, blank = np.uintp(len(blanks)), np.uintp(len(symbols)), symbols[0]
+    bars, given = work[:end], work[end:]
     for s in range(ZERO, end):
         bars[s] = 0.0 if s > ONE and symbols[s] != symbols[s - ONE] else -np.inf  # of skipping the blank before label s
+        given[s] = priors[symbols[s]]
         blanks[0, s], labels[0, s] = -np.inf, -np.inf
-    blanks[0, 0] = log_probs[0, b, symbols[0]] - priors[symbols[0]]
+    blanks[0, 0] = log_probs[0, b, blank] - given[0]
     sound = blanks[0, 0] < np.inf
     if end > ONE:
-        labels[0, 1] = log_probs[0, b, symbols[1]] - priors[symbols[1]]
+        labels[0, 1] = log_probs[0, b, symbols[1]] - given[1]
         sound &= labels[0, 1] < np.inf
     for t in range(ONE, num_frames):
-        before = t - ONE
-        for s in range(ZERO, end):
-            emitted[s] = log_probs[t, b, symbols[s]] - priors[symbols[s]]
-            sound &= emitted[s] < np.inf
-        for s in range(ZERO, end):
-            blanks[t, s] = max(blanks[before, s], labels[before, s]) + emitted[0]
-        labels[t, 0] = -np.inf
+        before, paused = t - ONE, log_probs[t, b, blank] - given[0]
+        blanks[t, 0], labels[t, 0] = blanks[before, 0] + paused, -np.inf
+        sound &= paused < np.inf
         for s in range(ONE, end):
+            emitted = log_probs[t, b, symbols[s]] - given[s]
+            sound &= emitted < np.inf
             came = max(blanks[before, s - ONE], labels[before, s - ONE] + bars[s])
-            labels[t, s] = max(labels[before, s], came) + emitted[s]
+            labels[t, s] = max(labels[before, s], came) + emitted
+            blanks[t, s] = max(blanks[before, s], labels[before, s]) + paused
     return sound
 
 
 @njit(cache=True, nogil=True)
-def best_paths(alignments, log_probs, symbols, lengths, priors, frames, means, scores, work):
+def best_paths(alignments, log_probs, symbols, shapes, priors, frames, confidences, scores, work):
     """Align some of N labellings with log_probs (T, B, C) less the log priors (C,).
 
-    symbols (N, 1 + L) hold the blank, then the labels; lengths (N, 3) the utterance, frames and labels. Writes each
-    label's first frame, the one after its last, and its likeliest (N, L, 3), the mean of its log_probs (N, L), and the
-    path's score (N,): −inf where there is no path, NaN where a label's log_probs hold NaN or +inf.
+    symbols (N, 1 + L) hold the blank, then the labels; shapes (3, N) their utterances, frames and lengths. Writes
+    each label's first frame, the one after its last, and its likeliest (N, L, 3), the geometric mean of its
+    probabilities (N, L), and the path's score (N,): −inf where there is no path, NaN where a label's log_probs hold NaN
+    or +inf.
     """
     for n in alignments:
-        b, num_frames, end = np.uintp(lengths[n, 0]), lengths[n, 1], lengths[n, 2] + 1
+        b, num_frames, end = np.uintp(shapes[0, n]), shapes[1, n], shapes[2, n] + 1
         if num_frames == 0:
             scores[n] = 0.0 if end == 1 else -np.inf
             continue
@@ -86,7 +87,7 @@ def best_paths(alignments, log_probs, symbols, lengths, priors, frames, means, s
                 skipped = labels[t - 1, s - 1]
             if max(came, skipped) > stayed:
                 frames[n, s - 1, START] = t
-                means[n, s - 1] = total / (frames[n, s - 1, STOP] - t)
+                confidences[n, s - 1] = np.exp(total / (frames[n, s - 1, STOP] - t))
                 on_label = skipped > came
                 s -= 1
             t -= 1

@@ -24,9 +24,7 @@ def check_log_probs(
     log_probs = np.require(log_probs, dtype, ["C", "W"])
     num_frames, batch, _ = log_probs.shape
     check_blank(blank, log_probs.shape[2])
-    lengths = np.full(batch, num_frames) if input_lengths is None else np.asarray(input_lengths)
-    lengths = check_lengths("input_lengths", lengths, batch, num_frames)
-    return log_probs, lengths
+    return log_probs, check_lengths("input_lengths", input_lengths, batch, num_frames)
 
 
 def check_values(log_probs: np.ndarray, lengths: np.ndarray) -> None:
@@ -45,14 +43,16 @@ def check_blank(blank: int, num_classes: int) -> None:
         raise ValueError(f"blank {blank} is not one of the {num_classes} classes")
 
 
-def check_lengths(name: str, lengths: ArrayLike, batch: int, most: int) -> np.ndarray:
-    """Return lengths (B,) as int64.
+def check_lengths(name: str, lengths: ArrayLike | None, batch: int, most: int) -> np.ndarray:
+    """Return lengths (B,) as int64; without them, the most for all.
 
     Raises
     ------
     ValueError
         Not B integers in 0..most.
     """
+    if lengths is None:
+        return np.full(batch, most)
     values = np.asarray(lengths)
     if values.shape != (batch,) or (values.dtype.kind not in "iu" and batch > 0):
         raise ValueError(f"{name} must be {batch} integers, not {values.dtype} of shape {values.shape}")
@@ -80,21 +80,20 @@ def check_targets(
     if targets.ndim == 2 and len(targets) != batch:
         raise ValueError(f"targets have {len(targets)} rows for {batch} utterances")
     most = targets.shape[-1]
-    lengths = check_lengths("target_lengths", [most] * batch if target_lengths is None else target_lengths, batch, most)
+    lengths = check_lengths("target_lengths", target_lengths, batch, most)
     if targets.ndim == 1 and len(targets) != lengths.sum():
         raise ValueError(
             f"concatenated targets hold {len(targets)} labels, but the target_lengths add up to {lengths.sum()}"
         )
-    used = np.arange(lengths.max(initial=0)) < lengths[:, None]
-    symbols = np.full((batch, 1 + used.shape[1]), blank, np.int64)
+    used = np.arange(max(lengths.tolist(), default=0)) < lengths[:, None]
+    symbols = np.full((batch, 1 + used.shape[1]), blank, np.uintp)
     labels = targets if targets.ndim == 1 else targets[:, : used.shape[1]][used]
-    bad = (labels < 0) | (labels >= num_classes) | (labels == blank)
-    if bad.any():
-        b = np.nonzero(used)[0][bad.argmax()]
+    symbols[:, 1:][used] = labels
+    if np.count_nonzero(symbols >= num_classes) or np.count_nonzero(labels == blank):  # unsigned, −1 is the largest
+        b = np.nonzero(used)[0][((labels < 0) | (labels >= num_classes) | (labels == blank)).argmax()]
         row = np.split(labels, np.cumsum(lengths))[b].tolist()
         raise ValueError(f"target {b} has a label outside 0..{num_classes - 1}, or the blank {blank}: {row}")
-    symbols[:, 1:][used] = labels
-    return symbols.astype(np.uintp), lengths
+    return symbols, lengths
 
 
 def check_feasible(symbols: np.ndarray, input_lengths: np.ndarray, target_lengths: np.ndarray) -> None:

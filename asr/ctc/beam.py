@@ -122,9 +122,11 @@ def _timesteps(
 ) -> np.ndarray:
     """Return the frames (N, T) in which tokens (N, T), of these utterances, peak on their likeliest path."""
     symbols = np.pad(tokens.clip(0), ((0, 0), (1, 0)), constant_values=blank).astype(np.uintp)
-    shapes = np.stack([utterances, lengths[utterances], (tokens >= 0).sum(axis=1)], 1)
-    frames, means = np.zeros((*tokens.shape, 3), np.int64), np.empty(tokens.shape)
-    size = align_kernels.workspace_size(len(log_probs), int(shapes[:, 2].max(initial=0)))
+    shapes = np.array([utterances, lengths[utterances], (tokens >= 0).sum(axis=1)])
+    frames, confidences = np.zeros((*tokens.shape, 3), np.int64), np.empty(tokens.shape)
     priors, scores = np.zeros(log_probs.shape[2]), np.empty(len(tokens))
-    workers.run(align_kernels.best_paths, len(tokens), size, log_probs, symbols, shapes, priors, frames, means, scores)
+    size = align_kernels.workspace_size(len(log_probs), int(shapes[2].max(initial=0)))
+    workers.run(
+        align_kernels.best_paths, len(tokens), size, log_probs, symbols, shapes, priors, frames, confidences, scores
+    )
     return frames[:, :, align_kernels.PEAK]

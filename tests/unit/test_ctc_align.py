@@ -350,10 +350,10 @@ def test_nothing_is_written_beyond_the_workspace(num_frames, num_labels, rng):
     target = np.resize([1, 2, 3], num_labels)
     size = align_kernels.workspace_size(num_frames, num_labels)
     guarded = np.full(size + 1000, np.pi)
-    frames, means, scores = np.zeros((1, num_labels, 3), np.int64), np.zeros((1, num_labels)), np.empty(1)
-    symbols, lengths = np.append(0, target)[None].astype(np.uintp), np.array([[0, num_frames, num_labels]])
+    frames, confidences, scores = np.zeros((1, num_labels, 3), np.int64), np.zeros((1, num_labels)), np.empty(1)
+    symbols, shapes = np.append(0, target)[None].astype(np.uintp), np.array([[0], [num_frames], [num_labels]])
     align_kernels.best_paths(
-        np.arange(1), log_probs, symbols, lengths, np.zeros(5), frames, means, scores, guarded[:size]
+        np.arange(1), log_probs, symbols, shapes, np.zeros(5), frames, confidences, scores, guarded[:size]
     )
     assert (guarded[size:] == np.pi).all()
     (found,) = forced_align(log_probs, target[None])
