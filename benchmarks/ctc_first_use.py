@@ -1,5 +1,7 @@
 """The wait at the first use of asr.ctc: every kernel compiled (cold), and read from Numba's cache (warm).
 
+The last row is Numba's own start, with a function that does nothing: no kernel is ready sooner, cached or not.
+
 python benchmarks/ctc_first_use.py
 """
 
@@ -26,16 +28,23 @@ for dtype in (torch.float32, torch.float64):
     best_path(log_probs), beam_search(log_probs)
 print(time.perf_counter() - start)
 """
+NOTHING = """
+import time
+import numpy, torch, numba
+start = time.perf_counter()
+numba.njit(lambda: None)()
+print(time.perf_counter() - start)
+"""
 
 
 def main() -> None:
-    """Print machine, versions and both times."""
+    """Print machine, versions and the times."""
     print(describe("numba", "torch"))
     print("the loss in float32 and float64, both decoders, both aligners, posteriors; torch and numba imported before")
     with tempfile.TemporaryDirectory() as cache:
         environment = os.environ | {"NUMBA_CACHE_DIR": cache}
-        for name in ("cold", "warm", "warm again"):
-            command = [sys.executable, "-c", CODE]
+        for name, code in {"cold": CODE, "warm": CODE, "warm again": CODE, "Numba alone": NOTHING}.items():
+            command = [sys.executable, "-c", code]
             seconds = subprocess.run(command, env=environment, check=True, capture_output=True, text=True).stdout
             print(f"{name:11} {float(seconds):6.2f} s", flush=True)
 
