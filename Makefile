@@ -11,7 +11,7 @@ READY := $(VENV)/.ready
 ASR := $(VENV)/bin/asr
 YAML := recipes/$(RECIPE)/$(SYSTEM).yaml
 RUN ?= runs/$(RECIPE)/$(SYSTEM)
-TRAINED := $(RUN)/model/model.safetensors
+TRAINED := $(RUN)/.trained
 SCORED := $(RUN)/results.txt
 CORPORA := $(if $(TIMIT)$(DATA),--data $(or $(TIMIT),$(DATA)))
 
@@ -55,6 +55,7 @@ train: $(SCORED) ## train a recipe's system and score it; goes on where it stopp
 
 $(TRAINED): $(YAML) | $(READY)
 	$(ASR) train $(YAML) $(CORPORA) $(ARGS) --run $(RUN)
+	@touch $@
 
 $(SCORED): $(TRAINED)
 	@$(ASR) evaluate $(RUN) $(CORPORA) > $@.partial

@@ -1,5 +1,6 @@
 """The `asr` command: one verb a stage, and no algorithm here."""
 
+import json
 import logging
 import os
 import sys
@@ -66,11 +67,15 @@ def train(recipe: Recipe, overrides: Overrides = None, data: Data = None, run: R
     \b
     asr train recipes/mini/blstm_ctc.yaml
     asr train recipes/mini/blstm_ctc.yaml model.num_layers=2 seed=2 --run runs/mini/two_layers
+    asr train recipes/mini/blstm_ctc.yaml "seeds=[1,2,3]" --run runs/mini/three_seeds
     """
+    from asr.evaluate import calibrate as fit
     from asr.train import train as run_training
 
-    folder = run_training(configure(recipe, overrides, data), run or run_folder(recipe))
-    typer.echo(f"model folder: {folder}")
+    config = configure(recipe, overrides, data)
+    for folder, each in configuration.each_seed(config, run or run_folder(recipe)).items():
+        typer.echo(f"model folder: {run_training(each, folder)}")
+        typer.echo(fit(str(folder), (), data))
 
 
 @app.command()
@@ -81,7 +86,9 @@ def evaluate(
     split: Annotated[str, typer.Option(help="Which speakers: test, or dev to choose between systems.")] = "test",
     output: Annotated[Path | None, typer.Option(help="Where results go.  [default: the run folder]")] = None,
 ) -> None:
-    r"""Print a model's phone error rates and write metrics.json, the hypotheses and the figures.
+    r"""Score a model and write report.html: error rates, confusions, times, confidences, and every utterance.
+
+    Also metrics.json, evaluation-CORPUS-SPLIT.json, the hypotheses and the figures.
 
     \b
     asr evaluate runs/mini/blstm_ctc
@@ -92,6 +99,68 @@ def evaluate(
 
     typer.echo(evaluate_run(model, overrides or (), data, split, output))
     typer.echo(f"transcribe a file with it: {os.path.relpath(sys.argv[0])} transcribe --model {model} a.wav")
+
+
+@app.command()
+def calibrate(
+    model: Annotated[str, typer.Argument(help="A run or model folder.")],
+    overrides: Overrides = None,
+    data: Data = None,
+) -> None:
+    r"""Fit a model's confidences and times on its dev speakers, as `asr train` does at its end.
+
+    \b
+    asr calibrate runs/mini/blstm_ctc
+    """
+    from asr.evaluate import calibrate as fit
+
+    typer.echo(fit(model, overrides or (), data))
+
+
+@app.command()
+def compare(
+    runs: Annotated[list[Path], typer.Argument(help="Run folders that `asr evaluate` has scored.")],
+    output: Annotated[Path, typer.Option(help="Where compare.html and compare.json go.")] = Path("runs/compare"),
+) -> None:
+    r"""Put systems side by side: rates with intervals, whether they differ, and one page for all.
+
+    \b
+    asr compare runs/mini/blstm_ctc runs/mini/three_layers
+    """
+    from asr.compare import compare_runs
+
+    typer.echo(compare_runs(runs, output))
+
+
+@app.command()
+def score(
+    reference: Annotated[Path, typer.Argument(help="Reference labels.")],
+    hypothesis: Annotated[Path, typer.Argument(help="Recognised labels of the same utterances.")],
+    phone_set: Annotated[
+        str | None, typer.Option(help="timit61, timit48, timit39 or arpabet39.  [default: what the labels fit]")
+    ] = None,
+    speakers: Annotated[Path | None, typer.Option(help="Kaldi's utt2spk, for intervals by speaker.")] = None,
+    file_format: Annotated[
+        str | None, typer.Option("--format", help="kaldi, trn, ctm, textgrid, phn or plain.  [default: by the suffix]")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="JSON instead of a table.")] = False,
+) -> None:
+    r"""Score anybody's output in every regime that its labels allow: 61 labels, 39 with silence scored, forgiven, ….
+
+    Kaldi text, sclite's .trn, CTM, TextGrids (a file or a folder), TIMIT's .PHN, or plain text, a line an utterance.
+
+    \b
+    asr score references.txt hypotheses.txt
+    asr score ref.trn hyp.trn --speakers utt2spk --json
+    """
+    from asr.score import score_files, table
+
+    found = score_files(reference, hypothesis, phone_set, speakers, file_format)
+    if as_json:
+        typer.echo(json.dumps(found, indent=2))
+    else:
+        typer.echo(f"phone set: {found['phone_set'] or 'none of ours, labels as they stand'}")
+        typer.echo(table(found["regimes"]))
 
 
 @app.command()

@@ -141,9 +141,10 @@ class DecodeConfig:
 
 @dataclass(frozen=True)
 class Config:
-    """A whole run."""
+    """A whole run, or with `seeds` several that differ in nothing else."""
 
     seed: int = 1
+    seeds: tuple[int, ...] = ()  # train one system with each, and report the mean and spread of their rates
     data: DataConfig = field(default_factory=DataConfig)
     features: FeatureConfig = field(default_factory=FeatureConfig)
     spec_augment: SpecAugmentConfig = field(default_factory=SpecAugmentConfig)
@@ -221,15 +222,34 @@ def from_dict(values: dict[str, Any]) -> Config:
     >>> from_dict({"data": {"corpora": {"mini": None}}, "seed": 3}).seed
     3
     """
-    unknown = set(values) - set(_SECTIONS) - {"seed", "model"}
+    unknown = set(values) - set(_SECTIONS) - {"seed", "seeds", "model"}
     if unknown:
-        raise ConfigError(f"config: unknown key {min(unknown)!r}; the sections are seed, model, {', '.join(_SECTIONS)}")
+        known = ", ".join(["seed", "seeds", "model", *_SECTIONS])
+        raise ConfigError(f"config: unknown key {min(unknown)!r}; the sections are {known}")
     sections = {name: section(name, cls, values.get(name) or {}) for name, cls in _SECTIONS.items()}
-    seed = values.get("seed", 1)
+    seed, seeds = values.get("seed", 1), values.get("seeds") or []
     model = values.get("model", {"name": "blstm"})
-    check(isinstance(seed, int) and not isinstance(seed, bool) and seed >= 0, "seed", "be an integer from 0", seed)
+    check(_is_seed(seed), "seed", "be an integer from 0", seed)
+    different = isinstance(seeds, list) and all(map(_is_seed, seeds)) and len(set(seeds)) == len(seeds)
+    check(different, "seeds", "be a list of different integers from 0", seeds)
     check(isinstance(model, dict) and "name" in model, "model", "hold a name and the options of that encoder", model)
-    return Config(seed=seed, model=model, **sections)
+    return Config(seed=seed, seeds=tuple(seeds), model=model, **sections)
+
+
+def _is_seed(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 0
+
+
+def each_seed(config: Config, run: Path) -> dict[Path, Config]:
+    """Return the run folders of a configuration: the run's own, or with `seeds` one within it for each.
+
+    >>> config = from_dict({"data": {"corpora": {"mini": None}}, "seeds": [1, 5]})
+    >>> {path.as_posix(): each.seed for path, each in each_seed(config, Path("runs/a")).items()}
+    {'runs/a/seed-1': 1, 'runs/a/seed-5': 5}
+    """
+    if not config.seeds:
+        return {run: config}
+    return {run / f"seed-{seed}": replace(config, seed=seed, seeds=()) for seed in config.seeds}
 
 
 def section(name: str, cls: type, values: dict[str, Any]) -> Any:

@@ -1,24 +1,36 @@
-"""Scoring: a trained model's phone error rates on held-out speakers."""
+"""Scoring: a trained model's phone error rates on held-out speakers, and all that tells where the errors are."""
 
 import json
+import shlex
+import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from lhotse import CutSet
+from lhotse.cut import Cut
 
-from asr import audio, data, metrics, model_folder, phones, report
+from asr import analysis, audio, boundaries, calibration, data, html_report, model_folder, report, score, summary
 from asr import config as configuration
+from asr.analysis import Utterance
+from asr.calibration import Calibration
+from asr.compare import EVALUATION
 from asr.config import Config
-from asr.ctc import Hypothesis, beam_search, best_path
+from asr.ctc import Alignment, Hypothesis, beam_search, best_path, forced_align
 from asr.data import BatchLoader, SpeechDataset
-from asr.errors import ConfigError
+from asr.errors import ConfigError, InfeasibleError
 from asr.model_folder import AcousticModel
 from asr.progress import track
-from data_prep import prepare
+from asr.segments import Segment
+from asr.times import phone_segments
+from asr.transcribe import recognised_phones
+from data_prep import CORPORA, prepare
 
 SCORES = "\n## Scores\n"  # what follows it in a model card is written by `asr evaluate`
+NUM_SHOWN = 24  # utterances whose sound and pictures go into the report
 
 
 def evaluate_run(
@@ -33,7 +45,7 @@ def evaluate_run(
     Parameters
     ----------
     name
-        A run or model folder, or a shipped model.
+        A run or model folder, or a shipped model. A run with several seeds is scored seed by seed.
     overrides
         Dotted, over the model's own configuration.
     corpora
@@ -41,13 +53,69 @@ def evaluate_run(
     split
         ``test`` or ``dev``.
     output
-        Folder of ``metrics.json``, hypotheses and figures.
+        Folder of ``metrics.json``, ``report.html``, ``evaluation-….json``, hypotheses and figures.
         By default the run folder, and ``runs/NAME`` for a shipped model.
 
     Raises
     ------
     AsrError
         The model or a corpus is missing.
+    """
+    seeds = sorted(Path(name).glob("seed-*/model/"), key=lambda path: int(path.parent.name.removeprefix("seed-")))
+    if not seeds:
+        rows, evaluations, output = _evaluate_model(name, overrides, corpora, split, output)
+        found = "\n\n".join(map(summary.details, evaluations))
+        return f"{summary.lines(rows)}\n\n{found}\n\nreport: {output / 'report.html'} (and JSON beside it)"
+    output = output or Path(name)
+    rows_of = {
+        folder.parent.name: _evaluate_model(str(folder.parent), overrides, corpora, split, output / folder.parent.name)[
+            0
+        ]
+        for folder in seeds
+    }
+    spread = summary.seed_rows(rows_of)
+    model_folder.write_json(output / "metrics.json", {"seeds": list(rows_of), "results": spread})
+    lines = [f"{seed}: {line}" for seed, rows in rows_of.items() for line in summary.lines(rows).splitlines()]
+    return "\n".join([*lines, *map(summary.say_spread, spread), f"run folder: {output} (a folder a seed)"])
+
+
+def _evaluate_model(
+    name: str, overrides: Sequence[str], corpora: Path | None, split: str, output: Path | None
+) -> tuple[list[dict[str, Any]], list[dict[str, Any]], Path]:
+    folder, model, config = load(name, overrides, corpora)
+    output = output or (folder.parent if folder.parent != model_folder.PRETRAINED else Path("runs") / folder.name)
+    output.mkdir(parents=True, exist_ok=True)
+    history = folder.parent / "history.json"
+    epochs = json.loads(history.read_text(encoding="utf8"))["epochs"] if history.is_file() else []
+    about = {"system": _system(folder, output), "command": shlex.join(["asr", *sys.argv[1:]]), "training": epochs}
+    rows, evaluations = [], []
+    for corpus in config.data.corpora:
+        scored, evaluation = score_corpus(model, config, corpus, split, output)
+        model_folder.write_json(output / EVALUATION.format(corpus=corpus, split=split), about | evaluation)
+        rows += scored
+        evaluations.append(about | evaluation)
+    _keep(rows, config, output, folder)
+    html_report.write(output / "report.html", evaluations)
+    if epochs:
+        report.training_curves(epochs, output / "training.png")
+    return rows, evaluations, output
+
+
+def _system(folder: Path, output: Path) -> str:
+    """Name a system by its run folder, with the seed where there are several, or by its shipped name."""
+    if folder.parent == model_folder.PRETRAINED:
+        return folder.name
+    run = output.absolute()
+    return f"{run.parent.name}, {run.name}" if run.name.startswith("seed-") else run.name
+
+
+def load(name: str, overrides: Sequence[str], corpora: Path | None) -> tuple[Path, AcousticModel, Config]:
+    """Find a model folder, load it, and resolve its configuration with what the command line says.
+
+    Raises
+    ------
+    AsrError
+        The model is missing or damaged, or an override would need another model.
     """
     folder = model_folder.find(name)
     config = configuration.load(folder / "config.yaml", overrides)
@@ -57,19 +125,50 @@ def evaluate_run(
     own = model.config
     if (config.features, config.model, config.data.labels) != (own.features, own.model, own.data.labels):
         raise ConfigError("config: features, model and data.labels belong to the trained model: train another instead")
-    output = output or (folder.parent if folder.parent != model_folder.PRETRAINED else Path("runs") / folder.name)
-    output.mkdir(parents=True, exist_ok=True)
-    rows = [row for corpus in config.data.corpora for row in score_corpus(model, config, corpus, split, output)]
-    _keep(rows, config, output, folder)
-    history = output / "history.json"
-    if history.is_file():
-        epochs = json.loads(history.read_text(encoding="utf8"))["epochs"]
-        report.training_curves(epochs, output / "training.png")
-    return f"{summary(rows)}\nrun folder: {output} (metrics.json, hypotheses, figures)"
+    return folder, model, config
 
 
-def score_corpus(model: AcousticModel, config: Config, corpus: str, split: str, output: Path) -> list[dict[str, Any]]:
+@dataclass(frozen=True)
+class Posteriors:
+    """A test set with the network's log-posteriors (T', C) of each utterance, and the seconds that they took."""
+
+    cuts: CutSet
+    log_probs: dict[str, np.ndarray]
+    seconds: float
+
+
+def posteriors(model: AcousticModel, config: Config, corpus: str, split: str) -> Posteriors:
+    """Run a model over one split of a corpus, which is prepared where it is not yet.
+
+    Raises
+    ------
+    AsrError
+        The corpus is missing, or none of its recordings can be read.
+    """
+    prepare(corpus, config.data.corpora[corpus], config.data.manifests)
+    cuts = data.load_split(config.data.manifests, [corpus], split)
+    store = data.cache_features(cuts, config.features, Path(config.data.manifests) / "features", f"{corpus}-{split}")
+    cuts = cuts.filter(lambda cut: cut.id in store).to_eager()
+    model.normaliser.add_speakers(cuts, store)
+    token_ids = {token: i for i, token in enumerate(model.tokens)}
+    dataset = SpeechDataset({1.0: store}, model.normaliser, token_ids, config.data.labels)
+    loader = BatchLoader(cuts, dataset, config.data.max_frames, config.data.num_buckets)
+    start = time.monotonic()
+    log_probs = {}
+    for members in track(loader.batches, "posteriors"):
+        batch = dataset[members]
+        values, lengths = model.log_probs(batch)
+        for i, utterance_id in enumerate(batch.ids):
+            log_probs[utterance_id] = np.ascontiguousarray(values[: lengths[i], i])
+    return Posteriors(cuts, log_probs, time.monotonic() - start)
+
+
+def score_corpus(
+    model: AcousticModel, config: Config, corpus: str, split: str, output: Path
+) -> tuple[list[dict[str, Any]], dict[str, Any]]:
     """Score a model on one corpus, best path and beam.
+
+    Where the corpus has a full test set around the core test set, both are scored, and the core is what is quoted.
 
     Parameters
     ----------
@@ -78,64 +177,188 @@ def score_corpus(model: AcousticModel, config: Config, corpus: str, split: str, 
     config
         Where the corpus lies, the beam, and the phone set to score in.
     output
-        Folder of the hypotheses and of the figure of one utterance.
+        Folder of the hypotheses, the references and the figure of one utterance.
 
     Returns
     -------
-    list of dict
-        A row for each decoder: PER in percent with its 95 % interval, counts of errors, and how much was scored.
+    rows : list of dict
+        One for each decoder: PER in percent with its 95 % interval, counts of errors, and how much was scored.
+    evaluation : dict
+        The last decoder's, as docs/evaluation.md has it.
     """
-    prepare(corpus, config.data.corpora[corpus], config.data.manifests)
-    loader = _loader(model, config, corpus, split)
-    utterances, seconds = _posteriors(model, loader)
-    references = {cut.id: data.reference(cut, config.data.scoring) for cut in loader.cuts}
-    speech = sum(cut.duration for cut in loader.cuts)
+    found = posteriors(model, config, corpus, split)
+    core = {cut.id for cut in found.cuts}
+    if split == "test" and (Path(config.data.manifests) / corpus / "supervisions_test_full.jsonl.gz").is_file():
+        found = posteriors(model, config, corpus, "test_full")
+    references = {cut.id: data.reference(cut, config.data.labels) for cut in found.cuts}
+    _write_text(output / f"references-{corpus}-{split}.txt", references)
+    speech = sum(cut.duration for cut in found.cuts)
     rows = []
     for beam_size in sorted({1, config.decode.beam_size}):
         start = time.monotonic()
-        hypotheses = decode(utterances, beam_size)
-        spent = seconds + time.monotonic() - start
-        texts = {key: _fold(model, hypothesis, config) for key, hypothesis in hypotheses.items()}
+        hypotheses = decode(found.log_probs, beam_size)
+        spent = found.seconds + time.monotonic() - start
         decoder = "best path" if beam_size == 1 else f"beam {beam_size}"
-        _write_hypotheses(output / f"hypotheses-{corpus}-{split}-{decoder.replace(' ', '-')}.txt", texts)
-        score = metrics.score(references, texts)
-        rows.append(
-            {
-                "corpus": corpus,
-                "split": split,
-                "decoder": decoder,
-                "scoring": config.data.scoring,
-                "per": round(100 * score.counts.rate, 2),
-                "interval": [round(100 * bound, 2) for bound in score.interval],
-                "substitutions": score.counts.substitutions,
-                "insertions": score.counts.insertions,
-                "deletions": score.counts.deletions,
-                "num_phones": score.counts.reference_length,
-                "num_utterances": len(references),
-                "hours": round(speech / 3600, 3),
-                "times_real_time": round(speech / spent, 1),
-            }
-        )
-    _draw(model, loader, utterances, texts, references, output / f"posteriors-{corpus}-{split}.png")
+        labels = {key: [model.tokens[token] for token in each.tokens] for key, each in hypotheses.items()}
+        _write_text(output / f"hypotheses-{corpus}-{split}-{decoder.replace(' ', '-')}.txt", labels)
+        regimes = _regimes(found, references, labels, core, config)
+        about = {"corpus": corpus, "split": split, "decoder": decoder, "scoring": config.data.scoring}
+        about |= {"hours": round(speech / 3600, 3), "times_real_time": round(speech / spent, 1)}
+        rows.append(about | score.headline(regimes) | {"regimes": regimes})
+    scored = [cut for cut in found.cuts if cut.id in core]
+    utterances = recognised(model, config, found, hypotheses, scored)
+    result = analysis.analyse(utterances, config.data.labels, config.data.scoring, model.calibration)
+    result |= {"regimes": regimes, "boundaries": boundary_rows(model, config, found, scored)}
+    _show(model, found, scored, result["utterances"])
+    _draw(model, found, scored, utterances, output / f"posteriors-{corpus}-{split}.png")
+    return rows, about | {"frame_shift": model.frame_shift, **result}
+
+
+def _regimes(
+    found: Posteriors, references: score.Texts, hypotheses: score.Texts, core: set[str], config: Config
+) -> list[dict[str, Any]]:
+    """Score the core test and, where there is more, the full test."""
+    speakers = {cut.id: cut.supervisions[0].speaker for cut in found.cuts}
+    rows = []
+    for name, ids in {"": core, "; full test": set(references)}.items():
+        if name and ids == core:
+            break
+        ours, theirs = ({key: texts[key] for key in ids} for texts in (references, hypotheses))
+        for row in score.regime_rows(ours, theirs, config.data.labels, speakers, config.data.scoring):
+            rows.append(row | {"name": row["name"] + name, "headline": row["headline"] and not name})
     return rows
 
 
+def recognised(
+    model: AcousticModel, config: Config, found: Posteriors, hypotheses: dict[str, Hypothesis], cuts: Sequence[Cut]
+) -> list[Utterance]:
+    """Put what the corpus has of each utterance beside what was recognised in it."""
+    utterances = []
+    raw = replace(model, calibration=replace(model.calibration, posteriors=(), probabilities=()))
+    for cut in track(cuts, "phone times"):
+        supervision = cut.supervisions[0]
+        waveform, log_probs = audio.load(cut.recording.sources[0].source), found.log_probs[cut.id]
+        utterances.append(
+            Utterance(
+                cut.id,
+                supervision.speaker,
+                supervision.text or "",
+                supervision.gender,
+                (supervision.custom or {}).get("age"),
+                cut.duration,
+                data.reference(cut, config.data.labels),
+                true_times(cut),
+                recognised_phones(raw, hypotheses[cut.id], log_probs, waveform),
+            )
+        )
+    return utterances
+
+
+def true_times(cut: Cut) -> list[Segment]:
+    """Return the times of the phones said, where the corpus has them."""
+    items = (cut.supervisions[0].alignment or {}).get("phone", [])
+    return [Segment(item.symbol, item.start, round(item.start + item.duration, 7)) for item in items]
+
+
+def boundary_rows(
+    model: AcousticModel, config: Config, found: Posteriors, cuts: Sequence[Cut]
+) -> list[dict[str, Any]] | None:
+    """Compare phone boundaries with the corpus's, by our times and by the spikes of the likeliest path alone.
+
+    None where the corpus has no times, or other phones than the model.
+    """
+    ours, spikes = [], []
+    for cut, truth, alignment in track(list(_aligned(model, config, found, cuts)), "boundaries"):
+        waveform = audio.load(cut.recording.sources[0].source)
+        phones = phone_segments(
+            found.log_probs[cut.id],
+            alignment,
+            model.tokens,
+            model.frame_shift,
+            waveform,
+            calibration=model.calibration,
+        )
+        ours.append(boundaries.boundary_errors(truth, phones))
+        middles = (alignment.ends[:-1] + alignment.starts[1:]) / 2 * model.frame_shift
+        spikes.append(middles - np.array([segment.start for segment in truth[1:]]))
+    if not ours:
+        return None
+    return [boundaries.report("asr", ours), boundaries.report("forced alignment's spikes, mid-points", spikes)]
+
+
+def _aligned(
+    model: AcousticModel, config: Config, found: Posteriors, cuts: Sequence[Cut]
+) -> Iterator[tuple[Cut, list[Segment], Alignment]]:
+    """Align the phones said, in utterances whose corpus has their times and the model's phones."""
+    number = {token: i for i, token in enumerate(model.tokens)}
+    for cut in cuts:
+        truth = true_times(cut)
+        if not truth or CORPORA[cut.corpus].phone_set != config.data.labels:
+            continue
+        targets = np.array([[number[segment.label] for segment in truth]])
+        try:
+            yield cut, truth, forced_align(found.log_probs[cut.id][:, None], targets)[0]
+        except InfeasibleError:  # fewer output frames than phones
+            continue
+
+
+def _show(model: AcousticModel, found: Posteriors, cuts: Sequence[Cut], rows: list[dict[str, Any]]) -> None:
+    """Add sound and pictures to utterances from the best to the worst, at equal steps."""
+    ranked = sorted(rows, key=lambda row: (row["per"] or 0, row["id"]))
+    steps = np.linspace(0, len(ranked) - 1, min(NUM_SHOWN, len(ranked))).round().astype(int)
+    shown = {ranked[i]["id"]: ranked[i] for i in steps}
+    for cut in track([cut for cut in cuts if cut.id in shown], "sound and pictures"):
+        waveform = audio.load(cut.recording.sources[0].source)
+        media = html_report.utterance_media(waveform, found.log_probs[cut.id], model.tokens, model.frame_shift)
+        shown[cut.id].update(media)
+
+
 def _draw(
-    model: AcousticModel,
-    loader: BatchLoader,
-    utterances: dict[str, np.ndarray],
-    texts: dict[str, list[str]],
-    references: dict[str, list[str]],
-    path: Path,
+    model: AcousticModel, found: Posteriors, cuts: Sequence[Cut], utterances: Sequence[Utterance], path: Path
 ) -> None:
     """Draw the utterance whose length is nearest to 3 seconds, so that labels can be read."""
-    cut = min(loader.cuts, key=lambda cut: (abs(cut.duration - 3), cut.id))
+    each = min(utterances, key=lambda each: (abs(each.duration - 3), each.id))
+    (cut,) = (cut for cut in cuts if cut.id == each.id)
     waveform = audio.load(cut.recording.sources[0].source)
-    said = {"reference": references[cut.id], "recognised": texts[cut.id]}
-    supervision = cut.supervisions[0]
-    times = [(item.symbol, item.start, item.end) for item in (supervision.alignment or {}).get("phone", [])]
-    title = f"{cut.id}: {supervision.text}"
-    report.posteriors(waveform, utterances[cut.id], model.tokens, model.frame_shift, said, times, path, title)
+    said = {"reference": each.reference, "recognised": each.labels}
+    times = [(segment.label, segment.start, segment.end) for segment in each.times]
+    title = f"{each.id}: {each.text}"
+    report.posteriors(waveform, found.log_probs[each.id], model.tokens, model.frame_shift, said, times, path, title)
+
+
+def calibrate(name: str, overrides: Sequence[str] = (), corpora: Path | None = None) -> str:
+    """Fit a model's confidences, and the lag of its times where the corpora have times, on its dev speakers.
+
+    Parameters
+    ----------
+    name, overrides, corpora
+        As for `evaluate_run`.
+
+    Returns
+    -------
+    str
+        What was found, in a line; ``calibration.json`` stands in the model folder.
+    """
+    folder, model, config = load(name, overrides, corpora)
+    model = replace(model, calibration=Calibration())
+    raw, correct, true_starts, found_starts = [], [], [], []
+    for corpus in config.data.corpora:
+        found = posteriors(model, config, corpus, "dev")
+        cuts = list(found.cuts)
+        utterances = recognised(model, config, found, decode(found.log_probs, config.decode.beam_size), cuts)
+        pairs = {each.id: analysis.align(each, config.data.labels, config.data.scoring) for each in utterances}
+        values, right = analysis.scored_confidences(utterances, pairs, config.data.labels, config.data.scoring)
+        raw.append(values)
+        correct.append(right)
+        for cut, truth, alignment in _aligned(model, config, found, cuts):
+            phones = phone_segments(found.log_probs[cut.id], alignment, model.tokens, model.frame_shift)
+            true_starts += [segment.start for segment in truth[1:]]
+            found_starts += [segment.start for segment in phones[1:]]
+    points = calibration.fit(np.concatenate(raw), np.concatenate(correct))
+    fitted = Calibration(*points, boundaries.fit_boundary_offset(true_starts, found_starts))
+    fitted.save(folder)
+    offset = f"; times move by {1e3 * fitted.boundary_offset:+.0f} ms" if true_starts else ""
+    return f"calibrated on {sum(map(len, raw)):,} phones of dev speakers{offset}: {folder / calibration.FILE}"
 
 
 def _keep(rows: list[dict[str, Any]], config: Config, output: Path, folder: Path) -> None:
@@ -149,29 +372,7 @@ def _keep(rows: list[dict[str, Any]], config: Config, output: Path, folder: Path
     if folder.parent == output:
         model_folder.write_json(folder / "metrics.json", values)
         card = (folder / "README.md").read_text(encoding="utf8").split(SCORES)[0]
-        model_folder.write_text(folder / "README.md", card + SCORES + "\n" + score_table(values["results"]))
-
-
-def _loader(model: AcousticModel, config: Config, name: str, split: str) -> BatchLoader:
-    cuts = data.load_split(config.data.manifests, [name], split)
-    store = data.cache_features(cuts, config.features, Path(config.data.manifests) / "features", f"{name}-{split}")
-    cuts = cuts.filter(lambda cut: cut.id in store).to_eager()
-    model.normaliser.add_speakers(cuts, store)
-    token_ids = {token: i for i, token in enumerate(model.tokens)}
-    dataset = SpeechDataset({1.0: store}, model.normaliser, token_ids, config.data.labels)
-    return BatchLoader(cuts, dataset, config.data.max_frames, config.data.num_buckets)
-
-
-def _posteriors(model: AcousticModel, loader: BatchLoader) -> tuple[dict[str, np.ndarray], float]:
-    """Return log-posteriors (T', C) of each utterance, and the seconds that the encoder took."""
-    start = time.monotonic()
-    utterances = {}
-    for cuts in track(loader.batches, "posteriors"):
-        batch = loader.dataset[cuts]
-        log_probs, lengths = model.log_probs(batch)
-        for i, utterance_id in enumerate(batch.ids):
-            utterances[utterance_id] = np.ascontiguousarray(log_probs[: lengths[i], i])
-    return utterances, time.monotonic() - start
+        model_folder.write_text(folder / "README.md", card + SCORES + "\n" + summary.score_table(values["results"]))
 
 
 def decode(utterances: dict[str, np.ndarray], beam_size: int) -> dict[str, Hypothesis]:
@@ -195,45 +396,7 @@ def decode(utterances: dict[str, np.ndarray], beam_size: int) -> dict[str, Hypot
     return hypotheses
 
 
-def _fold(model: AcousticModel, hypothesis: Hypothesis, config: Config) -> list[str]:
-    labels = [model.tokens[token] for token in hypothesis.tokens]
-    return phones.fold(labels, config.data.labels, config.data.scoring)
-
-
-def _write_hypotheses(path: Path, texts: dict[str, list[str]]) -> None:
-    """Write Kaldi text: an utterance id and its phones on each line."""
+def _write_text(path: Path, texts: dict[str, list[str]]) -> None:
+    """Write Kaldi text, an utterance id and its phones on each line, which `asr score` reads."""
     lines = (f"{key} {' '.join(labels)}".rstrip() for key, labels in sorted(texts.items()))
     model_folder.write_text(path, "\n".join(lines) + "\n")
-
-
-def score_table(rows: Sequence[dict[str, Any]]) -> str:
-    """Return the rows as a Markdown table.
-
-    >>> print(score_table([{"corpus": "mini", "split": "test", "decoder": "beam 16", "scoring": "timit39", "per": 9.5,
-    ...     "interval": [9.0, 10.0], "num_phones": 84, "num_utterances": 3}]))  # doctest: +NORMALIZE_WHITESPACE
-    | corpus | split | decoder | phones | PER | 95 % interval | scored |
-    |---|---|---|---|---|---|---|
-    | mini | test | beam 16 | timit39 | 9.50 % | 9.00 - 10.00 | 3 utterances, 84 phones |
-    """
-    head = "| corpus | split | decoder | phones | PER | 95 % interval | scored |\n|---|---|---|---|---|---|---|\n"
-    return head + "".join(
-        f"| {row['corpus']} | {row['split']} | {row['decoder']} | {row['scoring']} | {row['per']:.2f} % | "
-        f"{row['interval'][0]:.2f} - {row['interval'][1]:.2f} | "
-        f"{row['num_utterances']:,} utterances, {row['num_phones']:,} phones |\n"
-        for row in rows
-    )
-
-
-def summary(rows: Sequence[dict[str, Any]]) -> str:
-    """Return the rows as lines to read.
-
-    >>> print(summary([{"corpus": "mini", "split": "test", "decoder": "beam 16", "per": 9.5, "interval": [9.0, 10.0],
-    ...     "substitutions": 5, "insertions": 1, "deletions": 2, "num_phones": 84, "num_utterances": 3}]))
-    mini test, beam 16: PER 9.50 % [9.00, 10.00]  (5 sub, 1 ins, 2 del of 84 phones, 3 utterances)
-    """
-    return "\n".join(
-        f"{row['corpus']} {row['split']}, {row['decoder']}: PER {row['per']:.2f} % "
-        f"[{row['interval'][0]:.2f}, {row['interval'][1]:.2f}]  ({row['substitutions']} sub, {row['insertions']} ins, "
-        f"{row['deletions']} del of {row['num_phones']} phones, {row['num_utterances']} utterances)"
-        for row in rows
-    )

@@ -3,11 +3,13 @@
 Labels are folded before they come here (`asr.phones.fold`): what is compared is what is counted.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+import statistics
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import kaldialign
 import numpy as np
+import scipy.stats
 
 from asr.errors import AsrError
 
@@ -66,12 +68,15 @@ class Score:
     counts : ErrorCounts
         Summed over the utterances.
     interval : (float, float)
-        95 % bootstrap interval of the rate.
+        95 % bootstrap interval of the rate, by resampling utterances.
+    interval_speakers : (float, float) or None
+        The same by resampling speakers, where they are known.
     num_utterances : int
     """
 
     counts: ErrorCounts
     interval: tuple[float, float]
+    interval_speakers: tuple[float, float] | None
     num_utterances: int
 
     @property
@@ -131,12 +136,17 @@ def corpus_errors(references: Iterable[Sequence[str]], hypotheses: Iterable[Sequ
 
 
 def bootstrap_interval(
-    counts: Sequence[ErrorCounts], level: float = 0.95, num_resamples: int = 1000, seed: int = 0
+    counts: Sequence[ErrorCounts],
+    level: float = 0.95,
+    num_resamples: int = 1000,
+    seed: int = 0,
+    groups: Sequence[str] | None = None,
 ) -> tuple[float, float]:
-    """Confidence interval of a corpus error rate, by resampling its utterances.
+    """Confidence interval of a corpus error rate, by resampling its utterances, or whole groups of them.
 
     Test sets of as many utterances are drawn with replacement, and the interval lies between the quantiles of their
-    rates. Utterances are taken as independent; those of one speaker are not quite, so that the truth is a little wider.
+    rates. Utterances are taken as independent; those of one speaker are not quite. With the speakers as groups, all
+    utterances of a speaker are drawn together: the interval is wider, and true of other speakers.
     Source: M. Bisani and H. Ney, "Bootstrap estimates for confidence intervals in ASR performance evaluation", ICASSP
     2004, section 3.
 
@@ -150,6 +160,8 @@ def bootstrap_interval(
         Test sets drawn.
     seed : int
         The same seed gives the same interval.
+    groups : sequence of str, optional
+        Each utterance's group.
 
     Returns
     -------
@@ -163,25 +175,134 @@ def bootstrap_interval(
 
     Examples
     --------
-    >>> low, high = bootstrap_interval([ErrorCounts(substitutions=i % 3, reference_length=10) for i in range(300)])
+    >>> counts = [ErrorCounts(substitutions=i % 3, reference_length=10) for i in range(300)]
+    >>> low, high = bootstrap_interval(counts)
     >>> print(f"{low:.3f} {high:.3f}")
     0.090 0.110
+    >>> low, high = bootstrap_interval(counts, groups=["ann", "bob", "cem"] * 100)
+    >>> print(f"{low:.3f} {high:.3f}")
+    0.000 0.200
     """
-    errors = np.array([count.errors for count in counts])
-    lengths = np.array([count.reference_length for count in counts])
-    if lengths.sum() == 0:
+    values = np.array([(count.errors, count.reference_length) for count in counts]).reshape(-1, 2)
+    if values[:, 1].sum() == 0:
         raise AsrError("no error rate without reference labels: check the references' phones")
+    values = _sum_groups(values, groups)
     rng = np.random.default_rng(seed)
-    drawn = (rng.integers(len(counts), size=len(counts)) for _ in range(num_resamples))
-    totals = np.array([(errors[d].sum(), lengths[d].sum()) for d in drawn])
+    totals = np.array([values[rng.integers(len(values), size=len(values))].sum(axis=0) for _ in range(num_resamples)])
     totals = totals[totals[:, 1] > 0]  # a draw of empty references alone has no rate
     tail = (1 - level) / 2
     low, high = np.quantile(totals[:, 0] / totals[:, 1], [tail, 1 - tail])
     return float(low), float(high)
 
 
-def score(references: Mapping[str, Sequence[str]], hypotheses: Mapping[str, Sequence[str]]) -> Score:
+def _sum_groups(values: np.ndarray, groups: Sequence[str] | None) -> np.ndarray:
+    """Sum the rows (N, K) of each group; without groups every row is one."""
+    if groups is None:
+        return values
+    names, member = np.unique(list(groups), return_inverse=True)
+    sums = np.zeros((len(names), values.shape[1]), values.dtype)
+    np.add.at(sums, member, values)
+    return sums
+
+
+@dataclass(frozen=True)
+class PairedDifference:
+    """How the error rates of two systems differ on the same utterances.
+
+    Attributes
+    ----------
+    difference : float
+        The first's rate less the second's.
+    interval : (float, float)
+        Its 95 % confidence interval.
+    p_value : float
+        Probability of a difference as large in either direction, were the systems equally good.
+    """
+
+    difference: float
+    interval: tuple[float, float]
+    p_value: float
+
+
+def matched_pairs(
+    first: Sequence[ErrorCounts], second: Sequence[ErrorCounts], groups: Sequence[str] | None = None
+) -> PairedDifference:
+    """Test whether two systems differ, by the differences of their errors in each utterance.
+
+    What is hard for both is in neither's favour, so that smaller differences show than the two intervals would let
+    one see. Student's t with as many degrees of freedom as there are utterances, less one; or with groups, such as
+    speakers, whose utterances are summed first.
+    Source: L. Gillick and S. J. Cox, "Some statistical issues in the comparison of speech recognition algorithms",
+    ICASSP 1989, the matched-pairs test, with utterances for segments.
+
+    Parameters
+    ----------
+    first, second : sequence of ErrorCounts
+        Of the same utterances in the same order.
+    groups : sequence of str, optional
+        Each utterance's group.
+
+    Returns
+    -------
+    PairedDifference
+
+    Raises
+    ------
+    ValueError
+        The references differ in length.
+    AsrError
+        Fewer than two utterances or groups, or no reference labels.
+
+    Examples
+    --------
+    >>> worse = [ErrorCounts(substitutions=2 + i % 2, reference_length=10) for i in range(20)]
+    >>> better = [ErrorCounts(substitutions=2, reference_length=10) for i in range(20)]
+    >>> found = matched_pairs(worse, better)
+    >>> round(found.difference, 3), found.p_value < 0.001
+    (0.05, True)
+    """
+    if [count.reference_length for count in first] != [count.reference_length for count in second]:
+        raise ValueError("the two systems were not scored on the same references")
+    total = sum(count.reference_length for count in first)
+    pairs = zip(first, second, strict=True)
+    values = _sum_groups(np.array([one.errors - other.errors for one, other in pairs]).reshape(-1, 1), groups)[:, 0]
+    if len(values) < 2 or total == 0:
+        raise AsrError("systems can be compared on two utterances or speakers with phones, and on no fewer")
+    difference, spread = values.sum() / total, np.sqrt(len(values) * values.var(ddof=1)) / total
+    if spread == 0:
+        return PairedDifference(float(difference), (float(difference),) * 2, float(difference == 0))
+    student = scipy.stats.t(len(values) - 1)
+    half = student.ppf(0.975) * spread
+    p_value = 2 * student.sf(abs(difference) / spread)
+    return PairedDifference(float(difference), (float(difference - half), float(difference + half)), float(p_value))
+
+
+def seed_spread(rates: Sequence[float]) -> tuple[float, float]:
+    """Return the mean and the sample standard deviation of one system's rates over seeds.
+
+    >>> mean, deviation = seed_spread([2.0, 3.0])
+    >>> round(mean, 2), round(deviation, 2)
+    (2.5, 0.71)
+    """
+    return statistics.fmean(rates), statistics.stdev(rates)
+
+
+def score(
+    references: Mapping[str, Sequence[str]],
+    hypotheses: Mapping[str, Sequence[str]],
+    speakers: Mapping[str, str] | None = None,
+    count: Callable[[Sequence[str], Sequence[str]], ErrorCounts] = count_errors,
+) -> Score:
     """Score the hypotheses of a test set, given by utterance id.
+
+    Parameters
+    ----------
+    references, hypotheses
+        Labels of each utterance.
+    speakers
+        Who said each utterance.
+    count
+        How the errors of one are counted.
 
     Raises
     ------
@@ -196,8 +317,9 @@ def score(references: Mapping[str, Sequence[str]], hypotheses: Mapping[str, Sequ
     """
     _check_same_utterances(references, hypotheses)
     names = sorted(references)
-    counts = [count_errors(references[name], hypotheses[name]) for name in names]
-    return Score(sum(counts, ErrorCounts()), bootstrap_interval(counts), len(counts))
+    counts = [count(references[name], hypotheses[name]) for name in names]
+    by_speaker = bootstrap_interval(counts, groups=[speakers[name] for name in names]) if speakers else None
+    return Score(sum(counts, ErrorCounts()), bootstrap_interval(counts), by_speaker, len(counts))
 
 
 def _check_same_utterances(references: Mapping[str, Sequence[str]], hypotheses: Mapping[str, Sequence[str]]) -> None:

@@ -5,6 +5,7 @@
 ``tokens.txt``      one label a line, in the order of the outputs; the first is the blank
 ``model.safetensors`` weights, and the normalisation statistics where there are any
 ``metrics.json``    what the model scored, on which data
+``calibration.json`` the map from posteriors to confidences and the lag of times, once fitted on dev speakers
 ``README.md``       the model card
 =================== ==========================================================================
 
@@ -22,8 +23,9 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import nn
 
+from asr import calibration, models
 from asr import config as configuration
-from asr import models
+from asr.calibration import Calibration
 from asr.config import Config
 from asr.data import Batch, Normaliser
 from asr.errors import ModelError
@@ -47,12 +49,15 @@ class AcousticModel:
         In evaluation mode.
     normaliser
         To apply to its features.
+    calibration
+        Of confidences and times; changes nothing until it is fitted.
     """
 
     config: Config
     tokens: tuple[str, ...]
     encoder: nn.Module
     normaliser: Normaliser
+    calibration: Calibration
 
     @property
     def frame_shift(self) -> float:
@@ -106,8 +111,9 @@ def export(name: str | Path, folder: Path) -> None:
     model = load(source)
     card = (source / "README.md").read_text(encoding="utf8")
     save(folder, model.config, model.tokens, model.encoder, model.normaliser, card, half=True)
-    if (source / "metrics.json").is_file():
-        write_text(folder / "metrics.json", (source / "metrics.json").read_text(encoding="utf8"))
+    for name in ("metrics.json", calibration.FILE):
+        if (source / name).is_file():
+            write_text(folder / name, (source / name).read_text(encoding="utf8"))
 
 
 def load(folder: str | Path) -> AcousticModel:
@@ -144,7 +150,7 @@ def load(folder: str | Path) -> AcousticModel:
         raise ModelError(
             f"{folder / 'model.safetensors'}: cmvn.mean and cmvn.std are not what config.yaml asks for: copy it again"
         )
-    return AcousticModel(config, tokens, encoder.eval(), normaliser)
+    return AcousticModel(config, tokens, encoder.eval(), normaliser, Calibration.load(folder))
 
 
 def find(name: str | Path) -> Path:

@@ -8,53 +8,40 @@ from pathlib import Path
 import numpy as np
 
 from asr import audio, model_folder
-from asr.ctc import Hypothesis, beam_search, best_path
+from asr.ctc import Hypothesis, beam_search, best_path, forced_align
 from asr.data import collate
 from asr.errors import AudioError
 from asr.features import FeatureExtractor
 from asr.model_folder import AcousticModel
+from asr.segments import Segment
+from asr.times import phone_segments
 
 DEFAULT_MODEL = "en-us-phones"
-LONGEST_HALF = 0.1  # seconds that a phone may reach to either side of its spike
-
-
-@dataclass(frozen=True)
-class Phone:
-    """A recognised phone.
-
-    Attributes
-    ----------
-    label
-        In the model's phone set.
-    start, end
-        Seconds, estimated from CTC's spikes: neighbours meet half-way, and a phone reaches at most 0.1 s from its
-        spike.
-    confidence
-        The posterior at the spike, in [0, 1].
-    """
-
-    label: str
-    start: float
-    end: float
-    confidence: float
 
 
 @dataclass(frozen=True)
 class Transcript:
     """What was recognised in one recording; as a string, the labels in a line.
 
-    >>> str(Transcript([Phone("HH", 0.1, 0.2, 0.9), Phone("AY", 0.2, 0.3, 0.8)], duration=0.5))
+    >>> str(Transcript([Segment("HH", 0.1, 0.2, 0.9), Segment("AY", 0.2, 0.3, 0.8)], duration=0.5))
     'HH AY'
+
+    Attributes
+    ----------
+    phones
+        In order, with confidences; none overlap, and they abut but for pauses (see `asr.times`).
+    duration
+        Of the recording, in seconds.
     """
 
-    phones: list[Phone]
-    duration: float  # seconds
+    phones: list[Segment]
+    duration: float
 
     def __str__(self) -> str:
         """Return the labels in a line."""
         return " ".join(phone.label for phone in self.phones)
 
-    def __iter__(self) -> Iterator[Phone]:
+    def __iter__(self) -> Iterator[Segment]:
         """Iterate over the phones."""
         return iter(self.phones)
 
@@ -138,16 +125,30 @@ class Recogniser:
         else:
             hypothesis = beam_search(log_probs[:, None], beam_size=self.beam_size)[0][0]
         duration = len(waveform) / audio.SAMPLE_RATE
-        return Transcript(self._phones(hypothesis, duration), round(duration, 3))
+        phones = recognised_phones(self.model, hypothesis, log_probs, waveform)
+        return Transcript(phones, round(duration, 3))
 
-    def _phones(self, hypothesis: Hypothesis, duration: float) -> list[Phone]:
-        centres = (np.array(hypothesis.timesteps, float) + 0.5) * self.model.frame_shift
-        middles = (centres[1:] + centres[:-1]) / 2
-        starts = np.maximum(np.concatenate(([0.0], middles)), centres - LONGEST_HALF)
-        ends = np.minimum(np.concatenate((middles, [duration])), centres + LONGEST_HALF)
-        return [
-            Phone(self.model.tokens[token], round(float(start), 3), round(float(end), 3), round(float(confidence), 3))
-            for token, start, end, confidence in zip(
-                hypothesis.tokens, starts, ends, hypothesis.confidences, strict=True
-            )
-        ]
+
+def recognised_phones(
+    model: AcousticModel, hypothesis: Hypothesis, log_probs: np.ndarray, waveform: np.ndarray | None = None
+) -> list[Segment]:
+    """Return what a decoder found as phones with times and calibrated confidences.
+
+    Parameters
+    ----------
+    model
+        That made `log_probs`.
+    hypothesis
+        The decoder's.
+    log_probs : (T', C)
+        Natural-log posteriors.
+    waveform : (N,), optional
+        At 16 kHz; with it boundaries are better, and pauses are left out (see `asr.times`).
+    """
+    if not hypothesis.tokens:
+        return []
+    (alignment,) = forced_align(log_probs[:, None], np.array([hypothesis.tokens]))
+    confidences = np.array(hypothesis.confidences)
+    return phone_segments(
+        log_probs, alignment, model.tokens, model.frame_shift, waveform, confidences, model.calibration
+    )

@@ -5,7 +5,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from asr.errors import AsrError
-from asr.metrics import ErrorCounts, align, bootstrap_interval, corpus_errors, count_errors, score
+from asr.metrics import (
+    ErrorCounts,
+    align,
+    bootstrap_interval,
+    corpus_errors,
+    count_errors,
+    matched_pairs,
+    score,
+    seed_spread,
+)
 
 labels = st.lists(st.sampled_from(["aa", "b", "sil", "", "-1", "<eps>"]), max_size=9)
 
@@ -171,6 +180,102 @@ def test_interval_leaves_out_draws_without_a_label():
 def test_interval_without_references_is_refused(counts):
     with pytest.raises(AsrError, match="without reference labels"):
         bootstrap_interval(counts)
+
+
+def test_interval_by_speaker_is_that_of_the_speakers_sums(rng):
+    """Drawing speakers is drawing from as many long utterances, one a speaker."""
+    counts = utterances(rng, 200)
+    groups = [f"s{i % 20}" for i in range(200)]
+    sums = [sum(counts[i::20], ErrorCounts()) for i in sorted(range(20), key=lambda i: f"s{i}")]
+    assert bootstrap_interval(counts, groups=groups) == bootstrap_interval(sums)
+
+
+def test_interval_by_speaker_is_wider_where_speakers_differ(rng):
+    rates = rng.uniform(0.05, 0.4, 20)
+    counts = [ErrorCounts(int(rng.binomial(40, rates[i % 20])), 0, 0, 40) for i in range(800)]
+    (low, high), (low_speakers, high_speakers) = (
+        bootstrap_interval(counts, groups=groups) for groups in (None, [str(i % 20) for i in range(800)])
+    )
+    assert high_speakers - low_speakers > 2 * (high - low)
+
+
+def test_interval_by_speaker_covers_the_truth_of_new_speakers(rng):
+    """Of 150 test sets of 30 speakers each, drawn from people whose rates are 0.2 on average."""
+    covered = plain = 0
+    for seed in range(150):
+        rates = rng.beta(4, 16, 30)
+        counts = [ErrorCounts(int(rng.binomial(30, rates[i % 30])), 0, 0, 30) for i in range(300)]
+        low, high = bootstrap_interval(counts, num_resamples=200, seed=seed, groups=[str(i % 30) for i in range(300)])
+        covered += low <= 0.2 <= high
+        low, high = bootstrap_interval(counts, num_resamples=200, seed=seed)
+        plain += low <= 0.2 <= high
+    assert covered >= 129  # 142 expected, less five standard deviations of 2.7
+    assert plain < covered
+
+
+def test_matched_pairs_by_hand():
+    """Differences 1, 0, 2, 1 of 40 labels: mean 1, variance 2/3; t = 4 / sqrt(4 · 2/3) = 2.449 with 3 degrees."""
+    first = [ErrorCounts(substitutions=n, reference_length=10) for n in (3, 2, 4, 1)]
+    second = [ErrorCounts(deletions=n, reference_length=10) for n in (2, 2, 2, 0)]
+    found = matched_pairs(first, second)
+    assert found.difference == pytest.approx(0.1)
+    half = 3.1824 * (4 * 2 / 3) ** 0.5 / 40  # 97.5 % quantile of Student's t with 3 degrees of freedom, from tables
+    assert found.interval == pytest.approx((0.1 - half, 0.1 + half), abs=1e-5)
+    assert found.p_value == pytest.approx(0.0917, abs=1e-3)
+    back = matched_pairs(second, first)
+    assert (back.difference, back.p_value) == (-found.difference, found.p_value)
+
+
+def test_matched_pairs_by_speaker_sum_the_speakers():
+    first = [ErrorCounts(substitutions=n, reference_length=5) for n in (2, 1, 1, 1, 3, 1, 1, 0)]
+    second = [ErrorCounts(substitutions=n, reference_length=5) for n in (1, 1, 1, 1, 1, 1, 0, 0)]
+    sums = [sum(each[i : i + 2], ErrorCounts()) for each in (first, second) for i in range(0, 8, 2)]
+    assert matched_pairs(first, second, list("aabbccdd")) == matched_pairs(sums[:4], sums[4:])
+
+
+def test_matched_pairs_find_what_intervals_hide(rng):
+    """Hard and easy utterances: both systems' intervals overlap, and yet one errs once less in two of three."""
+    hard = rng.integers(0, 20, 300)
+    first = [ErrorCounts(int(n) + i % 3 // 2 + 1, 0, 0, 40) for i, n in enumerate(hard)]
+    second = [ErrorCounts(int(n) + i % 3 // 2, 0, 0, 40) for i, n in enumerate(hard)]
+    assert bootstrap_interval(first)[0] < bootstrap_interval(second)[1]
+    second[0] = first[0]
+    assert matched_pairs(first, second).p_value < 1e-6
+
+
+def test_matched_pairs_of_equal_systems_find_a_difference_as_often_as_they_say(rng):
+    found = 0
+    for _ in range(400):
+        first, second = ([ErrorCounts(int(n), 0, 0, 30) for n in rng.binomial(30, 0.2, 60)] for _ in range(2))
+        found += matched_pairs(first, second).p_value < 0.05
+    assert 4 <= found <= 38  # 20 expected, give or take four standard deviations of 4.4
+
+
+def test_matched_pairs_that_are_all_alike():
+    same = [ErrorCounts(1, 0, 0, 10)] * 5
+    assert matched_pairs(same, same).p_value == 1
+    more = matched_pairs([ErrorCounts(2, 0, 0, 10)] * 5, same)
+    assert (more.p_value, more.interval) == (0, (0.1, 0.1))
+
+
+def test_matched_pairs_refuse_what_they_cannot_compare():
+    one = [ErrorCounts(1, 0, 0, 10), ErrorCounts(1, 0, 0, 5)]
+    with pytest.raises(ValueError, match="the same references"):
+        matched_pairs(one, one[::-1])
+    with pytest.raises(AsrError, match="two utterances or speakers"):
+        matched_pairs(one, one, ["a", "a"])
+
+
+def test_spread_over_seeds_by_hand():
+    assert seed_spread([1.0, 2.0, 6.0]) == pytest.approx((3.0, 7**0.5))
+
+
+def test_score_by_speaker():
+    texts = {f"u{i}": ["a", "b"] for i in range(10)}
+    wrong = {name: ["a", "b"] if i < 5 else ["a", "x"] for i, name in enumerate(texts)}
+    speakers = {name: "ann" if i < 5 else "bob" for i, name in enumerate(texts)}
+    assert score(texts, wrong).interval_speakers is None
+    assert score(texts, wrong, speakers).interval_speakers == (0.0, 0.5)
 
 
 def test_score_does_not_depend_on_the_order_of_utterances():

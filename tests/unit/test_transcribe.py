@@ -10,11 +10,13 @@ from torch import nn
 
 import asr
 from asr import audio
+from asr.calibration import Calibration
 from asr.config import from_dict
 from asr.data import Normaliser
 from asr.errors import AudioError
 from asr.model_folder import AcousticModel
-from asr.transcribe import Phone, Recogniser, Transcript
+from asr.segments import Segment
+from asr.transcribe import Recogniser, Transcript
 
 TOKENS = ("<blank>", "AA", "B", "T")
 
@@ -41,10 +43,10 @@ class Hearing(nn.Module):
         return features.transpose(0, 1)[..., :4], lengths
 
 
-def recogniser(encoder, beam_size=1, **features):
+def recogniser(encoder, beam_size=1, calibration=None, **features):
     config = from_dict({"data": {"corpora": {"mini": None}}, "features": features, "decode": {"beam_size": 5}})
     mode = config.features.cmvn
-    return Recogniser(AcousticModel(config, TOKENS, encoder, Normaliser(mode)), beam_size)
+    return Recogniser(AcousticModel(config, TOKENS, encoder, Normaliser(mode), calibration or Calibration()), beam_size)
 
 
 def spikes(num_frames, **labels):
@@ -63,15 +65,28 @@ def seconds(num_frames):
 
 
 @pytest.mark.parametrize("beam_size", [1, 4])
-def test_neighbours_meet_halfway_and_a_phone_reaches_a_tenth_of_a_second(beam_size):
-    """Spikes at frames 10, 16 and 80 of 100, each in its middle: 0.105, 0.165 and 0.805 s; the end is at 1.015 s."""
+def test_neighbours_meet_halfway_and_a_phone_reaches_a_quarter_second(beam_size):
+    """Spikes in frames 10, 16 and 80 of 100, the first two ending at 0.11 and 0.17 s, the last two starting at 0.16
+    and 0.8 s; the end is at 1.015 s. In silence nothing says more, and boundaries are on a grid of 10 ms.
+    """
     said = recogniser(Scripted(spikes(100, AA=10, T=16, B=80), 1), beam_size).transcribe(seconds(100))
     assert [phone.label for phone in said] == ["AA", "T", "B"]
-    assert [phone.start for phone in said] == pytest.approx([0.005, 0.135, 0.705], abs=1e-3)
-    assert [phone.end for phone in said] == pytest.approx([0.135, 0.265, 0.905], abs=1e-3)
+    assert [phone.start for phone in said] == pytest.approx([0, 0.135, 0.55], abs=0.0101)
+    assert [phone.end for phone in said] == pytest.approx([0.135, 0.42, 1.015], abs=0.0101)
+    assert said.phones[0].end == said.phones[1].start
     assert [phone.confidence for phone in said] == pytest.approx([0.8 / 1.0] * 3, abs=1e-3)
     assert said.duration == pytest.approx(1.015, abs=1e-3)
     assert str(said) == "AA T B"
+
+
+def test_the_models_calibration_moves_starts_and_maps_confidences():
+    """Starts move by 30 ms, and a posterior of 0.8 is right half of the time."""
+    scripted = Scripted(spikes(100, AA=10, T=16), 1)
+    plain = recogniser(scripted).transcribe(seconds(100))
+    fitted = recogniser(scripted, calibration=Calibration((0.0, 0.8, 1.0), (0.0, 0.5, 1.0), 0.03))
+    said = fitted.transcribe(seconds(100))
+    assert said.phones[1].start - plain.phones[1].start == pytest.approx(0.03, abs=0.0101)
+    assert [phone.confidence for phone in said] == pytest.approx([0.5, 0.5], abs=1e-3)
 
 
 def test_phones_stay_within_the_audio():
@@ -82,10 +97,10 @@ def test_phones_stay_within_the_audio():
 
 
 def test_times_with_stacked_frames():
-    """Output frame 7 of 30 ms has its middle at 0.225 s."""
-    said = recogniser(Scripted(spikes(33, AA=7), 3)).transcribe(seconds(98))
+    """Output frame 11 of 30 ms is from 0.33 to 0.36 s, from which the phone reaches 0.25 s to both sides."""
+    said = recogniser(Scripted(spikes(33, AA=11), 3)).transcribe(seconds(98))
     (phone,) = said.phones
-    assert (phone.start, phone.end) == pytest.approx((0.125, 0.325), abs=1e-3)
+    assert (phone.start, phone.end) == pytest.approx((0.08, 0.61), abs=0.0151)
 
 
 @pytest.mark.parametrize("beam_size", [1, 4])
@@ -114,7 +129,7 @@ def test_json_holds_everything():
     values = json.loads(said.to_json("ä.wav"))
     assert values["path"] == "ä.wav"
     assert values["duration"] == said.duration
-    assert [Phone(**phone) for phone in values["phones"]] == list(said)
+    assert [Segment(**phone) for phone in values["phones"]] == list(said)
     assert "path" not in json.loads(said.to_json())
     assert "\n" not in said.to_json("a.wav")
 
@@ -157,6 +172,6 @@ def test_the_name_at_the_top_of_the_package():
 
 
 def test_a_transcript_is_a_value():
-    phone = Phone("AA", 0.0, 0.1, 0.9)
+    phone = Segment("AA", 0.0, 0.1, 0.9)
     assert Transcript([phone], 0.5) == Transcript([phone], 0.5)
     assert list(Transcript([phone], 0.5)) == [phone]

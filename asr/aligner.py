@@ -1,0 +1,312 @@
+"""Known words or phones to times: where each is in a recording.
+
+CTC alone gives the posteriors of all paths that spell the phones; `asr.times` makes starts and ends of them. Words come
+from a dictionary (`data_prep.pronounce`), each by its first pronunciation.
+"""
+
+import itertools
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+
+from asr import audio, segments
+from asr.ctc import forced_align, required_frames
+from asr.errors import AsrError, AudioError, CorpusError, InfeasibleError
+from asr.model_folder import AcousticModel
+from asr.pronunciation import goodness
+from asr.segments import Segment
+from asr.times import phone_segments
+from asr.transcribe import Recogniser
+from data_prep.pronounce import is_guessed, pronounce
+
+FORMATS = {"textgrid": ".TextGrid", "ctm": ".ctm", "json": ".json", "audacity": ".labels.txt"}
+TEXT_SUFFIXES = (".txt", ".lab")
+PUNCTUATION = '.,;:!?"()[]{}«»“”„…–—-_/\\*'  # at the edges of a word; apostrophes belong to it
+
+
+@dataclass(frozen=True)
+class AlignedRecording:
+    """A recording with the times of what is said in it.
+
+    Attributes
+    ----------
+    words
+        Each from the start of its first phone to the end of its last. Its confidence is the geometric mean of its
+        phones', so that long words are not less sure for being long. Empty where phones alone were given.
+    phones
+        In order; they abut but for pauses.
+    duration
+        Of the recording, in seconds.
+    score
+        Natural log probability of the likeliest path that spells the phones, per output frame: for comparing texts of
+        one recording, or finding the recordings of a collection whose text is wrong.
+    goodness
+        Of pronunciation, of each phone, where it was asked for.
+    """
+
+    words: list[Segment]
+    phones: list[Segment]
+    duration: float
+    score: float
+    goodness: list[float] | None = None
+
+
+def align(
+    recogniser: Recogniser,
+    recording: str | Path | np.ndarray,
+    words: str | Sequence[str] | None = None,
+    phones: str | Sequence[str] | None = None,
+    g2p: bool = False,
+    with_goodness: bool = False,
+) -> AlignedRecording:
+    """Find the times of known words or phones.
+
+    Parameters
+    ----------
+    recogniser
+        With a model of ARPAbet phones (``arpabet39``) for words; of any phone set for phones.
+    recording
+        A path, or a waveform (N,) at 16 kHz.
+    words, phones
+        One of them: what is said, as a list or separated by blanks. Phones are labels of the model; those of a TIMIT
+        model include silences and closures, which must be given where they are said (``h#`` at both ends).
+    g2p
+        Pronounce words that the dictionary lacks by letter-to-sound rules.
+    with_goodness
+        Rate the pronunciation of each phone too (`asr.pronunciation.goodness`).
+
+    Raises
+    ------
+    AsrError
+        Neither or both of words and phones, or no label in them; a label is not the model's; words for a model that
+        knows no ARPAbet; a word is not in the dictionary.
+    AudioError
+        The recording is missing, damaged or too short.
+    InfeasibleError
+        The recording has too few frames for the phones.
+
+    Examples
+    --------
+    >>> from asr import Recogniser
+    >>> aligned = align(Recogniser.from_pretrained("en-us-phones"), np.zeros(16000, np.float32), words="Hello, world!")
+    >>> [word.label for word in aligned.words], " ".join(phone.label for phone in aligned.phones)
+    (['Hello', 'world'], 'HH AH L OW W ER L D')
+    """
+    model = recogniser.model
+    if (words is None) == (phones is None):
+        raise AsrError("give either the words or the phones that are said")
+    spoken = words_of(words) if words is not None else _split(phones or "")
+    if not spoken:
+        raise AsrError("the text is empty: give the words or phones that are said")
+    spelled = [[label] for label in spoken] if words is None else pronunciations(model, spoken, g2p)
+    labels = list(itertools.chain.from_iterable(spelled))
+    tokens = _tokens(model, labels)
+    name = "the recording" if isinstance(recording, np.ndarray) else str(recording)
+    waveform = recording if isinstance(recording, np.ndarray) else audio.load(recording)
+    try:
+        log_probs = recogniser.log_probs(waveform)
+    except AudioError as error:  # too short; which recording is known here only
+        raise AudioError(f"{name}: {error}") from error
+    if len(log_probs) < required_frames(labels):
+        raise InfeasibleError(
+            f"{name}: {len(labels)} phones need at least {required_frames(labels)} frames, and there are "
+            f"{len(log_probs)} of {1000 * model.frame_shift:.0f} ms: check that the text is this recording's"
+        )
+    found, score = known_phones(model, tokens, log_probs, waveform)
+    tier = [] if words is None else _words(spoken, spelled, found)
+    duration = round(len(waveform) / audio.SAMPLE_RATE, 3)
+    rated = goodness(log_probs, np.array(tokens)).round(3).tolist() if with_goodness else None
+    return AlignedRecording(tier, found, duration, score / len(log_probs), rated)
+
+
+def known_phones(
+    model: AcousticModel, tokens: Sequence[int], log_probs: np.ndarray, waveform: np.ndarray | None = None
+) -> tuple[list[Segment], float]:
+    """Return the times of known phones and the natural log probability of their likeliest path.
+
+    Parameters
+    ----------
+    model
+        That made `log_probs`.
+    tokens : (L,)
+        Indices of its labels.
+    log_probs : (T', C)
+        Natural-log posteriors.
+    waveform : (N,), optional
+        At 16 kHz; with it boundaries are better, and pauses are left out (see `asr.times`).
+
+    Raises
+    ------
+    InfeasibleError
+        Too few frames for the labels.
+    """
+    (alignment,) = forced_align(log_probs[:, None], np.array([tokens], dtype=np.int64))
+    calibration = model.calibration
+    found = phone_segments(log_probs, alignment, model.tokens, model.frame_shift, waveform, calibration=calibration)
+    return found, alignment.score
+
+
+def words_of(text: str | Sequence[str]) -> list[str]:
+    """Split a text into words, without punctuation at their edges.
+
+    >>> words_of("(Yes), said Tom O'Neil - the well-known.")
+    ['Yes', 'said', 'Tom', "O'Neil", 'the', 'well-known']
+    """
+    return [word for word in (part.strip(PUNCTUATION) for part in _split(text)) if word]
+
+
+def pronunciations(model: AcousticModel, words: Iterable[str], g2p: bool = False) -> list[list[str]]:
+    """Return the phones of each word, by the dictionary or, with `g2p`, by rules where the dictionary lacks it.
+
+    Raises
+    ------
+    AsrError
+        The model's labels are not ARPAbet's; a word is not in the dictionary.
+    """
+    if "AH" not in model.tokens:
+        raise AsrError("words can be aligned by a model of ARPAbet phones only: choose one, or give the phones")
+    words = list(words)
+    unknown = [] if g2p else [word for word in dict.fromkeys(words) if is_guessed(word)]
+    if unknown:
+        listed = ", ".join(map(repr, unknown[:5])) + (f" and {len(unknown) - 5} more" if len(unknown) > 5 else "")
+        raise AsrError(f"not in the dictionary: {listed}: correct the spelling, or let rules pronounce it (--g2p)")
+    return [pronounce(word) for word in words]
+
+
+def collect(recordings: Iterable[str | Path], text: str | None = None) -> tuple[dict[Path, str], list[str]]:
+    """Pair recordings with their texts.
+
+    The text of ``a.wav`` is ``a.txt`` or ``a.lab`` beside it, or a line of a LibriSpeech ``*.trans.txt`` in its folder.
+
+    Parameters
+    ----------
+    recordings
+        Audio files, and folders, which are searched to any depth.
+    text
+        Of the recording, where there is one only.
+
+    Returns
+    -------
+    texts : dict
+        Each recording's, in the order of `recordings`, folders in the order of names.
+    faults : list of str
+        A line for each recording without a text; in folders, too.
+
+    Raises
+    ------
+    AsrError
+        A text for several recordings, no audio in a folder, or a path that does not exist.
+    """
+    paths = [file for recording in recordings for file in _audio_files(Path(recording))]
+    if text is not None:
+        if len(paths) != 1:
+            raise AsrError(f"one text for {len(paths)} recordings: put each one's text in a .txt file beside it")
+        return {paths[0]: text}, []
+    texts, faults = {}, []
+    lines: dict[Path, Mapping[str, str]] = {}
+    for path in paths:
+        try:
+            said = _text_beside(path, lines)
+        except CorpusError as error:
+            faults.append(str(error))
+        else:
+            texts[path] = said
+    return texts, faults
+
+
+def render(aligned: AlignedRecording, form: str, name: str) -> str:
+    """Write an aligned recording as text.
+
+    Parameters
+    ----------
+    aligned
+        From `align`.
+    form
+        ``textgrid`` (tiers of words and phones), ``ctm`` or ``audacity`` (the phones), or ``json`` (everything).
+    name
+        Of the recording, which CTM and JSON carry.
+
+    Raises
+    ------
+    AsrError
+        There is no such format.
+    """
+    if form == "textgrid":
+        tiers = ({"words": aligned.words} if aligned.words else {}) | {"phones": aligned.phones}
+        return segments.to_textgrid(tiers, aligned.duration)
+    if form == "ctm":
+        return segments.to_ctm(name, aligned.phones)
+    if form == "audacity":
+        return segments.to_audacity(aligned.phones)
+    if form != "json":
+        raise AsrError(f"no format is called {form!r}: choose from {', '.join(FORMATS)}")
+    rows = [asdict(phone) for phone in aligned.phones]
+    if aligned.goodness is not None:
+        rows = [row | {"goodness": value} for row, value in zip(rows, aligned.goodness, strict=True)]
+    values = {"path": name, "duration": aligned.duration, "score": round(aligned.score, 4)}
+    return json.dumps(values | {"words": [asdict(word) for word in aligned.words], "phones": rows}, ensure_ascii=False)
+
+
+def _split(text: str | Sequence[str]) -> list[str]:
+    return text.split() if isinstance(text, str) else list(text)
+
+
+def _tokens(model: AcousticModel, labels: Sequence[str]) -> list[int]:
+    index = {label: i for i, label in enumerate(model.tokens) if i > 0}
+    for place, label in enumerate(labels, start=1):
+        if label not in index:
+            raise AsrError(
+                f"phone {label!r} at position {place} of {len(labels)} is not one of the model's: "
+                f"it knows {' '.join(model.tokens[1:])}"
+            )
+    return [index[label] for label in labels]
+
+
+def _words(words: Sequence[str], spelled: Sequence[Sequence[str]], found: Sequence[Segment]) -> list[Segment]:
+    """Join the phones of each word."""
+    tier, first = [], 0
+    for word, labels in zip(words, spelled, strict=True):
+        own = found[first : first + len(labels)]
+        first += len(labels)
+        confidences = np.array([phone.confidence for phone in own], float)
+        mean = float(np.exp(np.log(np.maximum(confidences, 1e-6)).mean()))
+        tier.append(Segment(word, own[0].start, own[-1].end, round(mean, 3)))
+    return tier
+
+
+def _audio_files(path: Path) -> list[Path]:
+    """Return the audio files of a folder, or the path itself."""
+    if not path.is_dir():
+        if not path.exists():
+            raise AsrError(f"{path}: no such file or folder: check the path")
+        return [path]
+    suffixes = {".wav", ".flac", ".ogg", ".mp3", ".sph", ".aiff", ".aif", ".au"}
+    files = sorted(file for file in path.rglob("*") if file.suffix.lower() in suffixes and file.is_file())
+    if not files:
+        raise AsrError(f"{path}: no audio files in this folder: give one with {', '.join(sorted(suffixes))}")
+    return files
+
+
+def _text_beside(path: Path, lines: dict[Path, Mapping[str, str]]) -> str:
+    """Read a recording's text; `lines` keeps the LibriSpeech transcripts of each folder."""
+    for suffix in TEXT_SUFFIXES:
+        beside = path.with_suffix(suffix)
+        if beside.is_file():
+            try:
+                return beside.read_text(encoding="utf-8-sig").strip()
+            except UnicodeDecodeError as error:
+                raise CorpusError(f"{beside}: not UTF-8 text: convert it") from error
+    folder = path.parent
+    if folder not in lines:
+        rows = [
+            line.split(maxsplit=1)
+            for file in sorted(folder.glob("*.trans.txt"))
+            for line in file.read_text(encoding="utf-8").splitlines()
+        ]
+        lines[folder] = {row[0]: row[1] for row in rows if len(row) == 2}
+    if path.stem not in lines[folder]:
+        raise CorpusError(f"{path}: no text beside it: write what is said to {path.with_suffix('.txt').name}")
+    return lines[folder][path.stem]

@@ -1,0 +1,186 @@
+"""Anybody's hypotheses against references, in every regime that their labels allow."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from asr import metrics, phones, regimes
+from asr.errors import AsrError
+from asr.segments import read_labels
+from asr.text import columns
+
+Texts = Mapping[str, Sequence[str]]
+
+
+def score_files(
+    reference: Path,
+    hypothesis: Path,
+    phone_set: str | None = None,
+    speakers: Path | None = None,
+    file_format: str | None = None,
+) -> dict[str, Any]:
+    """Score a file of hypotheses.
+
+    Parameters
+    ----------
+    reference, hypothesis
+        Label files that `asr.segments.read_labels` reads: Kaldi text, sclite's .trn, CTM, TextGrid, plain text.
+    phone_set
+        Of the labels in both; by default the smallest of ours that has them all, for each file by itself.
+    speakers
+        Kaldi's utt2spk: an utterance id and its speaker on each line. With it, intervals by speaker too.
+    file_format
+        Of both files, where the names do not tell.
+
+    Returns
+    -------
+    dict
+        ``phone_set`` of the reference and ``hypothesis_phone_set``, None where the labels are in none of ours; and
+        ``regimes``, as in docs/evaluation.md.
+
+    Raises
+    ------
+    AsrError
+        A file cannot be read, the files hold other utterances, or a label is not in the phone set.
+    """
+    references, hypotheses = (read_labels(path, file_format) for path in (reference, hypothesis))
+    if references and hypotheses and not references.keys() & hypotheses.keys():
+        ours, theirs = min(references), min(hypotheses)
+        raise AsrError(
+            f"{hypothesis} and {reference} share no utterance: one has {theirs!r}, the other {ours!r}; name them alike"
+        )
+    sets = [phone_set or guess_phone_set(texts.values()) for texts in (references, hypotheses)]
+    source = common_phone_set(*sets)
+    if source is not None:
+        references, hypotheses = (
+            {key: phones.fold(labels, each or "", source) for key, labels in texts.items()}
+            for texts, each in zip((references, hypotheses), sets, strict=True)
+        )
+    who = None if speakers is None else _speakers(speakers, references)
+    rows = regime_rows(references, hypotheses, source, who)
+    return {"phone_set": sets[0], "hypothesis_phone_set": sets[1], "regimes": rows}
+
+
+def guess_phone_set(texts: Iterable[Sequence[str]]) -> str | None:
+    """Return the smallest phone set that has all labels, or None.
+
+    >>> guess_phone_set([["HH", "AY"]]), guess_phone_set([["h#", "pcl"]]), guess_phone_set([["a"]])
+    ('arpabet39', 'timit61', None)
+    """
+    used = {label for labels in texts for label in labels}
+    sets = [phones.PhoneSet.load(name) for name in phones.names()]
+    fitting = [each for each in sets if used <= set(each.labels)]
+    return min(fitting, key=lambda each: (len(each.labels), each.name)).name if used and fitting else None
+
+
+def common_phone_set(one: str | None, other: str | None) -> str | None:
+    """Return the richest phone set that both can be folded into; None unless both are known.
+
+    >>> common_phone_set("timit61", "timit39"), common_phone_set("timit61", "arpabet39")
+    ('timit39', 'arpabet39')
+    """
+    if one is None or other is None:
+        return None
+    if one == other or one.startswith("timit") != other.startswith("timit"):
+        return one if one == other else "arpabet39"
+    return min(one, other)  # timit39 < timit48 < timit61
+
+
+def regime_rows(
+    references: Texts,
+    hypotheses: Texts,
+    phone_set: str | None,
+    speakers: Mapping[str, str] | None = None,
+    scoring: str | None = None,
+) -> list[dict[str, Any]]:
+    """Score a test set in every regime that its labels allow.
+
+    Parameters
+    ----------
+    references, hypotheses
+        Labels of each utterance, in the phone set.
+    phone_set
+        None where it is none of ours.
+    speakers
+        Who said each utterance, for intervals by speaker.
+    scoring
+        The phone set of the headline.
+
+    Returns
+    -------
+    list of dict
+        ``regimes`` of docs/evaluation.md, the headline first.
+
+    Raises
+    ------
+    AsrError
+        Utterances do not match, a label is not in the phone set, or there is nothing to score.
+    """
+    rows: list[dict[str, Any]] = []
+    folded: dict[str | None, list[Texts]] = {}
+    for regime in regimes.for_labels(phone_set, scoring):
+        if regime.phone_set not in folded:
+            folded[regime.phone_set] = [
+                {key: regime.fold(labels, phone_set) for key, labels in each.items()}
+                for each in (references, hypotheses)
+            ]
+        ours, theirs = (
+            {key: regime.treat_silence(labels) for key, labels in each.items()} for each in folded[regime.phone_set]
+        )
+        if rows and not any(ours.values()):
+            continue  # nothing but silence, which this regime leaves out
+        result = metrics.score(ours, theirs, speakers, regime.count)
+        rows.append(
+            {
+                "name": regime.name,
+                "description": regime.description,
+                "headline": not rows,
+                "per": _percent(result.rate),
+                "interval": [_percent(bound) for bound in result.interval],
+                "interval_speakers": result.interval_speakers and [_percent(x) for x in result.interval_speakers],
+                "substitutions": result.counts.substitutions,
+                "insertions": result.counts.insertions,
+                "deletions": result.counts.deletions,
+                "num_phones": result.counts.reference_length,
+                "num_utterances": result.num_utterances,
+            }
+        )
+    return rows
+
+
+def headline(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Return the row that a system is quoted by."""
+    return next(row for row in rows if row["headline"])
+
+
+def table(rows: Sequence[dict[str, Any]]) -> str:
+    """Return the regimes as a text table.
+
+    >>> print(table(regime_rows({"a": ["HH", "AY"]}, {"a": ["HH", "EY"]}, "arpabet39")))
+    regime      PER %  95 % by utterance  95 % by speaker  sub  ins  del  phones  utterances
+    39 ARPAbet  50.00      50.00 - 50.00                -    1    0    0       2           1
+    """
+    lines = [["regime", "PER %", "95 % by utterance", "95 % by speaker", "sub", "ins", "del", "phones", "utterances"]]
+    for row in rows:
+        intervals = [_between(row["interval"]), _between(row["interval_speakers"])]
+        counts = [row[key] for key in ("substitutions", "insertions", "deletions", "num_phones", "num_utterances")]
+        lines.append([row["name"], f"{row['per']:.2f}", *intervals, *(f"{count:,}" for count in counts)])
+    return columns(lines)
+
+
+def _between(bounds: Sequence[float] | None) -> str:
+    return "-" if bounds is None else f"{bounds[0]:.2f} - {bounds[1]:.2f}"
+
+
+def _percent(rate: float) -> float:
+    return round(100 * rate, 2)
+
+
+def _speakers(path: Path, references: Texts) -> dict[str, str]:
+    who = {key: labels[0] for key, labels in read_labels(path, "kaldi").items() if len(labels) == 1}
+    missing = sorted(references.keys() - who.keys())
+    if missing:
+        raise AsrError(
+            f"{path} names no speaker for {missing[0]!r} ({len(missing)} lack one): a line is 'UTTERANCE SPEAKER'"
+        )
+    return who

@@ -1,0 +1,128 @@
+"""How near phone boundaries are to the truth, ours beside torchaudio.functional.forced_align on the same posteriors.
+
+python benchmarks/boundaries.py
+python benchmarks/boundaries.py --model en-us-phones --textgrids FOLDER --audio FOLDER
+
+The first takes the embedded corpus's test speakers, whose phone times the synthesiser knows (`make train` first). The
+second takes recordings of real speech with a Praat TextGrid each, of the same name, that has a tier of ARPAbet phones
+called "phones", and a model of ARPAbet phones; stress is dropped, silences are skipped. Both sides align the
+reference's own labels. A boundary is the start of each phone but the first.
+"""
+
+import argparse
+import re
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import torch
+import torchaudio
+from _bench import describe
+
+from asr import audio, boundaries, data
+from asr.aligner import known_phones
+from asr.errors import InfeasibleError
+from asr.segments import Segment
+from asr.transcribe import Recogniser
+
+PEER = "torchaudio forced_align"
+SILENCES = {"", "sil", "sp", "SIL", "SP"}
+NOISE = "spn"  # words that the reference's aligner did not know
+INTERVAL = re.compile(r'xmin = ([\d.]+)\s+xmax = ([\d.]+)\s+text = "([^"]*)"')
+Utterance = tuple[str, np.ndarray, list[Segment]]
+
+
+def parse_arguments() -> argparse.Namespace:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", default="runs/mini/blstm_ctc", help="run or model folder, or a shipped model")
+    parser.add_argument("--manifests", default="data", help="folder of the embedded corpus's manifests")
+    parser.add_argument("--split", default="test", choices=["test", "dev"])
+    parser.add_argument("--textgrids", type=Path, help="folder of reference TextGrids, searched to any depth")
+    parser.add_argument("--audio", type=Path, help="folder of their recordings, laid out alike")
+    return parser.parse_args()
+
+
+def of_corpus(manifests: str, split: str) -> Iterator[Utterance]:
+    """Yield the embedded corpus's utterances with their true times."""
+    for cut in data.load_split(manifests, ["mini"], split):
+        items = cut.supervisions[0].alignment["phone"]
+        phones = [Segment(item.symbol, item.start, item.start + item.duration) for item in items]
+        yield cut.id, audio.load(cut.recording.sources[0].source), phones
+
+
+def of_textgrids(folder: Path, recordings: Path) -> Iterator[Utterance]:
+    """Yield recordings with the phones of their TextGrids; those with a word of unknown phones are left out."""
+    for path in sorted(folder.rglob("*.TextGrid")):
+        text = path.read_text(encoding="utf8")
+        intervals = INTERVAL.findall(text[text.index('name = "phones"') :])
+        beside = recordings / path.relative_to(folder)
+        found = [beside.with_suffix(suffix) for suffix in (".flac", ".wav") if beside.with_suffix(suffix).is_file()]
+        if not found or any(label == NOISE for _, _, label in intervals):
+            continue
+        phones = [
+            Segment(label.rstrip("012"), float(a), float(b)) for a, b, label in intervals if label not in SILENCES
+        ]
+        yield path.stem, audio.load(found[0]), phones
+
+
+def peer_spans(log_probs: np.ndarray, tokens: list[int]) -> tuple[np.ndarray, np.ndarray]:
+    """Return first frames of torchaudio's token spans and the ones after their last."""
+    path, scores = torchaudio.functional.forced_align(
+        torch.from_numpy(log_probs)[None], torch.tensor([tokens]), blank=0
+    )
+    spans = torchaudio.functional.merge_tokens(path[0], scores[0].exp(), blank=0)
+    return np.array([span.start for span in spans]), np.array([span.end for span in spans])
+
+
+def compare(recogniser: Recogniser, utterances: Iterator[Utterance]) -> list[dict]:
+    """Return a row for each system."""
+    model = recogniser.model
+    index = {label: i for i, label in enumerate(model.tokens)}
+    shift, lag = model.frame_shift, model.calibration.boundary_offset
+    systems: dict[str, Callable] = {
+        f"{PEER}: starts of spans": lambda starts, ends: starts[1:] * shift,
+        f"{PEER}: mid-points between spans": lambda starts, ends: (starts[1:] + ends[:-1]) / 2 * shift,
+        f"the same + our dev offset, {1000 * lag:.0f} ms": lambda starts, ends: (
+            (starts[1:] + ends[:-1]) / 2 * shift + lag
+        ),
+    }
+    ours = "asr: from posteriors and sound"
+    errors: dict[str, list[np.ndarray]] = {name: [] for name in [*systems, "asr: from posteriors alone", ours]}
+    for name, waveform, phones in utterances:
+        log_probs = recogniser.log_probs(waveform)
+        tokens = [index[phone.label] for phone in phones]
+        try:
+            found = {ours: waveform, "asr: from posteriors alone": None}
+            for system, wave in found.items():
+                errors[system].append(
+                    boundaries.boundary_errors(phones, known_phones(model, tokens, log_probs, wave)[0])
+                )
+        except InfeasibleError as error:
+            print(f"{name}: left out, {error}")
+            continue
+        starts, ends = peer_spans(log_probs, tokens)
+        true = np.array([phone.start for phone in phones[1:]])
+        for system, place in systems.items():
+            errors[system].append(place(starts, ends) - true)
+    return [boundaries.report(name, each) for name, each in errors.items()]
+
+
+def main() -> None:
+    """Print machine, versions, what is compared, and the table."""
+    arguments = parse_arguments()
+    recogniser = Recogniser.from_pretrained(arguments.model)
+    print(describe("numpy", "torch", "torchaudio"))
+    print(f"model {arguments.model}, output frames of {1000 * recogniser.model.frame_shift:.0f} ms")
+    if arguments.textgrids:
+        print(f"recordings in {arguments.audio}, references in {arguments.textgrids}")
+        print("where a forced aligner made the references, not people, its own errors count as ours")
+        utterances = of_textgrids(arguments.textgrids, arguments.audio)
+    else:
+        print(f"the embedded corpus's {arguments.split} speakers, times known from synthesis")
+        utterances = of_corpus(arguments.manifests, arguments.split)
+    print(boundaries.table(compare(recogniser, utterances)))
+
+
+if __name__ == "__main__":
+    main()

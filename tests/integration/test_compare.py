@@ -1,0 +1,52 @@
+import json
+import re
+
+import pytest
+
+from asr.errors import AsrError
+
+
+def test_runs_side_by_side(cli, trained, tmp_path):
+    """The same model with two beams: both rates as `asr evaluate` has them, and their difference."""
+    runs = []
+    for beam in (1, 4):
+        run = tmp_path / f"beam_{beam}"
+        assert cli("evaluate", trained.run, f"decode.beam_size={beam}", "--output", run)[0] == 0
+        runs.append(run)
+    code, out, _ = cli("compare", *runs, "--output", tmp_path / "both")
+    assert code == 0
+    rows = [json.loads((run / "metrics.json").read_text())["results"][-1] for run in runs]
+    for run, row in zip(runs, rows, strict=True):
+        low, high = row["interval"]
+        assert re.search(rf"{run.name}\b.*PER +{row['per']:.2f} % \[{low:.2f}, {high:.2f}\]", out)
+    (comparison,) = json.loads((tmp_path / "both" / "compare.json").read_text())["comparisons"]
+    (difference,) = comparison["differences"]
+    assert difference["difference"] == pytest.approx(rows[0]["per"] - rows[1]["per"], abs=0.011)
+    low, high = difference["interval"]
+    assert low <= difference["difference"] <= high
+    assert 0 <= difference["p_value"] <= 1
+    page = (tmp_path / "both" / "compare.html").read_text(encoding="utf8")
+    assert all(run.name in page for run in runs)
+
+
+def test_a_run_does_not_differ_from_itself(cli, trained, tmp_path):
+    assert cli("evaluate", trained.run, "decode.beam_size=1", "--output", tmp_path / "a")[0] == 0
+    code, out, _ = cli("compare", tmp_path / "a", tmp_path / "a", "--output", tmp_path / "both")
+    assert code == 0
+    assert "+0.00 points [+0.00, +0.00], matched pairs p = 1.000" in out
+
+
+def test_what_cannot_be_compared_is_said(cli, trained, tmp_path):
+    from asr.compare import compare_runs
+
+    test, dev = tmp_path / "test", tmp_path / "dev"
+    assert cli("evaluate", trained.run, "decode.beam_size=1", "--output", test)[0] == 0
+    assert cli("evaluate", trained.run, "decode.beam_size=1", "--output", dev, "--split", "dev")[0] == 0
+    for runs, message in (
+        ([test], "two run folders or more"),
+        ([test, dev], r"no test set that all runs were scored on \(.*timit test; .*timit dev\)"),
+        ([test, tmp_path / "none"], "holds no evaluation: run `asr evaluate"),
+    ):
+        with pytest.raises(AsrError, match=message):
+            compare_runs(runs, tmp_path / "out")
+        assert not (tmp_path / "out").exists()

@@ -1,0 +1,138 @@
+import csv
+
+import naive
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from asr import audio
+from asr.errors import InfeasibleError
+from asr.pronunciation import alternatives, goodness
+
+
+def substituted(log_probs, target, loss, blank=0):
+    """Normalised ln p of a target with each label replaced by each other or left out, one loss at a time."""
+    scores = np.empty((len(target), log_probs.shape[1]))
+    for s in range(len(target)):
+        for k in range(log_probs.shape[1]):
+            instead = [] if k == blank else [k]
+            scores[s, k] = -loss(log_probs, [*target[:s], *instead, *target[s + 1 :]], blank)
+    return scores - np.logaddexp.reduce(scores, axis=1, keepdims=True)
+
+
+@settings(deadline=None)  # the first example compiles
+@given(st.data())
+def test_alternatives_equal_enumeration(data):
+    num_frames = data.draw(st.integers(1, 5))
+    num_classes = data.draw(st.integers(2, 4))
+    blank = data.draw(st.integers(0, num_classes - 1))
+    labels = [c for c in range(num_classes) if c != blank]
+    target = data.draw(st.lists(st.sampled_from(labels), min_size=1, max_size=(num_frames + 1) // 2))
+    rng = np.random.default_rng(data.draw(st.integers(0, 999)))
+    log_probs = naive.log_softmax(3 * rng.normal(size=(num_frames, num_classes)))
+    expected = substituted(log_probs, target, naive.enumerated_loss, blank)
+    found = alternatives(log_probs, np.array(target), blank)
+    np.testing.assert_allclose(np.exp(found), np.exp(expected), atol=1e-12)
+    np.testing.assert_allclose(
+        goodness(log_probs, np.array(target), blank),
+        [row[k] for row, k in zip(expected, target, strict=True)],
+        atol=1e-9,
+    )
+
+
+def test_alternatives_equal_losses_of_long_utterances(rng):
+    log_probs = naive.log_softmax(4 * rng.normal(size=(60, 7)))
+    target = [1, 1, 2, 3, 2, 2, 6, 5, 4, 1, 3, 3]
+    expected = substituted(log_probs, target, lambda *args: naive.ctc(*args)[0])
+    np.testing.assert_allclose(alternatives(log_probs, np.array(target)), expected, rtol=1e-9, atol=1e-9)
+
+
+def test_by_hand():
+    # Two frames; label 1 alone has the paths 11, 10 and 01, label 2 likewise, and 00 is nothing at all.
+    probs = np.array([[0.2, 0.5, 0.3], [0.6, 0.1, 0.3]])
+    one, two, none = 0.5 * 0.1 + 0.5 * 0.6 + 0.2 * 0.1, 0.3 * 0.3 + 0.3 * 0.6 + 0.2 * 0.3, 0.2 * 0.6
+    total = one + two + none
+    found = np.exp(alternatives(np.log(probs), np.array([1])))
+    np.testing.assert_allclose(found, [[none / total, one / total, two / total]])
+    np.testing.assert_allclose(goodness(np.log(probs), np.array([2])), [np.log(two / total)])
+
+
+def test_sure_and_replaced_phones():
+    path = [0, 1, 1, 0, 2, 2, 0, 3, 0]
+    probs = np.full((9, 4), 1e-4)
+    probs[np.arange(9), path] = 1 - 3e-4
+    assert goodness(np.log(probs), np.array([1, 2, 3])) == pytest.approx(0, abs=0.01)
+    wrong = goodness(np.log(probs), np.array([1, 3, 3]))
+    assert wrong[1] < -5
+    assert alternatives(np.log(probs), np.array([1, 3, 3]))[1].argmax() == 2
+
+
+def test_many_frames_and_labels_neither_underflow_nor_overflow(rng):
+    log_probs = naive.log_softmax(5 * rng.normal(size=(2000, 30)))
+    target = rng.integers(1, 30, size=40)
+    found = alternatives(log_probs.astype(np.float32), target)
+    assert np.isfinite(found).all()
+    np.testing.assert_allclose(np.exp(found).sum(axis=1), 1)
+    k = 1 + int(found[20, 1:].argmin())
+    losses = [naive.ctc(log_probs, [*target[:20], label, *target[21:]])[0] for label in (target[20], k)]
+    assert found[20, target[20]] - found[20, k] == pytest.approx(losses[1] - losses[0], abs=1e-3)
+
+
+def test_certainties():
+    with np.errstate(divide="ignore"):
+        log_probs = np.log(np.array([[0.0, 1.0, 0.0], [1.0, 0.0, 0.0], [0.0, 0.0, 1.0]]))
+    assert goodness(log_probs, np.array([1, 2])).tolist() == [0, 0]
+    with pytest.raises(InfeasibleError, match="probability 0"):
+        goodness(log_probs, np.array([2, 1]))
+    assert goodness(log_probs, np.array([], int)).shape == (0,)
+
+
+@pytest.mark.parametrize(
+    ("changes", "error", "message"),
+    [
+        ({"targets": np.array([1, 1, 2])}, InfeasibleError, "3 frames; its 3 labels need 4"),
+        ({"targets": np.array([0])}, ValueError, "the blank 0"),
+        ({"targets": np.array([4])}, ValueError, r"outside 0..3"),
+        ({"targets": np.array([1.0])}, ValueError, "integers"),
+        ({"log_probs": np.full((3, 4), np.nan)}, ValueError, "NaN in frame 0"),
+        ({"log_probs": np.zeros(3)}, ValueError, "shape"),
+        ({"blank": 4}, ValueError, "blank 4"),
+    ],
+)
+def test_wrong_arguments_are_named(changes, error, message):
+    arguments = {"log_probs": np.log(np.full((3, 4), 0.25)), "targets": np.array([1, 2]), **changes}
+    with pytest.raises(error, match=message):
+        goodness(**arguments)
+
+
+def test_same_without_compiling(run_python):
+    code = """
+import numpy as np
+from asr.pronunciation import alternatives
+rng = np.random.default_rng(5)
+log_probs = np.log(rng.dirichlet(np.ones(4), size=8))
+print(alternatives(log_probs, np.array([1, 1, 3])).round(9).tolist())
+"""
+    assert run_python(code) == run_python(code, NUMBA_DISABLE_JIT="1")
+
+
+@pytest.mark.corpus
+def test_agrees_with_experts(speech_data):
+    from asr.transcribe import Recogniser
+
+    recogniser = Recogniser.from_pretrained()
+    corpus = speech_data / "speechocean762-mini"
+    with (speech_data / "speechocean762-phone-scores.csv").open(newline="", encoding="utf8") as lines:
+        rows = {row["file_name"].removesuffix(".WAV"): row for row in csv.DictReader(lines)}
+    found, scores = [], []
+    for line in (corpus / "test" / "wav.scp").read_text(encoding="utf8").splitlines():
+        name, place = line.split()
+        (path,) = (corpus / place).parent.glob(f"{name}.*")
+        targets = [recogniser.model.tokens.index(phone) for phone in rows[name]["transcription"].split()]
+        found += goodness(recogniser.log_probs(audio.load(path)), np.array(targets)).tolist()
+        scores += map(float, rows[name]["p_scores"].split())
+    assert len(found) == len(scores) > 2000
+    assert max(found) <= 0
+    # 0.43 over all 47,369 phones of the test set; these are a twentieth of them.
+    assert np.corrcoef(found, scores)[0, 1] > 0.25
