@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from asr import audio, segments
+from asr.calibration import word_confidence
 from asr.ctc import forced_align, required_frames
 from asr.errors import AsrError, AudioError, CorpusError, InfeasibleError
 from asr.model_folder import AcousticModel
@@ -34,8 +35,8 @@ class AlignedRecording:
     Attributes
     ----------
     words
-        Each from the start of its first phone to the end of its last. Its confidence is the geometric mean of its
-        phones', so that long words are not less sure for being long. Empty where phones alone were given.
+        Each from the start of its first phone to the end of its last. Its confidence is the product of its
+        phones' (`asr.calibration.word_confidence`). Empty where phones alone were given.
     phones
         In order; they abut but for pauses.
     duration
@@ -271,9 +272,8 @@ def _words(words: Sequence[str], spelled: Sequence[Sequence[str]], found: Sequen
     for word, labels in zip(words, spelled, strict=True):
         own = found[first : first + len(labels)]
         first += len(labels)
-        confidences = np.array([phone.confidence for phone in own], float)
-        mean = float(np.exp(np.log(np.maximum(confidences, 1e-6)).mean()))
-        tier.append(Segment(word, own[0].start, own[-1].end, round(mean, 3)))
+        sure = word_confidence([phone.confidence or 0.0 for phone in own])
+        tier.append(Segment(word, own[0].start, own[-1].end, round(sure, 3)))
     return tier
 
 

@@ -91,10 +91,12 @@ def analyse(utterances: Sequence[Utterance], labels: str, scoring: str, fitted: 
 
 def _feature_errors(utterances: Sequence[confusions.Pairs], scoring: str) -> float | None:
     """Return the phonetic feature error rate in percent, where panphon is installed."""
-    if not confusions.has_features():
-        return None
     references = [[reference for reference, _ in pairs if reference is not None] for pairs in utterances]
     hypotheses = [[hypothesis for _, hypothesis in pairs if hypothesis is not None] for pairs in utterances]
+    made = confusions.articulations(scoring)
+    spoken = any(made[label].segments for labels in references for label in labels)
+    if not spoken or not confusions.has_features():
+        return None
     return round(100 * confusions.feature_error_rate(references, hypotheses, scoring), 2)
 
 

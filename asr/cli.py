@@ -79,6 +79,22 @@ def train(recipe: Recipe, overrides: Overrides = None, data: Data = None, run: R
 
 
 @app.command()
+def calibrate(
+    model: Annotated[str, typer.Argument(help="A run or model folder.")],
+    overrides: Overrides = None,
+    data: Data = None,
+) -> None:
+    r"""Fit a model's confidences and times on its dev speakers, as `asr train` does at its end.
+
+    \b
+    asr calibrate runs/mini/blstm_ctc
+    """
+    from asr.evaluate import calibrate as fit
+
+    typer.echo(fit(model, overrides or (), data))
+
+
+@app.command()
 def evaluate(
     model: Annotated[str, typer.Argument(help="A run or model folder, or the name of a shipped model.")],
     overrides: Overrides = None,
@@ -99,22 +115,6 @@ def evaluate(
 
     typer.echo(evaluate_run(model, overrides or (), data, split, output))
     typer.echo(f"transcribe a file with it: {os.path.relpath(sys.argv[0])} transcribe --model {model} a.wav")
-
-
-@app.command()
-def calibrate(
-    model: Annotated[str, typer.Argument(help="A run or model folder.")],
-    overrides: Overrides = None,
-    data: Data = None,
-) -> None:
-    r"""Fit a model's confidences and times on its dev speakers, as `asr train` does at its end.
-
-    \b
-    asr calibrate runs/mini/blstm_ctc
-    """
-    from asr.evaluate import calibrate as fit
-
-    typer.echo(fit(model, overrides or (), data))
 
 
 @app.command()
@@ -153,6 +153,7 @@ def score(
     asr score references.txt hypotheses.txt
     asr score ref.trn hyp.trn --speakers utt2spk --json
     """
+    from asr import confusions
     from asr.score import score_files, table
 
     found = score_files(reference, hypothesis, phone_set, speakers, file_format)
@@ -161,23 +162,65 @@ def score(
     else:
         typer.echo(f"phone set: {found['phone_set'] or 'none of ours, labels as they stand'}")
         typer.echo(table(found["regimes"]))
+        if "confusions" in found:
+            typer.echo("\n" + confusions.table(found["confusions"], 10))
 
 
 @app.command()
-def export(
-    model: Annotated[str, typer.Argument(help="A run or model folder.")],
-    folder: Annotated[Path, typer.Argument(help="The model folder to write.")],
+def align(
+    recordings: Annotated[list[Path], typer.Argument(help="Audio files, or folders of them.")],
+    text: Annotated[str | None, typer.Option(help="What is said, of one recording.")] = None,
+    phones: Annotated[str | None, typer.Option(help="The phones that are said, of one recording.")] = None,
+    model: Annotated[str, typer.Option(help="A run or model folder, or the name of a shipped model.")] = "en-us-phones",
+    g2p: Annotated[bool, typer.Option("--g2p", help="Pronounce words that are in no dictionary by rules.")] = False,
+    gop: Annotated[bool, typer.Option("--gop", help="Rate each phone's pronunciation; with --format json.")] = False,
+    output_format: Annotated[
+        str, typer.Option("--format", help="textgrid, ctm, json or audacity (words and phones in the first and third).")
+    ] = "textgrid",
+    output_dir: Annotated[
+        Path | None, typer.Option(help="A file for each recording goes here.  [default: print]")
+    ] = None,
 ) -> None:
-    r"""Copy a model folder with its weights as float16: half the size, to keep or to pass on.
+    r"""Find where the words and phones of a known text are in a recording.
+
+    Without --text or --phones each recording's text is the .txt or .lab file beside it, or its line in a LibriSpeech
+    *.trans.txt. A recording that fails is reported and skipped; the exit code then is 1.
 
     \b
-    asr export runs/mini/blstm_ctc my-model
-    asr transcribe --model my-model a.wav
+    asr align hello.wav --text "hello world"
+    asr align hello.wav --phones "HH AH L OW" --format json --gop
+    asr align recordings/ --output-dir aligned --format audacity
     """
-    from asr.model_folder import export as write
+    from asr import aligner
+    from asr.model_folder import write_text
+    from asr.progress import track
+    from asr.transcribe import Recogniser
 
-    write(model, folder)
-    typer.echo(f"model folder: {folder}")
+    configuration.one_of("--format", output_format, tuple(aligner.FORMATS))
+    if text is not None and phones is not None:
+        raise AsrError("--text and --phones exclude each other: give one")
+    if gop and output_format != "json":
+        raise AsrError("--gop needs --format json: the other formats have no place for it")
+    texts, faults = aligner.collect(recordings, text if phones is None else phones)
+    recogniser = Recogniser.from_pretrained(model)
+    if output_dir is not None:
+        output_dir.mkdir(parents=True, exist_ok=True)
+    for path, said in track(list(texts.items()), "aligned"):
+        try:
+            words, labels = (said, None) if phones is None else (None, said)
+            aligned = aligner.align(recogniser, path, words, labels, g2p=g2p, with_goodness=gop)
+        except AsrError as error:
+            faults.append(str(error) if str(path) in str(error) else f"{path}: {error}")
+            continue
+        rendered = aligner.render(aligned, output_format, str(path) if output_format == "json" else path.stem)
+        if output_dir is None:
+            typer.echo(rendered.rstrip("\n"))
+        else:
+            write_text(output_dir / (path.stem + aligner.FORMATS[output_format]), rendered.rstrip("\n") + "\n")
+    for fault in faults:
+        typer.echo(f"asr: {fault}", err=True)
+    if faults:
+        raise typer.Exit(1 if texts else 2)
 
 
 @app.command()
@@ -215,6 +258,23 @@ def transcribe(
         if len(recordings) > 1:
             typer.echo(f"asr: {failed} of {len(recordings)} recordings could not be read", err=True)
         raise typer.Exit(1 if failed < len(recordings) else 2)
+
+
+@app.command()
+def export(
+    model: Annotated[str, typer.Argument(help="A run or model folder.")],
+    folder: Annotated[Path, typer.Argument(help="The model folder to write.")],
+) -> None:
+    r"""Copy a model folder with its weights as float16: half the size, to keep or to pass on.
+
+    \b
+    asr export runs/mini/blstm_ctc my-model
+    asr transcribe --model my-model a.wav
+    """
+    from asr.model_folder import export as write
+
+    write(model, folder)
+    typer.echo(f"model folder: {folder}")
 
 
 def main() -> None:

@@ -230,8 +230,8 @@ def from_dict(values: dict[str, Any]) -> Config:
     seed, seeds = values.get("seed", 1), values.get("seeds") or []
     model = values.get("model", {"name": "blstm"})
     check(_is_seed(seed), "seed", "be an integer from 0", seed)
-    different = isinstance(seeds, list) and all(map(_is_seed, seeds)) and len(set(seeds)) == len(seeds)
-    check(different, "seeds", "be a list of different integers from 0", seeds)
+    different = isinstance(seeds, list) and all(map(_is_seed, seeds)) and len(set(seeds)) == len(seeds) != 1
+    check(different, "seeds", "be a list of two or more different integers from 0", seeds)
     check(isinstance(model, dict) and "name" in model, "model", "hold a name and the options of that encoder", model)
     return Config(seed=seed, seeds=tuple(seeds), model=model, **sections)
 

@@ -2,7 +2,7 @@
 
 ``asr/tables/articulation/phones.tsv`` has a line for each IPA symbol that `asr.phones.ipa` gives: manner, place,
 voicing, and the segments that stand for it among articulatory features (an affricate is one, a diphthong two, a
-closure or a silence none).
+closure or a silence none). The vowel of "strut" counts as central, as English has it: foldings put the schwa into it.
 """
 
 import csv
@@ -18,11 +18,17 @@ from numba import njit
 
 from asr import phones
 from asr.errors import AsrError
+from asr.text import columns
 
 Pairs = Sequence[tuple[str | None, str | None]]
+GAP = "(nothing)"  # in tables, where a label is missing
 MANNERS = [
     *("silence", "plosive", "affricate", "fricative", "nasal", "tap"),
     *("lateral approximant", "approximant", "vowel", "diphthong"),
+]
+PLACES = [  # from the lips inwards
+    *("silence", "unspecified", "bilabial", "labiodental", "labial-velar", "dental", "alveolar", "postalveolar"),
+    *("palatal", "velar", "glottal", "front vowel", "central vowel", "back vowel"),
 ]
 
 
@@ -87,6 +93,11 @@ class Confusions:
         phone_set
             Of the labels.
 
+        Raises
+        ------
+        AsrError
+            If a label is not in the set, or if there is no such set.
+
         Examples
         --------
         >>> found = Confusions.of([[("t", "d"), ("iy", None), (None, "s"), ("t", "t")]], "timit39")
@@ -94,10 +105,10 @@ class Confusions:
         (('d', 't', 's', 'iy'), [1, 1, 0, 0], [0, 0, 0, 1])
         """
         made = articulations(phone_set)
-        places = list(dict.fromkeys(each.place for each in made.values()))
         tally = Counter(pair for pairs in utterances for pair in pairs)
         used = {label for pair in tally for label in pair if label is not None}
-        labels = sorted(used, key=lambda x: (MANNERS.index(made[x].manner), places.index(made[x].place), x))
+        _check(used, phone_set)
+        labels = sorted(used, key=lambda x: (MANNERS.index(made[x].manner), PLACES.index(made[x].place), x))
         number = {label: i for i, label in enumerate(labels)}
         counts = np.zeros((len(labels) + 1, len(labels) + 1), np.int64)  # the last row and column are the gaps
         for (reference, hypothesis), count in tally.items():
@@ -122,16 +133,20 @@ class Confusions:
             Under ``manner`` and ``place`` a row for each class that occurs in the reference: ``group``; ``per``, the
             share of its phones that were substituted or deleted, in percent (an insertion belongs to no reference
             phone); ``num_phones``; ``most_confused_with``, the other class most often recognised in its place.
+
+        Examples
+        --------
+        >>> Confusions.of([[("t", "d"), ("t", "s"), (None, "m")]], "timit39").by_class()["manner"]
+        [{'group': 'plosive', 'per': 100.0, 'num_phones': 2, 'most_confused_with': 'fricative'}]
         """
         made = [articulations(self.phone_set)[label] for label in self.labels]
         return {
-            "manner": self._classes([each.manner for each in made]),
-            "place": self._classes([each.place for each in made]),
+            "manner": self._classes([each.manner for each in made], MANNERS),
+            "place": self._classes([each.place for each in made], PLACES),
         }
 
-    def _classes(self, classes: Sequence[str]) -> list[dict[str, Any]]:
-        names = list(dict.fromkeys(classes))
-        member = np.array([[name == each for each in classes] for name in names], np.int64)  # (classes, labels)
+    def _classes(self, classes: Sequence[str], names: Sequence[str]) -> list[dict[str, Any]]:
+        member = (np.array(names)[:, None] == np.array(classes, str)).astype(np.int64)  # (classes, labels)
         between = member @ self.counts @ member.T
         total = member @ (self.counts.sum(axis=1) + self.deletions)
         right = member @ np.diag(self.counts)
@@ -179,6 +194,77 @@ def top(confusions: Mapping[str, Any], number: int) -> list[tuple[str | None, st
     return sorted(found, key=lambda error: (-error[2], error[0] or "", error[1] or ""))[:number]
 
 
+def by_phone(confusions: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Return the errors of each label, in the order of the labels.
+
+    Parameters
+    ----------
+    confusions
+        From `Confusions.to_json`.
+
+    Returns
+    -------
+    list of dict
+        ``label``; ``num_phones``, how often the reference has it; ``substitutions`` and ``deletions`` of it, and
+        ``per``, their share of it in percent (None where the reference never has it); ``insertions``, how often it
+        was recognised where nothing was said.
+
+    Examples
+    --------
+    >>> by_phone(Confusions.of([[("t", "t"), ("t", None), (None, "t")]], "timit39").to_json())
+    [{'label': 't', 'num_phones': 2, 'substitutions': 0, 'deletions': 1, 'insertions': 1, 'per': 50.0}]
+    """
+    rows = []
+    for i, label in enumerate(confusions["labels"]):
+        heard, deletions = sum(confusions["counts"][i]), confusions["deletions"][i]
+        substitutions, num_phones = heard - confusions["counts"][i][i], heard + deletions
+        rows.append(
+            {
+                "label": label,
+                "num_phones": num_phones,
+                "substitutions": substitutions,
+                "deletions": deletions,
+                "insertions": confusions["insertions"][i],
+                "per": round(100 * (substitutions + deletions) / num_phones, 2) if num_phones else None,
+            }
+        )
+    return rows
+
+
+def table(confusions: Mapping[str, Any], number: int) -> str:
+    """Return the most frequent errors, and below them the phones with most errors, as text tables.
+
+    Parameters
+    ----------
+    confusions
+        From `Confusions.to_json`.
+    number
+        At most so many lines in each.
+
+    Examples
+    --------
+    >>> found = Confusions.of([[("t", "d"), ("t", "d"), ("t", "t"), (None, "iy")]], "timit39").to_json()
+    >>> print(table(found, 1))
+    reference  recognised  count  % of the phone
+    t                   d      2            66.7
+    <BLANKLINE>
+    phone  in reference  sub  del  ins  PER %
+    t                 3    2    0    0   66.7
+    """
+    phone_rows = by_phone(confusions)
+    said = {row["label"]: row["num_phones"] for row in phone_rows}
+    errors = [["reference", "recognised", "count", "% of the phone"]]
+    for reference, hypothesis, count in top(confusions, number):
+        share = "-" if reference is None else f"{100 * count / said[reference]:.1f}"
+        errors.append([reference or GAP, hypothesis or GAP, f"{count:,}", share])
+    worst = [["phone", "in reference", "sub", "del", "ins", "PER %"]]
+    kinds = ("substitutions", "deletions", "insertions")
+    for row in sorted(phone_rows, key=lambda row: -sum(row[kind] for kind in kinds))[:number]:
+        rate = "-" if row["per"] is None else f"{row['per']:.1f}"
+        worst.append([row["label"], f"{row['num_phones']:,}", *(f"{row[kind]:,}" for kind in kinds), rate])
+    return f"{columns(errors)}\n\n{columns(worst)}"
+
+
 def has_features() -> bool:
     """Tell whether panphon is installed, which `feature_error_rate` needs."""
     return util.find_spec("panphon") is not None
@@ -190,10 +276,13 @@ def feature_error_rate(
     """Phonetic feature error rate: what has to be changed in articulatory features, per reference segment.
 
     A substitution costs the share of panphon's 24 features that differ; an insertion or a deletion costs 1. Silences
-    and closures are left out; the parts of a diphthong count one by one.
+    and closures are left out; an affricate is one segment, and the parts of a diphthong count one by one. Length is
+    summed over the test set, as for phone error rates. Figures of other papers compare only where these choices are the
+    same: some give the mean distance of an utterance, undivided.
     Source: D. R. Mortensen et al., "PanPhon: a resource for mapping IPA segments to articulatory feature vectors",
-    COLING 2016 (the feature edit distance by Hamming); as an error rate over a test set, C. Taguchi et al., "Universal
-    automatic phonetic transcription into the International Phonetic Alphabet", Interspeech 2023.
+    COLING 2016 (the features; the distance is the package's ``hamming_feature_edit_distance``); as an error rate of
+    recognisers, C. Taguchi et al., "Universal automatic phonetic transcription into the International Phonetic
+    Alphabet", Interspeech 2023.
 
     Parameters
     ----------
@@ -210,13 +299,14 @@ def feature_error_rate(
     Raises
     ------
     AsrError
-        panphon is not installed, or the references have nothing but silence.
+        panphon is not installed, a label is not in the set, or the references have nothing but silence.
     ValueError
         If there are not as many hypotheses as references.
     """
     parts, costs = _features(phone_set)
     total, length = 0.0, 0
     for reference, hypothesis in zip(references, hypotheses, strict=True):
+        _check({*reference, *hypothesis}, phone_set)
         one, other = (
             np.array([i for label in each for i in parts[label]], np.int64) for each in (reference, hypothesis)
         )
@@ -225,6 +315,12 @@ def feature_error_rate(
     if length == 0:
         raise AsrError("no feature error rate without reference phones other than silence")
     return total / length
+
+
+def _check(labels: set[str], phone_set: str) -> None:
+    unknown = sorted(labels - articulations(phone_set).keys())
+    if unknown:
+        raise AsrError(f"label {unknown[0]!r} is not in the phone set {phone_set}: fold the labels into it first")
 
 
 @functools.cache

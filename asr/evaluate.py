@@ -191,8 +191,11 @@ def score_corpus(
     if split == "test" and (Path(config.data.manifests) / corpus / "supervisions_test_full.jsonl.gz").is_file():
         found = posteriors(model, config, corpus, "test_full")
     references = {cut.id: data.reference(cut, config.data.labels) for cut in found.cuts}
-    _write_text(output / f"references-{corpus}-{split}.txt", references)
-    speech = sum(cut.duration for cut in found.cuts)
+    sets = {split: core} | ({f"{split}_full": set(references)} if len(core) < len(references) else {})
+    for name, ids in sets.items():
+        _write_text(output / f"references-{corpus}-{name}.txt", references, ids)
+    scored = [cut for cut in found.cuts if cut.id in core]
+    speech, hours = (sum(cut.duration for cut in cuts) for cuts in (found.cuts, scored))
     rows = []
     for beam_size in sorted({1, config.decode.beam_size}):
         start = time.monotonic()
@@ -200,29 +203,29 @@ def score_corpus(
         spent = found.seconds + time.monotonic() - start
         decoder = "best path" if beam_size == 1 else f"beam {beam_size}"
         labels = {key: [model.tokens[token] for token in each.tokens] for key, each in hypotheses.items()}
-        _write_text(output / f"hypotheses-{corpus}-{split}-{decoder.replace(' ', '-')}.txt", labels)
-        regimes = _regimes(found, references, labels, core, config)
+        for name, ids in sets.items():
+            _write_text(output / f"hypotheses-{corpus}-{name}-{decoder.replace(' ', '-')}.txt", labels, ids)
+        regimes = _regimes(found, references, labels, sets, config)
         about = {"corpus": corpus, "split": split, "decoder": decoder, "scoring": config.data.scoring}
-        about |= {"hours": round(speech / 3600, 3), "times_real_time": round(speech / spent, 1)}
+        about |= {"hours": round(hours / 3600, 3), "times_real_time": round(speech / spent, 1)}
         rows.append(about | score.headline(regimes) | {"regimes": regimes})
-    scored = [cut for cut in found.cuts if cut.id in core]
     utterances = recognised(model, config, found, hypotheses, scored)
     result = analysis.analyse(utterances, config.data.labels, config.data.scoring, model.calibration)
     result |= {"regimes": regimes, "boundaries": boundary_rows(model, config, found, scored)}
+    title = f"{corpus} {split}, {decoder}"
+    report.confusion_heatmap(result["confusions"], output / f"confusions-{corpus}-{split}.png", title)
     _show(model, found, scored, result["utterances"])
     _draw(model, found, scored, utterances, output / f"posteriors-{corpus}-{split}.png")
     return rows, about | {"frame_shift": model.frame_shift, **result}
 
 
 def _regimes(
-    found: Posteriors, references: score.Texts, hypotheses: score.Texts, core: set[str], config: Config
+    found: Posteriors, references: score.Texts, hypotheses: score.Texts, sets: dict[str, set[str]], config: Config
 ) -> list[dict[str, Any]]:
     """Score the core test and, where there is more, the full test."""
     speakers = {cut.id: cut.supervisions[0].speaker for cut in found.cuts}
     rows = []
-    for name, ids in {"": core, "; full test": set(references)}.items():
-        if name and ids == core:
-            break
+    for name, ids in zip(("", "; full test"), sets.values(), strict=False):
         ours, theirs = ({key: texts[key] for key in ids} for texts in (references, hypotheses))
         for row in score.regime_rows(ours, theirs, config.data.labels, speakers, config.data.scoring):
             rows.append(row | {"name": row["name"] + name, "headline": row["headline"] and not name})
@@ -267,7 +270,7 @@ def boundary_rows(
 
     None where the corpus has no times, or other phones than the model.
     """
-    ours, spikes = [], []
+    ours, firsts, middles = [], [], []
     for cut, truth, alignment in track(list(_aligned(model, config, found, cuts)), "boundaries"):
         waveform = audio.load(cut.recording.sources[0].source)
         phones = phone_segments(
@@ -279,11 +282,11 @@ def boundary_rows(
             calibration=model.calibration,
         )
         ours.append(boundaries.boundary_errors(truth, phones))
-        middles = (alignment.ends[:-1] + alignment.starts[1:]) / 2 * model.frame_shift
-        spikes.append(middles - np.array([segment.start for segment in truth[1:]]))
-    if not ours:
-        return None
-    return [boundaries.report("asr", ours), boundaries.report("forced alignment's spikes, mid-points", spikes)]
+        true_starts = np.array([segment.start for segment in truth[1:]])
+        firsts.append(alignment.starts[1:] * model.frame_shift - true_starts)
+        middles.append((alignment.ends[:-1] + alignment.starts[1:]) / 2 * model.frame_shift - true_starts)
+    ways = {"asr": ours, "CTC's spikes: first frames": firsts, "CTC's spikes: mid-points": middles}
+    return [boundaries.report(name, errors) for name, errors in ways.items()] if ours else None
 
 
 def _aligned(
@@ -396,7 +399,7 @@ def decode(utterances: dict[str, np.ndarray], beam_size: int) -> dict[str, Hypot
     return hypotheses
 
 
-def _write_text(path: Path, texts: dict[str, list[str]]) -> None:
+def _write_text(path: Path, texts: dict[str, list[str]], ids: set[str]) -> None:
     """Write Kaldi text, an utterance id and its phones on each line, which `asr score` reads."""
-    lines = (f"{key} {' '.join(labels)}".rstrip() for key, labels in sorted(texts.items()))
+    lines = (f"{key} {' '.join(texts[key])}".rstrip() for key in sorted(ids))
     model_folder.write_text(path, "\n".join(lines) + "\n")

@@ -1,7 +1,8 @@
-"""Pictures of a run: how training went, and what the network says of an utterance."""
+"""Pictures of a run: how training went, what the network says of an utterance, and which phones it mixes up."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import matplotlib
 
@@ -10,10 +11,12 @@ matplotlib.use("agg")
 import librosa.display
 import matplotlib.pyplot as plt
 import numpy as np
+from matplotlib.colors import PowerNorm
 from matplotlib.ticker import MaxNLocator
 
 from asr.audio import SAMPLE_RATE
 from asr.ctc import best_path
+from asr.errors import AsrError
 from asr.features import HOP_LENGTH, fbank
 
 BLANK_COLOUR = "0.8"
@@ -88,6 +91,51 @@ def posteriors(
     lines = "\n".join(f"{name}: {' '.join(labels)}" for name, labels in texts.items())
     bottom.set(ylabel="posterior", ylim=(0, 1.12), xlabel=f"seconds\n\n{lines}")
     bottom.legend(loc="upper right", fontsize=8)
+    _save(figure, path)
+
+
+def confusion_heatmap(confusions: Mapping[str, Any], path: Path, title: str = "What was recognised") -> None:
+    """Draw a confusion matrix: reference labels in rows, recognised ones in columns, deletions and insertions beside.
+
+    A cell's colour is its share of the reference label, on a square-root scale, so that rare confusions can be seen; of
+    the insertions, its share of all. A label that the reference never has leaves its row empty.
+
+    Parameters
+    ----------
+    confusions
+        From `asr.confusions.Confusions.to_json`.
+    path
+        The picture to write; its suffix tells the format.
+    title
+        Printed above, such as the system's name and the test set's.
+
+    Raises
+    ------
+    AsrError
+        If nothing was counted.
+    """
+    labels = confusions["labels"]
+    size = len(labels)
+    if size == 0:
+        raise AsrError("no confusion matrix without labels: check the references' phones")
+    cells = np.zeros((size + 1, size + 1))
+    cells[:size, :size], cells[:size, size], cells[size, :size] = (
+        confusions[key] for key in ("counts", "deletions", "insertions")
+    )
+    percent = 100 * cells / np.maximum(cells.sum(axis=1, keepdims=True), 1)
+    side = 2.4 + 0.22 * (size + 1)
+    figure, axes = plt.subplots(figsize=(side + 0.6, side), layout="constrained")
+    mesh = axes.pcolormesh(percent, cmap="Blues", norm=PowerNorm(0.5, 0, 100), edgecolors="0.93", linewidth=0.4)
+    middles = np.arange(size + 1) + 0.5
+    axes.set_xticks(middles, [*labels, "deleted"], rotation=90, fontsize=8)
+    axes.set_yticks(middles, [*labels, "inserted"], fontsize=8)
+    axes.tick_params(length=0)
+    for draw in (axes.axhline, axes.axvline):
+        draw(size, color="black", lw=1)
+    axes.set(title=title, xlabel="recognised", ylabel="reference", aspect="equal")
+    axes.invert_yaxis()
+    bar = figure.colorbar(mesh, ax=axes, shrink=0.6, ticks=[0, 1, 5, 10, 25, 50, 100])
+    bar.set_label("% of the row")
     _save(figure, path)
 
 

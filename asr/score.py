@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from asr import metrics, phones, regimes
+from asr import confusions, metrics, phones, regimes
 from asr.errors import AsrError
 from asr.segments import read_labels
 from asr.text import columns
@@ -36,7 +36,7 @@ def score_files(
     -------
     dict
         ``phone_set`` of the reference and ``hypothesis_phone_set``, None where the labels are in none of ours; and
-        ``regimes``, as in docs/evaluation.md.
+        ``regimes``, as in docs/evaluation.md; and where the labels are known ``confusions`` and ``classes``.
 
     Raises
     ------
@@ -58,7 +58,15 @@ def score_files(
         )
     who = None if speakers is None else _speakers(speakers, references)
     rows = regime_rows(references, hypotheses, source, who)
-    return {"phone_set": sets[0], "hypothesis_phone_set": sets[1], "regimes": rows}
+    found = {"phone_set": sets[0], "hypothesis_phone_set": sets[1], "regimes": rows}
+    if source is None:
+        return found
+    regime = regimes.for_labels(source)[0]
+    pairs = [
+        metrics.align(regime.fold(references[key], source), regime.fold(hypotheses[key], source)) for key in references
+    ]
+    counted = confusions.Confusions.of(pairs, regime.phone_set or "")
+    return found | {"confusions": counted.to_json(), "classes": counted.by_class()}
 
 
 def guess_phone_set(texts: Iterable[Sequence[str]]) -> str | None:

@@ -6,7 +6,7 @@ from typing import Any
 from asr import boundaries, confusions, score
 from asr.metrics import seed_spread
 
-NUM_ERRORS = 10
+NUM_ERRORS = 8  # in each table
 
 
 def score_table(rows: Sequence[dict[str, Any]]) -> str:
@@ -44,14 +44,10 @@ def lines(rows: Sequence[dict[str, Any]]) -> str:
 
 def details(evaluation: Mapping[str, Any]) -> str:
     """Return what an evaluation found on one corpus: all regimes, the commonest errors, features, times, confidence."""
-    errors = ", ".join(
-        f"{reference or '(nothing)'} as {hypothesis or '(nothing)'} {count}"
-        for reference, hypothesis, count in confusions.top(evaluation["confusions"], NUM_ERRORS)
-    )
     parts = [
         f"{evaluation['corpus']} {evaluation['split']}, {evaluation['decoder']}",
         score.table(evaluation["regimes"]),
-        f"commonest errors: {errors or 'none'}",
+        "\n" + confusions.table(evaluation["confusions"], NUM_ERRORS) + "\n",
     ]
     if evaluation["pfer"] is not None:
         parts.append(f"phonetic feature error rate: {evaluation['pfer']:.2f} %")

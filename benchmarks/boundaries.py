@@ -10,8 +10,8 @@ reference's own labels. A boundary is the start of each phone but the first.
 """
 
 import argparse
-import re
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -21,14 +21,13 @@ from _bench import describe
 
 from asr import audio, boundaries, data
 from asr.aligner import known_phones
-from asr.errors import InfeasibleError
-from asr.segments import Segment
+from asr.errors import InfeasibleError, ModelError
+from asr.segments import Segment, read_segments
 from asr.transcribe import Recogniser
 
 PEER = "torchaudio forced_align"
 SILENCES = {"", "sil", "sp", "SIL", "SP"}
 NOISE = "spn"  # words that the reference's aligner did not know
-INTERVAL = re.compile(r'xmin = ([\d.]+)\s+xmax = ([\d.]+)\s+text = "([^"]*)"')
 Utterance = tuple[str, np.ndarray, list[Segment]]
 
 
@@ -54,15 +53,12 @@ def of_corpus(manifests: str, split: str) -> Iterator[Utterance]:
 def of_textgrids(folder: Path, recordings: Path) -> Iterator[Utterance]:
     """Yield recordings with the phones of their TextGrids; those with a word of unknown phones are left out."""
     for path in sorted(folder.rglob("*.TextGrid")):
-        text = path.read_text(encoding="utf8")
-        intervals = INTERVAL.findall(text[text.index('name = "phones"') :])
+        (intervals,) = read_segments(path).values()
         beside = recordings / path.relative_to(folder)
         found = [beside.with_suffix(suffix) for suffix in (".flac", ".wav") if beside.with_suffix(suffix).is_file()]
-        if not found or any(label == NOISE for _, _, label in intervals):
+        if not found or any(each.label == NOISE for each in intervals):
             continue
-        phones = [
-            Segment(label.rstrip("012"), float(a), float(b)) for a, b, label in intervals if label not in SILENCES
-        ]
+        phones = [replace(each, label=each.label.rstrip("012")) for each in intervals if each.label not in SILENCES]
         yield path.stem, audio.load(found[0]), phones
 
 
@@ -111,8 +107,12 @@ def compare(recogniser: Recogniser, utterances: Iterator[Utterance]) -> list[dic
 def main() -> None:
     """Print machine, versions, what is compared, and the table."""
     arguments = parse_arguments()
-    recogniser = Recogniser.from_pretrained(arguments.model)
     print(describe("numpy", "torch", "torchaudio"))
+    try:
+        recogniser = Recogniser.from_pretrained(arguments.model)
+    except ModelError as error:
+        print(f"left out: {error}")
+        return
     print(f"model {arguments.model}, output frames of {1000 * recogniser.model.frame_shift:.0f} ms")
     if arguments.textgrids:
         print(f"recordings in {arguments.audio}, references in {arguments.textgrids}")

@@ -1,6 +1,6 @@
 """Goodness of pronunciation against the experts' phone scores of speechocean762's test speakers.
 
-python benchmarks/pronunciation.py --model runs/en_us_phones/blstm_ctc --data FOLDER --scores resource/scores.json
+python benchmarks/pronunciation.py --data FOLDER --scores resource/scores.json
 
 Printed are Pearson correlations (PCC) and mean squared errors (MSE) over all phones of the test set:
 
@@ -151,11 +151,14 @@ def main() -> None:
     """Print machine, versions, what the model saw, and the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument(
-        "--model", default="runs/en_us_phones/blstm_ctc", help="run or model folder (default %(default)s)"
+        "--model", default="en-us-phones", help="run or model folder, or a shipped model (default %(default)s)"
     )
     parser.add_argument("--data", type=Path, help="the folder that holds speechocean762, or the corpus itself")
-    parser.add_argument("--scores", type=Path, required=True, help="scores.json, or a CSV of the phones' scores")
+    parser.add_argument("--scores", type=Path, help="scores.json, or a CSV of the phones' scores")
     arguments = parser.parse_args()
+    if arguments.scores is None:
+        print("left out: it needs speechocean762 and --scores resource/scores.json")
+        return
     model = model_folder.load(arguments.model)
     config = model.config
     if config.data.labels != "arpabet39":

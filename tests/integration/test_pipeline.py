@@ -1,6 +1,7 @@
 """The way of the data end to end, by the commands that a user types: train, evaluate, transcribe, stop and go on."""
 
 import json
+import re
 import shutil
 from itertools import pairwise
 
@@ -61,12 +62,15 @@ def reference(wav):
 
 def test_a_run_folder_holds_what_was_run_and_how_it_went(trained):
     names = {path.relative_to(trained.run).as_posix() for path in trained.run.rglob("*") if path.is_file()}
-    model = {f"model/{name}" for name in ("config.yaml", "model.safetensors", "tokens.txt", "README.md")}
+    model = {f"model/{name}" for name in ("config.yaml", "model.safetensors", "tokens.txt", "calibration.json")}
+    assert names >= model | {"model/README.md"}
     assert names >= model | {"config.yaml", "git.txt", "train.log", "history.json"}
     assert names >= {"checkpoints/last.ckpt", "checkpoints/best.ckpt"}
     assert any(name.startswith("tensorboard/events") for name in names)
     assert not [name for name in names if "partial" in name]
-    assert trained.process.stdout.splitlines()[-1] == f"model folder: {trained.run / 'model'}"
+    first, last = trained.process.stdout.splitlines()[-2:]
+    assert first == f"model folder: {trained.run / 'model'}"
+    assert re.fullmatch(r"calibrated on [\d,]+ phones of dev speakers; times move by [+-]\d+ ms: .*", last)
     assert (trained.run / "train.log").read_text().count("dev PER") == 6
 
 
@@ -106,7 +110,8 @@ def hypotheses(run, decoder):
 @pytest.mark.parametrize("decoder", ["best path", "beam 8"])
 def test_the_rate_is_that_of_the_hypotheses_against_timits_label_files(trained, scored, mini_tree, decoder):
     (row,) = [row for row in results(trained.run) if (row["decoder"], row["split"]) == (decoder, "test")]
-    found = hypotheses(trained.run, decoder.replace(" ", "-"))
+    written = hypotheses(trained.run, decoder.replace(" ", "-"))
+    found = {name: fold(labels, "timit61", "timit39") for name, labels in written.items()}
     references = {name: reference(wav) for name, wav in wavs(mini_tree).items()}
     assert found.keys() == references.keys()
     errors = sum(edit_distance(references[name], found[name]) for name in references)
@@ -131,15 +136,92 @@ def test_the_manifests_count_what_is_scored(trained, scored):
 
 
 def test_evaluation_leaves_figures_and_says_where(trained, scored):
-    for name in ("training.png", "posteriors-timit-test.png"):
+    for name in ("training.png", "posteriors-timit-test.png", "confusions-timit-test.png"):
         picture = (trained.run / name).read_bytes()
         assert picture.startswith(b"\x89PNG")
         assert len(picture) > 10_000
-    assert f"run folder: {trained.run}" in scored
+    assert f"report: {trained.run / 'report.html'}" in scored
     assert f"transcribe --model {trained.run} a.wav" in scored.splitlines()[-1]
     assert results(trained.run / "model") == results(trained.run)
     card = (trained.run / "model" / "README.md").read_text()
     assert f"{min(row['per'] for row in results(trained.run)):.2f}" in card
+
+
+def test_seeds_are_trained_one_by_one_and_reported_together(run_asr, cli, trained, tmp_path):
+    run = tmp_path / "seeds"
+    process = run_asr("train", *trained.arguments, "train.max_epochs=1", "seeds=[1,5]", "--run", run)
+    assert process.returncode == 0, process.stderr
+    assert all(str(run / f"seed-{seed}" / "model") in process.stdout for seed in (1, 5))
+    one, other = (weights(run / f"seed-{seed}")["encoder.output.weight"] for seed in (1, 5))
+    assert not np.allclose(one, other)
+    code, out, _ = cli("evaluate", run, "decode.beam_size=1")
+    assert code == 0
+    rates = [results(run / f"seed-{seed}")[0]["per"] for seed in (1, 5)]
+    (row,) = results(run)
+    assert row["rates"] == rates
+    assert row["per"] == pytest.approx(sum(rates) / 2, abs=0.006)
+    assert row["standard_deviation"] == pytest.approx(abs(rates[0] - rates[1]) / 2**0.5, abs=0.006)
+    assert f"PER {row['per']:.2f} ± {row['standard_deviation']:.2f} % over 2 seeds" in out
+
+
+@pytest.fixture(scope="module")
+def evaluation(trained, scored):
+    return json.loads((trained.run / "evaluation-timit-test.json").read_text(encoding="utf8"))
+
+
+def test_what_evaluation_writes_can_be_scored_by_itself(cli, trained, evaluation):
+    files = [trained.run / f"{name}.txt" for name in ("references-timit-test", "hypotheses-timit-test-beam-8")]
+    code, out, _ = cli("score", *files, "--json")
+    assert code == 0
+    rows = {row["name"]: row for row in evaluation["regimes"]}
+    found = json.loads(out)
+    for row in found["regimes"]:
+        assert {**rows[row["name"]], "interval_speakers": None} == row
+    assert found["confusions"] == evaluation["confusions"]
+
+
+def test_the_full_test_stands_beside_the_core_test(evaluation):
+    names = [row["name"] for row in evaluation["regimes"]]
+    assert names[0] == "39, sil scored"
+    assert names[5:] == [f"{name}; full test" for name in names[:5]]
+    assert {row["num_utterances"] for row in evaluation["regimes"][5:]} == {24}
+    (quoted,) = [row for row in evaluation["regimes"] if row["headline"]]
+    assert quoted["num_utterances"] == 16
+    assert quoted["interval_speakers"][0] <= quoted["per"] <= quoted["interval_speakers"][1]
+
+
+def test_every_part_of_the_evaluation_counts_the_same_phones(evaluation):
+    quoted = evaluation["regimes"][0]
+    confusions = evaluation["confusions"]
+    assert sum(map(sum, confusions["counts"])) + sum(confusions["deletions"]) == quoted["num_phones"]
+    assert sum(confusions["deletions"]) == quoted["deletions"]
+    assert sum(confusions["insertions"]) == quoted["insertions"]
+    for rows in (*evaluation["groups"].values(), *evaluation["classes"].values()):
+        assert sum(row["num_phones"] for row in rows) == quoted["num_phones"]
+    assert len(evaluation["utterances"]) == quoted["num_utterances"]
+
+
+def test_times_are_compared_with_timits(evaluation, mini_tree):
+    """Each boundary of the label files but the recordings' starts; far better than chance, in the middle of nothing."""
+    ours, firsts, middles = evaluation["boundaries"]
+    labels = [wav.with_suffix(".PHN").read_text().splitlines() for wav in wavs(mini_tree).values()]
+    assert ours["num_boundaries"] == sum(map(len, labels)) - len(labels)
+    assert ours["within"]["20"] > max(firsts["within"]["20"], middles["within"]["20"])
+    assert ours["within"]["20"] > 60
+    assert sum(ours["histogram"]["counts"]) == ours["num_boundaries"]
+
+
+def test_confidences_are_calibrated_on_other_speakers(evaluation):
+    found = evaluation["calibration"]
+    assert 0 <= found["ece"] <= 0.15
+    sure = [phone["confidence"] for row in evaluation["utterances"] for phone in row["hypothesis"]]
+    assert 0 <= min(sure) < max(sure) <= 1
+
+
+def test_the_page_holds_the_evaluation(trained, evaluation):
+    page = (trained.run / "report.html").read_text(encoding="utf8")
+    assert page.startswith("<!doctype html>")
+    assert all(row["id"] in page for row in evaluation["utterances"])
 
 
 def test_the_dev_score_of_training_is_that_of_evaluation(cli, trained, tmp_path):
@@ -217,21 +299,22 @@ def test_transcribing_a_test_file_gives_what_evaluation_wrote(trained, scored, m
     written = hypotheses(trained.run, decoder)
     differing = 0
     for name, wav in wavs(mini_tree).items():
-        labels = [phone.label for phone in recogniser.transcribe(wav)]
-        differing += fold(labels, "timit61", "timit39") != written[name]
+        differing += [phone.label for phone in recogniser.transcribe(wav)] != written[name]
     assert differing <= 1  # padding moves posteriors in the last bit, and so perhaps a near tie
 
 
-def test_confidence_is_the_posterior_at_the_spike(trained, recordings):
+def test_confidence_is_the_calibrated_posterior_at_the_spike(trained, recordings):
     recogniser = Recogniser.from_pretrained(trained.run, beam_size=1)
     waveform, _ = soundfile.read(recordings[1], dtype="float32")
     log_probs = recogniser.log_probs(waveform)
     np.testing.assert_allclose(np.exp(log_probs).sum(axis=1), 1, atol=1e-4)
     spikes = best_path(log_probs)
-    for phone, frame, token in zip(recogniser.transcribe(waveform), spikes.timesteps, spikes.tokens, strict=True):
-        assert phone.label == recogniser.model.tokens[token]
-        assert phone.start <= (frame + 0.5) * 0.02 <= phone.end
-        assert phone.confidence == pytest.approx(np.exp(log_probs[frame, token]), abs=1e-3)
+    posteriors = np.exp([log_probs[frame, token] for token, frame in zip(spikes.tokens, spikes.timesteps, strict=True)])
+    phones = list(recogniser.transcribe(waveform))
+    assert [phone.label for phone in phones] == [recogniser.model.tokens[token] for token in spikes.tokens]
+    expected = recogniser.model.calibration.confidence(posteriors)
+    assert not np.allclose(expected, posteriors, atol=1e-2)  # this small network is not calibrated by itself
+    np.testing.assert_allclose([phone.confidence for phone in phones], expected, atol=1e-3)
 
 
 def test_an_exported_model_needs_nothing_of_the_run(cli, trained, recordings, tmp_path):

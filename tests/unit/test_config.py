@@ -100,6 +100,15 @@ def test_a_configuration_is_frozen(recipe):
         config.train.max_epochs = 2
 
 
+def test_seeds_are_several_and_different():
+    corpora = {"data": {"corpora": {"mini": None}}}
+    assert from_dict(corpora).seeds == ()
+    assert from_dict(corpora | {"seeds": [3, 1]}).seeds == (3, 1)
+    for wrong in ([1], [1, 1], [1, -2], ["a", "b"], 3, [True, 2]):
+        with pytest.raises(ConfigError, match="seeds must be a list of two or more different integers from 0"):
+            from_dict(corpora | {"seeds": wrong})
+
+
 @pytest.mark.parametrize(
     ("override", "message"),
     [
@@ -159,7 +168,7 @@ def test_a_wrong_type_is_named(recipe, override, message):
     ("override", "message"),
     [
         ("train.epochs=3", r"unknown key 'train.epochs'; train has max_epochs, patience"),
-        ("training.max_epochs=3", r"unknown key 'training'; the sections are seed, model, data"),
+        ("training.max_epochs=3", r"unknown key 'training'; the sections are seed, seeds, model, data"),
         ("epochs=3", r"unknown key 'epochs'; the sections are"),
         ("features.delta.order=3", r"unknown key 'features.delta'; features has kind"),
         ("train.max_epochs", r"override 'train.max_epochs' is not of the form section.key=value"),

@@ -3,8 +3,18 @@ import itertools
 import numpy as np
 import pytest
 
-from asr import phones
-from asr.confusions import MANNERS, Confusions, _edit_distance, articulations, feature_error_rate, top
+from asr import confusions, metrics, phones
+from asr.confusions import (
+    MANNERS,
+    PLACES,
+    Confusions,
+    _edit_distance,
+    articulations,
+    by_phone,
+    feature_error_rate,
+    table,
+    top,
+)
 from asr.errors import AsrError
 
 # Two utterances: t heard as d twice, s as z once and lost once, an iy and a sil put in.
@@ -32,6 +42,44 @@ def test_top_by_hand():
     assert top(Confusions.of(PAIRS, "timit39").to_json(), 1) == errors[:1]
 
 
+def test_labels_go_from_silence_to_diphthongs_and_from_the_lips_inwards():
+    expected = [
+        *("sil", "b", "p", "t", "k", "ch", "f", "th", "s", "sh", "hh"),
+        *("m", "n", "ng", "dx", "l", "y", "iy", "uw", "ay"),
+    ]
+    spoken = [(label, label) for label in sorted(expected)]
+    assert Confusions.of([spoken], "timit39").labels == tuple(expected)
+
+
+def test_phones_by_hand():
+    keys = ("num_phones", "substitutions", "deletions", "insertions", "per")
+    rows = {
+        row["label"]: tuple(row[key] for key in keys) for row in by_phone(Confusions.of(PAIRS, "timit39").to_json())
+    }
+    assert rows == {
+        "sil": (1, 0, 0, 1, 0.0),
+        "d": (0, 0, 0, 0, None),
+        "t": (3, 2, 0, 0, 66.67),
+        "s": (2, 1, 1, 0, 100.0),
+        "z": (0, 0, 0, 0, None),
+        "iy": (1, 0, 0, 1, 0.0),
+    }
+
+
+def test_tables_by_hand():
+    errors, worst = ([line.split() for line in part.splitlines()] for part in _tables(PAIRS, 3))
+    assert errors[1:] == [["t", "d", "2", "66.7"], ["(nothing)", "iy", "1", "-"], ["(nothing)", "sil", "1", "-"]]
+    assert worst[1:] == [
+        ["t", "3", "2", "0", "0", "66.7"],
+        ["s", "2", "1", "1", "0", "100.0"],
+        ["sil", "1", "0", "0", "1", "0.0"],
+    ]
+
+
+def _tables(pairs, number):
+    return table(Confusions.of(pairs, "timit39").to_json(), number).split("\n\n")
+
+
 def test_classes_by_hand():
     """Plosives: 2 of 3 wrong, within their class; fricatives: 2 of 2; insertions belong to no class."""
     found = Confusions.of(PAIRS, "timit39").by_class()
@@ -55,6 +103,29 @@ def test_nothing_is_confused_in_nothing():
     assert found.by_class() == {"manner": [], "place": []}
 
 
+def test_counts_equal_those_of_the_error_rate(rng):
+    labels = phones.PhoneSet.load("timit39").labels
+    texts = [tuple(rng.choice(labels, rng.integers(0, 30)).tolist() for _ in range(2)) for _ in range(20)]
+    found = Confusions.of([metrics.align(*each) for each in texts], "timit39")
+    total = sum((metrics.count_errors(*each) for each in texts), metrics.ErrorCounts())
+    rows = by_phone(found.to_json())
+    assert sum(row["num_phones"] for row in rows) == total.reference_length
+    errors = sum(row[kind] for row in rows for kind in ("substitutions", "deletions", "insertions"))
+    assert errors == total.errors == sum(count for *_, count in top(found.to_json(), 10_000))
+    for classes in found.by_class().values():
+        wrong = sum(row["per"] * row["num_phones"] / 100 for row in classes)
+        assert wrong == pytest.approx(errors - found.insertions.sum(), abs=0.1)
+        assert sum(row["num_phones"] for row in classes) == total.reference_length
+
+
+def test_labels_of_another_set_are_refused():
+    with pytest.raises(AsrError, match="label 'AY' is not in the phone set timit39"):
+        Confusions.of([[("AY", "t")]], "timit39")
+    pytest.importorskip("panphon")
+    with pytest.raises(AsrError, match="label 'AY' is not in the phone set timit39"):
+        feature_error_rate([["t"]], [["AY"]], "timit39")
+
+
 @pytest.mark.parametrize("phone_set", phones.names())
 def test_every_phone_has_an_articulation(phone_set):
     found = articulations(phone_set)
@@ -63,7 +134,9 @@ def test_every_phone_has_an_articulation(phone_set):
     silent = {label for label, each in found.items() if not each.segments}
     assert silent <= {"sil", "pau", "epi", "h#", "cl", "vcl", *(f"{stop}cl" for stop in "bdgptk")}
     for label, each in found.items():
-        assert each.place
+        assert each.place in PLACES
+        assert (each.manner == "silence") == (each.place == "silence") == (each.voicing == "silence")
+        assert each.place.endswith("vowel") == (each.manner in ("vowel", "diphthong"))
         assert each.voicing in ("voiced", "voiceless", "silence")
         assert (each.manner == "diphthong") == (label.lower() in {"ey", "ay", "aw", "ow", "oy"})
 
@@ -100,7 +173,7 @@ def test_feature_errors_by_hand():
 def test_feature_errors_agree_with_panphons_own_distance(rng):
     distance = pytest.importorskip("panphon.distance").Distance()
     made = articulations("arpabet39")
-    labels = [label for label in made if label != "ER"]  # its own segmenter does not read that vowel
+    labels = list(made)
     for _ in range(30):
         one, other = (rng.choice(labels, rng.integers(1, 8)).tolist() for _ in range(2))
         texts = ["".join(part for label in each for part in made[label].segments) for each in (one, other)]
@@ -113,6 +186,35 @@ def test_feature_errors_without_phones_are_refused():
     pytest.importorskip("panphon")
     with pytest.raises(AsrError, match="other than silence"):
         feature_error_rate([["sil"]], [["sil"]], "timit39")
+
+
+@pytest.mark.parametrize("phone_set", phones.names())
+def test_cost_of_every_phone_for_another(phone_set):
+    """Symmetric, 0 for itself, and more for any other but axr for er, which differ in stress alone."""
+    pytest.importorskip("panphon")
+    spoken = [label for label, each in articulations(phone_set).items() if each.segments]
+    for one, other in itertools.combinations_with_replacement(spoken, 2):
+        lengths = [len(articulations(phone_set)[label].segments) for label in (one, other)]
+        there, back = (
+            feature_error_rate([[a]], [[b]], phone_set) * n
+            for a, b, n in ((one, other, lengths[0]), (other, one, lengths[1]))
+        )
+        assert there == pytest.approx(back)
+        assert (there == 0) == (one == other or {one, other} == {"axr", "er"})
+
+
+def test_feature_errors_weigh_by_length_rather_than_by_utterance():
+    """1/24 and nothing in one segment and in five."""
+    pytest.importorskip("panphon")
+    texts = [["p"], ["s", "t", "s", "t", "s"]]
+    assert feature_error_rate(texts, [["b"], texts[1]], "timit39") == pytest.approx(1 / 24 / 6)
+
+
+def test_feature_errors_without_panphon_say_what_to_install(monkeypatch):
+    confusions._features.cache_clear()
+    monkeypatch.setattr(confusions.util, "find_spec", lambda name: None)
+    with pytest.raises(AsrError, match=r'pip install "asr\[pfer\]"'):
+        feature_error_rate([["t"]], [["t"]], "timit39")
 
 
 def naive_cost(one, other, costs):
@@ -133,9 +235,9 @@ def test_weighted_distance_is_the_least_of_all(rng):
 
 
 def test_weighted_distance_of_zeros_and_ones_counts_edits(rng):
-    from asr.metrics import count_errors
-
     costs = 1.0 - np.eye(5)
     for _ in range(50):
         one, other = (rng.integers(0, 5, rng.integers(0, 12)) for _ in range(2))
-        assert _edit_distance(one, other, costs) == count_errors(list(map(str, one)), list(map(str, other))).errors
+        assert (
+            _edit_distance(one, other, costs) == metrics.count_errors(list(map(str, one)), list(map(str, other))).errors
+        )

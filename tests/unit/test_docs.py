@@ -23,7 +23,8 @@ import typer
 from asr import config as configuration
 from asr.cli import app
 from asr.ctc import ctc_posteriors
-from asr.transcribe import Phone, Recogniser
+from asr.segments import Segment
+from asr.transcribe import Recogniser
 
 ROOT = Path(__file__).parents[2]
 DOCUMENTS = sorted([*ROOT.glob("*.md"), *ROOT.glob("recipes/*/README.md"), *ROOT.glob("docs/*.md")])
@@ -137,7 +138,7 @@ def test_links_lead_somewhere(document):
 def test_the_readmes_python_names_what_there_is():
     (block,) = re.findall(r"^```python\n(.*?)^```", (ROOT / "README.md").read_text(encoding="utf8"), re.M | re.S)
     compile(block, "README.md", "exec")
-    assert set(re.findall(r"phone\.(\w+)", block)) == {field.name for field in fields(Phone)}
+    assert set(re.findall(r"phone\.(\w+)", block)) == {field.name for field in fields(Segment)}
     assert all(hasattr(Recogniser, name) for name in re.findall(r"\b(from_pretrained|transcribe)\(", block))
 
 
@@ -153,7 +154,7 @@ def test_the_help_of_each_verb_teaches_by_an_example(cli, verb):
 def test_help_lists_the_verbs_in_the_order_of_their_use(cli):
     code, out, _ = cli("--help")
     assert code == 0
-    verbs = ("prepare", "train", "evaluate", "transcribe")
+    verbs = ("prepare", "train", "evaluate", "compare", "score", "align", "transcribe")
     places = [re.search(rf"^\W*{verb}\b", out, re.MULTILINE) for verb in verbs]
     assert all(places)
     assert [place.start() for place in places] == sorted(place.start() for place in places)

@@ -10,6 +10,7 @@ import torch
 from safetensors.numpy import load_file, save_file
 
 from asr import model_folder, models, phones
+from asr.calibration import Calibration
 from asr.config import from_dict
 from asr.data import Normaliser, collate
 from asr.errors import AsrError, ConfigError, ModelError
@@ -34,7 +35,7 @@ def model():
     encoder.output.weight.data *= 10  # an untrained network says much the same of everything
     rng = np.random.default_rng(1)
     normaliser = Normaliser("global", rng.normal(size=size).astype(np.float32), rng.uniform(1, 2, size).astype("f4"))
-    return AcousticModel(config, TOKENS, encoder, normaliser)
+    return AcousticModel(config, TOKENS, encoder, normaliser, Calibration())
 
 
 @pytest.fixture

@@ -1,0 +1,51 @@
+"""Agreement with NIST's scorer: what sclite 2.10 (SCTK, github.com/usnistgov/SCTK) printed for these pairs.
+
+Each pair was a line of two .trn files, scored by ``sclite -r r.trn trn -h h.trn trn -i rm -o pra stdout``, the
+forgiving ones with ``-D`` and every reference sil written as (sil). Counts are correct, substituted, deleted and
+inserted. sclite weighs a substitution 4 and the others 3, and so may split errors otherwise than an alignment of
+least number; over 4,000 random pairs of up to 30 labels the totals never differed, and in the forgiving regime in 1
+of 1,000, by one.
+"""
+
+import pytest
+
+from asr.metrics import count_errors
+from asr.regimes import forgiving_errors
+
+PLAIN = [
+    ("a b c", "a b c", (3, 0, 0, 0)),
+    ("a b c", "a x c", (2, 1, 0, 0)),
+    ("a b c", "a c", (2, 0, 1, 0)),
+    ("a b c", "a b b c", (3, 0, 0, 1)),
+    ("a b c d", "b c d", (3, 0, 1, 0)),
+    ("a b c", "a b c d", (3, 0, 0, 1)),
+    ("a b c d e", "a x y d e", (3, 2, 0, 0)),
+    ("sil b sil b sil", "sil b b sil", (4, 0, 1, 0)),
+    ("a a a", "a a a a a", (3, 0, 0, 2)),
+    ("hh ax l ow", "ax l ow s", (3, 0, 1, 1)),
+    ("a b", "c d e", (0, 2, 0, 1)),
+    ("a b c d e f", "x b d e y f", (4, 1, 1, 1)),
+    ("a b c", "", (0, 0, 3, 0)),
+    ("s t r iy t", "s r iy d t", (4, 0, 1, 1)),
+    ("a", "b", (0, 1, 0, 0)),
+]
+FORGIVING = [
+    ("sil b sil iy sil", "b iy sil", (5, 0, 0, 0)),
+    ("sil s iy sil", "s iy", (4, 0, 0, 0)),
+    ("s sil iy", "s t iy", (2, 1, 0, 0)),
+    ("s iy", "sil s iy", (2, 0, 0, 1)),
+    ("sil sil s", "sil s", (3, 0, 0, 0)),
+]
+COUNTERS = [(count_errors, *case) for case in PLAIN] + [(forgiving_errors, *case) for case in FORGIVING]
+
+
+@pytest.mark.parametrize(("counter", "reference", "hypothesis", "printed"), COUNTERS)
+def test_counts_are_sclites(counter, reference, hypothesis, printed):
+    counts = counter(reference.split(), hypothesis.split())
+    correct = counts.reference_length - counts.substitutions - counts.deletions
+    assert (correct, counts.substitutions, counts.deletions, counts.insertions) == printed
+
+
+def test_where_alignments_tie_the_totals_agree():
+    """sclite printed 1 correct, 2 substituted, 1 deleted, 1 inserted, which is one split of the four errors."""
+    assert count_errors(list("abcd"), list("dcba")).errors == 4
