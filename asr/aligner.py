@@ -70,7 +70,7 @@ def align(
     recogniser
         With a model of ARPAbet phones (``arpabet39``) for words; of any phone set for phones.
     recording
-        A path, or a waveform (N,) at 16 kHz.
+        A path, or samples (N,) or (N, channels) at 16 kHz.
     words, phones
         One of them: what is said, as a list or separated by blanks. Phones are labels of the model; those of a TIMIT
         model include silences and closures, which must be given where they are said (``h#`` at both ends).
@@ -106,7 +106,10 @@ def align(
     labels = list(itertools.chain.from_iterable(spelled))
     tokens = _tokens(model, labels)
     name = "the recording" if isinstance(recording, np.ndarray) else str(recording)
-    waveform = recording if isinstance(recording, np.ndarray) else audio.load(recording)
+    if isinstance(recording, np.ndarray):
+        waveform = audio.from_array(recording, audio.SAMPLE_RATE)
+    else:
+        waveform = audio.load(recording)
     try:
         log_probs = recogniser.log_probs(waveform)
     except AudioError as error:  # too short; which recording is known here only
@@ -153,10 +156,11 @@ def known_phones(
 def words_of(text: str | Sequence[str]) -> list[str]:
     """Split a text into words, without punctuation at their edges.
 
-    >>> words_of("(Yes), said Tom O'Neil - the well-known.")
-    ['Yes', 'said', 'Tom', "O'Neil", 'the', 'well-known']
+    >>> words_of("(Yes), said Tom O’Neil - ‘twas the well-known.")
+    ['Yes', 'said', 'Tom', "O'Neil", "'twas", 'the', 'well-known']
     """
-    return [word for word in (part.strip(PUNCTUATION) for part in _split(text)) if word]
+    plain = (part.replace("‘", "'").replace("’", "'").strip(PUNCTUATION) for part in _split(text))
+    return [word for word in plain if any(character.isalnum() for character in word)]
 
 
 def pronunciations(model: AcousticModel, words: Iterable[str], g2p: bool = False) -> list[list[str]]:
@@ -290,21 +294,23 @@ def _audio_files(path: Path) -> list[Path]:
     return files
 
 
+def _read(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise CorpusError(f"{path}: not UTF-8 text: convert it") from error
+
+
 def _text_beside(path: Path, lines: dict[Path, Mapping[str, str]]) -> str:
     """Read a recording's text; `lines` keeps the LibriSpeech transcripts of each folder."""
     for suffix in TEXT_SUFFIXES:
         beside = path.with_suffix(suffix)
         if beside.is_file():
-            try:
-                return beside.read_text(encoding="utf-8-sig").strip()
-            except UnicodeDecodeError as error:
-                raise CorpusError(f"{beside}: not UTF-8 text: convert it") from error
+            return _read(beside).strip()
     folder = path.parent
     if folder not in lines:
         rows = [
-            line.split(maxsplit=1)
-            for file in sorted(folder.glob("*.trans.txt"))
-            for line in file.read_text(encoding="utf-8").splitlines()
+            line.split(maxsplit=1) for file in sorted(folder.glob("*.trans.txt")) for line in _read(file).splitlines()
         ]
         lines[folder] = {row[0]: row[1] for row in rows if len(row) == 2}
     if path.stem not in lines[folder]:

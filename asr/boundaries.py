@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from asr.errors import AsrError
+from asr.text import columns
 
 TOLERANCES_MS = (10, 20, 50)
 EDGES_MS = tuple(range(-100, 101, 10))  # of the histogram; what lies beyond is counted in the outermost bins
@@ -142,10 +143,4 @@ def table(rows: Sequence[Mapping[str, Any]]) -> str:
                 f"{row['num_boundaries']:,}",
             ]
         )
-    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    return "\n".join(
-        "  ".join(
-            [line[0].ljust(widths[0]), *(text.rjust(width) for text, width in zip(line[1:], widths[1:], strict=True))]
-        )
-        for line in lines
-    )
+    return columns(lines)

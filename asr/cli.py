@@ -141,7 +141,10 @@ def score(
     ] = None,
     speakers: Annotated[Path | None, typer.Option(help="Kaldi's utt2spk, for intervals by speaker.")] = None,
     file_format: Annotated[
-        str | None, typer.Option("--format", help="kaldi, trn, ctm, textgrid, phn or plain.  [default: by the suffix]")
+        str | None,
+        typer.Option(
+            "--format", help="kaldi, trn, ctm, textgrid, phn, json, audacity or plain.  [default: by the suffix]"
+        ),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="JSON instead of a table.")] = False,
 ) -> None:
@@ -161,6 +164,8 @@ def score(
         typer.echo(json.dumps(found, indent=2))
     else:
         typer.echo(f"phone set: {found['phone_set'] or 'none of ours, labels as they stand'}")
+        if found["hypothesis_phone_set"] != found["phone_set"]:
+            typer.echo(f"hypotheses: {found['hypothesis_phone_set'] or 'none of ours'}")
         typer.echo(table(found["regimes"]))
         if "confusions" in found:
             typer.echo("\n" + confusions.table(found["confusions"], 10))
@@ -201,17 +206,27 @@ def align(
         raise AsrError("--text and --phones exclude each other: give one")
     if gop and output_format != "json":
         raise AsrError("--gop needs --format json: the other formats have no place for it")
-    texts, faults = aligner.collect(recordings, text if phones is None else phones)
+    given = text if phones is None else phones
+    if given is not None and not given.strip():
+        raise AsrError("the text is empty: give the words or phones that are said")
+    texts, faults = aligner.collect(recordings, given)
+    stems: dict[str, Path] = {}
+    for path in texts:
+        if stems.setdefault(path.stem, path) is not path and (output_dir is not None or output_format == "ctm"):
+            raise AsrError(f"{path} and {stems[path.stem]} would both be called {path.stem}: align them apart")
     recogniser = Recogniser.from_pretrained(model)
     if output_dir is not None:
         output_dir.mkdir(parents=True, exist_ok=True)
-    for path, said in track(list(texts.items()), "aligned"):
+    num_aligned = 0
+    items = list(texts.items())
+    for path, said in items if output_dir is None else track(items, "aligning"):  # a bar only where nothing is printed
         try:
             words, labels = (said, None) if phones is None else (None, said)
             aligned = aligner.align(recogniser, path, words, labels, g2p=g2p, with_goodness=gop)
         except AsrError as error:
             faults.append(str(error) if str(path) in str(error) else f"{path}: {error}")
             continue
+        num_aligned += 1
         rendered = aligner.render(aligned, output_format, str(path) if output_format == "json" else path.stem)
         if output_dir is None:
             typer.echo(rendered.rstrip("\n"))
@@ -220,7 +235,7 @@ def align(
     for fault in faults:
         typer.echo(f"asr: {fault}", err=True)
     if faults:
-        raise typer.Exit(1 if texts else 2)
+        raise typer.Exit(1 if num_aligned else 2)
 
 
 @app.command()

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from asr import html_report, model_folder
+from asr import html_report, model_folder, score
 from asr.analysis import count
 from asr.errors import AsrError
 from asr.metrics import matched_pairs
@@ -69,22 +69,35 @@ def _evaluations(run: Path) -> dict[tuple[str, str], dict[str, Any]]:
     paths = sorted(run.glob(EVALUATION.format(corpus="*", split="*")))
     if not paths:
         raise AsrError(f"{run} holds no evaluation: run `asr evaluate {run}` first")
-    values = [json.loads(path.read_text(encoding="utf8")) for path in paths]
-    return {(value["corpus"], value["split"]): value for value in values}
-
-
-def headline(evaluation: dict[str, Any]) -> dict[str, Any]:
-    """Return the row of the regime that an evaluation is quoted by."""
-    return next(row for row in evaluation["regimes"] if row["headline"])
+    found = {}
+    for path in paths:
+        try:
+            value = json.loads(path.read_text(encoding="utf8"))
+            missing = [key for key in (*html_report.KEYS, "scoring") if key not in value]
+        except (ValueError, TypeError) as error:
+            raise AsrError(f"{path} is damaged ({error}): run `asr evaluate {run}` again") from error
+        if missing:
+            raise AsrError(f"{path} lacks {', '.join(missing)}: run `asr evaluate {run}` again")
+        found[value["corpus"], value["split"]] = value
+    return found
 
 
 def _difference(name: str, other: str, a: dict[str, Any], b: dict[str, Any]) -> dict[str, Any]:
+    phones, other_phones = (
+        {row["id"]: [label for label, _ in row["pairs"] if label is not None] for row in each["utterances"]}
+        for each in (a, b)
+    )
+    if a["scoring"] != b["scoring"] or phones != other_phones:
+        raise AsrError(
+            f"{name} and {other} were not scored on the same phones of the same utterances: run `asr evaluate` on both "
+            "again, with the same data.scoring"
+        )
     ours, theirs = ({row["id"]: count(row["pairs"]) for row in each["utterances"]} for each in (a, b))
-    if ours.keys() != theirs.keys():
-        raise AsrError(f"{name} and {other} were not scored on the same utterances: run `asr evaluate` on both again")
     speakers = {utterance["id"]: utterance["speaker"] for utterance in a["utterances"]}
     ids = sorted(ours)
-    found = matched_pairs([ours[i] for i in ids], [theirs[i] for i in ids], [speakers[i] for i in ids])
+    several = len(set(speakers.values())) > 1
+    groups = [speakers[i] for i in ids] if several else None
+    found = matched_pairs([ours[i] for i in ids], [theirs[i] for i in ids], groups)
     low, high = (round(100 * bound, 2) for bound in found.interval)
     return {
         "systems": [name, other],
@@ -97,7 +110,7 @@ def _difference(name: str, other: str, a: dict[str, Any], b: dict[str, Any]) -> 
 def _systems(names: Sequence[str], evaluations: Sequence[dict[str, Any]]) -> list[str]:
     width = max(map(len, names))
     rows = []
-    for name, row in zip(names, map(headline, evaluations), strict=True):
+    for name, row in zip(names, (score.headline(each["regimes"]) for each in evaluations), strict=True):
         low, high = row["interval"]
         counts = f"{row['substitutions']} sub, {row['insertions']} ins, {row['deletions']} del"
         rows.append(f"  {name:{width}}  PER {row['per']:6.2f} % [{low:.2f}, {high:.2f}]  {counts}")

@@ -70,7 +70,7 @@ class Score:
     interval : (float, float)
         95 % bootstrap interval of the rate, by resampling utterances.
     interval_speakers : (float, float) or None
-        The same by resampling speakers, where they are known.
+        The same by resampling speakers, where two or more are known.
     num_utterances : int
     """
 
@@ -322,7 +322,8 @@ def score(
     _check_same_utterances(references, hypotheses)
     names = sorted(references)
     counts = [count(references[name], hypotheses[name]) for name in names]
-    by_speaker = bootstrap_interval(counts, groups=[speakers[name] for name in names]) if speakers else None
+    groups = [speakers[name] for name in names] if speakers else []
+    by_speaker = bootstrap_interval(counts, groups=groups) if len(set(groups)) > 1 else None
     return Score(sum(counts, ErrorCounts()), bootstrap_interval(counts), by_speaker, len(counts))
 
 

@@ -69,7 +69,12 @@ class Regime:
 _TIMIT39 = (
     Regime("39, sil scored", "61 to 48 to 39 labels, q dropped, repeats kept; Kaldi since 2014", "timit39"),
     Regime("39, sil forgiven", "the same, silence may be deleted; Kaldi before 2014", "timit39", "forgiven"),
-    Regime("39, sil merged", "the same, consecutive silences are one; SpeechBrain", "timit39", "merged"),
+    Regime(
+        "39, sil merged",
+        "the same, consecutive silences are one on both sides; SpeechBrain's references",
+        "timit39",
+        "merged",
+    ),
     Regime("39, sil dropped", "the same without silence on either side", "timit39", "dropped"),
 )
 _UNFOLDED = {

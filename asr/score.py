@@ -24,7 +24,7 @@ from typing import Any
 
 from asr import confusions, metrics, phones, regimes
 from asr.errors import AsrError
-from asr.segments import read_labels
+from asr.segments import format_of, read_labels
 from asr.text import columns
 
 Texts = Mapping[str, Sequence[str]]
@@ -68,6 +68,8 @@ def score_files(
         raise AsrError(
             f"{hypothesis} and {reference} share no utterance: one has {theirs!r}, the other {ours!r}; name them alike"
         )
+    if (file_format or format_of(hypothesis)) == "ctm":  # which has no line for an utterance in which nothing was found
+        hypotheses = {key: [] for key in references} | hypotheses
     sets = [phone_set or guess_phone_set(texts.values()) for texts in (references, hypotheses)]
     if sets[0] is not None and sets[1] is None:
         sets[1] = _set_of_the_reference(sets[0], hypotheses, hypothesis)

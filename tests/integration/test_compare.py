@@ -36,6 +36,13 @@ def test_a_run_does_not_differ_from_itself(cli, trained, tmp_path):
     assert "+0.00 points [+0.00, +0.00], matched pairs p = 1.000" in out
 
 
+def damaged(run, copy, change):
+    (path,) = run.glob("evaluation-*.json")
+    copy.mkdir()
+    (copy / path.name).write_text(change(path.read_text(encoding="utf8")), encoding="utf8")
+    return copy
+
+
 def test_what_cannot_be_compared_is_said(cli, trained, tmp_path):
     from asr.compare import compare_runs
 
@@ -46,6 +53,9 @@ def test_what_cannot_be_compared_is_said(cli, trained, tmp_path):
         ([test], "two run folders or more"),
         ([test, dev], r"no test set that all runs were scored on \(.*timit test; .*timit dev\)"),
         ([test, tmp_path / "none"], "holds no evaluation: run `asr evaluate"),
+        ([test, damaged(test, tmp_path / "cut", lambda text: text[:100])], "is damaged .*: run `asr evaluate"),
+        ([test, damaged(test, tmp_path / "old", lambda _: '{"corpus": "timit"}')], "lacks system, split"),
+        ([test, damaged(test, tmp_path / "other", lambda text: text.replace('"timit39"', '"timit61"'))], "same phones"),
     ):
         with pytest.raises(AsrError, match=message):
             compare_runs(runs, tmp_path / "out")

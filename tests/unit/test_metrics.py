@@ -288,6 +288,7 @@ def test_score_by_speaker():
     speakers = {name: "ann" if i < 5 else "bob" for i, name in enumerate(texts)}
     assert score(texts, wrong).interval_speakers is None
     assert score(texts, wrong, speakers).interval_speakers == (0.0, 0.5)
+    assert score(texts, wrong, dict.fromkeys(texts, "ann")).interval_speakers is None
 
 
 def test_score_does_not_depend_on_the_order_of_utterances():

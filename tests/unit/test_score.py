@@ -65,6 +65,16 @@ def test_timit_references_score_arpabet_hypotheses(tmp_path):
     assert (row["per"], row["num_phones"]) == (33.33, 3)
 
 
+def test_what_a_ctm_lacks_was_not_recognised(tmp_path):
+    reference, hypothesis = (ctm(tmp_path / f"{name}.ctm", {"a": "s iy", "b": "t"}) for name in ("r", "h"))
+    ctm(hypothesis, {"a": "s iy"})
+    row = headline(score_files(reference, hypothesis)["regimes"])
+    assert (row["deletions"], row["num_phones"]) == (1, 3)
+    ctm(hypothesis, {"a": "s iy", "c": "t"})
+    with pytest.raises(AsrError, match="'c' has no reference"):
+        score_files(reference, hypothesis)
+
+
 def test_speakers_give_their_interval(tmp_path):
     paths = [kaldi(tmp_path / name, texts) for name, texts in (("r", REFERENCE), ("h", HYPOTHESIS))]
     who = kaldi(tmp_path / "utt2spk", {"a_1": "ann", "b_2": "bob"})

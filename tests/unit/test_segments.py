@@ -1,3 +1,6 @@
+from itertools import pairwise
+
+import numpy as np
 import pytest
 from praatio import textgrid
 
@@ -69,6 +72,15 @@ def test_ctm_and_back(tmp_path):
     assert text.splitlines()[1] == "u1 1 0.100 0.150 HH 0.900"
     found = read_segments(file(tmp_path, "a.ctm", text))
     assert found == {"u1": PHONES, "u2": [Segment("S", 1.0, 1.5)]}
+
+
+def test_neighbours_still_touch_in_a_ctm(tmp_path, rng):
+    edges = np.cumsum(rng.uniform(0.001, 0.3, 200))
+    segments = [Segment("s", float(a), float(b)) for a, b in pairwise(edges)]
+    path = file(tmp_path, "a.ctm", to_ctm("a recording", segments))
+    found = read_segments(path)["a_recording"]
+    assert all(before.end == pytest.approx(after.start, abs=1e-9) for before, after in pairwise(found))
+    assert [each.end for each in found] == pytest.approx(edges[1:].tolist(), abs=5.1e-4)
 
 
 def test_textgrid_and_back(tmp_path):
@@ -151,9 +163,13 @@ def test_overlap_is_refused(segments):
         ("a.txt", "u1 s\nu1 t\n", "a.txt, line 2: utterance 'u1' stands here a second time"),
         ("a.txt", "\n", "a.txt is empty"),
         ("a.trn", "s (u1)\nt iy\n", r"a.trn, line 2: 't iy' does not end with its utterance in brackets"),
+        ("a.trn", "s ()\n", r"a.trn, line 1: 's \(\)' does not end with its utterance"),
         ("a.ctm", "u1 1 0.0 s\n", "a.ctm, line 1: .* is not 'utterance channel start duration label"),
         ("a.ctm", "u1 1 0.0 x s\n", "a.ctm, line 1: .* is not 'utterance channel start duration label"),
         ("a.ctm", "u1 1 0.0 -0.1 s\n", "a.ctm, line 1: start and duration must be 0 or more"),
+        ("a.ctm", "u1 1 0.0 inf s\n", "a.ctm, line 1: start and duration must be 0 or more"),
+        ("a.ctm", "u1 1 0.0 1 s 7\n", r"a.ctm, line 1: .* a confidence in 0\.\.1"),
+        ("a.phn", "0 100 s\n-5 90 t\n", "a.phn, line 2: the start must be 0 or more"),
         ("a.phn", "0 100 s\n100 x t\n", "a.phn, line 2: .* is not 'start end label' in samples"),
         ("a.TextGrid", "not one\n", "a.TextGrid is not a TextGrid that can be read"),
         ("a.ctm", "", "a.ctm is empty"),

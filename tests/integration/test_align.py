@@ -1,0 +1,99 @@
+"""`asr align` as a user types it, with the shipped model."""
+
+import json
+import shutil
+from itertools import pairwise
+
+import numpy as np
+import pytest
+import soundfile
+
+from asr.segments import read_labels, read_segments
+
+PHONES = ["HH", "AH", "L", "OW", "W", "ER", "L", "D"]
+
+
+@pytest.fixture(scope="module")
+def recordings(tmp_path_factory):
+    """Two recordings with their texts, and one that is no audio."""
+    folder = tmp_path_factory.mktemp("speech")
+    rng = np.random.default_rng(1)
+    for name, text in (("a", "Hello, world!"), ("b", "world hello")):
+        soundfile.write(folder / f"{name}.wav", 0.1 * rng.standard_normal(32000), 16000)
+        (folder / f"{name}.txt").write_text(text)
+    (folder / "c.wav").write_text("no audio")
+    (folder / "c.txt").write_text("hello")
+    return folder
+
+
+def test_a_text_becomes_a_textgrid(cli, recordings, tmp_path):
+    code, out, err = cli("align", recordings / "a.wav", "--text", "Hello, world!")
+    assert (code, err) == (0, "")
+    (tmp_path / "a.TextGrid").write_text(out)
+    (phones,) = read_segments(tmp_path / "a.TextGrid").values()
+    assert [phone.label for phone in phones] == PHONES
+    assert all(0 <= before.start < before.end <= after.start for before, after in pairwise(phones))
+    assert phones[-1].end <= 2
+    assert '"words"' in out
+    assert '"Hello"' in out
+
+
+def test_phones_become_json_with_goodness(cli, recordings):
+    code, out, _ = cli("align", recordings / "a.wav", "--phones", "HH AH L OW", "--format", "json", "--gop")
+    assert code == 0
+    found = json.loads(out)
+    assert found["words"] == []
+    assert [phone["label"] for phone in found["phones"]] == ["HH", "AH", "L", "OW"]
+    assert all(phone["goodness"] <= 0 and 0 <= phone["confidence"] <= 1 for phone in found["phones"])
+
+
+@pytest.mark.parametrize(("form", "suffix"), [("textgrid", ".TextGrid"), ("ctm", ".ctm"), ("audacity", ".labels.txt")])
+def test_a_folder_is_aligned_and_its_bad_file_reported(cli, recordings, tmp_path, form, suffix):
+    code, out, err = cli("align", recordings, "--format", form, "--output-dir", tmp_path)
+    assert (code, out) == (1, "")
+    assert err.splitlines()[-1].startswith(f"asr: {recordings / 'c.wav'}")
+    assert {path.name for path in tmp_path.iterdir()} == {f"a{suffix}", f"b{suffix}"}
+    if form != "audacity":
+        assert read_labels(tmp_path / f"a{suffix}") == {"a": PHONES}
+        assert read_labels(tmp_path / f"b{suffix}") == {"b": PHONES[4:] + PHONES[:4]}
+
+
+def test_nothing_is_overwritten(cli, recordings, tmp_path):
+    (tmp_path / "other").mkdir()
+    for name in ("a.wav", "a.txt"):
+        shutil.copy(recordings / name, tmp_path / "other" / name)
+    both = (recordings / "a.wav", tmp_path / "other" / "a.wav")
+    for arguments in (("--output-dir", tmp_path / "out"), ("--format", "ctm")):
+        code, _, err = cli("align", *both, *arguments)
+        assert code == 2
+        assert err.count("\n") == 1
+        assert "would both be called a: align them apart" in err
+    code, out, _ = cli("align", *both, "--format", "json")
+    assert code == 0
+    assert [json.loads(line)["path"] for line in out.splitlines()] == list(map(str, both))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        (("--text", "hello", "--phones", "HH"), 2, "exclude each other"),
+        (("--text", " "), 2, "the text is empty"),
+        (("--text", "hello", "--gop"), 2, "--gop needs --format json"),
+        (("--text", "hello", "--format", "mp4"), 2, "--format must be one of textgrid, ctm, json, audacity"),
+        (("--text", "hello blorfix"), 2, "not in the dictionary: 'blorfix'"),
+        (("--text", "日本", "--g2p"), 2, "has no pronunciation"),
+        (("--phones", "HH QQ"), 2, "'QQ' at position 2 of 2 is not one of the model's"),
+        (("--text", "hello " * 200), 2, "a.wav: 800 phones need at least"),
+    ],
+)
+def test_faults_are_one_line(cli, recordings, arguments, code, message):
+    found, out, err = cli("align", recordings / "a.wav", *arguments)
+    assert (found, out) == (code, "")
+    assert message in err
+    assert err.count("\n") == 1
+
+
+def test_rules_pronounce_what_the_dictionary_lacks_when_asked_to(cli, recordings):
+    code, out, _ = cli("align", recordings / "a.wav", "--text", "hello blorfix", "--g2p", "--format", "json")
+    assert code == 0
+    assert [word["label"] for word in json.loads(out)["words"]] == ["hello", "blorfix"]
