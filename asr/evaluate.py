@@ -22,6 +22,7 @@ from asr.config import Config
 from asr.ctc import Alignment, Hypothesis, beam_search, best_path, forced_align
 from asr.data import BatchLoader, SpeechDataset
 from asr.errors import ConfigError, InfeasibleError
+from asr.feature_store import cache_features
 from asr.model_folder import AcousticModel
 from asr.progress import track
 from asr.segments import Segment
@@ -147,7 +148,7 @@ def posteriors(model: AcousticModel, config: Config, corpus: str, split: str) ->
     """
     prepare(corpus, config.data.corpora[corpus], config.data.manifests)
     cuts = data.load_split(config.data.manifests, [corpus], split)
-    store = data.cache_features(cuts, config.features, Path(config.data.manifests) / "features", f"{corpus}-{split}")
+    store = cache_features(cuts, config.features, Path(config.data.manifests) / "features", f"{corpus}-{split}")
     cuts = cuts.filter(lambda cut: cut.id in store).to_eager()
     model.normaliser.add_speakers(cuts, store)
     token_ids = {token: i for i, token in enumerate(model.tokens)}
@@ -250,17 +251,11 @@ def recognised(
                 (supervision.custom or {}).get("age"),
                 cut.duration,
                 data.reference(cut, config.data.labels),
-                true_times(cut),
+                data.true_times(cut),
                 recognised_phones(raw, hypotheses[cut.id], log_probs, waveform),
             )
         )
     return utterances
-
-
-def true_times(cut: Cut) -> list[Segment]:
-    """Return the times of the phones said, where the corpus has them."""
-    items = (cut.supervisions[0].alignment or {}).get("phone", [])
-    return [Segment(item.symbol, item.start, round(item.start + item.duration, 7)) for item in items]
 
 
 def boundary_rows(
@@ -295,7 +290,7 @@ def _aligned(
     """Align the phones said, in utterances whose corpus has their times and the model's phones."""
     number = {token: i for i, token in enumerate(model.tokens)}
     for cut in cuts:
-        truth = true_times(cut)
+        truth = data.true_times(cut)
         if not truth or CORPORA[cut.corpus].phone_set != config.data.labels:
             continue
         targets = np.array([[number[segment.label] for segment in truth]])

@@ -31,8 +31,9 @@ from asr import data, model_folder, models, phones
 from asr.config import Config
 from asr.ctc import best_path, ctc_loss
 from asr.ctc.priors import LabelPriors
-from asr.data import Batch, BatchLoader, Features, LiveFeatures, Normaliser, SpeechDataset
+from asr.data import Batch, BatchLoader, Normaliser, SpeechDataset
 from asr.errors import AsrError, ConfigError
+from asr.feature_store import Features, LiveFeatures, cache_features
 from asr.features import FeatureExtractor
 from asr.metrics import ErrorCounts, count_errors
 from data_prep import prepare
@@ -172,10 +173,10 @@ class SpeechData(pl.LightningDataModule):
         stores: dict[float, Features] = {}
         for speed in config.data.speeds:
             if config.data.cache_features:
-                stores[speed] = data.cache_features(train_cuts, config.features, cache, f"{title}-train", speed)
+                stores[speed] = cache_features(train_cuts, config.features, cache, f"{title}-train", speed)
             else:
                 stores[speed] = LiveFeatures(train_cuts, FeatureExtractor(config.features), speed)
-        dev_store = data.cache_features(dev_cuts, config.features, cache, f"{title}-dev")
+        dev_store = cache_features(dev_cuts, config.features, cache, f"{title}-dev")
         self.train_cuts = data.usable(train_cuts, stores, config, subsampling)
         self.dev_cuts = dev_cuts.filter(lambda cut: cut.id in dev_store).to_eager()
         nearest = stores[min(stores, key=lambda speed: abs(speed - 1))]
