@@ -4,6 +4,7 @@ import json
 import re
 import shutil
 from itertools import pairwise
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -216,6 +217,25 @@ def test_confidences_are_calibrated_on_other_speakers(evaluation):
     assert 0 <= found["ece"] <= 0.15
     sure = [phone["confidence"] for row in evaluation["utterances"] for phone in row["hypothesis"]]
     assert 0 <= min(sure) < max(sure) <= 1
+
+
+def test_every_key_of_the_json_is_documented(trained, evaluation):
+    text = (Path(__file__).parents[2] / "docs" / "evaluation.md").read_text(encoding="utf8")
+    documented = set(re.findall(r"`([a-z_]+)`", text[text.index("## The JSON") :]))
+
+    def keys(value):
+        if isinstance(value, dict):
+            for key, inner in value.items():
+                yield key
+                yield from keys(inner)
+        elif isinstance(value, list):
+            for inner in value:
+                yield from keys(inner)
+
+    numbers = {"10", "20", "50"}  # of milliseconds
+    undocumented = set(keys([evaluation, results(trained.run)])) - documented - numbers
+    assert undocumented == set()
+    assert documented >= {"regimes", "boundaries", "utterances"}
 
 
 def test_the_page_holds_the_evaluation(trained, evaluation):
