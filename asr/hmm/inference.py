@@ -1,0 +1,108 @@
+"""What a graph of states makes of an utterance: its likelihood, posteriors, and likeliest path."""
+
+from typing import NamedTuple
+
+import numpy as np
+
+from asr.errors import InfeasibleError
+from asr.hmm import kernels
+from asr.hmm.graph import Graph, check_feasible
+
+AGREE = 1e-6  # how far posteriors of a frame may be from adding up to 1 before the log-space recursion takes over
+
+
+class Posteriors(NamedTuple):
+    """Result of `forward_backward`.
+
+    Attributes
+    ----------
+    log_likelihood : float
+        ln p(x | graph).
+    states : (T, N)
+        Posterior of each state in each frame.
+    arcs : (A,)
+        Expected number of times that each arc is taken.
+    """
+
+    log_likelihood: float
+    states: np.ndarray
+    arcs: np.ndarray
+
+
+def forward_backward(scores: np.ndarray, graph: Graph, name: str = "the utterance") -> Posteriors:
+    """Sum over all paths: L. R. Rabiner, "A tutorial on hidden Markov models", Proc. IEEE 77(2), 1989, section III.
+
+    Parameters
+    ----------
+    scores : (T, P)
+        Natural log likelihoods of the frames under each density.
+    graph : Graph
+        What may follow what.
+    name
+        Of the utterance, for errors.
+
+    Raises
+    ------
+    InfeasibleError
+        Too few frames for the graph, or no path of a probability above 0.
+    ValueError
+        Shapes do not fit, or NaN or +inf among the scores.
+
+    Examples
+    --------
+    >>> graph = Graph.of([0, 1], [(0, 0, np.log(0.5)), (0, 1, np.log(0.5)), (1, 1, np.log(0.5))], {0: 0}, {1: 0})
+    >>> found = forward_backward(np.log([[0.5, 0.1], [0.5, 0.5], [0.1, 0.5]]), graph)
+    >>> round(float(np.exp(found.log_likelihood)), 4), found.states[1].round(3).tolist()
+    (0.0625, [0.5, 0.5])
+    """
+    scores = _check(scores, graph, name)
+    shape = (len(scores), len(graph.pdfs))
+    alpha, states, arcs = np.empty(shape), np.empty(shape), np.zeros(len(graph.sources))
+    arguments = (scores, *_fields(graph), alpha, states)
+    total = kernels.forward_backward(*arguments, arcs)  # type: ignore[call-arg]
+    if not (np.isfinite(total) and np.abs(states.sum(axis=1) - 1).max() < AGREE):
+        arcs = np.zeros(len(graph.sources))
+        total = kernels.log_forward_backward(*arguments, arcs)  # type: ignore[call-arg]
+    if total == -np.inf:
+        raise InfeasibleError(f"{name}: no path through its phones has a probability above 0")
+    return Posteriors(float(total), states, arcs)
+
+
+def viterbi(scores: np.ndarray, graph: Graph, name: str = "the utterance") -> tuple[float, np.ndarray]:
+    """Find the likeliest path: Rabiner 1989, section III.B.
+
+    Parameters and errors are those of `forward_backward`.
+
+    Returns
+    -------
+    log_probability : float
+        Of path and frames together.
+    states : (T,)
+        The state in each frame.
+
+    Examples
+    --------
+    >>> graph = Graph.of([0, 1], [(0, 0, -1), (0, 1, -1), (1, 1, -1)], {0: 0}, {1: 0})
+    >>> viterbi(np.array([[0.0, -9], [-9, 0.0], [-9, 0.0]]), graph)[1].tolist()
+    [0, 1, 1]
+    """
+    scores = _check(scores, graph, name)
+    came_from, path = np.empty((len(scores), len(graph.pdfs)), np.int32), np.empty(len(scores), np.int64)
+    best = kernels.viterbi(scores, *_fields(graph), came_from, path)  # type: ignore[call-arg]
+    if best == -np.inf:
+        raise InfeasibleError(f"{name}: no path through its phones has a probability above 0")
+    return float(best), path
+
+
+def _fields(graph: Graph) -> tuple[np.ndarray, ...]:
+    return graph.pdfs, graph.offsets, graph.sources, graph.weights, graph.starts, graph.finals
+
+
+def _check(scores: np.ndarray, graph: Graph, name: str) -> np.ndarray:
+    scores = np.ascontiguousarray(scores, np.float64)
+    if scores.ndim != 2 or scores.shape[1] <= graph.pdfs.max():
+        raise ValueError(f"{name}: scores {scores.shape} do not have a column for each density of the graph")
+    check_feasible(graph, len(scores), name)
+    if not (scores < np.inf).all():
+        raise ValueError(f"{name}: NaN or +inf among the scores")
+    return scores

@@ -1,0 +1,153 @@
+import itertools
+
+import numpy as np
+import pytest
+
+from asr.errors import InfeasibleError
+from asr.hmm import kernels
+from asr.hmm.graph import Graph, chain, required_frames
+from asr.hmm.inference import _fields, forward_backward, viterbi
+
+
+def paths(graph, num_frames):
+    """Every path of states with the logarithm of its probability, and how often it takes each arc."""
+    weight = {}
+    for j in range(len(graph.pdfs)):
+        for a in range(graph.offsets[j], graph.offsets[j + 1]):
+            weight[graph.sources[a], j] = a
+    for states in itertools.product(range(len(graph.pdfs)), repeat=num_frames):
+        arcs = [weight.get(step) for step in itertools.pairwise(states)]
+        if None not in arcs:
+            total = graph.starts[states[0]] + graph.weights[arcs].sum() + graph.finals[states[-1]]
+            if total > -np.inf:
+                yield states, total, np.bincount(arcs, minlength=len(graph.sources))
+
+
+def enumerate_all(scores, graph):
+    found = list(paths(graph, len(scores)))
+    logs = np.array([total + sum(scores[t, graph.pdfs[s]] for t, s in enumerate(path)) for path, total, _ in found])
+    posteriors = np.exp(logs - logs.max())
+    posteriors /= posteriors.sum()
+    states = np.zeros((len(scores), len(graph.pdfs)))
+    for share, (path, _, _) in zip(posteriors, found, strict=True):
+        states[np.arange(len(scores)), path] += share
+    arcs = sum(share * taken for share, (_, _, taken) in zip(posteriors, found, strict=True))
+    return np.logaddexp.reduce(logs), states, arcs, found[int(logs.argmax())][0], logs.max()
+
+
+def random_graph(rng):
+    """Up to 4 states, of which some share a density, with arcs at random and at least one path of 5 frames."""
+    count = int(rng.integers(1, 5))
+    ends = {(j, j) for j in range(count)} | {(j, j + 1) for j in range(count - 1)}
+    ends |= {(i, j) for i in range(count) for j in range(count) if rng.random() < 0.3}
+    arcs = [(i, j, -rng.exponential()) for i, j in sorted(ends)]
+    finals = {count - 1: -rng.exponential()} | ({0: -1.0} if rng.random() < 0.3 else {})
+    return Graph.of(rng.integers(0, 3, count).tolist(), arcs, {0: -0.1}, finals)
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_recursions_equal_enumeration(seed):
+    rng = np.random.default_rng(seed)
+    graph = random_graph(rng)
+    scores = 3 * rng.standard_normal((5, 3))
+    total, states, arcs, path, best = enumerate_all(scores, graph)
+    found = forward_backward(scores, graph)
+    assert found.log_likelihood == pytest.approx(total, abs=1e-10)
+    np.testing.assert_allclose(found.states, states, rtol=0, atol=1e-10)
+    np.testing.assert_allclose(found.arcs, arcs, rtol=0, atol=1e-10)
+    log_probability, found_path = viterbi(scores, graph)
+    assert log_probability == pytest.approx(best, abs=1e-10)
+    assert tuple(found_path) == path
+
+
+@pytest.mark.parametrize("spread", [1, 30, 300])
+def test_scaled_recursions_equal_those_in_logarithms(rng, spread):
+    graph = chain(rng.integers(0, 9, 30).tolist(), rng.uniform(0.3, 0.9, 30).tolist(), (rng.random(30) < 0.2).tolist())
+    scores = spread * rng.standard_normal((200, 9))
+    alpha, states, arcs = np.empty((200, 30)), np.empty((200, 30)), np.zeros(len(graph.sources))
+    total = kernels.log_forward_backward(scores, *_fields(graph), alpha, states, arcs)
+    found = forward_backward(scores, graph)
+    assert found.log_likelihood == pytest.approx(total, rel=1e-12)
+    np.testing.assert_allclose(found.states, states, rtol=0, atol=1e-8)
+    np.testing.assert_allclose(found.arcs, arcs, rtol=0, atol=1e-7)
+
+
+def test_what_scaling_loses_is_found_in_logarithms():
+    """For 400 frames the first state is far likelier, and yet the path has to leave it: its mass underflows."""
+    graph = chain([0, 1, 2], [0.5, 0.5, 0.5])
+    scores = np.zeros((400, 3))
+    scores[:, 1:] = -30.0
+    scores[200:, 0] = -1e5
+    alpha, states, arcs = np.empty((400, 3)), np.empty((400, 3)), np.zeros(len(graph.sources))
+    scaled = kernels.forward_backward(scores, *_fields(graph), alpha, states, arcs)
+    found = forward_backward(scores, graph)
+    np.testing.assert_allclose(found.states.sum(axis=1), 1, atol=1e-9)
+    assert np.isfinite(found.log_likelihood)
+    assert np.isnan(scaled) or scaled == pytest.approx(found.log_likelihood)
+
+
+def test_posteriors_and_arcs_add_up(rng):
+    graph = chain(rng.integers(0, 5, 12).tolist(), [0.6] * 12)
+    found = forward_backward(rng.standard_normal((60, 5)), graph)
+    np.testing.assert_allclose(found.states.sum(axis=1), 1, atol=1e-12)
+    assert found.arcs.sum() == pytest.approx(59)
+    loops = found.arcs[
+        [a for j in range(12) for a in range(graph.offsets[j], graph.offsets[j + 1]) if graph.sources[a] == j]
+    ]
+    np.testing.assert_allclose(loops, found.states.sum(axis=0) - 1, atol=1e-9)  # every state is entered once
+
+
+def test_optional_states_may_be_left_out():
+    graph = chain([0, 1, 2], [0.5] * 3, [False, True, False])
+    assert required_frames(graph) == 2
+    assert required_frames(chain([0, 1, 2], [0.5] * 3)) == 3
+    likely = np.log([[0.9, 0.05, 0.05], [0.05, 0.05, 0.9]])
+    assert viterbi(likely, graph)[1].tolist() == [0, 2]
+    assert viterbi(np.log([[0.9, 0.05, 0.05], [0.05, 0.9, 0.05], [0.05, 0.05, 0.9]]), graph)[1].tolist() == [0, 1, 2]
+
+
+def test_probabilities_of_a_chains_paths_add_up_to_one():
+    """Of all lengths together: 400 frames leave out less than 1e-9."""
+    graph = chain([0, 1, 2, 3], [0.5, 0.4, 0.6, 0.5], [True, False, True, False])
+    reached = np.exp(graph.starts)
+    total = 0.0
+    targets = np.repeat(np.arange(4), np.diff(graph.offsets))
+    for _ in range(400):
+        total += (reached * np.exp(graph.finals)).sum()
+        step = np.zeros(4)
+        np.add.at(step, targets, reached[graph.sources] * np.exp(graph.weights))
+        reached = step
+    assert total == pytest.approx(1, abs=1e-9)
+
+
+def test_too_few_frames_are_named():
+    graph = chain([0, 1, 2], [0.5] * 3)
+    for infer in (forward_backward, viterbi):
+        with pytest.raises(InfeasibleError, match="u7 has 2 frames; the states of its phones need 3"):
+            infer(np.zeros((2, 3)), graph, "u7")
+        with pytest.raises(InfeasibleError, match="u7: no path through its phones"):
+            infer(np.where(np.arange(3) == 1, -np.inf, np.zeros((5, 3))), graph, "u7")
+        with pytest.raises(ValueError, match="u7: NaN"):
+            infer(np.full((5, 3), np.nan), graph, "u7")
+        with pytest.raises(ValueError, match="a column for each density"):
+            infer(np.zeros((5, 2)), graph, "u7")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (([0], [0.5, 0.5]), "1 states need as many"),
+        (([0], [1.0]), "between 0 and 1"),
+        (([0], [0.5], [True]), "not optional"),
+    ],
+)
+def test_chains_are_checked(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        chain(*arguments)
+
+
+def test_graphs_are_checked():
+    with pytest.raises(ValueError, match=r"a graph of 2 states has arcs among 0\.\.2"):
+        Graph.of([0, 1], [(0, 2, -1.0)], {0: 0.0}, {1: 0.0})
+    with pytest.raises(ValueError, match="at most 0"):
+        Graph.of([0, 1], [(0, 1, 0.5)], {0: 0.0}, {1: 0.0})

@@ -1,0 +1,103 @@
+import numpy as np
+import pytest
+from scipy.stats import multivariate_normal
+
+from asr.hmm.mixtures import Mixtures, Statistics, estimate, split
+
+
+@pytest.fixture
+def mixtures(rng):
+    """Three densities of 1, 3 and 2 Gaussians over four values."""
+    weights = np.concatenate([[1.0], rng.dirichlet(np.ones(3)), rng.dirichlet(np.ones(2))])
+    return Mixtures(np.array([0, 1, 4, 6]), weights, rng.standard_normal((6, 4)), rng.uniform(0.2, 3, (6, 4)))
+
+
+def test_likelihoods_are_those_of_scipy(mixtures, rng):
+    frames = 2 * rng.standard_normal((50, 4))
+    expected = np.zeros((50, 3))
+    for p in range(3):
+        for k in range(mixtures.offsets[p], mixtures.offsets[p + 1]):
+            normal = multivariate_normal(mixtures.means_[k], np.diag(mixtures.covars_[k]))
+            expected[:, p] += mixtures.weights_[k] * normal.pdf(frames)
+    np.testing.assert_allclose(mixtures.scores(mixtures.gaussians(frames)), np.log(expected), rtol=0, atol=1e-10)
+
+
+def test_far_frames_have_finite_likelihoods(mixtures):
+    assert np.isfinite(mixtures.scores(mixtures.gaussians(np.full((1, 4), 1e4)))).all()
+
+
+def test_statistics_by_hand(mixtures, rng):
+    frames, posteriors = rng.standard_normal((30, 4)), rng.dirichlet(np.ones(3), 30)
+    gaussians = mixtures.gaussians(frames)
+    shares = np.exp(gaussians - np.repeat(mixtures.scores(gaussians), [1, 3, 2], axis=1))
+    shares *= np.repeat(posteriors, [1, 3, 2], axis=1)
+    found = Statistics.empty(mixtures)
+    found.add(frames[:10], gaussians[:10], mixtures, posteriors[:10])
+    other = Statistics.empty(mixtures)
+    other.add(frames[10:], gaussians[10:], mixtures, posteriors[10:])
+    found += other
+    np.testing.assert_allclose(found.occupancy, shares.sum(axis=0), atol=1e-6)
+    np.testing.assert_allclose(found.sums, shares.T @ frames, atol=1e-6)
+    np.testing.assert_allclose(found.squares, shares.T @ frames**2, atol=1e-6)
+
+
+def test_em_never_lowers_the_likelihood_of_a_mixture_and_finds_its_parts(rng):
+    """Two clusters: the mean log likelihood rises to that of the truth, and the means are found."""
+    truth = np.array([[-2.0, 0.0], [2.0, 1.0]])
+    frames = truth[rng.integers(0, 2, 2000)] + rng.standard_normal((2000, 2))
+    one = Mixtures.flat(1, frames.mean(axis=0), frames.var(axis=0))
+    statistics = Statistics.empty(one)
+    statistics.add(frames, one.gaussians(frames), one, np.ones((2000, 1)))
+    two, totals = split(one, statistics, 2), []
+    for _ in range(60):
+        gaussians = two.gaussians(frames)
+        totals.append(two.scores(gaussians).sum())
+        statistics = Statistics.empty(two)
+        statistics.add(frames, gaussians, two, np.ones((2000, 1)))
+        two = estimate(two, statistics, np.full(2, 1e-3))
+    assert np.diff(totals).min() >= -1e-8
+    found = two.means_[np.argsort(two.means_[:, 0])]
+    np.testing.assert_allclose(found, truth, atol=0.15)
+    np.testing.assert_allclose(two.weights_, 0.5, atol=0.05)
+
+
+def test_splitting_keeps_what_a_density_says_nearly(mixtures, rng):
+    frames = rng.standard_normal((400, 4))
+    gaussians = mixtures.gaussians(frames)
+    posteriors = rng.dirichlet(np.ones(3), 400)
+    statistics = Statistics.empty(mixtures)
+    statistics.add(frames, gaussians, mixtures, posteriors)
+    grown = split(mixtures, statistics, 12)
+    assert len(grown.weights_) == 12
+    np.testing.assert_allclose(np.add.reduceat(grown.weights_, grown.offsets[:-1]), 1)
+    before, after = mixtures.scores(gaussians), grown.scores(grown.gaussians(frames))
+    assert np.abs(after - before).mean() < 0.25
+    sizes = np.diff(grown.offsets)
+    assert sizes.sum() == 12
+    assert (sizes >= [1, 3, 2]).all()
+
+
+def test_few_frames_are_not_split():
+    one = Mixtures.flat(1, np.zeros(1), np.ones(1))
+    few = Statistics(np.array([5.0]), np.zeros((1, 1)), np.zeros((1, 1)))
+    assert len(split(one, few, 4).weights_) == 1
+
+
+def test_a_gaussian_without_frames_is_dropped_and_a_density_never():
+    start = Mixtures(np.array([0, 2, 3]), np.array([0.5, 0.5, 1]), np.array([[0.0], [100.0], [7.0]]), np.ones((3, 1)))
+    frames = np.linspace(-1, 1, 20)[:, None]
+    statistics = Statistics.empty(start)
+    statistics.add(frames, start.gaussians(frames), start, np.array([[1.0, 0.0]] * 20))
+    found = estimate(start, statistics, np.full(1, 1e-3))
+    assert found.offsets.tolist() == [0, 1, 2]
+    assert found.weights_.tolist() == [1, 1]
+    assert found.means_[1] == 7
+    assert found.covars_[1] == 1
+
+
+def test_variances_are_floored():
+    start = Mixtures.flat(1, np.zeros(1), np.ones(1))
+    frames = np.full((10, 1), 3.0)
+    statistics = Statistics.empty(start)
+    statistics.add(frames, start.gaussians(frames), start, np.ones((10, 1)))
+    assert estimate(start, statistics, np.array([0.25])).covars_ == 0.25
