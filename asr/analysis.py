@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from asr import calibration, confusions, metrics, phones, score
+from asr import calibration, confusions, metrics, phones
 from asr.calibration import Calibration
 from asr.metrics import ErrorCounts
 from asr.segments import Segment
@@ -70,16 +70,12 @@ def analyse(utterances: Sequence[Utterance], labels: str, scoring: str, fitted: 
     Returns
     -------
     dict
-        ``regimes``, ``groups``, ``confusions``, ``classes``, ``pfer``, ``calibration`` and ``utterances``.
+        ``scoring``, ``groups``, ``confusions``, ``classes``, ``pfer``, ``calibration`` and ``utterances``.
     """
-    references = {each.id: each.reference for each in utterances}
-    hypotheses = {each.id: each.labels for each in utterances}
-    speakers = {each.id: each.speaker for each in utterances}
     pairs = {each.id: align(each, labels, scoring) for each in utterances}
     counted = confusions.Confusions.of(pairs.values(), scoring)
     return {
         "scoring": scoring,
-        "regimes": score.regime_rows(references, hypotheses, labels, speakers, scoring),
         "groups": groups(utterances, pairs),
         "confusions": counted.to_json(),
         "classes": counted.by_class(),

@@ -139,14 +139,13 @@ class Posteriors:
 
 
 def posteriors(model: AcousticModel, config: Config, corpus: str, split: str) -> Posteriors:
-    """Run a model over one split of a corpus, which is prepared where it is not yet.
+    """Run a model over one split of a prepared corpus.
 
     Raises
     ------
     AsrError
-        The corpus is missing, or none of its recordings can be read.
+        The split's manifests are missing, or none of its recordings can be read.
     """
-    prepare(corpus, config.data.corpora[corpus], config.data.manifests)
     cuts = data.load_split(config.data.manifests, [corpus], split)
     store = cache_features(cuts, config.features, Path(config.data.manifests) / "features", f"{corpus}-{split}")
     cuts = cuts.filter(lambda cut: cut.id in store).to_eager()
@@ -187,16 +186,17 @@ def score_corpus(
     evaluation : dict
         The last decoder's, as docs/evaluation.md has it.
     """
-    found = posteriors(model, config, corpus, split)
-    core = {cut.id for cut in found.cuts}
-    if split == "test" and (Path(config.data.manifests) / corpus / "supervisions_test_full.jsonl.gz").is_file():
-        found = posteriors(model, config, corpus, "test_full")
+    manifests = config.data.manifests
+    prepare(corpus, config.data.corpora[corpus], manifests)
+    has_full_test = (Path(manifests) / corpus / "supervisions_test_full.jsonl.gz").is_file()
+    found = posteriors(model, config, corpus, "test_full" if split == "test" and has_full_test else split)
+    core = {cut.id for cut in data.load_split(manifests, [corpus], split)} & found.log_probs.keys()
     references = {cut.id: data.reference(cut, config.data.labels) for cut in found.cuts}
     sets = {split: core} | ({f"{split}_full": set(references)} if len(core) < len(references) else {})
     for name, ids in sets.items():
         _write_text(output / f"references-{corpus}-{name}.txt", references, ids)
     scored = [cut for cut in found.cuts if cut.id in core]
-    speech, hours = (sum(cut.duration for cut in cuts) for cuts in (found.cuts, scored))
+    decoded_seconds, scored_seconds = (sum(cut.duration for cut in cuts) for cuts in (found.cuts, scored))
     rows = []
     for beam_size in sorted({1, config.decode.beam_size}):
         start = time.monotonic()
@@ -208,7 +208,7 @@ def score_corpus(
             _write_text(output / f"hypotheses-{corpus}-{name}-{decoder.replace(' ', '-')}.txt", labels, ids)
         regimes = _regimes(found, references, labels, sets, config)
         about = {"corpus": corpus, "split": split, "decoder": decoder, "scoring": config.data.scoring}
-        about |= {"hours": round(hours / 3600, 3), "times_real_time": round(speech / spent, 1)}
+        about |= {"hours": round(scored_seconds / 3600, 3), "times_real_time": round(decoded_seconds / spent, 1)}
         rows.append(about | score.headline(regimes) | {"regimes": regimes})
     utterances = recognised(model, config, found, hypotheses, scored)
     result = analysis.analyse(utterances, config.data.labels, config.data.scoring, model.calibration)
@@ -341,6 +341,7 @@ def calibrate(name: str, overrides: Sequence[str] = (), corpora: Path | None = N
     model = replace(model, calibration=Calibration())
     raw, correct, true_starts, found_starts = [], [], [], []
     for corpus in config.data.corpora:
+        prepare(corpus, config.data.corpora[corpus], config.data.manifests)
         found = posteriors(model, config, corpus, "dev")
         cuts = list(found.cuts)
         utterances = recognised(model, config, found, decode(found.log_probs, config.decode.beam_size), cuts)

@@ -27,8 +27,9 @@ def iteration(frames: np.ndarray, graph: Graph, mixtures: Mixtures) -> Mixtures:
     statistics, arcs = Statistics.empty(mixtures), np.zeros(len(graph.sources))
     for sequence in np.split(frames, len(frames) // LENGTH):
         gaussians = mixtures.gaussians(sequence)
-        found = forward_backward(mixtures.scores(gaussians), graph)
-        statistics.add(sequence, gaussians, mixtures, found.states)
+        scores = mixtures.scores(gaussians)
+        found = forward_backward(scores, graph)
+        statistics.add(sequence, gaussians, scores, mixtures, found.states)
         arcs += found.arcs
     return estimate(mixtures, statistics, np.full(frames.shape[1], 1e-3))
 

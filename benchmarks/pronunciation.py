@@ -34,6 +34,7 @@ from asr.errors import CorpusError, ModelError
 from asr.evaluate import posteriors
 from asr.model_folder import AcousticModel
 from asr.pronunciation import alternatives
+from data_prep import prepare
 
 CORPUS = "speechocean762"
 LEAST = -20.0  # log posteriors below it are as good as each other, and would rule the polynomials
@@ -94,6 +95,7 @@ def score_phones(model: AcousticModel, config: Config, splits: list[str], scores
     """Return the phones of some splits, and print how long the goodness took."""
     tokens = {token: i for i, token in enumerate(model.tokens)}
     utterances: dict[str, np.ndarray] = {}
+    prepare(CORPUS, config.data.corpora[CORPUS], config.data.manifests)
     for split in splits:
         utterances |= posteriors(model, config, CORPUS, split).log_probs
     missing = utterances.keys() - scores.keys()

@@ -88,7 +88,14 @@ class Statistics:
         shape = mixtures.means_.shape
         return cls(np.zeros(shape[0]), np.zeros(shape), np.zeros(shape))
 
-    def add(self, features: np.ndarray, gaussians: np.ndarray, mixtures: Mixtures, posteriors: np.ndarray) -> None:
+    def add(
+        self,
+        features: np.ndarray,
+        gaussians: np.ndarray,
+        scores: np.ndarray,
+        mixtures: Mixtures,
+        posteriors: np.ndarray,
+    ) -> None:
         """Add an utterance.
 
         Parameters
@@ -96,22 +103,21 @@ class Statistics:
         features : (T, D)
         gaussians : (T, K)
             From `Mixtures.gaussians`.
+        scores : (T, P)
+            From `Mixtures.scores`.
         mixtures
-            That made them.
+            That made both.
         posteriors : (T, P)
             Of each density in each frame.
         """
         fields = (self.occupancy, self.sums, self.squares)
-        _accumulate(features, gaussians, mixtures.offsets, posteriors, *fields)  # type: ignore[call-arg]
+        _accumulate(features, gaussians, scores, mixtures.offsets, posteriors, *fields)  # type: ignore[call-arg]
 
     def __iadd__(self, other: "Statistics") -> "Statistics":
-        for ours, theirs in zip((self.occupancy, self.sums, self.squares), _arrays(other), strict=True):
-            ours += theirs
+        for name in ("occupancy", "sums", "squares"):
+            ours = getattr(self, name)
+            ours += getattr(other, name)
         return self
-
-
-def _arrays(statistics: Statistics) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    return statistics.occupancy, statistics.sums, statistics.squares
 
 
 def estimate(mixtures: Mixtures, statistics: Statistics, floor: np.ndarray) -> Mixtures:
@@ -134,7 +140,8 @@ def estimate(mixtures: Mixtures, statistics: Statistics, floor: np.ndarray) -> M
     >>> mixtures = Mixtures.flat(1, np.zeros(1), np.ones(1))
     >>> statistics = Statistics.empty(mixtures)
     >>> frames = np.array([[1.0], [2.0], [3.0]])
-    >>> statistics.add(frames, mixtures.gaussians(frames), mixtures, np.ones((3, 1)))
+    >>> gaussians = mixtures.gaussians(frames)
+    >>> statistics.add(frames, gaussians, mixtures.scores(gaussians), mixtures, np.ones((3, 1)))
     >>> found = estimate(mixtures, statistics, np.full(1, 0.01))
     >>> found.means_.round(3).tolist(), found.covars_.round(3).tolist()
     ([[2.0]], [[0.667]])
@@ -210,20 +217,14 @@ def _sum_gaussians(gaussians, offsets, scores):
 
 
 @njit(cache=True, nogil=True)
-def _accumulate(features, gaussians, offsets, posteriors, occupancy, sums, squares):
+def _accumulate(features, gaussians, scores, offsets, posteriors, occupancy, sums, squares):
     num_values = features.shape[1]
     for t in range(len(features)):
         for p in range(len(offsets) - 1):
             if posteriors[t, p] < 1e-8:
                 continue
-            peak = -np.inf
             for k in range(offsets[p], offsets[p + 1]):
-                peak = max(peak, gaussians[t, k])
-            total = 0.0
-            for k in range(offsets[p], offsets[p + 1]):
-                total += np.exp(gaussians[t, k] - peak)
-            for k in range(offsets[p], offsets[p + 1]):
-                share = posteriors[t, p] * np.exp(gaussians[t, k] - peak) / total
+                share = posteriors[t, p] * np.exp(gaussians[t, k] - scores[t, p])
                 occupancy[k] += share
                 for d in range(num_values):
                     value = share * features[t, d]

@@ -154,8 +154,9 @@ def _e_step(models: Monophones, utterances: Sequence[Utterance]) -> EStep:
     for utterance in utterances:
         graph = models.graph(utterance.labels)
         gaussians = mixtures.gaussians(utterance.features)
+        scores = mixtures.scores(gaussians)
         try:
-            found = forward_backward(mixtures.scores(gaussians), graph, utterance.id)
+            found = forward_backward(scores, graph, utterance.id)
         except InfeasibleError as error:
             skipped.append(str(error))
             continue
@@ -163,7 +164,7 @@ def _e_step(models: Monophones, utterances: Sequence[Utterance]) -> EStep:
         num_frames += len(utterance.features)
         posteriors = np.zeros((len(utterance.features), mixtures.num_pdfs))
         np.add.at(posteriors.T, graph.pdfs, found.states.T)
-        statistics.add(utterance.features, gaussians, mixtures, posteriors)
+        statistics.add(utterance.features, gaussians, scores, mixtures, posteriors)
         targets = np.repeat(np.arange(len(graph.pdfs)), np.diff(graph.offsets))
         loops = targets == graph.sources
         np.add.at(stays, graph.pdfs[targets[loops]], found.arcs[loops])

@@ -52,7 +52,7 @@ def test_an_iteration_of_em_is_hmmlearns(peer, rng):
     gaussians = mixtures.gaussians(frames)
     found = forward_backward(mixtures.scores(gaussians), graph)
     statistics = Statistics.empty(mixtures)
-    statistics.add(frames, gaussians, mixtures, found.states)
+    statistics.add(frames, gaussians, mixtures.scores(gaussians), mixtures, found.states)
     new = estimate(mixtures, statistics, np.full(5, 1e-9))
     # Its priors on variances and weights are those that change nothing.
     peer.covars_prior, peer.covars_weight, peer.weights_prior = -1.5, 0.0, 1.0

@@ -5,6 +5,13 @@ from scipy.stats import multivariate_normal
 from asr.hmm.mixtures import Mixtures, Statistics, estimate, split
 
 
+def collect(mixtures, frames, posteriors):
+    """Statistics of frames (T, D) whose densities have these posteriors (T, P)."""
+    statistics, gaussians = Statistics.empty(mixtures), mixtures.gaussians(frames)
+    statistics.add(frames, gaussians, mixtures.scores(gaussians), mixtures, posteriors)
+    return statistics
+
+
 @pytest.fixture
 def mixtures(rng):
     """Three densities of 1, 3 and 2 Gaussians over four values."""
@@ -31,11 +38,8 @@ def test_statistics_by_hand(mixtures, rng):
     gaussians = mixtures.gaussians(frames)
     shares = np.exp(gaussians - np.repeat(mixtures.scores(gaussians), [1, 3, 2], axis=1))
     shares *= np.repeat(posteriors, [1, 3, 2], axis=1)
-    found = Statistics.empty(mixtures)
-    found.add(frames[:10], gaussians[:10], mixtures, posteriors[:10])
-    other = Statistics.empty(mixtures)
-    other.add(frames[10:], gaussians[10:], mixtures, posteriors[10:])
-    found += other
+    found = collect(mixtures, frames[:10], posteriors[:10])
+    found += collect(mixtures, frames[10:], posteriors[10:])
     np.testing.assert_allclose(found.occupancy, shares.sum(axis=0), atol=1e-6)
     np.testing.assert_allclose(found.sums, shares.T @ frames, atol=1e-6)
     np.testing.assert_allclose(found.squares, shares.T @ frames**2, atol=1e-6)
@@ -46,14 +50,12 @@ def test_em_never_lowers_the_likelihood_of_a_mixture_and_finds_its_parts(rng):
     truth = np.array([[-2.0, 0.0], [2.0, 1.0]])
     frames = truth[rng.integers(0, 2, 2000)] + rng.standard_normal((2000, 2))
     one = Mixtures.flat(1, frames.mean(axis=0), frames.var(axis=0))
-    statistics = Statistics.empty(one)
-    statistics.add(frames, one.gaussians(frames), one, np.ones((2000, 1)))
+    statistics = collect(one, frames, np.ones((2000, 1)))
     two, totals = split(one, statistics, 2), []
     for _ in range(60):
         gaussians = two.gaussians(frames)
         totals.append(two.scores(gaussians).sum())
-        statistics = Statistics.empty(two)
-        statistics.add(frames, gaussians, two, np.ones((2000, 1)))
+        statistics = collect(two, frames, np.ones((2000, 1)))
         two = estimate(two, statistics, np.full(2, 1e-3))
     assert np.diff(totals).min() >= -1e-8
     found = two.means_[np.argsort(two.means_[:, 0])]
@@ -65,8 +67,7 @@ def test_splitting_keeps_what_a_density_says_nearly(mixtures, rng):
     frames = rng.standard_normal((400, 4))
     gaussians = mixtures.gaussians(frames)
     posteriors = rng.dirichlet(np.ones(3), 400)
-    statistics = Statistics.empty(mixtures)
-    statistics.add(frames, gaussians, mixtures, posteriors)
+    statistics = collect(mixtures, frames, posteriors)
     grown = split(mixtures, statistics, 12)
     assert len(grown.weights_) == 12
     np.testing.assert_allclose(np.add.reduceat(grown.weights_, grown.offsets[:-1]), 1)
@@ -86,8 +87,7 @@ def test_few_frames_are_not_split():
 def test_a_gaussian_without_frames_is_dropped_and_a_density_never():
     start = Mixtures(np.array([0, 2, 3]), np.array([0.5, 0.5, 1]), np.array([[0.0], [100.0], [7.0]]), np.ones((3, 1)))
     frames = np.linspace(-1, 1, 20)[:, None]
-    statistics = Statistics.empty(start)
-    statistics.add(frames, start.gaussians(frames), start, np.array([[1.0, 0.0]] * 20))
+    statistics = collect(start, frames, np.array([[1.0, 0.0]] * 20))
     found = estimate(start, statistics, np.full(1, 1e-3))
     assert found.offsets.tolist() == [0, 1, 2]
     assert found.weights_.tolist() == [1, 1]
@@ -98,6 +98,5 @@ def test_a_gaussian_without_frames_is_dropped_and_a_density_never():
 def test_variances_are_floored():
     start = Mixtures.flat(1, np.zeros(1), np.ones(1))
     frames = np.full((10, 1), 3.0)
-    statistics = Statistics.empty(start)
-    statistics.add(frames, start.gaussians(frames), start, np.ones((10, 1)))
+    statistics = collect(start, frames, np.ones((10, 1)))
     assert estimate(start, statistics, np.array([0.25])).covars_ == 0.25
