@@ -15,7 +15,9 @@ TRAINED := $(RUN)/.trained
 SCORED := $(RUN)/results.txt
 CORPORA := $(if $(TIMIT)$(DATA),--data $(or $(TIMIT),$(DATA)))
 
-.PHONY: help setup lock lint test train evaluate transcribe bench docs clean
+NAMES = $(if $(filter all,$(SYSTEMS)),$(basename $(notdir $(wildcard recipes/$(RECIPE)/*.yaml))),$(SYSTEMS))
+
+.PHONY: help setup lock lint test train evaluate compare transcribe bench docs clean
 .DELETE_ON_ERROR:
 
 help: ## list the targets
@@ -23,6 +25,7 @@ help: ## list the targets
 	@echo "make train RECIPE=timit TIMIT=/path/to/TIMIT    the same on another corpus: timit, mini_librispeech, speechocean762"
 	@echo "make train RECIPE=mini_librispeech [DATA=/path]    without DATA the corpus is downloaded"
 	@echo "make evaluate RECIPE=mini [SYSTEM=blstm_ctc]    score a trained system again"
+	@echo "make compare RECIPE=mini [SYSTEMS=all]          one table and figure of a recipe's systems"
 	@echo "make transcribe AUDIO=\"a.wav b.flac\" [MODEL=runs/mini/blstm_ctc]    print the phones in recordings"
 	@echo
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  \1\t\2/p' Makefile | expand -t 14
@@ -63,6 +66,10 @@ $(SCORED): $(TRAINED)
 
 evaluate: $(READY) ## score a trained system on its test speakers
 	$(ASR) evaluate $(RUN) $(CORPORA) $(ARGS)
+
+compare: $(READY) ## put a recipe's scored systems side by side; SYSTEMS=all or "a b" trains and scores these before
+	@for system in $(NAMES); do $(MAKE) --no-print-directory train SYSTEM=$$system RUN=runs/$(RECIPE)/$$system || exit 1; done
+	@$(ASR) compare $(or $(NAMES:%=runs/$(RECIPE)/%),runs/$(RECIPE)) --output runs/$(RECIPE)-compare
 
 transcribe: $(READY) ## print the phones in AUDIO
 	@$(ASR) transcribe $(AUDIO) --model $(MODEL)

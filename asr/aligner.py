@@ -13,13 +13,11 @@ from pathlib import Path
 import numpy as np
 
 from asr import audio, segments
+from asr.acoustic_model import AcousticModel, CTCModel
 from asr.calibration import word_confidence
-from asr.ctc import forced_align, required_frames
-from asr.errors import AsrError, AudioError, CorpusError, InfeasibleError
-from asr.model_folder import AcousticModel
+from asr.errors import AsrError, AudioError, CorpusError
 from asr.pronunciation import goodness
 from asr.segments import Segment
-from asr.times import phone_segments
 from asr.transcribe import Recogniser
 from data_prep.pronounce import is_guessed, pronounce
 
@@ -104,53 +102,26 @@ def align(
         raise AsrError("the text is empty: give the words or phones that are said")
     spelled = [[label] for label in spoken] if words is None else pronunciations(model, spoken, g2p)
     labels = list(itertools.chain.from_iterable(spelled))
-    tokens = _tokens(model, labels)
+    _check(model, labels)
     name = "the recording" if isinstance(recording, np.ndarray) else str(recording)
     if isinstance(recording, np.ndarray):
         waveform = audio.from_array(recording, audio.SAMPLE_RATE)
     else:
         waveform = audio.load(recording)
     try:
-        log_probs = recogniser.log_probs(waveform)
+        evidence = recogniser.evidence(waveform)
     except AudioError as error:  # too short; which recording is known here only
         raise AudioError(f"{name}: {error}") from error
-    if len(log_probs) < required_frames(labels):
-        raise InfeasibleError(
-            f"{name}: {len(labels)} phones need at least {required_frames(labels)} frames, and there are "
-            f"{len(log_probs)} of {1000 * model.frame_shift:.0f} ms: check that the text is this recording's"
-        )
-    found, score = known_phones(model, tokens, log_probs, waveform)
+    lengths = [len(word) for word in spelled] if words is not None else []
+    found, score = model.align(labels, evidence, waveform, lengths, name)
     tier = [] if words is None else _words(spoken, spelled, found)
     duration = round(len(waveform) / audio.SAMPLE_RATE, 3)
-    rated = goodness(log_probs, np.array(tokens)).round(3).tolist() if with_goodness else None
-    return AlignedRecording(tier, found, duration, score / len(log_probs), rated)
-
-
-def known_phones(
-    model: AcousticModel, tokens: Sequence[int], log_probs: np.ndarray, waveform: np.ndarray | None = None
-) -> tuple[list[Segment], float]:
-    """Return the times of known phones and the natural log probability of their likeliest path.
-
-    Parameters
-    ----------
-    model
-        That made `log_probs`.
-    tokens : (L,)
-        Indices of its labels.
-    log_probs : (T', C)
-        Natural-log posteriors.
-    waveform : (N,), optional
-        At 16 kHz; with it boundaries are better, and pauses are left out (see `asr.times`).
-
-    Raises
-    ------
-    InfeasibleError
-        Too few frames for the labels.
-    """
-    (alignment,) = forced_align(log_probs[:, None], np.array([tokens], dtype=np.int64))
-    calibration = model.calibration
-    found = phone_segments(log_probs, alignment, model.tokens, model.frame_shift, waveform, calibration=calibration)
-    return found, alignment.score
+    rated = None
+    if with_goodness:
+        if not isinstance(model, CTCModel):
+            raise AsrError("pronunciation is rated from CTC posteriors: choose a model that was trained with CTC")
+        rated = goodness(evidence, np.array([model.tokens.index(label) for label in labels])).round(3).tolist()
+    return AlignedRecording(tier, found, duration, score / len(evidence), rated)
 
 
 def words_of(text: str | Sequence[str]) -> list[str]:
@@ -259,15 +230,13 @@ def _split(text: str | Sequence[str]) -> list[str]:
     return text.split() if isinstance(text, str) else list(text)
 
 
-def _tokens(model: AcousticModel, labels: Sequence[str]) -> list[int]:
-    index = {label: i for i, label in enumerate(model.tokens) if i > 0}
+def _check(model: AcousticModel, labels: Sequence[str]) -> None:
     for place, label in enumerate(labels, start=1):
-        if label not in index:
+        if label not in model.tokens[1:]:
             raise AsrError(
                 f"phone {label!r} at position {place} of {len(labels)} is not one of the model's: "
                 f"it knows {' '.join(model.tokens[1:])}"
             )
-    return [index[label] for label in labels]
 
 
 def _words(words: Sequence[str], spelled: Sequence[Sequence[str]], found: Sequence[Segment]) -> list[Segment]:

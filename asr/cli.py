@@ -72,8 +72,14 @@ def train(recipe: Recipe, overrides: Overrides = None, data: Data = None, run: R
     from asr.evaluate import calibrate as fit
     from asr.train import train as run_training
 
-    config = configure(recipe, overrides, data)
-    for folder, each in configuration.each_seed(config, run or run_folder(recipe)).items():
+    config, base = configure(recipe, overrides, data), run or run_folder(recipe)
+    config = configuration.align_beside(config, base)
+    before = config.train.alignments
+    if before is not None and not (Path(before) / "model").is_dir():
+        stage = recipe.with_name(Path(before).name + ".yaml")
+        typer.echo(f"first {stage}, whose alignments {recipe} is trained on", err=True)
+        train(stage, None, data, Path(before))
+    for folder, each in configuration.each_seed(config, base).items():
         typer.echo(f"model folder: {run_training(each, folder)}")
         typer.echo(fit(str(folder), (), data))
 
@@ -119,13 +125,14 @@ def evaluate(
 
 @app.command()
 def compare(
-    runs: Annotated[list[Path], typer.Argument(help="Run folders that `asr evaluate` has scored.")],
-    output: Annotated[Path, typer.Option(help="Where compare.html and compare.json go.")] = Path("runs/compare"),
+    runs: Annotated[list[Path], typer.Argument(help="Run folders that `asr evaluate` has scored, or folders of them.")],
+    output: Annotated[Path, typer.Option(help="Where compare.html, .md, .png and .json go.")] = Path("runs/compare"),
 ) -> None:
-    r"""Put systems side by side: rates with intervals, whether they differ, and one page for all.
+    r"""Put systems side by side: rates with intervals, size, times, whether they differ; one page and figure for all.
 
     \b
     asr compare runs/mini/blstm_ctc runs/mini/three_layers
+    asr compare runs/mini
     """
     from asr.compare import compare_runs
 

@@ -110,6 +110,7 @@ class TrainConfig:
     gradient_clip: float = 1.0  # global norm
     weight_noise: float = 0.0  # standard deviation of Gaussian noise on all weights in each step; Graves (2013): 0.075
     label_prior_scale: float = 0.0  # divide posteriors by priors to this power in the loss: wider spikes, better times
+    alignments: str | None = None  # the system of the same recipe whose HMM alignments are the targets; null: CTC
     average: float = 0.0  # decay a step of the weights' moving average, which is scored and kept; 0: none
     precision: str = "32-true"  # or bf16-mixed
     devices: int = 1  # more than 1: DistributedDataParallel
@@ -131,10 +132,15 @@ class TrainConfig:
 class DecodeConfig:
     """Decoding of the posteriors."""
 
-    beam_size: int = 16  # 1: best path
+    beam_size: int = 16  # of CTC's beam search, in hypotheses; 1: best path
     nbest: int = 1
+    beam: float = 200.0  # of an HMM's Viterbi search, in nats
+    lm_weight: float = 1.0  # of an HMM's bigram; training finds it on the dev speakers
+    insertion_penalty: float = 0.0  # nats a phone, for HMMs; training finds it on the dev speakers
 
     def __post_init__(self) -> None:
+        check(self.beam > 0, "decode.beam", "be positive", self.beam)
+        check(self.lm_weight >= 0, "decode.lm_weight", "be 0 or more", self.lm_weight)
         check(self.beam_size >= 1, "decode.beam_size", "be 1 or more", self.beam_size)
         check(1 <= self.nbest <= self.beam_size, "decode.nbest", "lie in 1..beam_size", self.nbest)
 
@@ -214,6 +220,19 @@ def with_corpora_in(config: Config, folder: Path) -> Config:
         for name, place in config.data.corpora.items()
     }
     return replace(config, data=replace(config.data, corpora=places))
+
+
+def align_beside(config: Config, run: Path) -> Config:
+    """Return a configuration whose `train.alignments` is a run folder: of a system's name, that beside `run`.
+
+    >>> config = from_dict({"data": {"corpora": {"mini": None}}, "train": {"alignments": "gmm_hmm"}})
+    >>> align_beside(config, Path("runs/mini/blstm_hmm")).train.alignments
+    'runs/mini/gmm_hmm'
+    """
+    name = config.train.alignments
+    if name is None or Path(name).name != name:
+        return config
+    return replace(config, train=replace(config.train, alignments=(run.parent / name).as_posix()))
 
 
 def from_dict(values: dict[str, Any]) -> Config:

@@ -15,7 +15,7 @@ from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -111,6 +111,12 @@ def reference(cut: Cut, phone_set: str) -> list[str]:
     return phones.fold(cut.supervisions[0].custom["phones"].split(), CORPORA[cut.corpus].phone_set, phone_set)
 
 
+def word_lengths(cut: Cut, phone_set: str) -> list[int]:
+    """Return how many labels each word has, where the corpus tells and its phone set is the one asked for."""
+    same = CORPORA[cut.corpus].phone_set == phone_set
+    return cut.supervisions[0].custom.get("word_lengths", []) if same else []
+
+
 def true_times(cut: Cut) -> list[Segment]:
     """Return the times of the phones said, in the corpus's phone set, where the corpus has them; else nothing."""
     items = (cut.supervisions[0].alignment or {}).get("phone", [])
@@ -159,6 +165,54 @@ class Normaliser:
         return apply_cmvn(features, *self._speakers.get(speaker or "", (None, None)))
 
 
+class Targets(Protocol):
+    """What utterances are trained on."""
+
+    def __contains__(self, cut: Cut) -> bool:
+        """Tell whether there are targets for an utterance."""
+        ...
+
+    def __call__(self, cut: Cut, speed: float) -> list[int]:
+        """Return an utterance's targets at a speed."""
+        ...
+
+
+class LabelTargets:
+    """The indices of an utterance's labels among a model's tokens.
+
+    Parameters
+    ----------
+    tokens
+        The model's.
+    label_set
+        Their phone set.
+    """
+
+    def __init__(self, tokens: Sequence[str], label_set: str):
+        self._ids = {token: i for i, token in enumerate(tokens)}
+        self._label_set = label_set
+
+    def __contains__(self, cut: Cut) -> bool:
+        """There are, for all."""
+        return True
+
+    def __call__(self, cut: Cut, speed: float = 1.0) -> list[int]:
+        """Return the labels' indices, which do not depend on the speed."""
+        return [self._ids[label] for label in reference(cut, self._label_set)]
+
+
+class NoTargets:
+    """Targets of utterances that are only to be recognised."""
+
+    def __contains__(self, cut: Cut) -> bool:
+        """Any utterance can be recognised."""
+        return True
+
+    def __call__(self, cut: Cut, speed: float = 1.0) -> list[int]:
+        """Return nothing."""
+        return []
+
+
 class SpeechDataset(torch.utils.data.Dataset):
     """Batches of cuts become Batch objects.
 
@@ -168,10 +222,8 @@ class SpeechDataset(torch.utils.data.Dataset):
         Features at each speed.
     normaliser
         Applied to the features as they leave the store.
-    token_ids
-        Label → index of the model's output.
-    label_set
-        The phone set of those labels.
+    targets
+        What an utterance is trained or scored on.
     spec_augment
         Masks for training; None leaves the features whole.
     seed
@@ -182,13 +234,12 @@ class SpeechDataset(torch.utils.data.Dataset):
         self,
         stores: Mapping[float, Features],
         normaliser: Normaliser,
-        token_ids: dict[str, int],
-        label_set: str,
+        targets: "Targets",
         spec_augment: SpecAugmentConfig | None = None,
         seed: int = 0,
     ):
         self.stores, self.normaliser, self.spec_augment, self.seed = stores, normaliser, spec_augment, seed
-        self.token_ids, self.label_set = token_ids, label_set
+        self.targets = targets
         self.epoch = 0
 
     def __getitem__(self, cuts: CutSet) -> Batch:
@@ -196,24 +247,21 @@ class SpeechDataset(torch.utils.data.Dataset):
         utterances = []
         for cut in cuts:
             try:
-                utterances.append((cut.id, self.features(cut), self.targets(cut)))
+                utterances.append((cut.id, *self.utterance(cut)))
             except AudioError as error:
                 log.warning("skipped %s: %s", cut.id, error)
         if not utterances:
             raise CorpusError(f"no utterance of a batch could be read, the first of them {next(iter(cuts)).id}")
         return collate(utterances)
 
-    def features(self, cut: Cut) -> np.ndarray:
-        """Return (T, F) as the encoder sees it in this epoch."""
+    def utterance(self, cut: Cut) -> tuple[np.ndarray, list[int]]:
+        """Return features (T, F) as the encoder sees them in this epoch, and the targets."""
         rng = np.random.default_rng((self.seed, self.epoch, zlib.crc32(cut.id.encode())))
         speeds = sorted(self.stores)
-        store = self.stores[speeds[rng.integers(len(speeds))]]
-        features = self.normaliser(store[cut.id], cut.supervisions[0].speaker)
-        return features if self.spec_augment is None else mask_features(features, self.spec_augment, rng)
-
-    def targets(self, cut: Cut) -> list[int]:
-        """Return the indices of the utterance's labels."""
-        return [self.token_ids[label] for label in reference(cut, self.label_set)]
+        speed = speeds[rng.integers(len(speeds))]
+        features = self.normaliser(self.stores[speed][cut.id], cut.supervisions[0].speaker)
+        targets = self.targets(cut, speed)
+        return features if self.spec_augment is None else mask_features(features, self.spec_augment, rng), targets
 
 
 def mask_features(features: np.ndarray, config: SpecAugmentConfig, rng: np.random.Generator) -> np.ndarray:

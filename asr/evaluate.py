@@ -1,10 +1,12 @@
 """Scoring: a trained model's phone error rates on held-out speakers, and all that tells where the errors are."""
 
+import contextlib
 import json
 import shlex
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections import defaultdict
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -15,19 +17,18 @@ from lhotse.cut import Cut
 
 from asr import analysis, audio, boundaries, calibration, data, html_report, model_folder, report, score, summary
 from asr import config as configuration
+from asr.acoustic_model import AcousticModel, CTCModel
 from asr.analysis import Utterance
 from asr.calibration import Calibration
 from asr.compare import EVALUATION
 from asr.config import Config
-from asr.ctc import Alignment, Hypothesis, beam_search, best_path, forced_align
-from asr.data import BatchLoader, SpeechDataset
+from asr.ctc import Hypothesis, forced_align
+from asr.data import BatchLoader, NoTargets, SpeechDataset
 from asr.errors import ConfigError, InfeasibleError
 from asr.feature_store import cache_features
-from asr.model_folder import AcousticModel
 from asr.progress import track
+from asr.run_folder import read_history, training_seconds
 from asr.segments import Segment
-from asr.times import phone_segments
-from asr.transcribe import recognised_phones
 from data_prep import CORPORA, prepare
 
 SCORES = "\n## Scores\n"  # what follows it in a model card is written by `asr evaluate`
@@ -86,9 +87,11 @@ def _evaluate_model(
     folder, model, config = load(name, overrides, corpora)
     output = output or (folder.parent if folder.parent != model_folder.PRETRAINED else Path("runs") / folder.name)
     output.mkdir(parents=True, exist_ok=True)
-    history = folder.parent / "history.json"
-    epochs = json.loads(history.read_text(encoding="utf8"))["epochs"] if history.is_file() else []
+    history = read_history(folder.parent)
+    epochs, iterations = history.get("epochs", []), history.get("iterations", [])
+    seconds = training_seconds(folder.parent)
     about = {"system": _system(folder, output), "command": shlex.join(["asr", *sys.argv[1:]]), "training": epochs}
+    about |= {"iterations": iterations, "parameters": model.num_parameters, "training_seconds": seconds}
     rows, evaluations = [], []
     for corpus in config.data.corpora:
         scored, evaluation = score_corpus(model, config, corpus, split, output)
@@ -130,16 +133,42 @@ def load(name: str, overrides: Sequence[str], corpora: Path | None) -> tuple[Pat
 
 
 @dataclass(frozen=True)
-class Posteriors:
-    """A test set with the network's log-posteriors (T', C) of each utterance, and the seconds that they took."""
+class Recognised:
+    """What a model makes of a test set.
+
+    Attributes
+    ----------
+    cuts
+        The utterances that could be read.
+    log_probs
+        Of each, natural-log posteriors of the classes (T', C).
+    hypotheses
+        Of each way of decoding, what was found in each utterance.
+    phones
+        The last of them with times and confidences.
+    alignments
+        Where the corpus has true times of the model's own phones: the times that the model gives these phones.
+    seconds
+        Each way of decoding's, with the time from features to evidence.
+    """
 
     cuts: CutSet
     log_probs: dict[str, np.ndarray]
-    seconds: float
+    hypotheses: dict[str, dict[str, Hypothesis]]
+    phones: dict[str, list[Segment]]
+    alignments: dict[str, list[Segment]]
+    seconds: dict[str, float]
 
 
-def posteriors(model: AcousticModel, config: Config, corpus: str, split: str) -> Posteriors:
-    """Run a model over one split of a prepared corpus.
+def recognise(model: AcousticModel, config: Config, corpus: str, split: str, with_sound: bool = True) -> Recognised:
+    """Run a model over one split of a prepared corpus; confidences stay raw.
+
+    Parameters
+    ----------
+    model, config, corpus, split
+        What to run on what.
+    with_sound
+        Place boundaries by the sound, too.
 
     Raises
     ------
@@ -150,17 +179,32 @@ def posteriors(model: AcousticModel, config: Config, corpus: str, split: str) ->
     store = cache_features(cuts, config.features, Path(config.data.manifests) / "features", f"{corpus}-{split}")
     cuts = cuts.filter(lambda cut: cut.id in store).to_eager()
     model.normaliser.add_speakers(cuts, store)
-    token_ids = {token: i for i, token in enumerate(model.tokens)}
-    dataset = SpeechDataset({1.0: store}, model.normaliser, token_ids, config.data.labels)
+    dataset = SpeechDataset({1.0: store}, model.normaliser, NoTargets())
     loader = BatchLoader(cuts, dataset, config.data.max_frames, config.data.num_buckets)
-    start = time.monotonic()
-    log_probs = {}
-    for members in track(loader.batches, "posteriors"):
+    decoders = model.decoders(config.decode.beam_size)
+    raw = replace(model, calibration=replace(model.calibration, posteriors=(), probabilities=()))
+    found = Recognised(cuts, {}, {name: {} for name in decoders}, {}, {}, dict.fromkeys(decoders, 0.0))
+    for members in track(loader.batches, f"{corpus} {split}"):
         batch = dataset[members]
-        values, lengths = model.log_probs(batch)
-        for i, utterance_id in enumerate(batch.ids):
-            log_probs[utterance_id] = np.ascontiguousarray(values[: lengths[i], i])
-    return Posteriors(cuts, log_probs, time.monotonic() - start)
+        by_id = {cut.id: cut for cut in members}
+        start = time.monotonic()
+        evidence = raw.evidence(batch)
+        spent = time.monotonic() - start
+        for name, beam_size in decoders.items():
+            start = time.monotonic()
+            hypotheses = raw.decode(evidence, beam_size)
+            found.seconds[name] += spent + time.monotonic() - start
+            found.hypotheses[name].update(zip(batch.ids, hypotheses, strict=True))
+        for utterance_id, rows, hypothesis in zip(batch.ids, evidence, hypotheses, strict=True):
+            cut = by_id[utterance_id]
+            waveform = audio.load(cut.recording.sources[0].source) if with_sound else None
+            found.log_probs[utterance_id] = raw.log_probs(rows)
+            found.phones[utterance_id] = raw.segments(hypothesis, rows, waveform)
+            truth = [segment.label for segment in data.true_times(cut)]
+            if truth and CORPORA[corpus].phone_set == config.data.labels:
+                with contextlib.suppress(InfeasibleError):  # fewer frames than phones
+                    found.alignments[utterance_id], _ = raw.align(truth, rows, waveform)
+    return found
 
 
 def score_corpus(
@@ -189,7 +233,7 @@ def score_corpus(
     manifests = config.data.manifests
     prepare(corpus, config.data.corpora[corpus], manifests)
     has_full_test = (Path(manifests) / corpus / "supervisions_test_full.jsonl.gz").is_file()
-    found = posteriors(model, config, corpus, "test_full" if split == "test" and has_full_test else split)
+    found = recognise(model, config, corpus, "test_full" if split == "test" and has_full_test else split)
     core = {cut.id for cut in data.load_split(manifests, [corpus], split)} & found.log_probs.keys()
     references = {cut.id: data.reference(cut, config.data.labels) for cut in found.cuts}
     sets = {split: core} | ({f"{split}_full": set(references)} if len(core) < len(references) else {})
@@ -198,21 +242,18 @@ def score_corpus(
     scored = [cut for cut in found.cuts if cut.id in core]
     decoded_seconds, scored_seconds = (sum(cut.duration for cut in cuts) for cuts in (found.cuts, scored))
     rows = []
-    for beam_size in sorted({1, config.decode.beam_size}):
-        start = time.monotonic()
-        hypotheses = decode(found.log_probs, beam_size)
-        spent = found.seconds + time.monotonic() - start
-        decoder = "best path" if beam_size == 1 else f"beam {beam_size}"
+    for decoder, hypotheses in found.hypotheses.items():
         labels = {key: [model.tokens[token] for token in each.tokens] for key, each in hypotheses.items()}
         for name, ids in sets.items():
             _write_text(output / f"hypotheses-{corpus}-{name}-{decoder.replace(' ', '-')}.txt", labels, ids)
         regimes = _regimes(found, references, labels, sets, config)
         about = {"corpus": corpus, "split": split, "decoder": decoder, "scoring": config.data.scoring}
-        about |= {"hours": round(scored_seconds / 3600, 3), "times_real_time": round(decoded_seconds / spent, 1)}
+        speed = round(decoded_seconds / found.seconds[decoder], 1)
+        about |= {"hours": round(scored_seconds / 3600, 3), "times_real_time": speed}
         rows.append(about | score.headline(regimes) | {"regimes": regimes})
-    utterances = recognised(model, config, found, hypotheses, scored)
+    utterances = _utterances(config, found, scored)
     result = analysis.analyse(utterances, config.data.labels, config.data.scoring, model.calibration)
-    result |= {"regimes": regimes, "boundaries": boundary_rows(model, config, found, scored)}
+    result |= {"regimes": regimes, "boundaries": boundary_rows(model, found, scored)}
     title = f"{corpus} {split}, {decoder}"
     report.confusion_heatmap(result["confusions"], output / f"confusions-{corpus}-{split}.png", title)
     _show(model, found, scored, result["utterances"])
@@ -221,7 +262,7 @@ def score_corpus(
 
 
 def _regimes(
-    found: Posteriors, references: score.Texts, hypotheses: score.Texts, sets: dict[str, set[str]], config: Config
+    found: Recognised, references: score.Texts, hypotheses: score.Texts, sets: dict[str, set[str]], config: Config
 ) -> list[dict[str, Any]]:
     """Score the core test and, where there is more, the full test."""
     speakers = {cut.id: cut.supervisions[0].speaker for cut in found.cuts}
@@ -233,15 +274,11 @@ def _regimes(
     return rows
 
 
-def recognised(
-    model: AcousticModel, config: Config, found: Posteriors, hypotheses: dict[str, Hypothesis], cuts: Sequence[Cut]
-) -> list[Utterance]:
+def _utterances(config: Config, found: Recognised, cuts: Sequence[Cut]) -> list[Utterance]:
     """Put what the corpus has of each utterance beside what was recognised in it."""
     utterances = []
-    raw = replace(model, calibration=replace(model.calibration, posteriors=(), probabilities=()))
-    for cut in track(cuts, "phone times"):
+    for cut in cuts:
         supervision = cut.supervisions[0]
-        waveform, log_probs = audio.load(cut.recording.sources[0].source), found.log_probs[cut.id]
         utterances.append(
             Utterance(
                 cut.id,
@@ -252,55 +289,31 @@ def recognised(
                 cut.duration,
                 data.reference(cut, config.data.labels),
                 data.true_times(cut),
-                recognised_phones(raw, hypotheses[cut.id], log_probs, waveform),
+                found.phones[cut.id],
             )
         )
     return utterances
 
 
-def boundary_rows(
-    model: AcousticModel, config: Config, found: Posteriors, cuts: Sequence[Cut]
-) -> list[dict[str, Any]] | None:
-    """Compare phone boundaries with the corpus's, by our times and by the spikes of the likeliest path alone.
+def boundary_rows(model: AcousticModel, found: Recognised, cuts: Sequence[Cut]) -> list[dict[str, Any]] | None:
+    """Compare phone boundaries with the corpus's; those of CTC's likeliest path alone stand beside ours.
 
     None where the corpus has no times, or other phones than the model.
     """
-    ours, firsts, middles = [], [], []
-    for cut, truth, alignment in track(list(_aligned(model, config, found, cuts)), "boundaries"):
-        waveform = audio.load(cut.recording.sources[0].source)
-        phones = phone_segments(
-            found.log_probs[cut.id],
-            alignment,
-            model.tokens,
-            model.frame_shift,
-            waveform,
-            calibration=model.calibration,
-        )
-        ours.append(boundaries.boundary_errors(truth, phones))
-        true_starts = np.array([segment.start for segment in truth[1:]])
-        firsts.append(alignment.starts[1:] * model.frame_shift - true_starts)
-        middles.append((alignment.ends[:-1] + alignment.starts[1:]) / 2 * model.frame_shift - true_starts)
-    ways = {"asr": ours, "CTC's spikes: first frames": firsts, "CTC's spikes: mid-points": middles}
-    return [boundaries.report(name, errors) for name, errors in ways.items()] if ours else None
+    ways: dict[str, list[np.ndarray]] = defaultdict(list)
+    for cut in (cut for cut in cuts if cut.id in found.alignments):
+        truth, log_probs = data.true_times(cut), found.log_probs[cut.id]
+        ways["asr"].append(boundaries.boundary_errors(truth, found.alignments[cut.id]))
+        if isinstance(model, CTCModel):
+            starts = np.array([segment.start for segment in truth[1:]])
+            targets = np.array([[model.tokens.index(segment.label) for segment in truth]])
+            path = forced_align(log_probs[:, None], targets)[0]
+            ways["CTC's spikes: first frames"].append(path.starts[1:] * model.frame_shift - starts)
+            ways["CTC's spikes: mid-points"].append((path.ends[:-1] + path.starts[1:]) / 2 * model.frame_shift - starts)
+    return [boundaries.report(name, errors) for name, errors in ways.items()] or None
 
 
-def _aligned(
-    model: AcousticModel, config: Config, found: Posteriors, cuts: Sequence[Cut]
-) -> Iterator[tuple[Cut, list[Segment], Alignment]]:
-    """Align the phones said, in utterances whose corpus has their times and the model's phones."""
-    number = {token: i for i, token in enumerate(model.tokens)}
-    for cut in cuts:
-        truth = data.true_times(cut)
-        if not truth or CORPORA[cut.corpus].phone_set != config.data.labels:
-            continue
-        targets = np.array([[number[segment.label] for segment in truth]])
-        try:
-            yield cut, truth, forced_align(found.log_probs[cut.id][:, None], targets)[0]
-        except InfeasibleError:  # fewer output frames than phones
-            continue
-
-
-def _show(model: AcousticModel, found: Posteriors, cuts: Sequence[Cut], rows: list[dict[str, Any]]) -> None:
+def _show(model: AcousticModel, found: Recognised, cuts: Sequence[Cut], rows: list[dict[str, Any]]) -> None:
     """Add sound and pictures to utterances from the best to the worst, at equal steps."""
     ranked = sorted(rows, key=lambda row: (row["per"] or 0, row["id"]))
     steps = np.linspace(0, len(ranked) - 1, min(NUM_SHOWN, len(ranked))).round().astype(int)
@@ -312,7 +325,7 @@ def _show(model: AcousticModel, found: Posteriors, cuts: Sequence[Cut], rows: li
 
 
 def _draw(
-    model: AcousticModel, found: Posteriors, cuts: Sequence[Cut], utterances: Sequence[Utterance], path: Path
+    model: AcousticModel, found: Recognised, cuts: Sequence[Cut], utterances: Sequence[Utterance], path: Path
 ) -> None:
     """Draw the utterance whose length is nearest to 3 seconds, so that labels can be read."""
     each = min(utterances, key=lambda each: (abs(each.duration - 3), each.id))
@@ -342,17 +355,16 @@ def calibrate(name: str, overrides: Sequence[str] = (), corpora: Path | None = N
     raw, correct, true_starts, found_starts = [], [], [], []
     for corpus in config.data.corpora:
         prepare(corpus, config.data.corpora[corpus], config.data.manifests)
-        found = posteriors(model, config, corpus, "dev")
+        found = recognise(model, config, corpus, "dev", with_sound=False)
         cuts = list(found.cuts)
-        utterances = recognised(model, config, found, decode(found.log_probs, config.decode.beam_size), cuts)
+        utterances = _utterances(config, found, cuts)
         pairs = {each.id: analysis.align(each, config.data.labels, config.data.scoring) for each in utterances}
         values, right = analysis.scored_confidences(utterances, pairs, config.data.labels, config.data.scoring)
         raw.append(values)
         correct.append(right)
-        for cut, truth, alignment in _aligned(model, config, found, cuts):
-            phones = phone_segments(found.log_probs[cut.id], alignment, model.tokens, model.frame_shift)
-            true_starts += [segment.start for segment in truth[1:]]
-            found_starts += [segment.start for segment in phones[1:]]
+        for cut in (cut for cut in cuts if cut.id in found.alignments):
+            true_starts += [segment.start for segment in data.true_times(cut)[1:]]
+            found_starts += [segment.start for segment in found.alignments[cut.id][1:]]
     points = calibration.fit(np.concatenate(raw), np.concatenate(correct))
     fitted = Calibration(*points, boundaries.fit_boundary_offset(true_starts, found_starts))
     fitted.save(folder)
@@ -372,27 +384,6 @@ def _keep(rows: list[dict[str, Any]], config: Config, output: Path, folder: Path
         model_folder.write_json(folder / "metrics.json", values)
         card = (folder / "README.md").read_text(encoding="utf8").split(SCORES)[0]
         model_folder.write_text(folder / "README.md", card + SCORES + "\n" + summary.score_table(values["results"]))
-
-
-def decode(utterances: dict[str, np.ndarray], beam_size: int) -> dict[str, Hypothesis]:
-    """Decode log-posteriors (T', C) of many utterances; `beam_size` 1 is the best path.
-
-    >>> decode({"a": np.log(np.array([[0.1, 0.9], [0.8, 0.2]]))}, 1)["a"].tokens
-    (1,)
-    """
-    hypotheses: dict[str, Hypothesis] = {}
-    blocks = [list(utterances)[i : i + 32] for i in range(0, len(utterances), 32)]
-    for block in track(blocks, "best path" if beam_size == 1 else f"beam {beam_size}"):
-        lengths = np.array([len(utterances[key]) for key in block])
-        log_probs = np.zeros((lengths.max(), len(block), utterances[block[0]].shape[1]), np.float32)
-        for i, key in enumerate(block):
-            log_probs[: lengths[i], i] = utterances[key]
-        if beam_size == 1:
-            best = best_path(log_probs, lengths)
-        else:
-            best = [nbest[0] for nbest in beam_search(log_probs, lengths, beam_size=beam_size)]
-        hypotheses.update(zip(block, best, strict=True))
-    return hypotheses
 
 
 def _write_text(path: Path, texts: dict[str, list[str]], ids: set[str]) -> None:

@@ -53,7 +53,12 @@ INK = (59, 113, 202)  # of a posterior of 1, which reads on white and on black; 
 VORBIS_BLOCK = SAMPLE_RATE  # samples; libsndfile's Vorbis encoder overflows its stack when it is given minutes at once
 
 
-def write(path: Path, evaluations: Sequence[Mapping[str, Any]], notes: Sequence[str] = ()) -> None:
+def write(
+    path: Path,
+    evaluations: Sequence[Mapping[str, Any]],
+    notes: Sequence[str] = (),
+    comparisons: Sequence[Mapping[str, Any]] = (),
+) -> None:
     """Write the page of one evaluation, or of several side by side.
 
     Parameters
@@ -64,6 +69,8 @@ def write(path: Path, evaluations: Sequence[Mapping[str, Any]], notes: Sequence[
         What ``asr evaluate`` writes as JSON. The page opens on the first.
     notes
         Sentences to print under the comparison, such as a significance test's result.
+    comparisons
+        Test sets, as ``compare.json`` has them, whose differences are to stand there as a table.
 
     Raises
     ------
@@ -84,22 +91,27 @@ def write(path: Path, evaluations: Sequence[Mapping[str, Any]], notes: Sequence[
         if missing:
             name = evaluation.get("system", "without a name")
             raise AsrError(f"evaluation {name} lacks {', '.join(missing)}: run `asr evaluate` on it again")
-    write_text(path, render(evaluations, notes))
+    write_text(path, render(evaluations, notes, comparisons))
 
 
-def render(evaluations: Sequence[Mapping[str, Any]], notes: Sequence[str] = ()) -> str:
+def render(
+    evaluations: Sequence[Mapping[str, Any]],
+    notes: Sequence[str] = (),
+    comparisons: Sequence[Mapping[str, Any]] = (),
+) -> str:
     """Return the page as text; see `write`."""
     first = evaluations[0]
     title = f"{first['system']} on {first['corpus']} {first['split']}"
     if len(evaluations) > 1:
         title = f"{len(evaluations)} evaluations compared"
+    tables = {"notes": list(notes), "comparisons": list(comparisons)}
     return _fill(
         _template("report.html"),
         {
             "title": html.escape(title),
             "style": "\n".join(map(_template, STYLES)),
             "script": "\n".join(map(_template, SCRIPTS)),
-            "data": _script_json({"title": title, "notes": list(notes), **_pack(evaluations)}),
+            "data": _script_json({"title": title, **tables, **_pack(evaluations)}),
         },
     )
 
@@ -182,11 +194,15 @@ def names(evaluations: Sequence[Mapping[str, Any]]) -> list[str]:
     ['blstm']
     >>> names([a, a | {"decoder": "best path"}])
     ['beam 16', 'best path']
+    >>> names([a, a | {"system": "hmm", "decoder": "Viterbi"}])
+    ['blstm', 'hmm']
     >>> names([a, a | {"system": "hmm", "split": "dev"}, a])
     ['blstm, mini test (1)', 'hmm, mini dev', 'blstm, mini test (2)']
     """
     parts = [(e["system"], f"{e['corpus']} {e['split']}", e["decoder"]) for e in evaluations]
     varied = [i for i in range(3) if len({part[i] for part in parts}) > 1] or [0]
+    if len({part[:2] for part in parts}) == len(set(parts)):  # the decoder tells nothing more
+        varied = [i for i in varied if i < 2]
     plain = [", ".join(part[i] for i in varied) for part in parts]
     return [f"{name} ({plain[: i + 1].count(name)})" if plain.count(name) > 1 else name for i, name in enumerate(plain)]
 

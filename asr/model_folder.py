@@ -2,7 +2,7 @@
 
 =================== ==========================================================================
 ``config.yaml``     the resolved configuration, features and encoder included
-``tokens.txt``      one label a line, in the order of the outputs; the first is the blank
+``tokens.txt``      one label a line, in the order of the outputs; the first is the blank, which HMMs do not use
 ``model.safetensors`` weights, and the normalisation statistics where there are any
 ``metrics.json``    what the model scored, on which data
 ``calibration.json`` the map from posteriors to confidences and the lag of times, once fitted on dev speakers
@@ -13,96 +13,54 @@ Nothing here is unpickled: loading a folder never runs code from it.
 """
 
 import json
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
-from torch import nn
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
 
-from asr import calibration, models
+from asr import calibration
 from asr import config as configuration
+from asr.acoustic_model import BLANK, AcousticModel, CTCModel
 from asr.calibration import Calibration
 from asr.config import Config
-from asr.data import Batch, Normaliser
-from asr.errors import ModelError
-from asr.features import FRAME_SHIFT, FeatureExtractor
+from asr.data import Normaliser
+from asr.errors import AsrError, ModelError
+from asr.features import FeatureExtractor
+from asr.hmm.model import GMM, GMMModel, HybridModel
 
-BLANK = "<blank>"
 PRETRAINED = Path(__file__).parent / "pretrained"
 
 
-@dataclass(frozen=True)
-class AcousticModel:
-    """A trained encoder with all that surrounds it.
-
-    Attributes
-    ----------
-    config
-        What it was trained with.
-    tokens
-        Label of each output; 0 is the blank.
-    encoder
-        In evaluation mode.
-    normaliser
-        To apply to its features.
-    calibration
-        Of confidences and times; changes nothing until it is fitted.
-    """
-
-    config: Config
-    tokens: tuple[str, ...]
-    encoder: nn.Module
-    normaliser: Normaliser
-    calibration: Calibration
-
-    @property
-    def frame_shift(self) -> float:
-        """Seconds from one output frame to the next."""
-        return FRAME_SHIFT * int(self.encoder.subsampling)  # type: ignore[arg-type]
-
-    def log_probs(self, batch: Batch) -> tuple[np.ndarray, np.ndarray]:
-        """Return natural-log posteriors (T', B, C) float32 and their lengths (B,)."""
-        with torch.inference_mode():
-            logits, lengths = self.encoder(batch.features, batch.feature_lengths)
-            return logits.float().log_softmax(dim=2).numpy(), lengths.numpy()
-
-
-def save(
-    folder: Path,
-    config: Config,
-    tokens: tuple[str, ...],
-    encoder: nn.Module,
-    normaliser: Normaliser,
-    card: str,
-    half: bool = False,
-) -> None:
+def save(folder: Path, model: AcousticModel, card: str, half: bool = False) -> None:
     """Write a model folder, each file under a temporary name first.
 
     Parameters
     ----------
+    model
+        To write, but for its calibration.
     card
         Text of README.md.
     half
         Store the weights as float16.
     """
-    weights = {f"encoder.{name}": value.detach().cpu().contiguous() for name, value in encoder.state_dict().items()}
+    weights = model.tensors()
     if half:
         weights = {name: value.half() if value.is_floating_point() else value for name, value in weights.items()}
+    normaliser = model.normaliser
     if normaliser.mean is not None and normaliser.std is not None:
         weights["cmvn.mean"], weights["cmvn.std"] = torch.tensor(normaliser.mean), torch.tensor(normaliser.std)
     folder.mkdir(parents=True, exist_ok=True)
     # Where this machine keeps the corpora is nobody else's business.
+    config = model.config
     public = replace(config, data=replace(config.data, corpora=dict.fromkeys(config.data.corpora)))
     write_text(folder / "config.yaml", configuration.to_yaml(public))
-    write_text(folder / "tokens.txt", "".join(f"{token}\n" for token in tokens))
+    write_text(folder / "tokens.txt", "".join(f"{token}\n" for token in model.tokens))
     write_text(folder / "README.md", card)
-    partial = folder / "model.safetensors.partial"
-    save_file(weights, partial)
-    partial.replace(folder / "model.safetensors")
+    weights = {name: value.float() if value.dtype == torch.float64 else value for name, value in weights.items()}
+    write_tensors(folder / "model.safetensors", weights)
 
 
 def export(name: str | Path, folder: Path) -> None:
@@ -110,7 +68,7 @@ def export(name: str | Path, folder: Path) -> None:
     source = find(name)
     model = load(source)
     card = (source / "README.md").read_text(encoding="utf8")
-    save(folder, model.config, model.tokens, model.encoder, model.normaliser, card, half=True)
+    save(folder, model, card, half=True)
     for name in ("metrics.json", calibration.FILE):
         if (source / name).is_file():
             write_text(folder / name, (source / name).read_text(encoding="utf8"))
@@ -131,26 +89,33 @@ def load(folder: str | Path) -> AcousticModel:
         raise ModelError(
             f"{folder / 'tokens.txt'}: the first line must be {BLANK}; take the file from the training run"
         )
-    num_features = FeatureExtractor(config.features).num_features
-    encoder = models.build(config.model, num_features, len(tokens))
+    weights, _ = read_tensors(folder / "model.safetensors")
+    weights = {name: value.float() if value.is_floating_point() else value for name, value in weights.items()}
+    normaliser = _normaliser(config, weights, folder)
+    common = (config, tokens, normaliser, Calibration.load(folder))
     try:
-        weights = load_file(folder / "model.safetensors")
-        statistics = {name: weights.pop(name).numpy() for name in ("cmvn.mean", "cmvn.std") if name in weights}
-        encoder.load_state_dict({name.removeprefix("encoder."): value.float() for name, value in weights.items()})
-    except SafetensorError as error:
-        raise ModelError(f"{folder / 'model.safetensors'} is damaged ({error}): copy the model folder again") from error
-    except RuntimeError as error:
+        if config.model["name"] == GMM:
+            return GMMModel.of(*common, weights)
+        network = HybridModel if config.train.alignments else CTCModel
+        return network.of(*common, weights)
+    except (RuntimeError, ValueError, KeyError, IndexError) as error:
         reason = str(error).splitlines()[-1].strip()
         raise ModelError(
             f"{folder / 'model.safetensors'} does not fit config.yaml and tokens.txt ({reason}): copy the folder again"
         ) from error
+
+
+def _normaliser(config: Config, weights: dict[str, torch.Tensor], folder: Path) -> Normaliser:
+    """Take the statistics of global normalisation out of the weights."""
+    statistics = {name: weights.pop(name).numpy() for name in ("cmvn.mean", "cmvn.std") if name in weights}
     normaliser = Normaliser(config.features.cmvn, statistics.get("cmvn.mean"), statistics.get("cmvn.std"))
     shapes = [statistic.shape for statistic in (normaliser.mean, normaliser.std) if statistic is not None]
+    num_features = FeatureExtractor(config.features).num_features
     if shapes != ([(num_features,)] * 2 if config.features.cmvn == "global" else []):
         raise ModelError(
             f"{folder / 'model.safetensors'}: cmvn.mean and cmvn.std are not what config.yaml asks for: copy it again"
         )
-    return AcousticModel(config, tokens, encoder.eval(), normaliser, Calibration.load(folder))
+    return normaliser
 
 
 def find(name: str | Path) -> Path:
@@ -172,6 +137,39 @@ def find(name: str | Path) -> Path:
     if missing:
         raise ModelError(f"{folder} lacks {' and '.join(missing)}: copy the whole model folder, or train again")
     return folder
+
+
+def write_tensors(path: Path, tensors: dict[str, torch.Tensor], notes: dict[str, str] | None = None) -> None:
+    """Write tensors and texts as safetensors under a temporary name, then rename the file.
+
+    Raises
+    ------
+    AsrError
+        The disk is full, or the folder cannot be written.
+    """
+    partial = path.with_name(path.name + ".partial")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        save_file(tensors, partial, notes)
+    except SafetensorError as error:
+        partial.unlink(missing_ok=True)
+        raise AsrError(f"cannot write {path}: {error}; free some space and run the same command") from error
+    partial.replace(path)
+
+
+def read_tensors(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
+    """Return tensors and texts of a file that `write_tensors` wrote.
+
+    Raises
+    ------
+    ModelError
+        It is damaged.
+    """
+    try:
+        with safe_open(path, "pt") as file:
+            return {name: file.get_tensor(name) for name in file.keys()}, file.metadata() or {}  # noqa: SIM118
+    except SafetensorError as error:
+        raise ModelError(f"{path} is damaged ({error}): copy or make it again") from error
 
 
 def write_text(path: Path, text: str) -> None:

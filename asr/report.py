@@ -1,6 +1,6 @@
 """Pictures of a run: how training went, what the network says of an utterance, and which phones it mixes up."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ import librosa.display
 import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.colors import PowerNorm
+from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.ticker import MaxNLocator
 
 from asr.audio import SAMPLE_RATE
@@ -20,6 +21,38 @@ from asr.errors import AsrError
 from asr.features import HOP_LENGTH, fbank
 
 BLANK_COLOUR = "0.8"
+BAR_COLOUR = "#4878b0"
+
+
+def number(value: float | None) -> str:
+    """Return a number with three digits or all before the point, and a dash where it is not known.
+
+    >>> [number(value) for value in (None, 0.123456, 9.96, 25.04, 1234.5)]
+    ['–', '0.123', '9.96', '25', '1,234']
+    """
+    if value is None:
+        return "–"
+    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
+
+
+def duration(seconds: float | None) -> str:
+    """Return a time in its largest whole unit.
+
+    >>> [duration(seconds) for seconds in (None, 4.2, 90, 7200)]
+    ['–', '4 s', '1.5 min', '2.0 h']
+    """
+    if seconds is None:
+        return "–"
+    if seconds < 60:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.1f} min" if seconds < 3600 else f"{seconds / 3600:.1f} h"
+
+
+MEASURES: tuple[tuple[str, str, Callable[[float | None], str]], ...] = (  # of a system: key, title, in words
+    ("parameters", "parameters", number),
+    ("training_seconds", "training time", duration),
+    ("times_real_time", "× real time", number),
+)
 
 
 def training_curves(epochs: Sequence[dict[str, float]], path: Path) -> None:
@@ -44,6 +77,29 @@ def training_curves(epochs: Sequence[dict[str, float]], path: Path) -> None:
     for axes in (left, right):
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.grid(alpha=0.3)
+    _save(figure, path)
+
+
+def likelihood_curve(iterations: Sequence[dict[str, float]], path: Path) -> None:
+    """Draw the likelihood of the training speech over the iterations of EM, and where Gaussians were split.
+
+    Parameters
+    ----------
+    iterations
+        The run's history: ``number``, ``log_likelihood`` and ``num_gaussians`` of each.
+    path
+        The picture to write; its suffix tells the format.
+    """
+    figure, axes = plt.subplots(figsize=(7, 3.6), layout="constrained")
+    numbers = [entry["number"] for entry in iterations]
+    axes.plot(numbers, [entry["log_likelihood"] for entry in iterations], marker=".")
+    axes.set(title="likelihood of training speech", xlabel="iteration", ylabel="nats a frame")
+    count = axes.twinx()
+    count.step(numbers, [entry["num_gaussians"] for entry in iterations], where="post", color="C1", alpha=0.6)
+    count.set_ylabel("Gaussians", color="C1")
+    count.set_ylim(bottom=0)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.grid(alpha=0.3)
     _save(figure, path)
 
 
@@ -137,6 +193,77 @@ def confusion_heatmap(confusions: Mapping[str, Any], path: Path, title: str = "W
     bar = figure.colorbar(mesh, ax=axes, shrink=0.6, ticks=[0, 1, 5, 10, 25, 50, 100])
     bar.set_label("% of the row")
     _save(figure, path)
+
+
+def comparison(comparisons: Sequence[Mapping[str, Any]], path: Path) -> None:
+    """Draw systems side by side, the best on top: error rates with their intervals, size, and times.
+
+    Parameters
+    ----------
+    comparisons
+        One for each test set, as ``compare.json`` has them: ``corpus``, ``split``, ``scoring`` and ``systems``.
+    path
+        The picture to write; its suffix tells the format.
+    """
+    sizes = [len(each["systems"]) for each in comparisons]
+    figure, grid = plt.subplots(
+        len(sizes),
+        1 + len(MEASURES),
+        figsize=(12, sum(0.9 + 0.34 * size for size in sizes) + 0.2),
+        layout=ConstrainedLayoutEngine(wspace=0.03, hspace=0.06),
+        sharey="row",
+        squeeze=False,
+        height_ratios=[2 + size for size in sizes],
+        width_ratios=(2.6, *(1 for _ in MEASURES)),
+    )
+    for row, each in zip(grid, comparisons, strict=True):
+        systems = each["systems"]
+        _draw_rates(row[0], systems)
+        row[0].set_title(
+            f"{each['corpus']} {each['split']}, {each['scoring']}: phone error rate", loc="left", fontsize=11
+        )
+        for axes, (key, title, formatter) in zip(row[1:], MEASURES, strict=True):
+            _draw_measure(axes, [system[key] for system in systems], formatter)
+            axes.set_title(title, loc="left", fontsize=11)
+        for axes in row:
+            axes.spines[["top", "right", "left"]].set_visible(False)
+            axes.tick_params(axis="y", length=0)
+    _save(figure, path)
+
+
+def _draw_rates(axes: plt.Axes, systems: Sequence[Mapping[str, Any]]) -> None:
+    """Draw a bar for each system with its 95 % interval, and its rate in figures beside it."""
+    places = np.arange(len(systems))
+    rates = np.array([system["per"] for system in systems])
+    bounds = np.array([system["interval"] for system in systems])
+    axes.barh(places, rates, height=0.62, color=BAR_COLOUR)
+    whiskers = (rates - bounds[:, 0], bounds[:, 1] - rates)
+    axes.errorbar(rates, places, xerr=whiskers, fmt="none", ecolor="black", elinewidth=1, capsize=3)
+    top = max(bounds.max(), 0.01)  # all systems may be right
+    for place, system in enumerate(systems):
+        axes.text(system["interval"][1] + 0.015 * top, place, f"{system['per']:.2f}", va="center", fontsize=9)
+    axes.set_yticks(places, [system["name"] for system in systems])
+    axes.set(xlabel="%, with 95 % interval", xlim=(0, 1.12 * top), ylim=(len(systems) - 0.4, -0.6))
+    axes.xaxis.grid(alpha=0.3)
+    axes.set_axisbelow(True)
+
+
+def _draw_measure(axes: plt.Axes, values: Sequence[float | None], formatter: Callable[[float | None], str]) -> None:
+    """Draw a dot for each value on a logarithmic axis, and the value in figures above it."""
+    known = [(value, place) for place, value in enumerate(values) if value]
+    axes.set_xscale("log")
+    for place in range(len(values)):
+        axes.axhline(place, color="0.9", lw=0.8, zorder=0)
+    for value, place in known:
+        axes.plot(value, place, "o", color=BAR_COLOUR, ms=5)
+        axes.annotate(
+            formatter(value), (value, place), xytext=(0, 4), textcoords="offset points", ha="center", fontsize=8
+        )
+    axes.tick_params(axis="x", which="both", bottom=False, labelbottom=False)
+    axes.spines["bottom"].set_visible(False)
+    numbers = [value for value, _ in known] or [1.0]
+    margin = max(4, (max(numbers) / min(numbers)) ** 0.25)  # room for the figures
+    axes.set_xlim(min(numbers) / margin, max(numbers) * margin)
 
 
 def _draw_spikes(axes: plt.Axes, log_probs: np.ndarray, tokens: Sequence[str], frame_shift: float) -> None:

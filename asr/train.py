@@ -1,16 +1,8 @@
-"""Training: a run folder from a configuration, resumed where it stopped.
-
-runs/<recipe>/<system>/
-    config.yaml  git.txt  train.log  history.json        what was run, and how it went
-    checkpoints/last.ckpt  best.ckpt                     to go on from, and to keep
-    tensorboard/                                         the same curves, live
-    model/                                               the model folder (asr/model_folder.py)
-"""
+"""Training of networks: a run folder (asr/run_folder.py) from a configuration, resumed where it stopped."""
 
 import ctypes
 import logging
 import os
-import subprocess
 import time
 import warnings
 from collections.abc import Callable
@@ -22,20 +14,23 @@ import torch
 from pytorch_lightning.callbacks import Callback, EarlyStopping, EMAWeightAveraging, TQDMProgressBar
 from pytorch_lightning.loggers import TensorBoardLogger
 from pytorch_lightning.utilities.exceptions import MisconfigurationException
-from pytorch_lightning.utilities.rank_zero import rank_zero_only
 from pytorch_lightning.utilities.types import OptimizerLRScheduler
-from torch import Tensor, nn
+from torch import Tensor
 
 from asr import config as configuration
-from asr import data, model_folder, models, phones
+from asr import criteria, data, model_folder, models, phones
+from asr.acoustic_model import AcousticModel
 from asr.config import Config
-from asr.ctc import best_path, ctc_loss
-from asr.ctc.priors import LabelPriors
-from asr.data import Batch, BatchLoader, Normaliser, SpeechDataset
+from asr.criteria import Criterion
+from asr.data import Batch, BatchLoader, Normaliser, NoTargets, SpeechDataset
 from asr.errors import AsrError, ConfigError
 from asr.feature_store import Features, LiveFeatures, cache_features
 from asr.features import FeatureExtractor
+from asr.hmm.model import GMM, HMMModel
+from asr.hmm.train import train as train_hmms
+from asr.hmm.tuning import tuned
 from asr.metrics import ErrorCounts, count_errors
+from asr.run_folder import HISTORY, claim, training_seconds
 from data_prep import prepare
 
 log = logging.getLogger(__name__)
@@ -77,10 +72,14 @@ def train(config: Config, run: Path) -> Path:
         A corpus cannot be prepared, the run folder holds another configuration, or nothing is left to train on.
     """
     tune_malloc()
-    _claim(run, config)
+    if config.model["name"] == GMM:
+        return train_hmms(config, run)
+    claim(run, config)
     pl.seed_everything(config.seed, verbose=False)
     module = RecogniserModule(config, run)
-    speech = SpeechData(config, module.tokens, int(module.encoder.subsampling))  # type: ignore[arg-type]
+    speech = SpeechData(config, module.criterion, int(module.encoder.subsampling))  # type: ignore[arg-type]
+    module.normaliser = speech.normaliser
+    module.references = {cut.id: data.reference(cut, config.data.labels) for cut in speech.dev_cuts}
     try:
         trainer = pl.Trainer(
             max_epochs=config.train.max_epochs,
@@ -108,36 +107,13 @@ def train(config: Config, run: Path) -> Path:
             raise KeyboardInterrupt from error
     if not trainer.is_global_zero:
         raise SystemExit  # the first of several processes goes on alone
-    return module.export(speech.normaliser)
-
-
-@rank_zero_only
-def _claim(run: Path, config: Config) -> None:
-    """Write the configuration into the run folder, or check that the one there is the same."""
-    run.mkdir(parents=True, exist_ok=True)
-    path = run / "config.yaml"
-    if path.is_file() and (run / "checkpoints" / "last.ckpt").is_file():  # a run that failed at once claims nothing
-        theirs, ours = (_trained_by(c) for c in (configuration.load(path), config))
-        different = [key for key in ours if ours[key] != theirs[key]]
-        if different:
-            raise ConfigError(
-                f"{run} holds a run with another {', '.join(different)}: delete it, or name another with --run"
-            )
-    model_folder.write_text(path, configuration.to_yaml(config))
-    git = subprocess.run(["git", "describe", "--always", "--dirty"], capture_output=True, text=True, check=False)
-    model_folder.write_text(run / "git.txt", git.stdout or "not a git checkout\n")
-    handler = logging.FileHandler(run / "train.log", encoding="utf8")
-    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
-    logging.getLogger("asr").addHandler(handler)
-
-
-def _trained_by(config: Config) -> dict[str, Any]:
-    """Return what the weights depend on: not where the corpus lies, nor how it is decoded."""
-    values = configuration.to_dict(config)
-    del values["decode"]
-    values["data"]["corpora"] = sorted(values["data"]["corpora"])
-    values["train"] = {key: value for key, value in values["train"].items() if key != "checkpoint_minutes"}
-    return values
+    model = module.best()
+    if isinstance(model, HMMModel):
+        model = tuned(model, speech.dev_cuts, speech.dev_store, run)
+    epoch = min(module.history, key=lambda entry: entry["dev_per"])
+    folder = run / "model"
+    model_folder.save(folder, model, model_card(model, epoch, module.seconds))
+    return folder
 
 
 def _callbacks(config: Config, run: Path) -> list[Callback]:
@@ -156,13 +132,13 @@ class SpeechData(pl.LightningDataModule):
     ----------
     config
         The run; corpora that are not prepared yet are prepared.
-    tokens
-        Label of each output of the model.
+    criterion
+        What the network is trained on.
     subsampling
         Feature frames that make one output frame: utterances with too few for their labels are left out.
     """
 
-    def __init__(self, config: Config, tokens: tuple[str, ...], subsampling: int):
+    def __init__(self, config: Config, criterion: Criterion, subsampling: int):
         super().__init__()
         self.config = config
         manifests, names = config.data.manifests, list(config.data.corpora)
@@ -176,16 +152,16 @@ class SpeechData(pl.LightningDataModule):
                 stores[speed] = cache_features(train_cuts, config.features, cache, f"{title}-train", speed)
             else:
                 stores[speed] = LiveFeatures(train_cuts, FeatureExtractor(config.features), speed)
-        dev_store = cache_features(dev_cuts, config.features, cache, f"{title}-dev")
-        self.train_cuts = data.usable(train_cuts, stores, config, subsampling)
-        self.dev_cuts = dev_cuts.filter(lambda cut: cut.id in dev_store).to_eager()
+        self.dev_store = cache_features(dev_cuts, config.features, cache, f"{title}-dev")
+        targets = criterion.targets(train_cuts, "train", subsampling)
+        self.train_cuts = data.usable(train_cuts.filter(targets.__contains__), stores, config, subsampling)
+        self.dev_cuts = dev_cuts.filter(lambda cut: cut.id in self.dev_store).to_eager()
         nearest = stores[min(stores, key=lambda speed: abs(speed - 1))]
         self.normaliser = Normaliser.fit(config.features.cmvn, self.train_cuts, nearest)
         self.normaliser.add_speakers(self.train_cuts, nearest)
-        self.normaliser.add_speakers(self.dev_cuts, dev_store)
-        arguments = (self.normaliser, {token: i for i, token in enumerate(tokens)}, config.data.labels)
-        self._train_set = SpeechDataset(stores, *arguments, config.spec_augment, config.seed)
-        self._dev_set = SpeechDataset({1.0: dev_store}, *arguments)
+        self.normaliser.add_speakers(self.dev_cuts, self.dev_store)
+        self._train_set = SpeechDataset(stores, self.normaliser, targets, config.spec_augment, config.seed)
+        self._dev_set = SpeechDataset({1.0: self.dev_store}, self.normaliser, NoTargets())
 
     def train_dataloader(self) -> BatchLoader:
         """Return batches in an order that follows from the seed and the epoch."""
@@ -213,15 +189,15 @@ class RecogniserModule(pl.LightningModule):
     def __init__(self, config: Config, run: Path):
         super().__init__()
         self.config, self.run = config, run
-        labels = phones.PhoneSet.load(config.data.labels).labels
-        phones.fold([], config.data.labels, config.data.scoring)  # a wrong name fails here, not after an epoch
-        self.tokens = (model_folder.BLANK, *labels)
-        self.encoder = models.build(config.model, FeatureExtractor(config.features).num_features, len(self.tokens))
-        scale = config.train.label_prior_scale
-        self.priors = LabelPriors(len(self.tokens), scale) if scale > 0 else None
+        self.criterion = criteria.build(config)
+        num_features = FeatureExtractor(config.features).num_features
+        self.encoder = models.build(config.model, num_features, self.criterion.num_classes)
+        self.normaliser = Normaliser("none")
+        self.references: dict[str, list[str]] = {}
         self.history: list[dict[str, float]] = []
         self.seconds = 0.0
         self._losses: list[Tensor] = []
+        self._before = training_seconds(Path(config.train.alignments)) if config.train.alignments else 0.0
         self._started = time.monotonic()
         self._errors = ErrorCounts(0, 0, 0, 0)
 
@@ -230,26 +206,21 @@ class RecogniserModule(pl.LightningModule):
         torch.manual_seed(self.config.seed * 1_000_003 + self.global_step)
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        """Return the CTC loss of a batch: the mean over utterances of nats a label."""
+        """Return the loss of a batch."""
         logits, lengths = self._encode(batch)
         with torch.autocast(logits.device.type, enabled=False):
-            priors = None if self.priors is None else self.priors.log_priors
-            loss = ctc_loss(logits, batch.targets, lengths, batch.target_lengths, log_priors=priors)
+            loss = self.criterion(logits.float(), lengths, batch)
         if not torch.isfinite(loss):
             self._explain(batch, logits, lengths)
-        if self.priors is not None:
-            self.priors.observe(logits, lengths)
+        self.criterion.observe(logits, lengths)
         self._losses.append(loss.detach())
         self.log("loss", loss, prog_bar=True, batch_size=len(batch.ids))
         return loss
 
     def _explain(self, batch: Batch, logits: Tensor, lengths: Tensor) -> NoReturn:
         """Raise the first reason in a batch for a loss that is infinite or NaN."""
-        losses = ctc_loss(logits, batch.targets, lengths, batch.target_lengths, reduction="none")
+        losses = self.criterion.each(logits.float(), lengths, batch)
         b = int(torch.isfinite(losses).int().argmin())
-        labels = batch.targets[b, : batch.target_lengths[b]].tolist()
-        subsampling = int(self.encoder.subsampling)  # type: ignore[arg-type]
-        data.check_feasible(batch.ids[b], labels, int(batch.feature_lengths[b]), subsampling)
         raise AsrError(
             f"{batch.ids[b]}: its loss is {losses[b].item()} at update {self.global_step}: "
             "lower train.learning_rate, or look at this recording"
@@ -267,14 +238,12 @@ class RecogniserModule(pl.LightningModule):
         self._errors = ErrorCounts(0, 0, 0, 0)
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
-        """Count the errors of the best paths of a dev batch."""
-        logits, lengths = self.encoder(batch.features, batch.feature_lengths)
-        log_probs = logits.float().log_softmax(dim=2).cpu().numpy()
+        """Count the errors in a dev batch, decoded without a beam."""
+        model = self.criterion.model(self.encoder, self.normaliser)
         source, target = self.config.data.labels, self.config.data.scoring
-        hypotheses = best_path(log_probs, lengths.cpu().numpy())
-        for hypothesis, ids, length in zip(hypotheses, batch.targets, batch.target_lengths, strict=True):
-            truth = [self.tokens[i] for i in ids[:length]]
-            guess = [self.tokens[i] for i in hypothesis.tokens]
+        for utterance_id, hypothesis in zip(batch.ids, model.decode(model.evidence(batch), 1), strict=True):
+            guess = [model.tokens[i] for i in hypothesis.tokens]
+            truth = self.references[utterance_id]
             self._errors += count_errors(phones.fold(truth, source, target), phones.fold(guess, source, target))
 
     def on_validation_epoch_end(self) -> None:
@@ -285,8 +254,7 @@ class RecogniserModule(pl.LightningModule):
 
     def on_train_epoch_end(self) -> None:
         """Add a line to the history and to the log; renew the label priors."""
-        if self.priors is not None:
-            self.priors.update()
+        self.criterion.end_epoch()
         self.seconds += time.monotonic() - self._started
         self._started = time.monotonic()
         entry = {
@@ -300,7 +268,7 @@ class RecogniserModule(pl.LightningModule):
         self._losses.clear()
         self.history.append(entry)
         if self.trainer.is_global_zero:
-            model_folder.write_json(self.run / "history.json", {"epochs": self.history})
+            model_folder.write_json(self.run / HISTORY, {"epochs": self.history, "seconds_before": self._before})
             log.info("epoch %(epoch)d  loss %(loss).3f  dev PER %(dev_per).2f %%  %(seconds).0f s", entry)
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
@@ -324,15 +292,11 @@ class RecogniserModule(pl.LightningModule):
         self._losses = [torch.tensor(loss) for loss in checkpoint["losses"]]
         self._started = time.monotonic()
 
-    def export(self, normaliser: Normaliser) -> Path:
-        """Write the model folder with the weights of the best epoch."""
+    def best(self) -> AcousticModel:
+        """Return the recogniser with the weights of the best epoch."""
         best = torch.load(self.run / "checkpoints" / "best.ckpt", map_location="cpu", weights_only=True)
         self.load_state_dict(best["state_dict"])
-        epoch = min(self.history, key=lambda entry: entry["dev_per"])
-        card = model_card(self.config, self.encoder, epoch, self.seconds)
-        folder = self.run / "model"
-        model_folder.save(folder, self.config, self.tokens, self.encoder, normaliser, card)
-        return folder
+        return self.criterion.model(self.encoder.eval(), self.normaliser)
 
 
 def _warmup_cosine(config: configuration.TrainConfig, total: int) -> Callable[[int], float]:
@@ -347,17 +311,18 @@ def _warmup_cosine(config: configuration.TrainConfig, total: int) -> Callable[[i
     return factor
 
 
-def model_card(config: Config, encoder: nn.Module, epoch: dict[str, float], seconds: float) -> str:
+def model_card(model: AcousticModel, epoch: dict[str, float], seconds: float) -> str:
     """Return the README.md of a model folder before it is scored."""
-    size = sum(parameter.numel() for parameter in encoder.parameters())
+    config = model.config
     updates, best = f"{epoch['updates']:,.0f}", f"{epoch['epoch']:.0f} of {config.train.max_epochs}"
+    method = f"on the alignments of {config.train.alignments}" if config.train.alignments else "with CTC"
     return f"""# {config.model["name"]}, {config.data.labels}
 
-Phone recogniser trained with CTC by `asr train`; `config.yaml` holds every setting.
+Phone recogniser trained {method} by `asr train`; `config.yaml` holds every setting.
 
 - data: {", ".join(config.data.corpora)}; seed {config.seed}
-- {size:,} weights; {seconds / 60:.0f} minutes of training; kept: epoch {best}, after {updates} updates
-- phone error rate on the dev speakers, best path: {epoch["dev_per"]:.2f} % ({config.data.scoring})
+- {model.num_parameters:,} weights; {seconds / 60:.0f} minutes of training; kept: epoch {best}, after {updates} updates
+- phone error rate on the dev speakers without a beam: {epoch["dev_per"]:.2f} % ({config.data.scoring})
 """
 
 

@@ -8,13 +8,11 @@ from pathlib import Path
 import numpy as np
 
 from asr import audio, model_folder
-from asr.ctc import Hypothesis, beam_search, best_path, forced_align
+from asr.acoustic_model import AcousticModel
 from asr.data import collate
 from asr.errors import AudioError
 from asr.features import FeatureExtractor
-from asr.model_folder import AcousticModel
 from asr.segments import Segment
-from asr.times import phone_segments
 
 DEFAULT_MODEL = "en-us-phones"
 
@@ -89,11 +87,10 @@ class Recogniser:
         """
         return cls(model_folder.load(model), beam_size)
 
-    def log_probs(self, waveform: np.ndarray) -> np.ndarray:
-        """Return natural-log posteriors (T', C) of a waveform (N,) at 16 kHz."""
+    def evidence(self, waveform: np.ndarray) -> np.ndarray:
+        """Return what the model's decoding and aligning start from (T', …), for a waveform (N,) at 16 kHz."""
         features = self.model.normaliser(self._extractor(waveform))
-        log_probs, _ = self.model.log_probs(collate([("", features, [])]))
-        return np.ascontiguousarray(log_probs[:, 0])
+        return self.model.evidence(collate([("", features, [])]))[0]
 
     def transcribe(self, recording: str | Path | np.ndarray, sample_rate: int = audio.SAMPLE_RATE) -> Transcript:
         """Recognise the phones in a file or an array.
@@ -119,36 +116,8 @@ class Recogniser:
             raise AudioError(f"{recording}: {error}") from error
 
     def _recognise(self, waveform: np.ndarray) -> Transcript:
-        log_probs = self.log_probs(waveform)
-        if self.beam_size == 1:
-            hypothesis = best_path(log_probs)
-        else:
-            hypothesis = beam_search(log_probs[:, None], beam_size=self.beam_size)[0][0]
+        evidence = self.evidence(waveform)
+        (hypothesis,) = self.model.decode([evidence], self.beam_size)
         duration = len(waveform) / audio.SAMPLE_RATE
-        phones = recognised_phones(self.model, hypothesis, log_probs, waveform)
+        phones = self.model.segments(hypothesis, evidence, waveform)
         return Transcript(phones, round(duration, 3))
-
-
-def recognised_phones(
-    model: AcousticModel, hypothesis: Hypothesis, log_probs: np.ndarray, waveform: np.ndarray | None = None
-) -> list[Segment]:
-    """Return what a decoder found as phones with times and calibrated confidences.
-
-    Parameters
-    ----------
-    model
-        That made `log_probs`.
-    hypothesis
-        The decoder's.
-    log_probs : (T', C)
-        Natural-log posteriors.
-    waveform : (N,), optional
-        At 16 kHz; with it boundaries are better, and pauses are left out (see `asr.times`).
-    """
-    if not hypothesis.tokens:
-        return []
-    (alignment,) = forced_align(log_probs[:, None], np.array([hypothesis.tokens]))
-    confidences = np.array(hypothesis.confidences)
-    return phone_segments(
-        log_probs, alignment, model.tokens, model.frame_shift, waveform, confidences, model.calibration
-    )

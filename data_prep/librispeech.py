@@ -119,11 +119,11 @@ def _read_chapter(path: Path, genders: dict[str, str]) -> list[Utterance]:
     for line in path.read_text(encoding="utf-8").splitlines():
         name, _, words = line.partition(" ")
         try:
-            phones = [phone for word in words.split() for phone in pronounce(word)]
+            phones = tuple(tuple(pronounce(word)) for word in words.split())
         except CorpusError as error:
             raise CorpusError(f"{path}: utterance {name}: {error}") from error
         audio = path.parent / f"{name}.flac"
-        utterances.append(Utterance(name, audio, words.strip(), tuple(phones), speaker, genders.get(speaker)))
+        utterances.append(Utterance(name, audio, words.strip(), phones, speaker, genders.get(speaker)))
     return utterances
 
 

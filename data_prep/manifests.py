@@ -20,7 +20,7 @@ class Utterance:
     id: str
     audio: Path
     words: str
-    phones: tuple[str, ...]
+    phones: tuple[tuple[str, ...], ...]  # of each word
     speaker: str
     gender: str | None = None  # "f", "m" or unknown
     custom: dict = field(default_factory=dict)
@@ -48,7 +48,7 @@ def hold_out(utterances: list[Utterance]) -> tuple[list[Utterance], list[Utteran
 
     Examples
     --------
-    >>> utterances = [Utterance(f"{i}-0", Path(f"{i}.flac"), "OH", ("OW",), str(i), "fm"[i % 2]) for i in range(20)]
+    >>> utterances = [Utterance(f"{i}-0", Path(f"{i}.flac"), "OH", (("OW",),), str(i), "fm"[i % 2]) for i in range(20)]
     >>> kept, held_out = hold_out(utterances)
     >>> len(kept), [(utterance.speaker, utterance.gender) for utterance in held_out]
     (18, [('10', 'f'), ('11', 'm')])
@@ -65,7 +65,9 @@ def hold_out(utterances: list[Utterance]) -> tuple[list[Utterance], list[Utteran
 def write_manifests(splits: dict[str, list[Utterance]], output_dir: Path) -> None:
     """Read the header of each audio file, and write the Lhotse manifests of all splits.
 
-    An utterance without phones, or whose file is missing, empty or not audio, is named in a warning and left out.
+    An utterance without phones, or whose file is missing, empty or not audio, is named in a warning and left out. In a
+    supervision ``custom["phones"]`` are the phones with spaces between, and ``custom["word_lengths"]`` says how many of
+    them each word has: between words a speaker may pause.
 
     Parameters
     ----------
@@ -120,7 +122,7 @@ def _manifests(split: str, utterances: list[Utterance]) -> tuple[RecordingSet, S
 
 
 def _recording(utterance: Utterance) -> Recording:
-    if not utterance.phones:
+    if not any(utterance.phones):
         raise CorpusError("it has no phones")
     if not utterance.audio.is_file():
         raise CorpusError(f"{utterance.audio} is missing")
@@ -132,6 +134,8 @@ def _recording(utterance: Utterance) -> Recording:
 
 
 def _supervision(utterance: Utterance, duration: float) -> SupervisionSegment:
+    phones = [phone for word in utterance.phones for phone in word]
+    lengths = [len(word) for word in utterance.phones]
     return SupervisionSegment(
         id=utterance.id,
         recording_id=utterance.id,
@@ -142,5 +146,5 @@ def _supervision(utterance: Utterance, duration: float) -> SupervisionSegment:
         language="English",
         speaker=utterance.speaker,
         gender=utterance.gender,
-        custom={"phones": " ".join(utterance.phones), **utterance.custom},
+        custom={"phones": " ".join(phones), "word_lengths": lengths, **utterance.custom},
     )

@@ -114,23 +114,23 @@ def _table(path: Path) -> dict[str, str]:
     return {row[0]: row[1].strip() for row in rows if len(row) == 2}
 
 
-def _read_phones(path: Path) -> dict[str, tuple[str, ...]]:
-    """Read the phones of all utterances, without stress and without Kaldi's marks of the place in the word."""
-    spelled: dict[str, list[tuple[int, list[str]]]] = defaultdict(list)
+def _read_phones(path: Path) -> dict[str, tuple[tuple[str, ...], ...]]:
+    """Read the phones of all utterances by word, without stress and without Kaldi's marks of the place in the word."""
+    spelled: dict[str, list[tuple[int, tuple[str, ...]]]] = defaultdict(list)
     for key, row in _table(path).items():
         name, _, position = key.rpartition(".")
         if not position.isdigit():
             raise CorpusError(f"{path}: {key!r} is not UTTERANCE.WORD: copy the corpus again")
-        spelled[name].append((int(position), [_MARKS.sub("", phone) for phone in row.split()]))
-    phones = {name: tuple(phone for _, word in sorted(rows) for phone in word) for name, rows in spelled.items()}
+        spelled[name].append((int(position), tuple(_MARKS.sub("", phone) for phone in row.split())))
+    phones = {name: tuple(word for _, word in sorted(rows)) for name, rows in spelled.items()}
     _check(path, phones)
     return phones
 
 
-def _check(path: Path, phones: dict[str, tuple[str, ...]]) -> None:
+def _check(path: Path, phones: dict[str, tuple[tuple[str, ...], ...]]) -> None:
     arpabet = PhoneSet.load("arpabet39")
-    for name, labels in phones.items():
+    for name, words in phones.items():
         try:
-            arpabet.check(labels)
+            arpabet.check([phone for word in words for phone in word])
         except AsrError as error:
             raise CorpusError(f"{path}: utterance {name}: {error}") from error

@@ -1,7 +1,6 @@
 """Graphs of HMM states: what an utterance's phones, or a whole phone loop, allow from frame to frame.
 
-A phone is a chain of states, each with an arc to itself and one to the next (Rabiner 1989, the left-to-right model of
-section IV.A). Graphs of phones are joined at their ends; every path through a graph emits in each state that it visits.
+Every path through a graph emits in each state that it visits. `asr.hmm.phone_hmms` makes the graphs of transcripts.
 
 Letters: N states, A arcs, P emission densities ("pdfs").
 """
@@ -80,67 +79,10 @@ class Graph:
         )
 
 
-def chain(pdfs: Sequence[int], loops: Sequence[float], optional: Sequence[bool] = ()) -> Graph:
-    """Join phones of any number of states to an utterance's graph.
-
-    Parameters
-    ----------
-    pdfs : (N,)
-        Densities of all states in a row.
-    loops : (N,)
-        Probability of staying in each state, in (0, 1).
-    optional : (N,), optional
-        Whether a state belongs to a stretch that may be left out, such as silence between words; a path goes into it
-        or past it with equal probability.
-
-    Raises
-    ------
-    ValueError
-        Lengths differ, or a probability is not in (0, 1), or all states are optional.
-
-    Examples
-    --------
-    >>> graph = chain([4, 7], [0.6, 0.5])
-    >>> np.exp(graph.weights).round(2).tolist(), np.exp(graph.finals).round(2).tolist()
-    ([0.6, 0.4, 0.5], [0.0, 0.5])
-    """
-    count = len(pdfs)
-    skip = [False] * count if len(optional) == 0 else list(optional)
-    if not count == len(loops) == len(skip):
-        raise ValueError(f"{count} states need as many probabilities and marks, not {len(loops)} and {len(skip)}")
-    if not all(0 < loop < 1 for loop in loops):
-        raise ValueError("the probabilities of staying must lie between 0 and 1")
-    if all(skip):
-        raise ValueError("a graph needs a state that is not optional")
-    arcs = [(state, state, float(np.log(loop))) for state, loop in enumerate(loops)]
-    finals: dict[int, float] = {}
-    for state, loop in enumerate(loops):
-        for target, share in _next(skip, state):
-            weight = float(np.log1p(-loop) + np.log(share))
-            if target == count:
-                finals[state] = weight
-            else:
-                arcs.append((state, target, weight))
-    starts = {target: float(np.log(share)) for target, share in _next(skip, -1)}
-    return Graph.of(pdfs, arcs, starts, finals)
-
-
-def _next(skip: Sequence[bool], state: int) -> list[tuple[int, float]]:
-    """Return where a path goes on from a state, N being the end, and with which share."""
-    target = state + 1
-    inside = state >= 0 and skip[state]
-    if target == len(skip) or not skip[target] or inside:
-        return [(target, 1.0)]
-    past = target
-    while past < len(skip) and skip[past]:
-        past += 1
-    return [(target, 0.5), (past, 0.5)]
-
-
 def required_frames(graph: Graph) -> int:
     """Return how many frames the shortest path takes.
 
-    >>> required_frames(chain([0, 1, 2], [0.5, 0.5, 0.5], [False, True, False]))
+    >>> required_frames(Graph.of([0, 1, 2], [(0, 1, -1), (0, 2, -1), (1, 2, -1)], {0: 0.0}, {2: 0.0}))
     2
     """
     steps = np.where(graph.starts > -np.inf, 1.0, np.inf)
@@ -155,6 +97,8 @@ def required_frames(graph: Graph) -> int:
 
 def check_feasible(graph: Graph, num_frames: int, name: str) -> None:
     """Raise InfeasibleError, naming the utterance, when it has too few frames for every path."""
+    if num_frames >= len(graph.pdfs):  # the shortest path visits no state twice
+        return
     needed = required_frames(graph)
     if num_frames < needed:
         raise InfeasibleError(f"{name} has {num_frames} frames; the states of its phones need {needed}")

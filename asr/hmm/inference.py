@@ -94,6 +94,23 @@ def viterbi(scores: np.ndarray, graph: Graph, name: str = "the utterance") -> tu
     return float(best), path
 
 
+def best_path(scores: np.ndarray, graph: Graph, name: str = "the utterance") -> Posteriors:
+    """Give all probability to the likeliest path, in the form of `forward_backward`'s result.
+
+    >>> graph = Graph.of([0, 1], [(0, 0, -1), (0, 1, -1), (1, 1, -1)], {0: 0}, {1: 0})
+    >>> found = best_path(np.array([[0.0, -9], [-9, 0.0], [-9, 0.0]]), graph)
+    >>> found.states.tolist(), found.arcs.tolist()
+    ([[1.0, 0.0], [0.0, 1.0], [0.0, 1.0]], [0.0, 1.0, 1.0])
+    """
+    best, path = viterbi(scores, graph, name)
+    count = len(graph.pdfs)
+    states = np.zeros((len(path), count))
+    states[np.arange(len(path)), path] = 1
+    targets = np.repeat(np.arange(count), np.diff(graph.offsets))
+    taken = np.searchsorted(targets * count + graph.sources, path[1:] * count + path[:-1])
+    return Posteriors(best, states, np.bincount(taken, minlength=len(targets)).astype(float))
+
+
 def _fields(graph: Graph) -> tuple[np.ndarray, ...]:
     return graph.pdfs, graph.offsets, graph.sources, graph.weights, graph.starts, graph.finals
 

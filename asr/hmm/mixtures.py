@@ -10,6 +10,8 @@ from numba import njit
 
 FEWEST_FRAMES = 3.0  # that a Gaussian must account for; with fewer it is dropped, unless it is its density's last
 VARIANCE_FLOOR = 0.01  # of the variance of all frames
+LEAST_POSTERIOR = 1e-8  # of a density in a frame, below which it is not counted
+BLOCK_FRAMES = 128  # whose Gaussians are computed at a time
 SPLIT_DISTANCE = 0.2  # standard deviations that the halves of a Gaussian are moved apart, to each side
 
 
@@ -50,24 +52,54 @@ class Mixtures:
     def gaussians(self, features: np.ndarray) -> np.ndarray:
         """Return ln (weight × Gaussian) of each frame and Gaussian (T, K), for features (T, D).
 
-        The exponent is expanded, so that nearly all of it is one matrix product.
+        The exponent is expanded, so that nearly all of it is one matrix product, in the features' own precision.
 
         >>> mixtures = Mixtures.flat(1, np.zeros(1), np.ones(1))
         >>> mixtures.gaussians(np.array([[0.0], [1.0]])).round(3).tolist()
         [[-0.919], [-1.419]]
         """
+        weights, constants = self._expanded(features.dtype)
+        return _squares(features) @ weights + constants
+
+    def _expanded(self, dtype: np.dtype) -> tuple[np.ndarray, np.ndarray]:
+        """Return what features and their squares are multiplied by (2 D, K), and constants (K,)."""
         precisions = 1 / self.covars_
         constants = np.log(self.weights_) - 0.5 * (
             np.log(2 * np.pi * self.covars_).sum(axis=1) + (self.means_**2 * precisions).sum(axis=1)
         )
-        both = np.concatenate((features, features**2), axis=1)
-        return both @ np.concatenate((self.means_ * precisions, -0.5 * precisions), axis=1).T + constants
+        weights = np.concatenate((self.means_ * precisions, -0.5 * precisions), axis=1).T
+        return np.asarray(weights, dtype, order="C"), constants.astype(dtype)
 
     def scores(self, gaussians: np.ndarray) -> np.ndarray:
         """Return ln p(frame | density) (T, P) from what `gaussians` gives."""
-        found = np.empty((len(gaussians), self.num_pdfs))
+        found = np.empty((len(gaussians), self.num_pdfs), gaussians.dtype)
         _sum_gaussians(gaussians, self.offsets, found)
         return found
+
+    def log_likelihoods(self, features: np.ndarray) -> np.ndarray:
+        """Return ln p(frame | density) (T, P) of features (T, D), some frames at a time: memory stays small.
+
+        >>> Mixtures.flat(3, np.zeros(1), np.ones(1)).log_likelihoods(np.zeros((2, 1))).shape
+        (2, 3)
+        """
+        found = np.empty((len(features), self.num_pdfs), features.dtype)
+        weights, constants = self._expanded(features.dtype)
+        for start in range(0, len(features), BLOCK_FRAMES):
+            block = slice(start, start + BLOCK_FRAMES)
+            _sum_gaussians(_squares(features[block]) @ weights + constants, self.offsets, found[block])
+        return found
+
+    def select(self, pdfs: np.ndarray) -> tuple["Mixtures", np.ndarray]:
+        """Return some of the densities, and the indices of their Gaussians.
+
+        >>> mixtures = Mixtures(np.array([0, 1, 3]), np.array([1, 0.5, 0.5]), np.zeros((3, 1)), np.ones((3, 1)))
+        >>> mixtures.select(np.array([1]))[1].tolist()
+        [1, 2]
+        """
+        sizes = np.diff(self.offsets)[pdfs]
+        offsets = np.concatenate(([0], np.cumsum(sizes)))
+        index = np.repeat(self.offsets[pdfs] - offsets[:-1], sizes) + np.arange(offsets[-1])
+        return Mixtures(offsets, self.weights_[index], self.means_[index], self.covars_[index]), index
 
 
 @dataclass(frozen=True, eq=False)
@@ -93,25 +125,31 @@ class Statistics:
         features: np.ndarray,
         gaussians: np.ndarray,
         scores: np.ndarray,
-        mixtures: Mixtures,
+        offsets: np.ndarray,
+        index: np.ndarray,
         posteriors: np.ndarray,
+        pdfs: np.ndarray,
     ) -> None:
-        """Add an utterance.
+        """Add an utterance, of whose densities and Gaussians there may be fewer than in these statistics.
 
         Parameters
         ----------
         features : (T, D)
-        gaussians : (T, K)
+        gaussians : (T, K')
             From `Mixtures.gaussians`.
-        scores : (T, P)
+        scores : (T, P')
             From `Mixtures.scores`.
-        mixtures
-            That made both.
-        posteriors : (T, P)
-            Of each density in each frame.
+        offsets : (P' + 1,)
+            Of the mixtures that made both.
+        index : (K',)
+            The number that each of their Gaussians has here.
+        posteriors : (T, N)
+            Of each state in each frame.
+        pdfs : (N,)
+            The density of each state, in 0..P' − 1.
         """
         fields = (self.occupancy, self.sums, self.squares)
-        _accumulate(features, gaussians, scores, mixtures.offsets, posteriors, *fields)  # type: ignore[call-arg]
+        _accumulate(features, gaussians, scores, offsets, index, posteriors, pdfs, *fields)  # type: ignore[call-arg]
 
     def __iadd__(self, other: "Statistics") -> "Statistics":
         for name in ("occupancy", "sums", "squares"):
@@ -141,7 +179,9 @@ def estimate(mixtures: Mixtures, statistics: Statistics, floor: np.ndarray) -> M
     >>> statistics = Statistics.empty(mixtures)
     >>> frames = np.array([[1.0], [2.0], [3.0]])
     >>> gaussians = mixtures.gaussians(frames)
-    >>> statistics.add(frames, gaussians, mixtures.scores(gaussians), mixtures, np.ones((3, 1)))
+    >>> only = np.zeros(1, int)
+    >>> scores = mixtures.scores(gaussians)
+    >>> statistics.add(frames, gaussians, scores, mixtures.offsets, only, np.ones((3, 1)), only)
     >>> found = estimate(mixtures, statistics, np.full(1, 0.01))
     >>> found.means_.round(3).tolist(), found.covars_.round(3).tolist()
     ([[2.0]], [[0.667]])
@@ -203,6 +243,10 @@ def split(mixtures: Mixtures, statistics: Statistics, num_gaussians: int) -> Mix
     return Mixtures(offsets, np.array(weights)[order], np.array(means)[order], np.array(variances)[order])
 
 
+def _squares(features: np.ndarray) -> np.ndarray:
+    return np.concatenate((features, np.square(features)), axis=1)
+
+
 @njit(cache=True, nogil=True)
 def _sum_gaussians(gaussians, offsets, scores):
     for t in range(len(gaussians)):
@@ -217,16 +261,21 @@ def _sum_gaussians(gaussians, offsets, scores):
 
 
 @njit(cache=True, nogil=True)
-def _accumulate(features, gaussians, scores, offsets, posteriors, occupancy, sums, squares):
+def _accumulate(features, gaussians, scores, offsets, index, posteriors, pdfs, occupancy, sums, squares):
     num_values = features.shape[1]
+    shares = np.zeros(len(offsets) - 1)
     for t in range(len(features)):
-        for p in range(len(offsets) - 1):
-            if posteriors[t, p] < 1e-8:
+        shares[:] = 0.0
+        for j in range(len(pdfs)):
+            shares[pdfs[j]] += posteriors[t, j]
+        for p in range(len(shares)):
+            if shares[p] < LEAST_POSTERIOR:
                 continue
             for k in range(offsets[p], offsets[p + 1]):
-                share = posteriors[t, p] * np.exp(gaussians[t, k] - scores[t, p])
-                occupancy[k] += share
+                share = shares[p] * np.exp(gaussians[t, k] - scores[t, p])
+                n = index[k]
+                occupancy[n] += share
                 for d in range(num_values):
                     value = share * features[t, d]
-                    sums[k, d] += value
-                    squares[k, d] += value * features[t, d]
+                    sums[n, d] += value
+                    squares[n, d] += value * features[t, d]

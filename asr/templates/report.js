@@ -51,7 +51,7 @@ function themeButton() {
 document.getElementById("title").textContent = report.title;
 themeButton();
 if (report.evaluations.length > 1) {
-  document.getElementById("comparison").append(comparison(report.evaluations, report.notes));
+  document.getElementById("comparison").append(comparison(report.evaluations, report.notes, report.comparisons));
   choice(report.evaluations);
 } else {
   document.getElementById("comparison").append(...report.notes.map(muted));

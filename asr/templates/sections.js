@@ -9,9 +9,9 @@ const headline = (evaluation) => evaluation.regimes.find((regime) => regime.head
 
 /**
  * A table of error rates with a bar and an interval for each row {name, note, per, interval, main, cells}.
- * `columns` name the further cells, which are numbers or text.
+ * `columns` name the further cells, which are numbers or text; above `numShown` rows the table scrolls.
  */
-function rateTable(nameColumn, rows, columns = []) {
+function rateTable(nameColumn, rows, columns = [], numShown = 12) {
   const top = Math.max(...rows.map((row) => row.interval?.[1] ?? row.per), 1e-9);
   const place = (value) => `${(100 * Math.min(value, top)) / top}%`;
   const withIntervals = rows.some((row) => row.interval);
@@ -41,11 +41,11 @@ function rateTable(nameColumn, rows, columns = []) {
     el("td", { class: "bar" }, bar(row)),
     row.cells.map((cell, i) => el("td", { class: numeric[i] }, typeof cell === "number" ? whole(cell) : cell)),
   ));
-  return el("div", { class: rows.length > 12 ? "scroll tall" : "scroll" },
+  return el("div", { class: rows.length > numShown ? "scroll tall" : "scroll" },
     el("table", { class: "rates" }, el("thead", {}, el("tr", {}, head.flat().filter(Boolean))), el("tbody", {}, body)));
 }
 
-function comparison(evaluations, notes) {
+function comparison(evaluations, notes, comparisons) {
   const rows = evaluations.map((evaluation) => {
     const { per, interval: bounds, substitutions, insertions, deletions } = headline(evaluation);
     const aligned = evaluation.boundaries?.[0];
@@ -58,14 +58,39 @@ function comparison(evaluations, notes) {
         substitutions,
         insertions,
         deletions,
+        evaluation.parameters ?? "–",
+        evaluation.training_seconds ? duration(evaluation.training_seconds) : "–",
+        evaluation.times_real_time ? whole(evaluation.times_real_time) : "–",
         evaluation.pfer === null ? "–" : percent(evaluation.pfer),
         aligned ? percent(aligned.within[20], 1) : "–",
         evaluation.calibration ? fixed(evaluation.calibration.ece, 3) : "–",
       ],
     };
   });
-  const columns = ["Sub.", "Ins.", "Del.", "PFER", "≤ 20 ms", "ECE"];
-  return section("compared", "Side by side", rateTable("Evaluation", rows, columns), notes.map(muted));
+  const columns = ["Sub.", "Ins.", "Del.", "Parameters", "Training", "× real time", "PFER", "≤ 20 ms", "ECE"];
+  return section("compared", "Side by side",
+    rateTable("Evaluation", rows, columns, Infinity), notes.map(muted), comparisons.map(differences));
+}
+
+/** The differences of one test set's systems, the best first, as a triangle; its significant ones are bold. */
+function differences(comparison) {
+  const names = comparison.systems.map((system) => system.name);
+  const found = new Map(comparison.differences.map((one) => [JSON.stringify(one.systems), one]));
+  const chance = (p) => (p < 0.001 ? "p < 0.001" : `p = ${fixed(p, 3)}`);
+  const cell = (name, better) => {
+    const one = found.get(JSON.stringify([name, better]));
+    const tip = `${name} over ${better}: ${interval(one.interval)} points, ${chance(one.p_value)}, ${chance(one.p_value_corrected)} by Holm`;
+    const kind = one.p_value_corrected < 0.05 ? "number significant" : "number";
+    return el("td", { class: kind, ...tipped(tip) }, fixed(one.difference, 2));
+  };
+  const head = names.slice(0, -1).map((name, i) => el("th", { scope: "col", class: "number", title: name }, String(i + 1)));
+  const rows = names.slice(1).map((name, i) => el("tr", {}, el("th", { scope: "row" }, `${i + 2} ${name}`),
+    names.slice(0, -1).map((better, j) => (j <= i ? cell(name, better) : el("td")))));
+  return el("div", {},
+    el("h3", {}, `Differences on ${comparison.corpus} ${comparison.split}`),
+    muted(`Points above the system of the column, 1 being ${names[0]}, by matched pairs; in bold p < 0.05 after Holm's correction.`),
+    el("div", { class: "scroll" },
+      el("table", { class: "triangle" }, el("thead", {}, el("tr", {}, el("th", { scope: "col" }, "System"), head)), el("tbody", {}, rows))));
 }
 
 function summary(evaluation) {
@@ -75,6 +100,7 @@ function summary(evaluation) {
     el("dt", {}, title), el("dd", { class: "figure" }, figure), note ? el("dd", { class: "note" }, note) : null);
   const aligned = evaluation.boundaries?.[0];
   const last = evaluation.training.at(-1);
+  const pace = ({ epoch, updates }) => `${whole(epoch)} epochs${updates ? `, ${whole(updates)} updates` : ""}`;
   const cards = [
     card("Phone error rate", percent(main.per), `95 % interval ${interval(main.interval)}; ${main.name}`, "main"),
     card("Corpus", `${evaluation.corpus} ${evaluation.split}`, `${whole(main.num_phones)} phones, ${duration(seconds)}`),
@@ -85,7 +111,8 @@ function summary(evaluation) {
     evaluation.calibration
       ? card("Calibration error", fixed(evaluation.calibration.ece, 3), `ECE; ${fixed(evaluation.calibration.ece_raw, 3)} raw`)
       : null,
-    last ? card("Training", duration(last.seconds), `${whole(last.epoch)} epochs, ${whole(last.updates)} updates`) : null,
+    last ? card("Training", duration(evaluation.training_seconds ?? last.seconds), pace(last)) : null,
+    evaluation.parameters ? card("Parameters", whole(evaluation.parameters), null) : null,
   ];
   return section("summary", "Summary",
     el("dl", { class: "cards" }, cards.filter(Boolean)), el("p", { class: "muted" }, "Made by ", el("code", {}, evaluation.command)));
@@ -123,16 +150,21 @@ function groups(evaluation) {
 
 function training(evaluation) {
   const epochs = evaluation.training;
-  if (!epochs.length) return null;
   const points = (key, digits) => epochs
     .filter((epoch) => Number.isFinite(epoch[key]))
     .map((epoch) => ({ x: epoch.epoch, y: epoch[key], tip: `epoch ${epoch.epoch}: ${fixed(epoch[key], digits)}` }));
-  const best = Math.min(...points("dev_per").map((point) => point.y));
-  return section("training", "Training", el("div", { class: "columns" },
-    el("div", {}, el("h3", {}, "Loss"), lineChart("Training loss by epoch", points("loss", 3), "epoch", "loss")),
-    el("div", {}, el("h3", {}, `PER on dev, at best ${percent(best)}`),
-      lineChart("Phone error rate on dev by epoch", points("dev_per", 2), "epoch", "PER, %", 1)),
-  ));
+  const [losses, rates] = [points("loss", 3), points("dev_per", 2)];
+  const best = Math.min(...rates.map((point) => point.y));
+  const charts = [
+    losses.length
+      ? el("div", {}, el("h3", {}, "Loss"), lineChart("Training loss by epoch", losses, "epoch", "loss"))
+      : null,
+    rates.length
+      ? el("div", {}, el("h3", {}, `PER on dev, at best ${percent(best)}`),
+        lineChart("Phone error rate on dev by epoch", rates, "epoch", "PER, %", 1))
+      : null,
+  ].filter(Boolean);
+  return charts.length ? section("training", "Training", el("div", { class: "columns" }, charts)) : null;
 }
 
 /** All confusions, deletions and insertions that occur: {reference, hypothesis, count, share of the reference label}. */

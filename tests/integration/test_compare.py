@@ -18,22 +18,29 @@ def test_runs_side_by_side(cli, trained, tmp_path):
     rows = [json.loads((run / "metrics.json").read_text())["results"][-1] for run in runs]
     for run, row in zip(runs, rows, strict=True):
         low, high = row["interval"]
-        assert re.search(rf"{run.name}\b.*PER +{row['per']:.2f} % \[{low:.2f}, {high:.2f}\]", out)
+        errors = rf"{row['substitutions']} +{row['insertions']} +{row['deletions']}"
+        assert re.search(rf"{run.name} +{row['per']:.2f} +{low:.2f}–{high:.2f} +{errors} ", out)
     (comparison,) = json.loads((tmp_path / "both" / "compare.json").read_text())["comparisons"]
+    assert [system["per"] for system in comparison["systems"]] == sorted(row["per"] for row in rows)
+    for system in comparison["systems"]:
+        assert system["parameters"] > 10_000
+        assert 0 < system["seconds_per_epoch"] < system["training_seconds"]
     (difference,) = comparison["differences"]
-    assert difference["difference"] == pytest.approx(rows[0]["per"] - rows[1]["per"], abs=0.011)
+    assert difference["difference"] == pytest.approx(abs(rows[0]["per"] - rows[1]["per"]), abs=0.011)
     low, high = difference["interval"]
     assert low <= difference["difference"] <= high
     assert 0 <= difference["p_value"] <= 1
     page = (tmp_path / "both" / "compare.html").read_text(encoding="utf8")
-    assert all(run.name in page for run in runs)
+    table = (tmp_path / "both" / "compare.md").read_text(encoding="utf8")
+    assert all(run.name in page and f"| {run.name} |" in table for run in runs)
+    assert (tmp_path / "both" / "compare.png").is_file()
 
 
 def test_a_run_does_not_differ_from_itself(cli, trained, tmp_path):
     assert cli("evaluate", trained.run, "decode.beam_size=1", "--output", tmp_path / "a")[0] == 0
     code, out, _ = cli("compare", tmp_path / "a", tmp_path / "a", "--output", tmp_path / "both")
     assert code == 0
-    assert "+0.00 points [+0.00, +0.00], matched pairs p = 1.000" in out
+    assert "+0.00 [+0.00, +0.00], p = 1.000" in out
 
 
 def damaged(run, copy, change):
@@ -50,7 +57,7 @@ def test_what_cannot_be_compared_is_said(cli, trained, tmp_path):
     assert cli("evaluate", trained.run, "decode.beam_size=1", "--output", test)[0] == 0
     assert cli("evaluate", trained.run, "decode.beam_size=1", "--output", dev, "--split", "dev")[0] == 0
     for runs, message in (
-        ([test], "two run folders or more"),
+        ([test], "two scored runs or more, and was given .*test: score another"),
         ([test, dev], r"no test set that all runs were scored on \(.*timit test; .*timit dev\)"),
         ([test, tmp_path / "none"], "holds no evaluation: run `asr evaluate"),
         ([test, damaged(test, tmp_path / "cut", lambda text: text[:100])], "is damaged .*: run `asr evaluate"),

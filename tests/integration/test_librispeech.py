@@ -69,7 +69,7 @@ def test_words_become_phones(corpus, tmp_path):
     librispeech.prepare(corpus, tmp_path)
     test = {s.id: s for s in load(tmp_path)["test"]}
     assert test["40-8-0001"].text == "'TIS O'CLOCK"
-    assert test["40-8-0001"].custom == {"phones": "T IH Z AH K L AA K"}
+    assert test["40-8-0001"].custom == {"phones": "T IH Z AH K L AA K", "word_lengths": [3, 5]}
     assert (test["40-8-0001"].speaker, test["40-8-0001"].gender, test["40-8-0001"].duration) == ("40", "f", 0.1)
 
 
@@ -165,6 +165,8 @@ def test_real_speech(speech_data, tmp_path):
         for supervision in supervisions[split]:
             phones = supervision.custom["phones"].split()
             PhoneSet.load("arpabet39").check(phones)
+            assert len(supervision.custom["word_lengths"]) == len(supervision.text.split())
+            assert sum(supervision.custom["word_lengths"]) == len(phones)
             duration = recordings[supervision.recording_id].duration
             assert 5 < len(phones) / duration < 25  # read English has 10 to 15 phones a second
 

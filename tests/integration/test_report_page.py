@@ -208,9 +208,23 @@ def files(tmp_path_factory):
     one = evaluation("blstm", 40, shown)
     bare = evaluation("bare", 5, {}) | {"boundaries": None, "calibration": None, "pfer": None, "training": []}
     large = evaluation("large", 2620, {})
-    contents = {"one": [one], "two": [one, bare], "large": [large]}
+    sized = {"parameters": 3812345, "training_seconds": 90.0, "times_real_time": 1250.0}
+    contents = {"one": [one], "two": [one | sized, bare], "large": [large]}
+    differences = [
+        {
+            "systems": pair,
+            "difference": 1.5,
+            "interval": [1.0, 2.0],
+            "p_value": p_value,
+            "p_value_corrected": 3 * p_value,
+        }
+        for pair, p_value in ((["b", "a"], 0.01), (["c", "a"], 0.02), (["c", "b"], 0.0001))
+    ]
+    systems = [{"name": name} for name in ("a", "b", "c")]
+    table = {"corpus": "mini", "split": "test", "systems": systems, "differences": differences}
     for name, evaluations in contents.items():
-        html_report.write(folder / f"{name}.html", evaluations, ["The difference is significant."])
+        tables = [table] if name == "two" else []
+        html_report.write(folder / f"{name}.html", evaluations, ["The difference is significant."], tables)
     return {name: folder / f"{name}.html" for name in contents}
 
 
@@ -396,14 +410,27 @@ def test_dark_is_what_the_system_or_the_button_says(page, files):
 
 def test_several_evaluations_are_compared_and_chosen_from(page, files):
     page.open(files["two"])
-    assert page.texts("#compared tbody th") == ["blstmmini test, best path", "baremini test, best path"]
-    assert page.texts("#compared p") == ["The difference is significant."]
+    assert page.texts("#compared .rates tbody th") == ["blstmmini test, best path", "baremini test, best path"]
+    assert page.texts("#compared .rates tbody tr:first-child td")[6:9] == ["3,812,345", "1 min 30 s", "1,250"]
+    assert page.texts("#compared .rates tbody tr:last-child td")[6:9] == ["–", "–", "–"]
+    assert page.texts("#compared p")[0] == "The difference is significant."
     assert page.run("document.querySelectorAll('#compared .bar-interval').length") == 2
     click(page, "bare")
     assert page.texts("#choice [aria-pressed=true]") == ["bare"]
     left = [name for name in SECTIONS if name not in ("training", "calibration", "boundaries")]
     assert page.run("[...document.querySelectorAll('#evaluation section')].map((node) => node.id)") == left
     assert page.texts(".pager span") == ["1–5 of 5"]
+
+
+def test_differences_of_many_systems_stand_in_a_triangle(page, files):
+    page.open(files["two"])
+    assert page.texts(".triangle thead th") == ["System", "1", "2"]
+    assert page.texts(".triangle tbody th") == ["2 b", "3 c"]
+    assert page.texts(".triangle td") == ["1.50", "", "1.50", "1.50"]
+    significant = "[...document.querySelectorAll('.triangle td')].map((cell) => cell.matches('.significant'))"
+    assert page.run(significant) == [True, False, False, True]
+    page.run("document.querySelector('.triangle td').dispatchEvent(new PointerEvent('pointermove', {bubbles: true}))")
+    assert page.texts("#tip") == ["b over a: 1.00 – 2.00 points, p = 0.010, p = 0.030 by Holm"]
 
 
 def test_thousands_of_utterances_are_quick_to_sort_and_filter(page, files):

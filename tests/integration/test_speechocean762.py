@@ -65,12 +65,16 @@ def test_real_sample(speech_data, tmp_path):
     for split in SPLITS:
         recordings = RecordingSet.from_file(tmp_path / f"recordings_{split}.jsonl.gz").to_eager()
         for supervision in supervisions[split]:
-            known.check(supervision.custom["phones"].split())
+            phones = supervision.custom["phones"].split()
+            known.check(phones)
+            assert len(supervision.custom["word_lengths"]) == len(supervision.text.split())
+            assert sum(supervision.custom["word_lengths"]) == len(phones)
             assert supervision.duration == recordings[supervision.recording_id].duration > 0.5
             assert supervision.text == supervision.text.upper() != ""
     bob = next(s for split in SPLITS for s in supervisions[split] if s.id == "000010149")
     assert bob.text == "BOB LIVES IN CAIRO NOW"
     assert bob.custom["phones"].startswith("B AA B L IH V Z IH N K AY R OW")
+    assert bob.custom["word_lengths"] == [3, 4, 2, 4, 2]
 
 
 def test_manifests_of_the_whole_layout(corpus, tmp_path):
@@ -79,7 +83,7 @@ def test_manifests_of_the_whole_layout(corpus, tmp_path):
     assert {split: len(supervisions[split]) for split in SPLITS} == {"train": 18, "dev": 2, "test": 20}
     first = next(iter(supervisions["test"]))
     assert (first.id, first.text, first.speaker, first.gender) == ("02000000", "CALL IT", "0200", "f")
-    assert first.custom == {"phones": "K AO L IH T", "age": 20}
+    assert first.custom == {"phones": "K AO L IH T", "word_lengths": [3, 2], "age": 20}
     assert (first.start, first.duration, first.channel, first.language) == (0, 0.1, 0, "English")
     assert len(list((tmp_path / "manifests").iterdir())) == 6  # nothing temporary is left
 

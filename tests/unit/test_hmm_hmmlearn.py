@@ -50,9 +50,9 @@ def test_an_iteration_of_em_is_hmmlearns(peer, rng):
     graph, mixtures = ours(peer)
     frames = 2 * rng.standard_normal((500, 5))
     gaussians = mixtures.gaussians(frames)
-    found = forward_backward(mixtures.scores(gaussians), graph)
-    statistics = Statistics.empty(mixtures)
-    statistics.add(frames, gaussians, mixtures.scores(gaussians), mixtures, found.states)
+    scores, statistics = mixtures.scores(gaussians), Statistics.empty(mixtures)
+    found = forward_backward(scores, graph)
+    statistics.add(frames, gaussians, scores, mixtures.offsets, np.arange(12), found.states, graph.pdfs)
     new = estimate(mixtures, statistics, np.full(5, 1e-9))
     # Its priors on variances and weights are those that change nothing.
     peer.covars_prior, peer.covars_weight, peer.weights_prior = -1.5, 0.0, 1.0

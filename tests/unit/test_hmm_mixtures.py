@@ -2,13 +2,14 @@ import numpy as np
 import pytest
 from scipy.stats import multivariate_normal
 
-from asr.hmm.mixtures import Mixtures, Statistics, estimate, split
+from asr.hmm.mixtures import BLOCK_FRAMES, Mixtures, Statistics, estimate, split
 
 
 def collect(mixtures, frames, posteriors):
     """Statistics of frames (T, D) whose densities have these posteriors (T, P)."""
     statistics, gaussians = Statistics.empty(mixtures), mixtures.gaussians(frames)
-    statistics.add(frames, gaussians, mixtures.scores(gaussians), mixtures, posteriors)
+    everything = np.arange(len(mixtures.weights_)), posteriors, np.arange(mixtures.num_pdfs)
+    statistics.add(frames, gaussians, mixtures.scores(gaussians), mixtures.offsets, *everything)
     return statistics
 
 
@@ -43,6 +44,47 @@ def test_statistics_by_hand(mixtures, rng):
     np.testing.assert_allclose(found.occupancy, shares.sum(axis=0), atol=1e-6)
     np.testing.assert_allclose(found.sums, shares.T @ frames, atol=1e-6)
     np.testing.assert_allclose(found.squares, shares.T @ frames**2, atol=1e-6)
+
+
+@pytest.mark.parametrize("num_frames", [0, 1, BLOCK_FRAMES, 2 * BLOCK_FRAMES + 3])
+def test_likelihoods_by_blocks_are_those_of_all_frames(mixtures, rng, num_frames):
+    frames = rng.standard_normal((num_frames, 4))
+    found = mixtures.log_likelihoods(frames)
+    np.testing.assert_allclose(found, mixtures.scores(mixtures.gaussians(frames)), rtol=0, atol=1e-12)
+
+
+def test_single_precision_is_near_double(mixtures, rng):
+    frames = rng.standard_normal((200, 4))
+    single = mixtures.log_likelihoods(frames.astype(np.float32))
+    assert single.dtype == np.float32
+    np.testing.assert_allclose(single, mixtures.log_likelihoods(frames), rtol=0, atol=1e-4)
+
+
+@pytest.mark.parametrize("chosen", [[0], [1], [2, 0], [0, 1, 2]])
+def test_a_choice_of_densities_says_of_frames_what_all_say(mixtures, rng, chosen):
+    frames, chosen = rng.standard_normal((40, 4)), np.array(chosen)
+    some, index = mixtures.select(chosen)
+    assert some.num_pdfs == len(chosen)
+    assert index.tolist() == [k for p in chosen for k in ([0], [1, 2, 3], [4, 5])[p]]
+    np.testing.assert_allclose(some.log_likelihoods(frames), mixtures.log_likelihoods(frames)[:, chosen], atol=1e-12)
+    gaussians = some.gaussians(frames)
+    np.testing.assert_allclose(gaussians, mixtures.gaussians(frames)[:, index], atol=1e-12)
+
+
+def test_statistics_of_a_choice_go_where_they_belong(mixtures, rng):
+    """Five states share densities 2 and 0, chosen in this order, and density 1 is not heard."""
+    frames, posteriors = rng.standard_normal((40, 4)), rng.dirichlet(np.ones(5), 40)
+    pdfs = np.array([0, 1, 0, 0, 1])
+    some, index = mixtures.select(np.array([2, 0]))
+    found, gaussians = Statistics.empty(mixtures), some.gaussians(frames)
+    found.add(frames, gaussians, some.scores(gaussians), some.offsets, index, posteriors, pdfs)
+    summed = np.stack(
+        [posteriors[:, pdfs == 1].sum(axis=1), np.zeros(40), posteriors[:, pdfs == 0].sum(axis=1)], axis=1
+    )
+    expected = collect(mixtures, frames, summed)
+    assert found.occupancy[1:4].tolist() == [0, 0, 0]
+    for name in ("occupancy", "sums", "squares"):
+        np.testing.assert_allclose(getattr(found, name), getattr(expected, name), rtol=0, atol=1e-10)
 
 
 def test_em_never_lowers_the_likelihood_of_a_mixture_and_finds_its_parts(rng):

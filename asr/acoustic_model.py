@@ -1,0 +1,253 @@
+"""What every trained system can do, be it CTC or HMM: evidence from features, then phones, times and confidences.
+
+    batch ─ evidence ─▶ a row a frame ─ decode ─▶ Hypothesis ─ segments ─▶ phones with times and confidences
+                                       └ align (the phones are known) ─▶ the same
+
+What the rows hold is the system's own affair: log posteriors of labels and blank for CTC, log likelihoods of the
+states' densities for HMMs. `log_probs` gives of either the posteriors of labels, to look at.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from asr import models
+from asr.calibration import Calibration
+from asr.config import Config
+from asr.ctc import Hypothesis, beam_search, best_path, forced_align
+from asr.ctc import required_frames as frames_for
+from asr.data import Batch, Normaliser
+from asr.errors import InfeasibleError
+from asr.features import FRAME_SHIFT, FeatureExtractor
+from asr.segments import Segment
+from asr.times import phone_segments
+
+BLANK = "<blank>"
+
+
+@dataclass(frozen=True)
+class AcousticModel(ABC):
+    """A trained system with all that surrounds it.
+
+    Attributes
+    ----------
+    config
+        What it was trained with.
+    tokens : (C,)
+        The label of each class; class 0 is the blank, which HMMs do not use.
+    normaliser
+        To apply to its features.
+    calibration
+        Of confidences and times; changes nothing until it is fitted.
+    """
+
+    config: Config
+    tokens: tuple[str, ...]
+    normaliser: Normaliser
+    calibration: Calibration
+
+    @abstractmethod
+    def tensors(self) -> dict[str, Tensor]:
+        """Return what training found, by name, as a model folder keeps it."""
+
+    @property
+    @abstractmethod
+    def frame_shift(self) -> float:
+        """Seconds from one row of evidence to the next."""
+
+    @property
+    @abstractmethod
+    def num_parameters(self) -> int:
+        """Numbers that training found."""
+
+    @abstractmethod
+    def decoders(self, beam_size: int) -> dict[str, int]:
+        """Return the ways of decoding that are scored, by name, each with its beam; the last is the one to use."""
+
+    @abstractmethod
+    def evidence(self, batch: Batch) -> list[np.ndarray]:
+        """Return (T', …) for each utterance of a batch."""
+
+    @abstractmethod
+    def decode(self, evidence: Sequence[np.ndarray], beam_size: int) -> list[Hypothesis]:
+        """Return what was said in each utterance."""
+
+    @abstractmethod
+    def log_probs(self, evidence: np.ndarray) -> np.ndarray:
+        """Return natural-log posteriors of the classes in each frame, (T', C)."""
+
+    @abstractmethod
+    def segments(
+        self, hypothesis: Hypothesis, evidence: np.ndarray, waveform: np.ndarray | None = None
+    ) -> list[Segment]:
+        """Return what `decode` found as phones with times and calibrated confidences.
+
+        Parameters
+        ----------
+        hypothesis
+            Of `decode`.
+        evidence : (T', …)
+            That it was made of.
+        waveform : (N,), optional
+            At 16 kHz; with it CTC's boundaries are better, and pauses are left out (see `asr.times`).
+        """
+
+    @abstractmethod
+    def align(
+        self,
+        labels: Sequence[str],
+        evidence: np.ndarray,
+        waveform: np.ndarray | None = None,
+        word_lengths: Sequence[int] = (),
+        name: str = "the recording",
+    ) -> tuple[list[Segment], float]:
+        """Return the times of known phones and the natural log probability of their likeliest path.
+
+        Parameters
+        ----------
+        labels : (L,)
+            What is said.
+        evidence, waveform
+            As for `segments`.
+        word_lengths
+            Phones of each word, where it is known: between words there may be silence.
+        name
+            Of the recording, for errors.
+
+        Raises
+        ------
+        InfeasibleError
+            Too few frames for the labels.
+        """
+
+
+@dataclass(frozen=True)
+class CTCModel(AcousticModel):
+    """A network whose outputs are labels and the blank, trained with CTC.
+
+    Attributes
+    ----------
+    encoder
+        In evaluation mode.
+    """
+
+    encoder: nn.Module
+
+    @classmethod
+    def of(
+        cls,
+        config: Config,
+        tokens: tuple[str, ...],
+        normaliser: Normaliser,
+        calibration: Calibration,
+        tensors: dict[str, Tensor],
+    ) -> "CTCModel":
+        """Build the network and load its weights.
+
+        Raises
+        ------
+        RuntimeError
+            They do not fit it.
+        """
+        return cls(config, tokens, normaliser, calibration, load_encoder(config, len(tokens), tensors))
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Return the network's weights."""
+        return encoder_tensors(self.encoder)
+
+    @property
+    def frame_shift(self) -> float:
+        """Seconds from one output frame to the next."""
+        return FRAME_SHIFT * int(self.encoder.subsampling)  # type: ignore[arg-type]
+
+    @property
+    def num_parameters(self) -> int:
+        """Weights of the network."""
+        return sum(parameter.numel() for parameter in self.encoder.parameters())
+
+    def decoders(self, beam_size: int) -> dict[str, int]:
+        """Return the best path and the beam search."""
+        return {"best path": 1} | ({f"beam {beam_size}": beam_size} if beam_size > 1 else {})
+
+    def evidence(self, batch: Batch) -> list[np.ndarray]:
+        """Return natural-log posteriors (T', C) float32 of each utterance."""
+        return outputs(self.encoder, batch)
+
+    def decode(self, evidence: Sequence[np.ndarray], beam_size: int) -> list[Hypothesis]:
+        """Return the labels of the best path for a beam of 1, else of the beam search."""
+        lengths = np.array([len(rows) for rows in evidence])
+        log_probs = np.zeros((lengths.max(), len(evidence), evidence[0].shape[1]), np.float32)
+        for i, rows in enumerate(evidence):
+            log_probs[: len(rows), i] = rows
+        if beam_size == 1:
+            return best_path(log_probs, lengths)
+        return [nbest[0] for nbest in beam_search(log_probs, lengths, beam_size=beam_size)]
+
+    def log_probs(self, evidence: np.ndarray) -> np.ndarray:
+        """Return the evidence itself."""
+        return evidence
+
+    def segments(
+        self, hypothesis: Hypothesis, evidence: np.ndarray, waveform: np.ndarray | None = None
+    ) -> list[Segment]:
+        """Align the labels found, then place their boundaries (`asr.times`)."""
+        if not hypothesis.tokens:
+            return []
+        (alignment,) = forced_align(evidence[:, None], np.array([hypothesis.tokens]))
+        confidences = np.array(hypothesis.confidences)
+        return phone_segments(
+            evidence, alignment, self.tokens, self.frame_shift, waveform, confidences, self.calibration
+        )
+
+    def align(
+        self,
+        labels: Sequence[str],
+        evidence: np.ndarray,
+        waveform: np.ndarray | None = None,
+        word_lengths: Sequence[int] = (),
+        name: str = "the recording",
+    ) -> tuple[list[Segment], float]:
+        """Find the likeliest path that spells the labels, then place their boundaries (`asr.times`)."""
+        if len(evidence) < frames_for(labels):
+            raise InfeasibleError(
+                f"{name}: {len(labels)} phones need at least {frames_for(labels)} frames, and there are "
+                f"{len(evidence)} of {1000 * self.frame_shift:.0f} ms: check that the text is this recording's"
+            )
+        tokens = [self.tokens.index(label) for label in labels]
+        (alignment,) = forced_align(evidence[:, None], np.array([tokens], dtype=np.int64))
+        found = phone_segments(
+            evidence, alignment, self.tokens, self.frame_shift, waveform, calibration=self.calibration
+        )
+        return found, alignment.score
+
+
+def outputs(encoder: nn.Module, batch: Batch) -> list[np.ndarray]:
+    """Return natural-log posteriors (T', C) float32 that a network gives each utterance of a batch."""
+    with torch.inference_mode():
+        logits, lengths = encoder(batch.features, batch.feature_lengths)
+        log_probs = logits.float().log_softmax(dim=2).numpy()
+    return [np.ascontiguousarray(log_probs[:length, i]) for i, length in enumerate(lengths.tolist())]
+
+
+def load_encoder(config: Config, num_classes: int, tensors: dict[str, Tensor]) -> nn.Module:
+    """Build a configuration's network, load the tensors named ``encoder.…``, and set it to evaluate.
+
+    Raises
+    ------
+    RuntimeError
+        They do not fit it.
+    """
+    encoder = models.build(config.model, FeatureExtractor(config.features).num_features, num_classes)
+    prefix = "encoder."
+    weights = {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
+    encoder.load_state_dict(weights)
+    return encoder.eval()
+
+
+def encoder_tensors(encoder: nn.Module) -> dict[str, Tensor]:
+    """Return a network's weights under names that `load_encoder` knows."""
+    return {f"encoder.{name}": value.detach().cpu().contiguous() for name, value in encoder.state_dict().items()}

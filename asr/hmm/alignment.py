@@ -1,0 +1,124 @@
+"""Which state of which phone each frame of a corpus belongs to, by the HMMs of a trained system.
+
+Letters: T frames, M phones of an utterance, silences among them.
+"""
+
+import logging
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+
+import numpy as np
+from lhotse.cut import Cut
+from threadpoolctl import threadpool_limits
+
+from asr import data
+from asr.ctc import get_num_threads
+from asr.data import Normaliser
+from asr.errors import AsrError, CorpusError
+from asr.feature_store import Features
+from asr.hmm.inference import viterbi
+from asr.hmm.mixtures import Mixtures
+from asr.hmm.phone_hmms import PhoneHMMs, Transcript
+from asr.hmm.training import Utterance
+from asr.hmm.transforms import Transform
+from asr.hmm.tying import Tying
+from asr.progress import track
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, eq=False)
+class Alignment:
+    """The likeliest path through an utterance.
+
+    Attributes
+    ----------
+    phones, states, lefts, rights : (T,)
+        Phone of each frame, state of it, and its neighbours, L beyond the utterance.
+    sequence : (M,)
+        The phones in order.
+    """
+
+    phones: np.ndarray
+    states: np.ndarray
+    lefts: np.ndarray
+    rights: np.ndarray
+    sequence: np.ndarray
+
+    @classmethod
+    def of(cls, path: np.ndarray, transcript: Transcript, edge: int) -> "Alignment":
+        """Read a path of a transcript's states (T,); `edge` is L."""
+        sequence, firsts = transcript.segments(path)
+        lengths = np.diff(firsts, append=len(path))
+        around = np.concatenate(([edge], sequence, [edge]))
+        lefts, rights = (np.repeat(side, lengths) for side in (around[:-2], around[2:]))
+        return cls(transcript.phones[path], transcript.states[path], lefts, rights, sequence)
+
+    def pdfs(self, tying: Tying) -> np.ndarray:
+        """Return the density of each frame (T,) under some tying."""
+        return tying.pdfs[self.phones, self.states, self.lefts, self.rights]
+
+
+def load_utterances(
+    cuts: Sequence[Cut], store: Features, normaliser: Normaliser, hmms: PhoneHMMs, label_set: str
+) -> list[Utterance]:
+    """Read the features of utterances and lay out the states of their phones; one that cannot be read is named.
+
+    Raises
+    ------
+    CorpusError
+        Nothing is left.
+    """
+    utterances = []
+    for cut in track(cuts, "states of transcripts"):
+        try:
+            features = normaliser(store[cut.id], cut.supervisions[0].speaker)
+            labels = data.reference(cut, label_set)
+            transcript = hmms.transcript(labels, data.word_lengths(cut, label_set))
+        except AsrError as error:
+            log.warning("skipped %s: %s", cut.id, error)
+            continue
+        utterances.append(Utterance(cut.id, features, transcript))
+    if not utterances:
+        raise CorpusError("no utterance is left to train on; the warnings above say why")
+    return utterances
+
+
+def align_all(
+    hmms: PhoneHMMs, mixtures: Mixtures, utterances: Sequence[Utterance], transform: Transform | None = None
+) -> dict[str, Alignment]:
+    """Find the likeliest path of each utterance; one without any is named and left out.
+
+    Parameters
+    ----------
+    hmms, mixtures
+        Of a trained system.
+    utterances
+        With its features, or those that its transform makes them of.
+    transform
+        Its transform, where the utterances have not been through it.
+    """
+
+    def align(utterance: Utterance) -> Alignment | AsrError:
+        graph = utterance.transcript.graph(hmms)
+        used, pdfs = np.unique(graph.pdfs, return_inverse=True)
+        features = utterance.features if transform is None else transform(utterance.features)
+        scores = mixtures.select(used)[0].log_likelihoods(features)
+        try:
+            _, path = viterbi(scores, replace(graph, pdfs=pdfs), utterance.id)
+        except AsrError as error:
+            return error
+        return Alignment.of(path, utterance.transcript, len(hmms.labels))
+
+    found: dict[str, Alignment] = {}
+    with ThreadPoolExecutor(get_num_threads()) as pool, threadpool_limits(1, "blas"):
+        aligned = zip(utterances, pool.map(align, utterances), strict=True)
+        for utterance, alignment in track(aligned, "alignment", total=len(utterances)):
+            if isinstance(alignment, AsrError):
+                log.warning("skipped %s", alignment)
+            else:
+                found[utterance.id] = alignment
+    if not found:
+        raise CorpusError("no utterance could be aligned; the warnings above say why")
+    return found

@@ -1,0 +1,445 @@
+"""Viterbi beam search over a loop of phones in all their contexts, in Numba, and posteriors of phones.
+
+Token passing: S. Young, N. Russell and J. Thornton, "Token passing: a simple conceptual model for connected speech
+recognition systems", CUED/F-INFENG/TR.38, 1989. Each state holds up to n tokens of different phone sequences; what a
+frame costs grows with the nodes that hold any.
+
+Letters: T frames, L phones, S states a phone, P densities, N nodes, X exit slots, Y entry slots, n tokens a row.
+Kernels trust their arguments: `asr.hmm.decoding` checks them.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+from numba import njit
+
+ACTIVE, LEAVING, ENTERED, RECORDS, NODES = range(5)  # what `Search.sizes` counts
+PARENT, PHONE, END = range(3)  # columns of a record: the record before, a phone, its last frame
+LABEL, CHILD, SIBLING = range(3)  # columns of a node of the tree of label sequences
+MOST_NATS = 50.0  # that a density's score counts for below the best one of its frame, in posteriors
+
+
+class Network(NamedTuple):
+    """A loop of all phones in all their contexts, as nodes (states) with arcs; all weights are natural logarithms.
+
+    Lists of different lengths lie end to end, list i from offsets[i] up to offsets[i + 1].
+
+    Attributes
+    ----------
+    pdfs : (N,) int32
+        Density of each node.
+    arc_offsets, arc_targets, arc_weights : (N + 1,), (·,) int32, (·,)
+        Out of each node to nodes of the same phone, itself among them.
+    exits, exit_weights : (N,) int32, (N,)
+        Exit slot of each node, −1 for none: there is a slot for each phone and set of right neighbours.
+    exit_phones : (X,) int32
+    exit_ends : (X,) bool
+        Whether the utterance may end there.
+    exit_offsets, exit_targets : (X + 1,), (·,) int32
+        Phones that may follow.
+    entries : (L + 1, L) int32
+        Entry slot of each pair of phones, row L for the first phone of an utterance.
+    entry_offsets, entry_nodes : (Y + 1,), (·,) int32
+        Nodes that a phone begins with there.
+    slot_offsets : (L + 1,) int32
+        Entry slots of each phone.
+    first_offsets, first_pdfs : (L + 1,), (·,) int32
+        All densities of each phone's state 0.
+    weights : (L + 1, L + 1)
+        What each pair of phones adds to a path, and the utterance's start and end.
+    most : (L,)
+        The highest of each phone's weights.
+    silent : (L,) bool
+        Phones that do not count as labels.
+    """
+
+    pdfs: np.ndarray
+    arc_offsets: np.ndarray
+    arc_targets: np.ndarray
+    arc_weights: np.ndarray
+    exits: np.ndarray
+    exit_weights: np.ndarray
+    exit_phones: np.ndarray
+    exit_ends: np.ndarray
+    exit_offsets: np.ndarray
+    exit_targets: np.ndarray
+    entries: np.ndarray
+    entry_offsets: np.ndarray
+    entry_nodes: np.ndarray
+    slot_offsets: np.ndarray
+    first_offsets: np.ndarray
+    first_pdfs: np.ndarray
+    weights: np.ndarray
+    most: np.ndarray
+    silent: np.ndarray
+
+
+class Tokens(NamedTuple):
+    """Rows of at most n tokens, best first, of different labels: score (−inf where there is none), record, node."""
+
+    score: np.ndarray
+    record: np.ndarray
+    node: np.ndarray
+
+
+class Search(NamedTuple):
+    """What a search works on beside the tokens of nodes: those of slots, lists of what holds any, and counts."""
+
+    exits: Tokens
+    entries: Tokens
+    active: np.ndarray
+    leaving: np.ndarray
+    entered: np.ndarray
+    needed: np.ndarray
+    sizes: np.ndarray
+
+
+@njit(cache=True, nogil=True)
+def _tokens(num_rows, n):
+    shape = (num_rows, n)
+    return Tokens(np.full(shape, -np.inf), np.full(shape, -1, np.int32), np.zeros(shape, np.int32))
+
+
+@njit(cache=True, nogil=True)
+def _offer(score, records, nodes, row, value, record, node):
+    """Put a token into a row, unless a better one of its labels, or n better ones, are there."""
+    n = score.shape[1]
+    if not value > score[row, n - 1]:
+        return
+    place = n - 1
+    if n > 1:
+        for m in range(n):
+            if score[row, m] == -np.inf or nodes[row, m] == node:
+                place = m
+                break
+        if score[row, place] >= value:
+            return
+        while place > 0 and score[row, place - 1] < value:
+            score[row, place], records[row, place] = score[row, place - 1], records[row, place - 1]
+            nodes[row, place] = nodes[row, place - 1]
+            place -= 1
+    score[row, place], records[row, place], nodes[row, place] = value, record, node
+
+
+@njit(cache=True, nogil=True, inline="always")
+def _advance(frame, network, search, now, then, beam):
+    """Move all tokens on along the arcs, from `now` to `then`, which is empty; return the best score.
+
+    The arcs of the best node go first: what they reach is a bound for the rest. The list of active nodes becomes that
+    of `then`.
+    """
+    offsets, targets, weights, pdfs = network.arc_offsets, network.arc_targets, network.arc_weights, network.pdfs
+    num_active, n, active = search.sizes[ACTIVE], now.score.shape[1], search.active
+    score, record, node = now.score, now.record, now.node
+    new_score, new_record, new_node = then.score, then.record, then.node
+    best, top, num_reached = 0, -np.inf, 0
+    for i in range(num_active):
+        if score[active[0, i], 0] > score[active[0, best], 0]:
+            best = i
+    for i in range(-1 if num_active else 0, num_active):
+        j = active[0, best if i < 0 else i]
+        for a in range(offsets[j], offsets[j + 1]):
+            k = targets[a]
+            added = weights[a] + frame[pdfs[k]]
+            if i < 0:
+                top = max(top, score[j, 0] + added)
+                continue
+            for m in range(n):
+                value = score[j, m] + added
+                if value < top - beam or value == -np.inf:
+                    break
+                if new_score[k, 0] == -np.inf:
+                    active[1, num_reached] = k
+                    num_reached += 1
+                _offer(new_score, new_record, new_node, k, value, record[j, m], node[j, m])
+                top = max(top, value)
+        if i >= 0:
+            for m in range(n):
+                score[j, m] = -np.inf
+    active[0, :num_reached] = active[1, :num_reached]
+    search.sizes[ACTIVE] = num_reached
+    return top
+
+
+@njit(cache=True, nogil=True, inline="always")
+def _look_ahead(frame, network, floor, needed):
+    """Find above which score each entry slot is of use, as no beginning of its phone adds more than the best one."""
+    highest = -np.inf
+    for c in range(len(network.silent)):
+        ahead = -np.inf
+        for i in range(network.first_offsets[c], network.first_offsets[c + 1]):
+            ahead = max(ahead, frame[network.first_pdfs[i]])
+        need = floor - ahead if ahead > -np.inf else np.inf
+        for y in range(network.slot_offsets[c], network.slot_offsets[c + 1]):
+            needed[y] = need
+        highest = max(highest, ahead)
+    return highest
+
+
+@njit(cache=True, nogil=True)
+def _follow(nodes, sizes, node, label):
+    """Return the node of a label sequence longer by one label."""
+    child = nodes[node, CHILD]
+    while child >= 0 and nodes[child, LABEL] != label:
+        child = nodes[child, SIBLING]
+    if child < 0:
+        child = sizes[NODES]
+        nodes[child, LABEL], nodes[child, CHILD], nodes[child, SIBLING] = label, -1, nodes[node, CHILD]
+        nodes[node, CHILD] = child
+        sizes[NODES] += 1
+    return child
+
+
+@njit(cache=True, nogil=True)
+def _record(records, sizes, parent, phone, end):
+    """Write down that a phone ends in a frame."""
+    record = sizes[RECORDS]
+    records[record, PARENT], records[record, PHONE], records[record, END] = parent, phone, end
+    sizes[RECORDS] += 1
+    return record
+
+
+@njit(cache=True, nogil=True, inline="always")
+def _leave(frame, network, search, floor, end, records, nodes):
+    """Bring tokens that leave their phones after frame `end` to the entries of the next ones.
+
+    Those are left out that cannot reach the floor, however well the next phone begins.
+    """
+    score, parent, labels = search.exits
+    new_score, new_record, new_node = search.entries
+    weights, needed, most, phones, silent = (
+        network.weights,
+        search.needed,
+        network.most,
+        network.exit_phones,
+        network.silent,
+    )
+    offsets, targets, entries, sizes = network.exit_offsets, network.exit_targets, network.entries, search.sizes
+    leaving, entered, n = search.leaving, search.entered, score.shape[1]
+    highest = _look_ahead(frame, network, floor, needed)
+    for i in range(sizes[LEAVING]):
+        x = leaving[i]
+        c = phones[x]
+        for m in range(n):
+            reached, record, node = score[x, m], -1, labels[x, m]
+            if reached == -np.inf or reached + most[c] + highest < floor:
+                break
+            for j in range(offsets[x], offsets[x + 1]):
+                r = targets[j]
+                value = reached + weights[c, r]
+                slot = entries[c, r]
+                if not value > needed[slot]:
+                    continue
+                if record < 0:
+                    record = _record(records, sizes, parent[x, m], c, end)
+                    if n > 1 and not silent[c]:
+                        node = _follow(nodes, sizes, node, c)
+                if new_score[slot, 0] == -np.inf:
+                    entered[sizes[ENTERED]] = slot
+                    sizes[ENTERED] += 1
+                _offer(new_score, new_record, new_node, slot, value, record, node)
+                needed[slot] = max(needed[slot], new_score[slot, n - 1])
+
+
+@njit(cache=True, nogil=True, inline="always")
+def _enter(frame, network, search, then, beam, top):
+    """Bring tokens from the entry slots to the first nodes of their phones; return the best score."""
+    active, n, (score, record, node) = search.active, then.score.shape[1], search.entries
+    new_score, new_record, new_node = then
+    offsets, nodes, pdfs = network.entry_offsets, network.entry_nodes, network.pdfs
+    for i in range(search.sizes[ENTERED]):
+        y = search.entered[i]
+        for a in range(offsets[y], offsets[y + 1]):
+            k = nodes[a]
+            added = frame[pdfs[k]]
+            for m in range(n):
+                value = score[y, m] + added
+                if value < top - beam or value == -np.inf:
+                    break
+                if new_score[k, 0] == -np.inf:
+                    active[0, search.sizes[ACTIVE]] = k
+                    search.sizes[ACTIVE] += 1
+                _offer(new_score, new_record, new_node, k, value, record[y, m], node[y, m])
+                top = max(top, value)
+        for m in range(n):
+            score[y, m] = -np.inf
+    search.sizes[ENTERED] = 0
+    return top
+
+
+@njit(cache=True, nogil=True, inline="always")
+def _prune(network, search, then, floor):
+    """Drop tokens below the floor, and bring the others that may leave their phone to the exit slots."""
+    active, sizes, n, (score, record, node) = search.active, search.sizes, then.score.shape[1], then
+    exit_score, exit_record, exit_node = search.exits
+    exits, weights = network.exits, network.exit_weights
+    for i in range(sizes[LEAVING]):
+        for m in range(n):
+            exit_score[search.leaving[i], m] = -np.inf
+    num_active, num_leaving = 0, 0
+    for i in range(sizes[ACTIVE]):
+        j = active[0, i]
+        for m in range(n):
+            if score[j, m] < floor:
+                score[j, m] = -np.inf
+        if score[j, 0] == -np.inf:
+            continue
+        active[0, num_active] = j
+        num_active += 1
+        x = exits[j]
+        if x < 0:
+            continue
+        for m in range(n):
+            value = score[j, m] + weights[j]
+            if value < floor or value == -np.inf:
+                break
+            if exit_score[x, 0] == -np.inf:
+                search.leaving[num_leaving] = x
+                num_leaving += 1
+            _offer(exit_score, exit_record, exit_node, x, value, record[j, m], node[j, m])
+    sizes[ACTIVE], sizes[LEAVING] = num_active, num_leaving
+
+
+@njit(cache=True, nogil=True)
+def _grown(table, size):
+    """Return a table with room for so many rows."""
+    if size <= len(table):
+        return table
+    larger = np.empty((max(size, 2 * len(table)), table.shape[1]), table.dtype)
+    larger[: len(table)] = table
+    return larger
+
+
+@njit(cache=True, nogil=True)
+def search_paths(scores, network, beam, n, active):
+    """Find the n best paths of different labels through a loop of phones.
+
+    Writes how many nodes hold tokens after each frame to active (T,). Returns the scores (n,) of the paths, −inf where
+    there are fewer, the record of each one's last phone (n,), and the records (·, 3): parent, phone, last frame.
+    """
+    num_nodes, num_exits, num_entries = len(network.pdfs), len(network.exit_phones), len(network.entry_offsets) - 1
+    now, then = _tokens(num_nodes, n), _tokens(num_nodes, n)
+    search = Search(
+        _tokens(num_exits, n),
+        _tokens(num_entries, n),
+        np.empty((2, num_nodes), np.int32),
+        np.empty(num_exits, np.int32),
+        np.empty(num_entries, np.int32),
+        np.empty(num_entries),
+        np.zeros(5, np.int64),
+    )
+    records, nodes = np.empty((1024, 3), np.int32), np.full((1024, 3), -1, np.int32)
+    edge, search.sizes[NODES] = len(network.silent), 1
+    for c in range(edge):
+        slot, value = network.entries[edge, c], network.weights[edge, c]
+        if value > -np.inf:
+            search.entered[search.sizes[ENTERED]] = slot
+            search.sizes[ENTERED] += 1
+            _offer(search.entries.score, search.entries.record, search.entries.node, slot, value, -1, 0)
+    for t in range(len(scores)):
+        top = _advance(scores[t], network, search, now, then, beam)
+        if t > 0:
+            _leave(scores[t], network, search, top - beam, t - 1, records, nodes)
+        top = _enter(scores[t], network, search, then, beam, top)
+        _prune(network, search, then, top - beam)
+        now, then = then, now
+        active[t] = search.sizes[ACTIVE]
+        more = search.sizes[LEAVING] * n
+        records = _grown(records, search.sizes[RECORDS] + more)
+        if n > 1:
+            nodes = _grown(nodes, search.sizes[NODES] + more)
+    final = _tokens(1, n)
+    for i in range(search.sizes[LEAVING]):
+        x = search.leaving[i]
+        for m in range(n):
+            value = search.exits.score[x, m] + network.weights[network.exit_phones[x], edge]
+            if network.exit_ends[x] and value > -np.inf:
+                c, node = network.exit_phones[x], search.exits.node[x, m]
+                record = _record(records, search.sizes, search.exits.record[x, m], c, len(scores) - 1)
+                if n > 1 and not network.silent[c]:
+                    node = _follow(nodes, search.sizes, node, c)
+                _offer(final.score, final.record, final.node, 0, value, record, node)
+    return final.score[0], final.record[0], records
+
+
+@njit(cache=True, nogil=True)
+def phone_emissions(scores, owners, scale, emissions):
+    """Write likelihoods of each state of each phone, by the best of its densities, to emissions (T, L S).
+
+    They are relative to the best of each frame, to the power `scale`, and at least e^−MOST_NATS. `owners` (P,) is the
+    state of each density, −1 for none.
+    """
+    for t in range(len(scores)):
+        emissions[t] = -np.inf
+        peak = -np.inf
+        for p in range(len(owners)):
+            if owners[p] >= 0:
+                emissions[t, owners[p]] = max(emissions[t, owners[p]], scores[t, p])
+                peak = max(peak, scores[t, p])
+        for j in range(emissions.shape[1]):
+            below = (emissions[t, j] - peak) * scale if peak > -np.inf else 0.0
+            emissions[t, j] = np.exp(max(below, -MOST_NATS))
+
+
+@njit(cache=True, nogil=True)
+def _multiply(vector, matrix, result):
+    """Write vector · matrix, row by row, as the matrix lies in memory."""
+    result[:] = 0.0
+    for i in range(len(vector)):
+        if vector[i] != 0:
+            for j in range(len(result)):
+                result[j] += vector[i] * matrix[i, j]
+
+
+@njit(cache=True, nogil=True)
+def phone_forward_backward(emissions, inner, leave, pairs, starts, finals, posteriors):
+    """Sum over all paths through a loop of context-free phones: Rabiner 1989, eq. 19–27, scaled in each frame.
+
+    `inner` (L, S, S) and `leave` (L, S) are probabilities of moving inside a phone, and out of it; `pairs` (L, L),
+    `starts` and `finals` (L,) those of one phone after another. Writes to posteriors (T, L). Returns whether there is a
+    path.
+    """
+    num_frames, (num_phones, num_states) = len(emissions), leave.shape
+    alpha = np.zeros((num_frames, num_phones, num_states))
+    gone, come = np.zeros(num_phones), starts.copy()
+    for t in range(num_frames):
+        norm = 0.0
+        for c in range(num_phones):
+            for s in range(num_states):
+                total = come[c] if s == 0 else 0.0
+                if t > 0:
+                    for q in range(num_states):
+                        total += alpha[t - 1, c, q] * inner[c, q, s]
+                alpha[t, c, s] = total * emissions[t, num_states * c + s]
+                norm += alpha[t, c, s]
+        if not norm > 0:
+            return False
+        for c in range(num_phones):
+            gone[c] = 0.0
+            for s in range(num_states):
+                alpha[t, c, s] /= norm
+                gone[c] += alpha[t, c, s] * leave[c, s]
+        _multiply(gone, pairs, come)
+    ahead, beta = finals.copy(), np.zeros((num_phones, num_states))
+    entered, turned = np.zeros(num_phones), pairs.T.copy()
+    for t in range(num_frames - 1, -1, -1):
+        mass, highest = 0.0, 0.0
+        for c in range(num_phones):  # beta holds those of the next frame times its emissions
+            posteriors[t, c] = 0.0
+            for s in range(num_states):
+                total = leave[c, s] * ahead[c]
+                for q in range(num_states):
+                    total += inner[c, s, q] * beta[c, q]
+                emissions[t, num_states * c + s] *= total
+                highest = max(highest, emissions[t, num_states * c + s])
+                posteriors[t, c] += alpha[t, c, s] * total
+            mass += posteriors[t, c]
+        if not mass > 0:
+            return False
+        for c in range(num_phones):
+            posteriors[t, c] /= mass
+            for s in range(num_states):
+                beta[c, s] = emissions[t, num_states * c + s] / highest
+            entered[c] = beta[c, 0]
+        _multiply(entered, turned, ahead)
+    return True
