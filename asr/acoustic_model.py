@@ -229,7 +229,7 @@ def outputs(encoder: nn.Module, batch: Batch) -> list[np.ndarray]:
     """Return natural-log posteriors (T', C) float32 that a network gives each utterance of a batch."""
     with torch.inference_mode():
         logits, lengths = encoder(batch.features, batch.feature_lengths)
-        log_probs = logits.float().log_softmax(dim=2).numpy()
+        log_probs = logits.float().log_softmax(dim=2).cpu().numpy()
     return [np.ascontiguousarray(log_probs[:length, i]) for i, length in enumerate(lengths.tolist())]
 
 

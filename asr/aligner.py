@@ -7,7 +7,7 @@ from a dictionary (`data_prep.pronounce`), each by its first pronunciation.
 import itertools
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +16,7 @@ from asr import audio, segments
 from asr.acoustic_model import AcousticModel, CTCModel
 from asr.calibration import word_confidence
 from asr.errors import AsrError, AudioError, CorpusError
+from asr.hmm.model import HMMModel
 from asr.pronunciation import goodness
 from asr.segments import Segment
 from asr.transcribe import Recogniser
@@ -44,6 +45,8 @@ class AlignedRecording:
         one recording, or finding the recordings of a collection whose text is wrong.
     goodness
         Of pronunciation, of each phone, where it was asked for.
+    states
+        Of an HMM, on the path that the phones are on, silences' too; empty for other models.
     """
 
     words: list[Segment]
@@ -51,6 +54,7 @@ class AlignedRecording:
     duration: float
     score: float
     goodness: list[float] | None = None
+    states: list[Segment] = field(default_factory=list)
 
 
 def align(
@@ -121,7 +125,8 @@ def align(
         if not isinstance(model, CTCModel):
             raise AsrError("pronunciation is rated from CTC posteriors: choose a model that was trained with CTC")
         rated = goodness(evidence, np.array([model.tokens.index(label) for label in labels])).round(3).tolist()
-    return AlignedRecording(tier, found, duration, score / len(evidence), rated)
+    states = model.align_states(labels, evidence, lengths, name) if isinstance(model, HMMModel) else []
+    return AlignedRecording(tier, found, duration, score / len(evidence), rated, states)
 
 
 def words_of(text: str | Sequence[str]) -> list[str]:
@@ -211,8 +216,8 @@ def render(aligned: AlignedRecording, form: str, name: str) -> str:
         There is no such format.
     """
     if form == "textgrid":
-        tiers = ({"words": aligned.words} if aligned.words else {}) | {"phones": aligned.phones}
-        return segments.to_textgrid(tiers, aligned.duration)
+        tiers = {"words": aligned.words, "phones": aligned.phones, "states": aligned.states}
+        return segments.to_textgrid({name: tier for name, tier in tiers.items() if tier}, aligned.duration)
     if form == "ctm":
         return segments.to_ctm(name, aligned.phones)
     if form == "audacity":
@@ -223,7 +228,10 @@ def render(aligned: AlignedRecording, form: str, name: str) -> str:
     if aligned.goodness is not None:
         rows = [row | {"goodness": value} for row, value in zip(rows, aligned.goodness, strict=True)]
     values = {"path": name, "duration": aligned.duration, "score": round(aligned.score, 4)}
-    return json.dumps(values | {"words": [asdict(word) for word in aligned.words], "phones": rows}, ensure_ascii=False)
+    values |= {"words": [asdict(word) for word in aligned.words], "phones": rows}
+    if aligned.states:
+        values["states"] = [{"label": each.label, "start": each.start, "end": each.end} for each in aligned.states]
+    return json.dumps(values, ensure_ascii=False)
 
 
 def _split(text: str | Sequence[str]) -> list[str]:

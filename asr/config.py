@@ -134,7 +134,7 @@ class DecodeConfig:
 
     beam_size: int = 16  # of CTC's beam search, in hypotheses; 1: best path
     nbest: int = 1
-    beam: float = 200.0  # of an HMM's Viterbi search, in nats
+    beam: float = 12.0  # of an HMM's Viterbi search: nats below the best state, times lm_weight where that is above 1
     lm_weight: float = 1.0  # of an HMM's bigram; training finds it on the dev speakers
     insertion_penalty: float = 0.0  # nats a phone, for HMMs; training finds it on the dev speakers
 

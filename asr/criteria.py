@@ -180,4 +180,5 @@ class FrameTargets:
         """Return the density of each output frame, as many as there are at least."""
         pdfs = self.pdfs[cut.id]
         middles = np.arange(self.subsampling // 2, len(pdfs) / speed + self.subsampling, self.subsampling)
-        return pdfs[np.minimum(middles * speed, len(pdfs) - 1).astype(int)].tolist()
+        nearest = np.rint(middles * speed).astype(int)
+        return pdfs[np.minimum(nearest, len(pdfs) - 1)].tolist()

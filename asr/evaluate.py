@@ -129,7 +129,7 @@ def load(name: str, overrides: Sequence[str], corpora: Path | None) -> tuple[Pat
     own = model.config
     if (config.features, config.model, config.data.labels) != (own.features, own.model, own.data.labels):
         raise ConfigError("config: features, model and data.labels belong to the trained model: train another instead")
-    return folder, model, config
+    return folder, replace(model, config=config), config
 
 
 @dataclass(frozen=True)

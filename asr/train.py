@@ -197,7 +197,8 @@ class RecogniserModule(pl.LightningModule):
         self.history: list[dict[str, float]] = []
         self.seconds = 0.0
         self._losses: list[Tensor] = []
-        self._before = training_seconds(Path(config.train.alignments)) if config.train.alignments else 0.0
+        before = training_seconds(Path(config.train.alignments)) if config.train.alignments else None
+        self._before = before or 0.0
         self._started = time.monotonic()
         self._errors = ErrorCounts(0, 0, 0, 0)
 

@@ -20,7 +20,6 @@ import torchaudio
 from _bench import describe
 
 from asr import audio, boundaries, data
-from asr.aligner import known_phones
 from asr.errors import InfeasibleError, ModelError
 from asr.segments import Segment, read_segments
 from asr.transcribe import Recogniser
@@ -86,18 +85,16 @@ def compare(recogniser: Recogniser, utterances: Iterator[Utterance]) -> list[dic
     ours = "asr: from posteriors and sound"
     errors: dict[str, list[np.ndarray]] = {name: [] for name in [*systems, "asr: from posteriors alone", ours]}
     for name, waveform, phones in utterances:
-        log_probs = recogniser.log_probs(waveform)
-        tokens = [index[phone.label] for phone in phones]
+        log_probs = recogniser.evidence(waveform)
+        labels = [phone.label for phone in phones]
         try:
             found = {ours: waveform, "asr: from posteriors alone": None}
             for system, wave in found.items():
-                errors[system].append(
-                    boundaries.boundary_errors(phones, known_phones(model, tokens, log_probs, wave)[0])
-                )
+                errors[system].append(boundaries.boundary_errors(phones, model.align(labels, log_probs, wave)[0]))
         except InfeasibleError as error:
             print(f"{name}: left out, {error}")
             continue
-        starts, ends = peer_spans(log_probs, tokens)
+        starts, ends = peer_spans(log_probs, [index[label] for label in labels])
         true = np.array([phone.start for phone in phones[1:]])
         for system, place in systems.items():
             errors[system].append(place(starts, ends) - true)

@@ -29,10 +29,10 @@ from sklearn.svm import SVR
 
 from asr import config as configuration
 from asr import model_folder
+from asr.acoustic_model import AcousticModel, CTCModel
 from asr.config import Config
 from asr.errors import CorpusError, ModelError
-from asr.evaluate import posteriors
-from asr.model_folder import AcousticModel
+from asr.evaluate import recognise
 from asr.pronunciation import alternatives
 from data_prep import prepare
 
@@ -97,7 +97,7 @@ def score_phones(model: AcousticModel, config: Config, splits: list[str], scores
     utterances: dict[str, np.ndarray] = {}
     prepare(CORPUS, config.data.corpora[CORPUS], config.data.manifests)
     for split in splits:
-        utterances |= posteriors(model, config, CORPUS, split).log_probs
+        utterances |= recognise(model, config, CORPUS, split, with_sound=False).log_probs
     missing = utterances.keys() - scores.keys()
     if missing:
         raise CorpusError(f"no scores of {len(missing)} utterances, such as {min(missing)}: give all of the corpus's")
@@ -163,9 +163,12 @@ def main() -> None:
         return
     model = model_folder.load(arguments.model)
     config = model.config
+    if not isinstance(model, CTCModel):
+        raise ModelError(f"{arguments.model} was not trained with CTC, whose posteriors goodness is made of")
     if config.data.labels != "arpabet39":
         raise ModelError(f"{arguments.model} knows {config.data.labels}: take a model of arpabet39, the scores' phones")
-    config = replace(config, data=replace(config.data, corpora={CORPUS: None}))
+    data, decode = replace(config.data, corpora={CORPUS: None}), replace(config.decode, beam_size=1)
+    config = replace(config, data=data, decode=decode)
     if arguments.data is not None:
         config = configuration.with_corpora_in(config, arguments.data)
     scores = read_scores(arguments.scores)

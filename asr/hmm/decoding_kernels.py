@@ -16,7 +16,6 @@ from numba import njit
 ACTIVE, LEAVING, ENTERED, RECORDS, NODES = range(5)  # what `Search.sizes` counts
 PARENT, PHONE, END = range(3)  # columns of a record: the record before, a phone, its last frame
 LABEL, CHILD, SIBLING = range(3)  # columns of a node of the tree of label sequences
-MOST_NATS = 50.0  # that a density's score counts for below the best one of its frame, in posteriors
 
 
 class Network(NamedTuple):
@@ -102,7 +101,10 @@ def _tokens(num_rows, n):
 
 @njit(cache=True, nogil=True)
 def _offer(score, records, nodes, row, value, record, node):
-    """Put a token into a row, unless a better one of its labels, or n better ones, are there."""
+    """Put a token into a row, unless a better one of its labels, or n better ones, are there.
+
+    It takes bare arrays, and longer helpers are inlined, as a call with a tuple of arrays counts references to each.
+    """
     n = score.shape[1]
     if not value > score[row, n - 1]:
         return
@@ -207,15 +209,9 @@ def _leave(frame, network, search, floor, end, records, nodes):
     """
     score, parent, labels = search.exits
     new_score, new_record, new_node = search.entries
-    weights, needed, most, phones, silent = (
-        network.weights,
-        search.needed,
-        network.most,
-        network.exit_phones,
-        network.silent,
-    )
+    weights, most, phones, silent = network.weights, network.most, network.exit_phones, network.silent
     offsets, targets, entries, sizes = network.exit_offsets, network.exit_targets, network.entries, search.sizes
-    leaving, entered, n = search.leaving, search.entered, score.shape[1]
+    leaving, entered, needed, n = search.leaving, search.entered, search.needed, score.shape[1]
     highest = _look_ahead(frame, network, floor, needed)
     for i in range(sizes[LEAVING]):
         x = leaving[i]
@@ -360,86 +356,3 @@ def search_paths(scores, network, beam, n, active):
                     node = _follow(nodes, search.sizes, node, c)
                 _offer(final.score, final.record, final.node, 0, value, record, node)
     return final.score[0], final.record[0], records
-
-
-@njit(cache=True, nogil=True)
-def phone_emissions(scores, owners, scale, emissions):
-    """Write likelihoods of each state of each phone, by the best of its densities, to emissions (T, L S).
-
-    They are relative to the best of each frame, to the power `scale`, and at least e^−MOST_NATS. `owners` (P,) is the
-    state of each density, −1 for none.
-    """
-    for t in range(len(scores)):
-        emissions[t] = -np.inf
-        peak = -np.inf
-        for p in range(len(owners)):
-            if owners[p] >= 0:
-                emissions[t, owners[p]] = max(emissions[t, owners[p]], scores[t, p])
-                peak = max(peak, scores[t, p])
-        for j in range(emissions.shape[1]):
-            below = (emissions[t, j] - peak) * scale if peak > -np.inf else 0.0
-            emissions[t, j] = np.exp(max(below, -MOST_NATS))
-
-
-@njit(cache=True, nogil=True)
-def _multiply(vector, matrix, result):
-    """Write vector · matrix, row by row, as the matrix lies in memory."""
-    result[:] = 0.0
-    for i in range(len(vector)):
-        if vector[i] != 0:
-            for j in range(len(result)):
-                result[j] += vector[i] * matrix[i, j]
-
-
-@njit(cache=True, nogil=True)
-def phone_forward_backward(emissions, inner, leave, pairs, starts, finals, posteriors):
-    """Sum over all paths through a loop of context-free phones: Rabiner 1989, eq. 19–27, scaled in each frame.
-
-    `inner` (L, S, S) and `leave` (L, S) are probabilities of moving inside a phone, and out of it; `pairs` (L, L),
-    `starts` and `finals` (L,) those of one phone after another. Writes to posteriors (T, L). Returns whether there is a
-    path.
-    """
-    num_frames, (num_phones, num_states) = len(emissions), leave.shape
-    alpha = np.zeros((num_frames, num_phones, num_states))
-    gone, come = np.zeros(num_phones), starts.copy()
-    for t in range(num_frames):
-        norm = 0.0
-        for c in range(num_phones):
-            for s in range(num_states):
-                total = come[c] if s == 0 else 0.0
-                if t > 0:
-                    for q in range(num_states):
-                        total += alpha[t - 1, c, q] * inner[c, q, s]
-                alpha[t, c, s] = total * emissions[t, num_states * c + s]
-                norm += alpha[t, c, s]
-        if not norm > 0:
-            return False
-        for c in range(num_phones):
-            gone[c] = 0.0
-            for s in range(num_states):
-                alpha[t, c, s] /= norm
-                gone[c] += alpha[t, c, s] * leave[c, s]
-        _multiply(gone, pairs, come)
-    ahead, beta = finals.copy(), np.zeros((num_phones, num_states))
-    entered, turned = np.zeros(num_phones), pairs.T.copy()
-    for t in range(num_frames - 1, -1, -1):
-        mass, highest = 0.0, 0.0
-        for c in range(num_phones):  # beta holds those of the next frame times its emissions
-            posteriors[t, c] = 0.0
-            for s in range(num_states):
-                total = leave[c, s] * ahead[c]
-                for q in range(num_states):
-                    total += inner[c, s, q] * beta[c, q]
-                emissions[t, num_states * c + s] *= total
-                highest = max(highest, emissions[t, num_states * c + s])
-                posteriors[t, c] += alpha[t, c, s] * total
-            mass += posteriors[t, c]
-        if not mass > 0:
-            return False
-        for c in range(num_phones):
-            posteriors[t, c] /= mass
-            for s in range(num_states):
-                beta[c, s] = emissions[t, num_states * c + s] / highest
-            entered[c] = beta[c, 0]
-        _multiply(entered, turned, ahead)
-    return True

@@ -7,61 +7,65 @@ Letters: T frames, N states, A arcs, P densities. `scores[t, p]` is ln p(x_t | d
 import numpy as np
 from numba import njit
 
+LEAST_SHARE = 1e-240  # of all paths, that those to the end must have in a frame: below, some have underflowed
+
 
 @njit(cache=True, nogil=True)
 def forward_backward(scores, pdfs, offsets, sources, weights, starts, finals, alpha, gamma, arcs):
-    """Recursions scaled in each frame, eq. 90–93: the fast path.
+    """Recursions scaled in each frame, eq. 91–92 and 103: the fast path.
 
     Writes the posterior of each state in each frame to gamma (T, N), and adds the expected number of times that each
     arc is taken to arcs (A,); alpha (T, N) is room to work in. Returns ln p(x), or NaN where scaling lost all paths.
     """
     num_frames, count = alpha.shape
-    total = 0.0
-    for t in range(num_frames):  # eq. 19–20
+    moves, ends = np.exp(weights), np.exp(finals)
+    emitted, total = np.empty(scores.shape), 0.0  # p(x_t | density), the largest of each frame 1
+    for t in range(num_frames):
         peak = -np.inf
-        for j in range(count):
-            peak = max(peak, scores[t, pdfs[j]])
+        for p in range(scores.shape[1]):
+            peak = max(peak, scores[t, p])
+        for p in range(scores.shape[1]):
+            emitted[t, p] = np.exp(scores[t, p] - peak)
+        total += peak
+    for t in range(num_frames):  # eq. 19–20
         norm = 0.0
         for j in range(count):
             came = np.exp(starts[j]) if t == 0 else 0.0
             if t > 0:
                 for a in range(offsets[j], offsets[j + 1]):
-                    came += alpha[t - 1, sources[a]] * np.exp(weights[a])
-            alpha[t, j] = came * np.exp(scores[t, pdfs[j]] - peak) if came > 0 else 0.0
+                    came += alpha[t - 1, sources[a]] * moves[a]
+            alpha[t, j] = came * emitted[t, pdfs[j]]
             norm += alpha[t, j]
         if not norm > 0:
             return np.nan
         for j in range(count):
             alpha[t, j] /= norm
-        total += np.log(norm) + peak
+        total += np.log(norm)
     ending = 0.0
     for j in range(count):
-        ending += alpha[num_frames - 1, j] * np.exp(finals[j])
-    if not ending > 0:
+        ending += alpha[num_frames - 1, j] * ends[j]
+    if not ending > LEAST_SHARE:
         return np.nan
-    beta, before = np.empty(count), np.empty(count)
+    beta, before = ends.copy(), np.empty(count)
     for j in range(count):
-        beta[j] = np.exp(finals[j])
         gamma[num_frames - 1, j] = alpha[num_frames - 1, j] * beta[j] / ending
     for t in range(num_frames - 2, -1, -1):  # eq. 24–25, 37
-        peak = -np.inf
-        for j in range(count):
-            peak = max(peak, scores[t + 1, pdfs[j]])
         before[:] = 0.0
         for j in range(count):
-            ahead = beta[j] * np.exp(scores[t + 1, pdfs[j]] - peak)
+            beta[j] *= emitted[t + 1, pdfs[j]]
             for a in range(offsets[j], offsets[j + 1]):
-                before[sources[a]] += np.exp(weights[a]) * ahead
+                before[sources[a]] += moves[a] * beta[j]
         mass, highest = 0.0, 0.0
         for i in range(count):
             mass += alpha[t, i] * before[i]
             highest = max(highest, before[i])
-        if not mass > 0:
+        if not mass > LEAST_SHARE * highest:
             return np.nan
         for j in range(count):
-            ahead = beta[j] * np.exp(scores[t + 1, pdfs[j]] - peak) / mass
-            for a in range(offsets[j], offsets[j + 1]):
-                arcs[a] += alpha[t, sources[a]] * np.exp(weights[a]) * ahead
+            ahead = beta[j] / mass
+            if ahead > 0:
+                for a in range(offsets[j], offsets[j + 1]):
+                    arcs[a] += alpha[t, sources[a]] * moves[a] * ahead
         for i in range(count):
             gamma[t, i] = alpha[t, i] * before[i] / mass
             beta[i] = before[i] / highest

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 from numba import njit
 
+from asr.ctc.loss_kernels import fast_exp
+
 FEWEST_FRAMES = 3.0  # that a Gaussian must account for; with fewer it is dropped, unless it is its density's last
 VARIANCE_FLOOR = 0.01  # of the variance of all frames
 LEAST_POSTERIOR = 1e-8  # of a density in a frame, below which it is not counted
@@ -59,7 +61,9 @@ class Mixtures:
         [[-0.919], [-1.419]]
         """
         weights, constants = self._expanded(features.dtype)
-        return _squares(features) @ weights + constants
+        found = _squares(features) @ weights
+        found += constants
+        return found
 
     def _expanded(self, dtype: np.dtype) -> tuple[np.ndarray, np.ndarray]:
         """Return what features and their squares are multiplied by (2 D, K), and constants (K,)."""
@@ -249,15 +253,23 @@ def _squares(features: np.ndarray) -> np.ndarray:
 
 @njit(cache=True, nogil=True)
 def _sum_gaussians(gaussians, offsets, scores):
+    """Write ln of the sum of each density's Gaussians (T, K) to scores (T, P)."""
+    num_gaussians, num_pdfs = gaussians.shape[1], len(offsets) - 1
+    below, peaks = np.empty(num_gaussians), np.empty(num_pdfs)
     for t in range(len(gaussians)):
-        for p in range(len(offsets) - 1):
-            peak = -np.inf
+        for p in range(num_pdfs):
+            peaks[p] = -np.inf
             for k in range(offsets[p], offsets[p + 1]):
-                peak = max(peak, gaussians[t, k])
+                peaks[p] = max(peaks[p], gaussians[t, k])
+            for k in range(offsets[p], offsets[p + 1]):
+                below[k] = gaussians[t, k] - peaks[p]
+        for k in range(num_gaussians):  # on its own, so that it runs over vector lanes
+            below[k] = fast_exp(below[k])
+        for p in range(num_pdfs):
             total = 0.0
             for k in range(offsets[p], offsets[p + 1]):
-                total += np.exp(gaussians[t, k] - peak)
-            scores[t, p] = peak + np.log(total)
+                total += below[k]
+            scores[t, p] = peaks[p] + np.log(total)
 
 
 @njit(cache=True, nogil=True)
@@ -272,7 +284,7 @@ def _accumulate(features, gaussians, scores, offsets, index, posteriors, pdfs, o
             if shares[p] < LEAST_POSTERIOR:
                 continue
             for k in range(offsets[p], offsets[p + 1]):
-                share = shares[p] * np.exp(gaussians[t, k] - scores[t, p])
+                share = shares[p] * fast_exp(gaussians[t, k] - scores[t, p])
                 n = index[k]
                 occupancy[n] += share
                 for d in range(num_values):

@@ -20,10 +20,12 @@ from asr.config import Config
 from asr.ctc import Hypothesis, get_num_threads
 from asr.data import Batch, Normaliser
 from asr.features import FRAME_LENGTH, FRAME_SHIFT
-from asr.hmm.decoding import PhoneLoop, decode, phone_posteriors
+from asr.hmm.decoding import decode
 from asr.hmm.inference import viterbi
 from asr.hmm.mixtures import Mixtures
 from asr.hmm.phone_hmms import SILENCE, PhoneHMMs, silences_of
+from asr.hmm.phone_loop import PhoneLoop
+from asr.hmm.phone_posteriors import phone_posteriors
 from asr.hmm.transforms import Transform
 from asr.hmm.tying import NUM_STATES, Tying
 from asr.segments import Segment
@@ -50,7 +52,7 @@ class HMMModel(AcousticModel):
     hmms : PhoneHMMs
         States, ties and transitions; phone i is token i + 1.
     log_bigram : (L + 1, L + 1)
-        From `asr.hmm.decoding.bigram`.
+        From `asr.hmm.phone_loop.bigram`.
     """
 
     hmms: PhoneHMMs
@@ -90,6 +92,11 @@ class HMMModel(AcousticModel):
         arguments = (self.hmms.tying, self.hmms.log_transitions, self.log_bigram, self.unlabelled)
         return PhoneLoop.of(*arguments, options.lm_weight, options.insertion_penalty)
 
+    @property
+    def beam(self) -> float:
+        """The search's beam in nats."""
+        return self.config.decode.beam * max(self.config.decode.lm_weight, 1.0)
+
     def decode(self, evidence: Sequence[np.ndarray], beam_size: int = 1) -> list[Hypothesis]:
         """Return the likeliest phones of each utterance, several utterances at a time."""
         with ThreadPoolExecutor(get_num_threads()) as pool:
@@ -99,7 +106,7 @@ class HMMModel(AcousticModel):
         """Return the tokens of what `decode` finds alone, without the posteriors that it takes confidences from."""
 
         def best(scores: np.ndarray) -> list[int]:
-            (path,) = decode(scores, self.loop, self.config.decode.beam)
+            (path,) = decode(scores, self.loop, self.beam)
             return [phone + 1 for phone in path.phones if phone not in self.unlabelled]
 
         with ThreadPoolExecutor(get_num_threads()) as pool:
@@ -107,7 +114,7 @@ class HMMModel(AcousticModel):
 
     def nbest(self, scores: np.ndarray, count: int = 1) -> list[TimedHypothesis]:
         """Return the likeliest label sequences of an utterance (T, P), best first."""
-        paths = decode(scores, self.loop, self.config.decode.beam, count)
+        paths = decode(scores, self.loop, self.beam, count)
         posteriors = np.exp(self.log_probs(scores))
         found = []
         for path in paths:
@@ -121,7 +128,7 @@ class HMMModel(AcousticModel):
 
     def log_probs(self, evidence: np.ndarray) -> np.ndarray:
         """Return ln of the posteriors of the phones (T, L + 1) float32; the blank's column is −inf."""
-        weight = max(self.config.decode.lm_weight, 1.0)
+        weight = max(self.config.decode.lm_weight, 1.0)  # the weight says how much the frames overstate themselves
         arguments = (self.hmms.tying, self.hmms.log_transitions, self.log_bigram)
         found = phone_posteriors(evidence, *arguments, weight)
         padded = np.zeros((len(found), found.shape[1] + 1), np.float32)
@@ -154,6 +161,17 @@ class HMMModel(AcousticModel):
         confidences = [posteriors[s:e, token].mean() for token, s, e in zip(tokens, starts, ends, strict=True)]
         return self._segments(tokens, starts, ends, confidences, evidence), score
 
+    def align_states(
+        self, labels: Sequence[str], evidence: np.ndarray, word_lengths: Sequence[int] = (), name: str = "the recording"
+    ) -> list[Segment]:
+        """Return the times of the states on the path of `align`, silences' too; AH.2 is the second state of AH."""
+        transcript = self.hmms.transcript(labels, word_lengths)
+        _, path = viterbi(evidence, transcript.graph(self.hmms), name)
+        starts = np.flatnonzero(np.diff(path, prepend=-1))
+        edges = self._seconds(np.array([starts, np.append(starts[1:], len(path))]), len(evidence))
+        states = zip(transcript.phones[path[starts]], transcript.states[path[starts]], *edges, strict=True)
+        return [Segment(f"{self.hmms.labels[p]}.{s + 1}", float(start), float(end)) for p, s, start, end in states]
+
     def _segments(
         self,
         tokens: Sequence[int] | np.ndarray,
@@ -162,16 +180,19 @@ class HMMModel(AcousticModel):
         confidences: Sequence[float],
         evidence: np.ndarray,
     ) -> list[Segment]:
-        duration = (len(evidence) - 1) * FRAME_SHIFT + FRAME_LENGTH
-        edges = np.array([starts, ends], np.float64).reshape(2, -1)
-        inner = (edges > 0) & (edges < len(evidence))
-        seconds = edges * FRAME_SHIFT + FRAME_MIDDLE + self.calibration.boundary_offset
-        seconds = np.where(inner, seconds.clip(0, duration), np.where(edges > 0, duration, 0.0)).round(3)
+        seconds = self._seconds(np.array([starts, ends]).reshape(2, -1), len(evidence))
         calibrated = self.calibration.confidence(np.array(confidences, np.float64))
         return [
             Segment(self.tokens[token], float(start), float(end), round(float(confidence), 3))
             for token, start, end, confidence in zip(tokens, *seconds, calibrated, strict=True)
         ]
+
+    def _seconds(self, edges: np.ndarray, num_frames: int) -> np.ndarray:
+        """Turn frames that begin or, not included, end something into seconds; the recording's own edges stay."""
+        duration = (num_frames - 1) * FRAME_SHIFT + FRAME_LENGTH
+        inner = (edges > 0) & (edges < num_frames)
+        seconds = edges * FRAME_SHIFT + FRAME_MIDDLE + self.calibration.boundary_offset
+        return np.where(inner, seconds.clip(0, duration), np.where(edges > 0, duration, 0.0)).round(3)
 
 
 @dataclass(frozen=True)

@@ -248,10 +248,10 @@ class _Builder:
         count = len(self.states)
         starts, finals = np.full(count, -np.inf), np.full(count, -np.inf)
         starts[list(self.starts)], finals[list(self.finals)] = list(self.starts.values()), list(self.finals.values())
-        instances, phones, states, lefts, rights = np.array(self.states, np.int64).T.copy()
-        targets, sources, columns, shares = zip(*sorted(self.arcs), strict=True)
-        arcs = [np.array(numbers, np.int64) for numbers in (sources, targets, columns)]
-        return Transcript(instances, phones, states, lefts, rights, starts, finals, *arcs, np.array(shares))
+        columns = np.array(self.states, np.int64).T.copy()
+        targets, sources, ways, shares = zip(*sorted(self.arcs), strict=True)
+        arcs = (np.array(sources), np.array(targets), np.array(ways), np.array(shares))
+        return Transcript(*columns, starts, finals, *arcs)  # type: ignore[call-arg]
 
 
 def silences_of(phone_set: str) -> tuple[tuple[str, ...], tuple[int, ...]]:

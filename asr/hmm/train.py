@@ -23,10 +23,10 @@ from asr.data import Normaliser
 from asr.errors import ConfigError
 from asr.feature_store import Features, cache_features
 from asr.hmm.alignment import Alignment, align_all, load_utterances
-from asr.hmm.decoding import bigram
 from asr.hmm.mixtures import VARIANCE_FLOOR
 from asr.hmm.model import GMMModel
 from asr.hmm.phone_hmms import PhoneHMMs, silences_of
+from asr.hmm.phone_loop import bigram
 from asr.hmm.training import SEARCHES, GmmHmm, Utterance, flat_start, gaussians_at, iterate, moments
 from asr.hmm.transforms import LdaStatistics, MlltStatistics, Transform, lda, mllt, most_likely, splice, transform_means
 from asr.hmm.triphones import triphones
@@ -225,22 +225,28 @@ class _Stage:
         alignments = align_all(hmms, before.mixtures, utterances, before.transform)
         utterances = [each for each in utterances if each.id in alignments]
         if options.transform == "lda_mllt":
-            self.transform = _lda(options, hmms, utterances, alignments)
+            num_statics = utterances[0].features.shape[1] // (config.features.delta_order + 1)
+            self.transform = _lda(options, num_statics, hmms, utterances, alignments)
             change = self.transform
             utterances = [replace(each, features=change(each.features)) for each in utterances]
         return triphones(hmms, utterances, alignments, options.num_pdfs)
 
 
 def _lda(
-    options: GMMConfig, hmms: PhoneHMMs, utterances: Sequence[Utterance], alignments: dict[str, Alignment]
+    options: GMMConfig,
+    num_statics: int,
+    hmms: PhoneHMMs,
+    utterances: Sequence[Utterance],
+    alignments: dict[str, Alignment],
 ) -> Transform:
-    """Estimate LDA with the densities as classes."""
-    num_statics = utterances[0].features.shape[1] // 3  # without Δ and ΔΔ
+    """Estimate LDA with the densities as classes, but for those of silences, which would take all the room."""
     num_classes = hmms.tying.num_pdfs
     statistics = LdaStatistics.empty(num_classes, (2 * options.splice + 1) * num_statics)
     for each in utterances:
+        alignment = alignments[each.id]
+        spoken = ~np.isin(alignment.phones, hmms.silences)
         spliced = splice(each.features[:, :num_statics], options.splice)
-        statistics.add(spliced, alignments[each.id].pdfs(hmms.tying))
+        statistics.add(spliced[spoken], alignment.pdfs(hmms.tying)[spoken])
     return Transform(options.splice, num_statics, *lda(statistics, options.num_values))
 
 

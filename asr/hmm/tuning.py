@@ -35,7 +35,11 @@ def tuned(model: Model, cuts: CutSet, store: Features, run: Path) -> Model:
     run
         Receives ``tuning.json``: every setting tried, with its PER.
     """
-    tried = _rates(model, cuts, store, [(weight, 0.0) for weight in WEIGHTS])
+    tried: dict[tuple[float, float], float] = {}
+    for weight in WEIGHTS:  # the greater, the slower the search: no further than where errors have risen twice
+        tried |= _rates(model, cuts, store, [(weight, 0.0)])
+        if list(tried).index(_best(tried)) < len(tried) - 2:
+            break
     weight, _ = _best(tried)
     tried |= _rates(model, cuts, store, [(weight, share * weight) for share in PENALTIES])
     weight, penalty = _best(tried)

@@ -79,7 +79,8 @@ function legend(names) {
 /** One curve through points {x, y, tip}, from zero up. */
 function lineChart(label, points, xLabel, yLabel, series = 0) {
   const xs = points.map((point) => point.x);
-  const heights = rangeOf([0, ...points.map((point) => point.y)]);
+  const below = points.every((point) => point.y < 0); // logarithms: 0 means nothing among them
+  const heights = rangeOf([...(below ? [] : [0]), ...points.map((point) => point.y)]);
   const range = [Math.min(...xs), Math.max(...xs, Math.min(...xs) + 1)];
   return chart(label, (width) => {
     const { frame, x, y } = axes(width, 240, range, heights, xLabel, yLabel);

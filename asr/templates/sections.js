@@ -155,7 +155,13 @@ function training(evaluation) {
     .map((epoch) => ({ x: epoch.epoch, y: epoch[key], tip: `epoch ${epoch.epoch}: ${fixed(epoch[key], digits)}` }));
   const [losses, rates] = [points("loss", 3), points("dev_per", 2)];
   const best = Math.min(...rates.map((point) => point.y));
+  const climbed = (evaluation.iterations ?? []).map(({ number: x, log_likelihood: y, num_gaussians: count }) =>
+    ({ x, y, tip: `iteration ${x}: ${fixed(y, 3)} nats a frame, then ${whole(count)} Gaussians` }));
   const charts = [
+    climbed.length
+      ? el("div", {}, el("h3", {}, "Likelihood of the training speech"),
+        lineChart("Log likelihood by iteration", climbed, "iteration", "nats a frame"))
+      : null,
     losses.length
       ? el("div", {}, el("h3", {}, "Loss"), lineChart("Training loss by epoch", losses, "epoch", "loss"))
       : null,

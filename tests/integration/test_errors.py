@@ -154,7 +154,7 @@ def test_a_broken_model_folder(cli, trained, good_wav, tmp_path, change, words):
         ("train.max_epochs=many", ["train.max_epochs must be of type int, but it is 'many'"]),
         ("train.learning_rate=-1", ["train.learning_rate must be positive, but it is -1"]),
         ("train.max_epochs", ["override 'train.max_epochs' is not of the form section.key=value"]),
-        ("model.name=transformer", ["model.name must be one of blstm", "'transformer'"]),
+        ("model.name=transformer", ["model.name must be one of ", "blstm", "'transformer'"]),
         ("model.cells=3", ["unknown key 'model.cells'", "model has num_layers"]),
         ("model.hidden_size=large", ["model.hidden_size must be of type int, but it is 'large'"]),
         ("data.labels=timit99", ["no phone set is called 'timit99'", "timit61"]),

@@ -8,7 +8,8 @@ import pytest
 from asr import cli as command_line
 from asr import config as configuration
 from asr.errors import ConfigError
-from asr.train import Checkpoints, RecogniserModule, _claim
+from asr.run_folder import claim
+from asr.train import Checkpoints, RecogniserModule
 
 
 @pytest.fixture
@@ -29,15 +30,15 @@ def test_no_checkpoint_between_the_last_batch_of_an_epoch_and_its_score(tmp_path
 
 def test_a_run_that_failed_before_its_first_checkpoint_claims_no_folder(tmp_path, config):
     """After a typing error the right command was refused: the folder held 'another' configuration."""
-    _claim(tmp_path, configuration.from_dict({"data": {"corpora": {"mini": None}}, "model": {"name": "typo"}}))
-    _claim(tmp_path, config)
+    claim(tmp_path, configuration.from_dict({"data": {"corpora": {"mini": None}}, "model": {"name": "typo"}}))
+    claim(tmp_path, config)
     assert configuration.load(tmp_path / "config.yaml") == config
     (tmp_path / "checkpoints").mkdir()
     (tmp_path / "checkpoints" / "last.ckpt").touch()
     other = configuration.from_dict({"data": {"corpora": {"mini": None}}, "seed": 2})
     with pytest.raises(ConfigError, match="holds a run with another seed, model: delete it"):
-        _claim(tmp_path, other)
-    _claim(tmp_path, config)
+        claim(tmp_path, other)
+    claim(tmp_path, config)
 
 
 def test_a_phone_set_to_score_in_that_is_none_is_known_before_training(tmp_path):

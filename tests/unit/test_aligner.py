@@ -10,14 +10,14 @@ import torch
 from torch import nn
 
 from asr import audio, data
-from asr.aligner import FORMATS, align, collect, known_phones, pronunciations, render, words_of
+from asr.acoustic_model import CTCModel
+from asr.aligner import FORMATS, align, collect, pronunciations, render, words_of
 from asr.boundaries import boundary_errors, fit_boundary_offset, report
 from asr.calibration import Calibration
 from asr.config import from_dict
 from asr.ctc import forced_align
 from asr.data import Normaliser
 from asr.errors import AsrError, AudioError, InfeasibleError
-from asr.model_folder import AcousticModel
 from asr.phones import PhoneSet
 from asr.segments import Segment
 from asr.transcribe import Recogniser
@@ -48,9 +48,8 @@ def recogniser(phones="", gap=8, tokens=ARPABET, peak=0.8, calibration=None):
         probs[5 + gap * k, tokens.index(phone)] = peak - 0.1 * k
         probs[5 + gap * k, 0] = 1 - probs[5 + gap * k, 1:].sum()
     config = from_dict({"data": {"corpora": {"mini": None}}, "features": {"cmvn": "utterance"}})
-    model = AcousticModel(
-        config, tokens, Scripted(np.log(probs)), Normaliser("utterance"), calibration or Calibration()
-    )
+    scripted = Scripted(np.log(probs))
+    model = CTCModel(config, tokens, Normaliser("utterance"), calibration or Calibration(), scripted)
     return Recogniser(model, beam_size=1)
 
 
@@ -227,8 +226,8 @@ def test_a_small_trained_network_finds_most_boundaries_and_more_than_the_spikes(
     model = heard.model
     pairs = []
     for cut in dev:
-        tokens = [model.tokens.index(phone.label) for phone in true_times(cut)]
-        pairs += zip(true_times(cut), known_phones(model, tokens, heard.log_probs(sounds[cut.id]))[0], strict=True)
+        labels = [phone.label for phone in true_times(cut)]
+        pairs += zip(true_times(cut), model.align(labels, heard.evidence(sounds[cut.id]))[0], strict=True)
     offset = fit_boundary_offset([true.start for true, _ in pairs], [found.start for _, found in pairs])
     fitted = Recogniser(replace(model, calibration=Calibration(boundary_offset=offset)))
     errors = {"ours": [], "first frames": [], "mid-points": []}
@@ -237,7 +236,7 @@ def test_a_small_trained_network_finds_most_boundaries_and_more_than_the_spikes(
         aligned = align(fitted, sounds[cut.id], phones=[phone.label for phone in true])
         errors["ours"].append(boundary_errors(true, aligned.phones))
         tokens = [model.tokens.index(phone.label) for phone in true]
-        (spikes,) = forced_align(heard.log_probs(sounds[cut.id])[:, None], np.array([tokens]))
+        (spikes,) = forced_align(heard.evidence(sounds[cut.id])[:, None], np.array([tokens]))
         starts = np.array([phone.start for phone in true[1:]])
         errors["first frames"].append(spikes.starts[1:] * model.frame_shift - starts)
         errors["mid-points"].append((spikes.starts[1:] + spikes.ends[:-1]) / 2 * model.frame_shift - starts)

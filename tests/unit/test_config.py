@@ -12,6 +12,8 @@ from asr.cli import run_folder
 from asr.config import DataConfig, FeatureConfig, TrainConfig, from_dict, load
 from asr.errors import ConfigError
 from asr.features import FeatureExtractor
+from asr.hmm.model import GMM
+from asr.hmm.train import GMMConfig
 from data_prep import CORPORA
 
 ROOT = Path(__file__).parents[2]
@@ -40,7 +42,18 @@ def test_every_recipe_loads_and_its_model_builds(path):
     assert phones.fold([labels[0]], config.data.labels, config.data.scoring)
     for corpus in config.data.corpora:
         assert phones.fold([], CORPORA[corpus].phone_set, config.data.labels) == []
+    if config.train.alignments is not None:  # by the name of a recipe beside it
+        before = load((ROOT / path).with_name(f"{config.train.alignments}.yaml"))
+        for name in ("corpora", "manifests", "labels", "scoring"):
+            assert getattr(before.data, name) == getattr(config.data, name)
     num_features = FeatureExtractor(config.features).num_features
+    if config.model["name"] == GMM:
+        options = configuration.section(
+            "model", GMMConfig, {key: value for key, value in config.model.items() if key != "name"}
+        )
+        assert bool(options.num_pdfs) == (config.train.alignments is not None)
+        assert num_features == 39
+        return
     network = models.build(config.model, num_features, len(labels) + 1)
     assert sum(weights.numel() for weights in network.parameters()) > 10_000
 

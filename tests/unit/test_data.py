@@ -13,7 +13,7 @@ from lhotse import CutSet, Recording, RecordingSet, SupervisionSegment, Supervis
 
 from asr import audio, data
 from asr.config import FeatureConfig, SpecAugmentConfig, from_dict
-from asr.data import BatchLoader, Normaliser, SpeechDataset, mask_features
+from asr.data import BatchLoader, LabelTargets, Normaliser, SpeechDataset, mask_features
 from asr.errors import AsrError, CorpusError, InfeasibleError
 from asr.feature_store import FeatureStore, LiveFeatures, cache_features
 from asr.features import FeatureExtractor, num_frames
@@ -367,7 +367,7 @@ def test_masks_of_features_that_are_smaller_than_the_masks():
 def dataset(stored):
     def make(seed=1, spec_augment=None):
         stores = {speed: Stored({k: v + 100 * speed for k, v in stored.items()}) for speed in (1.1, 0.9, 1.0)}
-        return SpeechDataset(stores, Normaliser("none"), {"AA": 1, "B": 2}, "arpabet39", spec_augment, seed)
+        return SpeechDataset(stores, Normaliser("none"), LabelTargets(["-", "AA", "B"], "arpabet39"), spec_augment, seed)
 
     return make
 
@@ -375,7 +375,7 @@ def dataset(stored):
 def speeds_drawn(made, cuts, stored, epochs):
     drawn = []
     for made.epoch in epochs:
-        offsets = [float((made.features(each) - stored[each.id]).mean()) for each in cuts]
+        offsets = [float((made.utterance(each)[0] - stored[each.id]).mean()) for each in cuts]
         drawn.append([round(offset / 100, 1) for offset in offsets])
     return drawn
 

@@ -1,6 +1,6 @@
 """What the documents and --help tell a reader to type exists: verbs, options, targets, recipes, settings, links.
 
-The lines of code, numbers and pictures of docs/ctc.md are what the code says.
+The lines of code, numbers and pictures of docs/ctc.md and docs/hmm.md are what the code says.
 """
 
 import ast
@@ -23,6 +23,7 @@ import typer
 from asr import config as configuration
 from asr.cli import app
 from asr.ctc import ctc_posteriors
+from asr.hmm.inference import forward_backward, viterbi
 from asr.segments import Segment
 from asr.transcribe import Recogniser
 
@@ -202,38 +203,51 @@ def test_make_says_what_it_would_run(make, words, expected):
     assert any(" ".join(expected.split()) in line for line in lines), lines
 
 
-CTC = ROOT / "docs" / "ctc.md"
-QUOTES = re.findall(r"^\| ([^|]+) \| `(\w+)\.(\w+)` \| `([^`|]+)` \|$", CTC.read_text(encoding="utf8"), re.MULTILINE)
+CTC, HMM = ROOT / "docs" / "ctc.md", ROOT / "docs" / "hmm.md"
+FOLDERS = {CTC: "asr/ctc", HMM: "asr/hmm"}  # of the modules that a document quotes
+ROW = re.compile(r"^\| ([^|]+) \| `(\w+)\.([\w.]+)` \| `([^`|]+)` \|$", re.MULTILINE)
+QUOTES = {document: ROW.findall(document.read_text(encoding="utf8")) for document in FOLDERS}
 
 
-def lines_of(module, function):
-    """The lines of a function of asr/ctc or of tests/naive.py, without indentation and comments behind them."""
-    path = ROOT / ("tests" if module == "naive" else "asr/ctc") / f"{module}.py"
+def lines_of(folder, module, function):
+    """The lines of a function or method of the folder or of tests/naive.py, without indentation and comments behind."""
+    path = ROOT / ("tests" if module == "naive" else folder) / f"{module}.py"
     text = path.read_text(encoding="utf8")
-    (found,) = (node for node in ast.parse(text).body if getattr(node, "name", None) == function)
+    found = ast.parse(text)
+    for name in function.split("."):
+        (found,) = (node for node in found.body if getattr(node, "name", None) == name)
     return [line.split("  #")[0].strip() for line in text.splitlines()[found.lineno - 1 : found.end_lineno]]
 
 
 @pytest.mark.parametrize(
-    ("module", "function", "line"), [pytest.param(*quote, id=equation) for equation, *quote in QUOTES]
+    ("folder", "module", "function", "line"),
+    [pytest.param(FOLDERS[document], *quote, id=name) for document in QUOTES for name, *quote in QUOTES[document]],
 )
-def test_a_line_that_stands_beside_an_equation_is_in_the_code(module, function, line):
-    assert lines_of(module, function).count(line) == 1
+def test_a_line_that_stands_beside_an_equation_is_in_the_code(folder, module, function, line):
+    assert lines_of(folder, module, function).count(line) == 1
 
 
-def test_each_equation_of_the_paper_has_its_line():
-    rows = re.findall(r"^\| .*`\w+\.\w+` \| `.*\|$", CTC.read_text(encoding="utf8"), re.MULTILINE)
-    assert len(rows) == len(QUOTES)
+@pytest.mark.parametrize(
+    ("document", "expected"),
+    [
+        (CTC, set(range(2, 17)) - {13}),  # 13 only says that 12 is differentiated
+        (HMM, {19, 20, 21, 24, 25, 27, 32, 33, 34, 35, 37, 40, 49, 52, 53, 54, 91, 92, 103, 109, 110}),
+    ],
+)
+def test_each_equation_of_the_paper_has_its_line(document, expected):
+    rows = re.findall(r"^\| .*`\w+\.[\w.]+` \| `.*\|$", document.read_text(encoding="utf8"), re.MULTILINE)
+    assert len(rows) == len(QUOTES[document])
     named = set()
-    for equation, *_ in QUOTES:
+    for equation, *_ in QUOTES[document]:
         for first, last in re.findall(r"\b(\d+)(?:–(\d+))?", equation.split(",")[0]):
             named.update(range(int(first), int(last or first) + 1))
-    assert named >= set(range(2, 17)) - {13}  # 13 only says that 12 is differentiated
+    assert named >= expected
 
 
-def test_the_examples_compute_what_they_show():
-    blocks = re.findall(r"^```python\n(.*?)^```", CTC.read_text(encoding="utf8"), re.MULTILINE | re.DOTALL)
-    examples = doctest.DocTestParser().get_doctest("".join(blocks), {}, CTC.name, str(CTC), 0)
+@pytest.mark.parametrize("document", FOLDERS, ids=lambda document: document.name)
+def test_the_examples_compute_what_they_show(document):
+    blocks = re.findall(r"^```python\n(.*?)^```", document.read_text(encoding="utf8"), re.MULTILINE | re.DOTALL)
+    examples = doctest.DocTestParser().get_doctest("".join(blocks), {}, document.name, str(document), 0)
     assert len(examples.examples) > 10
     report = []
     assert not doctest.DocTestRunner().run(examples, out=report.append).failed, "".join(report)
@@ -282,5 +296,41 @@ def test_the_lattice_shows_what_enumeration_finds(lattice, outputs):
 def test_the_lattice_is_drawn(lattice, tmp_path):
     path = tmp_path / "lattice.png"
     lattice["draw"](path)
+    assert path.read_bytes().startswith(b"\x89PNG")
+    assert 20_000 < path.stat().st_size < 150_000
+
+
+@pytest.fixture(scope="module")
+def trellis():
+    return runpy.run_path(str(ROOT / "docs" / "hmm_trellis.py"))
+
+
+def test_the_trellis_of_the_hmm_shows_what_enumeration_finds(trellis):
+    scores, graph = trellis["hmm"]()
+    num_frames, frames = len(scores), np.arange(len(scores))
+    weighted = {}  # a path through six states in a row is told by the frames where the last five begin
+    for begins in itertools.combinations(range(1, num_frames), 5):
+        path = tuple(np.searchsorted(begins, frames, side="right").tolist())
+        weighted[path] = np.exp(scores[frames, path].sum())
+    expected = np.zeros((num_frames, 6))
+    for path, weight in weighted.items():
+        expected[frames, path] += weight / sum(weighted.values())
+    np.testing.assert_allclose(forward_backward(scores, graph).states, expected, rtol=0, atol=1e-12)
+    assert tuple(viterbi(scores, graph)[1]) == max(weighted, key=weighted.get)
+
+
+def test_the_trellis_of_ctc_is_ctcs(trellis):
+    log_probs, graph = trellis["ctc"]()
+    np.testing.assert_allclose(np.exp(log_probs).sum(axis=1), 1, rtol=1e-12)
+    found = forward_backward(log_probs, graph)
+    by_class = ctc_posteriors(log_probs[:, None], np.array([[1, 2]]))[:, 0]
+    np.testing.assert_allclose(found.states @ np.eye(3)[graph.pdfs], by_class, rtol=0, atol=1e-12)
+    states = viterbi(log_probs, graph)[1]
+    assert ["-ab"[symbol] for symbol in graph.pdfs[states]] == list(trellis["SPIKES"])
+
+
+def test_the_trellis_is_drawn(trellis, tmp_path):
+    path = tmp_path / "trellis.png"
+    trellis["draw"](path)
     assert path.read_bytes().startswith(b"\x89PNG")
     assert 20_000 < path.stat().st_size < 150_000

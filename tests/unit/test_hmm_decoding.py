@@ -5,10 +5,12 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 
-from asr.errors import InfeasibleError
-from asr.hmm.decoding import Path, PhoneLoop, active_nodes, bigram, decode, phone_posteriors
+from asr.errors import AsrError, InfeasibleError
+from asr.hmm.decoding import Path, active_nodes, decode
 from asr.hmm.graph import Graph
 from asr.hmm.inference import viterbi
+from asr.hmm.phone_loop import PhoneLoop, bigram
+from asr.hmm.phone_posteriors import phone_posteriors
 from asr.hmm.tying import NUM_STATES, Tying
 
 SIL = 0
@@ -124,7 +126,7 @@ def test_a_path_scores_what_its_phones_score_alone(seed):
 
 @pytest.mark.parametrize("seed", range(4))
 def test_the_beam_loses_nothing_when_wide_and_finds_a_true_path_when_narrow(seed):
-    model = Model(np.random.default_rng(seed), 8, 120, most=4)
+    model = Model(np.random.default_rng(seed), 6, 50)
     loop = model.loop(2.0, 0.5)
     exact = decode(model.scores, loop, nbest=5)
     assert len({labels(path) for path in exact}) == 5
@@ -163,7 +165,7 @@ def test_a_bonus_makes_more_phones_and_spares_silence(rng):
 
 
 def test_threads_and_repeats_change_nothing(rng):
-    model = Model(rng, 6, 60)
+    model = Model(rng, 5, 30)
     loop = model.loop()
     once = [decode(model.scores[t:], loop, 20.0, 4) for t in range(8)]
     with ThreadPoolExecutor(4) as pool:
@@ -270,3 +272,23 @@ def test_the_loop_recognises_what_was_said(rng):
     assert path.phones == tuple(said)
     truth = np.flatnonzero(np.diff(states // NUM_STATES, prepend=-1) | (np.diff(states, prepend=0) < 0))
     assert np.abs(np.array(path.starts) - truth).max() <= 1
+
+
+def test_bigram_by_hand():
+    """After a come b, b and a: 3 successors, 2 of them different; new ones have 2 / 5, by their own frequency."""
+    found = np.exp(bigram(["a", "b"], [["a", "b"], ["a", "a", "b"]]))
+    single = np.array([3 + 1, 2 + 1, 2 + 1]) / 10  # a, b and the end, one more of each
+    np.testing.assert_allclose(found[0], (np.array([1, 2, 0]) + 2 * single) / 5)
+    np.testing.assert_allclose(found.sum(axis=1), 1)
+    assert found[2, 2] == 0
+
+
+def test_a_phone_never_seen_may_still_come():
+    found = bigram(["a", "b", "c"], [["a", "b"]])
+    assert np.isfinite(found[:, :3]).all()
+    np.testing.assert_allclose(np.exp(found).sum(axis=1), 1)
+
+
+def test_a_bigram_needs_transcripts():
+    with pytest.raises(AsrError, match="no transcripts"):
+        bigram(["a"], [])

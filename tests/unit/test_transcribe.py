@@ -10,11 +10,11 @@ from torch import nn
 
 import asr
 from asr import audio
+from asr.acoustic_model import CTCModel
 from asr.calibration import Calibration
 from asr.config import from_dict
 from asr.data import Normaliser
 from asr.errors import AudioError
-from asr.model_folder import AcousticModel
 from asr.segments import Segment
 from asr.transcribe import Recogniser, Transcript
 
@@ -46,7 +46,7 @@ class Hearing(nn.Module):
 def recogniser(encoder, beam_size=1, calibration=None, **features):
     config = from_dict({"data": {"corpora": {"mini": None}}, "features": features, "decode": {"beam_size": 5}})
     mode = config.features.cmvn
-    return Recogniser(AcousticModel(config, TOKENS, encoder, Normaliser(mode), calibration or Calibration()), beam_size)
+    return Recogniser(CTCModel(config, TOKENS, Normaliser(mode), calibration or Calibration(), encoder), beam_size)
 
 
 def spikes(num_frames, **labels):
@@ -148,7 +148,7 @@ def test_file_and_array_of_any_kind_are_heard_alike(hearing, tmp_path, rng):
     assert hearing.transcribe(tone.astype(np.float32)) == expected
     assert hearing.transcribe(np.stack([tone, tone], axis=1)) == expected
     assert hearing.transcribe(np.repeat(tone, 2), 32000).duration == expected.duration
-    np.testing.assert_array_equal(hearing.log_probs(audio.load(tmp_path / "a.wav")).shape, (148, 4))
+    np.testing.assert_array_equal(hearing.evidence(audio.load(tmp_path / "a.wav")).shape, (148, 4))
 
 
 @pytest.mark.parametrize("num_samples", [0, 1, 399])

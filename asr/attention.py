@@ -1,0 +1,401 @@
+"""Attention encoder-decoders: what they are trained on, how they write phones down, and where each phone lies.
+
+    features ─ encoder ─▶ states ─ Decoder (asr/models/attention_decoder.py) ─▶ a phone a step, with its weights α
+
+Unlike CTC, the network alone says when the sentence ends, and phones need not be read in order; `rising_peaks` makes
+times of what it looked at. Letters: B utterances, T' encoder frames, E values of a state, L phones, C classes, K
+hypotheses in a beam.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from lhotse import CutSet
+from torch import Tensor, nn
+
+from asr import phones
+from asr.acoustic_model import BLANK, AcousticModel, encoder_tensors, load_encoder
+from asr.audio import SAMPLE_RATE
+from asr.calibration import Calibration
+from asr.config import Config, section
+from asr.criteria import Criterion
+from asr.ctc import Hypothesis, ctc_loss
+from asr.data import Batch, LabelTargets, Normaliser, Targets
+from asr.errors import InfeasibleError
+from asr.features import FRAME_SHIFT
+from asr.models.attention_decoder import END, Decoder, EncoderConfig, State
+from asr.segments import Segment
+
+
+def options(config: Config) -> EncoderConfig:
+    """Return the sizes in a recipe's `model` section."""
+    found = section("model", EncoderConfig, {key: value for key, value in config.model.items() if key != "name"})
+    assert isinstance(found, EncoderConfig)
+    return found
+
+
+class Attention(Criterion):
+    """The next phone, given those before (teacher forcing), and a share of CTC on the encoder's states.
+
+    Without CTC's share little data may never show the decoder where to look: S. Watanabe, T. Hori, S. Kim, J. R.
+    Hershey and T. Hayashi, "Hybrid CTC/attention architecture for end-to-end speech recognition", IEEE Journal of
+    Selected Topics in Signal Processing 11(8), 2017, equation 15. The network's outputs are the encoder's states, so
+    the decoder is a part of this module, and is trained with it.
+    """
+
+    def __init__(self, config: Config):
+        super().__init__()
+        self.config, sizes = config, options(config)
+        phones.fold([], config.data.labels, config.data.scoring)  # a wrong name fails here, not after an epoch
+        self.tokens = (BLANK, *phones.PhoneSet.load(config.data.labels).labels)
+        self.num_classes = sizes.state_size
+        self.ctc_weight = sizes.ctc_weight
+        self.decoder = Decoder(sizes, len(self.tokens))
+        self.ctc = nn.Linear(sizes.state_size, len(self.tokens)) if sizes.ctc_weight > 0 else None
+
+    def targets(self, cuts: CutSet, split: str, subsampling: int) -> Targets:
+        """Return indices of labels."""
+        return LabelTargets(self.tokens, self.config.data.labels)
+
+    def forward(self, logits: Tensor, lengths: Tensor, batch: Batch) -> Tensor:
+        """Return the mean over utterances of nats a label, of states (T', B, E)."""
+        return (self.each(logits, lengths, batch) / batch.target_lengths.clamp(min=1)).mean()
+
+    def each(self, logits: Tensor, lengths: Tensor, batch: Batch) -> Tensor:
+        """Return nats of each utterance, the end of the sentence and CTC's share included."""
+        log_probs, _ = self.decoder(logits.transpose(0, 1), lengths, batch.targets)
+        right = nn.functional.pad(batch.targets, (0, 1), value=END)
+        inside = torch.arange(right.shape[1], device=right.device) <= batch.target_lengths[:, None]
+        losses = -(log_probs.gather(2, right[:, :, None]).squeeze(2) * inside).sum(dim=1)
+        if self.ctc is None:
+            return losses
+        spelt = ctc_loss(self.ctc(logits), batch.targets, lengths, batch.target_lengths, reduction="none")
+        return self.ctc_weight * spelt + (1 - self.ctc_weight) * losses
+
+    def model(self, encoder: nn.Module, normaliser: Normaliser) -> AcousticModel:
+        """Return a recogniser of encoder and decoder; what CTC needed is left behind."""
+        return AttentionModel(self.config, self.tokens, normaliser, Calibration(), encoder, self.decoder.eval())
+
+
+@dataclass(frozen=True)
+class AttentionHypothesis(Hypothesis):
+    """What a decoder wrote; the timesteps are where it looked most, taken in order.
+
+    Attributes
+    ----------
+    weights : (L, T')
+        α of each phone; a row sums to 1.
+    """
+
+    weights: np.ndarray = field(compare=False)
+
+
+@dataclass(frozen=True)
+class AttentionModel(AcousticModel):
+    """An encoder and a decoder that writes one phone a step; evidence is the encoder's states (T', E).
+
+    Attributes
+    ----------
+    encoder, decoder
+        In evaluation mode.
+    """
+
+    encoder: nn.Module
+    decoder: Decoder
+
+    @classmethod
+    def of(
+        cls,
+        config: Config,
+        tokens: tuple[str, ...],
+        normaliser: Normaliser,
+        calibration: Calibration,
+        tensors: dict[str, Tensor],
+    ) -> "AttentionModel":
+        """Build the network and load its weights.
+
+        Raises
+        ------
+        RuntimeError
+            They do not fit it.
+        """
+        sizes, prefix = options(config), "decoder."
+        encoder = load_encoder(config, sizes.state_size, tensors)
+        decoder = Decoder(sizes, len(tokens))
+        decoder.load_state_dict({name.removeprefix(prefix): tensors[name] for name in tensors if prefix in name[:8]})
+        return cls(config, tokens, normaliser, calibration, encoder, decoder.eval())
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Return the weights of encoder and decoder."""
+        weights = self.decoder.state_dict().items()
+        return encoder_tensors(self.encoder) | {f"decoder.{key}": each.detach().cpu() for key, each in weights}
+
+    @property
+    def frame_shift(self) -> float:
+        """Seconds from one of the encoder's frames to the next."""
+        return FRAME_SHIFT * int(self.encoder.subsampling)  # type: ignore[arg-type]
+
+    @property
+    def num_parameters(self) -> int:
+        """Weights of encoder and decoder."""
+        return sum(each.numel() for part in (self.encoder, self.decoder) for each in part.parameters())
+
+    def decoders(self, beam_size: int) -> dict[str, int]:
+        """Return the choice of the likeliest next phone, and the beam search."""
+        return {"greedy": 1} | ({f"beam {beam_size}": beam_size} if beam_size > 1 else {})
+
+    def evidence(self, batch: Batch) -> list[np.ndarray]:
+        """Return the encoder's states (T', E) float32 of each utterance."""
+        with torch.inference_mode():
+            states, lengths = self.encoder(batch.features, batch.feature_lengths)
+        rows = states.float().cpu().numpy()
+        return [np.ascontiguousarray(rows[:length, i]) for i, length in enumerate(lengths.tolist())]
+
+    def decode(self, evidence: Sequence[np.ndarray], beam_size: int) -> list[Hypothesis]:
+        """Return the likeliest sentence of a beam; a phone costs `decode.insertion_penalty` nats."""
+        states, lengths = self._pad(evidence)
+        return list(beam_search(self.decoder, states, lengths, beam_size, self.config.decode.insertion_penalty))
+
+    def log_probs(self, evidence: np.ndarray) -> np.ndarray:
+        """Spread the probability of each phone of the beam's best sentence over the frames it was read from.
+
+        At the peak of its weights a phone has its probability; the blank has what phones leave. These are no
+        posteriors of frames, which this system does not have: they show what was read where.
+        """
+        (found,) = self.decode([evidence], self.config.decode.beam_size)
+        assert isinstance(found, AttentionHypothesis)
+        probs = np.zeros((len(evidence), len(self.tokens)), np.float32)
+        for token, weights, confidence in zip(found.tokens, found.weights, found.confidences, strict=True):
+            probs[:, token] += confidence * weights / weights.max()
+        probs /= np.maximum(probs.sum(axis=1, keepdims=True), 1)
+        probs[:, 0] = 1 - probs.sum(axis=1)
+        return np.log(probs.clip(1e-10))
+
+    def segments(
+        self, hypothesis: Hypothesis, evidence: np.ndarray, waveform: np.ndarray | None = None
+    ) -> list[Segment]:
+        """Put boundaries half-way between the frames where neighbours were looked at most."""
+        return self._segments(hypothesis.tokens, hypothesis.timesteps, hypothesis.confidences, evidence, waveform)
+
+    def align(
+        self,
+        labels: Sequence[str],
+        evidence: np.ndarray,
+        waveform: np.ndarray | None = None,
+        word_lengths: Sequence[int] = (),
+        name: str = "the recording",
+    ) -> tuple[list[Segment], float]:
+        """Follow the labels, then put boundaries as `segments` does; the path is all there is, so its log p is theirs."""
+        if len(evidence) < len(labels):
+            raise InfeasibleError(
+                f"{name}: {len(labels)} phones need at least as many frames, and there are {len(evidence)} of "
+                f"{1000 * self.frame_shift:.0f} ms: check that the text is this recording's"
+            )
+        tokens = [self.tokens.index(label) for label in labels]
+        states, lengths = self._pad([evidence])
+        with torch.inference_mode():
+            found, weights = self.decoder(states, lengths, torch.tensor([tokens], dtype=torch.long).to(states.device))
+        chosen = found[0].gather(1, torch.tensor([*tokens, END]).to(states.device)[:, None])[:, 0].cpu().double()
+        peaks = rising_peaks(weights[0, :-1].cpu().numpy())
+        return self._segments(tokens, peaks, chosen[:-1].exp().tolist(), evidence, waveform), float(chosen.sum())
+
+    def picture(
+        self,
+        hypothesis: Hypothesis,
+        waveform: np.ndarray,
+        times: Sequence[tuple[str, float, float]],
+        path: Path,
+        title: str,
+    ) -> None:
+        """Draw what was looked at for each phone, under the spectrogram."""
+        assert isinstance(hypothesis, AttentionHypothesis)
+        labels = [self.tokens[token] for token in hypothesis.tokens]
+        draw(waveform, hypothesis.weights, labels, self.frame_shift, times, path, title)
+
+    def _pad(self, evidence: Sequence[np.ndarray]) -> tuple[Tensor, Tensor]:
+        device = self.decoder.output.weight.device
+        rows = nn.utils.rnn.pad_sequence([torch.from_numpy(each) for each in evidence], batch_first=True)
+        return rows.to(device), torch.tensor([len(each) for each in evidence], device=device)
+
+    def _segments(
+        self,
+        tokens: Sequence[int],
+        peaks: Sequence[int],
+        confidences: Sequence[float],
+        evidence: np.ndarray,
+        waveform: np.ndarray | None,
+    ) -> list[Segment]:
+        if not tokens:
+            return []
+        duration = len(evidence) * self.frame_shift if waveform is None else len(waveform) / SAMPLE_RATE
+        middles = (np.array(peaks) + 0.5) * self.frame_shift
+        inner = (middles[:-1] + middles[1:]) / 2 + self.calibration.boundary_offset
+        edges = np.concatenate(([0.0], inner.clip(0, duration).round(3), [duration]))
+        calibrated = self.calibration.confidence(np.array(confidences, np.float64))
+        return [
+            Segment(self.tokens[token], float(edges[i]), float(edges[i + 1]), round(float(calibrated[i]), 3))
+            for i, token in enumerate(tokens)
+        ]
+
+
+@torch.inference_mode()
+def beam_search(
+    decoder: Decoder, states: Tensor, lengths: Tensor, beam_size: int, penalty: float = 0.0
+) -> list[AttentionHypothesis]:
+    """Write down the likeliest sentence of each utterance.
+
+    A beam holds the best K sentences so far, ended ones among them; with K = 1 each phone is the likeliest after those
+    before it. A sentence has at most as many phones as frames. The search ends when no open sentence can come before
+    the best ended one any more.
+
+    Parameters
+    ----------
+    decoder
+        In evaluation mode.
+    states : (B, T', E)
+        Of the encoder, padded.
+    lengths : (B,)
+        Their frames.
+    beam_size
+        K.
+    penalty
+        Nats that each phone costs beside its probability: above 0 for shorter sentences, below for longer ones. It is
+        not in the hypotheses' scores.
+    """
+    batch, beam = len(states), beam_size
+    rows = torch.arange(batch, device=states.device)[:, None]
+    ended = torch.zeros(batch, beam, dtype=torch.bool, device=states.device)
+    scores = torch.full((batch, beam), -torch.inf, dtype=torch.float64, device=states.device)
+    scores[:, 0] = 0.0
+    steps: list[tuple[Tensor, ...]] = []
+    with torch.autocast(states.device.type, enabled=False):
+        memory, state = decoder.start(states.repeat_interleave(beam, 0), lengths.repeat_interleave(beam))
+        labels = torch.full((batch, beam), END, device=states.device)
+        for length in range(int(lengths.max()) + 1):
+            log_probs, state = decoder.step(memory, state, labels.flatten())
+            found = log_probs.double().unflatten(0, (batch, beam))  # (B, K, C)
+            gains = found - penalty
+            gains[:, :, END] = found[:, :, END].masked_fill(ended, 0.0)
+            closed = ended | (lengths[:, None] == length)  # nothing but the end may follow
+            gains[:, :, END + 1 :].masked_fill_(closed[:, :, None], -torch.inf)
+            scores, best = (scores[:, :, None] + gains).flatten(1).topk(beam)
+            parents, labels = best // found.shape[2], best % found.shape[2]
+            steps.append((parents, labels, found[rows, parents, labels], state.weights))
+            state = State(*(each[(rows * beam + parents).flatten()] for each in state))
+            ended = (labels == END) | scores.isneginf()
+            bound = scores + max(0.0, -penalty) * (lengths[:, None] - length - 1)
+            finished = scores.masked_fill(~ended, -torch.inf).max(dim=1, keepdim=True).values
+            if not (~ended & (bound > finished)).any():
+                break
+    winners = scores.masked_fill(~ended, -torch.inf).argmax(dim=1).tolist()
+    history = [tuple(each.cpu().numpy() for each in step) for step in steps]
+    return [_trace(history, b, winner, beam, count) for b, (winner, count) in enumerate(zip(winners, lengths.tolist()))]
+
+
+def _trace(history: list[tuple[Any, ...]], b: int, k: int, beam: int, num_frames: int) -> AttentionHypothesis:
+    """Go back from the end of sentence k of utterance b, through each step's parents."""
+    tokens, log_probs, weights = [], [], []
+    score = 0.0
+    for parents, labels, found, looked in reversed(history):
+        parent, label = int(parents[b, k]), int(labels[b, k])
+        if label != END:
+            tokens.append(label)
+            log_probs.append(found[b, k])
+            weights.append(looked[b * beam + parent, :num_frames])
+        elif not tokens:
+            score = float(found[b, k])  # of the earliest end; what follows it costs nothing
+        k = parent
+    matrix = np.array(weights[::-1], np.float32).reshape(-1, num_frames)
+    confidences = tuple(np.exp(log_probs[::-1]).tolist())
+    peaks = tuple(rising_peaks(matrix))
+    return AttentionHypothesis(tuple(tokens[::-1]), peaks, score + float(sum(log_probs)), confidences, matrix)
+
+
+def rising_peaks(weights: np.ndarray) -> list[int]:
+    """Return a frame for each phone, each after the one before, where the product of the weights is greatest.
+
+    Parameters
+    ----------
+    weights : (L, T')
+        α of each phone; L ≤ T'.
+
+    Examples
+    --------
+    >>> rising_peaks(np.array([[0.1, 0.2, 0.7, 0.0], [0.6, 0.1, 0.1, 0.2], [0.0, 0.0, 0.1, 0.9]]))
+    [0, 2, 3]
+    >>> rising_peaks(np.array([[0.1, 0.8, 0.1], [0.2, 0.7, 0.1]]))
+    [1, 2]
+    """
+    count, num_frames = weights.shape
+    logs = np.log(weights.astype(np.float64).clip(1e-30))
+    before = np.zeros(num_frames)  # best sum of the phones so far, the last of them before each frame
+    back = np.zeros((count, num_frames), np.int64)
+    for i, row in enumerate(logs):
+        here = before + row
+        here[:i] = -np.inf  # the phones before need frames of their own
+        best = np.maximum.accumulate(here)
+        back[i] = np.maximum.accumulate(np.where(here == best, np.arange(num_frames), 0))
+        before = np.concatenate(([-np.inf], best[:-1]))
+    peaks, last = [], num_frames - 1
+    for i in reversed(range(count)):
+        peaks.append(int(back[i, last]))
+        last = peaks[-1] - 1
+    return peaks[::-1]
+
+
+def draw(
+    waveform: np.ndarray,
+    weights: np.ndarray,
+    labels: Sequence[str],
+    frame_shift: float,
+    times: Sequence[tuple[str, float, float]],
+    path: Path,
+    title: str,
+) -> None:
+    """Draw attention weights under the utterance's spectrogram, phone by phone from the top.
+
+    Parameters
+    ----------
+    waveform : (N,)
+        At 16 kHz.
+    weights : (L, T')
+        α of each phone.
+    labels : (L,)
+        The phones.
+    frame_shift
+        Seconds from one column of `weights` to the next.
+    times
+        Label, start and end in seconds of each phone said, where the corpus has them; drawn over both.
+    path
+        The picture to write; its suffix tells the format.
+    title
+        Printed above.
+    """
+    from asr import report  # noqa: PLC0415 - whoever only recognises needs no plotting
+
+    plt = report.plt
+    height = 3 + 0.16 * len(labels)
+    figure, (top, bottom) = plt.subplots(
+        2, 1, figsize=(12, height), sharex=True, layout="constrained", height_ratios=(2, height - 2)
+    )
+    duration = len(waveform) / SAMPLE_RATE
+    mels = report.fbank(waveform, num_mel_bins=80, use_energy=False).T
+    edges = (np.arange(mels.shape[1] + 1) * report.HOP_LENGTH / SAMPLE_RATE, np.arange(mels.shape[0] + 1))
+    top.pcolormesh(*edges, mels, cmap="magma", vmin=np.quantile(mels, 0.1), rasterized=True)
+    top.set(ylabel="mel bin", xlim=(0, duration))
+    top.set_title(title, pad=16 if times else 6)
+    for label, start, end in times:
+        place = ((start + end) / 2, 1.02)
+        top.annotate(label, place, xycoords=("data", "axes fraction"), ha="center", fontsize=8)
+        for axes, colour in ((top, "white"), (bottom, "0.8")):
+            axes.axvline(start, color=colour, lw=0.5)
+    frames = np.arange(weights.shape[1] + 1) * frame_shift
+    bottom.pcolormesh(frames, np.arange(len(labels) + 1), weights, cmap="Greys", vmin=0, alpha=0.9, rasterized=True)
+    bottom.set_yticks(np.arange(len(labels)) + 0.5, labels, fontsize=8)
+    bottom.set(xlabel="seconds", ylabel="phone written")
+    bottom.invert_yaxis()
+    report._save(figure, path)

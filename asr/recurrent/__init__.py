@@ -1,0 +1,1 @@
+"""The recurrent networks of the lectures: cells, trainers, initialisers (docs/recurrent.md)."""

@@ -1,0 +1,287 @@
+"""Recurrences through time and back, in Numba; the numbers (R1), (R2), … are those of docs/recurrent.md.
+
+A kernel runs over all T frames of the utterances first … last − 1 of a batch, so that each thread has its own. Products
+with weights that do not wait for the frame before, W x_t and the sums of the weights' gradients, are taken outside, for
+all frames at once; inside there is one BLAS product a frame for each matrix of the feedback. Arrays are C-contiguous and
+of one type, float32 or float64. A *trail* has T + 1 rows a unit: row 0 is the state before the first frame, and row t + 1
+that after frame t. The gradient is cut at each multiple of `truncate` frames but 0.
+
+Letters: T frames, B utterances, H units, O outputs of a Jordan network.
+"""
+
+import numpy as np
+from numba import njit
+
+
+@njit(cache=True, nogil=True)
+def elman_forward(share, inputs, recurrent, relu, trail):
+    """Write the hidden units to trail (T + 1, B, H), from inputs = W_x x_t + b (T, B, H) and recurrent = W_hᵀ."""
+    first, last = share[0], share[1]
+    for t in range(len(inputs)):
+        hidden = trail[t + 1, first:last]
+        np.dot(trail[t, first:last], recurrent, hidden)
+        for b in range(last - first):
+            row = hidden[b]
+            _add(row, inputs[t, first + b])  # (R1)
+            if relu:
+                _relu(row)  # (R2)
+            else:
+                _tanh(row)  # (R2)
+
+
+@njit(cache=True, nogil=True)
+def elman_backward(share, grads, recurrent, relu, trail, deltas, carry):
+    """Write δ (T, B, H), the error's gradients at the net inputs, from those at the hidden units.
+
+    `carry` (B, H) is the gradient at the state before the first frame in the end.
+    """
+    first, last, truncate = share
+    epsilon = carry[first:last]
+    epsilon[:] = 0
+    for t in range(len(grads) - 1, -1, -1):
+        for b in range(last - first):
+            _add(epsilon[b], grads[t, first + b])  # (R4), the bracket
+            _slope(epsilon[b], trail[t + 1, first + b], relu, deltas[t, first + b])  # (R4)
+        if truncate > 0 and t > 0 and t % truncate == 0:
+            epsilon[:] = 0
+        else:
+            np.dot(deltas[t, first:last], recurrent, epsilon)  # (R4), Σ w_j'j δ_j'
+
+
+@njit(cache=True, nogil=True)
+def jordan_forward(share, softmax, inputs, feedback, output, bias, hidden, trail):
+    """Write hidden units h (T, B, H), and v, y to trail (2, T + 1, B, O); feedback = W_yᵀ, output = W_oᵀ."""
+    first, last = share[0], share[1]
+    for t in range(len(inputs)):
+        now, net, outputs = hidden[t, first:last], trail[0, t + 1, first:last], trail[1, t + 1, first:last]
+        np.dot(trail[1, t, first:last], feedback, now)
+        for b in range(last - first):
+            _add(now[b], inputs[t, first + b])  # (R8)
+            _tanh(now[b])
+        np.dot(now, output, net)
+        for b in range(last - first):
+            _add(net[b], bias)  # (R9)
+            outputs[b] = net[b]
+            if softmax:
+                _softmax(outputs[b])  # (R10)
+            else:
+                _tanh(outputs[b])
+
+
+@njit(cache=True, nogil=True)
+def jordan_backward(share, softmax, weights, memory, grads, out_deltas, deltas, carry):
+    """Write δ of the hidden units (T, B, H), and to out_deltas (T, B, O), which holds ∂E/∂v, that of the output units.
+
+    `weights` are W_y (H, O) and W_o (O, H), `memory` h and y, `grads` ∂E/∂y (T, B, O); `carry` (B, O) is as above.
+    """
+    first, last, truncate = share
+    (feedback, output), (hidden, outputs) = weights, memory
+    epsilon = carry[first:last]
+    epsilon[:] = 0
+    for t in range(len(grads) - 1, -1, -1):
+        for b in range(last - first):
+            _add(epsilon[b], grads[t, first + b])  # (R11), the bracket
+            if softmax:
+                _softmax_slope(epsilon[b], outputs[t, first + b])
+            else:
+                _slope(epsilon[b], outputs[t, first + b], False, epsilon[b])
+            _add(out_deltas[t, first + b], epsilon[b])  # (R11)
+        delta = deltas[t, first:last]
+        np.dot(out_deltas[t, first:last], output, delta)
+        for b in range(last - first):
+            _slope(delta[b], hidden[t, first + b], False, delta[b])  # (R12)
+        if truncate > 0 and t > 0 and t % truncate == 0:
+            epsilon[:] = 0
+        else:
+            np.dot(delta, feedback, epsilon)  # (R11), Σ w_jk δ_j
+
+
+@njit(cache=True, nogil=True)
+def lstm_forward(share, inputs, recurrent, peepholes, gates, trail):
+    """Write g^I, g^F, f(u), g^O to gates (T, B, 4H), and z, s and f(s) to trail (3, T + 1, B, H).
+
+    inputs = W x_t + b (T, B, 4H), recurrent = Wᵀ (H, 4H), peepholes (3, H) of the input, forget and output gates.
+    """
+    first, last = share[0], share[1]
+    size = peepholes.shape[1]
+    for t in range(len(inputs)):
+        np.dot(trail[0, t, first:last], recurrent, gates[t, first:last])
+        for b in range(first, last):
+            row, before, state = gates[t, b], trail[1, t, b], trail[1, t + 1, b]
+            _add(row, inputs[t, b])  # (R14)
+            _add_product(row[:size], peepholes[0], before)  # (R15), w^I s_{t-1}
+            _add_product(row[size : 2 * size], peepholes[1], before)  # (R15), w^F s_{t-1}
+            _sigmoid(row[: 2 * size])  # (R15)
+            _tanh(row[2 * size : 3 * size])
+            _next_state(row, before, state)  # (R16)
+            _add_product(row[3 * size :], peepholes[2], state)  # (R17), w^O s_t
+            _sigmoid(row[3 * size :])  # (R17)
+            trail[2, t + 1, b] = state
+            _tanh(trail[2, t + 1, b])
+            _product(row[3 * size :], trail[2, t + 1, b], trail[0, t + 1, b])  # (R18)
+
+
+@njit(cache=True, nogil=True)
+def lstm_backward(share, grads, recurrent, peepholes, gates, trail, deltas, carries):
+    """Write δ^I, δ^F, δ, δ^O to deltas (T, B, 4H), from the gradients at z (T, B, H).
+
+    `carries` (5, B, H): 0 and 1 are the gradients at z and s, on entry those at the last frame's s from outside, in the
+    end those at the state before the first frame; 2 to 4 are the gradients of each utterance at the peepholes.
+    """
+    first, last, truncate = share
+    carries[0, first:last], carries[2:, first:last] = 0, 0
+    for t in range(len(grads) - 1, -1, -1):
+        for b in range(first, last):
+            row, delta, epsilon, cell = gates[t, b], deltas[t, b], carries[0, b], carries[1, b]
+            _add(epsilon, grads[t, b])  # (R19)
+            _output_deltas(row, epsilon, trail[2, t + 1, b], peepholes[2], delta, cell)
+            _cell_deltas(row, trail[1, t, b], delta, cell, peepholes)
+            _add_peepholes(delta, trail[1, t, b], trail[1, t + 1, b], carries[2:, b])  # (R25)
+        if truncate > 0 and t > 0 and t % truncate == 0:
+            carries[:2, first:last] = 0
+        else:
+            np.dot(deltas[t, first:last], recurrent, carries[0, first:last])  # (R19), Σ w_j'j δ_j' over all four
+
+
+@njit(cache=True)
+def _next_state(row, before, state):
+    """Write s_t, from row: g^I, g^F, f(u), g^O."""
+    size = len(state)
+    gate, forget, entered = row[:size], row[size : 2 * size], row[2 * size : 3 * size]
+    for j in range(size):
+        state[j] = forget[j] * before[j] + gate[j] * entered[j]
+
+
+@njit(cache=True)
+def _output_deltas(row, epsilon, squashed, peephole, delta, cell):
+    """Write δ^O of a frame, and add to the cell's gradient what comes through its output."""
+    size = len(cell)
+    opened, output = row[3 * size :], delta[3 * size :]
+    for j in range(size):
+        output[j] = opened[j] * (1 - opened[j]) * squashed[j] * epsilon[j]  # (R20)
+    for j in range(size):
+        cell[j] += opened[j] * (1 - squashed[j] * squashed[j]) * epsilon[j]  # (R21), δ̃
+    _add_product(cell, peephole, output)  # (R21), w^O δ^O
+
+
+@njit(cache=True)
+def _cell_deltas(row, before, delta, cell, peepholes):
+    """Write δ^I, δ^F and δ of a frame; turn the cell's gradient into what it hands to the frame before."""
+    size = len(cell)
+    gate, forget, entered = row[:size], row[size : 2 * size], row[2 * size : 3 * size]
+    into, kept, net = delta[:size], delta[size : 2 * size], delta[2 * size : 3 * size]
+    for j in range(size):
+        net[j] = gate[j] * (1 - entered[j] * entered[j]) * cell[j]  # (R22)
+    for j in range(size):
+        kept[j] = forget[j] * (1 - forget[j]) * before[j] * cell[j]  # (R23)
+    for j in range(size):
+        into[j] = gate[j] * (1 - gate[j]) * entered[j] * cell[j]  # (R24)
+    for j in range(size):
+        cell[j] *= forget[j]  # (R21), g^F δ^cell
+    _add_product(cell, peepholes[0], into)  # (R21), w^I δ^I
+    _add_product(cell, peepholes[1], kept)  # (R21), w^F δ^F
+
+
+@njit(cache=True)
+def _add_peepholes(delta, before, state, sums):
+    size = len(state)
+    _add_product(sums[0], delta[:size], before)
+    _add_product(sums[1], delta[size : 2 * size], before)
+    _add_product(sums[2], delta[3 * size :], state)
+
+
+@njit(cache=True)
+def _add(row, other):
+    for j in range(len(row)):
+        row[j] += other[j]
+
+
+@njit(cache=True)
+def _product(a, b, row):
+    for j in range(len(row)):
+        row[j] = a[j] * b[j]
+
+
+@njit(cache=True)
+def _add_product(row, a, b):
+    for j in range(len(row)):
+        row[j] += a[j] * b[j]
+
+
+@njit(cache=True)
+def _slope(epsilon, values, relu, delta):
+    """Write f′(u) ε; f′ is known from f(u)."""
+    if relu:
+        for j in range(len(delta)):
+            delta[j] = epsilon[j] if values[j] > 0 else 0.0
+    else:
+        for j in range(len(delta)):
+            delta[j] = (1 - values[j] * values[j]) * epsilon[j]
+
+
+@njit(cache=True)
+def _softmax_slope(epsilon, values):
+    """Turn the gradient at a softmax's outputs y into that at its inputs: y_k (ε_k − Σ ε y)."""
+    mean = 0.0
+    for k in range(len(values)):
+        mean += epsilon[k] * values[k]
+    for k in range(len(values)):
+        epsilon[k] = values[k] * (epsilon[k] - mean)
+
+
+@njit(cache=True)
+def _relu(row):
+    for j in range(len(row)):
+        row[j] = 0.0 if row[j] < 0 else row[j]
+
+
+@njit(cache=True)
+def _sigmoid(row):
+    for j in range(len(row)):
+        e = _exp(-abs(row[j]))
+        row[j] = (e if row[j] < 0 else 1.0) / (1.0 + e)
+
+
+@njit(cache=True)
+def _tanh(row):
+    for j in range(len(row)):
+        e = _exp(-2.0 * abs(row[j]))
+        row[j] = (e - 1.0 if row[j] < 0 else 1.0 - e) / (1.0 + e)
+
+
+@njit(cache=True)
+def _softmax(row):
+    peak, total = row.max(), 0.0
+    for k in range(len(row)):
+        row[k] = _exp(np.float64(row[k] - peak))
+    for k in range(len(row)):
+        total += row[k]
+    for k in range(len(row)):
+        row[k] /= total
+
+
+@njit(cache=True, fastmath={"contract"})
+def _exp(x):
+    """Return eˣ for x ≤ 0 to the last bit but one, 0 below −708: 2ⁿ by its bits times a Taylor series for the rest.
+
+    Without a call or a branch, unlike math.exp, so that loops become vectors; asr.ctc has the same in its own file, as a
+    cached kernel's helpers must.
+    """
+    shifted = x * 1.4426950408889634 + 6755399441055744.0  # 1.5 · 2⁵² leaves the integer n in the last bits
+    n = shifted - 6755399441055744.0
+    r = (x - n * 6.93147180369123816490e-01) - n * 1.90821492927058770002e-10  # ln 2 in two parts: |r| ≤ ln 2 / 2
+    p = 1 / 479001600
+    p = p * r + 1 / 39916800
+    p = p * r + 1 / 3628800
+    p = p * r + 1 / 362880
+    p = p * r + 1 / 40320
+    p = p * r + 1 / 5040
+    p = p * r + 1 / 720
+    p = p * r + 1 / 120
+    p = p * r + 1 / 24
+    p = p * r + 1 / 6
+    p = p * r + 1 / 2
+    p = p * r + 1.0
+    p = p * r + 1.0
+    power = np.int64((np.float64(shifted).view(np.int64) + 1023) << 52).view(np.float64)
+    return 0.0 if x < -708.0 else p * power

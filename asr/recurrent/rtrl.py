@@ -1,0 +1,184 @@
+"""Real-time recurrent learning of the Elman network (Williams and Zipser 1989): the exact gradient, forward in time.
+
+    u_t = W_in x_t + W h_{t−1} + b        h_t = f(u_t)
+
+The rows of the weights lie side by side, θ_j = (W_in, W, b)_j, and so does what they meet, z_t = (x_t, h_{t−1}, 1): a
+unit's net input is u_{t,j} = θ_j · z_t. The influence P_t[i, j] = ∂h_{t,i} / ∂θ_j is carried from frame to frame, and
+an error signal e_t = ∂E / ∂h_t is used up the moment it comes: no state but the last is stored, however long the
+utterance. The price is in P, of H · H · (F + H + 1) numbers, and in the H times as many products that it takes a frame.
+
+Letters: T frames, B utterances, F inputs, H units, N = F + H + 1 weights a unit.
+"""
+
+from typing import Any
+
+import numpy as np
+import torch
+from numba import njit
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+
+@njit(cache=True)
+def advance(weights, relu, column, state, influence, buffer):
+    """Go on by a frame: `state` (H,) becomes h_t, `buffer` (H, H · N) the influence P_t, which is not in place.
+
+    `column` is z_t (N,), of which the caller has filled in x_t and the 1; `influence` is P_{t−1}.
+    """
+    size = len(state)
+    width = len(column)
+    first = width - 1 - size
+    column[first : width - 1] = state
+    net = np.dot(weights, column)
+    np.dot(np.ascontiguousarray(weights[:, first : width - 1]), influence, buffer)  # what reaches h_t by way of h_{t−1}
+    for i in range(size):
+        state[i] = max(net[i], 0) if relu else np.tanh(net[i])
+        slope = (1 if net[i] > 0 else 0) if relu else 1 - state[i] * state[i]
+        row = buffer[i]
+        for n in range(width):
+            row[i * width + n] += column[n]  # a unit's own weights meet z_t: (L1)
+        for n in range(len(row)):
+            row[n] *= slope
+
+
+@njit(cache=True)
+def run(inputs, errors, start, weights, relu, influences, gradient):
+    """Add Σ_t e_t P_t, the gradient at the weights of one utterance, to `gradient` (H · N,).
+
+    `inputs` (T, F), `errors` (T, H), `start` (H,) before the first frame, `weights` (H, N); `influences` (2, H, H · N)
+    is room to work in.
+    """
+    state = start.copy()
+    column = np.ones(weights.shape[1], weights.dtype)
+    influences[0] = 0
+    for t in range(len(inputs)):
+        column[: inputs.shape[1]] = inputs[t]
+        advance(weights, relu, column, state, influences[t % 2], influences[1 - t % 2])
+        gradient += np.dot(errors[t], influences[1 - t % 2])  # (L2)
+
+
+class OnlineElman:
+    """An Elman network that learns at every frame: to show the algorithm, and for streams that never end.
+
+    Parameters
+    ----------
+    weights : (H, N) float64 or float32
+        W_in, W and b side by side. They may be changed between frames; Williams and Zipser do so, after each error,
+        and the gradient is then that of slowly moving weights.
+    relu
+        Rectified linear units in place of tanh.
+
+    Attributes
+    ----------
+    state : (H,)
+        h_t.
+    influence : (H, H · N)
+        P_t.
+
+    Examples
+    --------
+    >>> network = OnlineElman(np.array([[1.0, 0.5, 0.0]]), relu=True)  # one input, one unit: h_t = x_t + h_{t-1} / 2
+    >>> network.step(np.array([1.0])), network.step(np.array([1.0]))
+    (array([1.]), array([1.5]))
+    >>> network.gradient(np.array([1.0]))  # x_2 + x_1 / 2, h_1 + h_0 / 2, 1 + 1 / 2
+    array([[1.5, 1. , 1.5]])
+    """
+
+    def __init__(self, weights: np.ndarray, relu: bool = False):
+        size, width = weights.shape
+        self.weights, self.relu = np.ascontiguousarray(weights), relu
+        self.state = np.zeros(size, self.weights.dtype)
+        self.influence, self._buffer = np.zeros((2, size, size * width), self.weights.dtype)
+        self._column = np.ones(width, self.weights.dtype)
+
+    def step(self, inputs: np.ndarray) -> np.ndarray:
+        """Take in x_t (F,) and return h_t (H,)."""
+        self._column[: len(inputs)] = inputs
+        advance(self.weights, self.relu, self._column, self.state, self.influence, self._buffer)
+        self.influence, self._buffer = self._buffer, self.influence
+        return self.state.copy()
+
+    def gradient(self, error: np.ndarray) -> np.ndarray:
+        """Return what the error signal e_t (H,) of this frame adds to the gradient at the weights, (H, N)."""
+        return (error @ self.influence).reshape(self.weights.shape)
+
+
+class RtrlElman(torch.autograd.Function):
+    """h (T, B, H) of an Elman layer whose backward pass runs forward in time and stores no states.
+
+    CTC's error signals are known only when an utterance is over, since its loss looks at all outputs. So the outputs
+    are made in a first pass, of which nothing but x is kept; when their errors have come, `backward` makes the states
+    anew and uses the errors up frame by frame.
+
+    A gradient at x would take the whole of BPTT, and there is none: an Elman layer that learns so must be the lowest
+    with weights, and the only one.
+
+    Parameters
+    ----------
+    x : (T, B, F)
+        Must not ask for a gradient.
+    start : (B, H)
+        h_0; taken as a constant.
+    input_weights : (H, F)
+    recurrent_weights : (H, H)
+    bias : (H,)
+    relu : bool
+        Rectified linear units in place of tanh.
+
+    Raises
+    ------
+    RuntimeError
+        x asks for a gradient, or a second derivative is asked for.
+
+    Examples
+    --------
+    >>> weights = [torch.ones(shape, requires_grad=True) for shape in ((1, 1), (1, 1), (1,))]
+    >>> h = RtrlElman.apply(torch.ones(3, 1, 1), torch.zeros(1, 1), *weights, True)
+    >>> h.flatten().tolist()
+    [2.0, 4.0, 6.0]
+    >>> h.sum().backward()
+    >>> [weight.grad.item() for weight in weights]  # 1 + 2 + 3, 0 + 2 + 6 and 1 + 2 + 3
+    [6.0, 8.0, 6.0]
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any, x: Tensor, start: Tensor, input_weights: Tensor, recurrent_weights: Tensor, bias: Tensor, relu: bool
+    ) -> Tensor:
+        """Return the states, keeping none."""
+        if ctx.needs_input_grad[0]:
+            raise RuntimeError(
+                "RTRL gives no gradient at its input: only the lowest layer can learn by it, and nothing below it"
+            )
+        x, start = x.to(bias.dtype), start.to(bias.dtype)
+        ctx.save_for_backward(x, start, input_weights, recurrent_weights, bias)
+        ctx.relu = relu
+        with torch.autocast(x.device.type, enabled=False):  # the backward pass makes the same states again
+            nets = x @ input_weights.T + bias  # (T, B, H)
+            state, states = start, torch.empty_like(nets)
+            for t in range(len(x)):
+                net = nets[t] + state @ recurrent_weights.T
+                state = net.relu() if relu else net.tanh()
+                states[t] = state
+        return states
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor | None, ...]:
+        """Return the gradients at the weights, from errors (T, B, H) used up one after the other."""
+        x, start, input_weights, recurrent_weights, bias = ctx.saved_tensors
+        weights = torch.cat((input_weights, recurrent_weights, bias[:, None]), dim=1).numpy()  # (H, N)
+        size, width = weights.shape
+        inputs, errors, starts = (_by_utterance(values) for values in (x, grad_outputs[0], start[None]))
+        influences = np.empty((2, size, size * width), weights.dtype)
+        gradient = np.zeros(size * width, weights.dtype)
+        for b in range(len(inputs)):
+            run(inputs[b], errors[b], starts[b, 0], weights, ctx.relu, influences, gradient)
+        whole = torch.from_numpy(gradient).reshape(size, width)
+        of_input, of_state, of_bias = whole.split((x.shape[2], size, 1), dim=1)
+        return None, None, of_input.contiguous(), of_state.contiguous(), of_bias[:, 0].contiguous(), None
+
+
+def _by_utterance(values: Tensor) -> np.ndarray:
+    """Return (T, B, ·) as contiguous (B, T, ·)."""
+    return values.detach().transpose(0, 1).contiguous().numpy()

@@ -1,0 +1,231 @@
+"""What networks are trained on: CTC's labels as they were, and an alignment's densities frame by frame."""
+
+from dataclasses import dataclass
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from asr import criteria
+from asr.acoustic_model import BLANK, CTCModel
+from asr.config import from_dict
+from asr.criteria import CTC, Frames, FrameTargets
+from asr.ctc import ctc_loss
+from asr.data import Batch, LabelTargets, Normaliser
+from asr.errors import ConfigError
+from asr.phones import PhoneSet
+
+NUM_PDFS = 5
+
+
+def named(name):
+    """Stand for a cut."""
+    return SimpleNamespace(id=name)
+
+
+def batch(targets, lengths):
+    """A batch whose features nobody looks at."""
+    width = max(map(len, targets))
+    padded = torch.tensor([[*row, *[0] * (width - len(row))] for row in targets])
+    ids = [f"u{i}" for i in range(len(targets))]
+    return Batch(ids, torch.zeros(len(ids), 1, 1), torch.tensor(lengths), padded, torch.tensor(list(map(len, targets))))
+
+
+# --- densities of output frames
+
+# The number of each feature frame at its own speed is its density here, so that a target tells where it comes from.
+TEN = {"u": np.arange(10, dtype=np.int64)}
+
+
+@pytest.mark.parametrize(
+    ("speed", "subsampling", "expected"),
+    [
+        (1.0, 1, [0, 1, 2, 3, 4, 5, 6, 7, 8, 9]),
+        (1.0, 2, [1, 3, 5, 7, 9]),  # of frames 0 and 1, 1; of 2 and 3, 3
+        (1.0, 3, [1, 4, 7, 9]),  # of 0, 1, 2 the middle; the last output frame has frame 9 alone
+        (0.9, 1, [0, 1, 2, 3, 4, 4, 5, 6, 7, 8, 9]),  # 11 frames, the third of what was at 1.8
+        (0.9, 2, [1, 3, 4, 6, 8, 9]),  # frames 1, 3, … 9 of those above, and one beyond the end
+        (0.9, 3, [1, 4, 6, 9]),
+        (1.1, 1, [0, 1, 2, 3, 4, 6, 7, 8, 9]),  # 9 frames, the sixth of what was at 5.5
+        (1.1, 2, [1, 3, 6, 8, 9]),
+        (1.1, 3, [1, 4, 8]),
+    ],
+)
+def test_an_output_frame_has_the_density_of_its_middle(speed, subsampling, expected):
+    found = FrameTargets(TEN, subsampling)(named("u"), speed)
+    assert len(expected) == -(-round(10 / speed) // subsampling)
+    assert found[: len(expected)] == expected
+    assert len(found) - len(expected) <= 2
+    assert set(found[len(expected) :]) <= {9}
+
+
+@pytest.mark.parametrize("subsampling", [1, 2, 3, 4])
+@pytest.mark.parametrize("speed", [0.5, 0.9, 1.0, 1.1, 2.0])
+def test_there_are_targets_for_all_output_frames(speed, subsampling):
+    for count in range(1, 60):
+        targets = FrameTargets({"u": np.arange(count)}, subsampling)(named("u"), speed)
+        num_frames = round(count / speed) + 1  # what resampling and the window's edges may add
+        assert len(targets) >= (num_frames - 1) // subsampling
+        assert all(0 <= pdf < count for pdf in targets)
+        assert targets == sorted(targets)
+
+
+def test_utterances_without_an_alignment_are_not_there():
+    targets = FrameTargets(TEN, 1)
+    assert named("u") in targets
+    assert named("v") not in targets
+
+
+# --- frames
+
+
+@dataclass(frozen=True)
+class Path:
+    """Stands for an Alignment."""
+
+    densities: np.ndarray
+
+    def pdfs(self, tying):
+        return self.densities
+
+
+class Aligner:
+    """Stands for a GMM-HMM of so many densities."""
+
+    tokens = (BLANK, "a")
+    hmms = SimpleNamespace(tying=SimpleNamespace(num_pdfs=NUM_PDFS))
+
+
+@pytest.fixture
+def frames(monkeypatch):
+    monkeypatch.setattr(criteria, "GMMModel", Aligner)
+    config = from_dict({"data": {"corpora": {"mini": None}}, "train": {"alignments": "somewhere"}})
+    Aligner.config = config
+    monkeypatch.setattr(criteria.model_folder, "load", lambda name: {"somewhere": Aligner()}[name])
+    made = criteria.build(config)
+    assert isinstance(made, Frames)
+    return made
+
+
+def test_frames_are_as_many_classes_as_densities(frames):
+    assert frames.num_classes == NUM_PDFS
+
+
+@pytest.mark.parametrize("padding", [0.0, 1e4])
+def test_the_loss_is_the_cross_entropy_of_the_frames_there_are(frames, rng, padding):
+    logits = torch.tensor(rng.normal(size=(6, 3, NUM_PDFS)), dtype=torch.float64)
+    lengths = torch.tensor([6, 4, 1])
+    targets = [[1, 0, 2, 4, 4, 3, 3], [2, 2, 0, 1], [3, 1]]  # one more than frames for the first and the last
+    by_hand = []
+    for b, length in enumerate(lengths.tolist()):
+        probs = [torch.exp(row) / torch.exp(row).sum() for row in logits[:length, b]]
+        by_hand.append(-sum(torch.log(row[target]) for row, target in zip(probs, targets[b], strict=False)))
+        logits[length:, b, 0] = padding
+    given = batch(targets, [12, 8, 2])
+    each = frames.each(logits, lengths, given)
+    torch.testing.assert_close(each, torch.stack(by_hand))
+    torch.testing.assert_close(frames(logits, lengths, given), torch.stack(by_hand).sum() / 11)
+
+
+def test_padding_has_no_gradient(frames, rng):
+    logits = torch.tensor(rng.normal(size=(5, 2, NUM_PDFS)), requires_grad=True)
+    frames(logits, torch.tensor([5, 2]), batch([[1, 2, 3, 4, 0], [1, 1]], [5, 2])).backward()
+    assert logits.grad[2:, 1].abs().max() == 0
+    assert (logits.grad[:2, 1].abs().amax(dim=1) > 0).all()
+
+
+def test_a_good_network_has_no_loss(frames):
+    targets = [[1, 4, 4, 0]]
+    logits = 100 * nn.functional.one_hot(torch.tensor(targets).T, NUM_PDFS).double()
+    assert frames(logits, torch.tensor([4]), batch(targets, [4])).item() < 1e-9
+
+
+def test_priors_are_the_shares_of_the_training_frames(frames, monkeypatch):
+    """With one frame more for each density, so that none is impossible; the dev speakers change nothing."""
+    aligned = {"train": {"u": [0, 0, 0, 1, 1, 4], "v": [4, 4, 4, 4]}, "dev": {"w": [3] * 90}}
+    paths = [{key: Path(np.array(pdfs)) for key, pdfs in each.items()} for each in aligned.values()]
+    found = iter(paths)
+    monkeypatch.setattr(criteria, "cache_features", lambda *_: {"u", "v", "w"})
+    monkeypatch.setattr(criteria, "load_utterances", lambda *_: [])
+    monkeypatch.setattr(criteria, "align_all", lambda *_: next(found))
+    Aligner.normaliser, Aligner.mixtures, Aligner.transform = Normaliser("none"), None, None
+    cuts = SimpleNamespace(filter=lambda _: SimpleNamespace(to_eager=list))
+    for split in aligned:
+        targets = frames.targets(cuts, split, 1)
+        assert targets.pdfs.keys() == aligned[split].keys()
+        expected = np.array([4, 3, 1, 1, 6]) / 15
+        np.testing.assert_allclose(frames.log_priors.exp().numpy(), expected, rtol=1e-6)
+    assert "log_priors" in frames.state_dict()  # a resumed run has them without an alignment of the training speech
+
+
+@pytest.mark.parametrize("other", ["labels", "kind"])
+def test_alignments_of_another_kind_are_one_line(frames, monkeypatch, other):
+    config = from_dict({"data": {"corpora": {"mini": None}}, "train": {"alignments": "somewhere"}})
+    if other == "labels":
+        Aligner.config = from_dict({"data": {"corpora": {"mini": None}, "labels": "timit61", "scoring": "timit39"}})
+    else:
+        monkeypatch.setattr(criteria.model_folder, "load", lambda name: SimpleNamespace(config=config))
+    with pytest.raises(ConfigError, match=r"somewhere \(train.alignments\) is no GMM-HMM of arpabet39: name") as caught:
+        Frames(config)
+    assert "\n" not in str(caught.value)
+
+
+# --- CTC
+
+
+@pytest.fixture
+def ctc():
+    def make(**train):
+        return criteria.build(from_dict({"data": {"corpora": {"mini": None}}, "train": train}))
+
+    return make
+
+
+def test_without_alignments_it_is_ctc(ctc, rng):
+    criterion = ctc()
+    assert isinstance(criterion, CTC)
+    assert criterion.tokens == (BLANK, *PhoneSet.load("arpabet39").labels)
+    assert criterion.num_classes == 40
+    logits = torch.tensor(rng.normal(size=(9, 2, 40)), dtype=torch.float32)
+    lengths, given = torch.tensor([9, 5]), batch([[1, 7, 7], [39]], [9, 5])
+    arguments = (logits, given.targets, lengths, given.target_lengths)
+    torch.testing.assert_close(criterion(logits, lengths, given), ctc_loss(*arguments))
+    torch.testing.assert_close(criterion.each(logits, lengths, given), ctc_loss(*arguments, reduction="none"))
+    theirs = nn.functional.ctc_loss(
+        logits.log_softmax(2), given.targets, lengths, given.target_lengths, reduction="none"
+    )
+    torch.testing.assert_close(criterion.each(logits, lengths, given), theirs, rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(criterion(logits, lengths, given), (theirs / torch.tensor([3, 1])).mean())
+    assert not criterion.state_dict()
+
+
+def test_label_priors_are_in_force_after_the_first_epoch(ctc, rng):
+    criterion = ctc(label_prior_scale=0.5)
+    logits = torch.tensor(rng.normal(size=(9, 1, 40)), dtype=torch.float32)
+    logits[:, :, 0] += 5
+    lengths, given = torch.tensor([9]), batch([[1, 7, 7]], [9])
+    before = criterion(logits, lengths, given)
+    torch.testing.assert_close(before, ctc_loss(logits, given.targets, lengths, given.target_lengths))
+    criterion.observe(logits, lengths)
+    criterion.end_epoch()
+    assert criterion(logits, lengths, given) < before - 0.5  # blanks are dear now, and labels cheap
+    assert criterion.state_dict()
+
+
+def test_its_model_hears_what_the_network_says(ctc):
+    encoder = nn.Identity()
+    model = ctc().model(encoder, Normaliser("none"))
+    assert isinstance(model, CTCModel)
+    assert model.encoder is encoder
+    assert model.num_parameters == 0
+
+
+def test_label_targets_are_indices_of_tokens_at_any_speed():
+    spoken = SimpleNamespace(
+        id="u", corpus="timit", supervisions=[SimpleNamespace(custom={"phones": "h# dcl d ix q zh h#"})]
+    )
+    targets = LabelTargets((BLANK, "sil", "d", "ih", "sh"), "timit39")
+    assert targets(spoken, 0.9) == targets(spoken, 1.1) == [1, 1, 2, 3, 4, 1]
+    assert spoken in targets
