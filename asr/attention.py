@@ -30,6 +30,8 @@ from asr.features import FRAME_SHIFT
 from asr.models.attention_decoder import END, Decoder, EncoderConfig, State
 from asr.segments import Segment
 
+Times = Sequence[tuple[str, float, float]]  # label, start and end in seconds
+
 
 def options(config: Config) -> EncoderConfig:
     """Return the sizes in a recipe's `model` section."""
@@ -126,7 +128,9 @@ class AttentionModel(AcousticModel):
         sizes, prefix = options(config), "decoder."
         encoder = load_encoder(config, sizes.state_size, tensors)
         decoder = Decoder(sizes, len(tokens))
-        decoder.load_state_dict({name.removeprefix(prefix): tensors[name] for name in tensors if prefix in name[:8]})
+        decoder.load_state_dict(
+            {name.removeprefix(prefix): each for name, each in tensors.items() if name.startswith(prefix)}
+        )
         return cls(config, tokens, normaliser, calibration, encoder, decoder.eval())
 
     def tensors(self) -> dict[str, Tensor]:
@@ -189,7 +193,7 @@ class AttentionModel(AcousticModel):
         word_lengths: Sequence[int] = (),
         name: str = "the recording",
     ) -> tuple[list[Segment], float]:
-        """Follow the labels, then put boundaries as `segments` does; the path is all there is, so its log p is theirs."""
+        """Follow the labels, then put boundaries as `segments` does; their log probability is that of the sentence."""
         if len(evidence) < len(labels):
             raise InfeasibleError(
                 f"{name}: {len(labels)} phones need at least as many frames, and there are {len(evidence)} of "
@@ -203,14 +207,7 @@ class AttentionModel(AcousticModel):
         peaks = rising_peaks(weights[0, :-1].cpu().numpy())
         return self._segments(tokens, peaks, chosen[:-1].exp().tolist(), evidence, waveform), float(chosen.sum())
 
-    def picture(
-        self,
-        hypothesis: Hypothesis,
-        waveform: np.ndarray,
-        times: Sequence[tuple[str, float, float]],
-        path: Path,
-        title: str,
-    ) -> None:
+    def picture(self, hypothesis: Hypothesis, waveform: np.ndarray, times: Times, path: Path, title: str) -> None:
         """Draw what was looked at for each phone, under the spectrogram."""
         assert isinstance(hypothesis, AttentionHypothesis)
         labels = [self.tokens[token] for token in hypothesis.tokens]
@@ -291,9 +288,9 @@ def beam_search(
             finished = scores.masked_fill(~ended, -torch.inf).max(dim=1, keepdim=True).values
             if not (~ended & (bound > finished)).any():
                 break
-    winners = scores.masked_fill(~ended, -torch.inf).argmax(dim=1).tolist()
+    winners = scores.masked_fill(~ended, -torch.inf).argmax(dim=1)
     history = [tuple(each.cpu().numpy() for each in step) for step in steps]
-    return [_trace(history, b, winner, beam, count) for b, (winner, count) in enumerate(zip(winners, lengths.tolist()))]
+    return [_trace(history, b, int(winners[b]), beam, int(lengths[b])) for b in range(batch)]
 
 
 def _trace(history: list[tuple[Any, ...]], b: int, k: int, beam: int, num_frames: int) -> AttentionHypothesis:
@@ -352,7 +349,7 @@ def draw(
     weights: np.ndarray,
     labels: Sequence[str],
     frame_shift: float,
-    times: Sequence[tuple[str, float, float]],
+    times: Times,
     path: Path,
     title: str,
 ) -> None:
@@ -375,11 +372,10 @@ def draw(
     title
         Printed above.
     """
-    from asr import report  # noqa: PLC0415 - whoever only recognises needs no plotting
+    from asr import report  # here, since whoever only recognises needs no plotting
 
-    plt = report.plt
     height = 3 + 0.16 * len(labels)
-    figure, (top, bottom) = plt.subplots(
+    figure, (top, bottom) = report.plt.subplots(
         2, 1, figsize=(12, height), sharex=True, layout="constrained", height_ratios=(2, height - 2)
     )
     duration = len(waveform) / SAMPLE_RATE

@@ -55,7 +55,12 @@ def save(folder: Path, model: AcousticModel, card: str, half: bool = False) -> N
     folder.mkdir(parents=True, exist_ok=True)
     # Where this machine keeps the corpora is nobody else's business.
     config = model.config
-    public = replace(config, data=replace(config.data, corpora=dict.fromkeys(config.data.corpora)))
+    beside = config.train.alignments and Path(config.train.alignments).name
+    public = replace(
+        config,
+        data=replace(config.data, corpora=dict.fromkeys(config.data.corpora)),
+        train=replace(config.train, alignments=beside),
+    )
     write_text(folder / "config.yaml", configuration.to_yaml(public))
     write_text(folder / "tokens.txt", "".join(f"{token}\n" for token in model.tokens))
     write_text(folder / "README.md", card)
@@ -98,7 +103,7 @@ def load(folder: str | Path) -> AcousticModel:
             return GMMModel.of(*common, weights)
         network = HybridModel if config.train.alignments else CTCModel
         return network.of(*common, weights)
-    except (RuntimeError, ValueError, KeyError, IndexError) as error:
+    except (RuntimeError, TypeError, ValueError, KeyError, IndexError) as error:
         reason = str(error).splitlines()[-1].strip()
         raise ModelError(
             f"{folder / 'model.safetensors'} does not fit config.yaml and tokens.txt ({reason}): copy the folder again"

@@ -10,7 +10,7 @@ import numpy as np
 from asr import audio, model_folder
 from asr.acoustic_model import AcousticModel
 from asr.data import collate
-from asr.errors import AudioError
+from asr.errors import AudioError, ConfigError
 from asr.features import FeatureExtractor
 from asr.segments import Segment
 
@@ -61,7 +61,12 @@ class Recogniser:
     model
         A loaded model folder; `from_pretrained` loads one.
     beam_size
-        Of the beam search; 1 takes the best path, None what the model's configuration says.
+        Of CTC's beam search; 1 takes the best path, None what the model's configuration says.
+
+    Raises
+    ------
+    ConfigError
+        A beam for an HMM, whose search has another.
 
     Examples
     --------
@@ -72,6 +77,8 @@ class Recogniser:
     """
 
     def __init__(self, model: AcousticModel, beam_size: int | None = None):
+        if beam_size is not None and beam_size not in model.decoders(beam_size).values():
+            raise ConfigError("an HMM has no beam of hypotheses: leave --beam-size out")
         self.model = model
         self.beam_size = model.config.decode.beam_size if beam_size is None else beam_size
         self._extractor = FeatureExtractor(model.config.features)

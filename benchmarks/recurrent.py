@@ -1,10 +1,10 @@
-"""Speed of asr.recurrent's layers beside torch's and beside a loop over frames in torch: one layer forward and backward.
+"""Speed of asr.recurrent's layers beside torch's and a loop over frames in torch: one layer forward and backward.
 
 python benchmarks/recurrent.py
 python benchmarks/recurrent.py --repeats 3 --threads 1
 
-float32 on the CPU. The loops are what one writes who needs a cell that torch lacks: the inputs' products for all frames at
-once, then a step a frame, its gradient by autograd. torch has no Jordan network and no peepholes: our Jordan network
+float32 on the CPU. The loops are what one writes who needs a cell that torch lacks: the inputs' products for all frames
+at once, then a step a frame, its gradient by autograd. torch has no Jordan network and no peepholes: our Jordan network
 with as many outputs as hidden units has two products a frame, our LSTM what its peepholes take more.
 """
 
@@ -44,15 +44,15 @@ def jordan_loop(layer: Jordan, x: Tensor) -> Tensor:
 
 def lstm_loop(layer: PeepholeLSTM, x: Tensor) -> Tensor:
     """Return z (T, B, H), a frame at a time."""
-    inputs = nn.functional.linear(x, layer.input_weights, layer.bias)
+    inputs, peepholes = nn.functional.linear(x, layer.input_weights, layer.bias), layer.peepholes.chunk(3)
     state = cell = x.new_zeros(x.shape[1], layer.output_size)
     outputs = []
     for now in inputs:
         gate, forget, net, output = (now + state @ layer.recurrent_weights.T).chunk(4, 1)
-        gate = torch.sigmoid(gate + layer.peepholes[0] * cell)
-        forget = torch.sigmoid(forget + layer.peepholes[1] * cell)
+        gate = torch.sigmoid(gate + peepholes[0] * cell)
+        forget = torch.sigmoid(forget + peepholes[1] * cell)
         cell = forget * cell + gate * torch.tanh(net)
-        state = torch.sigmoid(output + layer.peepholes[2] * cell) * torch.tanh(cell)
+        state = torch.sigmoid(output + peepholes[2] * cell) * torch.tanh(cell)
         outputs.append(state)
     return torch.stack(outputs)
 

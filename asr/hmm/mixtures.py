@@ -8,8 +8,6 @@ from dataclasses import dataclass
 import numpy as np
 from numba import njit
 
-from asr.ctc.loss_kernels import fast_exp
-
 FEWEST_FRAMES = 3.0  # that a Gaussian must account for; with fewer it is dropped, unless it is its density's last
 VARIANCE_FLOOR = 0.01  # of the variance of all frames
 LEAST_POSTERIOR = 1e-8  # of a density in a frame, below which it is not counted
@@ -251,25 +249,34 @@ def _squares(features: np.ndarray) -> np.ndarray:
     return np.concatenate((features, np.square(features)), axis=1)
 
 
-@njit(cache=True, nogil=True)
-def _sum_gaussians(gaussians, offsets, scores):
+def _sum_gaussians(gaussians: np.ndarray, offsets: np.ndarray, scores: np.ndarray) -> None:
     """Write ln of the sum of each density's Gaussians (T, K) to scores (T, P)."""
-    num_gaussians, num_pdfs = gaussians.shape[1], len(offsets) - 1
-    below, peaks = np.empty(num_gaussians), np.empty(num_pdfs)
+    below = np.empty_like(gaussians)
+    _subtract_peaks(gaussians, offsets, below, scores)
+    np.exp(below, out=below)  # NumPy's runs over vector lanes, Numba's does not
+    _add_logs(below, offsets, scores)
+
+
+@njit(cache=True, nogil=True)
+def _subtract_peaks(gaussians, offsets, below, peaks):
     for t in range(len(gaussians)):
-        for p in range(num_pdfs):
-            peaks[p] = -np.inf
+        for p in range(len(offsets) - 1):
+            peak = gaussians[t, offsets[p]]
+            for k in range(offsets[p] + 1, offsets[p + 1]):
+                peak = max(peak, gaussians[t, k])
             for k in range(offsets[p], offsets[p + 1]):
-                peaks[p] = max(peaks[p], gaussians[t, k])
-            for k in range(offsets[p], offsets[p + 1]):
-                below[k] = gaussians[t, k] - peaks[p]
-        for k in range(num_gaussians):  # on its own, so that it runs over vector lanes
-            below[k] = fast_exp(below[k])
-        for p in range(num_pdfs):
+                below[t, k] = gaussians[t, k] - peak
+            peaks[t, p] = peak
+
+
+@njit(cache=True, nogil=True)
+def _add_logs(terms, offsets, scores):
+    for t in range(len(terms)):
+        for p in range(len(offsets) - 1):
             total = 0.0
             for k in range(offsets[p], offsets[p + 1]):
-                total += below[k]
-            scores[t, p] = peaks[p] + np.log(total)
+                total += terms[t, k]
+            scores[t, p] += np.log(total)
 
 
 @njit(cache=True, nogil=True)
@@ -284,7 +291,7 @@ def _accumulate(features, gaussians, scores, offsets, index, posteriors, pdfs, o
             if shares[p] < LEAST_POSTERIOR:
                 continue
             for k in range(offsets[p], offsets[p + 1]):
-                share = shares[p] * fast_exp(gaussians[t, k] - scores[t, p])
+                share = shares[p] * np.exp(gaussians[t, k] - scores[t, p])
                 n = index[k]
                 occupancy[n] += share
                 for d in range(num_values):

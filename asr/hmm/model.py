@@ -19,7 +19,7 @@ from asr.calibration import Calibration
 from asr.config import Config
 from asr.ctc import Hypothesis, get_num_threads
 from asr.data import Batch, Normaliser
-from asr.features import FRAME_LENGTH, FRAME_SHIFT
+from asr.features import FRAME_LENGTH, FRAME_SHIFT, FeatureExtractor
 from asr.hmm.decoding import decode
 from asr.hmm.inference import viterbi
 from asr.hmm.mixtures import Mixtures
@@ -227,6 +227,8 @@ class GMMModel(HMMModel):
             Something is missing or does not fit the rest.
         """
         parts = {name: value.double().numpy() for name, value in tensors.items()}
+        if any(np.isnan(part).any() for part in parts.values()):
+            raise ValueError("NaN among the numbers")
         hmms, log_bigram = _hmms(config, tokens, parts)
         weights = [parts[f"gmm.{name}"] for name in ("weights", "means", "covars")]
         mixtures = Mixtures(parts["gmm.offsets"].astype(np.int64), *weights)
@@ -236,6 +238,7 @@ class GMMModel(HMMModel):
         if "transform.matrix" in parts:
             splice, num_statics = parts["transform.splice"].astype(int).tolist()
             transform = Transform(splice, num_statics, parts["transform.matrix"], parts["transform.offset"])
+        _check(config, mixtures, transform)
         return cls(config, tokens, normaliser, calibration, hmms, log_bigram, mixtures, transform)
 
     def tensors(self) -> dict[str, Tensor]:
@@ -326,6 +329,21 @@ class HybridModel(HMMModel):
             np.repeat(log_probs - self.log_priors, subsampling, axis=0)[:length]
             for log_probs, length in zip(outputs(self.encoder, batch), lengths, strict=True)
         ]
+
+
+def _check(config: Config, mixtures: Mixtures, transform: Transform | None) -> None:
+    """Raise ValueError where densities, transform and features do not fit each other."""
+    width = FeatureExtractor(config.features).num_features
+    if transform is not None:
+        spliced = (2 * transform.context + 1) * transform.num_statics
+        width, shape = len(transform.matrix), (len(transform.matrix), spliced)
+        if transform.matrix.shape != shape or transform.offset.shape != shape[:1]:
+            raise ValueError(f"a transform {transform.matrix.shape} of {spliced} values")
+    shapes = (mixtures.weights_.ndim, mixtures.means_.shape, mixtures.covars_.shape)
+    if shapes != (1, *[(len(mixtures.weights_), width)] * 2):
+        raise ValueError(f"Gaussians {mixtures.means_.shape} for {width} features")
+    if (np.diff(mixtures.offsets) < 1).any() or not ((mixtures.covars_ > 0).all() and (mixtures.weights_ > 0).all()):
+        raise ValueError("offsets that do not rise, or weights or variances that are not positive")
 
 
 def _hmms(config: Config, tokens: tuple[str, ...], parts: dict[str, np.ndarray]) -> tuple[PhoneHMMs, np.ndarray]:

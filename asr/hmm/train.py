@@ -156,7 +156,7 @@ class _Stage:
         turned = options.transform == "lda_mllt" and number in MLLT_ITERATIONS
         if turned:
             self._turn()
-        last_split = int(LAST_SPLIT * options.num_iterations)
+        last_split = max(1, int(LAST_SPLIT * options.num_iterations))
         target = gaussians_at(number, self.first, options.num_gaussians, last_split)
         arguments = (number, target, options.algorithm, self.floor)
         done, self.model = iterate(self.model, self.utterances, *arguments)

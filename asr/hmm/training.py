@@ -209,12 +209,12 @@ def iterate(
 
 
 def gaussians_at(number: int, first: int, last: int, last_split: int) -> int:
-    """Return how many Gaussians there are after an iteration: they grow evenly until the iteration `last_split`.
+    """Return how many Gaussians an iteration splits them to: evenly more until `last_split`, then none, which is 0.
 
     >>> [gaussians_at(number, 10, 50, 4) for number in (1, 2, 4, 9)]
-    [20, 30, 50, 50]
+    [20, 30, 50, 0]
     """
-    return last if number >= last_split else first + (last - first) * number // last_split
+    return first + (last - first) * number // last_split if number <= last_split else 0
 
 
 def train(

@@ -1,6 +1,7 @@
 """Deep one- or bidirectional networks of the lectures' recurrent cells (docs/recurrent.md).
 
-Letters: B utterances, T feature frames, F values a frame, n stacked frames, T' = ⌈T / n⌉, H units a direction, C classes.
+Letters: B utterances, T feature frames, F values a frame, n stacked frames, T' = ⌈T / n⌉, H units a direction,
+C classes.
 """
 
 from collections.abc import Callable

@@ -1,9 +1,9 @@
 """Recurrent layers: Elman, Jordan, LSTM with peepholes by our own kernels, LSTM without and GRU by torch's.
 
-All are `layer(x (T, B, F), state=None) -> (y (T, B, output_size), state)`, one-directional. `state` is a tuple of tensors
-(B, ·): what the layer needs to go on after the last frame, zeros where None is given. With `truncate` frames the
-gradient does not flow over multiples of that many frames, while the state does: truncated backpropagation through time,
-as if the state were detached there; 0 is the whole sequence. The equations are in docs/recurrent.md.
+All are `layer(x (T, B, F), state=None) -> (y (T, B, output_size), state)`, one-directional. `state` is a tuple
+of tensors (B, ·), what the layer needs to go on after the last frame; None stands for zeros. With `truncate` frames the
+gradient does not flow over multiples of that many frames, while the state does: truncated backpropagation through
+time, as if the state were detached there; 0 is the whole sequence. The equations are in docs/recurrent.md.
 
 Letters: T frames, B utterances, F inputs, H units, O outputs of a Jordan network.
 """
@@ -13,6 +13,7 @@ import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -57,7 +58,8 @@ class Elman(nn.Module):
         super().__init__()
         if nonlinearity not in ("tanh", "relu"):
             raise ValueError(f"nonlinearity must be tanh or relu, not {nonlinearity!r}")
-        self.output_size, self.nonlinearity, self.truncate = hidden_size, nonlinearity, truncate
+        self.hidden_size = self.output_size = hidden_size
+        self.nonlinearity, self.truncate = nonlinearity, truncate
         self.input_weights = _uniform(hidden_size, hidden_size, input_size)
         self.recurrent_weights = _uniform(hidden_size, hidden_size, hidden_size)
         self.bias = _uniform(hidden_size, hidden_size)
@@ -74,8 +76,8 @@ class Elman(nn.Module):
 class Jordan(nn.Module):
     """Jordan network: its own output units, and not the hidden ones, are fed back (Jordan 1986, "Serial order").
 
-    h_t = tanh(W_x x_t + W_y y_{t−1} + b), v_t = W_o h_t + c, y_t = g(v_t); before the first frame y is 0. Every layer has
-    output units, as many as is asked for, and returns them.
+    h_t = tanh(W_x x_t + W_y y_{t−1} + b), v_t = W_o h_t + c, y_t = g(v_t); before the first frame y is 0. Every layer
+    has output units, as many as is asked for, and returns them.
 
     Parameters
     ----------
@@ -114,7 +116,8 @@ class Jordan(nn.Module):
         super().__init__()
         if activation not in ("softmax", "tanh"):
             raise ValueError(f"activation must be softmax or tanh, not {activation!r}")
-        self.output_size, self.activation, self.logits, self.truncate = output_size, activation, logits, truncate
+        self.hidden_size, self.output_size = hidden_size, output_size
+        self.activation, self.logits, self.truncate = activation, logits, truncate
         self.input_weights = _uniform(hidden_size, hidden_size, input_size)
         self.recurrent_weights = _uniform(hidden_size, hidden_size, output_size)
         self.bias = _uniform(hidden_size, hidden_size)
@@ -149,7 +152,7 @@ class PeepholeLSTM(nn.Module):
     ----------
     input_weights (4H, F), recurrent_weights (4H, H), bias (4H,)
         Rows of the input gate, the forget gate, the net input u and the output gate: the order of torch's LSTM.
-    peepholes (3, H)
+    peepholes (3H,)
         w^I, w^F and w^O.
 
     Examples
@@ -159,20 +162,24 @@ class PeepholeLSTM(nn.Module):
     ((10, 2, 8), [(2, 8), (2, 8)])
     """
 
+    forget_gate = 1  # which block of the rows is the forget gate's: an initialiser sets its bias apart
+
     def __init__(self, input_size: int, hidden_size: int, truncate: int = 0):
         super().__init__()
-        self.output_size, self.truncate = hidden_size, truncate
+        self.hidden_size = self.output_size = hidden_size
+        self.truncate = truncate
         self.input_weights = _uniform(hidden_size, 4 * hidden_size, input_size)
         self.recurrent_weights = _uniform(hidden_size, 4 * hidden_size, hidden_size)
         self.bias = _uniform(hidden_size, 4 * hidden_size)
-        self.peepholes = _uniform(hidden_size, 3, hidden_size)
+        self.peepholes = _uniform(hidden_size, 3 * hidden_size)
 
     def forward(self, x: Tensor, state: State | None = None) -> tuple[Tensor, State]:
         """Map x (T, B, F) and the state (z, s), each (B, H), to z (T, B, H) and the state."""
         weights = self.recurrent_weights
         outputs, cells = state or _zeros(x, weights, self.output_size, self.output_size)
         inputs = nn.functional.linear(x, self.input_weights, self.bias).to(weights.dtype)
-        outputs, cells = _LSTMThroughTime.apply(inputs, weights, self.peepholes, outputs, cells, self.truncate)
+        peepholes = self.peepholes.reshape(3, self.hidden_size)
+        outputs, cells = _LSTMThroughTime.apply(inputs, weights, peepholes, outputs, cells, self.truncate)
         return outputs, (outputs[-1], cells)
 
 
@@ -243,10 +250,8 @@ class _ElmanThroughTime(torch.autograd.Function):
     """(R1)–(R7) but for the input weights, whose product is autograd's."""
 
     @staticmethod
-    def forward(
-        ctx: Any, inputs: Tensor, recurrent: Tensor, first: Tensor, relu: bool, truncate: int
-    ) -> Tensor:
-        num_frames, batch, size = inputs.shape
+    def forward(ctx: Any, inputs: Tensor, recurrent: Tensor, first: Tensor, relu: bool, truncate: int) -> Tensor:
+        num_frames, batch, _ = inputs.shape
         trail = _start(num_frames, first)
         _share(kernels.elman_forward, batch, 0, _array(inputs), _array(recurrent.T), relu, trail)
         ctx.save_for_backward(recurrent)
@@ -364,8 +369,7 @@ def _share(kernel: Callable[..., Any], batch: int, truncate: int, *args: Any) ->
     edges = [batch * i // count for i in range(count + 1)]
     with _blas().limit(limits=1, user_api="blas"):  # else each product would wait for threads that have its own share
         others = [
-            _pool(os.getpid()).submit(kernel, (first, last, truncate), *args)
-            for first, last in zip(edges[1:-1], edges[2:], strict=True)
+            _pool(os.getpid()).submit(kernel, (first, last, truncate), *args) for first, last in pairwise(edges[1:])
         ]
         kernel((0, edges[1], truncate), *args)
         for other in others:
@@ -374,7 +378,7 @@ def _share(kernel: Callable[..., Any], batch: int, truncate: int, *args: Any) ->
 
 @lru_cache(1)
 def _blas() -> ThreadpoolController:
-    import scipy.linalg.cython_blas  # noqa: F401, PLC0415  # the BLAS that Numba calls, loaded before it is looked for
+    import scipy.linalg.cython_blas  # noqa: F401  # the BLAS that Numba calls, loaded before it is looked for
 
     return ThreadpoolController()
 

@@ -21,9 +21,14 @@ import torch
 from torch import Tensor, nn
 
 from asr.config import one_of
+from asr.recurrent.cells import PeepholeLSTM
 
 STD = 0.1
 NAMES = ("zeros", "normal", "xavier", "he", "orthogonal")
+
+_LSTMS = (PeepholeLSTM, nn.LSTM, nn.LSTMCell)
+_GATES = ((_LSTMS, 4), ((nn.GRU, nn.GRUCell), 3))
+FORGET = 1  # the place of the forget gate among an LSTM's
 
 Draw = Callable[[Tensor], object]
 
@@ -60,7 +65,7 @@ def initialise(encoder: nn.Module, name: str, generator: torch.Generator | None 
     with torch.no_grad():
         for module in encoder.modules():
             for key, values in module.named_parameters(recurse=False):
-                if values.ndim < 2:
+                if values.ndim < 2 or key == "peepholes":
                     _fill(module, key, values)
                     continue
                 for block in gates(module, values):
@@ -83,10 +88,10 @@ def _draws(name: str, generator: torch.Generator | None, std: float) -> tuple[Dr
 def is_recurrent(key: str) -> bool:
     """Tell by a parameter's name whether it leads from a layer's state or output back into the layer.
 
-    >>> [is_recurrent(key) for key in ("weight_hh_l0", "weight_ih_l0", "weight")]
-    [True, False, False]
+    >>> [is_recurrent(key) for key in ("recurrent_weights", "weight_hh_l0", "weight_ih_l0", "weight")]
+    [True, True, False, False]
     """
-    return key.startswith("weight_hh")
+    return key.startswith(("recurrent_weights", "weight_hh"))
 
 
 def gates(module: nn.Module, weights: Tensor) -> tuple[Tensor, ...]:
@@ -95,16 +100,13 @@ def gates(module: nn.Module, weights: Tensor) -> tuple[Tensor, ...]:
     >>> [tuple(block.shape) for block in gates(nn.LSTM(5, 2), torch.zeros(8, 5))]
     [(2, 5), (2, 5), (2, 5), (2, 5)]
     """
-    size = getattr(module, "hidden_size", None) or getattr(module, "embed_dim", len(weights))
-    return weights.split(size) if len(weights) % size == 0 else (weights,)
+    count = next((count for kinds, count in _GATES if isinstance(module, kinds)), 1)
+    return weights.chunk(count) if len(weights) % count == 0 else (weights,)
 
 
 def _fill(module: nn.Module, key: str, values: Tensor) -> None:
     """Set a vector: gains of a normalisation to 1, the forget gate's bias to 1, other biases and peepholes to 0."""
     is_gain = key == "weight"
     values.fill_(1.0 if is_gain else 0.0)
-    forget = 1 if isinstance(module, nn.LSTM) else getattr(module, "forget_gate", None)
-    if (
-        forget is not None and key.startswith("bias") and "hh" not in key
-    ):  # torch adds two biases: one of them is enough
-        gates(module, values)[forget].fill_(1.0)
+    if isinstance(module, _LSTMS) and key.startswith("bias") and "hh" not in key:  # torch has two, and adds them
+        gates(module, values)[FORGET].fill_(1.0)

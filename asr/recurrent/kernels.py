@@ -2,9 +2,9 @@
 
 A kernel runs over all T frames of the utterances first … last − 1 of a batch, so that each thread has its own. Products
 with weights that do not wait for the frame before, W x_t and the sums of the weights' gradients, are taken outside, for
-all frames at once; inside there is one BLAS product a frame for each matrix of the feedback. Arrays are C-contiguous and
-of one type, float32 or float64. A *trail* has T + 1 rows a unit: row 0 is the state before the first frame, and row t + 1
-that after frame t. The gradient is cut at each multiple of `truncate` frames but 0.
+all frames at once; inside there is one BLAS product a frame for each matrix of the feedback. Arrays are C-contiguous
+and of one type, float32 or float64. A *trail* has T + 1 rows a unit: row 0 is the state before the first frame, and row
+t + 1 that after frame t. The gradient is cut at each multiple of `truncate` frames but 0.
 
 Letters: T frames, B utterances, H units, O outputs of a Jordan network.
 """
@@ -40,12 +40,12 @@ def elman_backward(share, grads, recurrent, relu, trail, deltas, carry):
     epsilon[:] = 0
     for t in range(len(grads) - 1, -1, -1):
         for b in range(last - first):
-            _add(epsilon[b], grads[t, first + b])  # (R4), the bracket
+            _add(epsilon[b], grads[t, first + b])  # (R3)
             _slope(epsilon[b], trail[t + 1, first + b], relu, deltas[t, first + b])  # (R4)
         if truncate > 0 and t > 0 and t % truncate == 0:
             epsilon[:] = 0
         else:
-            np.dot(deltas[t, first:last], recurrent, epsilon)  # (R4), Σ w_j'j δ_j'
+            np.dot(deltas[t, first:last], recurrent, epsilon)  # (R3) of the frame before
 
 
 @njit(cache=True, nogil=True)
@@ -93,7 +93,7 @@ def jordan_backward(share, softmax, weights, memory, grads, out_deltas, deltas, 
         if truncate > 0 and t > 0 and t % truncate == 0:
             epsilon[:] = 0
         else:
-            np.dot(delta, feedback, epsilon)  # (R11), Σ w_jk δ_j
+            np.dot(delta, feedback, epsilon)  # (R11) of the frame before
 
 
 @njit(cache=True, nogil=True)
@@ -140,7 +140,7 @@ def lstm_backward(share, grads, recurrent, peepholes, gates, trail, deltas, carr
         if truncate > 0 and t > 0 and t % truncate == 0:
             carries[:2, first:last] = 0
         else:
-            np.dot(deltas[t, first:last], recurrent, carries[0, first:last])  # (R19), Σ w_j'j δ_j' over all four
+            np.dot(deltas[t, first:last], recurrent, carries[0, first:last])  # (R19) of the frame before
 
 
 @njit(cache=True)
@@ -264,8 +264,8 @@ def _softmax(row):
 def _exp(x):
     """Return eˣ for x ≤ 0 to the last bit but one, 0 below −708: 2ⁿ by its bits times a Taylor series for the rest.
 
-    Without a call or a branch, unlike math.exp, so that loops become vectors; asr.ctc has the same in its own file, as a
-    cached kernel's helpers must.
+    Without a call or a branch, unlike math.exp, so that loops become vectors; asr.ctc has the same in its own file, as
+    a cached kernel's helpers must.
     """
     shifted = x * 1.4426950408889634 + 6755399441055744.0  # 1.5 · 2⁵² leaves the integer n in the last bits
     n = shifted - 6755399441055744.0

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from asr.recurrent.cells import Jordan
 from asr.recurrent.initialisers import is_recurrent
 
 
@@ -188,9 +189,9 @@ def pretrain(
 
     From the lowest layer up, in the order in which the network calls them: fully connected layers, convolutions over
     time (on windows as wide as theirs) and the input weights of recurrent layers, whose gates count as hidden units
-    like any others. The last layer called is the classifier and stays as it is, and so do recurrent weights: no machine
-    tells what they should be. A layer that sees values in −1..1, as those above tanh and sigmoid units do, gets a
-    machine of binary visible units; any other a Gaussian one.
+    like any others. A fully connected layer that is called last is the classifier and stays as it is, and so do
+    recurrent weights: no machine tells what they should be. A layer that sees values in −1..1, as those above tanh and
+    sigmoid units do, gets a machine of binary visible units; any other a Gaussian one.
 
     A tanh layer takes half the weights, since tanh(a / 2) = 2 σ(a) − 1: its output then is the machine's hidden
     probability, stretched to −1..1. Other layers take them whole.
@@ -220,11 +221,13 @@ def pretrain(
     was_training = encoder.training
     encoder.eval()
     machines = {}
-    for name in _layers(encoder, utterances[0])[:-1]:
+    names = _layers(encoder, utterances[0])
+    has_classifier = isinstance(encoder.get_submodule(names[-1]), nn.Linear)
+    for name in names[:-1] if has_classifier else names:
         layer = encoder.get_submodule(name)
-        seen = torch.cat(list(_seen(encoder, layer, utterances)))
-        chosen = torch.randperm(len(seen), generator=generator)[: options.num_examples]
-        machines[name] = _start(layer, seen[chosen].float(), options, generator)
+        share = -(-options.num_examples // len(utterances))
+        seen = torch.cat([_some(rows, share, generator) for rows in _seen(encoder, layer, utterances)])
+        machines[name] = _start(layer, seen.float(), options, generator)
     encoder.train(was_training)
     return machines
 
@@ -236,7 +239,7 @@ def _weights(layer: nn.Module) -> tuple[Tensor, Tensor | None] | None:
     own = dict(layer.named_parameters(recurse=False))
     if not any(is_recurrent(key) for key in own):
         return None
-    weights = next((value for key, value in own.items() if key.startswith("weight_ih")), None)
+    weights = next((value for key, value in own.items() if key.startswith(("input_weights", "weight_ih"))), None)
     bias = next((value for key, value in own.items() if key.startswith("bias") and "hh" not in key), None)
     return None if weights is None else (weights, bias)
 
@@ -257,12 +260,16 @@ def _layers(encoder: nn.Module, utterance: Tensor) -> list[str]:
 def _seen(encoder: nn.Module, layer: nn.Module, utterances: Sequence[Tensor]) -> Iterator[Tensor]:
     """Yield what a layer sees of each utterance, (N, V)."""
     caught: list[Tensor] = []
-    hook = layer.register_forward_pre_hook(lambda _, inputs: caught.append(inputs[0].detach()))
+    hook = layer.register_forward_pre_hook(lambda _, inputs: caught.append(_windows(layer, inputs[0].detach())))
     for utterance in utterances:
         caught.clear()
         _call(encoder, utterance)
-        yield _windows(layer, caught[0])
+        yield torch.cat(caught)  # with truncation a layer is called once a chunk
     hook.remove()
+
+
+def _some(rows: Tensor, number: int, generator: torch.Generator | None) -> Tensor:
+    return rows[torch.randperm(len(rows), generator=generator)[:number]]
 
 
 def _call(encoder: nn.Module, utterance: Tensor) -> None:
@@ -291,7 +298,8 @@ def _start(layer: nn.Module, seen: Tensor, options: Options, generator: torch.Ge
         low = -1.0 if bool(seen.min() < 0) else 0.0
         shift, scale = torch.full_like(seen[0], low), torch.full_like(seen[0], 1.0 - low)
     machine = train_rbm((seen - shift) / scale, len(weights), gaussian, options, generator)
-    half = 0.5 if getattr(layer, "nonlinearity", None) == "tanh" else 1.0
+    is_tanh = isinstance(layer, Jordan) or getattr(layer, "nonlinearity", None) == "tanh"
+    half = 0.5 if is_tanh else 1.0
     rows = machine.weights.T / scale  # (H, V)
     with torch.no_grad():
         weights.copy_(half * rows.reshape(weights.shape))

@@ -21,14 +21,15 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from asr import data, model_folder
+from asr import data
 from asr.acoustic_model import AcousticModel
-from asr.errors import ModelError
+from asr.errors import AsrError, ModelError
 from asr.feature_store import cache_features
 from asr.features import FRAME_SHIFT
 from asr.progress import track
 
 NUM_UTTERANCES = 20
+NOT_SHOWN = ("attention_decoder", "echo_state")  # a step a phone and not a frame; a reservoir outside autograd
 LONGEST = 1.5  # seconds into the past that are drawn
 
 
@@ -94,19 +95,19 @@ def curve(name: str, model: AcousticModel, utterances: Sequence[Tensor]) -> Curv
     Raises
     ------
     ModelError
-        The system is no network.
+        The system is an HMM of Gaussians or one of NOT_SHOWN.
     """
     encoder = getattr(model, "encoder", None)
-    if encoder is None:
-        raise ModelError(f"{name} is no network and has no gradient: leave it out")
+    if encoder is None or model.config.model["name"] in NOT_SHOWN:
+        raise ModelError(f"{name} has no gradient from the logits of a frame to its features: leave it out")
     longest = round(LONGEST / FRAME_SHIFT)
     sums, counts, ahead = np.zeros(longest), np.zeros(longest), False
     step = int(encoder.subsampling)
     for features in utterances:
-        norms = sensitivity(encoder, features).double().numpy()
-        last = -(-len(features) // step) // 2 * step + step - 1  # newest input frame of the middle output frame
-        past = norms[last::-1] if last < len(norms) else norms[::-1]
-        past = past[:longest]
+        middle = -(-len(features) // step) // 2
+        norms = sensitivity(encoder, features, middle).double().numpy()
+        last = min(middle * step + step, len(features)) - 1  # the newest of the frames that the output frame stands for
+        past = norms[last::-1][:longest]
         sums[: len(past)] += past
         counts[: len(past)] += 1
         ahead |= bool(norms[last + 1 :].any())
@@ -181,12 +182,12 @@ def _picture(curves: Sequence[Curve], output: Path) -> None:
     axes.set_title("what the logits of a frame owe to the frames before it; mean over dev utterances", fontsize=10)
     axes.grid(alpha=0.3)
     axes.legend(frameon=False)
-    partial = output.with_name(f"{output.stem}.partial{output.suffix}")
+    partial = output.with_name("partial-" + output.name)
     output.parent.mkdir(parents=True, exist_ok=True)
     try:
         figure.savefig(partial, dpi=110)
     except ValueError as error:
-        raise ModelError(f"cannot draw {output}: {error}; name it .png, .svg or .pdf") from error
+        raise AsrError(f"cannot draw {output}: {error}; name it .png, .svg or .pdf") from error
     finally:
         plt.close(figure)
     partial.replace(output)

@@ -213,3 +213,12 @@ def test_what_cannot_be_started_from_is_named():
 def test_gaussians_grow_evenly():
     """By 2.5 in each of four iterations."""
     assert [gaussians_at(number, 10, 20, 4) for number in range(1, 5)] == [12, 15, 17, 20]
+
+
+def test_no_gaussian_is_split_after_the_last_split(rng):
+    utterances, _ = speech(rng, 6)
+    found = fit(utterances, 12, 60, 4)
+    floor = VARIANCE_FLOOR * moments(each.features for each in utterances)[1]
+    for (_, model), (_, after) in zip(found[3:], found[4:], strict=False):
+        alone = m_step(model, e_step(model, utterances), floor)
+        assert len(after.mixtures.weights_) == len(alone.mixtures.weights_)
