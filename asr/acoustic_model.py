@@ -76,6 +76,10 @@ class AcousticModel(ABC):
     def decode(self, evidence: Sequence[np.ndarray], beam_size: int) -> list[Hypothesis]:
         """Return what was said in each utterance."""
 
+    def best_tokens(self, evidence: Sequence[np.ndarray]) -> list[list[int]]:
+        """Return the tokens of each utterance without a beam, and nothing else: what training is judged by."""
+        return [list(hypothesis.tokens) for hypothesis in self.decode(evidence, 1)]
+
     @abstractmethod
     def log_probs(self, evidence: np.ndarray) -> np.ndarray:
         """Return natural-log posteriors of the classes in each frame, (T', C)."""

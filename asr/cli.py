@@ -75,10 +75,10 @@ def train(recipe: Recipe, overrides: Overrides = None, data: Data = None, run: R
     config, base = configure(recipe, overrides, data), run or run_folder(recipe)
     config = configuration.align_beside(config, base)
     before = config.train.alignments
-    if before is not None and not (Path(before) / "model").is_dir():
+    if before is not None and not (Path(before) / "model" / "model.safetensors").is_file():
         stage = recipe.with_name(Path(before).name + ".yaml")
         typer.echo(f"first {stage}, whose alignments {recipe} is trained on", err=True)
-        train(stage, None, data, Path(before))
+        train(stage, [each for each in overrides or () if each.startswith("data.")], data, Path(before))
     for folder, each in configuration.each_seed(config, base).items():
         typer.echo(f"model folder: {run_training(each, folder)}")
         typer.echo(fit(str(folder), (), data))

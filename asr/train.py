@@ -236,14 +236,15 @@ class RecogniserModule(pl.LightningModule):
 
     def on_validation_epoch_start(self) -> None:
         """Begin a new count of errors."""
+        self._model = self.criterion.model(self.encoder, self.normaliser)
         self._errors = ErrorCounts(0, 0, 0, 0)
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """Count the errors in a dev batch, decoded without a beam."""
-        model = self.criterion.model(self.encoder, self.normaliser)
+        model = self._model
         source, target = self.config.data.labels, self.config.data.scoring
-        for utterance_id, hypothesis in zip(batch.ids, model.decode(model.evidence(batch), 1), strict=True):
-            guess = [model.tokens[i] for i in hypothesis.tokens]
+        for utterance_id, tokens in zip(batch.ids, model.best_tokens(model.evidence(batch)), strict=True):
+            guess = [model.tokens[token] for token in tokens]
             truth = self.references[utterance_id]
             self._errors += count_errors(phones.fold(truth, source, target), phones.fold(guess, source, target))
 

@@ -3,9 +3,11 @@
 python benchmarks/rtrl.py
 python benchmarks/rtrl.py --repeats 1 --output elsewhere.png
 
-Memory is what either has stored at most beside inputs, errors and weights, counted: NumPy's arrays by tracemalloc, and
-what autograd saves by its own hooks. Time is the processor's for states and gradient of one utterance, so that
-other programs do not count. BPTT is asr.recurrent.cells.Elman, RTRL asr.recurrent.rtrl.RtrlElman; both in float32.
+BPTT is asr.recurrent.cells.Elman; RTRL is the kernel asr.recurrent.rtrl.run, to which the errors come frame by frame; both
+in float32. Memory is what either has stored at most beside inputs, errors and weights: NumPy's arrays by tracemalloc, and
+what autograd saves by its own hooks. BPTT's states count, and RTRL has none but the last. Under CTC that does not hold:
+RtrlElman's outputs are such states, needed by the layer above, and are not counted here. Time is the processor's for one
+utterance, so that other programs do not count.
 """
 
 import argparse
@@ -25,8 +27,8 @@ from _bench import describe
 from torch import Tensor
 from torch.autograd.graph import saved_tensors_hooks
 
+from asr.recurrent import rtrl
 from asr.recurrent.cells import Elman
-from asr.recurrent.rtrl import RtrlElman
 
 NUM_INPUTS = 40
 FRAMES, SIZE = (50, 200, 800, 3200), 32  # on the left: up to 32 s at 10 ms
@@ -39,11 +41,17 @@ def sides(num_frames: int, size: int) -> dict[str, Run]:
     """Return what makes the gradients of one utterance at input weights, recurrent weights and bias, for each side."""
     layer = Elman(NUM_INPUTS, size)
     weights = [layer.input_weights, layer.recurrent_weights, layer.bias]
-    x, errors, zeros = torch.randn(num_frames, 1, NUM_INPUTS), torch.randn(num_frames, 1, size), torch.zeros(1, size)
-    return {
-        "BPTT": lambda: list(torch.autograd.grad(layer(x)[0], weights, errors)),
-        "RTRL": lambda: list(torch.autograd.grad(RtrlElman.apply(x, zeros, *weights, False), weights, errors)),
-    }
+    x, errors = torch.randn(num_frames, 1, NUM_INPUTS), torch.randn(num_frames, 1, size)
+    rows = torch.cat((layer.input_weights, layer.recurrent_weights, layer.bias[:, None]), dim=1).detach().numpy()
+    given = x[:, 0].numpy(), errors[:, 0].numpy(), np.zeros(size, np.float32), rows, False
+
+    def forward_in_time() -> list[Tensor]:
+        gradient = np.zeros(rows.size, np.float32)
+        rtrl.run(*given, np.empty((2, size, rows.size), np.float32), gradient)
+        whole = torch.from_numpy(gradient).reshape(rows.shape)
+        return [whole[:, :NUM_INPUTS], whole[:, NUM_INPUTS:-1], whole[:, -1]]
+
+    return {"BPTT": lambda: list(torch.autograd.grad(layer(x)[0], weights, errors)), "RTRL": forward_in_time}
 
 
 def stored(run: Run, num_frames: int, size: int) -> int:

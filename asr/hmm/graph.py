@@ -101,4 +101,6 @@ def check_feasible(graph: Graph, num_frames: int, name: str) -> None:
         return
     needed = required_frames(graph)
     if num_frames < needed:
-        raise InfeasibleError(f"{name} has {num_frames} frames; the states of its phones need {needed}")
+        raise InfeasibleError(
+            f"{name} has {num_frames} frames; the states of its phones need {needed}: check that the text is right"
+        )

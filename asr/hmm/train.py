@@ -136,11 +136,10 @@ class _Stage:
             self.model = self._begin(cuts, store, utterances)
         if self.model.hmms.tying.has_context:
             utterances = load_utterances(cuts, store, normaliser, self.model.hmms, config.data.labels)
+        self.originals = self.utterances = utterances
         if self.transform is not None:
-            change = self.transform
-            utterances = [replace(each, features=change(each.features)) for each in utterances]
-        self.utterances = utterances
-        self.floor = VARIANCE_FLOOR * moments(each.features for each in utterances)[1]
+            self._transform()
+        self.floor = VARIANCE_FLOOR * moments(each.features for each in self.utterances)[1]
         self.first = self.model.hmms.tying.num_pdfs  # Gaussians, before the first split
         self._seconds = self.history[-1]["seconds"] if self.history else 0.0
         self._started = time.monotonic()
@@ -178,9 +177,14 @@ class _Stage:
         assert self.transform is not None
         self.transform = self.transform.then(matrix)
         self.model = replace(self.model, mixtures=transform_means(mixtures, matrix))
-        turn = matrix.T.astype(np.float32)
-        self.utterances = [replace(each, features=each.features @ turn) for each in self.utterances]
+        self._transform()
         self.floor = VARIANCE_FLOOR * moments(each.features for each in self.utterances)[1]
+
+    def _transform(self) -> None:
+        """Transform the features as they were at first, to the last bit as a resumed run does."""
+        change = self.transform
+        assert change is not None
+        self.utterances = [replace(each, features=change(each.features)) for each in self.originals]
 
     def recogniser(self) -> GMMModel:
         """Return what has been trained, with the bigram of the training utterances as it aligns them."""

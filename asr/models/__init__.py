@@ -51,6 +51,6 @@ def build(options: dict[str, Any], num_features: int, num_classes: int) -> nn.Mo
     options = dict(options)
     name = options.pop("name")
     if name not in names():
-        raise ConfigError(f"config: model.name must be one of {', '.join(names())}, but it is {name!r}")
+        raise ConfigError(f"config: model.name must be one of {', '.join(names())} or gmm_hmm, but it is {name!r}")
     family = importlib.import_module(f"asr.models.{name}")
     return section("model", family.EncoderConfig, options).build(num_features, num_classes)

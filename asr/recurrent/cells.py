@@ -18,9 +18,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from threadpoolctl import ThreadpoolController
 from torch import Tensor, nn
-from torch.autograd.function import once_differentiable
 
 from asr.recurrent import kernels
 
@@ -259,8 +257,8 @@ class _ElmanThroughTime(torch.autograd.Function):
         return torch.from_numpy(trail[1:]).to(inputs.device)
 
     @staticmethod
-    @once_differentiable
     def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor | None, ...]:
+        _refuse_second_derivative()
         (recurrent,) = ctx.saved_tensors
         grads, trail = _array(grad_outputs[0]), ctx.trail
         deltas, carry = np.empty_like(grads), np.empty_like(grads[0])
@@ -296,8 +294,8 @@ class _JordanThroughTime(torch.autograd.Function):
         return net, outputs
 
     @staticmethod
-    @once_differentiable
     def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor | None, ...]:
+        _refuse_second_derivative()
         feedback, output = ctx.saved_tensors
         hidden, outputs = ctx.memory
         out_deltas, grads = _array(grad_outputs[0]).copy(), _array(grad_outputs[1])
@@ -326,8 +324,8 @@ class _LSTMThroughTime(torch.autograd.Function):
         return outputs, last
 
     @staticmethod
-    @once_differentiable
     def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor | None, ...]:
+        _refuse_second_derivative()
         recurrent, peepholes = ctx.saved_tensors
         grads, trail = _array(grad_outputs[0]), ctx.trail
         deltas, carries = np.empty_like(ctx.gates), np.empty((5, *grads.shape[1:]), grads.dtype)
@@ -336,6 +334,12 @@ class _LSTMThroughTime(torch.autograd.Function):
         _share(kernels.lstm_backward, grads.shape[1], ctx.truncate, *args)
         found = deltas, _outer(deltas, trail[0, :-1]), carries[2:].sum(1), carries[0], carries[1]
         return *_tensors(recurrent.device, *found), None
+
+
+def _refuse_second_derivative() -> None:
+    """Raise if the gradient is to be differentiated: it would come out wrong, and without a word."""
+    if torch.is_grad_enabled():
+        raise RuntimeError("recurrent layers have no second derivative: leave create_graph out")
 
 
 def _array(tensor: Tensor) -> np.ndarray:
@@ -367,20 +371,10 @@ def _share(kernel: Callable[..., Any], batch: int, truncate: int, *args: Any) ->
     """
     count = max(1, min(torch.get_num_threads(), batch // LEAST_SHARE))
     edges = [batch * i // count for i in range(count + 1)]
-    with _blas().limit(limits=1, user_api="blas"):  # else each product would wait for threads that have its own share
-        others = [
-            _pool(os.getpid()).submit(kernel, (first, last, truncate), *args) for first, last in pairwise(edges[1:])
-        ]
-        kernel((0, edges[1], truncate), *args)
-        for other in others:
-            other.result()
-
-
-@lru_cache(1)
-def _blas() -> ThreadpoolController:
-    import scipy.linalg.cython_blas  # noqa: F401  # the BLAS that Numba calls, loaded before it is looked for
-
-    return ThreadpoolController()
+    others = [_pool(os.getpid()).submit(kernel, (first, last, truncate), *args) for first, last in pairwise(edges[1:])]
+    kernel((0, edges[1], truncate), *args)
+    for other in others:
+        other.result()
 
 
 @lru_cache(1)

@@ -2,9 +2,10 @@
 
 A kernel runs over all T frames of the utterances first … last − 1 of a batch, so that each thread has its own. Products
 with weights that do not wait for the frame before, W x_t and the sums of the weights' gradients, are taken outside, for
-all frames at once; inside there is one BLAS product a frame for each matrix of the feedback. Arrays are C-contiguous
+all frames at once; inside there is one product a frame for each matrix of the feedback. Arrays are C-contiguous
 and of one type, float32 or float64. A *trail* has T + 1 rows a unit: row 0 is the state before the first frame, and row
-t + 1 that after frame t. The gradient is cut at each multiple of `truncate` frames but 0.
+t + 1 that after frame t. The gradient is cut at each multiple of `truncate` frames but 0. Slopes are written g − g² for
+g (1 − g): a literal 1 would turn float32 into float64 and halve the vectors.
 
 Letters: T frames, B utterances, H units, O outputs of a Jordan network.
 """
@@ -19,7 +20,7 @@ def elman_forward(share, inputs, recurrent, relu, trail):
     first, last = share[0], share[1]
     for t in range(len(inputs)):
         hidden = trail[t + 1, first:last]
-        np.dot(trail[t, first:last], recurrent, hidden)
+        _multiply(trail[t, first:last], recurrent, hidden)
         for b in range(last - first):
             row = hidden[b]
             _add(row, inputs[t, first + b])  # (R1)
@@ -45,7 +46,7 @@ def elman_backward(share, grads, recurrent, relu, trail, deltas, carry):
         if truncate > 0 and t > 0 and t % truncate == 0:
             epsilon[:] = 0
         else:
-            np.dot(deltas[t, first:last], recurrent, epsilon)  # (R3) of the frame before
+            _multiply(deltas[t, first:last], recurrent, epsilon)  # (R3) of the frame before
 
 
 @njit(cache=True, nogil=True)
@@ -54,11 +55,11 @@ def jordan_forward(share, softmax, inputs, feedback, output, bias, hidden, trail
     first, last = share[0], share[1]
     for t in range(len(inputs)):
         now, net, outputs = hidden[t, first:last], trail[0, t + 1, first:last], trail[1, t + 1, first:last]
-        np.dot(trail[1, t, first:last], feedback, now)
+        _multiply(trail[1, t, first:last], feedback, now)
         for b in range(last - first):
             _add(now[b], inputs[t, first + b])  # (R8)
             _tanh(now[b])
-        np.dot(now, output, net)
+        _multiply(now, output, net)
         for b in range(last - first):
             _add(net[b], bias)  # (R9)
             outputs[b] = net[b]
@@ -87,13 +88,13 @@ def jordan_backward(share, softmax, weights, memory, grads, out_deltas, deltas, 
                 _slope(epsilon[b], outputs[t, first + b], False, epsilon[b])
             _add(out_deltas[t, first + b], epsilon[b])  # (R11)
         delta = deltas[t, first:last]
-        np.dot(out_deltas[t, first:last], output, delta)
+        _multiply(out_deltas[t, first:last], output, delta)
         for b in range(last - first):
             _slope(delta[b], hidden[t, first + b], False, delta[b])  # (R12)
         if truncate > 0 and t > 0 and t % truncate == 0:
             epsilon[:] = 0
         else:
-            np.dot(delta, feedback, epsilon)  # (R11) of the frame before
+            _multiply(delta, feedback, epsilon)  # (R11) of the frame before
 
 
 @njit(cache=True, nogil=True)
@@ -105,7 +106,7 @@ def lstm_forward(share, inputs, recurrent, peepholes, gates, trail):
     first, last = share[0], share[1]
     size = peepholes.shape[1]
     for t in range(len(inputs)):
-        np.dot(trail[0, t, first:last], recurrent, gates[t, first:last])
+        _multiply(trail[0, t, first:last], recurrent, gates[t, first:last])
         for b in range(first, last):
             row, before, state = gates[t, b], trail[1, t, b], trail[1, t + 1, b]
             _add(row, inputs[t, b])  # (R14)
@@ -140,7 +141,36 @@ def lstm_backward(share, grads, recurrent, peepholes, gates, trail, deltas, carr
         if truncate > 0 and t > 0 and t % truncate == 0:
             carries[:2, first:last] = 0
         else:
-            np.dot(deltas[t, first:last], recurrent, carries[0, first:last])  # (R19) of the frame before
+            _multiply(deltas[t, first:last], recurrent, carries[0, first:last])  # (R19) of the frame before
+
+
+@njit(cache=True, fastmath={"contract"})
+def _multiply(a, b, c):
+    """Write a b to c (M, N), of a (M, K) and b (K, N): four rows of b at a time, for four rows of a, in whole vectors.
+
+    A BLAS prepares b anew in each call, which for so few rows of a takes longer than the product itself: with OpenBLAS
+    five times as long. A row of c depends on its own row of a alone, whatever share of a batch it is in.
+    """
+    size, depth = b.shape[1], len(b)
+    whole = depth - depth % 4
+    c[:] = 0
+    for start in range(0, len(a), 4):
+        end = min(start + 4, len(a))
+        for k in range(0, whole, 4):
+            b0, b1, b2, b3 = b[k], b[k + 1], b[k + 2], b[k + 3]
+            for i in range(start, end):
+                row, a0, a1, a2, a3 = c[i], a[i, k], a[i, k + 1], a[i, k + 2], a[i, k + 3]
+                for j in range(size):
+                    row[j] += a0 * b0[j] + a1 * b1[j] + a2 * b2[j] + a3 * b3[j]
+        for k in range(whole, depth):
+            for i in range(start, end):
+                _add_scaled(c[i], a[i, k], b[k])
+
+
+@njit(cache=True)
+def _add_scaled(row, scale, other):
+    for j in range(len(row)):
+        row[j] += scale * other[j]
 
 
 @njit(cache=True)
@@ -158,9 +188,9 @@ def _output_deltas(row, epsilon, squashed, peephole, delta, cell):
     size = len(cell)
     opened, output = row[3 * size :], delta[3 * size :]
     for j in range(size):
-        output[j] = opened[j] * (1 - opened[j]) * squashed[j] * epsilon[j]  # (R20)
+        output[j] = (opened[j] - opened[j] * opened[j]) * squashed[j] * epsilon[j]  # (R20)
     for j in range(size):
-        cell[j] += opened[j] * (1 - squashed[j] * squashed[j]) * epsilon[j]  # (R21), δ̃
+        cell[j] += opened[j] * (epsilon[j] - squashed[j] * squashed[j] * epsilon[j])  # (R21), δ̃
     _add_product(cell, peephole, output)  # (R21), w^O δ^O
 
 
@@ -171,11 +201,11 @@ def _cell_deltas(row, before, delta, cell, peepholes):
     gate, forget, entered = row[:size], row[size : 2 * size], row[2 * size : 3 * size]
     into, kept, net = delta[:size], delta[size : 2 * size], delta[2 * size : 3 * size]
     for j in range(size):
-        net[j] = gate[j] * (1 - entered[j] * entered[j]) * cell[j]  # (R22)
+        net[j] = gate[j] * (cell[j] - entered[j] * entered[j] * cell[j])  # (R22)
     for j in range(size):
-        kept[j] = forget[j] * (1 - forget[j]) * before[j] * cell[j]  # (R23)
+        kept[j] = (forget[j] - forget[j] * forget[j]) * before[j] * cell[j]  # (R23)
     for j in range(size):
-        into[j] = gate[j] * (1 - gate[j]) * entered[j] * cell[j]  # (R24)
+        into[j] = (gate[j] - gate[j] * gate[j]) * entered[j] * cell[j]  # (R24)
     for j in range(size):
         cell[j] *= forget[j]  # (R21), g^F δ^cell
     _add_product(cell, peepholes[0], into)  # (R21), w^I δ^I
@@ -216,7 +246,7 @@ def _slope(epsilon, values, relu, delta):
             delta[j] = epsilon[j] if values[j] > 0 else 0.0
     else:
         for j in range(len(delta)):
-            delta[j] = (1 - values[j] * values[j]) * epsilon[j]
+            delta[j] = epsilon[j] - values[j] * values[j] * epsilon[j]
 
 
 @njit(cache=True)
@@ -235,14 +265,14 @@ def _relu(row):
         row[j] = 0.0 if row[j] < 0 else row[j]
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy")  # no division by 0 is looked for: that would cost the vectors
 def _sigmoid(row):
     for j in range(len(row)):
         e = _exp(-abs(row[j]))
         row[j] = (e if row[j] < 0 else 1.0) / (1.0 + e)
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy")  # no division by 0 is looked for: that would cost the vectors
 def _tanh(row):
     for j in range(len(row)):
         e = _exp(-2.0 * abs(row[j]))

@@ -2,8 +2,8 @@
 
     u_t = W_in x_t + W h_{t−1} + b        h_t = f(u_t)
 
-The rows of the weights lie side by side, θ_j = (W_in, W, b)_j, and so does what they meet, z_t = (x_t, h_{t−1}, 1): a
-unit's net input is u_{t,j} = θ_j · z_t. The influence P_t[i, j] = ∂h_{t,i} / ∂θ_j is carried from frame to frame, and
+The rows of the weights lie side by side, θ_j = (W_in, W, b)_j, and so does what they meet, c_t = (x_t, h_{t−1}, 1): a
+unit's net input is u_{t,j} = θ_j · c_t. The influence P_t[i, j] = ∂h_{t,i} / ∂θ_j is carried from frame to frame, and
 an error signal e_t = ∂E / ∂h_t is used up the moment it comes: no state but the last is stored, however long the
 utterance. The price is in P, of H · H · (F + H + 1) numbers, and in the H times as many products that it takes a frame.
 
@@ -23,7 +23,7 @@ from torch.autograd.function import once_differentiable
 def advance(weights, relu, column, state, influence, buffer):
     """Go on by a frame: `state` (H,) becomes h_t, `buffer` (H, H · N) the influence P_t, which is not in place.
 
-    `column` is z_t (N,), of which the caller has filled in x_t and the 1; `influence` is P_{t−1}.
+    `column` is c_t (N,), of which the caller has filled in x_t and the 1; `influence` is P_{t−1}.
     """
     size = len(state)
     width = len(column)
@@ -36,7 +36,7 @@ def advance(weights, relu, column, state, influence, buffer):
         slope = (1 if net[i] > 0 else 0) if relu else 1 - state[i] * state[i]
         row = buffer[i]
         for n in range(width):
-            row[i * width + n] += column[n]  # a unit's own weights meet z_t: (L1)
+            row[i * width + n] += column[n]  # a unit's own weights meet c_t: (L1)
         for n in range(len(row)):
             row[n] *= slope
 
@@ -107,8 +107,9 @@ class RtrlElman(torch.autograd.Function):
     """h (T, B, H) of an Elman layer whose backward pass runs forward in time and stores no states.
 
     CTC's error signals are known only when an utterance is over, since its loss looks at all outputs. So the outputs
-    are made in a first pass, of which nothing but x is kept; when their errors have come, `backward` makes the states
-    anew and uses the errors up frame by frame.
+    are made in a first pass, of which this function keeps nothing but x; when their errors have come, `backward` makes
+    the states anew and uses the errors up frame by frame. The outputs themselves live as long as the layer above needs
+    them, so that under CTC memory does grow with the length: only `OnlineElman`'s does not.
 
     A gradient at x would take the whole of BPTT, and there is none: an Elman layer that learns so must be the lowest
     with weights, and the only one.

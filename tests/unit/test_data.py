@@ -367,7 +367,9 @@ def test_masks_of_features_that_are_smaller_than_the_masks():
 def dataset(stored):
     def make(seed=1, spec_augment=None):
         stores = {speed: Stored({k: v + 100 * speed for k, v in stored.items()}) for speed in (1.1, 0.9, 1.0)}
-        return SpeechDataset(stores, Normaliser("none"), LabelTargets(["-", "AA", "B"], "arpabet39"), spec_augment, seed)
+        return SpeechDataset(
+            stores, Normaliser("none"), LabelTargets(["-", "AA", "B"], "arpabet39"), spec_augment, seed
+        )
 
     return make
 

@@ -75,7 +75,8 @@ def test_an_utterance_too_short_is_named_and_left_out(caplog):
     with caplog.at_level(logging.WARNING):
         found = align_all(HMMS, mixtures(), [short, SPOKEN])
     assert list(found) == ["u1"]
-    assert caplog.messages == ["skipped short has 5 frames; the states of its phones need 6"]
+    (message,) = caplog.messages
+    assert message.startswith("skipped short has 5 frames; the states of its phones need 6: check")
     with pytest.raises(CorpusError, match="no utterance could be aligned"):
         align_all(HMMS, mixtures(), [short])
 

@@ -1,3 +1,5 @@
+import itertools
+
 import numpy as np
 import pytest
 
@@ -195,7 +197,7 @@ def test_an_utterance_too_short_is_left_out_with_its_reason(rng):
     utterances, _ = speech(rng, 5)
     short = Utterance("short", rng.standard_normal((5, 2)), HMMS.transcript(["a", "b"]))
     found = e_step(flat_start(HMMS, utterances), [*utterances, short])
-    assert found.skipped == ["short has 5 frames; the states of its phones need 6"]
+    assert found.skipped == ["short has 5 frames; the states of its phones need 6: check that the text is right"]
     assert found.statistics.occupancy.sum() == pytest.approx(sum(len(each.features) for each in utterances), rel=1e-6)
     model = flat_start(HMMS, [short])
     with pytest.raises(AsrError, match="no utterance to train HMMs on; the first: short has 5 frames"):
@@ -219,6 +221,6 @@ def test_no_gaussian_is_split_after_the_last_split(rng):
     utterances, _ = speech(rng, 6)
     found = fit(utterances, 12, 60, 4)
     floor = VARIANCE_FLOOR * moments(each.features for each in utterances)[1]
-    for (_, model), (_, after) in zip(found[3:], found[4:], strict=False):
+    for (_, model), (_, after) in itertools.pairwise(found[3:]):
         alone = m_step(model, e_step(model, utterances), floor)
         assert len(after.mixtures.weights_) == len(alone.mixtures.weights_)

@@ -146,7 +146,7 @@ def test_logits_are_float32_under_autocast():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"name": "transducer"}, "model.name must be one of blstm, but it is 'transducer'"),
+        ({"name": "transducer"}, "model.name must be one of .*blstm.* or gmm_hmm, but it is 'transducer'"),
         ({"name": "blstm", "cells": 3}, "unknown key 'model.cells'; model has num_layers, hidden_size, dropout, stack"),
         ({"name": "blstm", "hidden_size": "big"}, "model.hidden_size must be of type int, but it is 'big'"),
         ({"name": "blstm", "num_layers": 0}, "model.num_layers must be 1 or more"),
