@@ -10,6 +10,7 @@ states' densities for HMMs. `log_probs` gives of either the posteriors of labels
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -27,6 +28,7 @@ from asr.segments import Segment
 from asr.times import phone_segments
 
 BLANK = "<blank>"
+ATTENTION = "attention_decoder"  # the encoder family whose systems are no CTC models
 
 
 @dataclass(frozen=True)
@@ -83,6 +85,30 @@ class AcousticModel(ABC):
     @abstractmethod
     def log_probs(self, evidence: np.ndarray) -> np.ndarray:
         """Return natural-log posteriors of the classes in each frame, (T', C)."""
+
+    def picture(  # noqa: B027 - most systems have nothing to add
+        self,
+        hypothesis: Hypothesis,
+        waveform: np.ndarray,
+        times: Sequence[tuple[str, float, float]],
+        path: Path,
+        title: str,
+    ) -> None:
+        """Draw what only this kind of system has to show.
+
+        Parameters
+        ----------
+        hypothesis
+            Of `decode`.
+        waveform : (N,)
+            At 16 kHz.
+        times
+            Label, start and end in seconds of each phone said, where they are known.
+        path
+            The picture to write.
+        title
+            Printed above it.
+        """
 
     @abstractmethod
     def segments(

@@ -323,7 +323,7 @@ def rising_peaks(weights: np.ndarray) -> list[int]:
     Examples
     --------
     >>> rising_peaks(np.array([[0.1, 0.2, 0.7, 0.0], [0.6, 0.1, 0.1, 0.2], [0.0, 0.0, 0.1, 0.9]]))
-    [0, 2, 3]
+    [1, 2, 3]
     >>> rising_peaks(np.array([[0.1, 0.8, 0.1], [0.2, 0.7, 0.1]]))
     [1, 2]
     """
@@ -394,4 +394,4 @@ def draw(
     bottom.set_yticks(np.arange(len(labels)) + 0.5, labels, fontsize=8)
     bottom.set(xlabel="seconds", ylabel="phone written")
     bottom.invert_yaxis()
-    report._save(figure, path)
+    report.save(figure, path)

@@ -283,6 +283,22 @@ def transcribe(
 
 
 @app.command()
+def sensitivity(
+    runs: Annotated[list[Path], typer.Argument(help="Run or model folders of networks.")],
+    output: Annotated[Path, typer.Option(help="The picture.")] = Path("runs/sensitivity.png"),
+    data: Data = None,
+) -> None:
+    r"""Draw how much a network's outputs depend on inputs long past: the vanishing gradient.
+
+    \b
+    asr sensitivity runs/mini/elman runs/mini/gru runs/mini/lstm
+    """
+    from asr.recurrent.sensitivity import draw
+
+    typer.echo(draw(runs, output, data))
+
+
+@app.command()
 def export(
     model: Annotated[str, typer.Argument(help="A run or model folder.")],
     folder: Annotated[Path, typer.Argument(help="The model folder to write.")],

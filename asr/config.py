@@ -110,6 +110,7 @@ class TrainConfig:
     gradient_clip: float = 1.0  # global norm
     weight_noise: float = 0.0  # standard deviation of Gaussian noise on all weights in each step; Graves (2013): 0.075
     label_prior_scale: float = 0.0  # divide posteriors by priors to this power in the loss: wider spikes, better times
+    initialiser: str = "default"  # or zeros, normal, xavier, he, orthogonal, rbm: docs/recurrent.md
     alignments: str | None = None  # the system of the same recipe whose HMM alignments are the targets; null: CTC
     average: float = 0.0  # decay a step of the weights' moving average, which is scored and kept; 0: none
     precision: str = "32-true"  # or bf16-mixed
@@ -124,6 +125,8 @@ class TrainConfig:
             check(getattr(self, name) >= 0, f"train.{name}", "be 0 or more", getattr(self, name))
         check(0 <= self.warmup < 1, "train.warmup", "lie in 0..1", self.warmup)
         check(0 <= self.average < 1, "train.average", "lie in 0..1", self.average)
+        names = ("default", "zeros", "normal", "xavier", "he", "orthogonal", "rbm")
+        one_of("train.initialiser", self.initialiser, names)
         one_of("train.precision", self.precision, ("32-true", "bf16-mixed"))
         one_of("train.accelerator", self.accelerator, ("auto", "cpu", "gpu"))
 

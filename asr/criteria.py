@@ -14,7 +14,7 @@ from lhotse.cut import Cut
 from torch import Tensor, nn
 
 from asr import model_folder, phones
-from asr.acoustic_model import BLANK, AcousticModel, CTCModel
+from asr.acoustic_model import ATTENTION, BLANK, AcousticModel, CTCModel
 from asr.calibration import Calibration
 from asr.config import Config
 from asr.ctc import ctc_loss
@@ -61,7 +61,11 @@ class Criterion(nn.Module, ABC):
 
 
 def build(config: Config) -> Criterion:
-    """Return the criterion of a configuration: frames if it names alignments, else CTC."""
+    """Return the criterion of a configuration: frames if it names alignments, phones one by one for attention, CTC."""
+    if config.model["name"] == ATTENTION:
+        from asr.attention import Attention  # of that system alone
+
+        return Attention(config)
     return CTC(config) if config.train.alignments is None else Frames(config)
 
 

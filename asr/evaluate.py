@@ -335,6 +335,8 @@ def _draw(
     times = [(segment.label, segment.start, segment.end) for segment in each.times]
     title = f"{each.id}: {each.text}"
     report.posteriors(waveform, found.log_probs[each.id], model.tokens, model.frame_shift, said, times, path, title)
+    *_, hypotheses = found.hypotheses.values()
+    model.picture(hypotheses[each.id], waveform, times, path.with_name(f"model-{path.name}"), title)
 
 
 def calibrate(name: str, overrides: Sequence[str] = (), corpora: Path | None = None) -> str:

@@ -23,7 +23,7 @@ from safetensors.torch import save_file
 
 from asr import calibration
 from asr import config as configuration
-from asr.acoustic_model import BLANK, AcousticModel, CTCModel
+from asr.acoustic_model import ATTENTION, BLANK, AcousticModel, CTCModel
 from asr.calibration import Calibration
 from asr.config import Config
 from asr.data import Normaliser
@@ -101,6 +101,10 @@ def load(folder: str | Path) -> AcousticModel:
     try:
         if config.model["name"] == GMM:
             return GMMModel.of(*common, weights)
+        if config.model["name"] == ATTENTION:
+            from asr.attention import AttentionModel  # of that system alone
+
+            return AttentionModel.of(*common, weights)
         network = HybridModel if config.train.alignments else CTCModel
         return network.of(*common, weights)
     except (RuntimeError, TypeError, ValueError, KeyError, IndexError) as error:

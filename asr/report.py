@@ -77,7 +77,7 @@ def training_curves(epochs: Sequence[dict[str, float]], path: Path) -> None:
     for axes in (left, right):
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.grid(alpha=0.3)
-    _save(figure, path)
+    save(figure, path)
 
 
 def likelihood_curve(iterations: Sequence[dict[str, float]], path: Path) -> None:
@@ -100,7 +100,7 @@ def likelihood_curve(iterations: Sequence[dict[str, float]], path: Path) -> None
     count.set_ylim(bottom=0)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.grid(alpha=0.3)
-    _save(figure, path)
+    save(figure, path)
 
 
 def posteriors(
@@ -147,7 +147,7 @@ def posteriors(
     lines = "\n".join(f"{name}: {' '.join(labels)}" for name, labels in texts.items())
     bottom.set(ylabel="posterior", ylim=(0, 1.12), xlabel=f"seconds\n\n{lines}")
     bottom.legend(loc="upper right", fontsize=8)
-    _save(figure, path)
+    save(figure, path)
 
 
 def confusion_heatmap(confusions: Mapping[str, Any], path: Path, title: str = "What was recognised") -> None:
@@ -192,7 +192,7 @@ def confusion_heatmap(confusions: Mapping[str, Any], path: Path, title: str = "W
     axes.invert_yaxis()
     bar = figure.colorbar(mesh, ax=axes, shrink=0.6, ticks=[0, 1, 5, 10, 25, 50, 100])
     bar.set_label("% of the row")
-    _save(figure, path)
+    save(figure, path)
 
 
 def comparison(comparisons: Sequence[Mapping[str, Any]], path: Path) -> None:
@@ -228,7 +228,7 @@ def comparison(comparisons: Sequence[Mapping[str, Any]], path: Path) -> None:
         for axes in row:
             axes.spines[["top", "right", "left"]].set_visible(False)
             axes.tick_params(axis="y", length=0)
-    _save(figure, path)
+    save(figure, path)
 
 
 def _draw_rates(axes: plt.Axes, systems: Sequence[Mapping[str, Any]]) -> None:
@@ -279,7 +279,8 @@ def _draw_spikes(axes: plt.Axes, log_probs: np.ndarray, tokens: Sequence[str], f
         axes.annotate(tokens[token], place, ha="center", fontsize=8, xytext=(0, 2), textcoords="offset points")
 
 
-def _save(figure: plt.Figure, path: Path) -> None:
+def save(figure: plt.Figure, path: Path) -> None:
+    """Write a figure under a temporary name, then rename the file; its suffix tells the format."""
     partial = path.with_name("partial-" + path.name)
     figure.savefig(partial, dpi=110)
     plt.close(figure)

@@ -15,7 +15,7 @@ from pytorch_lightning.callbacks import Callback, EarlyStopping, EMAWeightAverag
 from pytorch_lightning.loggers import TensorBoardLogger
 from pytorch_lightning.utilities.exceptions import MisconfigurationException
 from pytorch_lightning.utilities.types import OptimizerLRScheduler
-from torch import Tensor
+from torch import Tensor, nn
 
 from asr import config as configuration
 from asr import criteria, data, model_folder, models, phones
@@ -30,10 +30,13 @@ from asr.hmm.model import GMM, HMMModel
 from asr.hmm.train import train as train_hmms
 from asr.hmm.tuning import tuned
 from asr.metrics import ErrorCounts, count_errors
+from asr.progress import track
 from asr.run_folder import HISTORY, claim, training_seconds
 from data_prep import prepare
 
 log = logging.getLogger(__name__)
+
+RBM_UTTERANCES = 200  # whose frames the machines of an RBM start are trained on
 
 
 def tune_malloc() -> None:
@@ -78,6 +81,9 @@ def train(config: Config, run: Path) -> Path:
     pl.seed_everything(config.seed, verbose=False)
     module = RecogniserModule(config, run)
     speech = SpeechData(config, module.criterion, int(module.encoder.subsampling))  # type: ignore[arg-type]
+    last = run / "checkpoints" / "last.ckpt"
+    if config.train.initialiser != "default" and not last.is_file():
+        _initialise(module.encoder, config, speech)
     module.normaliser = speech.normaliser
     module.references = {cut.id: data.reference(cut, config.data.labels) for cut in speech.dev_cuts}
     try:
@@ -98,7 +104,6 @@ def train(config: Config, run: Path) -> Path:
         )
     except MisconfigurationException as error:
         raise ConfigError(f"config: train.accelerator, train.devices: {str(error).splitlines()[0]}") from error
-    last = run / "checkpoints" / "last.ckpt"
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", ".*does not have many workers.*")
         try:
@@ -114,6 +119,18 @@ def train(config: Config, run: Path) -> Path:
     folder = run / "model"
     model_folder.save(folder, model, model_card(model, epoch, module.seconds))
     return folder
+
+
+def _initialise(encoder: nn.Module, config: Config, speech: "SpeechData") -> None:
+    """Draw the weights anew by the rule that the configuration names, or from what machines learn of the features."""
+    from asr.recurrent.initialisers import initialise  # of the lectures' systems alone
+    from asr.recurrent.rbm import pretrain
+
+    if config.train.initialiser != "rbm":
+        initialise(encoder, config.train.initialiser)
+        return
+    heard = list(speech.train_cuts)[:RBM_UTTERANCES]
+    pretrain(encoder, [torch.from_numpy(speech.train_set.utterance(cut)[0]) for cut in track(heard, "features")])
 
 
 def _callbacks(config: Config, run: Path) -> list[Callback]:
@@ -160,14 +177,14 @@ class SpeechData(pl.LightningDataModule):
         self.normaliser = Normaliser.fit(config.features.cmvn, self.train_cuts, nearest)
         self.normaliser.add_speakers(self.train_cuts, nearest)
         self.normaliser.add_speakers(self.dev_cuts, self.dev_store)
-        self._train_set = SpeechDataset(stores, self.normaliser, targets, config.spec_augment, config.seed)
+        self.train_set = SpeechDataset(stores, self.normaliser, targets, config.spec_augment, config.seed)
         self._dev_set = SpeechDataset({1.0: self.dev_store}, self.normaliser, NoTargets())
 
     def train_dataloader(self) -> BatchLoader:
         """Return batches in an order that follows from the seed and the epoch."""
         config = self.config.data
         return BatchLoader(
-            self.train_cuts, self._train_set, config.max_frames, config.num_buckets, shuffle=True, seed=self.config.seed
+            self.train_cuts, self.train_set, config.max_frames, config.num_buckets, shuffle=True, seed=self.config.seed
         )
 
     def val_dataloader(self) -> BatchLoader:

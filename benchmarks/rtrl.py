@@ -3,11 +3,11 @@
 python benchmarks/rtrl.py
 python benchmarks/rtrl.py --repeats 1 --output elsewhere.png
 
-BPTT is asr.recurrent.cells.Elman; RTRL is the kernel asr.recurrent.rtrl.run, to which the errors come frame by frame; both
-in float32. Memory is what either has stored at most beside inputs, errors and weights: NumPy's arrays by tracemalloc, and
-what autograd saves by its own hooks. BPTT's states count, and RTRL has none but the last. Under CTC that does not hold:
-RtrlElman's outputs are such states, needed by the layer above, and are not counted here. Time is the processor's for one
-utterance, so that other programs do not count.
+BPTT is asr.recurrent.cells.Elman; RTRL is the kernel asr.recurrent.rtrl.run, given the errors of all frames as if they
+came one by one; both in float32. Memory is what either has stored at most beside inputs, errors and weights: NumPy's
+arrays by tracemalloc, and what autograd saves by its own hooks. BPTT's states count, and RTRL has none but the last.
+Under CTC that does not hold: RtrlElman's outputs are such states, needed by the layer above, and are not counted here.
+Time is the processor's for one utterance, so that other programs do not count.
 """
 
 import argparse

@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 from lhotse import CutSet
+from threadpoolctl import threadpool_limits
 
 from asr import data, model_folder, report
 from asr.acoustic_model import BLANK
@@ -90,6 +91,11 @@ def train(config: Config, run: Path) -> Path:
             "set train.alignments, or model.num_pdfs=0"
         )
     claim(run, config)
+    with threadpool_limits(1, "blas"):  # with more threads its sums, and so the models, differ in their last bits
+        return _train(config, options, run)
+
+
+def _train(config: Config, options: GMMConfig, run: Path) -> Path:
     cuts, store = _features(config, "train")
     normaliser = Normaliser.fit(config.features.cmvn, cuts, store)
     normaliser.add_speakers(cuts, store)

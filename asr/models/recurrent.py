@@ -13,10 +13,8 @@ from torch import Tensor, nn
 from asr.config import check, one_of
 from asr.models.blstm import _Reverse, output_lengths, stack_frames
 from asr.recurrent.cells import GRU, LSTM, Elman, Jordan, PeepholeLSTM
-from asr.recurrent.initialisers import NAMES, initialise
 
 JORDAN = "jordan"
-UNIFORM = "uniform"  # each layer's own beginning: evenly from ±1/√H
 CELLS: dict[str, Callable[[int, int, int], nn.Module]] = {
     "elman_tanh": lambda inputs, hidden, truncate: Elman(inputs, hidden, "tanh", truncate),
     "elman_relu": lambda inputs, hidden, truncate: Elman(inputs, hidden, "relu", truncate),
@@ -38,7 +36,7 @@ class EncoderConfig:
     dropout: float = 0.0  # after each layer of units; one mask for all frames of an utterance
     stack: int = 1  # feature frames joined into one
     truncate: int = 0  # stacked frames after which the gradient is cut, while the state goes on; 0: full BPTT
-    initialiser: str = UNIFORM  # uniform | zeros | normal | xavier | he | orthogonal
+    gradient: str = "bptt"  # through all frames at once, or rtrl: in real time, for one Elman layer
 
     def __post_init__(self) -> None:
         one_of("model.cell", self.cell, tuple(CELLS))
@@ -47,7 +45,9 @@ class EncoderConfig:
         check(0 <= self.dropout < 1, "model.dropout", "lie in 0..1", self.dropout)
         check(1 <= self.stack <= 8, "model.stack", "lie in 1..8", self.stack)
         check(self.truncate >= 0, "model.truncate", "be 0 or more", self.truncate)
-        one_of("model.initialiser", self.initialiser, (UNIFORM, *NAMES))
+        one_of("model.gradient", self.gradient, ("bptt", "rtrl"))
+        online = self.cell.startswith("elman") and self.num_layers == 1 and self.truncate == 0
+        check(self.gradient == "bptt" or online, "model.gradient", "be bptt, but of one Elman layer", self.gradient)
 
     def build(self, num_features: int, num_classes: int) -> "RecurrentEncoder":
         """Make the network for F features and C classes."""
@@ -77,8 +77,6 @@ class RecurrentEncoder(nn.Module):
         self.forward_layers = _layers(config, sizes, num_classes)
         self.backward_layers = _layers(config, sizes, num_classes) if config.bidirectional else None
         self.output = None if config.cell == JORDAN else nn.Linear(width, num_classes)
-        if config.initialiser != UNIFORM:
-            initialise(self, config.initialiser)
 
     def forward(self, features: Tensor, feature_lengths: Tensor) -> tuple[Tensor, Tensor]:
         """Map features (B, T, F) and their lengths (B,) to logits (T', B, C) and their lengths (B,)."""
@@ -101,6 +99,8 @@ class RecurrentEncoder(nn.Module):
 
 def _layers(config: EncoderConfig, sizes: list[int], num_classes: int) -> nn.ModuleList:
     """Make the layers of one direction for so many inputs each."""
+    if config.gradient == "rtrl":
+        return nn.ModuleList([Elman(sizes[0], config.hidden_size, config.cell.removeprefix("elman_"), online=True)])
     layers = [CELLS[config.cell](size, config.hidden_size, config.truncate) for size in sizes]
     if config.cell == JORDAN:
         layers[-1] = Jordan(sizes[-1], config.hidden_size, num_classes, logits=True, truncate=config.truncate)

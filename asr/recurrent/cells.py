@@ -21,6 +21,7 @@ import torch
 from torch import Tensor, nn
 
 from asr.recurrent import kernels
+from asr.recurrent.rtrl import RtrlElman
 
 State = tuple[Tensor, ...]
 
@@ -38,6 +39,8 @@ class Elman(nn.Module):
         f: ``tanh`` or ``relu``.
     truncate
         Frames after which the gradient is cut; 0: never.
+    online
+        Learn in real time (`asr.recurrent.rtrl`): no gradient at x.
 
     Attributes
     ----------
@@ -52,12 +55,14 @@ class Elman(nn.Module):
     ((10, 2, 8), [(2, 8)])
     """
 
-    def __init__(self, input_size: int, hidden_size: int, nonlinearity: str = "tanh", truncate: int = 0):
+    def __init__(
+        self, input_size: int, hidden_size: int, nonlinearity: str = "tanh", truncate: int = 0, online: bool = False
+    ):
         super().__init__()
         if nonlinearity not in ("tanh", "relu"):
             raise ValueError(f"nonlinearity must be tanh or relu, not {nonlinearity!r}")
         self.hidden_size = self.output_size = hidden_size
-        self.nonlinearity, self.truncate = nonlinearity, truncate
+        self.nonlinearity, self.truncate, self.online = nonlinearity, truncate, online
         self.input_weights = _uniform(hidden_size, hidden_size, input_size)
         self.recurrent_weights = _uniform(hidden_size, hidden_size, hidden_size)
         self.bias = _uniform(hidden_size, hidden_size)
@@ -66,8 +71,12 @@ class Elman(nn.Module):
         """Map x (T, B, F) and the state (h (B, H),) to h (T, B, H) and the state."""
         weights = self.recurrent_weights
         (first,) = state or _zeros(x, weights, self.output_size)
+        relu = self.nonlinearity == "relu"
+        if self.online and self.training:  # in evaluation the other kernels, which know a gradient at x
+            hidden = RtrlElman.apply(x, first, self.input_weights, weights, self.bias, relu)
+            return hidden, (hidden[-1],)
         inputs = nn.functional.linear(x, self.input_weights, self.bias).to(weights.dtype)
-        hidden = _ElmanThroughTime.apply(inputs, weights, first, self.nonlinearity == "relu", self.truncate)
+        hidden = _ElmanThroughTime.apply(inputs, weights, first, relu, self.truncate)
         return hidden, (hidden[-1],)
 
 

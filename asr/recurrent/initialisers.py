@@ -60,7 +60,7 @@ def initialise(encoder: nn.Module, name: str, generator: torch.Generator | None 
     >>> bool(torch.allclose(weights @ weights.T, torch.eye(3), atol=1e-6))
     True
     """
-    one_of("model.initialiser", name, NAMES)
+    one_of("train.initialiser", name, NAMES)
     draw, draw_recurrent = _draws(name, generator, std)
     with torch.no_grad():
         for module in encoder.modules():

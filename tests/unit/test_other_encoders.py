@@ -343,10 +343,11 @@ def small(**changes):
 
 
 def sharp_decoder(num_classes=4):
-    """Return a decoder with weights so large that its choices differ much."""
+    """Return a decoder with weights so large that its choices differ much, and that does not end at once."""
     decoder = Decoder(small(), num_classes).eval()
     for weights in decoder.parameters():
         weights.data.mul_(3)
+    decoder.output.bias.data[END] -= 2
     return decoder
 
 
@@ -368,9 +369,12 @@ def test_teacher_forcing_is_decoding_step_by_step():
 
 
 def test_the_search_scores_as_teacher_forcing_does():
-    decoder, states, lengths = sharp_decoder(), torch.randn(3, 8, 6), torch.tensor([8, 3, 6])
-    for beam in (1, 5):
-        for b, found in enumerate(beam_search(decoder, states, lengths, beam)):
+    decoder, states, lengths = sharp_decoder(), torch.randn(8, 8, 6), torch.tensor([8, 3, 6, 8, 8, 7, 5, 8])
+    greedy, wide = (beam_search(decoder, states, lengths, beam) for beam in (1, 5))
+    assert sum(len(each.tokens) for each in wide) > 16
+    assert sum(one.tokens != other.tokens for one, other in zip(greedy, wide, strict=True)) >= 2
+    for hypotheses in (greedy, wide):
+        for b, found in enumerate(hypotheses):
             length, count = int(lengths[b]), len(found.tokens)
             targets = torch.tensor([found.tokens], dtype=torch.long)
             log_probs, weights = decoder(states[b : b + 1, :length], lengths[b : b + 1], targets)
@@ -382,10 +386,12 @@ def test_the_search_scores_as_teacher_forcing_does():
             assert count <= length
 
 
-@pytest.mark.parametrize("penalty", [0.0, 0.7, -0.7])
+@pytest.mark.parametrize("penalty", [0.0, 1.5, -1.5])
 def test_a_wide_beam_finds_the_best_of_all_sentences(penalty):
-    decoder, states, lengths = sharp_decoder(3), torch.randn(2, 4, 6), torch.tensor([4, 3])
+    decoder, states, lengths = sharp_decoder(3), torch.randn(6, 4, 6), torch.tensor([4, 3, 4, 4, 2, 4])
     found = beam_search(decoder, states, lengths, 200, penalty)
+    plain = beam_search(decoder, states, lengths, 200)
+    assert (penalty == 0) == all(one.tokens == other.tokens for one, other in zip(found, plain, strict=True))
     for b, length in enumerate(lengths.tolist()):
         scores = {}
         for sentence in (each for n in range(length + 1) for each in itertools.product((1, 2), repeat=n)):
@@ -431,9 +437,9 @@ def configured(**changes):
     return from_dict({"data": {"corpora": {"mini": None}, "labels": "timit39"}, "model": sizes | options})
 
 
-def sentences(count, num_features=123):
+def sentences(count, draw=5, num_features=123):
     """Return utterances of three to five sounds, 4 frames each, that are labels 1..6: a copying task."""
-    rng, utterances = np.random.default_rng(5), []
+    rng, utterances = np.random.default_rng(draw), []
     for i in range(count):
         labels = rng.permutation(6)[: rng.integers(3, 6)] + 1
         features = 0.3 * rng.standard_normal((4 * len(labels), num_features)).astype(np.float32)
@@ -452,9 +458,8 @@ def copied():
     encoder = models.build(config.model, 123, criterion.num_classes)
     learned = [*encoder.parameters(), *criterion.parameters()]
     optimizer, losses = torch.optim.Adam(learned, 0.01), []
-    batches = [collate(sentences(96)[i : i + 16]) for i in range(0, 96, 16)]
-    for step in range(120):
-        batch = batches[step % len(batches)]
+    for step in range(200):  # with new sentences in each, so that none can be learnt by heart
+        batch = collate(sentences(16, draw=step))
         optimizer.zero_grad()
         loss = criterion(*encoder(batch.features, batch.feature_lengths), batch)
         loss.backward()
@@ -464,27 +469,25 @@ def copied():
     unmoved = [weights for weights in learned if weights.grad is None or not weights.grad.abs().max() > 0]
     assert not unmoved
     model = criterion.model(encoder.eval(), Normaliser("none"))
-    return model, criterion, losses, collate(sentences(112)[96:])
+    return model, criterion, losses, collate(sentences(16, draw=1000))
 
 
 def test_an_encoder_decoder_learns_to_copy_with_its_attention_on_the_diagonal(copied):
     model, _, losses, batch = copied
     assert losses[-1] < 0.1 * losses[0]
-    evidence = model.evidence(batch)
-    for b, found in enumerate(model.decode(evidence, 1)):
-        expected = batch.targets[b, : batch.target_lengths[b]].tolist()
-        assert list(found.tokens) == expected
+    right = 0
+    for b, found in enumerate(model.decode(model.evidence(batch), 1)):
+        right += list(found.tokens) == batch.targets[b, : batch.target_lengths[b]].tolist()
         places = (found.weights * np.arange(found.weights.shape[1])).sum(axis=1)
-        truth = 4 * np.arange(len(expected)) + 1.5
-        assert np.abs(places - truth).max() < 4
+        assert np.abs(places - (4 * np.arange(len(places)) + 1.5)).max() < 4  # frames of a sound are 4
         assert all(later > earlier for earlier, later in itertools.pairwise(found.timesteps))
-        assert min(found.confidences) > 0.5
+    assert right >= 14  # of 16 sentences that it has not heard
 
 
 def test_a_beam_scores_no_less_than_greedy(copied):
     model, *_, batch = copied
     noisy = [
-        rows + np.random.default_rng(1).normal(0, 0.6, rows.shape).astype(np.float32) for rows in model.evidence(batch)
+        rows + np.random.default_rng(1).normal(0, 3, rows.shape).astype(np.float32) for rows in model.evidence(batch)
     ]
     greedy, beam = (np.array([each.score for each in model.decode(noisy, size)]) for size in (1, 8))
     assert (beam >= greedy - 1e-5).all()
@@ -510,7 +513,7 @@ def test_without_ctc_the_loss_is_the_decoders_alone():
     assert criterion.ctc is None
     batch, states = collate(sentences(2)), torch.randn(20, 2, 24)
     lengths = torch.tensor([20, 12])
-    log_probs, _ = criterion.decoder(states.transpose(0, 1), lengths, batch.targets)
+    log_probs = criterion.decoder(states.transpose(0, 1), lengths, batch.targets)[0].detach()
     expected = [
         -sum(float(log_probs[b, i, label]) for i, label in enumerate([*batch.targets[b, :n].tolist(), END]))
         for b, n in enumerate(batch.target_lengths.tolist())

@@ -10,6 +10,7 @@ from asr.config import from_dict
 from asr.data import collate
 from asr.errors import ConfigError
 from asr.recurrent.cells import GRU, LSTM, Elman, Jordan, PeepholeLSTM
+from asr.recurrent.initialisers import initialise
 
 LAYERS = {
     "elman_tanh": lambda truncate=0: Elman(5, 6, "tanh", truncate),
@@ -295,7 +296,8 @@ def test_one_direction_hears_no_later_frame_and_two_do(cell):
 
 @pytest.mark.parametrize("cell", CELLS)
 def test_an_encoder_saved_and_loaded_says_the_same(cell, tmp_path):
-    network, other = build(cell), build(cell, initialiser="normal")
+    network, other = build(cell), build(cell)
+    initialise(other, "normal")
     features, lengths = torch.randn(2, 9, 5), torch.tensor([9, 6])
     assert not torch.equal(network(features, lengths)[0], other(features, lengths)[0])
     torch.save(network.state_dict(), tmp_path / "weights.pt")
@@ -346,10 +348,7 @@ def test_truncate_of_the_recipe_reaches_each_layer():
         ({"dropout": 1.0}, "model.dropout must lie in 0..1"),
         ({"stack": 9}, "model.stack must lie in 1..8"),
         ({"truncate": -1}, "model.truncate must be 0 or more"),
-        (
-            {"initialiser": "ones"},
-            "model.initialiser must be one of uniform, zeros, normal, xavier, he, orthogonal, but",
-        ),
+        ({"gradient": "rtrl"}, "model.gradient must be bptt, but of one Elman layer, but it is 'rtrl'"),
         ({"units": 3}, "unknown key 'model.units'; model has cell, num_layers, hidden_size, bidirectional"),
     ],
 )
@@ -366,6 +365,17 @@ models.build({"name": "blstm", "num_layers": 1, "hidden_size": 8}, 5, 3)
 print([name for name in sys.modules if "recurrent" in name])
 """
     assert python(code).stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize("cell", ["elman_tanh", "elman_relu"])
+def test_a_network_that_learns_in_real_time_has_the_gradients_of_bptt(cell):
+    features, lengths, found = torch.randn(2, 9, 5), torch.tensor([9, 6]), []
+    for gradient in ("bptt", "rtrl"):
+        network = build(cell, num_layers=1, gradient=gradient).train()
+        (network(features, lengths)[0] ** 2).sum().backward()
+        found.append([weight.grad for weight in network.parameters()])
+    for ours, theirs in zip(*found, strict=True):
+        torch.testing.assert_close(ours, theirs)
 
 
 def test_a_recipe_of_a_recurrent_network():
