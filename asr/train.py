@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from asr import config as configuration
 from asr import criteria, data, model_folder, models, phones
-from asr.acoustic_model import AcousticModel
+from asr.acoustic_model import AcousticModel, CTCModel
 from asr.config import Config
 from asr.criteria import Criterion
 from asr.data import Batch, BatchLoader, Normaliser, NoTargets, SpeechDataset
@@ -293,7 +293,7 @@ class RecogniserModule(pl.LightningModule):
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """AdamW; the rate rises linearly to its peak, then falls along a cosine."""
         config = self.config.train
-        optimizer = torch.optim.AdamW(self.encoder.parameters(), config.learning_rate, weight_decay=config.weight_decay)
+        optimizer = torch.optim.AdamW(self.parameters(), config.learning_rate, weight_decay=config.weight_decay)
         total = int(self.trainer.estimated_stepping_batches)
         schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, _warmup_cosine(config, total))
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
@@ -334,7 +334,9 @@ def model_card(model: AcousticModel, epoch: dict[str, float], seconds: float) ->
     """Return the README.md of a model folder before it is scored."""
     config = model.config
     updates, best = f"{epoch['updates']:,.0f}", f"{epoch['epoch']:.0f} of {config.train.max_epochs}"
-    method = f"on the alignments of {config.train.alignments}" if config.train.alignments else "with CTC"
+    method = "with CTC" if isinstance(model, CTCModel) else "phone by phone"
+    if config.train.alignments:
+        method = f"on the alignments of {Path(config.train.alignments).name}"
     return f"""# {config.model["name"]}, {config.data.labels}
 
 Phone recogniser trained {method} by `asr train`; `config.yaml` holds every setting.

@@ -264,7 +264,7 @@ def _card(model: GMMModel, history: list[dict[str, Any]]) -> str:
     """Return the README.md of a model folder before it is scored."""
     config, mixtures = model.config, model.mixtures
     kind = "triphones" if model.hmms.tying.has_context else "monophones"
-    start = f"the alignments of {config.train.alignments}" if config.train.alignments else "a flat start"
+    start = f"the alignments of {Path(config.train.alignments).name}" if config.train.alignments else "a flat start"
     return f"""# GMM-HMM, {kind}, {config.data.labels}
 
 Phone recogniser trained by `asr train`; `config.yaml` holds every setting.
