@@ -11,6 +11,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -28,6 +29,7 @@ from asr.segments import Segment
 from asr.times import phone_segments
 
 BLANK = "<blank>"
+GMM = "gmm_hmm"  # the name in a recipe's `model` section
 ATTENTION = "attention_decoder"  # the encoder family whose systems are no CTC models
 
 
@@ -51,6 +53,17 @@ class AcousticModel(ABC):
     tokens: tuple[str, ...]
     normaliser: Normaliser
     calibration: Calibration
+
+    @classmethod
+    @abstractmethod
+    def parts(cls, config: Config, tokens: tuple[str, ...], tensors: dict[str, Tensor]) -> dict[str, Any]:
+        """Return this kind's own attributes, by name, from what `tensors` returns.
+
+        Raises
+        ------
+        KeyError, RuntimeError, TypeError, ValueError
+            Something is missing, or does not fit the rest.
+        """
 
     @abstractmethod
     def tensors(self) -> dict[str, Tensor]:
@@ -77,6 +90,12 @@ class AcousticModel(ABC):
     @abstractmethod
     def decode(self, evidence: Sequence[np.ndarray], beam_size: int) -> list[Hypothesis]:
         """Return what was said in each utterance."""
+
+    def align_states(
+        self, labels: Sequence[str], evidence: np.ndarray, word_lengths: Sequence[int] = (), name: str = "the recording"
+    ) -> list[Segment]:
+        """Return the times of an HMM's states on the path of `align`; of other models, nothing."""
+        return []
 
     def best_tokens(self, evidence: Sequence[np.ndarray]) -> list[list[int]]:
         """Return the tokens of each utterance without a beam, and nothing else: what training is judged by."""
@@ -168,22 +187,9 @@ class CTCModel(AcousticModel):
     encoder: nn.Module
 
     @classmethod
-    def of(
-        cls,
-        config: Config,
-        tokens: tuple[str, ...],
-        normaliser: Normaliser,
-        calibration: Calibration,
-        tensors: dict[str, Tensor],
-    ) -> "CTCModel":
-        """Build the network and load its weights.
-
-        Raises
-        ------
-        RuntimeError
-            They do not fit it.
-        """
-        return cls(config, tokens, normaliser, calibration, load_encoder(config, len(tokens), tensors))
+    def parts(cls, config: Config, tokens: tuple[str, ...], tensors: dict[str, Tensor]) -> dict[str, Any]:
+        """Build the network and load its weights."""
+        return {"encoder": load_encoder(config, len(tokens), tensors)}
 
     def tensors(self) -> dict[str, Tensor]:
         """Return the network's weights."""

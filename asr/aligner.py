@@ -16,7 +16,6 @@ from asr import audio, segments
 from asr.acoustic_model import AcousticModel, CTCModel
 from asr.calibration import word_confidence
 from asr.errors import AsrError, AudioError, CorpusError
-from asr.hmm.model import HMMModel
 from asr.pronunciation import goodness
 from asr.segments import Segment
 from asr.transcribe import Recogniser
@@ -125,7 +124,7 @@ def align(
         if not isinstance(model, CTCModel):
             raise AsrError("pronunciation is rated from CTC posteriors: choose a model that was trained with CTC")
         rated = goodness(evidence, np.array([model.tokens.index(label) for label in labels])).round(3).tolist()
-    states = model.align_states(labels, evidence, lengths, name) if isinstance(model, HMMModel) else []
+    states = model.align_states(labels, evidence, lengths, name)
     return AlignedRecording(tier, found, duration, score / len(evidence), rated, states)
 
 

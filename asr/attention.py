@@ -110,28 +110,15 @@ class AttentionModel(AcousticModel):
     decoder: Decoder
 
     @classmethod
-    def of(
-        cls,
-        config: Config,
-        tokens: tuple[str, ...],
-        normaliser: Normaliser,
-        calibration: Calibration,
-        tensors: dict[str, Tensor],
-    ) -> "AttentionModel":
-        """Build the network and load its weights.
-
-        Raises
-        ------
-        RuntimeError
-            They do not fit it.
-        """
+    def parts(cls, config: Config, tokens: tuple[str, ...], tensors: dict[str, Tensor]) -> dict[str, Any]:
+        """Build encoder and decoder and load their weights."""
         sizes, prefix = options(config), "decoder."
         encoder = load_encoder(config, sizes.state_size, tensors)
         decoder = Decoder(sizes, len(tokens))
         decoder.load_state_dict(
             {name.removeprefix(prefix): each for name, each in tensors.items() if name.startswith(prefix)}
         )
-        return cls(config, tokens, normaliser, calibration, encoder, decoder.eval())
+        return {"encoder": encoder, "decoder": decoder.eval()}
 
     def tensors(self) -> dict[str, Tensor]:
         """Return the weights of encoder and decoder."""
@@ -378,17 +365,9 @@ def draw(
     figure, (top, bottom) = report.plt.subplots(
         2, 1, figsize=(12, height), sharex=True, layout="constrained", height_ratios=(2, height - 2)
     )
-    duration = len(waveform) / SAMPLE_RATE
-    mels = report.fbank(waveform, num_mel_bins=80, use_energy=False).T
-    edges = (np.arange(mels.shape[1] + 1) * report.HOP_LENGTH / SAMPLE_RATE, np.arange(mels.shape[0] + 1))
-    top.pcolormesh(*edges, mels, cmap="magma", vmin=np.quantile(mels, 0.1), rasterized=True)
-    top.set(ylabel="mel bin", xlim=(0, duration))
-    top.set_title(title, pad=16 if times else 6)
-    for label, start, end in times:
-        place = ((start + end) / 2, 1.02)
-        top.annotate(label, place, xycoords=("data", "axes fraction"), ha="center", fontsize=8)
-        for axes, colour in ((top, "white"), (bottom, "0.8")):
-            axes.axvline(start, color=colour, lw=0.5)
+    report.draw_spectrogram(top, waveform, times, title)
+    for _, start, _ in times:
+        bottom.axvline(start, color="0.8", lw=0.5)
     frames = np.arange(weights.shape[1] + 1) * frame_shift
     bottom.pcolormesh(frames, np.arange(len(labels) + 1), weights, cmap="Greys", vmin=0, alpha=0.9, rasterized=True)
     bottom.set_yticks(np.arange(len(labels)) + 0.5, labels, fontsize=8)

@@ -23,13 +23,12 @@ from safetensors.torch import save_file
 
 from asr import calibration
 from asr import config as configuration
-from asr.acoustic_model import ATTENTION, BLANK, AcousticModel, CTCModel
+from asr.acoustic_model import ATTENTION, BLANK, GMM, AcousticModel, CTCModel
 from asr.calibration import Calibration
 from asr.config import Config
 from asr.data import Normaliser
 from asr.errors import AsrError, ModelError
 from asr.features import FeatureExtractor
-from asr.hmm.model import GMM, GMMModel, HybridModel
 
 PRETRAINED = Path(__file__).parent / "pretrained"
 
@@ -97,21 +96,28 @@ def load(folder: str | Path) -> AcousticModel:
     weights, _ = read_tensors(folder / "model.safetensors")
     weights = {name: value.float() if value.is_floating_point() else value for name, value in weights.items()}
     normaliser = _normaliser(config, weights, folder)
-    common = (config, tokens, normaliser, Calibration.load(folder))
+    kind = _kind(config)
     try:
-        if config.model["name"] == GMM:
-            return GMMModel.of(*common, weights)
-        if config.model["name"] == ATTENTION:
-            from asr.attention import AttentionModel  # of that system alone
-
-            return AttentionModel.of(*common, weights)
-        network = HybridModel if config.train.alignments else CTCModel
-        return network.of(*common, weights)
+        parts = kind.parts(config, tokens, weights)
     except (RuntimeError, TypeError, ValueError, KeyError, IndexError) as error:
         reason = str(error).splitlines()[-1].strip()
         raise ModelError(
             f"{folder / 'model.safetensors'} does not fit config.yaml and tokens.txt ({reason}): copy the folder again"
         ) from error
+    return kind(config, tokens, normaliser, Calibration.load(folder), **parts)
+
+
+def _kind(config: Config) -> type[AcousticModel]:
+    """Return the class of a configuration's system; what the others need is not imported."""
+    if config.model["name"] == ATTENTION:
+        from asr.attention import AttentionModel
+
+        return AttentionModel
+    if config.model["name"] != GMM and config.train.alignments is None:
+        return CTCModel
+    from asr.hmm.model import GMMModel, HybridModel
+
+    return GMMModel if config.model["name"] == GMM else HybridModel
 
 
 def _normaliser(config: Config, weights: dict[str, torch.Tensor], folder: Path) -> Normaliser:

@@ -133,16 +133,7 @@ def posteriors(
     figure, (top, bottom) = plt.subplots(
         2, 1, figsize=(12, 5.6), sharex=True, layout="constrained", height_ratios=(2, 3)
     )
-    mels = fbank(waveform, num_mel_bins=80, use_energy=False).T
-    librosa.display.specshow(
-        mels, sr=SAMPLE_RATE, hop_length=HOP_LENGTH, x_axis="time", ax=top, cmap="magma", vmin=np.quantile(mels, 0.1)
-    )
-    top.set(ylabel="mel bin", xlabel="", xlim=(0, len(waveform) / SAMPLE_RATE))
-    top.set_title(title, pad=16 if times else 6)
-    for label, start, end in times:
-        top.axvline(start, color="white", lw=0.5)
-        place = ((start + end) / 2, 1.02)
-        top.annotate(label, place, xycoords=("data", "axes fraction"), ha="center", fontsize=8)
+    draw_spectrogram(top, waveform, times, title)
     _draw_spikes(bottom, log_probs, tokens, frame_shift)
     lines = "\n".join(f"{name}: {' '.join(labels)}" for name, labels in texts.items())
     bottom.set(ylabel="posterior", ylim=(0, 1.12), xlabel=f"seconds\n\n{lines}")
@@ -277,6 +268,22 @@ def _draw_spikes(axes: plt.Axes, log_probs: np.ndarray, tokens: Sequence[str], f
     for token, t in zip(spikes.tokens, spikes.timesteps, strict=True):
         place = (seconds[t], probs[t, token])
         axes.annotate(tokens[token], place, ha="center", fontsize=8, xytext=(0, 2), textcoords="offset points")
+
+
+def draw_spectrogram(
+    axes: plt.Axes, waveform: np.ndarray, times: Sequence[tuple[str, float, float]], title: str
+) -> None:
+    """Draw a mel spectrogram of a waveform (N,) at 16 kHz, with the phones said (label, start, end) above it."""
+    mels = fbank(waveform, num_mel_bins=80, use_energy=False).T
+    librosa.display.specshow(
+        mels, sr=SAMPLE_RATE, hop_length=HOP_LENGTH, x_axis="time", ax=axes, cmap="magma", vmin=np.quantile(mels, 0.1)
+    )
+    axes.set(ylabel="mel bin", xlabel="", xlim=(0, len(waveform) / SAMPLE_RATE))
+    axes.set_title(title, pad=16 if times else 6)
+    for label, start, end in times:
+        axes.axvline(start, color="white", lw=0.5)
+        place = ((start + end) / 2, 1.02)
+        axes.annotate(label, place, xycoords=("data", "axes fraction"), ha="center", fontsize=8)
 
 
 def save(figure: plt.Figure, path: Path) -> None:

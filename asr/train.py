@@ -19,14 +19,14 @@ from torch import Tensor, nn
 
 from asr import config as configuration
 from asr import criteria, data, model_folder, models, phones
-from asr.acoustic_model import AcousticModel, CTCModel
+from asr.acoustic_model import GMM, AcousticModel, CTCModel
 from asr.config import Config
 from asr.criteria import Criterion
 from asr.data import Batch, BatchLoader, Normaliser, NoTargets, SpeechDataset
 from asr.errors import AsrError, ConfigError
 from asr.feature_store import Features, LiveFeatures, cache_features
 from asr.features import FeatureExtractor
-from asr.hmm.model import GMM, HMMModel
+from asr.hmm.model import HMMModel
 from asr.hmm.train import train as train_hmms
 from asr.hmm.tuning import tuned
 from asr.metrics import ErrorCounts, count_errors

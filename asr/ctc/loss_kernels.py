@@ -40,7 +40,7 @@ def workspace_size(num_frames: int, num_labels: int, num_classes: int) -> int:
 
 
 @njit(cache=True, fastmath={"contract"})
-def fast_exp(x):
+def _exp(x):
     """Return eˣ for x ≤ 0 to the last bit but one, 0 below −708: 2ⁿ by its bits times a Taylor series for the rest."""
     shifted = x * 1.4426950408889634 + 6755399441055744.0  # 1.5 · 2⁵² leaves the integer n in the last bits
     n = shifted - 6755399441055744.0
@@ -82,7 +82,7 @@ def _softmax(logits, b, symbols, scale, grads, probs, block):
             for c in range(ZERO, num_classes):
                 block[i * num_classes + c] -= peak
         for i in range(ZERO, here * num_classes):
-            block[i] = fast_exp(block[i])
+            block[i] = _exp(block[i])
         for i in range(ZERO, here):
             total = 0.0
             for c in range(ZERO, num_classes):
@@ -309,7 +309,7 @@ def _utterance(logits, b, num_frames, symbols, log_weights, scale, grads, work):
     tilt = _tilt(logits, b, num_frames, symbols) if len(symbols) > 1 else 1.0
     rows[WEIGHTS, width - 1], rows[SKIPS, width - 1] = 0.0, 0.0
     for s in range(len(symbols)):
-        rows[WEIGHTS, s] = fast_exp(log_weights[symbols[s]])
+        rows[WEIGHTS, s] = _exp(log_weights[symbols[s]])
         rows[SKIPS, s] = tilt if s > 1 and symbols[s] != symbols[s - 1] else 0.0
     _softmax(logits, b, symbols, scale, grads, probs, block)
     total = _forward(probs, tilt, rows, blanks, labels) - (len(symbols) - 1) * math.log(tilt)

@@ -86,13 +86,6 @@ def decode(
     raise InfeasibleError(f"{name} has {len(scores)} frames, and no phone or phones can end in the last: leave it out")
 
 
-def active_nodes(scores: np.ndarray, loop: PhoneLoop, beam: float) -> np.ndarray:
-    """Return how many nodes are left after each frame by a beam, (T,): what the search's time grows with."""
-    active = np.zeros(len(scores), np.int64)
-    kernels.search_paths(check_scores(scores, loop.num_pdfs, "the utterance"), loop.network, float(beam), 1, active)
-    return active
-
-
 def check_scores(scores: np.ndarray, num_pdfs: int, name: str) -> np.ndarray:
     """Return scores (T, P) as contiguous float64, or raise ValueError for what they lack."""
     scores = np.ascontiguousarray(scores, np.float64)

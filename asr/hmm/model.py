@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 import torch
@@ -15,10 +16,9 @@ from threadpoolctl import threadpool_limits
 from torch import Tensor, nn
 
 from asr.acoustic_model import AcousticModel, encoder_tensors, load_encoder, outputs
-from asr.calibration import Calibration
 from asr.config import Config
 from asr.ctc import Hypothesis, get_num_threads
-from asr.data import Batch, Normaliser
+from asr.data import Batch
 from asr.features import FRAME_LENGTH, FRAME_SHIFT, FeatureExtractor
 from asr.hmm.decoding import decode
 from asr.hmm.inference import viterbi
@@ -30,7 +30,6 @@ from asr.hmm.transforms import Transform
 from asr.hmm.tying import NUM_STATES, Tying
 from asr.segments import Segment
 
-GMM = "gmm_hmm"  # the name in a recipe's `model` section
 # A frame's window has its middle here; a change of state between two frames lies half-way between theirs.
 FRAME_MIDDLE = FRAME_LENGTH / 2 - FRAME_SHIFT / 2
 
@@ -211,21 +210,8 @@ class GMMModel(HMMModel):
     transform: Transform | None
 
     @classmethod
-    def of(
-        cls,
-        config: Config,
-        tokens: tuple[str, ...],
-        normaliser: Normaliser,
-        calibration: Calibration,
-        tensors: dict[str, Tensor],
-    ) -> "GMMModel":
-        """Build a system of what `tensors` returns.
-
-        Raises
-        ------
-        KeyError, ValueError
-            Something is missing or does not fit the rest.
-        """
+    def parts(cls, config: Config, tokens: tuple[str, ...], tensors: dict[str, Tensor]) -> dict[str, Any]:
+        """Read HMMs, bigram and what the states emit by."""
         parts = {name: value.double().numpy() for name, value in tensors.items()}
         if any(np.isnan(part).any() for part in parts.values()):
             raise ValueError("NaN among the numbers")
@@ -239,7 +225,7 @@ class GMMModel(HMMModel):
             splice, num_statics = parts["transform.splice"].astype(int).tolist()
             transform = Transform(splice, num_statics, parts["transform.matrix"], parts["transform.offset"])
         _check(config, mixtures, transform)
-        return cls(config, tokens, normaliser, calibration, hmms, log_bigram, mixtures, transform)
+        return {"hmms": hmms, "log_bigram": log_bigram, "mixtures": mixtures, "transform": transform}
 
     def tensors(self) -> dict[str, Tensor]:
         """Return the HMMs' and those of mixtures and transform."""
@@ -289,28 +275,15 @@ class HybridModel(HMMModel):
     log_priors: np.ndarray
 
     @classmethod
-    def of(
-        cls,
-        config: Config,
-        tokens: tuple[str, ...],
-        normaliser: Normaliser,
-        calibration: Calibration,
-        tensors: dict[str, Tensor],
-    ) -> "HybridModel":
-        """Build a system of what `tensors` returns.
-
-        Raises
-        ------
-        KeyError, RuntimeError, ValueError
-            Something is missing or does not fit the rest.
-        """
+    def parts(cls, config: Config, tokens: tuple[str, ...], tensors: dict[str, Tensor]) -> dict[str, Any]:
+        """Read HMMs, bigram and what the states emit by."""
         parts = {name: value.double().numpy() for name, value in tensors.items() if name.startswith("hmm.")}
         hmms, log_bigram = _hmms(config, tokens, parts)
         log_priors = parts["hmm.log_priors"].astype(np.float32)
         encoder = load_encoder(config, len(log_priors), tensors)
         if hmms.tying.num_pdfs != len(log_priors):
             raise ValueError(f"{len(log_priors)} outputs for {hmms.tying.num_pdfs} densities")
-        return cls(config, tokens, normaliser, calibration, hmms, log_bigram, encoder, log_priors)
+        return {"hmms": hmms, "log_bigram": log_bigram, "encoder": encoder, "log_priors": log_priors}
 
     def tensors(self) -> dict[str, Tensor]:
         """Return the HMMs', the priors and the network's weights."""

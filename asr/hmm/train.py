@@ -29,7 +29,17 @@ from asr.hmm.model import GMMModel
 from asr.hmm.phone_hmms import PhoneHMMs, silences_of
 from asr.hmm.phone_loop import bigram
 from asr.hmm.training import SEARCHES, GmmHmm, Utterance, flat_start, gaussians_at, iterate, moments
-from asr.hmm.transforms import LdaStatistics, MlltStatistics, Transform, lda, mllt, most_likely, splice, transform_means
+from asr.hmm.transforms import (
+    LdaStatistics,
+    MlltStatistics,
+    Transform,
+    lda,
+    mllt,
+    mllt_objective,
+    most_likely,
+    splice,
+    transform_means,
+)
 from asr.hmm.triphones import triphones
 from asr.hmm.tuning import tuned
 from asr.run_folder import HISTORY, claim, training_seconds
@@ -117,7 +127,15 @@ def _features(config: Config, split: str) -> tuple[CutSet, Features]:
         prepare(name, folder, manifests)
     cuts = data.load_split(manifests, names, split)
     store = cache_features(cuts, config.features, Path(manifests) / "features", f"{'+'.join(names)}-{split}")
-    return cuts.filter(lambda cut: cut.id in store and cut.duration <= config.data.max_duration).to_eager(), store
+    kept = []
+    for cut in cuts:
+        if cut.id not in store:
+            continue
+        if cut.duration > config.data.max_duration:
+            log.warning("skipped %s: %.1f s is longer than data.max_duration", cut.id, cut.duration)
+        else:
+            kept.append(cut)
+    return CutSet.from_cuts(kept), store
 
 
 class _Stage:
@@ -180,6 +198,8 @@ class _Stage:
                 frames, pdfs = each.features[::MLLT_STEP], alignments[each.id].pdfs(hmms.tying)[::MLLT_STEP]
                 statistics.add(frames, most_likely(mixtures, frames, pdfs), mixtures)
         matrix = mllt(statistics)
+        gain = mllt_objective(matrix, statistics) - mllt_objective(np.eye(len(matrix)), statistics)
+        log.info("MLLT: %.3f nats a frame", gain / statistics.num_frames)
         assert self.transform is not None
         self.transform = self.transform.then(matrix)
         self.model = replace(self.model, mixtures=transform_means(mixtures, matrix))
@@ -217,9 +237,9 @@ class _Stage:
         tensors, notes = model_folder.read_tensors(self.checkpoint)
         self.history = json.loads(notes["history"])
         tokens = (BLANK, *silences_of(self.config.data.labels)[0])
-        kept = GMMModel.of(self.config, tokens, self.normaliser, Calibration(), tensors)
-        self.transform = kept.transform
-        return GmmHmm(kept.hmms, kept.mixtures)
+        kept = GMMModel.parts(self.config, tokens, tensors)
+        self.transform = kept["transform"]
+        return GmmHmm(kept["hmms"], kept["mixtures"])
 
     def _begin(self, cuts: CutSet, store: Features, utterances: Sequence[Utterance]) -> GmmHmm:
         """Tie triphones by the alignments of the stage before, after LDA where it is asked for."""

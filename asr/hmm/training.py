@@ -6,7 +6,7 @@ segmental k-means of B.-H. Juang and L. R. Rabiner, IEEE Trans. ASSP 38(9), 1990
 transitions from it. Between splits neither ever lowers what it climbs: the likelihood, or that of the best paths.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 
@@ -155,7 +155,7 @@ def m_step(model: GmmHmm, found: EStep, floor: np.ndarray) -> GmmHmm:
 
 @dataclass(frozen=True)
 class Iteration:
-    """A line of the training's history: nats a frame before the step, and Gaussians and the reason for a break after.
+    """A line of the training's history.
 
     Attributes
     ----------
@@ -215,26 +215,3 @@ def gaussians_at(number: int, first: int, last: int, last_split: int) -> int:
     [20, 30, 50, 0]
     """
     return first + (last - first) * number // last_split if number <= last_split else 0
-
-
-def train(
-    model: GmmHmm,
-    utterances: Sequence[Utterance],
-    num_iterations: int,
-    num_gaussians: int,
-    last_split: int,
-    algorithm: str = "baum_welch",
-) -> Iterator[tuple[Iteration, GmmHmm]]:
-    """Train for some iterations; the Gaussians grow evenly to their number until the iteration `last_split`.
-
-    Yields
-    ------
-    iteration, model
-        Of each step, the model after it.
-    """
-    floor = VARIANCE_FLOOR * moments(each.features for each in utterances)[1]
-    first = len(model.mixtures.weights_)
-    for number in range(1, num_iterations + 1):
-        target = gaussians_at(number, first, num_gaussians, last_split)
-        done, model = iterate(model, utterances, number, target, algorithm, floor)
-        yield done, model

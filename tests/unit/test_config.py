@@ -8,11 +8,11 @@ import pytest
 
 from asr import config as configuration
 from asr import models, phones
+from asr.acoustic_model import GMM
 from asr.cli import run_folder
 from asr.config import DataConfig, FeatureConfig, TrainConfig, from_dict, load
 from asr.errors import ConfigError
 from asr.features import FeatureExtractor
-from asr.hmm.model import GMM
 from asr.hmm.train import GMMConfig
 from data_prep import CORPORA
 

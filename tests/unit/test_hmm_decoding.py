@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from asr.errors import AsrError, InfeasibleError
-from asr.hmm.decoding import Path, active_nodes, decode
+from asr.hmm import decoding_kernels
+from asr.hmm.decoding import Path, decode
 from asr.hmm.graph import Graph
 from asr.hmm.inference import viterbi
 from asr.hmm.phone_loop import PhoneLoop, bigram
@@ -122,6 +123,13 @@ def test_a_path_scores_what_its_phones_score_alone(seed):
         score, states = viterbi(model.scores, Graph.of(pdfs, arcs, {0: 0.0}, finals))
         assert path.score == pytest.approx(score + model.of(path.phones, 1.7, 0.4))
         assert path.starts == tuple(np.searchsorted(states // NUM_STATES, np.arange(len(path.phones))))
+
+
+def active_nodes(scores, loop, beam):
+    """How many nodes are left after each frame by a beam, (T,)."""
+    active = np.zeros(len(scores), np.int64)
+    decoding_kernels.search_paths(np.asarray(scores, np.float64), loop.network, beam, 1, active)
+    return active
 
 
 @pytest.mark.parametrize("seed", range(4))

@@ -525,14 +525,15 @@ def test_a_recogniser_of_the_tensors_that_another_gave(copied):
     model, _, _, batch = copied
     tensors = model.tensors()
     assert {name.split(".")[0] for name in tensors} == {"encoder", "decoder"}
-    again = AttentionModel.of(model.config, model.tokens, model.normaliser, model.calibration, tensors)
+    parts = AttentionModel.parts(model.config, model.tokens, tensors)
+    again = AttentionModel(model.config, model.tokens, model.normaliser, model.calibration, **parts)
     first, second = (each.decode(each.evidence(batch), 4) for each in (model, again))
     assert first == second
     assert model.num_parameters == again.num_parameters == sum(value.numel() for value in tensors.values())
     assert model.decoders(1) == {"greedy": 1}
     assert list(model.decoders(8)) == ["greedy", "beam 8"]
     with pytest.raises(RuntimeError, match="size mismatch"):
-        AttentionModel.of(configured(decoder_size=8), model.tokens, model.normaliser, model.calibration, tensors)
+        AttentionModel.parts(configured(decoder_size=8), model.tokens, tensors)
 
 
 def test_phones_lie_where_they_were_read(copied):
