@@ -14,6 +14,7 @@ import numpy as np
 from asr import html_report, model_folder, report, score
 from asr.analysis import count
 from asr.errors import AsrError
+from asr.features import FRAME_SHIFT
 from asr.metrics import ErrorCounts, matched_pairs
 from asr.text import columns
 
@@ -24,7 +25,10 @@ WIDTH = 100  # characters of a line
 LEVEL = 0.05  # of significance
 
 Row = dict[str, Any]
-CAPTION = "Phone error rate in percent, 95 % interval, errors, parameters, training time, × real time when recognising."
+CAPTION = (
+    "Phone error rate in percent, 95 % interval, errors, parameters, training time; when recognising, times real time "
+    "and 10 ms frames a second; seconds of a training epoch."
+)
 PAIRS = "Differences in points, by matched pairs:"
 TRIANGLE = "Points above the system of the column, by matched pairs:"
 MARKS = f"* p < {LEVEL} after Holm's correction for all pairs, ° only before it"
@@ -143,9 +147,9 @@ def markdown(comparisons: Sequence[dict[str, Any]], command: str) -> str:
     for each in comparisons:
         names, differences = [row["name"] for row in each["systems"]], each["differences"]
         numbered = _numbered(names)
-        head = ["system", *(title for title, _ in COLUMNS), "s an epoch"]
+        head = ["system", *(title for title, _ in (*COLUMNS, *MORE))]
         rows = [
-            [label, *(show(row) for _, show in COLUMNS), report.number(row["seconds_per_epoch"])]
+            [label, *(show(row) for _, show in (*COLUMNS, *MORE))]
             for label, row in zip(numbered, each["systems"], strict=True)
         ]
         lines += [_heading(each), "", *_markdown_table(head, rows), ""]
@@ -275,6 +279,10 @@ COLUMNS: tuple[tuple[str, Callable[[Row], str]], ...] = (
     ("parameters", lambda row: f"{row['parameters']:,}"),
     ("training", lambda row: report.duration(row["training_seconds"])),
     ("× real time", lambda row: report.number(row["times_real_time"])),
+)
+MORE: tuple[tuple[str, Callable[[Row], str]], ...] = (
+    ("frames/s", lambda row: f"{round(row['times_real_time'] / FRAME_SHIFT, -2):,.0f}"),
+    ("s an epoch", lambda row: report.number(row["seconds_per_epoch"])),
 )
 
 

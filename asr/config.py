@@ -108,7 +108,7 @@ class TrainConfig:
     final_learning_rate: float = 1e-5  # end of the cosine
     weight_decay: float = 1e-6
     gradient_clip: float = 1.0  # global norm
-    weight_noise: float = 0.0  # standard deviation of Gaussian noise on all weights in each step; Graves (2013): 0.075
+    weight_noise: float = 0.0  # standard deviation, on the encoder's weights anew each step; Graves (2013): 0.075
     label_prior_scale: float = 0.0  # divide posteriors by priors to this power in the loss: wider spikes, better times
     initialiser: str = "default"  # or zeros, normal, xavier, he, orthogonal, rbm: docs/recurrent.md
     alignments: str | None = None  # the system of the same recipe whose HMM alignments are the targets; null: CTC

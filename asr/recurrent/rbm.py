@@ -152,33 +152,6 @@ def train_rbm(
     return machine
 
 
-def stack(
-    examples: Tensor, sizes: Sequence[int], options: Options | None = None, generator: torch.Generator | None = None
-) -> list[RBM]:
-    """Train a deep belief network greedily: each machine on the hidden probabilities of the one below.
-
-    Parameters
-    ----------
-    examples : (N, V)
-        Real features of mean 0 and variance 1: the lowest machine is Gaussian.
-    sizes
-        Hidden units of each machine.
-    options, generator
-        As for `train_rbm`.
-
-    Examples
-    --------
-    >>> machines = stack(torch.randn(64, 5), (4, 3), Options(epochs=1))
-    >>> [(tuple(machine.weights.shape), machine.gaussian) for machine in machines]
-    [((5, 4), True), ((4, 3), False)]
-    """
-    machines: list[RBM] = []
-    for size in sizes:
-        machines.append(train_rbm(examples, size, not machines, options, generator))
-        examples = machines[-1].hidden(examples)
-    return machines
-
-
 def pretrain(
     encoder: nn.Module,
     utterances: Sequence[Tensor],

@@ -17,7 +17,7 @@ from asr.errors import AsrError, ConfigError, ModelError
 from asr.recurrent import rbm
 from asr.recurrent.cells import LSTM, Elman, PeepholeLSTM
 from asr.recurrent.initialisers import NAMES, initialise
-from asr.recurrent.rbm import RBM, Options, contrastive_divergence, pretrain, stack, train_rbm
+from asr.recurrent.rbm import RBM, Options, contrastive_divergence, pretrain, train_rbm
 from asr.recurrent.rtrl import OnlineElman, RtrlElman
 from asr.recurrent.sensitivity import _picture, curve, describe, sensitivity
 
@@ -225,15 +225,6 @@ def test_a_machine_learns_its_data_and_not_noise(gaussian):
     assert machine.reconstruction_error(others) < 0.7 * start.reconstruction_error(others)
     assert machine.free_energy(others).mean() + 1 < machine.free_energy(noise).mean()
     assert torch.equal(machine.weights, train_rbm(points, 8, gaussian, options, seeded()).weights)
-
-
-def test_a_stack_sees_what_the_machine_below_makes():
-    points = faces(300, seeded())
-    lower, upper = stack(points, (6, 3), Options(epochs=2), seeded())
-    generator = seeded()
-    twin = train_rbm(points, 6, True, Options(epochs=2), generator)
-    assert torch.equal(twin.weights, lower.weights)
-    assert torch.equal(train_rbm(twin.hidden(points), 3, False, Options(epochs=2), generator).weights, upper.weights)
 
 
 @pytest.mark.parametrize("nonlinearity", ["tanh", "relu"])
