@@ -13,6 +13,7 @@ from rich.logging import RichHandler
 
 from asr import config as configuration
 from asr.errors import AsrError
+from asr.lm.cli import app as lm_app
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -20,6 +21,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="Phone recognition with CTC: prepare a corpus, train, measure the phone error rate, transcribe recordings.",
 )
+
+app.add_typer(lm_app, name="lm")
 
 Recipe = Annotated[Path, typer.Argument(help="A recipe's YAML, such as recipes/mini/blstm_ctc.yaml.")]
 Overrides = Annotated[list[str] | None, typer.Argument(help="Settings to change: train.max_epochs=3 seed=2 …")]

@@ -191,6 +191,17 @@ def load(path: str | Path, overrides: Sequence[str] = ()) -> Config:
     ConfigError
         The file is missing or not YAML; a key is unknown; a value has the wrong type or lies out of range.
     """
+    return from_dict(read(path, overrides))
+
+
+def read(path: str | Path, overrides: Sequence[str] = ()) -> dict[str, Any]:
+    """Return the sections of a YAML file as plain values, dotted overrides applied.
+
+    Raises
+    ------
+    ConfigError
+        The file is missing or not YAML, or an override has no form.
+    """
     path = Path(path)
     if not path.is_file():
         raise ConfigError(f"config: no file {path}; the recipes stand in recipes/<recipe>/<system>.yaml")
@@ -208,7 +219,7 @@ def load(path: str | Path, overrides: Sequence[str] = ()) -> Config:
     except (OmegaConfBaseException, YAMLError, UnicodeDecodeError, ValueError) as error:
         raise ConfigError(f"config: cannot read {path}: {_first_line(error)}") from error
     assert isinstance(values, dict)
-    return from_dict({str(key): value for key, value in values.items()})
+    return {str(key): value for key, value in values.items()}
 
 
 def with_corpora_in(config: Config, folder: Path) -> Config:
@@ -218,11 +229,18 @@ def with_corpora_in(config: Config, folder: Path) -> Config:
     >>> with_corpora_in(config, Path("/speech")).data.corpora["timit"]
     '/speech'
     """
-    places: dict[str, str | None] = {
-        name: place or str(folder / name if (folder / name).is_dir() else folder)
-        for name, place in config.data.corpora.items()
+    return replace(config, data=replace(config.data, corpora=places_in(config.data.corpora, folder)))
+
+
+def places_in(corpora: dict[str, str | None], folder: Path) -> dict[str, str | None]:
+    """Return corpora with the folder of each that has none: the subfolder of its name, else `folder` itself.
+
+    >>> places_in({"timit": None, "mini": "here"}, Path("/speech"))
+    {'timit': '/speech', 'mini': 'here'}
+    """
+    return {
+        name: place or str(folder / name if (folder / name).is_dir() else folder) for name, place in corpora.items()
     }
-    return replace(config, data=replace(config.data, corpora=places))
 
 
 def align_beside(config: Config, run: Path) -> Config:

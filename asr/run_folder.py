@@ -44,10 +44,10 @@ def claim(run: Path, config: Config) -> None:
     model_folder.write_text(path, configuration.to_yaml(config))
     git = subprocess.run(["git", "describe", "--always", "--dirty"], capture_output=True, text=True, check=False)
     model_folder.write_text(run / "git.txt", git.stdout or "not a git checkout\n")
-    _log_to(run / "train.log")
+    log_to(run / "train.log")
 
 
-def _log_to(path: Path) -> None:
+def log_to(path: Path) -> None:
     """Append what is logged to a file, and no longer to that of a run which this process trained before."""
     logger = logging.getLogger("asr")
     for handler in [each for each in logger.handlers if isinstance(each, logging.FileHandler)]:

@@ -45,6 +45,20 @@ def pronounce(word: str) -> list[str]:
     return list(phones)
 
 
+def pronunciations(word: str) -> list[tuple[str, ...]]:
+    """Return all of CMUdict's pronunciations of a word, or the one that `pronounce` finds for it; none for a figure.
+
+    >>> pronunciations("the")
+    [('DH', 'AH'), ('DH', 'IY')]
+    """
+    word = word.lower().replace("’", "'")
+    found = [tuple(phone.rstrip("012") for phone in phones) for phones in _dictionary().get(word, [])]
+    try:
+        return list(dict.fromkeys(found)) or [tuple(pronounce(word))]
+    except CorpusError:
+        return []
+
+
 def is_guessed(word: str) -> bool:
     """Tell whether some part of a word's pronunciation comes from letter-to-sound rules.
 

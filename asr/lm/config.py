@@ -1,0 +1,127 @@
+"""The configuration of a language model: text, model, training; read as in asr/config.py."""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from asr.config import check, one_of, places_in, read, section
+from asr.errors import ConfigError
+from asr.lm.estimation import SMOOTHINGS
+from asr.lm.recurrent import RecurrentConfig
+from asr.lm.text import UNITS
+
+
+@dataclass(frozen=True)
+class TextConfig:
+    """What is learnt: transcripts of corpora, a text file, or both."""
+
+    corpora: dict[str, str | None] = field(default_factory=dict)  # name → folder; their training speakers' transcripts
+    manifests: str = "data"
+    text: str | None = None  # a UTF-8 file, a sentence a line
+    dev_text: str | None = None  # held out; without it the corpora's dev speakers, or every 20th line
+    unit: str = "phones"  # phones | characters | words
+    labels: str = "arpabet39"  # the phone set, of phones
+    lowercase: bool = False
+
+    def __post_init__(self) -> None:
+        one_of("text.unit", self.unit, UNITS)
+        check(bool(self.corpora or self.text), "text", "name corpora or a text file", None)
+
+
+@dataclass(frozen=True)
+class NGramConfig:
+    """The keys of the `model` section beside `name: ngram`."""
+
+    order: int = 3
+    smoothing: str = "kneser_ney"  # or witten_bell, for little text
+    open_vocabulary: bool = False  # with a token for all that are not known
+    min_count: int = 1  # tokens rarer than this are not known
+
+    def __post_init__(self) -> None:
+        one_of("model.smoothing", self.smoothing, SMOOTHINGS)
+        check(self.order >= 1, "model.order", "be 1 or more", self.order)
+        check(self.min_count >= 1, "model.min_count", "be 1 or more", self.min_count)
+
+
+@dataclass(frozen=True)
+class LmTrainConfig:
+    """Optimisation of a recurrent model."""
+
+    max_epochs: int = 20
+    learning_rate: float = 2e-3  # peak; falls along a cosine
+    batch_tokens: int = 4000
+    gradient_clip: float = 1.0  # global norm
+    weight_decay: float = 1e-4
+    window: int = 0  # learn from pieces of so many tokens, whatever the sentences; 0: whole sentences
+
+    def __post_init__(self) -> None:
+        for name in ("max_epochs", "learning_rate", "batch_tokens", "gradient_clip"):
+            check(getattr(self, name) > 0, f"train.{name}", "be positive", getattr(self, name))
+        for name in ("weight_decay", "window"):
+            check(getattr(self, name) >= 0, f"train.{name}", "be 0 or more", getattr(self, name))
+
+
+@dataclass(frozen=True)
+class LmConfig:
+    """A whole language model."""
+
+    text: TextConfig
+    model: NGramConfig | RecurrentConfig
+    train: LmTrainConfig
+    seed: int = 1
+
+
+MODELS: dict[str, type] = {"ngram": NGramConfig, "recurrent": RecurrentConfig}
+
+
+def load(path: str | Path, overrides: Sequence[str] = ()) -> LmConfig:
+    """Read a language model's YAML and apply dotted overrides.
+
+    Raises
+    ------
+    ConfigError
+        The file is missing or not YAML; a key is unknown; a value has the wrong type or lies out of range.
+    """
+    return from_dict(read(path, overrides))
+
+
+def from_dict(values: dict[str, Any]) -> LmConfig:
+    """Validate nested plain values.
+
+    >>> from_dict({"text": {"text": "a.txt"}, "model": {"name": "ngram", "order": 2}}).model.order
+    2
+    """
+    unknown = set(values) - {"text", "model", "train", "seed"}
+    if unknown:
+        raise ConfigError(f"config: unknown key {min(unknown)!r}; the sections are text, model, train and seed")
+    model = dict(values.get("model") or {})
+    name = model.pop("name", None)
+    check(name in MODELS, "model.name", f"be one of {', '.join(MODELS)}", name)
+    seed = values.get("seed", 1)
+    check(isinstance(seed, int) and seed >= 0, "seed", "be an integer from 0", seed)
+    train = values.get("train") or {}
+    if name == "ngram" and train:
+        raise ConfigError("config: train belongs to recurrent models: an n-gram is counted")
+    return LmConfig(
+        section("text", TextConfig, values.get("text") or {}),
+        section("model", MODELS[name], model),
+        section("train", LmTrainConfig, train),
+        seed,
+    )
+
+
+def to_dict(config: LmConfig) -> dict[str, Any]:
+    """Return plain values that `from_dict` reads back to the same configuration."""
+    values = asdict(config)
+    name = next(name for name, kind in MODELS.items() if isinstance(config.model, kind))
+    values["model"] = {"name": name} | values["model"]
+    if name == "ngram":
+        del values["train"]
+    return values
+
+
+def with_corpora_in(config: LmConfig, folder: Path) -> LmConfig:
+    """Look for the corpora that have no folder yet in `folder`."""
+    text = replace(config.text, corpora=places_in(config.text.corpora, folder))
+    return replace(config, text=text)

@@ -1,0 +1,335 @@
+"""N-grams as a tree in arrays, and the beam search for words, walked without Python.
+
+N-grams: node 0 is the empty context; the nodes of each order follow those of the one before, sorted by parent and
+token, so that the children of a node lie side by side. A probability that the tree lacks is that of a shorter context,
+times what the longer ones set aside (Katz 1987): ln p(w | h) = ln backoff(h) + ln p(w | h without its first token).
+
+Words: as in asr/ctc/beam_kernels.py a prefix is a node of a history tree, here a sequence of arcs of the lexicon's
+graph, each with a phone and perhaps the word that it ends; so prefixes of equal phones and different words are two.
+
+Letters: M n-grams, V tokens, K contexts or prefixes in the beam, L tokens, T frames, B utterances, C classes, N nodes
+and A arcs of the lexicon.
+"""
+
+import math
+from typing import NamedTuple
+
+import numpy as np
+from numba import njit
+
+
+class Trie(NamedTuple):
+    """N-grams of all orders; node i + 1 … of the arrays of nodes, of which there are M + 1.
+
+    Attributes
+    ----------
+    tokens : (M + 1,) int32
+        Last token of each n-gram; −1 of the root.
+    children : (M + 2,) int32
+        The children of node i are children[i] … children[i + 1] − 1.
+    log_probs, backoffs : (M + 1,)
+        Natural logs: of the n-gram; of what its probability as a context leaves to shorter ones.
+    targets : (M + 1,) int32
+        The context after the n-gram: itself or, where no longer n-gram has it as a context, its longest ending that is.
+    shorter : (M + 1,) int32
+        The longest proper ending that is a context; 0 of the root.
+    """
+
+    tokens: np.ndarray
+    children: np.ndarray
+    log_probs: np.ndarray
+    backoffs: np.ndarray
+    targets: np.ndarray
+    shorter: np.ndarray
+
+
+@njit(cache=True)
+def look_up(trie, state, token):
+    """Return ln p(token | state) and the state after it."""
+    spared = 0.0
+    while True:
+        first, last = trie.children[state], trie.children[state + 1] - 1
+        if state == 0:  # every token is there, in order
+            node = first + token
+            return spared + trie.log_probs[node], trie.targets[node]
+        while first <= last:
+            middle = (first + last) // 2
+            found = trie.tokens[middle]
+            if found == token:
+                return spared + trie.log_probs[middle], trie.targets[middle]
+            if found < token:
+                first = middle + 1
+            else:
+                last = middle - 1
+        spared += trie.backoffs[state]
+        state = trie.shorter[state]
+
+
+@njit(cache=True, nogil=True)
+def score(trie, start, tokens, lengths, log_probs):
+    """Write the log probability of each token of sentences end to end, whose lengths count their ends."""
+    i = 0
+    for length in lengths:
+        state = start
+        for _ in range(length):
+            log_probs[i], state = look_up(trie, state, tokens[i])
+            i += 1
+
+
+@njit(cache=True, nogil=True)
+def advance(trie, states, tokens):
+    """Return the states (K,) after one more token each."""
+    after = np.empty(len(states), np.int32)
+    for k in range(len(states)):
+        _, after[k] = look_up(trie, states[k], tokens[k])
+    return after
+
+
+@njit(cache=True, nogil=True)
+def rows(trie, states, log_probs, after):
+    """Write the log probability of every token (K, V), and the state that it leads to (K, V)."""
+    for k in range(len(states)):
+        for token in range(log_probs.shape[1]):
+            log_probs[k, token], after[k, token] = look_up(trie, states[k], token)
+
+
+class Graph(NamedTuple):
+    """The lexicon's tree.
+
+    Attributes
+    ----------
+    offsets : (N + 1,) int32
+        The arcs of node n are offsets[n] … offsets[n + 1] − 1; node 0 is where words begin and end.
+    tokens, nodes, words : (A,) int32
+        The class that an arc reads, the node that it leads to, and the word that ends with it, or −1.
+    weights : (A,)
+        What an arc adds to the log probability.
+    ahead : (N,)
+        What the words that can still be meant will add at most, near enough: put in before a word is known, and taken
+        out again when it is.
+    """
+
+    offsets: np.ndarray
+    tokens: np.ndarray
+    nodes: np.ndarray
+    words: np.ndarray
+    weights: np.ndarray
+    ahead: np.ndarray
+
+
+class Limits(NamedTuple):
+    """What a search keeps, and how it weighs words."""
+
+    blank: int
+    beam_size: int
+    threshold: float  # nats below the best prefix
+    least: float  # nats, for a class's log probability in a frame
+    weight: float  # of the language model
+    penalty: float  # nats a word
+    start: int  # the n-gram's node before a sentence
+
+
+# Log probabilities of a prefix in the beam: of its paths that end in a blank, in its last label, in either.
+ENDS_BLANK, ENDS_LABEL, ENDS = range(3)
+HISTORY_FIELDS = 7  # int32: parent, arc, first child, next sibling, place in the beam, lexicon's node, n-gram's node
+
+
+def workspace_size(num_frames: int, beam_size: int) -> int:
+    """Return how many float64 a thread needs: room for a node of the history tree a frame and prefix."""
+    room = 1 + num_frames * beam_size
+    return room + (room * HISTORY_FIELDS + 1) // 2
+
+
+@njit(cache=True)
+def _logaddexp(a, b):
+    """Return ln(eᵃ + eᵇ), −inf for two −inf."""
+    high, low = max(a, b), min(a, b)
+    if low == -np.inf or low - high < -45.0:
+        return high
+    return high + math.log1p(math.exp(low - high))
+
+
+@njit(cache=True)
+def _best(scores, size, floor):
+    """Return the indices of the best scores, at most `size`, best first, none below the floor."""
+    order = np.argsort(-scores, kind="mergesort")[:size]
+    count = 0
+    while count < len(order) and scores[order[count]] >= floor:
+        count += 1
+    return order[:count]
+
+
+@njit(cache=True)
+def _stay(frame, network, limits, beam, stays, held, tree, taken, stamp):
+    """Score the prefixes of the beam where they stay as they are for one frame; return the best of them.
+
+    A prefix whose parent is in the beam too is also reached by growing out of it; `taken` (K, ·) gets the frame's stamp
+    for that arc, so that the prefix is not made a second time.
+    """
+    graph, _ = network
+    gains, parents, arcs, _, _, places, nodes, _ = tree
+    for k in range(len(held)):
+        places[held[k]] = k
+    best = -np.inf
+    for k in range(len(held)):
+        h = held[k]
+        stays[ENDS_BLANK, k] = beam[ENDS, k] + frame[limits.blank]
+        stays[ENDS_LABEL, k] = -np.inf
+        if h > 0:
+            token, parent = graph.tokens[arcs[h]], parents[h]
+            stays[ENDS_LABEL, k] = beam[ENDS_LABEL, k] + frame[token]
+            place = places[parent]
+            if place >= 0 and frame[token] >= limits.least:
+                taken[place, arcs[h] - graph.offsets[nodes[parent]]] = stamp
+                repeated = parent > 0 and graph.tokens[arcs[parent]] == token  # the same again needs a blank between
+                came = beam[ENDS_BLANK, place] if repeated else beam[ENDS, place]
+                stays[ENDS_LABEL, k] = _logaddexp(stays[ENDS_LABEL, k], came + frame[token] + gains[h])
+        stays[ENDS, k] = _logaddexp(stays[ENDS_BLANK, k], stays[ENDS_LABEL, k])
+        best = max(best, stays[ENDS, k])
+    for k in range(len(held)):
+        places[held[k]] = -1
+    return best
+
+
+@njit(cache=True)
+def _grow(frame, network, limits, beam, held, tree, taken, stamp, best, offers):
+    """Offer the prefixes that are longer by an arc: scores, prefixes, arcs, gains and n-gram nodes, after the others.
+
+    Returns the offers, in longer arrays where they needed more room, and their number.
+    """
+    graph, trie = network
+    _, _, arcs, _, _, _, nodes, states = tree
+    scores, prefixes, taken_arcs, gained, after = offers
+    num = len(held)
+    for k in range(len(held)):
+        h = held[k]
+        node = nodes[h]
+        last = graph.tokens[arcs[h]] if h > 0 else -1
+        first, end = graph.offsets[node], graph.offsets[node + 1]
+        if num + end - first > len(scores):
+            more = num + end - first
+            scores, prefixes = np.append(scores, np.empty(more)), np.append(prefixes, np.empty(more, np.int64))
+            taken_arcs, gained = np.append(taken_arcs, np.empty(more, np.int64)), np.append(gained, np.empty(more))
+            after = np.append(after, np.empty(more, np.int64))
+        for arc in range(first, end):
+            token = graph.tokens[arc]
+            if frame[token] < limits.least or taken[k, arc - first] == stamp:
+                continue
+            gain = graph.weights[arc] - graph.ahead[node] + graph.ahead[graph.nodes[arc]]
+            word, state = graph.words[arc], states[h]
+            if word >= 0:
+                gain -= limits.penalty
+            came = (beam[ENDS_BLANK, k] if token == last else beam[ENDS, k]) + frame[token]
+            if came == -np.inf or came + gain < best - limits.threshold:
+                continue
+            if word >= 0:
+                log_prob, state = look_up(trie, state, word)
+                gain += limits.weight * log_prob
+            if came + gain > -np.inf:
+                scores[num], prefixes[num], taken_arcs[num] = came + gain, k, arc
+                gained[num], after[num] = gain, state
+                best = max(best, came + gain)
+                num += 1
+    return (scores, prefixes, taken_arcs, gained, after), num
+
+
+@njit(cache=True)
+def _child(parent, arc, count, tree):
+    """Return the node for a prefix longer by an arc: a new one, `count`, where the tree has none."""
+    _, parents, arcs, children, siblings, places, _, _ = tree
+    child = children[parent]
+    while child >= 0 and arcs[child] != arc:
+        child = siblings[child]
+    if child < 0:
+        child = count
+        parents[child], arcs[child], children[child], places[child] = parent, arc, -1, -1
+        siblings[child], children[parent] = children[parent], child
+    return child
+
+
+@njit(cache=True, inline="always")
+def _search(log_probs, b, num_frames, network, limits, work):
+    """Search one utterance; return prefixes, best first, their scores, and the tree's parents and arcs.
+
+    Where no prefix ends with a word, those that do not are returned, the language model's guess at their end taken out.
+    """
+    graph, trie = network
+    room = 1 + num_frames * limits.beam_size
+    fields = work[room:].view(np.int32)
+    tree = (
+        work[:room],
+        fields[:room],
+        fields[room : 2 * room],
+        fields[2 * room : 3 * room],
+        fields[3 * room : 4 * room],
+        fields[4 * room : 5 * room],
+        fields[5 * room : 6 * room],
+        fields[6 * room : 7 * room],
+    )
+    gains, parents, arcs, children, _, places, nodes, states = tree
+    parents[0], arcs[0], children[0], places[0], nodes[0], states[0] = -1, -1, -1, -1, 0, limits.start
+    count, most = 1, 1
+    for n in range(len(graph.offsets) - 1):
+        most = max(most, graph.offsets[n + 1] - graph.offsets[n])
+    taken = np.zeros((limits.beam_size, most), np.int32)
+    beam, stays = np.full((3, limits.beam_size), -np.inf), np.full((3, limits.beam_size), -np.inf)
+    beam[ENDS_BLANK, 0], beam[ENDS, 0] = 0.0, 0.0
+    held = np.zeros(1, np.int64)
+    first = 2 * limits.beam_size
+    offers = (
+        np.empty(first),
+        np.empty(first, np.int64),
+        np.empty(first, np.int64),
+        np.empty(first),
+        np.empty(first, np.int64),
+    )
+    for t in range(num_frames):
+        frame = log_probs[t, b]
+        best = _stay(frame, network, limits, beam, stays, held, tree, taken, t + 1)
+        offers[0][: len(held)] = stays[ENDS, : len(held)]
+        offers, num = _grow(frame, network, limits, beam, held, tree, taken, t + 1, best, offers)
+        scores, prefixes, taken_arcs, gained, after = offers
+        top = scores[:num].max()
+        chosen = _best(scores[:num], limits.beam_size, max(top - limits.threshold, -1e300))
+        kept = np.empty(len(chosen), np.int64)
+        for i in range(len(chosen)):
+            choice = chosen[i]
+            if choice < len(held):
+                kept[i] = held[choice]
+                for row in range(3):
+                    beam[row, i] = stays[row, choice]
+            else:
+                arc = taken_arcs[choice]
+                kept[i] = _child(held[prefixes[choice]], arc, count, tree)
+                count = max(count, kept[i] + 1)
+                nodes[kept[i]], gains[kept[i]], states[kept[i]] = graph.nodes[arc], gained[choice], after[choice]
+                beam[ENDS_BLANK, i], beam[ENDS_LABEL, i], beam[ENDS, i] = -np.inf, scores[choice], scores[choice]
+        held = kept
+    totals, whole = np.empty(len(held)), False
+    for k in range(len(held)):
+        whole = whole or nodes[held[k]] == 0
+    for k in range(len(held)):
+        node = nodes[held[k]]
+        if node == 0:
+            totals[k] = beam[ENDS, k] + limits.weight * look_up(trie, states[held[k]], 0)[0]
+        else:
+            totals[k] = -np.inf if whole else beam[ENDS, k] - graph.ahead[node]
+    chosen = _best(totals, len(totals), -1e300)
+    return held[chosen], totals[chosen], parents, arcs
+
+
+@njit(cache=True, nogil=True)
+def search(utterances, log_probs, lengths, network, limits, arcs, scores, work):
+    """Search some utterances of log_probs (T, B, C); write arcs (B, N, T), −1 after the last, and scores (B, N)."""
+    for b in utterances:
+        nodes, values, parents, taken = _search(log_probs, b, lengths[b], network, limits, work)
+        for n in range(min(len(nodes), scores.shape[1])):
+            scores[b, n] = values[n]
+            length, node = 0, nodes[n]
+            while node > 0:
+                length += 1
+                node = parents[node]
+            node = nodes[n]
+            for i in range(length - 1, -1, -1):
+                arcs[b, n, i] = taken[node]
+                node = parents[node]

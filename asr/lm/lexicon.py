@@ -1,0 +1,182 @@
+"""Words and their pronunciations, as a tree that a search walks.
+
+Letters: N nodes, A arcs, V words of a language model, C classes of an acoustic model.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from asr.errors import ConfigError
+from asr.lm.kernels import Graph
+from asr.lm.model import EDGE, UNKNOWN
+from asr.lm.ngram import NGram
+
+ROOT = 0
+
+
+@dataclass(frozen=True)
+class Lexicon:
+    """Pronunciations.
+
+    Attributes
+    ----------
+    words
+        The pronunciations of each word, one or more.
+
+    Examples
+    --------
+    >>> Lexicon({"a": [("AH",), ("EY",)], "ate": [("EY", "T")]}).num_pronunciations
+    3
+    """
+
+    words: Mapping[str, Sequence[tuple[str, ...]]]
+
+    @classmethod
+    def of(cls, words: Iterable[str]) -> "Lexicon":
+        """Look words up in CMUdict, all their pronunciations, and apply rules to those that it lacks; no stress.
+
+        Words that cannot be pronounced, such as figures, are left out.
+        """
+        from data_prep.pronounce import pronunciations
+
+        found = {word: pronunciations(word) for word in words if word not in (EDGE, UNKNOWN)}
+        return cls({word: each for word, each in found.items() if each})
+
+    @classmethod
+    def read(cls, path: str | Path) -> "Lexicon":
+        """Read a file of a word and its phones a line, as Kaldi's lexicon.txt; a word may have several lines.
+
+        Raises
+        ------
+        ConfigError
+            The file is missing, not UTF-8, or has a line without phones.
+        """
+        words: dict[str, list[tuple[str, ...]]] = {}
+        try:
+            lines = Path(path).read_text(encoding="utf8").splitlines()
+        except (OSError, UnicodeDecodeError) as error:
+            raise ConfigError(f"cannot read the lexicon {path}: {error}") from error
+        for number, line in enumerate(lines, 1):
+            fields = line.split()
+            if len(fields) == 1:
+                raise ConfigError(
+                    f"{path}, line {number}: {fields[0]} has no phones; write a word and its phones a line"
+                )
+            if fields and tuple(fields[1:]) not in words.setdefault(fields[0], []):
+                words[fields[0]].append(tuple(fields[1:]))
+        if not words:
+            raise ConfigError(f"{path} holds no words: write a word and its phones a line")
+        return cls(words)
+
+    @property
+    def num_pronunciations(self) -> int:
+        """Over all words."""
+        return sum(map(len, self.words.values()))
+
+    def graph(self, labels: Sequence[str], lm: NGram, weight: float, spelling: NGram | None = None) -> Graph:
+        """Build the tree of the words that a language model knows.
+
+        Parameters
+        ----------
+        labels : (C,)
+            The acoustic model's; class 0 is the blank.
+        lm
+            Over words.
+        weight
+            Of its log probabilities.
+        spelling
+            A bigram over phones, with which words that are not in the tree are spelt: they are the language model's
+            UNKNOWN. Without it nothing but the tree's words is heard.
+
+        Raises
+        ------
+        ConfigError
+            A phone is not one of the labels; no word of the model is in the lexicon; spelling for a closed vocabulary.
+        """
+        if spelling is not None and UNKNOWN not in lm.index:
+            raise ConfigError(f"the language model has no {UNKNOWN}: train it with model.open_vocabulary=true")
+        builder = _Builder({label: c for c, label in enumerate(labels)})
+        for word, pronunciations in self.words.items():
+            if word in lm.index and word not in (EDGE, UNKNOWN):
+                for phones in pronunciations:
+                    builder.add(phones, lm.index[word], word)
+        if len(builder.children) == 1 and not builder.ends[ROOT]:
+            raise ConfigError("no word of the language model is in the lexicon: are their letters of one case?")
+        single = lm.log_probs(np.zeros(1, np.int32))[0] * weight
+        return builder.graph(single, spelling, lm.index.get(UNKNOWN, -1), weight)
+
+
+class _Builder:
+    """Makes the tree: node 0 is its root, where words begin and end."""
+
+    def __init__(self, classes: Mapping[str, int]):
+        self.classes = classes
+        self.children: list[dict[int, int]] = [{}]  # class → node
+        self.ends: list[list[tuple[int, int]]] = [[]]  # class and word, of the words that end with an arc from here
+
+    def add(self, phones: Sequence[str], word: int, name: str) -> None:
+        """Add a pronunciation."""
+        missing = [phone for phone in phones if self.classes.get(phone, 0) == 0]
+        if missing or not phones:
+            what = f"{missing[0]}, which the acoustic model has no label for" if missing else "no phones"
+            raise ConfigError(f"the lexicon gives {name} {what}")
+        node = ROOT
+        for phone in phones[:-1]:
+            if self.classes[phone] not in self.children[node]:
+                self.children[node][self.classes[phone]] = len(self.children)
+                self.children.append({})
+                self.ends.append([])
+            node = self.children[node][self.classes[phone]]
+        end = (self.classes[phones[-1]], word)
+        if end not in self.ends[node]:
+            self.ends[node].append(end)
+
+    def graph(self, single: np.ndarray, spelling: NGram | None, unknown: int, weight: float) -> Graph:
+        """Lay the arcs out, node by node; what lies ahead of a node is its likeliest word alone (single)."""
+        ahead = np.full(len(self.children), -np.inf)
+        for node in range(len(self.children) - 1, -1, -1):  # children have greater numbers than their parents
+            below = [ahead[child] for child in self.children[node].values()]
+            ahead[node] = max([*below, *(single[word] for _, word in self.ends[node])], default=-np.inf)
+        ahead[ROOT] = 0.0
+        arcs = [
+            [(c, child, -1, 0.0) for c, child in self.children[node].items()]
+            + [(c, ROOT, word, 0.0) for c, word in self.ends[node]]
+            for node in range(len(self.children))
+        ]
+        if spelling is not None:
+            arcs, ahead = self._with_spelling(arcs, ahead, spelling, unknown, weight)
+        flat = [arc for each in arcs for arc in each]
+        tokens, nodes, words = (np.array([arc[i] for arc in flat], np.int32) for i in range(3))
+        offsets = np.cumsum([0, *map(len, arcs)]).astype(np.int32)
+        return Graph(offsets, tokens, nodes, words, np.array([arc[3] for arc in flat]), ahead)
+
+    def _with_spelling(
+        self,
+        arcs: list[list[tuple[int, int, int, float]]],
+        ahead: np.ndarray,
+        spelling: NGram,
+        unknown: int,
+        weight: float,
+    ) -> tuple[list[list[tuple[int, int, int, float]]], np.ndarray]:
+        """Add a node for each phone that an unknown word has come to; from each the word goes on or ends."""
+        phones = [(name, c) for name, c in self.classes.items() if name in spelling.index and c > 0]
+        first = len(arcs)
+        node_of = {c: first + i for i, (_, c) in enumerate(phones)}
+        rows = np.array([spelling.index[name] for name, _ in phones])
+        start = weight * spelling.log_probs(spelling.start())[0]
+        states = spelling.advance(spelling.start(len(rows)), rows)
+        after = weight * spelling.log_probs(states)
+
+        def spelt(log_probs: np.ndarray) -> list[tuple[int, int, int, float]]:
+            return [
+                arc
+                for (_, c), row in zip(phones, rows, strict=True)
+                for arc in ((c, node_of[c], -1, log_probs[row]), (c, ROOT, unknown, log_probs[row] + after_end[c]))
+            ]
+
+        after_end = {c: after[i, 0] for i, (_, c) in enumerate(phones)}
+        arcs = [arcs[ROOT] + spelt(start), *arcs[1:], *(spelt(after[i]) for i in range(len(phones)))]
+        return arcs, np.concatenate([ahead, np.zeros(len(phones))])

@@ -1,0 +1,156 @@
+"""Words from posteriors of phones: a beam search that walks the lexicon, weighed by a word n-gram.
+
+Letters: T frames, B utterances, C classes, N hypotheses.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from asr.ctc import workers
+from asr.ctc.arguments import check_log_probs, check_values
+from asr.lm import kernels
+from asr.lm.kernels import Limits
+from asr.lm.lexicon import Lexicon
+from asr.lm.model import UNKNOWN
+from asr.lm.ngram import NGram
+
+
+@dataclass(frozen=True)
+class WordHypothesis:
+    """What was said.
+
+    Attributes
+    ----------
+    words
+        A word that the lexicon lacks is spelt in phones between brackets: [K AE T].
+    tokens
+        The classes of all phones.
+    lengths
+        How many of them each word has.
+    score
+        Natural log probability, language model and penalties included.
+    """
+
+    words: tuple[str, ...]
+    tokens: tuple[int, ...]
+    lengths: tuple[int, ...]
+    score: float
+
+
+class WordSearch:
+    """A lexicon and a language model, ready to search with.
+
+    Parameters
+    ----------
+    lexicon
+        Pronunciations.
+    lm
+        An n-gram over words.
+    labels : (C,)
+        The acoustic model's; class 0 is the blank.
+    lm_weight
+        Of the language model's log probabilities.
+    word_penalty
+        Nats that each word costs; below 0 it is a bonus.
+    spelling
+        A bigram over phones: words that the lexicon lacks are spelt with it, at the cost of the language model's
+        UNKNOWN. None: only the lexicon's words are heard.
+
+    Raises
+    ------
+    ConfigError
+        Lexicon, language model and labels do not fit.
+
+    Examples
+    --------
+    >>> from asr.lm.estimation import estimate
+    >>> lm = estimate([["a", "b"]], "words", order=2, smoothing="witten_bell")
+    >>> search = WordSearch(Lexicon({"a": [("AH",)], "b": [("B", "IY")]}), lm, ["<blank>", "AH", "B", "IY"])
+    >>> log_probs = np.log(np.eye(4)[[1, 0, 2, 3]] * 0.9 + 0.025)[:, None]
+    >>> search(log_probs)[0][0].words
+    ('a', 'b')
+    """
+
+    def __init__(
+        self,
+        lexicon: Lexicon,
+        lm: NGram,
+        labels: Sequence[str],
+        lm_weight: float = 1.0,
+        word_penalty: float = 0.0,
+        spelling: NGram | None = None,
+    ):
+        self.lm, self.labels, self.lm_weight, self.word_penalty = lm, list(labels), lm_weight, word_penalty
+        self.graph = lexicon.graph(labels, lm, lm_weight, spelling)
+
+    def __call__(
+        self,
+        log_probs: np.ndarray,
+        input_lengths: ArrayLike | None = None,
+        beam_size: int = 50,
+        nbest: int = 1,
+        beam_threshold: float = math.inf,
+        token_threshold: float = 0.0,
+    ) -> list[list[WordHypothesis]]:
+        """Find the likeliest sentences, summing over the paths of each sequence of words and pronunciations.
+
+        Parameters
+        ----------
+        log_probs : (T, B, C)
+            Natural logs.
+        input_lengths : (B,), optional
+            Frames of each utterance; T without them.
+        beam_size, beam_threshold, token_threshold
+            As for `asr.ctc.beam_search`; a prefix is phones and words.
+        nbest
+            Sentences to return for each utterance, at most `beam_size`.
+
+        Raises
+        ------
+        ValueError
+            Shapes, sizes or thresholds do not fit, or a NaN or +inf.
+        """
+        log_probs, lengths = check_log_probs(log_probs, input_lengths, 0)
+        check_values(log_probs, lengths)
+        num_frames, batch, num_classes = log_probs.shape
+        if num_classes != len(self.labels):
+            raise ValueError(f"log_probs have {num_classes} classes, and there are {len(self.labels)} labels")
+        if not (1 <= nbest <= beam_size and beam_threshold >= 0 and 0 <= token_threshold <= 1):
+            raise ValueError("nbest lies in 1..beam_size, beam_threshold from 0, and token_threshold is a probability")
+        least = math.log(token_threshold) if token_threshold else -math.inf
+        limits = Limits(
+            0,
+            int(beam_size),
+            float(beam_threshold),
+            least,
+            float(self.lm_weight),
+            float(self.word_penalty),
+            int(self.lm.start()[0]),
+        )
+        arcs = np.full((batch, nbest, num_frames), -1, np.int32)
+        scores = np.full((batch, nbest), -np.inf)
+        size = kernels.workspace_size(num_frames, beam_size)
+        network = (self.graph, self.lm.trie)
+        workers.run(kernels.search, batch, size, log_probs.astype(np.float64), lengths, network, limits, arcs, scores)
+        return [
+            [self._hypothesis(row[row >= 0], score) for row, score in zip(rows, values, strict=True) if score > -np.inf]
+            for rows, values in zip(arcs, scores.tolist(), strict=True)
+        ]
+
+    def _hypothesis(self, arcs: np.ndarray, score: float) -> WordHypothesis:
+        """Read words and phones off a sequence of arcs; an unfinished word at the end is spelt."""
+        tokens, words = self.graph.tokens[arcs].tolist(), self.graph.words[arcs].tolist()
+        ends = [0, *(i + 1 for i, word in enumerate(words) if word >= 0)]
+        if ends[-1] < len(words):
+            ends.append(len(words))
+        said = []
+        for first, end in pairwise(ends):
+            word = self.lm.tokens[words[end - 1]] if words[end - 1] >= 0 else UNKNOWN
+            phones = " ".join(self.labels[token] for token in tokens[first:end])
+            said.append(f"[{phones}]" if word == UNKNOWN else word)
+        return WordHypothesis(tuple(said), tuple(tokens), tuple(b - a for a, b in pairwise(ends)), score)

