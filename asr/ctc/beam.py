@@ -78,18 +78,7 @@ def beam_search(
     scores = np.full((batch, nbest), -np.inf)
     size = beam_kernels.workspace_size(num_frames, beam_size)
     workers.run(beam_kernels.search, batch, size, log_probs.astype(np.float64), lengths, limits, model, tokens, scores)
-    found = scores > -np.inf
-    utterances, tokens = np.nonzero(found)[0], tokens[found]
-    timesteps = _timesteps(log_probs, lengths, blank, utterances, tokens)
-    hypotheses: list[list[Hypothesis]] = [[] for _ in range(batch)]
-    for b, labels, peaks, score in zip(utterances, tokens, timesteps, scores[found].tolist(), strict=True):
-        length = int((labels >= 0).sum())
-        labels, peaks = labels[:length], peaks[:length]
-        confidences = np.exp(log_probs[peaks, b, labels], dtype=np.float64)
-        hypotheses[b].append(
-            Hypothesis(tuple(labels.tolist()), tuple(peaks.tolist()), score, tuple(confidences.tolist()))
-        )
-    return hypotheses
+    return hypotheses(log_probs, lengths, blank, tokens, scores)
 
 
 def _checked(model: TokenModel | None, num_classes: int) -> TokenModel:
@@ -115,6 +104,36 @@ def _checked(model: TokenModel | None, num_classes: int) -> TokenModel:
     if not (scores < np.inf).all() or not (finals < np.inf).all():
         raise ValueError("the scores and finals of a token model must not be NaN or +inf")
     return TokenModel(scores, next_states, finals)
+
+
+def hypotheses(
+    log_probs: np.ndarray, lengths: np.ndarray, blank: int, tokens: np.ndarray, scores: np.ndarray
+) -> list[list[Hypothesis]]:
+    """Return what a search found with timesteps and confidences.
+
+    Parameters
+    ----------
+    log_probs : (T, B, C)
+        Natural logs.
+    lengths : (B,)
+        Frames of each utterance.
+    blank
+        Index of the blank.
+    tokens : (B, N, T)
+        −1 after the last.
+    scores : (B, N)
+        −inf where there is no hypothesis.
+    """
+    found = scores > -np.inf
+    utterances, tokens = np.nonzero(found)[0], tokens[found]
+    timesteps = _timesteps(log_probs, lengths, blank, utterances, tokens)
+    each: list[list[Hypothesis]] = [[] for _ in scores]
+    for b, labels, peaks, score in zip(utterances, tokens, timesteps, scores[found].tolist(), strict=True):
+        length = int((labels >= 0).sum())
+        labels, peaks = labels[:length], peaks[:length]
+        confidences = np.exp(log_probs[peaks, b, labels], dtype=np.float64)
+        each[b].append(Hypothesis(tuple(labels.tolist()), tuple(peaks.tolist()), score, tuple(confidences.tolist())))
+    return each
 
 
 def _timesteps(

@@ -183,57 +183,86 @@ def _child(node, token, num_nodes, tree, children, siblings, places):
     return child
 
 
-@njit(cache=True, inline="always")
-def _search(log_probs, b, num_frames, limits, model, most, work):
-    """Search one utterance; return the beam's nodes and scores, best first, and the tree's parents and tokens."""
-    beam_size, num_classes = limits.beam_size, log_probs.shape[2]
-    room = 1 + num_frames * beam_size
-    fields = work.view(np.int32)
-    tree = fields[:room], fields[room : 2 * room]
-    children, siblings = fields[2 * room : 3 * room], fields[3 * room : 4 * room]
-    places = fields[4 * room : 5 * room]
-    children[0], places[0], num_nodes = -1, -1, np.int64(1)
-    taken = np.zeros((beam_size, num_classes), np.int32)
-    beam, grown = np.full((6, beam_size), -np.inf), np.full((6, beam_size), -np.inf)
-    beam[ENDS_BLANK, 0], beam[ENDS, 0] = 0.0, 0.0
-    nodes, states = np.zeros(1, np.int64), np.zeros(1, np.int64)
-    scores, choices = np.empty(beam_size), np.empty(beam_size, np.int64)
-    for t in range(num_frames):
-        frame = log_probs[t, b]
-        _stay(frame, limits, model, beam, nodes, states, places, tree, taken, t + 1)
-        size = np.int64(0)  # a bare 0 is to Numba a type of its own, and compiles what it is given to twice
-        for k in range(len(nodes)):
-            if beam[STAYS, k] > -np.inf:
-                size = _offer(beam[STAYS, k], k, scores, choices, size)
-        size = _extend(frame, limits, model, most, beam, nodes, states, tree[1], taken, t + 1, scores, choices, size)
-        _sort(scores, choices, size)
-        while size > 0 and scores[size - 1] < scores[0] - limits.threshold:
-            size -= 1
-        kept, moved = np.empty(size, np.int64), np.empty(size, np.int64)
-        for i in range(size):
-            if choices[i] < beam_size:
-                k = choices[i]
-                kept[i], moved[i] = nodes[k], states[k]
-                grown[ENDS_BLANK, i], grown[ENDS_LABEL, i], grown[ENDS, i] = (
-                    beam[STAYS_BLANK, k],
-                    beam[STAYS_LABEL, k],
-                    beam[STAYS, k],
-                )
-            else:
-                k, c = divmod(choices[i] - beam_size, num_classes)
-                kept[i] = _child(nodes[k], c, num_nodes, tree, children, siblings, places)
-                num_nodes = max(num_nodes, kept[i] + 1)
-                moved[i] = model.next_states[states[k], c]
-                grown[ENDS_BLANK, i], grown[ENDS_LABEL, i], grown[ENDS, i] = -np.inf, scores[i], scores[i]
-        nodes, states = kept, moved
-        beam, grown = grown, beam
+@njit(cache=True)
+def advance(frame, stamp, limits, model, most, beam, grown, held, tree, links, taken, heap):
+    """Go on by a frame: `grown` gets the scores of the prefixes kept, and heap their choices, best first.
+
+    Prefix i of them is what prefix k = choice was, where choice < K, else prefix k grown by token c, where choice = K +
+    k C + c. `held` is nodes and states of the beam, and the number of nodes in the tree; the same is returned. A model
+    without next states has a state a node, whose row of scores is written before the next frame.
+    """
+    nodes, states, num_nodes = held
+    children, siblings, places = links
+    scores, choices = heap
+    beam_size, num_classes = taken.shape
+    _stay(frame, limits, model, beam, nodes, states, places, tree, taken, stamp)
+    size = np.int64(0)  # a bare 0 is to Numba a type of its own, and compiles what it is given to twice
+    for k in range(len(nodes)):
+        if beam[STAYS, k] > -np.inf:
+            size = _offer(beam[STAYS, k], k, scores, choices, size)
+    size = _extend(frame, limits, model, most, beam, nodes, states, tree[1], taken, stamp, scores, choices, size)
+    _sort(scores, choices, size)
+    while size > 0 and scores[size - 1] < scores[0] - limits.threshold:
+        size -= 1
+    kept, moved = np.empty(size, np.int64), np.empty(size, np.int64)
+    for i in range(size):
+        if choices[i] < beam_size:
+            k = choices[i]
+            kept[i], moved[i] = nodes[k], states[k]
+            grown[ENDS_BLANK, i], grown[ENDS_LABEL, i], grown[ENDS, i] = (
+                beam[STAYS_BLANK, k],
+                beam[STAYS_LABEL, k],
+                beam[STAYS, k],
+            )
+        else:
+            k, c = divmod(choices[i] - beam_size, num_classes)
+            kept[i] = _child(nodes[k], c, num_nodes, tree, children, siblings, places)
+            num_nodes = max(num_nodes, kept[i] + 1)
+            moved[i] = model.next_states[states[k], c] if len(model.next_states) else kept[i]
+            grown[ENDS_BLANK, i], grown[ENDS_LABEL, i], grown[ENDS, i] = -np.inf, scores[i], scores[i]
+    return kept, moved, num_nodes
+
+
+@njit(cache=True)
+def finish(held, beam, model, heap):
+    """Sort the beam by its scores with what the model adds at the end; return nodes and scores, best first."""
+    nodes, states, _ = held
+    scores, choices = heap
     size = np.int64(0)
     for k in range(len(nodes)):
         total = beam[ENDS, k] + model.finals[states[k]]
         if total > -np.inf:
             size = _offer(total, nodes[k], scores, choices, size)
     _sort(scores, choices, size)
-    return choices[:size], scores[:size], tree
+    return choices[:size], scores[:size]
+
+
+@njit(cache=True)
+def begin(num_frames, limits, num_classes, work):
+    """Return what a search of one utterance works in: beam, grown, held, tree, links, taken and heap of `advance`."""
+    beam_size, room = limits.beam_size, 1 + num_frames * limits.beam_size
+    fields = work.view(np.int32)
+    tree = fields[:room], fields[room : 2 * room]
+    links = fields[2 * room : 3 * room], fields[3 * room : 4 * room], fields[4 * room : 5 * room]
+    links[0][0], links[2][0] = -1, -1
+    beam, grown = np.full((6, beam_size), -np.inf), np.full((6, beam_size), -np.inf)
+    beam[ENDS_BLANK, 0], beam[ENDS, 0] = 0.0, 0.0
+    held = np.zeros(1, np.int64), np.zeros(1, np.int64), np.int64(1)
+    taken = np.zeros((beam_size, num_classes), np.int32)
+    return beam, grown, held, tree, links, taken, (np.empty(beam_size), np.empty(beam_size, np.int64))
+
+
+@njit(cache=True)
+def spell(node, tree, tokens):
+    """Write the tokens of a prefix."""
+    parents, labels = tree
+    length, last = 0, node
+    while last > 0:
+        length += 1
+        last = parents[last]
+    for i in range(length - 1, -1, -1):
+        tokens[i] = labels[node]
+        node = parents[node]
 
 
 @njit(cache=True, nogil=True)
@@ -244,14 +273,11 @@ def search(utterances, log_probs, lengths, limits, model, tokens, scores, work):
         for c in range(log_probs.shape[2]):
             most[q] = max(most[q], model.scores[q, c])
     for b in utterances:
-        nodes, values, (parents, labels) = _search(log_probs, b, lengths[b], limits, model, most, work)
+        beam, grown, held, tree, links, taken, heap = begin(lengths[b], limits, log_probs.shape[2], work)
+        for t in range(lengths[b]):
+            held = advance(log_probs[t, b], t + 1, limits, model, most, beam, grown, held, tree, links, taken, heap)
+            beam, grown = grown, beam
+        nodes, values = finish(held, beam, model, heap)
         for n in range(min(len(nodes), scores.shape[1])):
             scores[b, n] = values[n]
-            length, node = 0, nodes[n]
-            while node > 0:
-                length += 1
-                node = parents[node]
-            node = nodes[n]
-            for i in range(length - 1, -1, -1):
-                tokens[b, n, i] = labels[node]
-                node = parents[node]
+            spell(nodes[n], tree, tokens[b, n])

@@ -47,6 +47,10 @@ class LanguageModel(ABC, Generic[State]):
         """Return some of the states, by their indices, which may repeat."""
 
     @abstractmethod
+    def concat(self, states: Sequence[State]) -> State:
+        """Return batches of states as one."""
+
+    @abstractmethod
     def log_probs(self, states: State) -> np.ndarray:
         """Return natural log probabilities of the next token (K, V) float64."""
 

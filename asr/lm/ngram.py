@@ -148,6 +148,10 @@ class NGram(LanguageModel[np.ndarray]):
         """Return some of the nodes."""
         return states[indices]
 
+    def concat(self, states: Sequence[np.ndarray]) -> np.ndarray:
+        """Return batches of nodes as one."""
+        return np.concatenate(states)
+
     def log_probs(self, states: np.ndarray) -> np.ndarray:
         """Return natural log probabilities of the next token (K, V)."""
         return self.tables(states)[0]

@@ -111,6 +111,11 @@ class RecurrentLM(LanguageModel[RecurrentState]):
         rows = torch.as_tensor(np.asarray(indices, np.int64))
         return RecurrentState(tuple(each[:, rows] for each in states.hidden), states.log_probs[indices])
 
+    def concat(self, states: Sequence[RecurrentState]) -> RecurrentState:
+        """Return batches of states as one."""
+        hidden = tuple(torch.cat(parts, dim=1) for parts in zip(*(each.hidden for each in states), strict=True))
+        return RecurrentState(hidden, np.concatenate([each.log_probs for each in states]))
+
     def log_probs(self, states: RecurrentState) -> np.ndarray:
         """Return natural log probabilities of the next token (K, V)."""
         return states.log_probs

@@ -13,6 +13,8 @@ from numpy.typing import ArrayLike
 
 from asr.ctc import workers
 from asr.ctc.arguments import check_log_probs, check_values
+from asr.ctc.beam import hypotheses
+from asr.ctc.hypothesis import Hypothesis
 from asr.lm import kernels
 from asr.lm.kernels import Limits
 from asr.lm.lexicon import Lexicon
@@ -21,25 +23,19 @@ from asr.lm.ngram import NGram
 
 
 @dataclass(frozen=True)
-class WordHypothesis:
-    """What was said.
+class WordHypothesis(Hypothesis):
+    """Phones that are words; the score has the language model and penalties in it.
 
     Attributes
     ----------
     words
         A word that the lexicon lacks is spelt in phones between brackets: [K AE T].
-    tokens
-        The classes of all phones.
     lengths
-        How many of them each word has.
-    score
-        Natural log probability, language model and penalties included.
+        How many phones each word has.
     """
 
     words: tuple[str, ...]
-    tokens: tuple[int, ...]
     lengths: tuple[int, ...]
-    score: float
 
 
 class WordSearch:
@@ -137,14 +133,16 @@ class WordSearch:
         size = kernels.workspace_size(num_frames, beam_size)
         network = (self.graph, self.lm.trie)
         workers.run(kernels.search, batch, size, log_probs.astype(np.float64), lengths, network, limits, arcs, scores)
+        tokens = np.where(arcs >= 0, self.graph.tokens[arcs], -1).astype(np.int64)
+        found = hypotheses(log_probs, lengths, 0, tokens, scores)
         return [
-            [self._hypothesis(row[row >= 0], score) for row, score in zip(rows, values, strict=True) if score > -np.inf]
-            for rows, values in zip(arcs, scores.tolist(), strict=True)
+            [self._words(each, row[row >= 0]) for each, row in zip(nbest_found, rows, strict=False)]
+            for nbest_found, rows in zip(found, arcs, strict=True)
         ]
 
-    def _hypothesis(self, arcs: np.ndarray, score: float) -> WordHypothesis:
-        """Read words and phones off a sequence of arcs; an unfinished word at the end is spelt."""
-        tokens, words = self.graph.tokens[arcs].tolist(), self.graph.words[arcs].tolist()
+    def _words(self, hypothesis: Hypothesis, arcs: np.ndarray) -> WordHypothesis:
+        """Read words off a sequence of arcs; an unfinished one at the end is spelt."""
+        tokens, words = hypothesis.tokens, self.graph.words[arcs].tolist()
         ends = [0, *(i + 1 for i, word in enumerate(words) if word >= 0)]
         if ends[-1] < len(words):
             ends.append(len(words))
@@ -153,4 +151,4 @@ class WordSearch:
             word = self.lm.tokens[words[end - 1]] if words[end - 1] >= 0 else UNKNOWN
             phones = " ".join(self.labels[token] for token in tokens[first:end])
             said.append(f"[{phones}]" if word == UNKNOWN else word)
-        return WordHypothesis(tuple(said), tuple(tokens), tuple(b - a for a, b in pairwise(ends)), score)
+        return WordHypothesis(**vars(hypothesis), words=tuple(said), lengths=tuple(b - a for a, b in pairwise(ends)))

@@ -1,0 +1,208 @@
+"""Shallow fusion: a language model over phones within CTC's beam search.
+
+    ln p(phones | audio) + weight · ln p_lm(phones) − penalty · their number
+
+An n-gram becomes an automaton in arrays, and the search never leaves Numba. A recurrent model has no arrays of states:
+the search goes frame by frame, and the prefixes that are new in a frame, of all utterances, are one batch of the
+network's; each prefix's state is kept as long as it is in the beam. Source: C. Gulcehre et al., "On using monolingual
+corpora in neural machine translation", 2015, section 4.1.
+
+Letters: T frames, B utterances, C classes of the acoustic model, K prefixes in the beam, Q states, V tokens.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from asr.ctc import beam_kernels as kernels
+from asr.ctc.arguments import check_log_probs, check_values
+from asr.ctc.beam import hypotheses
+from asr.ctc.beam_kernels import Limits, TokenModel
+from asr.ctc.hypothesis import Hypothesis
+from asr.errors import ConfigError
+from asr.lm.model import UNKNOWN, LanguageModel
+from asr.lm.ngram import NGram
+
+
+def classes(lm: LanguageModel, labels: Sequence[str]) -> np.ndarray:
+    """Return the language model's token of each class (C,); the blank's is the edge, which nothing asks for.
+
+    Raises
+    ------
+    ConfigError
+        A label is not known to a model of a closed vocabulary, or the model is not over phones.
+    """
+    if lm.unit != "phones":
+        raise ConfigError(f"a language model over {lm.unit} says nothing of phones: give one over phones")
+    other = lm.index.get(UNKNOWN)
+    found = [lm.index.get(label, other) for label in labels[1:]]
+    if None in found:
+        label = labels[1 + found.index(None)]
+        raise ConfigError(f"the language model does not know {label}: train it on the same phone set")
+    return np.array([0, *found], np.int64)
+
+
+def automaton(lm: NGram, labels: Sequence[str], weight: float, penalty: float = 0.0) -> TokenModel:
+    """Return an n-gram as `beam_search` takes it: every context that can be reached, with all classes.
+
+    Parameters
+    ----------
+    lm
+        Over phones.
+    labels : (C,)
+        The acoustic model's; class 0 is the blank.
+    weight
+        Of the log probabilities.
+    penalty
+        Nats a phone; below 0 it is a bonus.
+
+    Raises
+    ------
+    ConfigError
+        A label is not known.
+
+    Examples
+    --------
+    >>> from asr.lm.estimation import estimate
+    >>> lm = estimate([["A", "B"]], "phones", order=2, smoothing="witten_bell")
+    >>> automaton(lm, ["<blank>", "A", "B"], 1.0).scores.shape
+    (3, 3)
+    """
+    columns = classes(lm, labels)
+    nodes = lm.start()
+    while True:  # to all contexts within reach
+        reached = np.union1d(nodes, lm.tables(nodes)[1][:, columns[1:]])
+        if len(reached) == len(nodes):
+            break
+        nodes = reached
+    order = np.concatenate([lm.start(), nodes[nodes != lm.start()]]).astype(np.int32)  # the start is state 0
+    state = np.zeros(order.max() + 1, np.int64)
+    state[order] = np.arange(len(order))
+    log_probs, after = lm.tables(order)
+    scores = weight * log_probs[:, columns] - penalty
+    after[:, 0] = order  # never asked for
+    return TokenModel(scores, state[after[:, columns]], weight * log_probs[:, 0])
+
+
+def beam_search(
+    log_probs: np.ndarray,
+    lengths: Sequence[int] | np.ndarray | None,
+    lm: LanguageModel,
+    labels: Sequence[str],
+    weight: float,
+    penalty: float = 0.0,
+    beam_size: int = 16,
+    nbest: int = 1,
+) -> list[list[Hypothesis]]:
+    """Search as `asr.ctc.beam_search` does, with any language model, a frame at a time.
+
+    Parameters
+    ----------
+    log_probs : (T, B, C)
+        Natural logs.
+    lengths : (B,), optional
+        Frames of each utterance; T without them.
+    lm, labels, weight, penalty
+        As for `automaton`.
+    beam_size, nbest
+        As for `asr.ctc.beam_search`.
+
+    Raises
+    ------
+    ConfigError
+        A label is not known to the language model.
+    ValueError
+        Shapes or lengths do not fit, or a NaN or +inf.
+    """
+    log_probs, frames = check_log_probs(log_probs, lengths, 0)
+    check_values(log_probs, frames)
+    scorer = _Scorer(lm, classes(lm, labels), weight, penalty)
+    rows = log_probs.astype(np.float64)
+    searches = [_Search(rows[:length, b], beam_size, scorer) for b, length in enumerate(frames.tolist())]
+    states = lm.start(len(searches))
+    for t in range(int(frames.max(initial=0))):
+        states = _go_on(lm, states, searches, t)
+    tokens = np.full((len(searches), nbest, len(log_probs)), -1, np.int64)
+    scores = np.full((len(searches), nbest), -np.inf)
+    for b, search in enumerate(searches):
+        search.end(tokens[b], scores[b])
+    return hypotheses(log_probs, frames, 0, tokens, scores)
+
+
+def _go_on(lm: LanguageModel, states: Any, searches: "list[_Search]", t: int) -> Any:
+    """Take a frame into each search that has one, and return the states of all prefixes that are left."""
+    origins, added, first = [], [], 0
+    for search in searches:
+        size = len(search.held[0])
+        prefixes, tokens = search.step(t) if t < len(search.log_probs) else (np.arange(size), np.full(size, -1))
+        origins.append(first + prefixes)
+        added.append(tokens)
+        first += size
+    origin, token = np.concatenate(origins), np.concatenate(added)
+    (new,) = np.nonzero(token >= 0)
+    if len(new) == 0:
+        return lm.select(states, origin)
+    grown = lm.advance(lm.select(states, origin[new]), token[new])
+    log_probs, done = lm.log_probs(grown), 0
+    for search, tokens in zip(searches, added, strict=True):
+        (fresh,) = np.nonzero(tokens >= 0)
+        search.give(fresh, log_probs[done : done + len(fresh)])
+        done += len(fresh)
+    origin[new] = first + np.arange(len(new))
+    return lm.select(lm.concat([states, grown]), origin)
+
+
+@dataclass(frozen=True)
+class _Scorer:
+    """What log probabilities (K, V) add to classes and to the end."""
+
+    lm: LanguageModel
+    columns: np.ndarray
+    weight: float
+    penalty: float
+
+    def __call__(self, log_probs: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        return self.weight * log_probs[:, self.columns] - self.penalty, self.weight * log_probs[:, 0]
+
+
+class _Search:
+    """One utterance's search; a prefix's row of scores stands where its node is in the tree."""
+
+    def __init__(self, log_probs: np.ndarray, beam_size: int, scorer: _Scorer):
+        num_frames, num_classes = log_probs.shape
+        self.log_probs, self.scorer = log_probs, scorer
+        self.limits = Limits(0, beam_size, math.inf, -math.inf)
+        room = 1 + num_frames * beam_size
+        none = np.empty((0, num_classes), np.int64)
+        self.model = TokenModel(np.zeros((room, num_classes)), none, np.zeros(room))
+        self.most = np.full(room, -np.inf)
+        work = np.empty(kernels.workspace_size(num_frames, beam_size))
+        self.beam, self.grown, self.held, *self.room = kernels.begin(num_frames, self.limits, num_classes, work)
+        self.give(np.zeros(1, np.int64), scorer.lm.log_probs(scorer.lm.start()))
+
+    def step(self, t: int) -> tuple[np.ndarray, np.ndarray]:
+        """Take in a frame; return which prefix each one kept was, and the language model's token added, or −1."""
+        self.held = kernels.advance(
+            self.log_probs[t], t + 1, self.limits, self.model, self.most, self.beam, self.grown, self.held, *self.room
+        )
+        self.beam, self.grown = self.grown, self.beam
+        choices = self.room[-1][1][: len(self.held[0])]
+        grew = choices >= self.limits.beam_size
+        prefixes, tokens = np.divmod(choices - self.limits.beam_size, self.log_probs.shape[1])
+        return np.where(grew, prefixes, choices), np.where(grew, self.scorer.columns[tokens], -1)
+
+    def give(self, prefixes: np.ndarray, log_probs: np.ndarray) -> None:
+        """Write what the language model says after some of the prefixes in the beam."""
+        nodes = self.held[0][prefixes]
+        self.model.scores[nodes], self.model.finals[nodes] = self.scorer(log_probs)
+        self.most[nodes] = self.model.scores[nodes].max(axis=1, initial=-np.inf)
+
+    def end(self, tokens: np.ndarray, scores: np.ndarray) -> None:
+        """Write tokens (N, T), −1 after the last, and scores (N,) of the best."""
+        nodes, values = kernels.finish(self.held, self.beam, self.model, self.room[-1])
+        for n in range(min(len(nodes), len(scores))):
+            scores[n] = values[n]
+            kernels.spell(nodes[n], self.room[0], tokens[n])
