@@ -8,8 +8,9 @@ states' densities for HMMs. `log_probs` gives of either the posteriors of labels
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -207,7 +208,19 @@ class CTCModel(AcousticModel):
 
     def decoders(self, beam_size: int) -> dict[str, int]:
         """Return the best path and the beam search."""
-        return {"best path": 1} | ({f"beam {beam_size}": beam_size} if beam_size > 1 else {})
+        models = [each for each in (self.config.decode.lm, self.config.decode.rescore_lm) if each is not None]
+        name = " + ".join([f"beam {beam_size}", *(Path(each).name for each in models)])
+        return {"best path": 1} | ({name: beam_size} if beam_size > 1 else {})
+
+    @cached_property
+    def search(self) -> Callable[[np.ndarray, np.ndarray, int, int], list[list[Hypothesis]]]:
+        """The search that the configuration asks for, of log posteriors, lengths, beam and number of hypotheses."""
+        decode = self.config.decode
+        if decode.lm is None and decode.rescore_lm is None:
+            return beam_search
+        from asr.lm import decoding  # of those alone who have a language model
+
+        return decoding.build(decode, self.tokens)
 
     def evidence(self, batch: Batch) -> list[np.ndarray]:
         """Return natural-log posteriors (T', C) float32 of each utterance."""
@@ -221,7 +234,7 @@ class CTCModel(AcousticModel):
             log_probs[: len(rows), i] = rows
         if beam_size == 1:
             return best_path(log_probs, lengths)
-        return [nbest[0] for nbest in beam_search(log_probs, lengths, beam_size=beam_size)]
+        return [nbest[0] for nbest in self.search(log_probs, lengths, beam_size, 1)]
 
     def log_probs(self, evidence: np.ndarray) -> np.ndarray:
         """Return the evidence itself."""

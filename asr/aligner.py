@@ -14,16 +14,15 @@ import numpy as np
 
 from asr import audio, segments
 from asr.acoustic_model import AcousticModel, CTCModel
-from asr.calibration import word_confidence
 from asr.errors import AsrError, AudioError, CorpusError
 from asr.pronunciation import goodness
 from asr.segments import Segment
-from asr.transcribe import Recogniser
+from asr.text import PUNCTUATION
+from asr.transcribe import Recogniser, segment_words
 from data_prep.pronounce import is_guessed, pronounce
 
 FORMATS = {"textgrid": ".TextGrid", "ctm": ".ctm", "json": ".json", "audacity": ".labels.txt"}
 TEXT_SUFFIXES = (".txt", ".lab")
-PUNCTUATION = '.,;:!?"()[]{}«»“”„…–—-_/\\*'  # at the edges of a word; apostrophes belong to it
 
 
 @dataclass(frozen=True)
@@ -117,7 +116,7 @@ def align(
         raise AudioError(f"{name}: {error}") from error
     lengths = [len(word) for word in spelled] if words is not None else []
     found, score = model.align(labels, evidence, waveform, lengths, name)
-    tier = [] if words is None else _words(spoken, spelled, found)
+    tier = [] if words is None else segment_words(found, spoken, list(map(len, spelled)))
     duration = round(len(waveform) / audio.SAMPLE_RATE, 3)
     rated = None
     if with_goodness:
@@ -244,17 +243,6 @@ def _check(model: AcousticModel, labels: Sequence[str]) -> None:
                 f"phone {label!r} at position {place} of {len(labels)} is not one of the model's: "
                 f"it knows {' '.join(model.tokens[1:])}"
             )
-
-
-def _words(words: Sequence[str], spelled: Sequence[Sequence[str]], found: Sequence[Segment]) -> list[Segment]:
-    """Join the phones of each word."""
-    tier, first = [], 0
-    for word, labels in zip(words, spelled, strict=True):
-        own = found[first : first + len(labels)]
-        first += len(labels)
-        sure = word_confidence([phone.confidence or 0.0 for phone in own])
-        tier.append(Segment(word, own[0].start, own[-1].end, round(sure, 3)))
-    return tier
 
 
 def _audio_files(path: Path) -> list[Path]:

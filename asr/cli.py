@@ -127,6 +127,27 @@ def evaluate(
 
 
 @app.command()
+def tune(
+    model: Annotated[str, typer.Argument(help="A run or model folder, or the name of a shipped model, of CTC.")],
+    overrides: Annotated[list[str], typer.Argument(help="decode.lm=FOLDER, and other settings.")],
+    data: Data = None,
+    output: Annotated[Path | None, typer.Option(help="Where the curve goes.  [default: the run folder]")] = None,
+) -> None:
+    r"""Find the weight of a language model and the penalty of a phone or word on the dev speakers.
+
+    \b
+    asr tune runs/mini/blstm_ctc decode.lm=runs/mini/lm/phone_trigram
+    asr tune runs/mini_librispeech/blstm_ctc decode.lm=runs/mini_librispeech/lm/word_trigram decode.beam_size=50
+    """
+    from asr.evaluate import load
+    from asr.model_folder import PRETRAINED
+    from asr.tuning import tune as find
+
+    folder, recogniser, _ = load(model, overrides, data)
+    typer.echo(find(recogniser, output or (Path("runs") / model if folder.parent == PRETRAINED else folder.parent)))
+
+
+@app.command()
 def compare(
     runs: Annotated[list[Path], typer.Argument(help="Run folders that `asr evaluate` has scored, or folders of them.")],
     output: Annotated[Path, typer.Option(help="Where compare.html, .md, .png and .json go.")] = Path("runs/compare"),
@@ -256,17 +277,25 @@ def transcribe(
     output_format: Annotated[
         str, typer.Option("--format", help="text: the phones; json: times and confidences too.")
     ] = "text",
+    lm: Annotated[
+        str | None, typer.Option("--lm", help="A language model over phones or words: a folder or an ARPA file.")
+    ] = None,
+    lm_weight: Annotated[float, typer.Option(min=0, help="Of the language model, as `asr tune` finds it.")] = 1.0,
+    penalty: Annotated[float, typer.Option(help="Nats a phone or word, found likewise.")] = 0.0,
+    words: Annotated[bool, typer.Option("--words", help="Print words; --lm must be over words.")] = False,
 ) -> None:
     r"""Print the phones in recordings, a line for each.
 
     \b
     asr transcribe a.wav
     asr transcribe *.flac --format json --model runs/mini/blstm_ctc
+    asr transcribe a.wav --words --lm runs/mini_librispeech/lm/word_trigram --lm-weight 1.2 --beam-size 50
     """
     from asr.transcribe import Recogniser
 
     configuration.one_of("--format", output_format, ("text", "json"))
-    recogniser = Recogniser.from_pretrained(model, beam_size)
+    fusion = {} if lm is None else {"lm": lm, "lm_weight": lm_weight, "insertion_penalty": penalty}
+    recogniser = Recogniser.from_pretrained(model, beam_size, **fusion)
     failed = 0
     for recording in recordings:
         try:
@@ -275,10 +304,13 @@ def transcribe(
             typer.echo(f"asr: {error}", err=True)
             failed += 1
             continue
+        if words and transcript.words is None:
+            raise AsrError("--words needs a language model over words: give one with --lm")
+        said = " ".join(word.label for word in transcript.words or ()) if words else str(transcript)
         if output_format == "json":
             typer.echo(transcript.to_json(str(recording)))
         else:
-            typer.echo(f"{recording}: {transcript}" if len(recordings) > 1 else str(transcript))
+            typer.echo(f"{recording}: {said}" if len(recordings) > 1 else said)
     if failed:
         if len(recordings) > 1:
             typer.echo(f"asr: {failed} of {len(recordings)} recordings could not be read", err=True)

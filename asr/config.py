@@ -138,12 +138,17 @@ class DecodeConfig:
     beam_size: int = 16  # of CTC's beam search, in hypotheses; 1: best path
     nbest: int = 1
     beam: float = 12.0  # of an HMM's Viterbi search: nats below the best state, times lm_weight where that is above 1
-    lm_weight: float = 1.0  # of an HMM's bigram; training finds it on the dev speakers
-    insertion_penalty: float = 0.0  # nats a phone, for HMMs; training finds it on the dev speakers
+    lm: str | None = None  # for CTC: a language model over phones or words, a folder of `asr lm train` or an ARPA file
+    lexicon: str = "cmudict"  # for one over words: or a file of a word and its phones a line
+    lm_weight: float = 1.0  # `asr tune` finds it for CTC, and training for an HMM's bigram, both on the dev speakers
+    insertion_penalty: float = 0.0  # nats a phone, or a word where the language model is over words; found likewise
+    rescore_lm: str | None = None  # for CTC: another one, which puts the hypotheses of the beam into its own order
+    rescore_weight: float = 0.5
 
     def __post_init__(self) -> None:
         check(self.beam > 0, "decode.beam", "be positive", self.beam)
-        check(self.lm_weight >= 0, "decode.lm_weight", "be 0 or more", self.lm_weight)
+        for name in ("lm_weight", "rescore_weight"):
+            check(getattr(self, name) >= 0, f"decode.{name}", "be 0 or more", getattr(self, name))
         check(self.beam_size >= 1, "decode.beam_size", "be 1 or more", self.beam_size)
         check(1 <= self.nbest <= self.beam_size, "decode.nbest", "lie in 1..beam_size", self.nbest)
 

@@ -30,6 +30,7 @@ from asr.errors import AudioError, CorpusError, InfeasibleError
 from asr.feature_store import Features
 from asr.features import FRAME_SHIFT, apply_cmvn, cmvn_statistics
 from asr.segments import Segment
+from asr.text import PUNCTUATION
 from data_prep import CORPORA
 
 log = logging.getLogger(__name__)
@@ -109,6 +110,12 @@ def load_split(manifests: str | Path, corpora: Sequence[str], split: str) -> Cut
 def reference(cut: Cut, phone_set: str) -> list[str]:
     """Return an utterance's labels, folded from its corpus's phone set into another."""
     return phones.fold(cut.supervisions[0].custom["phones"].split(), CORPORA[cut.corpus].phone_set, phone_set)
+
+
+def words(cut: Cut) -> list[str]:
+    """Return an utterance's words in small letters, without punctuation at their edges."""
+    said = (word.strip(PUNCTUATION).replace("’", "'") for word in (cut.supervisions[0].text or "").lower().split())
+    return [word for word in said if word]
 
 
 def word_lengths(cut: Cut, phone_set: str) -> list[int]:

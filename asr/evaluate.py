@@ -15,7 +15,19 @@ import numpy as np
 from lhotse import CutSet
 from lhotse.cut import Cut
 
-from asr import analysis, audio, boundaries, calibration, data, html_report, model_folder, report, score, summary
+from asr import (
+    analysis,
+    audio,
+    boundaries,
+    calibration,
+    data,
+    html_report,
+    metrics,
+    model_folder,
+    report,
+    score,
+    summary,
+)
 from asr import config as configuration
 from asr.acoustic_model import AcousticModel, CTCModel
 from asr.analysis import Utterance
@@ -129,6 +141,8 @@ def load(name: str, overrides: Sequence[str], corpora: Path | None) -> tuple[Pat
     own = model.config
     if (config.features, config.model, config.data.labels) != (own.features, own.model, own.data.labels):
         raise ConfigError("config: features, model and data.labels belong to the trained model: train another instead")
+    if not isinstance(model, CTCModel) and (config.decode.lm or config.decode.rescore_lm):
+        raise ConfigError("config: decode.lm and decode.rescore_lm are for systems trained with CTC: leave them out")
     return folder, replace(model, config=config), config
 
 
@@ -250,7 +264,9 @@ def score_corpus(
         about = {"corpus": corpus, "split": split, "decoder": decoder, "scoring": config.data.scoring}
         speed = round(decoded_seconds / found.seconds[decoder], 1)
         about |= {"hours": round(scored_seconds / 3600, 3), "times_real_time": speed}
-        rows.append(about | score.headline(regimes) | {"regimes": regimes})
+        rows.append(
+            about | score.headline(regimes) | {"regimes": regimes} | _word_row(scored, hypotheses, output, about)
+        )
     utterances = _utterances(config, found, scored)
     result = analysis.analyse(utterances, config.data.labels, config.data.scoring, model.calibration)
     result |= {"regimes": regimes, "boundaries": boundary_rows(model, found, scored)}
@@ -259,6 +275,26 @@ def score_corpus(
     _show(model, found, scored, result["utterances"])
     _draw(model, found, scored, utterances, output / f"posteriors-{corpus}-{split}.png")
     return rows, about | {"frame_shift": model.frame_shift, **result}
+
+
+def _word_row(
+    cuts: Sequence[Cut], hypotheses: dict[str, Hypothesis], output: Path, about: dict[str, Any]
+) -> dict[str, Any]:
+    """Return the word error rate with its counts, and write the words down, where a system finds words."""
+    said = {cut.id: hypotheses[cut.id].words for cut in cuts}
+    if None in said.values():
+        return {}
+    texts = {
+        "references": {cut.id: data.words(cut) for cut in cuts},
+        "hypotheses": {key: [word.lower() for word in words or ()] for key, words in said.items()},
+    }
+    for name, each in texts.items():
+        _write_text(output / f"words-{name}-{about['corpus']}-{about['split']}.txt", each, set(said))
+    found = metrics.score(texts["references"], texts["hypotheses"])
+    low, high = (round(100 * bound, 2) for bound in found.interval)
+    counts = found.counts
+    values = {"wer": round(100 * found.rate, 2), "interval": [low, high], "num_words": counts.reference_length}
+    return {"words": values | {key: getattr(counts, key) for key in ("substitutions", "insertions", "deletions")}}
 
 
 def _regimes(

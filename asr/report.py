@@ -55,6 +55,9 @@ MEASURES: tuple[tuple[str, str, Callable[[float | None], str]], ...] = (  # of a
 )
 
 
+TUNED = {"lm_weight": "weight", "insertion_penalty": "penalty"}
+
+
 def training_curves(epochs: Sequence[dict[str, float]], path: Path) -> None:
     """Draw loss and dev PER over the epochs.
 
@@ -138,6 +141,35 @@ def posteriors(
     lines = "\n".join(f"{name}: {' '.join(labels)}" for name, labels in texts.items())
     bottom.set(ylabel="posterior", ylim=(0, 1.12), xlabel=f"seconds\n\n{lines}")
     bottom.legend(loc="upper right", fontsize=8)
+    save(figure, path)
+
+
+def tuning(rows: Sequence[Mapping[str, float]], path: Path, title: str) -> None:
+    """Draw the error rates of settings that were tried: over the weight, and over the penalty.
+
+    Parameters
+    ----------
+    rows
+        ``lm_weight``, ``insertion_penalty`` and ``dev_rate`` in percent.
+    path
+        The picture.
+    title
+        The language model's name.
+    """
+    best = min(rows, key=lambda row: row["dev_rate"])
+    figure, panels = plt.subplots(1, 2, figsize=(9, 3.4), sharey=True, layout="constrained")
+    for axes, key, other in zip(panels, TUNED, reversed(TUNED), strict=True):
+        for value in sorted({row[other] for row in rows}):
+            line = sorted((row[key], row["dev_rate"]) for row in rows if row[other] == value)
+            if len(line) > 1:
+                axes.plot(*zip(*line, strict=True), marker=".", label=f"{TUNED[other]} {value:g}")
+        axes.plot(best[key], best["dev_rate"], "o", markerfacecolor="none", color="black", markersize=10)
+        axes.set_xlabel(TUNED[key])
+        axes.grid(alpha=0.3)
+        axes.legend(frameon=False, fontsize=8)
+    panels[0].set_ylabel("errors on dev, %")
+    found = f"weight {best['lm_weight']:g}, penalty {best['insertion_penalty']:g}"
+    figure.suptitle(f"{title}: {best['dev_rate']:.2f} % at {found}")
     save(figure, path)
 
 

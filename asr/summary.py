@@ -38,7 +38,18 @@ def lines(rows: Sequence[dict[str, Any]]) -> str:
         f"{row['corpus']} {row['split']}, {row['decoder']}: PER {row['per']:.2f} % "
         f"[{row['interval'][0]:.2f}, {row['interval'][1]:.2f}]  ({row['substitutions']} sub, {row['insertions']} ins, "
         f"{row['deletions']} del of {row['num_phones']} phones, {row['num_utterances']} utterances)"
+        + _say_words(row.get("words"))
         for row in rows
+    )
+
+
+def _say_words(words: Mapping[str, Any] | None) -> str:
+    if words is None:
+        return ""
+    low, high = words["interval"]
+    return (
+        f"; WER {words['wer']:.2f} % [{low:.2f}, {high:.2f}]  ({words['substitutions']} sub, "
+        f"{words['insertions']} ins, {words['deletions']} del of {words['num_words']} words)"
     )
 
 

@@ -1,6 +1,8 @@
-"""Tables to read in a terminal."""
+"""Text: tables to read in a terminal, and words without what stands at their edges."""
 
 from collections.abc import Sequence
+
+PUNCTUATION = '.,;:!?"()[]{}«»“”„…–—-_/\\*'  # at the edges of a word; apostrophes belong to it
 
 
 def columns(rows: Sequence[Sequence[str]]) -> str:

@@ -28,10 +28,10 @@ from asr.feature_store import Features, LiveFeatures, cache_features
 from asr.features import FeatureExtractor
 from asr.hmm.model import HMMModel
 from asr.hmm.train import train as train_hmms
-from asr.hmm.tuning import tuned
 from asr.metrics import ErrorCounts, count_errors
 from asr.progress import track
 from asr.run_folder import HISTORY, claim, training_seconds
+from asr.tuning import tuned
 from data_prep import prepare
 
 log = logging.getLogger(__name__)
@@ -114,7 +114,7 @@ def train(config: Config, run: Path) -> Path:
         raise SystemExit  # the first of several processes goes on alone
     model = module.best()
     if isinstance(model, HMMModel):
-        model = tuned(model, speech.dev_cuts, speech.dev_store, run)
+        model = tuned(model, speech.dev_cuts, speech.dev_store, run / "tuning.json")
     epoch = min(module.history, key=lambda entry: entry["dev_per"])
     folder = run / "model"
     model_folder.save(folder, model, model_card(model, epoch, module.seconds))

@@ -1,14 +1,17 @@
 """The recogniser that people use: a model folder and a recording make phones with times and confidences."""
 
+import itertools
 import json
-from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from asr import audio, model_folder
 from asr.acoustic_model import AcousticModel
+from asr.calibration import word_confidence
 from asr.data import collate
 from asr.errors import AudioError, ConfigError
 from asr.features import FeatureExtractor
@@ -30,10 +33,13 @@ class Transcript:
         In order, with confidences; none overlap, and they abut but for pauses (see `asr.times`).
     duration
         Of the recording, in seconds.
+    words
+        The same phones as words, where there is a language model over words.
     """
 
     phones: list[Segment]
     duration: float
+    words: list[Segment] | None = None
 
     def __str__(self) -> str:
         """Return the labels in a line."""
@@ -49,7 +55,9 @@ class Transcript:
         >>> Transcript([], duration=0.5).to_json("a.wav")
         '{"path": "a.wav", "duration": 0.5, "phones": []}'
         """
-        values = {"duration": self.duration, "phones": [asdict(phone) for phone in self.phones]}
+        values: dict[str, Any] = {"duration": self.duration, "phones": [asdict(phone) for phone in self.phones]}
+        if self.words is not None:
+            values["words"] = [asdict(word) for word in self.words]
         return json.dumps(({} if path is None else {"path": path}) | values, ensure_ascii=False)
 
 
@@ -84,15 +92,26 @@ class Recogniser:
         self._extractor = FeatureExtractor(model.config.features)
 
     @classmethod
-    def from_pretrained(cls, model: str | Path = DEFAULT_MODEL, beam_size: int | None = None) -> "Recogniser":
+    def from_pretrained(
+        cls, model: str | Path = DEFAULT_MODEL, beam_size: int | None = None, **decode: Any
+    ) -> "Recogniser":
         """Load a shipped model by its name, or a run or model folder by its path.
+
+        Parameters
+        ----------
+        model, beam_size
+            As above.
+        **decode
+            Settings of `asr.config.DecodeConfig`: ``lm="folder", lm_weight=0.6``.
 
         Raises
         ------
         ModelError
             There is no such model, or a file of it is missing or does not fit.
         """
-        return cls(model_folder.load(model), beam_size)
+        found = model_folder.load(model)
+        config = replace(found.config, decode=replace(found.config.decode, **decode))
+        return cls(replace(found, config=config), beam_size)
 
     def evidence(self, waveform: np.ndarray) -> np.ndarray:
         """Return what the model's decoding and aligning start from (T', …), for a waveform (N,) at 16 kHz."""
@@ -127,4 +146,21 @@ class Recogniser:
         (hypothesis,) = self.model.decode([evidence], self.beam_size)
         duration = len(waveform) / audio.SAMPLE_RATE
         phones = self.model.segments(hypothesis, evidence, waveform)
-        return Transcript(phones, round(duration, 3))
+        spoken = hypothesis.words
+        words = None if spoken is None else segment_words(phones, spoken, hypothesis.word_lengths)
+        return Transcript(phones, round(duration, 3), words)
+
+
+def segment_words(phones: Sequence[Segment], words: Sequence[str], lengths: Sequence[int]) -> list[Segment]:
+    """Return words from the start of their first phone to the end of their last, as sure as all their phones together.
+
+    >>> phones = [Segment("HH", 0.1, 0.2, 0.5), Segment("AY", 0.2, 0.4, 0.5)]
+    >>> segment_words(phones, ["hi"], [2])
+    [Segment(label='hi', start=0.1, end=0.4, confidence=0.25)]
+    """
+    ends = list(itertools.accumulate(lengths))
+    parts = [phones[end - length : end] for end, length in zip(ends, lengths, strict=True)]
+    return [
+        Segment(word, part[0].start, part[-1].end, round(word_confidence([each.confidence or 0.0 for each in part]), 3))
+        for word, part in zip(words, parts, strict=True)
+    ]

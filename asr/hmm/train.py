@@ -41,8 +41,8 @@ from asr.hmm.transforms import (
     transform_means,
 )
 from asr.hmm.triphones import triphones
-from asr.hmm.tuning import tuned
 from asr.run_folder import HISTORY, claim, training_seconds
+from asr.tuning import tuned
 from data_prep import prepare
 
 log = logging.getLogger(__name__)
@@ -114,7 +114,7 @@ def _train(config: Config, options: GMMConfig, run: Path) -> Path:
         stage.step()
     dev_cuts, dev_store = _features(config, "dev")
     normaliser.add_speakers(dev_cuts, dev_store)
-    model = tuned(stage.recogniser(), dev_cuts, dev_store, run)
+    model = tuned(stage.recogniser(), dev_cuts, dev_store, run / "tuning.json")
     report.likelihood_curve(stage.history, run / "likelihood.png")
     model_folder.save(run / "model", model, _card(model, stage.history))
     return run / "model"

@@ -22,11 +22,16 @@ class TextConfig:
     dev_text: str | None = None  # held out; without it the corpora's dev speakers, or every 20th line
     unit: str = "phones"  # phones | characters | words
     labels: str = "arpabet39"  # the phone set, of phones
-    lowercase: bool = False
+    lowercase: bool = False  # the file's text; transcripts always are, and without punctuation
+    open_vocabulary: bool = False  # with a token for all that are not known
+    min_count: int = 1  # of an open vocabulary: tokens rarer than this are not known
 
     def __post_init__(self) -> None:
         one_of("text.unit", self.unit, UNITS)
         check(bool(self.corpora or self.text), "text", "name corpora or a text file", None)
+        check(self.min_count >= 1, "text.min_count", "be 1 or more", self.min_count)
+        fits = self.min_count == 1 or self.open_vocabulary
+        check(fits, "text.min_count", "be 1 without text.open_vocabulary", self.min_count)
 
 
 @dataclass(frozen=True)
@@ -35,13 +40,10 @@ class NGramConfig:
 
     order: int = 3
     smoothing: str = "kneser_ney"  # or witten_bell, for little text
-    open_vocabulary: bool = False  # with a token for all that are not known
-    min_count: int = 1  # tokens rarer than this are not known
 
     def __post_init__(self) -> None:
         one_of("model.smoothing", self.smoothing, SMOOTHINGS)
         check(self.order >= 1, "model.order", "be 1 or more", self.order)
-        check(self.min_count >= 1, "model.min_count", "be 1 or more", self.min_count)
 
 
 @dataclass(frozen=True)

@@ -60,8 +60,6 @@ def estimate(
     order: int = 3,
     smoothing: str = "kneser_ney",
     tokens: Sequence[str] | None = None,
-    min_count: int = 1,
-    open_vocabulary: bool = False,
 ) -> NGram:
     """Estimate an n-gram from sentences.
 
@@ -76,11 +74,8 @@ def estimate(
     smoothing
         kneser_ney or witten_bell.
     tokens
-        The vocabulary, edge and UNKNOWN left out; by default what the sentences hold.
-    min_count
-        Rarer tokens are left out of the vocabulary; of an open one only.
-    open_vocabulary
-        Give any other token the probability of UNKNOWN: that of what is left out, or a share of what is set aside.
+        The vocabulary, by default what the sentences hold. With UNKNOWN among them any other token has its probability:
+        that of what the text has of them, or a share of what is set aside.
 
     Raises
     ------
@@ -89,19 +84,16 @@ def estimate(
 
     Examples
     --------
-    >>> lm = estimate([["a", "b"], ["b"]], "words", order=2, smoothing="witten_bell", open_vocabulary=True)
+    >>> lm = estimate([["a", "b"], ["b"]], "words", order=2, smoothing="witten_bell", tokens=[UNKNOWN, "b"])
     >>> lm.tokens, round(float(np.exp(lm.log_probs(lm.start())).sum()), 9)
-    (('</s>', '<unk>', 'a', 'b'), 1.0)
+    (('</s>', '<unk>', 'b'), 1.0)
     """
     one_of("smoothing", smoothing, SMOOTHINGS)
     if order < 1:
         raise ConfigError(f"an n-gram's order must be 1 or more, but it is {order}")
     if not sentences:
         raise ConfigError("no sentences to estimate an n-gram from: check the text")
-    if min_count > 1 and not open_vocabulary:
-        raise ConfigError("min_count leaves tokens out, which only an open vocabulary (open_vocabulary) can do")
-    known = list(tokens) if tokens is not None else text.vocabulary(sentences, min_count)
-    names = [EDGE, *([UNKNOWN] if open_vocabulary else []), *(each for each in known if each not in (EDGE, UNKNOWN))]
+    names = [EDGE, *(tokens if tokens is not None else text.vocabulary(sentences))]
     stream, places = _stream(sentences, names, unit)
     counted = _count(stream, places, len(names), order)
     return NGram.build(unit, names, _smooth(counted, smoothing, len(names)))
@@ -118,7 +110,9 @@ def _stream(sentences: Sequence[Sequence[str]], names: list[str], unit: str) -> 
         stream[end - len(sentence) - 1 : end - 1] = [index.get(token, other) for token in sentence]
     if (stream < 0).any():
         token = next(token for sentence in sentences for token in sentence if token not in index)
-        raise ConfigError(f"{token!r} is not one of the {len(names) - 1} {unit} given: allow others (open_vocabulary)")
+        raise ConfigError(
+            f"{token!r} is not one of the {len(names) - 1} {unit} given: allow others (text.open_vocabulary)"
+        )
     return stream, np.arange(len(stream)) - np.repeat(ends - lengths, lengths)
 
 

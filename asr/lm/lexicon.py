@@ -97,7 +97,7 @@ class Lexicon:
             A phone is not one of the labels; no word of the model is in the lexicon; spelling for a closed vocabulary.
         """
         if spelling is not None and UNKNOWN not in lm.index:
-            raise ConfigError(f"the language model has no {UNKNOWN}: train it with model.open_vocabulary=true")
+            raise ConfigError(f"the language model has no {UNKNOWN}: train it with text.open_vocabulary=true")
         builder = _Builder({label: c for c, label in enumerate(labels)})
         for word, pronunciations in self.words.items():
             if word in lm.index and word not in (EDGE, UNKNOWN):

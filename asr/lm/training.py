@@ -9,7 +9,7 @@ runs/<recipe>/lm/<name>/
 import logging
 import math
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -26,7 +26,7 @@ from asr.lm import folder as folders
 from asr.lm import text
 from asr.lm.config import LmConfig, LmTrainConfig, NGramConfig
 from asr.lm.estimation import estimate
-from asr.lm.model import EDGE, LanguageModel, perplexity
+from asr.lm.model import EDGE, UNKNOWN, LanguageModel, perplexity
 from asr.lm.recurrent import Network, RecurrentLM, batch
 from asr.progress import track
 from asr.run_folder import log_to
@@ -62,15 +62,12 @@ def train(config: LmConfig, run: Path) -> Path:
     sentences, dev = read(config)
     started = time.monotonic()
     lm: LanguageModel
+    tokens = _vocabulary(config, sentences)
     if isinstance(config.model, NGramConfig):
-        model = config.model
-        tokens = phones.PhoneSet.load(config.text.labels).labels if config.text.unit == "phones" else None
-        lm = estimate(
-            sentences, config.text.unit, model.order, model.smoothing, tokens, model.min_count, model.open_vocabulary
-        )
+        lm = estimate(sentences, config.text.unit, config.model.order, config.model.smoothing, tokens)
         history: list[dict[str, Any]] = []
     else:
-        lm, history = _train_network(config, sentences, dev, run)
+        lm, history = _train_network(config, tokens, sentences, dev, run)
     seconds = history[-1]["seconds"] if history else time.monotonic() - started
     values = {"seconds": round(seconds, 2), "train_perplexity": round(perplexity(lm.score(sentences)), 3)}
     if dev:
@@ -126,8 +123,8 @@ def transcripts(given: configuration.TextConfig, split: str) -> Sentences:
     cuts = data.load_split(given.manifests, list(given.corpora), split)
     if given.unit == "phones":
         return [data.reference(cut, given.labels) for cut in cuts]
-    said = [str(cut.supervisions[0].text or "") for cut in cuts]
-    return [tokens for line in said if (tokens := text.split(line.lower() if given.lowercase else line, given.unit))]
+    said = [data.words(cut) for cut in cuts]
+    return [words if given.unit == "words" else list(" ".join(words)) for words in said if words]
 
 
 def _lines(path: str, given: configuration.TextConfig) -> Sentences:
@@ -146,13 +143,12 @@ def _claim(config: LmConfig, run: Path) -> None:
 
 
 def _train_network(
-    config: LmConfig, sentences: Sentences, dev: Sentences, run: Path
+    config: LmConfig, tokens: list[str], sentences: Sentences, dev: Sentences, run: Path
 ) -> tuple[RecurrentLM, list[dict[str, Any]]]:
     """Train a recurrent model by teacher forcing, and return it with the weights of the best epoch."""
     torch.manual_seed(config.seed)
-    names = (EDGE, *_vocabulary(config, sentences))
-    network = Network(config.model, len(names))  # type: ignore[arg-type]
-    lm = RecurrentLM(config.text.unit, names, network)
+    network = Network(config.model, 1 + len(tokens))  # type: ignore[arg-type]
+    lm = RecurrentLM(config.text.unit, (EDGE, *tokens), network)
     rows = [lm.indices(sentence) for sentence in sentences]
     state = _State(network, config.train, run)
     total = config.train.max_epochs * len(list(_batches(rows, config.train, config.seed)))
@@ -176,10 +172,12 @@ def _train_network(
     return replace(lm, network=network.eval()), state.history
 
 
-def _vocabulary(config: LmConfig, sentences: Sentences) -> Sequence[str]:
-    if config.text.unit == "phones":
-        return phones.PhoneSet.load(config.text.labels).labels
-    return text.vocabulary(sentences)
+def _vocabulary(config: LmConfig, sentences: Sentences) -> list[str]:
+    """Return the tokens of a model, an open one's UNKNOWN first."""
+    given = config.text
+    of_phones = given.unit == "phones"
+    known = phones.PhoneSet.load(given.labels).labels if of_phones else text.vocabulary(sentences, given.min_count)
+    return [*([UNKNOWN] if given.open_vocabulary else []), *known]
 
 
 def _batches(rows: list[np.ndarray], config: LmTrainConfig, seed: int) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:

@@ -5,7 +5,7 @@ Letters: T frames, B utterances, C classes, N hypotheses.
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 from itertools import pairwise
 
 import numpy as np
@@ -20,22 +20,6 @@ from asr.lm.kernels import Limits
 from asr.lm.lexicon import Lexicon
 from asr.lm.model import UNKNOWN
 from asr.lm.ngram import NGram
-
-
-@dataclass(frozen=True)
-class WordHypothesis(Hypothesis):
-    """Phones that are words; the score has the language model and penalties in it.
-
-    Attributes
-    ----------
-    words
-        A word that the lexicon lacks is spelt in phones between brackets: [K AE T].
-    lengths
-        How many phones each word has.
-    """
-
-    words: tuple[str, ...]
-    lengths: tuple[int, ...]
 
 
 class WordSearch:
@@ -92,7 +76,7 @@ class WordSearch:
         nbest: int = 1,
         beam_threshold: float = math.inf,
         token_threshold: float = 0.0,
-    ) -> list[list[WordHypothesis]]:
+    ) -> list[list[Hypothesis]]:
         """Find the likeliest sentences, summing over the paths of each sequence of words and pronunciations.
 
         Parameters
@@ -140,7 +124,7 @@ class WordSearch:
             for nbest_found, rows in zip(found, arcs, strict=True)
         ]
 
-    def _words(self, hypothesis: Hypothesis, arcs: np.ndarray) -> WordHypothesis:
+    def _words(self, hypothesis: Hypothesis, arcs: np.ndarray) -> Hypothesis:
         """Read words off a sequence of arcs; an unfinished one at the end is spelt."""
         tokens, words = hypothesis.tokens, self.graph.words[arcs].tolist()
         ends = [0, *(i + 1 for i, word in enumerate(words) if word >= 0)]
@@ -151,4 +135,4 @@ class WordSearch:
             word = self.lm.tokens[words[end - 1]] if words[end - 1] >= 0 else UNKNOWN
             phones = " ".join(self.labels[token] for token in tokens[first:end])
             said.append(f"[{phones}]" if word == UNKNOWN else word)
-        return WordHypothesis(**vars(hypothesis), words=tuple(said), lengths=tuple(b - a for a, b in pairwise(ends)))
+        return replace(hypothesis, words=tuple(said), word_lengths=tuple(b - a for a, b in pairwise(ends)))

@@ -8,7 +8,7 @@ import torch
 
 from asr import ctc
 from asr.errors import ConfigError
-from asr.lm import EDGE, fusion
+from asr.lm import EDGE, UNKNOWN, fusion
 from asr.lm.estimation import estimate
 from asr.lm.recurrent import Network, RecurrentConfig, RecurrentLM
 from tests import naive
@@ -17,8 +17,8 @@ LABELS = ["<blank>", "A", "B", "C"]
 TEXT = [list(line) for line in ("ABC", "AAB", "CB", "BCA", "A", "ABCB")]
 
 
-def ngram(order=3, **options):
-    return estimate(TEXT, "phones", order, "witten_bell", ["C", "B", "A"], **options)  # in another order than LABELS
+def ngram(order=3, tokens=("C", "B", "A")):  # in another order than LABELS
+    return estimate(TEXT, "phones", order, "witten_bell", tokens)
 
 
 def recurrent(cell="lstm"):
@@ -120,5 +120,5 @@ def test_models_that_do_not_fit():
         fusion.automaton(estimate(TEXT, "words", 2), LABELS, 1.0)
     with pytest.raises(ConfigError, match="does not know D"):
         fusion.automaton(ngram(), [*LABELS, "D"], 1.0)
-    opened = ngram(open_vocabulary=True)
+    opened = ngram(tokens=[UNKNOWN, "A", "B", "C"])
     assert fusion.automaton(opened, [*LABELS, "D"], 1.0).scores.shape[1] == 5

@@ -88,11 +88,11 @@ def test_as_by_the_definition(order, smoothing):
         np.testing.assert_allclose(lm.score([sentence])[0], expected, rtol=1e-9)
 
 
-@pytest.mark.parametrize("open_vocabulary", [False, True])
+@pytest.mark.parametrize("more", [[], [UNKNOWN]])
 @pytest.mark.parametrize("smoothing", SMOOTHINGS)
 @pytest.mark.parametrize("order", [1, 2, 3, 5])
-def test_the_probabilities_after_each_context_sum_to_one(order, smoothing, open_vocabulary):
-    lm = estimate(SENTENCES, "words", order, smoothing, ["a", "b", "c", "d"], open_vocabulary=open_vocabulary)
+def test_the_probabilities_after_each_context_sum_to_one(order, smoothing, more):
+    lm = estimate(SENTENCES, "words", order, smoothing, [*more, "a", "b", "c", "d"])
     contexts = states(lm)
     assert len(set(contexts.values())) >= (1 if order == 1 else 5)
     for node in contexts.values():
@@ -123,8 +123,7 @@ def test_discounts_by_counts_of_counts():
 
 
 def test_an_unknown_word_is_scored_and_a_closed_vocabulary_refuses_it():
-    lm = estimate([["a", "b"], ["a", "rare"]], "words", 2, min_count=2, open_vocabulary=True)
-    assert lm.tokens == (EDGE, UNKNOWN, "a")
+    lm = estimate([["a", "b"], ["a", "rare"]], "words", 2, tokens=[UNKNOWN, "a"])
     assert lm.score([["never"]])[0][0] == lm.score([["rare"]])[0][0] > -math.inf
     closed = estimate([["a"]], "words", 2)
     with pytest.raises(ConfigError, match="'never' is not one of the 1 words"):
@@ -139,7 +138,6 @@ def test_an_unknown_word_is_scored_and_a_closed_vocabulary_refuses_it():
         ({"sentences": []}, "no sentences"),
         ({"order": 0}, "order must be 1 or more"),
         ({"smoothing": "none"}, "smoothing must be one of"),
-        ({"min_count": 2}, "only an open vocabulary"),
     ],
 )
 def test_what_cannot_be_estimated(options, message):
@@ -157,7 +155,7 @@ def test_perplexity_of_a_model_that_knows_nothing():
 @pytest.mark.parametrize("order", [1, 2, 3])
 @pytest.mark.parametrize("suffix", [".arpa", ".arpa.gz"])
 def test_an_arpa_file_read_again_scores_alike(order, suffix, tmp_path):
-    lm = estimate(SENTENCES, "words", order, open_vocabulary=True)
+    lm = estimate(SENTENCES, "words", order, tokens=[UNKNOWN, "a", "b", "c"])
     path = tmp_path / "lm.arpa"
     arpa.write(lm, path)
     if suffix.endswith(".gz"):
@@ -235,7 +233,7 @@ def test_as_kenlm_scores_the_same_file(tmp_path):
     generator = np.random.default_rng(1)
     sentences = [list("abcdefgh"[i] for i in generator.zipf(1.6, 12) % 8) for _ in range(200)]
     for order in (1, 2, 3, 5):
-        lm = estimate(sentences, "words", order, open_vocabulary=True)
+        lm = estimate(sentences, "words", order, tokens=[UNKNOWN, *"abcdefgh"])
         arpa.write(lm, tmp_path / "lm.arpa")
         theirs = kenlm.Model(str(tmp_path / "lm.arpa"))
         for sentence in [*sentences[:50], ["z", "a", "z"], []]:

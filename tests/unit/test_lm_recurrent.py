@@ -232,6 +232,7 @@ def test_an_ngram_of_a_file_holds_every_twentieth_line_out(tmp_path):
         ({"model": {"name": "ngram", "order": 0}}, "order must be 1 or more"),
         ({"model": {"name": "recurrent", "cell": "tdnn"}}, "cell must be one of elman, gru, lstm"),
         ({"train": {"max_epochs": 3}}, "train belongs to recurrent"),
+        ({"text": {"text": "none.txt", "min_count": 2}}, "text.min_count must be 1 without"),
         ({"lm": {}}, "unknown key 'lm'"),
         ({"seed": -1}, "seed must"),
     ],

@@ -19,8 +19,8 @@ LEXICON = Lexicon(
 TEXT = [["a", "ab"], ["b", "a"], ["caa"], ["ca", "b"], ["a"]]
 
 
-def language_model(**options):
-    return estimate(TEXT, "words", 3, smoothing="witten_bell", **options)
+def language_model(*more):
+    return estimate(TEXT, "words", 3, "witten_bell", [*more, *LEXICON.words])
 
 
 def sentences(phones, lexicon):
@@ -99,12 +99,12 @@ def test_words_have_their_phones():
     search = WordSearch(LEXICON, language_model(), LABELS)
     (found,) = search(certain("CAAB"), nbest=2)
     assert found[0].words in (("caa", "b"), ("caa", "ab"))
-    assert sum(found[0].lengths) == len(found[0].tokens) == 4
-    assert found[0].lengths == (3, 1)
+    assert sum(found[0].word_lengths) == len(found[0].tokens) == 4
+    assert found[0].word_lengths == (3, 1)
 
 
 def test_an_unknown_word_is_spelt_and_not_dropped():
-    lm = language_model(open_vocabulary=True)
+    lm = language_model(UNKNOWN)
     spelling = estimate([list("ABC"), list("CAB"), list("BAC")], "phones", 2, "witten_bell", ["A", "B", "C"])
     closed, opened = WordSearch(LEXICON, lm, LABELS), WordSearch(LEXICON, lm, LABELS, spelling=spelling)
     said = certain("CCBC")
@@ -116,7 +116,7 @@ def test_an_unknown_word_is_spelt_and_not_dropped():
 
 
 def test_what_an_unknown_word_costs():
-    lm = language_model(open_vocabulary=True)
+    lm = language_model(UNKNOWN)
     spelling = estimate([list("ABC"), list("CAB")], "phones", 2, "witten_bell", ["A", "B", "C"])
     weight, penalty = 0.6, 0.3
     search = WordSearch(LEXICON, lm, LABELS, weight, penalty, spelling)
@@ -134,7 +134,7 @@ def test_a_word_that_is_cut_off_is_spelt_too():
     lm = estimate([["caa"]], "words", 2, "witten_bell")
     (found,) = WordSearch(lexicon, lm, LABELS)(certain("CA"), beam_size=1)
     assert found[0].words == ("[C A]",)
-    assert found[0].lengths == (2,)
+    assert found[0].word_lengths == (2,)
 
 
 def test_no_frames_no_words():
