@@ -164,7 +164,7 @@ def plan(num_train: int, num_dev: int, num_test: int, seed: int = 0) -> list[Spe
     for split, count in (("dev", num_dev), ("test", num_test)):
         if count > len(standard[split]):
             raise CorpusError(f"mini has {len(standard[split])} speakers for {split}, not {count}: ask for fewer")
-    texts = _sentences(rng)
+    texts = sentences(rng)
     speakers: list[Speaker] = []
     for split, count in (("train", num_train), ("dev", num_dev), ("test", num_test)):
         voices = {sex: _voices(split, sex) for sex in "MF"}
@@ -372,7 +372,7 @@ def _new_name(rng: np.random.Generator, taken: set[str]) -> str:
             return name
 
 
-def _sentences(rng: np.random.Generator) -> Iterator[str]:
+def sentences(rng: np.random.Generator) -> Iterator[str]:
     """Draw sentences of the grammar without end, none twice."""
     words: dict[str, list[str]] = {}
     for row in _table("mini_vocabulary"):
