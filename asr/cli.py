@@ -282,6 +282,9 @@ def transcribe(
     ] = None,
     lm_weight: Annotated[float, typer.Option(min=0, help="Of the language model, as `asr tune` finds it.")] = 1.0,
     penalty: Annotated[float, typer.Option(help="Nats a phone or word, found likewise.")] = 0.0,
+    lexicon: Annotated[
+        str, typer.Option(help="For words: cmudict, or a file of a word and its phones a line.")
+    ] = "cmudict",
     words: Annotated[bool, typer.Option("--words", help="Print words; --lm must be over words.")] = False,
 ) -> None:
     r"""Print the phones in recordings, a line for each.
@@ -294,7 +297,7 @@ def transcribe(
     from asr.transcribe import Recogniser
 
     configuration.one_of("--format", output_format, ("text", "json"))
-    fusion = {} if lm is None else {"lm": lm, "lm_weight": lm_weight, "insertion_penalty": penalty}
+    fusion = {} if lm is None else {"lm": lm, "lexicon": lexicon, "lm_weight": lm_weight, "insertion_penalty": penalty}
     recogniser = Recogniser.from_pretrained(model, beam_size, **fusion)
     failed = 0
     for recording in recordings:

@@ -182,10 +182,13 @@ class SpeechData(pl.LightningDataModule):
 
     def train_dataloader(self) -> BatchLoader:
         """Return batches in an order that follows from the seed and the epoch."""
-        config = self.config.data
-        return BatchLoader(
-            self.train_cuts, self.train_set, config.max_frames, config.num_buckets, shuffle=True, seed=self.config.seed
+        config, seed = self.config.data, self.config.seed
+        loader = BatchLoader(
+            self.train_cuts, self.train_set, config.max_frames, config.num_buckets, shuffle=True, seed=seed
         )
+        if self.trainer is not None:  # Lightning counts the batches before it tells the loader the epoch
+            loader.set_epoch(self.trainer.current_epoch)
+        return loader
 
     def val_dataloader(self) -> BatchLoader:
         """Return the dev utterances in batches of like length."""

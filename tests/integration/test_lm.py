@@ -1,0 +1,134 @@
+"""Language models by the commands that a user types: trained on transcripts, tuned, fused, rescored, and over words."""
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+from asr.lm import load
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture(scope="module")
+def models(trained, run_asr, tmp_path_factory):
+    """The folder of a phone trigram, a phone LSTM and a word bigram of the trained run's transcripts."""
+    folder = tmp_path_factory.mktemp("lm")
+    corpus = f"corpora: {{timit: null}}, manifests: {trained.manifests}"
+    models = {
+        "trigram": ("unit: phones, labels: timit61", "{name: ngram}", ""),
+        "lstm": (
+            "unit: phones, labels: timit61",
+            "{name: recurrent, embedding_size: 16, hidden_size: 32}",
+            "train: {max_epochs: 2}",
+        ),
+        "words": ("unit: words, open_vocabulary: true", "{name: ngram, order: 2, smoothing: witten_bell}", ""),
+    }
+    for name, (text, model, more) in models.items():
+        recipe = folder / f"{name}.yaml"
+        recipe.write_text(f"text: {{{corpus}, {text}}}\nmodel: {model}\n{more}\n")
+        process = run_asr("lm", "train", recipe, "--run", folder / name)
+        assert process.returncode == 0, process.stderr
+        assert process.stdout == f"model folder: {folder / name / 'model'}\n"
+        assert "perplexity" in (folder / name / "train.log").read_text()
+        assert "held out" in (folder / name / "model" / "README.md").read_text()
+    return folder
+
+
+def hypotheses(folder):
+    (path,) = folder.glob("hypotheses-timit-test-beam-8*.txt")
+    return path.read_text()
+
+
+@pytest.fixture(scope="module")
+def evaluate(trained, run_asr, tmp_path_factory):
+    def run(*settings):
+        folder = tmp_path_factory.mktemp("scored")
+        process = run_asr("evaluate", trained.run, *settings, "--output", folder)
+        assert process.returncode == 0, process.stderr
+        return folder, process.stdout
+
+    return run
+
+
+def test_transcripts_are_learnt(models):
+    lm = load(models / "trigram")
+    assert (lm.unit, lm.order, len(lm.tokens)) == ("phones", 3, 62)
+    words = load(models / "words")
+    assert {"<unk>", "the"} <= set(words.tokens)
+    assert all(token == token.lower() and token[-1] not in ".,?" for token in words.tokens)
+
+
+def test_weights_are_tuned_on_dev_and_change_the_result(models, trained, run_asr, evaluate):
+    process = run_asr("tune", trained.run, f"decode.lm={models / 'trigram'}", "--output", models / "tuned")
+    assert process.returncode == 0, process.stderr
+    settings, said = process.stdout.strip().split("\n")
+    assert re.fullmatch(r"decode\.lm_weight=[\d.]+ decode\.insertion_penalty=-?[\d.]+", settings)
+    rows = json.loads((models / "tuned" / "tuning-trigram.json").read_text())["tried"]
+    assert (models / "tuned" / "tuning-trigram.png").is_file()
+    best, without = min(row["dev_rate"] for row in rows), rows[0]["dev_rate"]
+    assert said.startswith(f"{len(rows)} settings on dev: {best:.2f} % errors, {without:.2f} % with weight 0")
+    plain, _ = evaluate()
+    folder, out = evaluate(f"decode.lm={models / 'trigram'}", "decode.lm_weight=0.8", "decode.insertion_penalty=0.1")
+    assert "timit test, beam 8 + trigram: PER" in out
+    assert hypotheses(folder) != hypotheses(plain)
+
+
+@pytest.mark.parametrize("name", ["trigram", "lstm"])
+def test_with_weight_0_the_result_is_that_without(name, models, evaluate):
+    plain, _ = evaluate()
+    folder, _ = evaluate(f"decode.lm={models / name}", "decode.lm_weight=0")
+    assert hypotheses(folder) == hypotheses(plain)
+
+
+def test_a_beam_is_rescored(models, evaluate):
+    plain, _ = evaluate()
+    nothing, _ = evaluate(f"decode.rescore_lm={models / 'lstm'}", "decode.rescore_weight=0")
+    much, out = evaluate(f"decode.rescore_lm={models / 'lstm'}", "decode.rescore_weight=2")
+    assert hypotheses(nothing) == hypotheses(plain) != hypotheses(much)
+    assert "beam 8 + lstm" in out
+
+
+@pytest.fixture(scope="module")
+def lexicon(models):
+    path = models / "lexicon.txt"
+    path.write_text("the dh ax\nthe dh iy\na ax\nan ae n\nin ih n\n")
+    return path
+
+
+def test_words_are_found_scored_and_written(models, lexicon, evaluate, trained, cli, mini_tree):
+    settings = f"decode.lm={models / 'words'}", f"decode.lexicon={lexicon}", "decode.lm_weight=0.5"
+    folder, out = evaluate(*settings)
+    assert re.search(r"beam 8 \+ words: PER .*; WER [\d.]+ % \[.*\]  \(\d+ sub, \d+ ins, \d+ del of \d+ words\)", out)
+    (row,) = [row for row in json.loads((folder / "metrics.json").read_text())["results"] if "words" in row]
+    assert row["words"]["num_words"] == sum(
+        len(line.split()) - 1 for line in (folder / "words-references-timit-test.txt").read_text().splitlines()
+    )
+    assert "[" in (folder / "words-hypotheses-timit-test.txt").read_text()  # most words are unknown, and none is lost
+    recording = next(mini_tree.glob("TEST/*/*/*.WAV"))
+    common = ("transcribe", recording, "--model", trained.run, "--lexicon", lexicon, "--lm", models / "words")
+    code, out, _ = cli(*common, "--words")
+    assert code == 0
+    code, found, _ = cli(*common, "--format", "json")
+    found = json.loads(found)
+    assert out.strip() == " ".join(word["label"] for word in found["words"])
+    assert found["words"][0]["start"] == found["phones"][0]["start"]
+    assert found["words"][-1]["end"] == found["phones"][-1]["end"]
+    assert all(0 <= word["confidence"] <= 1 for word in found["words"])
+
+
+def test_what_cannot_be_asked_for(models, trained, cli, mini_tree):
+    recording = next(mini_tree.glob("TEST/*/*/*.WAV"))
+    code, _, errors = cli("transcribe", recording, "--model", trained.run, "--words")
+    assert (code, errors) == (2, "asr: --words needs a language model over words: give one with --lm\n")
+    code, _, errors = cli("transcribe", recording, "--model", trained.run, "--lm", models / "none")
+    assert code == 2
+    assert errors.startswith(f"asr: no language model at {models / 'none'}")
+    code, _, errors = cli("tune", trained.run, "decode.beam_size=4")
+    assert (code, errors) == (2, "asr: nothing to tune: name a language model with decode.lm=FOLDER\n")
+    code, _, errors = cli("transcribe", recording, "--model", trained.run, "--lm", models / "words")
+    assert code == 2
+    assert (
+        "no word of the language model is in the lexicon" in errors or "which the acoustic model has no label" in errors
+    )
