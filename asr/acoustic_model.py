@@ -7,9 +7,10 @@ What the rows hold is the system's own affair: log posteriors of labels and blan
 states' densities for HMMs. `log_probs` gives of either the posteriors of labels, to look at.
 """
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -20,11 +21,11 @@ from torch import Tensor, nn
 
 from asr import models
 from asr.calibration import Calibration
-from asr.config import Config
+from asr.config import Config, DecodeConfig, check
 from asr.ctc import Hypothesis, beam_search, best_path, forced_align
 from asr.ctc import required_frames as frames_for
 from asr.data import Batch, Normaliser
-from asr.errors import InfeasibleError
+from asr.errors import ConfigError, InfeasibleError
 from asr.features import FRAME_SHIFT, FeatureExtractor
 from asr.segments import Segment
 from asr.times import phone_segments
@@ -87,6 +88,9 @@ class AcousticModel(ABC):
     @abstractmethod
     def evidence(self, batch: Batch) -> list[np.ndarray]:
         """Return (T', …) for each utterance of a batch."""
+
+    def prepare(self) -> None:  # noqa: B027 - most systems have all that they need
+        """Read what decoding needs beside the model, so that a fault of it is known before the first recording."""
 
     @abstractmethod
     def decode(self, evidence: Sequence[np.ndarray], beam_size: int) -> list[Hypothesis]:
@@ -234,7 +238,12 @@ class CTCModel(AcousticModel):
             log_probs[: len(rows), i] = rows
         if beam_size == 1:
             return best_path(log_probs, lengths)
-        return [nbest[0] for nbest in self.search(log_probs, lengths, beam_size, 1)]
+        found = self.search(log_probs, lengths, beam_size, 1)
+        return [nbest[0] if nbest else Hypothesis((), (), -math.inf, ()) for nbest in found]
+
+    def prepare(self) -> None:
+        """Read language models and lexicon."""
+        assert self.search is not None
 
     def log_probs(self, evidence: np.ndarray) -> np.ndarray:
         """Return the evidence itself."""
@@ -272,6 +281,23 @@ class CTCModel(AcousticModel):
             evidence, alignment, self.tokens, self.frame_shift, waveform, calibration=self.calibration
         )
         return found, alignment.score
+
+
+def with_decoding(model: AcousticModel, decode: DecodeConfig) -> AcousticModel:
+    """Return a model that decodes in another way.
+
+    Raises
+    ------
+    ConfigError
+        A language model for a system that is not CTC's, or with a beam of 1.
+    """
+    if decode.lm or decode.rescore_lm:
+        if not isinstance(model, CTCModel):
+            raise ConfigError(
+                "config: decode.lm and decode.rescore_lm are for systems trained with CTC: leave them out"
+            )
+        check(decode.beam_size > 1, "decode.beam_size", "be 2 or more with a language model", decode.beam_size)
+    return replace(model, config=replace(model.config, decode=decode))
 
 
 def outputs(encoder: nn.Module, batch: Batch) -> list[np.ndarray]:

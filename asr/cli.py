@@ -280,11 +280,13 @@ def transcribe(
     lm: Annotated[
         str | None, typer.Option("--lm", help="A language model over phones or words: a folder or an ARPA file.")
     ] = None,
-    lm_weight: Annotated[float, typer.Option(min=0, help="Of the language model, as `asr tune` finds it.")] = 1.0,
-    penalty: Annotated[float, typer.Option(help="Nats a phone or word, found likewise.")] = 0.0,
+    lm_weight: Annotated[
+        float | None, typer.Option(min=0, help="Of the language model, as `asr tune` finds it.  [default: 1]")
+    ] = None,
+    penalty: Annotated[float | None, typer.Option(help="Nats a phone or word, found likewise.  [default: 0]")] = None,
     lexicon: Annotated[
-        str, typer.Option(help="For words: cmudict, or a file of a word and its phones a line.")
-    ] = "cmudict",
+        str | None, typer.Option(help="For words: a file of a word and its phones a line.  [default: CMUdict]")
+    ] = None,
     words: Annotated[bool, typer.Option("--words", help="Print words; --lm must be over words.")] = False,
 ) -> None:
     r"""Print the phones in recordings, a line for each.
@@ -297,8 +299,9 @@ def transcribe(
     from asr.transcribe import Recogniser
 
     configuration.one_of("--format", output_format, ("text", "json"))
-    fusion = {} if lm is None else {"lm": lm, "lexicon": lexicon, "lm_weight": lm_weight, "insertion_penalty": penalty}
-    recogniser = Recogniser.from_pretrained(model, beam_size, **fusion)
+    given = {"lm": lm, "lexicon": lexicon, "lm_weight": lm_weight, "insertion_penalty": penalty}
+    decode = {key: value for key, value in given.items() if value is not None}
+    recogniser = Recogniser.from_pretrained(model, beam_size, **decode)
     failed = 0
     for recording in recordings:
         try:

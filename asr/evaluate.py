@@ -29,7 +29,7 @@ from asr import (
     summary,
 )
 from asr import config as configuration
-from asr.acoustic_model import AcousticModel, CTCModel
+from asr.acoustic_model import AcousticModel, CTCModel, with_decoding
 from asr.analysis import Utterance
 from asr.calibration import Calibration
 from asr.compare import EVALUATION
@@ -141,9 +141,7 @@ def load(name: str, overrides: Sequence[str], corpora: Path | None) -> tuple[Pat
     own = model.config
     if (config.features, config.model, config.data.labels) != (own.features, own.model, own.data.labels):
         raise ConfigError("config: features, model and data.labels belong to the trained model: train another instead")
-    if not isinstance(model, CTCModel) and (config.decode.lm or config.decode.rescore_lm):
-        raise ConfigError("config: decode.lm and decode.rescore_lm are for systems trained with CTC: leave them out")
-    return folder, replace(model, config=config), config
+    return folder, with_decoding(replace(model, config=config), config.decode), config
 
 
 @dataclass(frozen=True)
@@ -197,6 +195,7 @@ def recognise(model: AcousticModel, config: Config, corpus: str, split: str, wit
     loader = BatchLoader(cuts, dataset, config.data.max_frames, config.data.num_buckets)
     decoders = model.decoders(config.decode.beam_size)
     raw = replace(model, calibration=replace(model.calibration, posteriors=(), probabilities=()))
+    raw.prepare()
     found = Recognised(cuts, {}, {name: {} for name in decoders}, {}, {}, dict.fromkeys(decoders, 0.0))
     for members in track(loader.batches, f"{corpus} {split}"):
         batch = dataset[members]
@@ -286,7 +285,7 @@ def _word_row(
         return {}
     texts = {
         "references": {cut.id: data.words(cut) for cut in cuts},
-        "hypotheses": {key: [word.lower() for word in words or ()] for key, words in said.items()},
+        "hypotheses": {key: [word.lower().replace(" ", "_") for word in words or ()] for key, words in said.items()},
     }
     for name, each in texts.items():
         _write_text(output / f"words-{name}-{about['corpus']}-{about['split']}.txt", each, set(said))

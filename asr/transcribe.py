@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from asr import audio, model_folder
-from asr.acoustic_model import AcousticModel
+from asr.acoustic_model import AcousticModel, with_decoding
 from asr.calibration import word_confidence
 from asr.data import collate
 from asr.errors import AudioError, ConfigError
@@ -88,6 +88,7 @@ class Recogniser:
         if beam_size is not None and beam_size not in model.decoders(beam_size).values():
             raise ConfigError("an HMM has no beam of hypotheses: leave --beam-size out")
         self.model = model
+        model.prepare()
         self.beam_size = model.config.decode.beam_size if beam_size is None else beam_size
         self._extractor = FeatureExtractor(model.config.features)
 
@@ -110,8 +111,8 @@ class Recogniser:
             There is no such model, or a file of it is missing or does not fit.
         """
         found = model_folder.load(model)
-        config = replace(found.config, decode=replace(found.config.decode, **decode))
-        return cls(replace(found, config=config), beam_size)
+        given = decode if beam_size is None else decode | {"beam_size": beam_size}
+        return cls(with_decoding(found, replace(found.config.decode, **given)), beam_size)
 
     def evidence(self, waveform: np.ndarray) -> np.ndarray:
         """Return what the model's decoding and aligning start from (T', …), for a waveform (N,) at 16 kHz."""

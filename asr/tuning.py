@@ -74,16 +74,17 @@ def tuned(model: Model, cuts: CutSet, store: Features, path: Path, grid: Grid = 
     tried |= _rates(model, cuts, store, [(weight, penalty * factor) for penalty in grid.penalties])
     weight, penalty = _best(tried)
     nearer = [(round(weight * f, 2), round(penalty * (f if grid.scaled else 1.0), 2)) for f in NEARER]
-    tried |= _rates(model, cuts, store, [setting for setting in nearer if setting not in tried])
+    if weight > 0:
+        tried |= _rates(model, cuts, store, nearer)
     weight, penalty = _best(tried)
-    rows = [{"lm_weight": w, "insertion_penalty": p, "dev_rate": round(rate, 2)} for (w, p), rate in tried.items()]
+    rows = [{"lm_weight": w, "insertion_penalty": p, "dev_rate": round(rate, 4)} for (w, p), rate in tried.items()]
     model_folder.write_json(path, {"tried": rows})
     log.info("LM weight %g, penalty %g: dev error rate %.2f %%", weight, penalty, tried[weight, penalty])
     return weighted(model, weight, penalty)
 
 
 def _best(tried: dict[tuple[float, float], float]) -> tuple[float, float]:
-    return min(tried, key=lambda each: (tried[each], each))
+    return min(tried, key=lambda each: (tried[each], abs(each[1]), each[0]))
 
 
 def weighted(model: Model, weight: float, penalty: float) -> Model:

@@ -27,10 +27,12 @@ from asr.config import DecodeConfig
 from asr.ctc.workers import set_num_threads
 from asr.evaluate import load as load_run
 from asr.evaluate import recognise
-from asr.lm import NGram, arpa, load
+from asr.lm import arpa
 from asr.lm.decoding import BEAM_THRESHOLD, TOKEN_THRESHOLD
 from asr.lm.estimation import estimate
+from asr.lm.folder import load
 from asr.lm.lexicon import Lexicon
+from asr.lm.ngram import NGram
 from asr.lm.words import WordSearch
 from asr.metrics import corpus_errors
 from asr.transcribe import Recogniser

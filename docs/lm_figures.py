@@ -16,8 +16,9 @@ import numpy as np
 
 from asr import ctc
 from asr.lm import config as configuration
-from asr.lm import load, perplexity
 from asr.lm.estimation import estimate
+from asr.lm.folder import load
+from asr.lm.model import perplexity
 from asr.lm.training import train
 from data_prep.mini import sentences
 

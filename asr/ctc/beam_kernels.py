@@ -143,8 +143,8 @@ def _extend(frame, limits, model, most, beam, nodes, states, tokens, taken, stam
     beam_size, num_classes = taken.shape
     floor = scores[0] if size == beam_size else -np.inf
     bonus = -np.inf
-    for q in range(len(most)):
-        bonus = max(bonus, most[q])
+    for k in range(len(nodes)):
+        bonus = max(bonus, most[states[k]])
     heights, tops, num_tops = np.empty(num_classes), np.empty(num_classes, np.int64), np.int64(0)
     for c in range(num_classes):
         if c != limits.blank and frame[c] >= limits.least and beam[ENDS, 0] + frame[c] + bonus > floor:

@@ -2,13 +2,8 @@
 
     text ─ text.read ─▶ sentences ─ estimation.estimate ─▶ NGram        (ngram.py; ARPA files in and out: arpa.py)
                                   └ training.train ──────▶ RecurrentLM  (recurrent.py)
-    either ─ score, perplexity; generation.continuation
+    either ─ score, perplexity; generation.continuation; folder.load, folder.save
+           └ decoding.build: fused into CTC's beam (fusion.py), or over words (lexicon.py, words.py)
 
 Token 0 of every model is the edge of a sentence: as a context its start, as a prediction its end. docs/lm.md.
 """
-
-from asr.lm.folder import load, save
-from asr.lm.model import EDGE, UNKNOWN, LanguageModel, perplexity
-from asr.lm.ngram import NGram
-
-__all__ = ["EDGE", "UNKNOWN", "LanguageModel", "NGram", "load", "perplexity", "save"]

@@ -17,6 +17,8 @@ written as its code point: <0x20>.
 import gzip
 import math
 import re
+import unicodedata
+import zlib
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -72,7 +74,7 @@ def read(path: str | Path, unit: str) -> NGram:
     try:
         with gzip.open(path, "rt", encoding="utf8") if path.suffix == ".gz" else path.open(encoding="utf8") as file:
             return _Reader(path, file).read(unit)
-    except (OSError, UnicodeDecodeError, EOFError) as error:
+    except (OSError, UnicodeDecodeError, EOFError, zlib.error) as error:
         raise ModelError(f"cannot read {path} as an ARPA file: {error}") from error
 
 
@@ -82,30 +84,41 @@ class _Reader:
     def __init__(self, path: Path, lines: Iterable[str]):
         self.path, self.lines = path, enumerate(lines, 1)
         self.number = 0
+        self.start = 0.0  # backoff of <s>
 
     def read(self, unit: str) -> NGram:
         """Return the model."""
         self._until("\\data\\")
         counts = []
-        while match := re.fullmatch(r"ngram (\d+)\s*=\s*(\d+)", line := self._next()):
+        while match := re.fullmatch(r"ngram\s+(\d+)\s*=\s*(\d+)", line := self._next()):
             counts.append(int(match[2]))
         if not counts:
             self._fail("no counts of n-grams")
-        index: dict[str, int] = {}
-        known: dict[tuple[int, int], int] = {}  # node of a parent and a token
+        index: dict[str, int] = {EDGE: 0}
+        before: dict[tuple[int, ...], int] = {(): 0}  # node of each n-gram of the order before
         orders: list[Order] = []
         first = 1
         for n, count in enumerate(counts, 1):
             if line != f"\\{n}-grams:":
                 self._fail(f"expected \\{n}-grams:")
-            rows = []
+            rows = {}
             for _ in range(count):
-                rows.append(self._row(self._next(), n, index, known))
+                tokens, numbers = self._row(self._next(), n, index)
+                if tokens is None:
+                    continue
+                if tokens in rows:
+                    self._fail("an n-gram that was there before")
+                if tokens[:-1] not in before:
+                    self._fail("an n-gram whose beginning has no line before")
+                rows[tokens] = (before[tokens[:-1]], tokens[-1], *numbers)
             line = self._next()
-            order, known_here = _sorted(rows, first, n == 1)
-            known |= known_here
-            first += len(order.tokens)
-            orders.append(order)
+            if n == 1:
+                rows[0,] = (0, 0, rows.get((0,), (0, 0, IMPOSSIBLE * LN10))[2], self.start)
+            names = sorted(rows, key=lambda tokens: rows[tokens][:2])
+            table = np.array([rows[tokens] for tokens in names], float).reshape(-1, 4)
+            orders.append(Order(table[:, 0].astype(np.int64), table[:, 1].astype(np.int64), table[:, 2], table[:, 3]))
+            before = {tokens: node for node, tokens in enumerate(names, first)} if n < len(counts) else {}
+            first += len(names)
         if line != "\\end\\":
             self._fail("expected \\end\\")
         return NGram.build(unit, list(index), orders)
@@ -126,49 +139,32 @@ class _Reader:
     def _fail(self, reason: str) -> None:
         raise ModelError(f"{self.path}, line {self.number}: {reason}; is it an ARPA file, and whole?")
 
-    def _row(
-        self, line: str, n: int, index: dict[str, int], known: dict[tuple[int, int], int]
-    ) -> tuple[int, int, float, float]:
-        """Return parent, token, log probability and backoff of a line."""
-        fields = line.split()
+    def _row(self, line: str, n: int, index: dict[str, int]) -> tuple[tuple[int, ...] | None, tuple[float, float]]:
+        """Return tokens, log probability and backoff of a line; no tokens where it says what cannot be asked.
+
+        That is <s> as a prediction, but for its backoff, which is kept, and </s> as a context.
+        """
+        fields = re.split(r"[ \t]+", line)
         try:
             numbers = float(fields[0]) * LN10, float(fields[n + 1]) * LN10 if len(fields) == n + 2 else 0.0
         except (ValueError, IndexError):
             numbers = math.nan, math.nan
         if len(fields) not in (n + 1, n + 2) or not all(map(math.isfinite, numbers)):
             self._fail(f"not a probability, {n} tokens and perhaps a backoff")
-        names = [EDGE if field == START else _token(field) for field in fields[1 : n + 1]]
+        names = fields[1 : n + 1]
+        if n == 1 and names[0] == START:
+            self.start = numbers[1]
+        if names[-1] == START or START in names[1:] or EDGE in names[:-1]:
+            return None, numbers
+        tokens = [EDGE if name == START else _token(name) for name in names]
         if n == 1:
-            if not index:
-                index[EDGE] = 0
-            if fields[1] == START:
-                return -1, 0, 0.0, numbers[1]
-            return 0, index.setdefault(names[0], len(index)), *numbers
-        node = 0
-        tokens = [index.get(name, -1) for name in names]
-        for token in tokens[:-1]:
-            node = known.get((node, token), -1)  # a node of −1 has no children
-        if node < 0 or tokens[-1] < 0:
-            self._fail("an n-gram whose beginning, or a token of it, has no line before")
-        return node, tokens[-1], *numbers
+            index.setdefault(tokens[0], len(index))
+        if tokens[-1] not in index:
+            self._fail(f"{tokens[-1]} is not among the unigrams")
+        return tuple(index.get(token, -1) for token in tokens), numbers
 
 
 def _token(field: str) -> str:
     """Return a token as it was before `write` spelt its white space out."""
-    found = re.fullmatch(r"<0x([0-9A-F]{2,6})>", field)
-    return chr(int(found[1], 16)) if found else field
-
-
-def _sorted(
-    rows: list[tuple[int, int, float, float]], first: int, unigrams: bool
-) -> tuple[Order, dict[tuple[int, int], int]]:
-    """Return an order by parent and token, and the node of each pair of these; <s> and </s> become one."""
-    if unigrams:
-        start = next((row[3] for row in rows if row[0] < 0), 0.0)
-        rows = [row for row in rows if row[0] >= 0]
-        end = next((row[2] for row in rows if row[1] == 0), IMPOSSIBLE * LN10)
-        rows = [(0, 0, end, start), *(row for row in rows if row[1] != 0)]
-    table = np.array(sorted(rows), float).reshape(-1, 4)
-    parents, tokens = table[:, 0].astype(np.int64), table[:, 1].astype(np.int64)
-    nodes = {pair: node for node, pair in enumerate(zip(parents.tolist(), tokens.tolist(), strict=True), first)}
-    return Order(parents, tokens, table[:, 2], table[:, 3]), nodes
+    found = re.fullmatch(r"<0x([0-9A-F]{2,4})>", field)
+    return chr(int(found[1], 16)) if found else unicodedata.normalize("NFC", field)

@@ -22,7 +22,7 @@ def run_folder(recipe: Path) -> Path:
     >>> run_folder(Path("recipes/mini/lm/phone_bigram.yaml")).as_posix()
     'runs/mini/lm/phone_bigram'
     """
-    return Path("runs", *recipe.absolute().parts[-3:-1], recipe.stem)
+    return Path("runs", *recipe.absolute().parent.parts[1:][-2:], recipe.stem)
 
 
 @app.command()
@@ -62,7 +62,9 @@ def score(
     asr lm score runs/mini/lm/phone_trigram phones.txt
     asr lm score book.arpa chapter.txt --each
     """
-    from asr.lm import load, perplexity, text
+    from asr.lm import text
+    from asr.lm.folder import load
+    from asr.lm.model import perplexity
 
     lm = load(model, unit)
     for path in files:
@@ -95,7 +97,8 @@ def generate(
     asr lm generate runs/mini/lm/word_trigram "the old"
     asr lm generate runs/characters "I get on w" --length 80 --temperature 0.5
     """
-    from asr.lm import load, text
+    from asr.lm import text
+    from asr.lm.folder import load
     from asr.lm.generation import Sampling, continuation
 
     check(not (greedy and temperature != 1), "--temperature", "be left out with --greedy", temperature)
@@ -119,7 +122,9 @@ def export(
     asr lm export runs/mini/lm/phone_trigram phones.arpa
     """
     from asr.errors import ModelError
-    from asr.lm import NGram, arpa, load
+    from asr.lm import arpa
+    from asr.lm.folder import load
+    from asr.lm.ngram import NGram
 
     lm = load(model, unit)
     if not isinstance(lm, NGram):

@@ -97,7 +97,9 @@ def from_dict(values: dict[str, Any]) -> LmConfig:
     unknown = set(values) - {"text", "model", "train", "seed"}
     if unknown:
         raise ConfigError(f"config: unknown key {min(unknown)!r}; the sections are text, model, train and seed")
-    model = dict(values.get("model") or {})
+    model = values.get("model") or {}
+    check(isinstance(model, dict), "model", "hold a name and the options of that model", model)
+    model = dict(model)
     name = model.pop("name", None)
     check(name in MODELS, "model.name", f"be one of {', '.join(MODELS)}", name)
     seed = values.get("seed", 1)
@@ -105,8 +107,11 @@ def from_dict(values: dict[str, Any]) -> LmConfig:
     train = values.get("train") or {}
     if name == "ngram" and train:
         raise ConfigError("config: train belongs to recurrent models: an n-gram is counted")
+    text = section("text", TextConfig, values.get("text") or {})
+    rare = name == "ngram" or not text.open_vocabulary or text.min_count > 1
+    check(rare, "text.min_count", "be 2 or more, or a recurrent model never meets an unknown token", text.min_count)
     return LmConfig(
-        section("text", TextConfig, values.get("text") or {}),
+        text,
         section("model", MODELS[name], model),
         section("train", LmTrainConfig, train),
         seed,

@@ -72,13 +72,10 @@ def automaton(lm: NGram, labels: Sequence[str], weight: float, penalty: float = 
     (3, 3)
     """
     columns = classes(lm, labels)
-    nodes = lm.start()
-    while True:  # to all contexts within reach
-        reached = np.union1d(nodes, lm.tables(nodes)[1][:, columns[1:]])
-        if len(reached) == len(nodes):
-            break
-        nodes = reached
-    order = np.concatenate([lm.start(), nodes[nodes != lm.start()]]).astype(np.int32)  # the start is state 0
+    order = fresh = lm.start()  # the start is state 0
+    while len(fresh):  # to all contexts within reach
+        fresh = np.setdiff1d(lm.tables(fresh)[1][:, columns[1:]], order)
+        order = np.concatenate([order, fresh])
     state = np.zeros(order.max() + 1, np.int64)
     state[order] = np.arange(len(order))
     log_probs, after = lm.tables(order)
@@ -119,6 +116,8 @@ def beam_search(
     """
     log_probs, frames = check_log_probs(log_probs, lengths, 0)
     check_values(log_probs, frames)
+    if not 1 <= nbest <= beam_size:
+        raise ValueError(f"nbest must lie in 1..beam_size, but they are {nbest} and {beam_size}")
     scorer = _Scorer(lm, classes(lm, labels), weight, penalty)
     rows = log_probs.astype(np.float64)
     searches = [_Search(rows[:length, b], beam_size, scorer) for b, length in enumerate(frames.tolist())]

@@ -289,7 +289,7 @@ def _search(log_probs, b, num_frames, network, limits, work):
         offers[0][: len(held)] = stays[ENDS, : len(held)]
         offers, num = _grow(frame, network, limits, beam, held, tree, taken, t + 1, best, offers)
         scores, prefixes, taken_arcs, gained, after = offers
-        top = scores[:num].max()
+        top = -np.inf if num == 0 else scores[:num].max()
         chosen = _best(scores[:num], limits.beam_size, max(top - limits.threshold, -1e300))
         kept = np.empty(len(chosen), np.int64)
         for i in range(len(chosen)):

@@ -3,6 +3,7 @@
 Letters: N nodes, A arcs, V words of a language model, C classes of an acoustic model.
 """
 
+import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -56,7 +57,7 @@ class Lexicon:
         """
         words: dict[str, list[tuple[str, ...]]] = {}
         try:
-            lines = Path(path).read_text(encoding="utf8").splitlines()
+            lines = unicodedata.normalize("NFC", Path(path).read_text(encoding="utf-8-sig")).split("\n")
         except (OSError, UnicodeDecodeError) as error:
             raise ConfigError(f"cannot read the lexicon {path}: {error}") from error
         for number, line in enumerate(lines, 1):

@@ -17,7 +17,7 @@ from asr.config import check, one_of
 from asr.lm.model import LanguageModel
 
 CELLS: dict[str, Any] = {"elman": nn.RNN, "gru": nn.GRU, "lstm": nn.LSTM}
-BATCH = 256  # sentences scored at once
+MOST_LOGITS = 20_000_000  # of the sentences that are scored at once
 
 
 @dataclass(frozen=True)
@@ -123,13 +123,18 @@ class RecurrentLM(LanguageModel[RecurrentState]):
     def score(self, sentences: Sequence[Sequence[str]]) -> list[np.ndarray]:
         """Return the natural log probability of each token, and of the end, of each sentence (L + 1,)."""
         rows = [self.indices(sentence) for sentence in sentences]
-        found: list[np.ndarray] = []
-        for first in range(0, len(rows), BATCH):
-            inputs, targets = batch(rows[first : first + BATCH])
+        found = [np.empty(0)] * len(rows)
+        order = sorted(range(len(rows)), key=lambda i: len(rows[i]))
+        while order:
+            longest = len(rows[order[-1]]) + 1
+            size = max(1, MOST_LOGITS // (longest * len(self.tokens)))
+            chosen, order = order[-size:], order[:-size]
+            inputs, targets = batch([rows[i] for i in chosen])
             with torch.inference_mode():
                 logits, _ = self.network(inputs)
-            log_probs = logits.double().log_softmax(2).gather(2, targets.clamp(min=0)[:, :, None])[:, :, 0].numpy()
-            found += [each[: len(row) + 1] for each, row in zip(log_probs, rows[first : first + BATCH], strict=True)]
+                losses = nn.functional.cross_entropy(logits.transpose(1, 2), targets.clamp(min=0), reduction="none")
+            for i, values in zip(chosen, losses.double().numpy(), strict=True):
+                found[i] = -values[: len(rows[i]) + 1]
         return found
 
     def _run(self, tokens: Tensor, hidden: tuple[Tensor, ...] | None) -> RecurrentState:

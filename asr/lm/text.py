@@ -6,8 +6,10 @@ from pathlib import Path
 
 from asr.config import one_of
 from asr.errors import ConfigError
+from asr.lm.model import UNKNOWN
 
 UNITS = ("phones", "characters", "words")
+EDGES = {"<s>", "</s>"}
 
 
 def split(line: str, unit: str) -> list[str]:
@@ -39,19 +41,22 @@ def read(path: str | Path, unit: str) -> list[list[str]]:
     """
     one_of("unit", unit, UNITS)
     try:
-        lines = Path(path).read_text(encoding="utf8").split("\n")
+        lines = Path(path).read_text(encoding="utf-8-sig").split("\n")
     except UnicodeDecodeError as error:
         raise ConfigError(f"{path} is not UTF-8 ({error.reason} at byte {error.start}): convert it") from error
     except OSError as error:
         raise ConfigError(f"cannot read {path}: {error.strerror}; a text file with a sentence a line") from error
     sentences = [tokens for line in lines if (tokens := split(line, unit))]
+    for number, tokens in enumerate(sentences, 1):
+        if not EDGES.isdisjoint(tokens):
+            raise ConfigError(f"{path}, sentence {number}: <s> and </s> are a model's own: take them out")
     if not sentences:
         raise ConfigError(f"{path} holds no text: a sentence a line is needed")
     return sentences
 
 
 def vocabulary(sentences: Iterable[Sequence[str]], min_count: int = 1) -> list[str]:
-    """Return the tokens that occur often enough, sorted.
+    """Return the tokens that occur often enough, sorted; UNKNOWN is none of them.
 
     >>> vocabulary([["b", "a"], ["b"]], min_count=2)
     ['b']
@@ -60,4 +65,4 @@ def vocabulary(sentences: Iterable[Sequence[str]], min_count: int = 1) -> list[s
     for sentence in sentences:
         for token in sentence:
             counts[token] = counts.get(token, 0) + 1
-    return sorted(token for token, count in counts.items() if count >= min_count)
+    return sorted(token for token, count in counts.items() if count >= min_count and token != UNKNOWN)

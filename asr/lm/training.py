@@ -1,7 +1,7 @@
 """Training of language models: `asr lm train`.
 
 runs/<recipe>/lm/<name>/
-    config.yaml  train.log  history.json  curve.png     what was run, and how it went
+    config.yaml  train.log  history.json                 what was run, and how it went
     checkpoints/last.pt                                  of a recurrent model, to go on from
     model/                                               the model folder (asr/lm/folder.py)
 """
@@ -63,6 +63,7 @@ def train(config: LmConfig, run: Path) -> Path:
     started = time.monotonic()
     lm: LanguageModel
     tokens = _vocabulary(config, sentences)
+    dev = _known(dev, tokens)
     if isinstance(config.model, NGramConfig):
         lm = estimate(sentences, config.text.unit, config.model.order, config.model.smoothing, tokens)
         history: list[dict[str, Any]] = []
@@ -105,6 +106,8 @@ def read(config: LmConfig) -> tuple[Sentences, Sentences]:
         sentences += lines
     if given.dev_text is not None:
         dev = _lines(given.dev_text, given)
+    if not sentences:
+        raise ConfigError(f"the transcripts of {', '.join(given.corpora)} have no {given.unit}: give a text")
     return sentences, dev
 
 
@@ -135,11 +138,18 @@ def _lines(path: str, given: configuration.TextConfig) -> Sentences:
 def _claim(config: LmConfig, run: Path) -> None:
     """Write the configuration into the run folder, or check that the one there is the same."""
     run.mkdir(parents=True, exist_ok=True)
-    path, ours = run / "config.yaml", OmegaConf.to_yaml(OmegaConf.create(configuration.to_dict(config)))
-    if path.is_file() and (run / "checkpoints").is_dir() and path.read_text(encoding="utf8") != ours:
-        raise ConfigError(f"{run} holds another language model: delete it, or name another with --run")
-    model_folder.write_text(path, ours)
+    path = run / "config.yaml"
+    if path.is_file() and (run / "checkpoints").is_dir():
+        theirs = configuration.load(path)
+        if _placeless(theirs) != _placeless(config):
+            raise ConfigError(f"{run} holds another language model: delete it, or name another with --run")
+    model_folder.write_text(path, OmegaConf.to_yaml(OmegaConf.create(configuration.to_dict(config))))
     log_to(run / "train.log")
+
+
+def _placeless(config: LmConfig) -> LmConfig:
+    """Return a configuration that does not say where the corpora lie."""
+    return replace(config, text=replace(config.text, corpora=dict.fromkeys(config.text.corpora)))
 
 
 def _train_network(
@@ -150,7 +160,7 @@ def _train_network(
     network = Network(config.model, 1 + len(tokens))  # type: ignore[arg-type]
     lm = RecurrentLM(config.text.unit, (EDGE, *tokens), network)
     rows = [lm.indices(sentence) for sentence in sentences]
-    state = _State(network, config.train, run)
+    state = _State(network, config.train, run, list(lm.tokens))
     total = config.train.max_epochs * len(list(_batches(rows, config.train, config.seed)))
     while state.epoch < config.train.max_epochs:
         torch.manual_seed(config.seed * 1_000_003 + state.epoch)  # of dropout, so that a resumed run repeats it
@@ -167,9 +177,22 @@ def _train_network(
             losses, count = losses + float(loss.detach()) * known, count + known
         network.eval()
         held_out = perplexity(lm.score(dev or sentences))
+        if not math.isfinite(held_out):
+            raise AsrError(f"the perplexity is {held_out} after epoch {state.epoch + 1}: lower train.learning_rate")
         state.end_epoch(math.exp(min(700.0, losses / count)), held_out, time.monotonic() - started)
     network.load_state_dict(state.best)
-    return replace(lm, network=network.eval()), state.history
+    network.eval()
+    return lm, state.history
+
+
+def _known(dev: Sentences, tokens: list[str]) -> Sentences:
+    """Return the sentences held out that a model of these tokens can score."""
+    known = set(tokens)
+    kept = dev if UNKNOWN in known else [sentence for sentence in dev if known.issuperset(sentence)]
+    if len(kept) < len(dev):
+        left = len(dev) - len(kept)
+        log.warning("left out %d of %d sentences held out: tokens not seen (text.open_vocabulary)", left, len(dev))
+    return kept
 
 
 def _vocabulary(config: LmConfig, sentences: Sentences) -> list[str]:
@@ -209,14 +232,17 @@ def _batches(rows: list[np.ndarray], config: LmTrainConfig, seed: int) -> Iterat
 class _State:
     """Optimiser, history and best weights: what a resumed run takes up."""
 
-    def __init__(self, network: Network, config: LmTrainConfig, run: Path):
+    def __init__(self, network: Network, config: LmTrainConfig, run: Path, tokens: list[str]):
         self.network, self.config, self.path = network, config, run / "checkpoints" / "last.pt"
+        self.tokens = tokens
         self.optimizer = torch.optim.AdamW(network.parameters(), config.learning_rate, weight_decay=config.weight_decay)
         self.history: list[dict[str, Any]] = []
         self.best: dict[str, torch.Tensor] = {}
         self.updates = 0
         if self.path.is_file():
             kept = torch.load(self.path, weights_only=True)
+            if kept["tokens"] != tokens:
+                raise ConfigError(f"{run} was trained on another text: delete it, or name another with --run")
             network.load_state_dict(kept["network"])
             self.optimizer.load_state_dict(kept["optimizer"])
             self.history, self.best, self.updates = kept["history"], kept["best"], kept["updates"]
@@ -258,6 +284,7 @@ class _State:
             "history": self.history,
             "best": self.best,
             "updates": self.updates,
+            "tokens": self.tokens,
         }
         try:
             torch.save(kept, partial)

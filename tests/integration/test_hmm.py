@@ -130,7 +130,7 @@ def test_the_weight_of_the_bigram_is_the_best_one_tried_on_dev_speakers(ladder):
     for name in STAGES:
         run = ladder / "runs" / name
         tried = json.loads((run / "tuning.json").read_text())["tried"]
-        rates = {(row["lm_weight"], row["insertion_penalty"]): row["dev_per"] for row in tried}
+        rates = {(row["lm_weight"], row["insertion_penalty"]): row["dev_rate"] for row in tried}
         decode = model_folder.load(run).config.decode
         assert rates[decode.lm_weight, decode.insertion_penalty] == min(rates.values()) < 60, name
         assert len(set(rates.values())) > 2

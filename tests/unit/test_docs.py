@@ -24,6 +24,7 @@ from asr import config as configuration
 from asr.cli import app
 from asr.ctc import ctc_posteriors
 from asr.hmm.inference import forward_backward, viterbi
+from asr.lm import config as lm_configuration
 from asr.segments import Segment
 from asr.transcribe import Recogniser
 
@@ -31,7 +32,10 @@ ROOT = Path(__file__).parents[2]
 DOCUMENTS = sorted([*ROOT.glob("*.md"), *ROOT.glob("recipes/*/README.md"), *ROOT.glob("docs/*.md")])
 MAKEFILE = (ROOT / "Makefile").read_text(encoding="utf8")
 TARGETS = set(re.search(r"^\.PHONY: (.*)$", MAKEFILE, re.MULTILINE)[1].split())
-COMMANDS = typer.main.get_command(app).commands
+VERBS = typer.main.get_command(app).commands
+COMMANDS = {name: verb for name, verb in VERBS.items() if not hasattr(verb, "commands")} | {
+    f"{group} {name}": verb for group, verbs in VERBS.items() for name, verb in getattr(verbs, "commands", {}).items()
+}
 HELP = {verb: command.help for verb, command in COMMANDS.items()}
 
 
@@ -79,6 +83,10 @@ def check_asr(words):
     verb, *words = words
     if verb == "--help":
         return
+    if verb in VERBS and verb not in COMMANDS:
+        verb, words = (f"{verb} {words[0]}", words[1:]) if words else (verb, words)
+    if verb in VERBS and not words:  # a mention of it
+        return
     assert verb in COMMANDS, f"no verb {verb}"
     options = {name: option for option in COMMANDS[verb].params for name in option.opts if name.startswith("-")}
     values, settings = [], []
@@ -93,6 +101,8 @@ def check_asr(words):
             values.append(word)
     if verb in ("prepare", "train") and values:  # a verb alone is a mention of it
         check_settings(values[0], settings)
+    elif verb == "lm train" and values:
+        lm_configuration.load(ROOT / values[0], settings)
     elif settings:
         check_settings("recipes/mini/blstm_ctc.yaml", settings)
 
@@ -123,6 +133,9 @@ def test_the_readme_shows_the_ways_in():
         (["train", "recipes/mini/none.yaml"], check_asr),
         (["transcribe", "a.wav", "--formt", "json"], check_asr),
         (["evaluate", "runs/mini/blstm_ctc", "decode.width=3"], check_asr),
+        (["lm", "trane", "recipes/mini/lm/phone_trigram.yaml"], check_asr),
+        (["lm", "train", "recipes/mini/lm/phone_trigram.yaml", "model.width=3"], check_asr),
+        (["lm", "score", "a", "b", "--eech"], check_asr),
     ],
 )
 def test_a_command_that_does_not_exist_would_be_found(words, checker):

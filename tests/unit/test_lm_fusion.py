@@ -8,8 +8,9 @@ import torch
 
 from asr import ctc
 from asr.errors import ConfigError
-from asr.lm import EDGE, UNKNOWN, fusion
+from asr.lm import fusion
 from asr.lm.estimation import estimate
+from asr.lm.model import EDGE, UNKNOWN
 from asr.lm.recurrent import Network, RecurrentConfig, RecurrentLM
 from tests import naive
 

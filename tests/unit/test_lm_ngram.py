@@ -11,8 +11,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from asr.errors import ConfigError, ModelError
-from asr.lm import EDGE, UNKNOWN, NGram, arpa, load, perplexity, save
+from asr.lm import arpa
 from asr.lm.estimation import DISCOUNTS, SMOOTHINGS, estimate
+from asr.lm.folder import load, save
+from asr.lm.model import EDGE, UNKNOWN, perplexity
+from asr.lm.ngram import NGram
 
 SENTENCES = [list(line) for line in ("abab", "abc", "cab", "aab", "b", "", "acba", "abcab")]
 
@@ -213,8 +216,11 @@ def test_a_file_of_others_by_hand(tmp_path):
     ("change", "message"),
     [
         (("ngram 2=2", "ngram 2=3"), "line 16: not a probability, 2 tokens"),
-        (("-0.7\ta a\t-0.05", "-0.7\ta b\t-0.05"), "line 14: an n-gram whose beginning"),
+        (("-0.7\ta a\t-0.05", "-0.7\ta b\t-0.05"), "line 14: b is not among the unigrams"),
         (("-0.3\t<s>", "x\t<s>"), "line 13: not a probability"),
+        (("-0.7\ta a", "-0.7\t<s> a"), "line 14: an n-gram that was there before"),
+        (("-0.2\t<s> a a", "-0.2\ta <unk> a"), "line 17: an n-gram whose beginning"),
+        (("-0.4\ta\t-0.2", "-0.4\t<unk>\t-0.2"), "line 10: an n-gram that was there before"),
         (("\\3-grams:", "\\4-grams:"), "line 16: expected"),
         (("\\end\\\n", ""), "ends too early"),
         ((PRUNED, "nothing\n"), "ends too early"),
@@ -226,6 +232,15 @@ def test_a_damaged_file_is_named_by_its_line(change, message, tmp_path):
     path.write_text(PRUNED.replace(*change))
     with pytest.raises(ModelError, match=message):
         load(path)
+
+
+def test_what_others_write_and_nobody_asks_for_is_left_out(tmp_path):
+    more = "-9\t</s> <s>\n-9\t<s> <s>\n-9\ta <s>\n-0.7\ta a"
+    (tmp_path / "srilm.arpa").write_text(PRUNED.replace("ngram 2=2", "ngram  2 = 5").replace("-0.7\ta a", more))
+    (tmp_path / "plain.arpa").write_text(PRUNED)
+    ours, theirs = (load(tmp_path / name).score([["a", "a", "a"], ["x"], []]) for name in ("plain.arpa", "srilm.arpa"))
+    for mine, other in zip(ours, theirs, strict=True):
+        np.testing.assert_array_equal(mine, other)
 
 
 def test_as_kenlm_scores_the_same_file(tmp_path):

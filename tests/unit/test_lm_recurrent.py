@@ -12,9 +12,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from asr.errors import AsrError, ConfigError, ModelError
-from asr.lm import EDGE, load, perplexity, save
 from asr.lm import config as configuration
+from asr.lm.folder import load, save
 from asr.lm.generation import Sampling, continuation
+from asr.lm.model import EDGE, perplexity
 from asr.lm.recurrent import CELLS, Network, RecurrentConfig, RecurrentLM
 from asr.lm.training import train
 
@@ -190,6 +191,8 @@ def test_training_goes_on_where_it_stopped(tmp_path, monkeypatch):
     assert [line["epoch"] for line in history] == [1, 2, 3, 4, 5, 6]
     with pytest.raises(ConfigError, match="holds another language model"):
         learn(tmp_path, KOREAN, "words", "parts", train={"max_epochs": 7})
+    with pytest.raises(ConfigError, match="was trained on another text"):
+        learn(tmp_path, KOREAN[:2], "words", "parts", train={"max_epochs": 6}, model={"dropout": 0.3})
 
 
 def test_the_best_epoch_is_kept(tmp_path):
@@ -223,6 +226,15 @@ def test_an_ngram_of_a_file_holds_every_twentieth_line_out(tmp_path):
     assert not math.isnan(history["train_perplexity"])
 
 
+@pytest.mark.parametrize("model", [{"name": "ngram"}, {"name": "recurrent"} | SMALL])
+def test_a_held_out_line_of_a_closed_vocabulary_may_have_what_training_has_not(model, tmp_path, caplog):
+    lines = ["a b"] * 19 + ["a c"] + ["b a"] * 19 + ["b b"]
+    values = {"text": {"text": write(tmp_path / "a.txt", lines), "unit": "words"}, "model": model}
+    lm = load(train(configuration.from_dict(values), tmp_path / "run"))
+    assert set(lm.tokens) == {EDGE, "a", "b"}
+    assert "left out 1 of 2 sentences held out" in caplog.text
+
+
 @pytest.mark.parametrize(
     ("values", "message"),
     [
@@ -233,6 +245,11 @@ def test_an_ngram_of_a_file_holds_every_twentieth_line_out(tmp_path):
         ({"model": {"name": "recurrent", "cell": "tdnn"}}, "cell must be one of elman, gru, lstm"),
         ({"train": {"max_epochs": 3}}, "train belongs to recurrent"),
         ({"text": {"text": "none.txt", "min_count": 2}}, "text.min_count must be 1 without"),
+        (
+            {"text": {"text": "none.txt", "open_vocabulary": True}, "model": {"name": "recurrent"}},
+            "text.min_count must be 2 or more",
+        ),
+        ({"model": "ngram"}, "model must hold a name"),
         ({"lm": {}}, "unknown key 'lm'"),
         ({"seed": -1}, "seed must"),
     ],
@@ -244,7 +261,13 @@ def test_configurations_that_are_none(values, message):
 
 
 @pytest.mark.parametrize(
-    ("content", "message"), [(b"\n\n", "holds no text"), (b"\xff\xfe", "is not UTF-8"), (None, "cannot read")]
+    ("content", "message"),
+    [
+        (b"\n\n", "holds no text"),
+        (b"\xff\xfe", "is not UTF-8"),
+        (None, "cannot read"),
+        (b"a b\n\n<s> a </s>\n", "sentence 2: <s> and </s> are a model's own"),
+    ],
 )
 def test_text_that_is_none(content, message, tmp_path):
     path = tmp_path / "text.txt"

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from asr.errors import ConfigError
-from asr.lm import EDGE, UNKNOWN
 from asr.lm.estimation import estimate
 from asr.lm.lexicon import Lexicon
+from asr.lm.model import EDGE, UNKNOWN
 from asr.lm.words import WordSearch
 from tests import naive
 
