@@ -83,7 +83,7 @@ def draw_fusion(path: Path) -> None:
     log_probs = np.log(rows / rows.sum(axis=1, keepdims=True))
     text = [line.split() for line in ["K AE T"] * 6 + ["K AE D", "G AE T", "G AE D", "D AE D"]]
     lm = estimate(text, "phones", 2, "witten_bell", labels[1:])
-    weights = np.linspace(0, 2, 50)
+    weights = np.linspace(0, 0.6, 50)
     figure, axes = plt.subplots(figsize=(6.5, 3.6), layout="constrained")
     totals = []
     for each in ctc.beam_search(log_probs[:, None], nbest=5)[0]:

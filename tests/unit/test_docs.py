@@ -158,7 +158,7 @@ def test_the_readmes_python_names_what_there_is():
 
 @pytest.mark.parametrize("verb", sorted(COMMANDS))
 def test_the_help_of_each_verb_teaches_by_an_example(cli, verb):
-    code, out, _ = cli(verb, "--help")
+    code, out, _ = cli(*verb.split(), "--help")
     assert code == 0
     assert re.search(rf"asr {verb} [\w*]", out)
     for parameter in COMMANDS[verb].params:
