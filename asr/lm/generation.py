@@ -39,7 +39,7 @@ class Sampling:
     def probabilities(self, log_probs: np.ndarray) -> np.ndarray:
         """Return what the next token is drawn from, (V,) for log probabilities (V,).
 
-        >>> Sampling(top_k=2).probabilities(np.log([0.5, 0.3, 0.2])).tolist()
+        >>> Sampling(top_k=2).probabilities(np.log([0.5, 0.3, 0.2])).round(3).tolist()
         [0.625, 0.375, 0.0]
         >>> Sampling(temperature=0).probabilities(np.log([0.5, 0.3, 0.2])).tolist()
         [1.0, 0.0, 0.0]

@@ -53,7 +53,7 @@ class NGram(LanguageModel[np.ndarray]):
     >>> lm.tokens
     ('</s>', 'a', 'b')
     >>> np.exp(lm.log_probs(lm.start())).round(3).tolist()  # a sentence begins with a
-    [[0.111, 0.741, 0.148]]
+    [[0.146, 0.646, 0.208]]
     """
 
     unit: str
