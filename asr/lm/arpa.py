@@ -21,6 +21,7 @@ import unicodedata
 import zlib
 from collections.abc import Iterable
 from pathlib import Path
+from typing import NoReturn
 
 import numpy as np
 
@@ -79,7 +80,7 @@ def read(path: str | Path, unit: str) -> NGram:
 
 
 class _Reader:
-    """Reads sections one after the other; nodes are numbered in the order of the file, and sorted at the end."""
+    """Reads sections one after the other, and numbers the n-grams of each as the tree has them."""
 
     def __init__(self, path: Path, lines: Iterable[str]):
         self.path, self.lines = path, enumerate(lines, 1)
@@ -130,13 +131,12 @@ class _Reader:
             if line.strip():
                 return line.strip("\r\n ")
         self._fail("the file ends too early")
-        raise AssertionError
 
     def _until(self, wanted: str) -> None:
         while self._next() != wanted:
             pass
 
-    def _fail(self, reason: str) -> None:
+    def _fail(self, reason: str) -> NoReturn:
         raise ModelError(f"{self.path}, line {self.number}: {reason}; is it an ARPA file, and whole?")
 
     def _row(self, line: str, n: int, index: dict[str, int]) -> tuple[tuple[int, ...] | None, tuple[float, float]]:

@@ -1,11 +1,11 @@
 """The `asr lm` command: train, score and let language models speak; no algorithm here."""
 
+import math
 import sys
 from itertools import islice
 from pathlib import Path
 from typing import Annotated
 
-import numpy as np
 import typer
 
 from asr.config import check
@@ -72,8 +72,8 @@ def score(
         scores = lm.score(sentences)
         if each:
             for sentence, found in zip(sentences, scores, strict=True):
-                typer.echo(f"{found.sum() / np.log(10):.4f}\t{text.join(sentence, lm.unit)}")
-        tokens, total = sum(map(len, scores)), sum(float(found.sum()) for found in scores) / np.log(10)
+                typer.echo(f"{found.sum() / math.log(10):.4f}\t{text.join(sentence, lm.unit)}")
+        tokens, total = sum(map(len, scores)), sum(float(found.sum()) for found in scores) / math.log(10)
         counted = f"{len(sentences):,} sentences, {tokens:,} {lm.unit} and ends"
         typer.echo(f"{path}: {counted}, log10 {total:.2f}, perplexity {perplexity(scores):.3f}")
 

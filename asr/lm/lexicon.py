@@ -29,8 +29,8 @@ class Lexicon:
 
     Examples
     --------
-    >>> Lexicon({"a": [("AH",), ("EY",)], "ate": [("EY", "T")]}).num_pronunciations
-    3
+    >>> Lexicon.of(["the"]).words
+    {'the': [('DH', 'AH'), ('DH', 'IY')]}
     """
 
     words: Mapping[str, Sequence[tuple[str, ...]]]
@@ -71,11 +71,6 @@ class Lexicon:
         if not words:
             raise ConfigError(f"{path} holds no words: write a word and its phones a line")
         return cls(words)
-
-    @property
-    def num_pronunciations(self) -> int:
-        """Over all words."""
-        return sum(map(len, self.words.values()))
 
     def graph(self, labels: Sequence[str], lm: NGram, weight: float, spelling: NGram | None = None) -> Graph:
         """Build the tree of the words that a language model knows.

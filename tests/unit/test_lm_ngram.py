@@ -113,7 +113,7 @@ def test_any_text_gives_probabilities(sentences, order):
 
 
 def test_discounts_by_counts_of_counts():
-    # 4, 3, 2 and 1 tokens occur once, twice, three and four times: D = 1 − 2 Y 3/4, 2 − 3 Y 2/3, 3 − 4 Y 1/2, Y = 4/10
+    # 4, 3, 2 and 1 tokens occur once, twice, three and four times, and the end once: Y = 5 / (5 + 2 · 3)
     tokens = [f"{count}{i}" for count, number in ((1, 4), (2, 3), (3, 2), (4, 1)) for i in range(number)]
     text = [[token] * int(token[0]) for token in tokens]
     lm = estimate([list(itertools.chain(*text))], "words", order=1)

@@ -196,18 +196,19 @@ def test_training_goes_on_where_it_stopped(tmp_path, monkeypatch):
 
 
 def test_the_best_epoch_is_kept(tmp_path):
-    dev = write(tmp_path / "dev.txt", ["그의 말이 법이다"])
+    held_out = (
+        "말이 그의 고와야 있다"  # an order that training never has: the surer of itself, the more it is surprised
+    )
     values = {
-        "text": {"text": write(tmp_path / "a.txt", KOREAN), "unit": "words", "dev_text": dev},
+        "text": {"text": write(tmp_path / "a.txt", KOREAN), "unit": "words"},
         "model": {"name": "recurrent"} | SMALL,
         "train": {"max_epochs": 12, "learning_rate": 0.05},
     }
+    values["text"]["dev_text"] = write(tmp_path / "dev.txt", [held_out])
     lm = load(train(configuration.from_dict(values), tmp_path / "run"))
-    history = json.loads((tmp_path / "run" / "history.json").read_text())
-    best = min(line["dev_perplexity"] for line in history["epochs"])
-    assert perplexity(lm.score([dev_line.split() for dev_line in ["그의 말이 법이다"]])) == pytest.approx(
-        best, abs=1e-3
-    )
+    rates = [line["dev_perplexity"] for line in json.loads((tmp_path / "run" / "history.json").read_text())["epochs"]]
+    assert min(rates) < 0.9 * rates[-1]
+    assert perplexity(lm.score([held_out.split()])) == pytest.approx(min(rates), abs=1e-3)
 
 
 def test_a_loss_that_is_not_finite_is_an_error(tmp_path):
