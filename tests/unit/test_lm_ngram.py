@@ -247,7 +247,7 @@ def test_as_kenlm_scores_the_same_file(tmp_path):
     kenlm = pytest.importorskip("kenlm", reason="kenlm is not installed: pip install '.[bench]'")
     generator = np.random.default_rng(1)
     sentences = [list("abcdefgh"[i] for i in generator.zipf(1.6, 12) % 8) for _ in range(200)]
-    for order in (1, 2, 3, 5):
+    for order in (2, 3, 5):  # KenLM takes no unigrams
         lm = estimate(sentences, "words", order, tokens=[UNKNOWN, *"abcdefgh"])
         arpa.write(lm, tmp_path / "lm.arpa")
         theirs = kenlm.Model(str(tmp_path / "lm.arpa"))
