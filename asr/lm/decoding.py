@@ -19,7 +19,7 @@ from asr.lm.ngram import NGram
 from asr.lm.words import WordSearch
 
 Search = Callable[[np.ndarray, np.ndarray, int, int], list[list[Hypothesis]]]
-BEAM_THRESHOLD, TOKEN_THRESHOLD = 20.0, 1e-4  # of the search for words: nats below the best, posterior of a phone
+BEAM_THRESHOLD, TOKEN_THRESHOLD = 15.0, 1e-3  # of the search for words: nats below the best, posterior of a phone
 
 
 def build(config: DecodeConfig, labels: Sequence[str]) -> Search:
@@ -105,7 +105,7 @@ def _rescored(search: Search, lm: LanguageModel, labels: Sequence[str], weight: 
         return list(hypothesis.words)
 
     def rescored(log_probs: np.ndarray, lengths: np.ndarray, beam: int, nbest: int) -> list[list[Hypothesis]]:
-        found = search(log_probs, lengths, beam, beam)
+        found = search(log_probs, lengths, beam, max(nbest, beam // 5))
         added = iter(lm.score([tokens(each) for hypotheses in found for each in hypotheses]))
         again = [
             [replace(each, score=each.score + weight * float(next(added).sum())) for each in hypotheses]

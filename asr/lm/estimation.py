@@ -6,9 +6,11 @@ Trans. Information Theory 37(4), 1991, method C. Both have the form
 
     p(w | h) = max(a(h w) − D, 0) / A(h) + γ(h) p(w | h without its first token),     A(h) and γ(h) so that Σ_w p = 1
 
-down to the empty context, whose shorter one is uniform. Kneser-Ney: a is the count for the longest n-grams and those
-that begin a sentence, and for others the number of different tokens before them; D depends on a and the order.
-Witten-Bell: a is the count, D = 0, and A(h) = Σ a + the number of different tokens after h.
+down to the empty context, whose shorter one is uniform; in an open vocabulary, over the tokens that the text lacks, so
+that what is set aside of single tokens is the unknown's (as SRILM has it, and KenLM with --interpolate_unigrams 0; a
+uniform share would make an unknown word as rare as the rarest that is known). Kneser-Ney: a is the count for the
+longest n-grams and those that begin a sentence, and for others the number of different tokens before them; D depends on
+a and the order. Witten-Bell: a is the count, D = 0, and A(h) = Σ a + the number of different tokens after h.
 
 Letters: V tokens, N positions of the text, M n-grams of an order.
 """
@@ -96,7 +98,9 @@ def estimate(
     names = [EDGE, *(tokens if tokens is not None else text.vocabulary(sentences))]
     stream, places = _stream(sentences, names, unit)
     counted = _count(stream, places, len(names), order)
-    return NGram.build(unit, names, _smooth(counted, smoothing, len(names)))
+    lacking = counted[0].counts == 0
+    alike = lacking if UNKNOWN in names and lacking.any() else np.ones(len(names))
+    return NGram.build(unit, names, _smooth(counted, smoothing, alike / alike.sum()))
 
 
 def _stream(sentences: Sequence[Sequence[str]], names: list[str], unit: str) -> tuple[np.ndarray, np.ndarray]:
@@ -138,11 +142,10 @@ def _count(stream: np.ndarray, places: np.ndarray, num_tokens: int, order: int) 
     return counted
 
 
-def _smooth(counted: list[_Counts], smoothing: str, num_tokens: int) -> list[Order]:
-    """Turn counts into probabilities and backoffs, from short n-grams to long ones."""
+def _smooth(counted: list[_Counts], smoothing: str, base: np.ndarray) -> list[Order]:
+    """Turn counts into probabilities and backoffs, from short n-grams to long ones; base (V,) comes before them."""
     num_nodes = counted[-1].first + len(counted[-1].tokens)
     probs, spared = np.zeros(num_nodes), np.ones(num_nodes)  # of each node; 1: nothing follows it
-    probs[0] = 1 / num_tokens
     for number, each in enumerate(counted, 1):
         longer = counted[number] if number < len(counted) else None
         counts = each.counts.astype(float)
@@ -160,7 +163,7 @@ def _smooth(counted: list[_Counts], smoothing: str, num_tokens: int) -> list[Ord
             totals += freed
         contexts = np.unique(each.parents)
         spared[contexts] = freed[contexts] / totals[contexts]
-        shorter = probs[each.endings] if number > 1 else probs[0]
+        shorter = probs[each.endings] if number > 1 else base
         own = (counts - discounts) / totals[each.parents]
         probs[each.first : each.first + len(counts)] = own + spared[each.parents] * shorter
     nodes = (slice(each.first, each.first + len(each.tokens)) for each in counted)

@@ -127,6 +127,7 @@ class Limits(NamedTuple):
     weight: float  # of the language model
     penalty: float  # nats a word
     start: int  # the n-gram's node before a sentence
+    alike: int  # prefixes kept of those that the same can follow: as many as sentences are asked for
 
 
 # Log probabilities of a prefix in the beam: of its paths that end in a blank, in its last label, in either.
@@ -234,6 +235,59 @@ def _grow(frame, network, limits, beam, held, tree, taken, stamp, best, offers):
 
 
 @njit(cache=True)
+def _follows(network, held, stays, tree, offers, num):
+    """Return a key of what can follow each offer (num,), and the log probabilities of its two ends (2, num)."""
+    graph, trie = network
+    _, _, arcs, _, _, _, nodes, states = tree
+    scores, _, taken_arcs, _, after = offers
+    num_tokens, num_states = graph.tokens.max() + 1, len(trie.tokens)
+    keys, ends = np.empty(num, np.int64), np.full((2, num), -np.inf)
+    for i in range(num):
+        if i < len(held):
+            h = held[i]
+            token = graph.tokens[arcs[h]] if h > 0 else 0
+            node, state = nodes[h], states[h]
+            ends[0, i], ends[1, i] = stays[ENDS_BLANK, i], stays[ENDS_LABEL, i]
+        else:
+            arc = taken_arcs[i]
+            token, node, state = graph.tokens[arc], graph.nodes[arc], after[i]
+            ends[1, i] = scores[i]
+        keys[i] = (np.int64(node) * num_states + state) * num_tokens + token
+    return keys, ends
+
+
+@njit(cache=True)
+def _differ(chosen, limits, keys, ends, table):
+    """Return the first choices, as many as the beam holds, without those that cannot be among the best at the end.
+
+    keys (·,) tell what can follow, and ends (2, ·) are log probabilities of ending in a blank and in the label: a later
+    choice that is behind another of its key in both stays behind it, whatever comes (Viterbi's argument; what such a
+    prefix would still give to longer ones that are in the beam is lost to their sums). The rows of `table` (2, a power
+    of 2) are a choice and how many of its key there are; the first is empty (−1), and is left so.
+    """
+    kept, slots = np.empty(limits.beam_size, np.int64), np.empty(limits.beam_size, np.int64)
+    num, mask = 0, table.shape[1] - 1
+    for choice in chosen:
+        slot = (keys[choice] * 0x9E3779B1 >> 12) & mask
+        while table[0, slot] >= 0 and keys[table[0, slot]] != keys[choice]:
+            slot = (slot + 1) & mask
+        better = table[0, slot]
+        if better < 0:
+            table[0, slot], table[1, slot] = choice, 1
+        elif table[1, slot] < limits.alike:
+            table[1, slot] += 1
+        elif ends[0, choice] <= ends[0, better] and ends[1, choice] <= ends[1, better]:
+            continue
+        kept[num], slots[num] = choice, slot
+        num += 1
+        if num == limits.beam_size:
+            break
+    for slot in slots[:num]:
+        table[0, slot] = -1
+    return kept[:num]
+
+
+@njit(cache=True)
 def _child(parent, arc, count, tree):
     """Return the node for a prefix longer by an arc: a new one, `count`, where the tree has none."""
     _, parents, arcs, children, siblings, places, _, _ = tree
@@ -283,6 +337,7 @@ def _search(log_probs, b, num_frames, network, limits, work):
         np.empty(first),
         np.empty(first, np.int64),
     )
+    table = np.full((2, 2 ** math.ceil(math.log2(4 * limits.beam_size))), -1)
     for t in range(num_frames):
         frame = log_probs[t, b]
         best = _stay(frame, network, limits, beam, stays, held, tree, taken, t + 1)
@@ -290,7 +345,9 @@ def _search(log_probs, b, num_frames, network, limits, work):
         offers, num = _grow(frame, network, limits, beam, held, tree, taken, t + 1, best, offers)
         scores, prefixes, taken_arcs, gained, after = offers
         top = -np.inf if num == 0 else scores[:num].max()
-        chosen = _best(scores[:num], limits.beam_size, max(top - limits.threshold, -1e300))
+        chosen = _best(scores[:num], num, max(top - limits.threshold, -1e300))
+        keys, ends = _follows(network, held, stays, tree, offers, num)
+        chosen = _differ(chosen, limits, keys, ends, table)
         kept = np.empty(len(chosen), np.int64)
         for i in range(len(chosen)):
             choice = chosen[i]

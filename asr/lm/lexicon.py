@@ -143,7 +143,7 @@ class _Builder:
             for node in range(len(self.children))
         ]
         if spelling is not None:
-            arcs, ahead = self._with_spelling(arcs, ahead, spelling, unknown, weight)
+            arcs, ahead = self._with_spelling(arcs, ahead, spelling, unknown, single, weight)
         flat = [arc for each in arcs for arc in each]
         tokens, nodes, words = (np.array([arc[i] for arc in flat], np.int32) for i in range(3))
         offsets = np.cumsum([0, *map(len, arcs)]).astype(np.int32)
@@ -155,6 +155,7 @@ class _Builder:
         ahead: np.ndarray,
         spelling: NGram,
         unknown: int,
+        single: np.ndarray,
         weight: float,
     ) -> tuple[list[list[tuple[int, int, int, float]]], np.ndarray]:
         """Add a node for each phone that an unknown word has come to; from each the word goes on or ends."""
@@ -175,4 +176,4 @@ class _Builder:
 
         after_end = {c: after[i, 0] for i, (_, c) in enumerate(phones)}
         arcs = [arcs[ROOT] + spelt(start), *arcs[1:], *(spelt(after[i]) for i in range(len(phones)))]
-        return arcs, np.concatenate([ahead, np.zeros(len(phones))])
+        return arcs, np.concatenate([ahead, np.full(len(phones), single[unknown])])

@@ -88,7 +88,8 @@ class WordSearch:
         beam_size, beam_threshold, token_threshold
             As for `asr.ctc.beam_search`; a prefix is phones and words.
         nbest
-            Sentences to return for each utterance, at most `beam_size`.
+            Sentences to return for each utterance, at most `beam_size`. Of prefixes that nothing tells apart from here
+            on as many are kept, so a beam has more room for what differs where fewer sentences are asked for.
 
         Raises
         ------
@@ -111,6 +112,7 @@ class WordSearch:
             float(self.lm_weight),
             float(self.word_penalty),
             int(self.lm.start()[0]),
+            int(nbest),
         )
         arcs = np.full((batch, nbest, num_frames), -1, np.int32)
         scores = np.full((batch, nbest), -np.inf)

@@ -196,9 +196,7 @@ def test_training_goes_on_where_it_stopped(tmp_path, monkeypatch):
 
 
 def test_the_best_epoch_is_kept(tmp_path):
-    held_out = (
-        "말이 그의 고와야 있다"  # in an order that training never has: it surprises more and more
-    )
+    held_out = "말이 그의 고와야 있다"  # in an order that training never has: it surprises more and more
     values = {
         "text": {"text": write(tmp_path / "a.txt", KOREAN), "unit": "words"},
         "model": {"name": "recurrent"} | SMALL,

@@ -79,6 +79,28 @@ def test_a_narrow_search_of_sharp_posteriors_finds_the_best(rng):
         assert found[0].score <= expected[spelt(found[0])] + 1e-9  # what was pruned is missing
 
 
+def test_fewer_sentences_asked_for_are_the_first_of_all(rng):
+    search = WordSearch(LEXICON, language_model(), LABELS, 0.8)
+    for _ in range(10):
+        log_probs = random_posteriors(rng, 7, sharp=2.0)[:, None]
+        (found,) = search(log_probs, beam_size=4000, nbest=4000)
+        for nbest in (1, 2, 5):
+            (first,) = search(log_probs, beam_size=4000, nbest=nbest)
+            scores = [each.score for each in found[:nbest]]
+            assert [each.score for each in first] == pytest.approx(scores, abs=0.05)  # less what was dropped
+            assert max(each.score for each in first) <= scores[0] + 1e-9
+
+
+def test_what_differs_has_room_in_a_beam_for_one_sentence(rng):
+    wide, narrow = [], []
+    search = WordSearch(LEXICON, language_model(), LABELS, 0.8)
+    for _ in range(20):
+        log_probs = random_posteriors(rng, 40)[:, None]
+        wide.append(search(log_probs, beam_size=30, nbest=1)[0][0].score)
+        narrow.append(search(log_probs, beam_size=30, nbest=30)[0][0].score)
+    assert sum(wide) > sum(narrow) + 1
+
+
 def test_utterances_of_a_batch_are_searched_apart(rng):
     search = WordSearch(LEXICON, language_model(), LABELS)
     lengths = [5, 2, 6, 1]
