@@ -98,6 +98,21 @@ class SpecAugmentConfig:
 
 
 @dataclass(frozen=True)
+class ConditionsConfig:
+    """Voices, rooms, noises and lines given to training utterances (asr/augmentation.py): log mel energies only."""
+
+    max_warp: float = 0.0  # of the mel scale, either way: 0.1 is another vocal tract, shorter or longer by a tenth
+    reverb: float = 0.0  # share of the utterances in a room
+    noise: float = 0.0  # share with noise
+    telephone: float = 0.0  # share from 300 to 3400 Hz
+
+    def __post_init__(self) -> None:
+        check(0 <= self.max_warp <= 0.3, "conditions.max_warp", "lie in 0..0.3", self.max_warp)
+        for name in ("reverb", "noise", "telephone"):
+            check(0 <= getattr(self, name) <= 1, f"conditions.{name}", "lie in 0..1", getattr(self, name))
+
+
+@dataclass(frozen=True)
 class TrainConfig:
     """Optimisation. Training stops at `max_epochs`, or when dev PER has not fallen for `patience` epochs."""
 
@@ -161,15 +176,22 @@ class Config:
     seeds: tuple[int, ...] = ()  # train one system with each, and report the mean and spread of their rates
     data: DataConfig = field(default_factory=DataConfig)
     features: FeatureConfig = field(default_factory=FeatureConfig)
+    conditions: ConditionsConfig = field(default_factory=ConditionsConfig)
     spec_augment: SpecAugmentConfig = field(default_factory=SpecAugmentConfig)
     model: dict[str, Any] = field(default_factory=lambda: {"name": "blstm"})
     train: TrainConfig = field(default_factory=TrainConfig)
     decode: DecodeConfig = field(default_factory=DecodeConfig)
 
+    def __post_init__(self) -> None:
+        bare = self.features.kind == "fbank" and self.features.delta_order == 0 and not self.features.use_energy
+        fits = bare or self.conditions == ConditionsConfig()
+        check(fits, "conditions", "stay out unless features are fbank, delta_order 0, no energy", self.conditions)
+
 
 _SECTIONS = {
     "data": DataConfig,
     "features": FeatureConfig,
+    "conditions": ConditionsConfig,
     "spec_augment": SpecAugmentConfig,
     "train": TrainConfig,
     "decode": DecodeConfig,

@@ -24,7 +24,8 @@ from lhotse.cut import Cut
 from lhotse.dataset import DynamicBucketingSampler
 
 from asr import phones
-from asr.config import Config, SpecAugmentConfig
+from asr.augmentation import change_conditions, mask_features
+from asr.config import ConditionsConfig, Config, SpecAugmentConfig
 from asr.ctc import required_frames
 from asr.errors import AudioError, CorpusError, InfeasibleError
 from asr.feature_store import Features
@@ -34,6 +35,8 @@ from asr.text import PUNCTUATION
 from data_prep import CORPORA
 
 log = logging.getLogger(__name__)
+
+SPLITS = ("train", "dev", "test")
 
 
 @dataclass(frozen=True)
@@ -66,7 +69,10 @@ class Batch:
 
 
 def load_split(manifests: str | Path, corpora: Sequence[str], split: str) -> CutSet:
-    """Read the prepared utterances of one split over several corpora.
+    """Read the prepared utterances of one split over several corpora, which may share speakers.
+
+    A speaker of a corpus's test set is in no other's train or dev, one of a dev set in no other's train; of utterances
+    with one id, as where a corpus is part of another, the first stays.
 
     Parameters
     ----------
@@ -87,24 +93,42 @@ def load_split(manifests: str | Path, corpora: Sequence[str], split: str) -> Cut
     CorpusError
         The manifests are missing: the corpus was not prepared.
     """
-    cuts = []
+    held = set()
+    for other in SPLITS[SPLITS.index(split) + 1 :] if split in SPLITS and len(corpora) > 1 else ():
+        having = [name for name in corpora if has_split(manifests, name, other)]
+        held |= {(cut.supervisions[0].speaker, cut.corpus) for name in having for cut in _read(manifests, name, other)}
+    cuts: dict[str, Cut] = {}
     for name in corpora:
-        folder = Path(manifests) / name
-        try:
-            recordings = RecordingSet.from_file(folder / f"recordings_{split}.jsonl.gz")
-            supervisions = SupervisionSet.from_file(folder / f"supervisions_{split}.jsonl.gz")
-        except (FileNotFoundError, AssertionError) as error:
-            raise CorpusError(f"no {split} manifests of {name} in {folder}: run `asr prepare` first") from error
-        for recording, supervision in zip(recordings, supervisions, strict=True):
-            if recording.id != supervision.recording_id:
-                raise CorpusError(
-                    f"{folder}: recordings and supervisions of {split} differ; delete it and prepare again"
-                )
-            cut = recording.to_cut().with_id(supervision.id)
-            cut.supervisions = [supervision]
-            cut.custom = {"corpus": name}
-            cuts.append(cut)
-    return CutSet.from_cuts(cuts)
+        if has_split(manifests, name, "train") and not has_split(manifests, name, split):
+            continue
+        elsewhere = {speaker for speaker, corpus in held if corpus != name}
+        for cut in _read(manifests, name, split):
+            if cut.supervisions[0].speaker not in elsewhere:
+                cuts.setdefault(cut.id, cut)
+    if not cuts:
+        raise CorpusError(f"{', '.join(corpora)}: no {split} utterances: name a corpus that has some")
+    return CutSet.from_cuts(cuts.values())
+
+
+def _read(manifests: str | Path, corpus: str, split: str) -> Iterator[Cut]:
+    folder = Path(manifests) / corpus
+    try:
+        recordings = RecordingSet.from_file(folder / f"recordings_{split}.jsonl.gz")
+        supervisions = SupervisionSet.from_file(folder / f"supervisions_{split}.jsonl.gz")
+    except (FileNotFoundError, AssertionError) as error:
+        raise CorpusError(f"no {split} manifests of {corpus} in {folder}: run `asr prepare` first") from error
+    for recording, supervision in zip(recordings, supervisions, strict=True):
+        if recording.id != supervision.recording_id:
+            raise CorpusError(f"{folder}: recordings and supervisions of {split} differ; delete it and prepare again")
+        cut = recording.to_cut().with_id(supervision.id)
+        cut.supervisions = [supervision]
+        cut.custom = {"corpus": corpus}
+        yield cut
+
+
+def has_split(manifests: str | Path, corpus: str, split: str) -> bool:
+    """Tell whether a prepared corpus has a split: some are for training alone."""
+    return (Path(manifests) / corpus / f"recordings_{split}.jsonl.gz").is_file()
 
 
 def reference(cut: Cut, phone_set: str) -> list[str]:
@@ -234,7 +258,9 @@ class SpeechDataset(torch.utils.data.Dataset):
     spec_augment
         Masks for training; None leaves the features whole.
     seed
-        Of the choice of speeds and masks.
+        Of the choice of speeds, conditions and masks.
+    conditions
+        Voices, rooms, noises and lines for training; None leaves the recording as it is.
     """
 
     def __init__(
@@ -244,9 +270,10 @@ class SpeechDataset(torch.utils.data.Dataset):
         targets: "Targets",
         spec_augment: SpecAugmentConfig | None = None,
         seed: int = 0,
+        conditions: ConditionsConfig | None = None,
     ):
         self.stores, self.normaliser, self.spec_augment, self.seed = stores, normaliser, spec_augment, seed
-        self.targets = targets
+        self.targets, self.conditions = targets, conditions
         self.epoch = 0
 
     def __getitem__(self, cuts: CutSet) -> Batch:
@@ -266,30 +293,13 @@ class SpeechDataset(torch.utils.data.Dataset):
         rng = np.random.default_rng((self.seed, self.epoch, zlib.crc32(cut.id.encode())))
         speeds = sorted(self.stores)
         speed = speeds[rng.integers(len(speeds))]
-        features = self.normaliser(self.stores[speed][cut.id], cut.supervisions[0].speaker)
-        targets = self.targets(cut, speed)
-        return features if self.spec_augment is None else mask_features(features, self.spec_augment, rng), targets
-
-
-def mask_features(features: np.ndarray, config: SpecAugmentConfig, rng: np.random.Generator) -> np.ndarray:
-    """Set random bands and spans of normalised features (T, F) to their mean, 0 (SpecAugment, Park et al. 2019).
-
-    >>> config = SpecAugmentConfig(num_freq_masks=1, max_freq_width=4)
-    >>> masked = mask_features(np.ones((10, 40), np.float32), config, np.random.default_rng(0))
-    >>> bool(masked.any(axis=1).all()), int((masked[0] == 0).sum()) <= 4
-    (True, True)
-    """
-    features = np.array(features)
-    num_frames, num_features = features.shape
-    for _ in range(config.num_freq_masks):
-        width = rng.integers(min(config.max_freq_width, num_features) + 1)
-        start = rng.integers(num_features - width + 1)
-        features[:, start : start + width] = 0
-    for _ in range(config.num_time_masks):
-        width = rng.integers(min(config.max_time_width, int(config.max_time_share * num_frames)) + 1)
-        start = rng.integers(num_frames - width + 1)
-        features[start : start + width] = 0
-    return features
+        features = self.stores[speed][cut.id]
+        if self.conditions is not None:
+            features = change_conditions(features, self.conditions, rng)
+        features = self.normaliser(features, cut.supervisions[0].speaker)
+        if self.spec_augment is not None:
+            features = mask_features(features, self.spec_augment, rng)
+        return features, self.targets(cut, speed)
 
 
 def collate(utterances: Sequence[tuple[str, np.ndarray, list[int]]]) -> Batch:

@@ -36,7 +36,7 @@ from asr.compare import EVALUATION
 from asr.config import Config
 from asr.ctc import Hypothesis, forced_align
 from asr.data import BatchLoader, NoTargets, SpeechDataset
-from asr.errors import ConfigError, InfeasibleError
+from asr.errors import ConfigError, CorpusError, InfeasibleError
 from asr.feature_store import cache_features
 from asr.progress import track
 from asr.run_folder import read_history, training_seconds
@@ -105,7 +105,7 @@ def _evaluate_model(
     about = {"system": _system(folder, output), "command": shlex.join(["asr", *sys.argv[1:]]), "training": epochs}
     about |= {"iterations": iterations, "parameters": model.num_parameters, "training_seconds": seconds}
     rows, evaluations = [], []
-    for corpus in config.data.corpora:
+    for corpus in _having(split, config):
         scored, evaluation = score_corpus(model, config, corpus, split, output)
         model_folder.write_json(output / EVALUATION.format(corpus=corpus, split=split), about | evaluation)
         rows += scored
@@ -115,6 +115,22 @@ def _evaluate_model(
     if epochs:
         report.training_curves(epochs, output / "training.png")
     return rows, evaluations, output
+
+
+def _having(split: str, config: Config) -> list[str]:
+    """Prepare the corpora, and name those that have a split.
+
+    Raises
+    ------
+    CorpusError
+        None has.
+    """
+    for corpus, place in config.data.corpora.items():
+        prepare(corpus, place, config.data.manifests)
+    found = [corpus for corpus in config.data.corpora if data.has_split(config.data.manifests, corpus, split)]
+    if not found:
+        raise CorpusError(f"{', '.join(config.data.corpora)}: no {split} utterances: name a corpus that has some")
+    return found
 
 
 def _system(folder: Path, output: Path) -> str:
@@ -244,7 +260,6 @@ def score_corpus(
         The last decoder's, as docs/evaluation.md has it.
     """
     manifests = config.data.manifests
-    prepare(corpus, config.data.corpora[corpus], manifests)
     has_full_test = (Path(manifests) / corpus / "supervisions_test_full.jsonl.gz").is_file()
     found = recognise(model, config, corpus, "test_full" if split == "test" and has_full_test else split)
     core = {cut.id for cut in data.load_split(manifests, [corpus], split)} & found.log_probs.keys()
@@ -390,8 +405,7 @@ def calibrate(name: str, overrides: Sequence[str] = (), corpora: Path | None = N
     folder, model, config = load(name, overrides, corpora)
     model = replace(model, calibration=Calibration())
     raw, correct, true_starts, found_starts = [], [], [], []
-    for corpus in config.data.corpora:
-        prepare(corpus, config.data.corpora[corpus], config.data.manifests)
+    for corpus in _having("dev", config):
         found = recognise(model, config, corpus, "dev", with_sound=False)
         cuts = list(found.cuts)
         utterances = _utterances(config, found, cuts)

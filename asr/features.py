@@ -284,6 +284,16 @@ def apply_cmvn(features: np.ndarray, mean: np.ndarray | None = None, std: np.nda
     return ((features - mean) / std).astype(np.float32, copy=False)
 
 
+def mel_frequencies(num_mel_bins: int) -> np.ndarray:
+    """Return the frequency in Hz at the top of each triangle (M,).
+
+    >>> mel_frequencies(4).round().tolist()
+    [485.0, 1251.0, 2511.0, 4585.0]
+    """
+    edges = np.linspace(_mel(LOW_FREQ), _mel(SAMPLE_RATE / 2), num_mel_bins + 2)
+    return 700 * np.expm1(edges[1:-1] / 1127)
+
+
 @cache
 def _mel_segments(num_mel_bins: int) -> tuple[np.ndarray, np.ndarray]:
     """Place the bins of the FFT under triangles that are evenly spaced and straight-sided in mel.

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from asr import config as configuration
 from asr import criteria, data, model_folder, models, phones
 from asr.acoustic_model import GMM, AcousticModel, CTCModel
-from asr.config import Config
+from asr.config import ConditionsConfig, Config
 from asr.criteria import Criterion
 from asr.data import Batch, BatchLoader, Normaliser, NoTargets, SpeechDataset
 from asr.errors import AsrError, ConfigError
@@ -177,7 +177,8 @@ class SpeechData(pl.LightningDataModule):
         self.normaliser = Normaliser.fit(config.features.cmvn, self.train_cuts, nearest)
         self.normaliser.add_speakers(self.train_cuts, nearest)
         self.normaliser.add_speakers(self.dev_cuts, self.dev_store)
-        self.train_set = SpeechDataset(stores, self.normaliser, targets, config.spec_augment, config.seed)
+        conditions = None if config.conditions == ConditionsConfig() else config.conditions
+        self.train_set = SpeechDataset(stores, self.normaliser, targets, config.spec_augment, config.seed, conditions)
         self._dev_set = SpeechDataset({1.0: self.dev_store}, self.normaliser, NoTargets())
 
     def train_dataloader(self) -> BatchLoader:

@@ -1,7 +1,8 @@
 """Corpus trees become Lhotse manifests; one module a corpus.
 
 A corpus module's `prepare(corpus_dir, output_dir)` writes `recordings_SPLIT.jsonl.gz` and `supervisions_SPLIT.jsonl.gz`
-for the splits train, dev and test; `obtain(target_dir)` downloads or synthesises the corpus where that is allowed.
+for the splits train, dev and test, or those of them that the corpus has; `obtain(target_dir)` downloads or synthesises
+the corpus where that is allowed.
 """
 
 import importlib
@@ -24,6 +25,8 @@ CORPORA = {
     "timit": Corpus("timit", "timit61"),
     "mini_librispeech": Corpus("librispeech", "arpabet39"),
     "speechocean762": Corpus("speechocean762", "arpabet39"),
+    "cmu_arctic": Corpus("cmu_arctic", "arpabet39"),
+    "table": Corpus("table", "arpabet39"),
 }
 
 

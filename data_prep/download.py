@@ -1,5 +1,6 @@
 """Public archives: transferred so that a broken transfer goes on where it stopped, verified, and unpacked safely."""
 
+import bz2
 import gzip
 import hashlib
 import http.client
@@ -32,7 +33,7 @@ def fetch_and_unpack(url: str, target_dir: Path, checksum: str | None = None) ->
     Parameters
     ----------
     url : str
-        Address of a file ``NAME.tar.gz``.
+        Address of a file ``NAME.tar.gz`` or ``NAME.tar.bz2``.
     target_dir : Path
         Receives ``NAME``; the archive lies here until it is unpacked.
     checksum : str, optional
@@ -49,7 +50,7 @@ def fetch_and_unpack(url: str, target_dir: Path, checksum: str | None = None) ->
         As for `download` and `unpack`.
     """
     archive = Path(target_dir) / url.rsplit("/", 1)[-1]
-    folder = archive.with_name(archive.name.removesuffix(".tar.gz"))
+    folder = archive.with_name(archive.name.removesuffix(archive.suffix).removesuffix(".tar"))
     if not folder.is_dir():
         download(url, archive, checksum)
         unpack(archive, folder)
@@ -88,14 +89,14 @@ def download(url: str, target: Path, checksum: str | None = None) -> None:
 
 
 def unpack(archive: Path, folder: Path) -> None:
-    """Unpack a tar.gz into a new folder, which appears only when all of it is there.
+    """Unpack a tar.gz or tar.bz2 into a new folder, which appears only when all of it is there.
 
     Members that would land outside of the folder, device files and the like are refused (tarfile's filter ``data``).
 
     Parameters
     ----------
     archive : Path
-        Read to its end, so that gzip's checksum is verified; deleted if it is damaged.
+        Read to its end, so that its checksum is verified; deleted if it is damaged.
     folder : Path
         Must not exist.
 
@@ -108,13 +109,15 @@ def unpack(archive: Path, folder: Path) -> None:
     unpacking = folder.with_name(folder.name + ".part")
     shutil.rmtree(unpacking, ignore_errors=True)
     try:
-        with gzip.open(archive) as stream:
+        with (bz2 if archive.suffix == ".bz2" else gzip).open(archive) as stream:
             with tarfile.open(fileobj=stream, mode="r|") as members:
                 members.extractall(unpacking, filter="data")
             while stream.read(_CHUNK):
                 pass
-    except (tarfile.TarError, gzip.BadGzipFile, EOFError, zlib.error) as error:
+    except (tarfile.TarError, EOFError, zlib.error, OSError) as error:
         shutil.rmtree(unpacking, ignore_errors=True)
+        if isinstance(error, OSError) and error.errno is not None:  # of the disk, not of the archive
+            raise
         archive.unlink()
         raise CorpusError(f"{archive}: damaged or unsafe ({error}); deleted: run the same command again") from error
     unpacking.rename(folder)

@@ -1,6 +1,6 @@
 """Deep bidirectional LSTM (Graves, Mohamed and Hinton 2013).
 
-Letters: B utterances, T feature frames, F values a frame, n stacked frames, T' = ⌈T / n⌉, H cells a direction,
+Letters: B utterances, T feature frames, F values a frame, n frames a step, T' = ⌈T / n⌉, H cells a direction, K channels,
 C classes.
 """
 
@@ -21,12 +21,14 @@ class EncoderConfig:
     hidden_size: int = 250  # cells in each direction
     dropout: float = 0.0  # after each layer; one mask for all frames of an utterance (Gal and Ghahramani 2016)
     stack: int = 1  # feature frames joined into one: 3 gives 30 ms steps and a third of the work
+    channels: int = 0  # of two convolutions over time and frequency, which join the frames; 0: they are only put together
 
     def __post_init__(self) -> None:
         check(self.num_layers >= 1, "model.num_layers", "be 1 or more", self.num_layers)
         check(self.hidden_size >= 1, "model.hidden_size", "be 1 or more", self.hidden_size)
         check(0 <= self.dropout < 1, "model.dropout", "lie in 0..1", self.dropout)
         check(1 <= self.stack <= 8, "model.stack", "lie in 1..8", self.stack)
+        check(self.channels >= 0, "model.channels", "be 0 or more", self.channels)
 
     def build(self, num_features: int, num_classes: int) -> "BLSTM":
         """Make the network for F features and C classes."""
@@ -34,7 +36,7 @@ class EncoderConfig:
 
 
 class BLSTM(nn.Module):
-    """Bidirectional LSTM layers under a linear layer.
+    """Bidirectional LSTM layers under a linear layer, over stacked frames or two convolutions.
 
     Each layer is two one-directional LSTMs, the second over time-reversed utterances. A padded batch thus needs no
     packing, which on a CPU takes several times as long as the recurrence itself, and padding still never touches a
@@ -52,7 +54,9 @@ class BLSTM(nn.Module):
         super().__init__()
         self.subsampling = config.stack
         hidden = config.hidden_size
-        sizes = [num_features * config.stack] + [2 * hidden] * (config.num_layers - 1)
+        self.front = Convolutions(num_features, config.channels, config.stack) if config.channels else None
+        first = self.front.num_features if self.front else num_features * config.stack
+        sizes = [first] + [2 * hidden] * (config.num_layers - 1)
         self.forward_layers = nn.ModuleList(nn.LSTM(size, hidden) for size in sizes)
         self.backward_layers = nn.ModuleList(nn.LSTM(size, hidden) for size in sizes)
         self.dropout = config.dropout
@@ -60,7 +64,8 @@ class BLSTM(nn.Module):
 
     def forward(self, features: Tensor, feature_lengths: Tensor) -> tuple[Tensor, Tensor]:
         """Map features (B, T, F) and their lengths (B,) to logits (T', B, C) and their lengths (B,)."""
-        hidden = stack_frames(features, self.subsampling).transpose(0, 1).contiguous()  # (T', B, nF)
+        joined = stack_frames(features, self.subsampling) if self.front is None else self.front(features, feature_lengths)
+        hidden = joined.transpose(0, 1).contiguous()  # (T', B, ·)
         lengths = output_lengths(feature_lengths, self.subsampling)
         for forward_layer, backward_layer in zip(self.forward_layers, self.backward_layers, strict=True):
             ahead, _ = forward_layer(hidden)  # (T', B, H)
@@ -70,6 +75,33 @@ class BLSTM(nn.Module):
                 hidden = hidden * nn.functional.dropout(torch.ones_like(hidden[:1]), self.dropout)  # mask (1, B, 2H)
         with torch.autocast(hidden.device.type, enabled=False):  # 8 bits of mantissa are too few for logits
             return self.output(hidden.float()), lengths
+
+
+class Convolutions(nn.Module):
+    """Two convolutions of 3 × 3, each halving the frequencies, the second taking steps of n frames (VGG's in small).
+
+    Beyond the end of an utterance they see 0, whatever the batch.
+
+    Examples
+    --------
+    >>> front = Convolutions(num_features=80, channels=16, stack=3)
+    >>> front(torch.zeros(2, 10, 80), torch.tensor([10, 8])).shape, front.num_features
+    (torch.Size([2, 4, 640]), 640)
+    """
+
+    def __init__(self, num_features: int, channels: int, stack: int):
+        super().__init__()
+        self.stack = stack
+        self.first = nn.Conv2d(1, channels, 3, stride=(1, 2), padding=1)
+        self.second = nn.Conv2d(channels, 2 * channels, (stack, 3), stride=(stack, 2), padding=(0, 1))
+        self.num_features = 2 * channels * -(-num_features // 4)
+
+    def forward(self, features: Tensor, feature_lengths: Tensor) -> Tensor:
+        """Map features (B, T, F) and their lengths (B,) to (B, T', 2 K ⌈F / 4⌉)."""
+        inside = torch.arange(features.shape[1], device=features.device) < feature_lengths[:, None]
+        features = nn.functional.pad(features * inside[:, :, None], (0, 0, 0, -features.shape[1] % self.stack))
+        maps = torch.relu(self.second(torch.relu(self.first(features[:, None]))))  # (B, 2 K, T', ⌈F / 4⌉)
+        return maps.transpose(1, 2).flatten(2)
 
 
 def output_lengths(feature_lengths: Tensor, subsampling: int) -> Tensor:

@@ -13,7 +13,7 @@ from lhotse import CutSet, Recording, RecordingSet, SupervisionSegment, Supervis
 
 from asr import audio, data
 from asr.config import FeatureConfig, SpecAugmentConfig, from_dict
-from asr.data import BatchLoader, LabelTargets, Normaliser, SpeechDataset, mask_features
+from asr.data import BatchLoader, LabelTargets, Normaliser, SpeechDataset
 from asr.errors import AsrError, CorpusError, InfeasibleError
 from asr.feature_store import FeatureStore, LiveFeatures, cache_features
 from asr.features import FeatureExtractor, num_frames
@@ -329,38 +329,7 @@ def test_a_speaker_never_heard_is_normalised_by_the_utterance_alone(stored, stor
     assert np.abs(normaliser(stored["u1"], "s1") - expected).max() > 0.1
 
 
-# --- augmentation
-
-
-@pytest.mark.parametrize("seed", range(20))
-def test_masks_are_bands_and_spans_within_their_bounds(seed):
-    config = SpecAugmentConfig(
-        num_freq_masks=2, max_freq_width=5, num_time_masks=3, max_time_width=12, max_time_share=0.1
-    )
-    features = np.ones((90, 40), np.float32)
-    zero = mask_features(features, config, np.random.default_rng(seed)) == 0
-    bands, spans = zero.all(axis=0), zero.all(axis=1)
-    assert bands.sum() <= 2 * 5
-    assert spans.sum() <= 3 * 9  # a tenth of 90 frames
-    np.testing.assert_array_equal(zero, bands[None, :] | spans[:, None])
-    assert features.all()  # the argument is left alone
-
-
-def test_masks_reach_their_bounds_and_all_of_the_features():
-    config = SpecAugmentConfig(num_freq_masks=1, max_freq_width=4, num_time_masks=1, max_time_width=9)
-    rng = np.random.default_rng(0)
-    zero = np.stack([mask_features(np.ones((200, 10), np.float32), config, rng) == 0 for _ in range(400)])
-    bands, spans = zero.all(axis=1), zero.all(axis=2)
-    assert set(bands.sum(axis=1)) == set(range(5))
-    assert set(spans.sum(axis=1)) == set(range(10))
-    assert bands.any(axis=0).all()
-    assert spans.any(axis=0).all()
-
-
-def test_masks_of_features_that_are_smaller_than_the_masks():
-    config = SpecAugmentConfig(num_freq_masks=2, max_freq_width=50, num_time_masks=2, max_time_share=1.0)
-    for seed in range(20):
-        assert mask_features(np.ones((3, 4), np.float32), config, np.random.default_rng(seed)).shape == (3, 4)
+# --- batches
 
 
 @pytest.fixture

@@ -55,9 +55,10 @@ def test_a_padded_batch_and_its_gradients_as_torchs_packed_one():
     assert theirs.abs().max() > 0.01
 
 
+@pytest.mark.parametrize("channels", [0, 2])
 @pytest.mark.parametrize("stack", [1, 3])
-def test_an_utterance_does_not_feel_its_batch(stack):
-    network = EncoderConfig(num_layers=2, hidden_size=6, stack=stack).build(5, 4)
+def test_an_utterance_does_not_feel_its_batch(stack, channels):
+    network = EncoderConfig(num_layers=2, hidden_size=6, stack=stack, channels=channels).build(5, 4)
     utterances = [np.random.default_rng(i).standard_normal((n, 5)).astype(np.float32) for i, n in enumerate((17, 9, 4))]
     batch = collate([(str(i), features, [1]) for i, features in enumerate(utterances)])
     logits, lengths = network(batch.features, batch.feature_lengths)
@@ -67,8 +68,9 @@ def test_an_utterance_does_not_feel_its_batch(stack):
         torch.testing.assert_close(logits[:length, b], alone[:, 0], atol=1e-6, rtol=1e-5)
 
 
-def test_padding_touches_neither_logits_nor_gradients():
-    network = EncoderConfig(num_layers=2, hidden_size=6).build(5, 4)
+@pytest.mark.parametrize("channels", [0, 2])
+def test_padding_touches_neither_logits_nor_gradients(channels):
+    network = EncoderConfig(num_layers=2, hidden_size=6, channels=channels).build(5, 4)
     features, lengths = torch.randn(2, 12, 5), torch.tensor([12, 5])
     loud = features.clone()
     loud[1, 5:] = 1000

@@ -1,0 +1,113 @@
+"""Augmentation: the log mel energies of what was changed, beside those that the changed sound has; masks."""
+
+import numpy as np
+import pytest
+
+from asr.augmentation import (
+    add_echoes,
+    change_conditions,
+    mask_features,
+    noise_energies,
+    warp_frequencies,
+)
+from asr.config import ConditionsConfig, SpecAugmentConfig
+from asr.features import fbank, mel_frequencies
+
+
+@pytest.fixture
+def voice(rng):
+    """A waveform whose loudness goes up and down as speech's does."""
+    seconds = np.arange(32000) / 16000
+    level = np.maximum(np.sin(2 * np.pi * 1.5 * seconds), 0.01) ** 2
+    return (0.3 * level * rng.standard_normal(len(seconds))).astype(np.float32)
+
+
+def log_mel(waveform):
+    return fbank(waveform, 40, False)
+
+
+def test_added_energies_are_those_of_added_sound(voice, rng):
+    hiss = 0.02 * rng.standard_normal(len(voice)).astype(np.float32)
+    together = np.exp(log_mel(voice)) + np.exp(log_mel(hiss))
+    np.testing.assert_allclose(np.log(together).mean(0), log_mel(voice + hiss).mean(0), atol=0.15)
+
+
+def test_echoes_are_those_of_a_room(voice, rng):
+    seconds, ratio = 0.5, 3.0
+    tail = rng.standard_normal(8000) * 10 ** (-3 * np.arange(8000) / 16000 / seconds)
+    tail[:160] = 0
+    tail *= np.sqrt(10 ** (-ratio / 10) / (tail**2).sum())
+    room = np.convolve(voice, np.concatenate([[1.0], tail[1:]]))[: len(voice)].astype(np.float32)
+    echoed = np.log(add_echoes(np.exp(log_mel(voice)), seconds, ratio))
+    quiet = log_mel(voice).mean(1) < np.median(log_mel(voice).mean(1))  # where the room is heard
+    dry, wet = (np.abs(each[quiet] - log_mel(room)[quiet]).mean() for each in (log_mel(voice), echoed))
+    assert wet < 0.8
+    assert dry > 2 * wet
+
+
+@pytest.mark.parametrize("snr", [0.0, 20.0])
+def test_a_noise_has_the_power_asked_for(voice, snr, rng):
+    energies = np.exp(log_mel(voice))
+    noise = noise_energies(energies, snr, rng)
+    assert noise.shape == energies.shape
+    assert noise.min() > 0
+    assert 10 * np.log10(energies.mean() / noise.mean()) == pytest.approx(snr, abs=1e-3)
+
+
+def test_a_telephone_keeps_its_band(voice):
+    found = change_conditions(log_mel(voice), ConditionsConfig(telephone=1.0), np.random.default_rng(2))
+    centres = mel_frequencies(40)
+    inside = (centres > 300) & (centres < 3400)
+    loud = log_mel(voice).mean(1) > np.median(log_mel(voice).mean(1))
+    changed = np.abs(found - log_mel(voice))[loud].mean(0)
+    assert changed[inside].max() < 1 < changed[~inside].min()
+
+
+def test_another_vocal_tract_has_other_formants():
+    peak = np.exp(-0.5 * ((np.arange(40) - 20) / 2) ** 2)[None]
+    assert warp_frequencies(peak, 1.1)[0].argmax() == 18
+    assert warp_frequencies(peak, 0.9)[0].argmax() == 22
+    np.testing.assert_array_equal(warp_frequencies(peak, 1.0), peak)
+
+
+def test_conditions_are_drawn_for_each_utterance(voice):
+    features, half = log_mel(voice), ConditionsConfig(reverb=0.3, noise=0.5, telephone=0.1)
+    same = [np.array_equal(change_conditions(features, half, np.random.default_rng(i)), features) for i in range(300)]
+    assert np.mean(same) == pytest.approx(0.7 * 0.5 * 0.9, abs=0.08)
+    every = ConditionsConfig(max_warp=0.1, reverb=1.0, noise=1.0, telephone=1.0)
+    one, two, other = (change_conditions(features, every, np.random.default_rng(seed)) for seed in (1, 1, 2))
+    np.testing.assert_array_equal(one, two)
+    assert np.abs(one - other).mean() > 0.1
+    assert one.dtype == np.float32
+    assert np.isfinite(one).all()
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_masks_are_bands_and_spans_within_their_bounds(seed):
+    config = SpecAugmentConfig(
+        num_freq_masks=2, max_freq_width=5, num_time_masks=3, max_time_width=12, max_time_share=0.1
+    )
+    features = np.ones((90, 40), np.float32)
+    zero = mask_features(features, config, np.random.default_rng(seed)) == 0
+    bands, spans = zero.all(axis=0), zero.all(axis=1)
+    assert bands.sum() <= 2 * 5
+    assert spans.sum() <= 3 * 9  # a tenth of 90 frames
+    np.testing.assert_array_equal(zero, bands[None, :] | spans[:, None])
+    assert features.all()  # the argument is left alone
+
+
+def test_masks_reach_their_bounds_and_all_of_the_features():
+    config = SpecAugmentConfig(num_freq_masks=1, max_freq_width=4, num_time_masks=1, max_time_width=9)
+    rng = np.random.default_rng(0)
+    zero = np.stack([mask_features(np.ones((200, 10), np.float32), config, rng) == 0 for _ in range(400)])
+    bands, spans = zero.all(axis=1), zero.all(axis=2)
+    assert set(bands.sum(axis=1)) == set(range(5))
+    assert set(spans.sum(axis=1)) == set(range(10))
+    assert bands.any(axis=0).all()
+    assert spans.any(axis=0).all()
+
+
+def test_masks_of_features_that_are_smaller_than_the_masks():
+    config = SpecAugmentConfig(num_freq_masks=2, max_freq_width=50, num_time_masks=2, max_time_share=1.0)
+    for seed in range(20):
+        assert mask_features(np.ones((3, 4), np.float32), config, np.random.default_rng(seed)).shape == (3, 4)

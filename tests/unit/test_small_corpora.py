@@ -1,0 +1,124 @@
+"""CMU ARCTIC and tables of one's own become manifests; corpora that share speakers are kept apart."""
+
+import numpy as np
+import pytest
+import soundfile
+from lhotse import RecordingSet, SupervisionSet
+
+from asr import data
+from asr.errors import CorpusError
+from data_prep import cmu_arctic, prepare, table
+
+
+def sound(path):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    soundfile.write(path, 0.1 * np.random.default_rng(0).standard_normal(8000), 16000)
+
+
+def arctic(folder, speaker="slt", lines=('( arctic_a0001 "Author, of the danger--trail." )',)):
+    etc = folder / f"cmu_us_{speaker}_arctic" / "etc"
+    etc.mkdir(parents=True)
+    (etc / "txt.done.data").write_text("\n".join(lines) + "\n")
+    sound(etc.parent / "wav" / "arctic_a0001.wav")
+
+
+def test_cmu_arctic(tmp_path):
+    arctic(tmp_path / "deep" / "er", "slt")
+    arctic(tmp_path / "deep", "bdl")
+    cmu_arctic.prepare(tmp_path, tmp_path / "out")
+    found = {each.id: each for each in SupervisionSet.from_file(tmp_path / "out" / "supervisions_train.jsonl.gz")}
+    assert set(found) == {"slt-arctic_a0001", "bdl-arctic_a0001"}
+    one = found["slt-arctic_a0001"]
+    assert (one.speaker, one.gender, one.text) == ("slt", "f", "Author of the danger trail")
+    assert one.custom["phones"] == "AO TH ER AH V DH AH D EY N JH ER T R EY L"
+    assert one.custom["word_lengths"] == [3, 2, 2, 5, 4]
+    assert not (tmp_path / "out" / "recordings_test.jsonl.gz").exists()
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [('arctic_a0001 "Author"', 'line 1: .* is not \\( NAME "TEXT" \\)'), ('( a "42" )', "line 1: the word '42'")],
+)
+def test_malformed_cmu_arctic(line, message, tmp_path):
+    arctic(tmp_path, lines=[line])
+    with pytest.raises(CorpusError, match=message):
+        cmu_arctic.prepare(tmp_path, tmp_path / "out")
+    with pytest.raises(CorpusError, match="has no cmu_us_SPEAKER_arctic"):
+        cmu_arctic.prepare(tmp_path / "out", tmp_path / "more")
+
+
+HEADER = "path\tspeaker\tsplit\tgender\twords\tphones\n"
+
+
+def write_table(folder, *rows, header=HEADER):
+    folder.mkdir(exist_ok=True)
+    (folder / "utterances.tsv").write_text(header + "".join(f"{row}\n" for row in rows))
+    for row in rows:
+        sound(folder / row.split("\t")[0])
+    return folder
+
+
+def supervisions(manifests, corpus, split):
+    return list(SupervisionSet.from_file(manifests / corpus / f"supervisions_{split}.jsonl.gz"))
+
+
+def test_a_table(tmp_path, caplog):
+    folder = write_table(
+        tmp_path / "own",
+        "a/one.wav\tann\ttrain\tf\tHello, world!\t",
+        "b.wav\tbob\ttrain\t\t\tDH IH S",
+        "c.wav\tann\ttrain\tf\tin 1984\t",
+    )
+    prepare("table", folder, tmp_path / "data")
+    train, dev = (supervisions(tmp_path / "data", "table", split) for split in ("train", "dev"))
+    assert sorted(each.id for each in train + dev) == ["b", "one"]
+    assert "line 4: the word '1984' has no pronunciation" in caplog.text
+    (one,) = [each for each in train + dev if each.id == "one"]
+    assert (one.custom["phones"], one.speaker, one.gender) == ("HH AH L OW W ER L D", "ann", "f")
+    assert {each.speaker for each in dev}.isdisjoint(each.speaker for each in train)
+
+
+@pytest.mark.parametrize(
+    ("rows", "message"),
+    [
+        (["a.wav\tann\tother\tf\thello\t"], "line 2 has the split 'other'"),
+        (["a.wav\t\ttrain\tf\thello\t"], "line 2 has no speaker"),
+        (["a.wav\tann\ttrain\tf\t\tHH XX"], "line 2: .*XX"),
+        (["a.wav\tann\tdev\tf\thello\t"], "no row is for training"),
+        (["a/x.wav\tann\ttrain\tf\thello\t", "b/x.wav\tbob\ttrain\tf\thello\t"], "two files are called x"),
+        (["a.wav\tann\ttrain\tf\thello\t", "b.wav\tann\tdev\tf\thello\t"], "speaker ann is in train and in dev"),
+    ],
+)
+def test_a_malformed_table(rows, message, tmp_path):
+    with pytest.raises(CorpusError, match=message):
+        table.prepare(write_table(tmp_path / "own", *rows), tmp_path / "out")
+
+
+def test_a_table_must_be_there(tmp_path):
+    with pytest.raises(CorpusError, match=r"cannot read .*utterances\.tsv"):
+        table.prepare(tmp_path, tmp_path / "out")
+    with pytest.raises(CorpusError, match=r"data\.corpora\.table=FOLDER"):
+        prepare("table", None, tmp_path / "data")
+
+
+def test_corpora_that_share_speakers_and_utterances(tmp_path):
+    rows = ("a.wav\tann\ttrain\tf\thello\t", "b.wav\tbob\tdev\tm\thello\t", "c.wav\tcid\ttest\tm\thello\t")
+    prepare("table", write_table(tmp_path / "one", *rows), tmp_path / "data")
+    others = ("a.wav\tann\ttrain\tf\thello\t", "d.wav\tbob\ttrain\tm\thello\t", "e.wav\tcid\tdev\tm\thello\t")
+    write_table(tmp_path / "two", *others, "f.wav\tdan\ttrain\tm\thello\t")
+    table.prepare(tmp_path / "two", tmp_path / "data" / "mini")  # another corpus's name will do
+    arctic(tmp_path / "three", "slt")
+    prepare("cmu_arctic", tmp_path / "three", tmp_path / "data")
+
+    def found(split):
+        cuts = data.load_split(tmp_path / "data", ["table", "mini", "cmu_arctic"], split)
+        return [(cut.id, cut.corpus) for cut in cuts]
+
+    assert found("train") == [("a", "table"), ("f", "mini"), ("slt-arctic_a0001", "cmu_arctic")]
+    assert found("dev") == [("b", "table")]
+    assert found("test") == [("c", "table")]
+    with pytest.raises(CorpusError, match="cmu_arctic: no dev utterances"):
+        data.load_split(tmp_path / "data", ["cmu_arctic"], "dev")
+    alone = data.load_split(tmp_path / "data", ["mini"], "train")
+    assert [cut.id for cut in alone] == ["a", "d", "f"]
+    assert len(RecordingSet.from_file(tmp_path / "data" / "mini" / "recordings_train.jsonl.gz")) == 3
