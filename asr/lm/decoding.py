@@ -106,10 +106,9 @@ def _rescored(search: Search, lm: LanguageModel, labels: Sequence[str], weight: 
 
     def rescored(log_probs: np.ndarray, lengths: np.ndarray, beam: int, nbest: int) -> list[list[Hypothesis]]:
         found = search(log_probs, lengths, beam, max(nbest, beam // 5))
-        added = iter(lm.score([tokens(each) for hypotheses in found for each in hypotheses]))
+        added = iter(lm.totals([tokens(each) for hypotheses in found for each in hypotheses]).tolist())
         again = [
-            [replace(each, score=each.score + weight * float(next(added).sum())) for each in hypotheses]
-            for hypotheses in found
+            [replace(each, score=each.score + weight * next(added)) for each in hypotheses] for hypotheses in found
         ]
         return [sorted(each, key=lambda hypothesis: -hypothesis.score)[:nbest] for each in again]
 

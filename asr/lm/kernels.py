@@ -1,7 +1,7 @@
 """N-grams as a tree in arrays, and the beam search for words, walked without Python.
 
 N-grams: node 0 is the empty context; the nodes of each order follow those of the one before, sorted by parent and
-token, so that the children of a node lie side by side. A probability that the tree lacks is that of a shorter context,
+token. A probability that the tree lacks is that of a shorter context,
 times what the longer ones set aside (Katz 1987): ln p(w | h) = ln backoff(h) + ln p(w | h without its first token).
 
 Words: as in asr/ctc/beam_kernels.py a prefix is a node of a history tree, here a sequence of arcs of the lexicon's
@@ -25,64 +25,92 @@ class Trie(NamedTuple):
     ----------
     tokens : (M + 1,) int32
         Last token of each n-gram; −1 of the root.
-    children : (M + 2,) int32
-        The children of node i are children[i] … children[i + 1] − 1.
-    log_probs, backoffs : (M + 1,)
-        Natural logs: of the n-gram; of what its probability as a context leaves to shorter ones.
-    targets : (M + 1,) int32
+    parents : (M + 1,) int32
+        The n-gram without its last token; −1 of the root.
+    values : (M + 1, 2) float64
+        Natural logs: of its probability; of what its probability as a context leaves to shorter ones.
+    links : (M + 1, 2) int32
         The context after the n-gram: itself or, where no longer n-gram has it as a context, its longest ending that is.
-    shorter : (M + 1,) int32
-        The longest proper ending that is a context; 0 of the root.
+        And the longest proper ending that is a context; 0 of the root.
+    table : (S, 4) int64
+        A hash table of the n-grams of two tokens or more, at most half full: the key, of parent and token, −1 where
+        there is none, and copies of log probability and target, so that to find is to touch one line of the cache.
+    table_values : (S, 4) float64
+        The same memory, for the log probabilities.
     """
 
     tokens: np.ndarray
-    children: np.ndarray
-    log_probs: np.ndarray
-    backoffs: np.ndarray
-    targets: np.ndarray
-    shorter: np.ndarray
+    parents: np.ndarray
+    values: np.ndarray
+    links: np.ndarray
+    table: np.ndarray
+    table_values: np.ndarray
+
+
+LOG_PROB, BACKOFF = range(2)  # of values
+TARGET, SHORTER = range(2)  # of links
+KEY, FOUND_LOG_PROB, FOUND_TARGET = range(3)  # of the table
+
+
+@njit(cache=True)
+def _find(table, parent, token):
+    """Return the key of a node and its row in the table, or the empty row where it would be."""
+    key = (np.int64(parent) << 32) | token
+    row = ((parent * 0x2545F4914F6CDD1D + token * 0x369DEA0F31A53F85) >> 32) & (len(table) - 1)
+    while table[row, KEY] >= 0 and table[row, KEY] != key:
+        row = (row + 1) & (len(table) - 1)
+    return key, row
+
+
+@njit(cache=True)
+def hashed(tokens, parents, values, links, first):
+    """Return the table of the nodes from `first` on, as integers and as floating numbers."""
+    size = 2
+    while size < 2 * (len(parents) - first):
+        size *= 2
+    table = np.full((size, 4), -1, np.int64)
+    table_values = table.view(np.float64)
+    for node in range(first, len(parents)):
+        key, row = _find(table, parents[node], tokens[node])
+        table[row, KEY], table[row, FOUND_TARGET] = key, links[node, TARGET]
+        table_values[row, FOUND_LOG_PROB] = values[node, LOG_PROB]
+    return table, table_values
 
 
 @njit(cache=True)
 def look_up(trie, state, token):
     """Return ln p(token | state) and the state after it."""
     spared = 0.0
-    while True:
-        first, last = trie.children[state], trie.children[state + 1] - 1
-        if state == 0:  # every token is there, in order
-            node = first + token
-            return spared + trie.log_probs[node], trie.targets[node]
-        while first <= last:
-            middle = (first + last) // 2
-            found = trie.tokens[middle]
-            if found == token:
-                return spared + trie.log_probs[middle], trie.targets[middle]
-            if found < token:
-                first = middle + 1
-            else:
-                last = middle - 1
-        spared += trie.backoffs[state]
-        state = trie.shorter[state]
+    while state > 0:
+        key, row = _find(trie.table, state, token)
+        if trie.table[row, KEY] == key:
+            return spared + trie.table_values[row, FOUND_LOG_PROB], np.int32(trie.table[row, FOUND_TARGET])
+        spared += trie.values[state, BACKOFF]
+        state = trie.links[state, SHORTER]
+    node = 1 + token  # every token is there, in order
+    return spared + trie.values[node, LOG_PROB], trie.links[node, TARGET]
 
 
 @njit(cache=True, nogil=True)
 def score(trie, start, tokens, lengths, log_probs):
-    """Write the log probability of each token of sentences end to end, whose lengths count their ends."""
-    i = 0
+    """Write the log probability of each token, and of the end, of sentences whose tokens stand end to end."""
+    i, j = 0, 0
     for length in lengths:
         state = start
         for _ in range(length):
-            log_probs[i], state = look_up(trie, state, tokens[i])
-            i += 1
+            log_probs[j], state = look_up(trie, state, tokens[i])
+            i, j = i + 1, j + 1
+        log_probs[j], _ = look_up(trie, state, 0)
+        j += 1
 
 
 @njit(cache=True, nogil=True)
 def advance(trie, states, tokens):
-    """Return the states (K,) after one more token each."""
-    after = np.empty(len(states), np.int32)
+    """Return the log probability of one more token after each state (K,), and the states after it (K,)."""
+    log_probs, after = np.empty(len(states)), np.empty(len(states), np.int32)
     for k in range(len(states)):
-        _, after[k] = look_up(trie, states[k], tokens[k])
-    return after
+        log_probs[k], after[k] = look_up(trie, states[k], tokens[k])
+    return log_probs, after
 
 
 @njit(cache=True, nogil=True)

@@ -1,12 +1,13 @@
 """What every language model can do, n-gram or recurrent.
 
-Letters: V tokens, K contexts side by side, L tokens of a sentence, M n-grams.
+Letters: V tokens, K contexts side by side, L tokens of a sentence, N sentences, M n-grams.
 """
 
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
 from functools import cached_property
+from itertools import repeat
 from typing import Any, Generic, TypeVar
 
 import numpy as np
@@ -90,7 +91,11 @@ class LanguageModel(ABC, Generic[State]):
             Something is missing, or does not fit the rest.
         """
 
-    def indices(self, sentence: Iterable[str]) -> np.ndarray:
+    def totals(self, sentences: Sequence[Sequence[str]]) -> np.ndarray:
+        """Return the natural log probability of each sentence, its end included (N,)."""
+        return np.array([log_probs.sum() for log_probs in self.score(sentences)])
+
+    def indices(self, sentence: Sequence[str]) -> np.ndarray:
         """Return the indices of a sentence's tokens, UNKNOWN's for those that are not known.
 
         Raises
@@ -100,8 +105,7 @@ class LanguageModel(ABC, Generic[State]):
         """
         known = self.index
         other = known.get(UNKNOWN, -1)
-        sentence = list(sentence)
-        found = np.fromiter((known.get(token, other) for token in sentence), np.int64, len(sentence))
+        found = np.fromiter(map(known.get, sentence, repeat(other)), np.int64, len(sentence))
         if (found <= 0).any():
             token = sentence[int((found <= 0).argmax())]
             raise ConfigError(f"{token!r} is not one of the {len(self.tokens) - 1} {self.unit} of the language model")

@@ -1,17 +1,17 @@
 """The n-gram language model: what it answers. asr/lm/estimation.py makes it, asr/lm/arpa.py reads and writes it.
 
-Letters: V tokens, K contexts, L tokens of a sentence, M n-grams, C classes of an acoustic model.
+Letters: V tokens, K contexts, L tokens of a sentence, N sentences, M n-grams, C classes of an acoustic model.
 """
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from itertools import pairwise
+from itertools import chain, pairwise
 from typing import Any
 
 import numpy as np
 
 from asr.lm import kernels
-from asr.lm.kernels import Trie
+from asr.lm.kernels import BACKOFF, SHORTER, TARGET, Trie
 from asr.lm.model import LanguageModel
 
 
@@ -73,10 +73,9 @@ class NGram(LanguageModel[np.ndarray]):
         parents = np.concatenate([none - 1, *(order.parents for order in orders)]).astype(np.int64)
         log_probs = np.concatenate([none, *(order.log_probs for order in orders)])
         backoffs = np.concatenate([none, *(order.backoffs for order in orders)])
-        children = 1 + np.searchsorted(parents[1:], np.arange(len(last) + 1))
         keys = parents * len(tokens) + last  # ascending, since children lie in the order of their parents
-        is_context = (np.diff(children) > 0) | (backoffs != 0)
-        is_context[0] = True
+        is_context = backoffs != 0
+        is_context[np.maximum(parents, 0)] = True
         endings = np.zeros(len(last), np.int64)  # longest proper ending that is an n-gram
         targets = np.zeros(len(last), np.int32)
         for first, end in pairwise(firsts[1:]):
@@ -84,7 +83,9 @@ class NGram(LanguageModel[np.ndarray]):
             if first > 1:
                 endings[nodes] = _find_endings(nodes, parents, last, keys, endings, len(tokens))
             targets[nodes] = np.where(is_context[nodes], nodes, targets[endings[nodes]])
-        trie = Trie(last, children.astype(np.int32), log_probs, backoffs, targets, targets[endings])
+        values, links = np.stack([log_probs, backoffs], axis=1), np.stack([targets, targets[endings]], axis=1)
+        tree = (last, parents.astype(np.int32), values, links)
+        trie = Trie(*tree, *kernels.hashed(*tree, 1 + len(tokens)))
         return cls(unit, tuple(tokens), trie, tuple(firsts.tolist()))
 
     @property
@@ -95,53 +96,60 @@ class NGram(LanguageModel[np.ndarray]):
     @property
     def num_parameters(self) -> int:
         """Probabilities, and backoffs that are not 1."""
-        return len(self.trie.tokens) - 1 + int((self.trie.backoffs != 0).sum())
+        return len(self.trie.tokens) - 1 + int((self.trie.values[:, BACKOFF] != 0).sum())
 
     def options(self) -> dict[str, Any]:
         """Return where each order begins."""
         return {"firsts": list(self.firsts)}
 
     def arrays(self) -> dict[str, np.ndarray]:
-        """Return the tree."""
-        return self.trie._asdict()
+        """Return the tree, but for its hash table."""
+        trie = self.trie
+        return {"tokens": trie.tokens, "parents": trie.parents, "values": trie.values, "links": trie.links}
 
     @classmethod
     def restore(
         cls, unit: str, tokens: tuple[str, ...], options: dict[str, Any], arrays: dict[str, np.ndarray]
     ) -> "NGram":
         """Check the tree, in which kernels look without asking, and make the model of it."""
-        trie, firsts = Trie(**arrays), tuple(options["firsts"])
+        tree, firsts = (
+            (arrays["tokens"], arrays["parents"], arrays["values"], arrays["links"]),
+            tuple(options["firsts"]),
+        )
+        trie = Trie(*tree, *kernels.hashed(*tree, len(tree[0])))  # with an empty table
         count, vocabulary = len(trie.tokens), len(tokens)
-        nodes = (trie.children[:-1], trie.targets, trie.shorter)
+        numbers = np.arange(count)
         fits = (
-            [each.shape for each in trie] == [(count + (name == "children"),) for name in Trie._fields]
-            and all(((each >= 0) & (each <= count)).all() for each in nodes)
-            and (np.diff(trie.children) >= 0).all()
-            and trie.children[0] == 1
-            and trie.children[-1] == count == firsts[-1]
+            trie.parents.shape == (count,)
+            and trie.values.shape == trie.links.shape == (count, 2)
+            and firsts[-1] == count > vocabulary
             and (trie.tokens[1 : 1 + vocabulary] == np.arange(vocabulary)).all()
             and ((trie.tokens[1:] >= 0) & (trie.tokens[1:] < vocabulary)).all()
-            and (trie.shorter < np.maximum(np.arange(count), 1)).all()
-            and trie.targets.max(initial=0) < count
+            and ((trie.parents[1:] >= 0) & (trie.parents < numbers)[1:]).all()
+            and (np.diff(trie.parents.astype(np.int64) * vocabulary + trie.tokens)[1:] > 0).all()
+            and ((trie.links >= 0) & (trie.links < count)).all()
+            and (trie.links[:, SHORTER] < np.maximum(numbers, 1)).all()
         )
         if not fits:
             raise ValueError("the arrays are no tree of n-grams")
-        return cls(unit, tokens, trie, firsts)
+        return cls(unit, tokens, Trie(*tree, *kernels.hashed(*tree, 1 + vocabulary)), firsts)
 
     def orders(self) -> Iterator[Order]:
         """Yield what `build` was given."""
         trie = self.trie
-        parents = np.repeat(np.arange(len(trie.tokens)), np.diff(trie.children))
-        for first, end in pairwise(self.firsts[1:]):
-            rows = slice(first, end)
-            yield Order(parents[first - 1 : end - 1], trie.tokens[rows], trie.log_probs[rows], trie.backoffs[rows])
+        for rows in (slice(*each) for each in pairwise(self.firsts[1:])):
+            yield Order(trie.parents[rows], trie.tokens[rows], *trie.values[rows].T)
 
     def start(self, count: int = 1) -> np.ndarray:
         """Return the node before a sentence (K,)."""
-        return np.full(count, self.trie.targets[1])
+        return np.full(count, self.trie.links[1, TARGET])
 
     def advance(self, states: np.ndarray, tokens: np.ndarray) -> np.ndarray:
         """Return the nodes after one more token each (K,)."""
+        return self.query(states, tokens)[1]
+
+    def query(self, states: np.ndarray, tokens: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Return the natural log probability of one token after each node, and the nodes after it, both (K,)."""
         return kernels.advance(self.trie, states, np.asarray(tokens))
 
     def select(self, states: np.ndarray, indices: np.ndarray) -> np.ndarray:
@@ -167,12 +175,23 @@ class NGram(LanguageModel[np.ndarray]):
         """Return the natural log probability of each token, and of the end, of each sentence (L + 1,)."""
         if not sentences:
             return []
-        lengths = np.array([len(sentence) + 1 for sentence in sentences])
-        end = np.zeros(1, np.int64)
-        tokens = np.concatenate([part for sentence in sentences for part in (self.indices(sentence), end)])
-        found = np.empty(len(tokens))
+        found, ends = self._score(sentences)
+        return np.split(found, ends[:-1])
+
+    def totals(self, sentences: Sequence[Sequence[str]]) -> np.ndarray:
+        """Return the natural log probability of each sentence (N,)."""
+        if not sentences:
+            return np.zeros(0)
+        found, ends = self._score(sentences)
+        return np.add.reduceat(found, np.concatenate([[0], ends[:-1]]))
+
+    def _score(self, sentences: Sequence[Sequence[str]]) -> tuple[np.ndarray, np.ndarray]:
+        """Return the log probabilities of all sentences end to end, and where each ends."""
+        lengths = np.fromiter(map(len, sentences), np.int64, len(sentences))
+        found = np.empty(lengths.sum() + len(lengths))
+        tokens = self.indices(list(chain.from_iterable(sentences)))
         kernels.score(self.trie, self.start()[0], tokens, lengths, found)
-        return np.split(found, np.cumsum(lengths)[:-1])
+        return found, np.cumsum(lengths + 1)
 
 
 def _find_endings(

@@ -21,7 +21,9 @@ class EncoderConfig:
     hidden_size: int = 250  # cells in each direction
     dropout: float = 0.0  # after each layer; one mask for all frames of an utterance (Gal and Ghahramani 2016)
     stack: int = 1  # feature frames joined into one: 3 gives 30 ms steps and a third of the work
-    channels: int = 0  # of two convolutions over time and frequency, which join the frames; 0: they are only put together
+    channels: int = (
+        0  # of two convolutions over time and frequency, which join the frames; 0: they are only put together
+    )
 
     def __post_init__(self) -> None:
         check(self.num_layers >= 1, "model.num_layers", "be 1 or more", self.num_layers)
@@ -64,7 +66,9 @@ class BLSTM(nn.Module):
 
     def forward(self, features: Tensor, feature_lengths: Tensor) -> tuple[Tensor, Tensor]:
         """Map features (B, T, F) and their lengths (B,) to logits (T', B, C) and their lengths (B,)."""
-        joined = stack_frames(features, self.subsampling) if self.front is None else self.front(features, feature_lengths)
+        joined = (
+            stack_frames(features, self.subsampling) if self.front is None else self.front(features, feature_lengths)
+        )
         hidden = joined.transpose(0, 1).contiguous()  # (T', B, ·)
         lengths = output_lengths(feature_lengths, self.subsampling)
         for forward_layer, backward_layer in zip(self.forward_layers, self.backward_layers, strict=True):
