@@ -4,9 +4,10 @@ python benchmarks/lm.py
 python benchmarks/lm.py --run runs/mini_librispeech/blstm_ctc --lm runs/mini_librispeech/lm/word_trigram --lm-weight 1.2
 
 Estimation: a trigram of a million words drawn by Zipf's law. Sentences of that text, from strings to log probabilities;
-queries, a word after a state each, ours all at once. Words: utterances of the run's test set (without a run, sentences of the mini corpus that
-espeak-ng speaks, heard by en-us-phones), the same posteriors, lexicon, trigram, weights and beam of 50 for all sides;
-flashlight takes the best path of a sentence, or with log_add the sum over its paths, as ours does.
+queries, a word after a state each, ours all at once. Words: utterances of the run's test set (without a run, sentences
+of the mini corpus that espeak-ng speaks, heard by en-us-phones), the same posteriors, lexicon, trigram, weights and
+beam of 50 for all sides; flashlight takes the best path of a sentence, or with log_add the sum over its paths, as ours
+does.
 """
 
 import argparse

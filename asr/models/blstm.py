@@ -1,7 +1,7 @@
 """Deep bidirectional LSTM (Graves, Mohamed and Hinton 2013).
 
-Letters: B utterances, T feature frames, F values a frame, n frames a step, T' = ⌈T / n⌉, H cells a direction, K channels,
-C classes.
+Letters: B utterances, T feature frames, F values a frame, n frames a step, T' = ⌈T / n⌉, H cells a direction, K
+channels, C classes.
 """
 
 from dataclasses import dataclass
