@@ -5,7 +5,6 @@ pip install ".[bench]" && python tests/golden/make_kenlm_scores.py
 
 from pathlib import Path
 
-import kenlm
 import numpy as np
 
 from asr.lm import arpa
@@ -14,6 +13,8 @@ from asr.lm.model import UNKNOWN
 
 
 def main() -> None:
+    import kenlm  # of the bench extra
+
     draws = np.random.default_rng(1)
     sentences = [list("abcdefgh"[i] for i in draws.zipf(1.6, 9) % 8) for _ in range(30)]
     folder = Path(__file__).parent
