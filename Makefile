@@ -43,7 +43,7 @@ $(READY): requirements.lock pyproject.toml
 	@touch $@
 
 lock: $(READY) ## write requirements.lock anew from pyproject.toml
-	$(VENV)/bin/uv pip compile --quiet --universal --python-version 3.11 --extra dev --no-header --upgrade pyproject.toml -o requirements.lock
+	$(VENV)/bin/uv pip compile --quiet --universal --python-version 3.11 --extra train --extra dev --no-header --upgrade pyproject.toml -o requirements.lock
 
 lint: $(READY) ## ruff and mypy, as pre-commit runs them
 	$(VENV)/bin/ruff check .

@@ -1,7 +1,7 @@
 """What every trained system can do, be it CTC or HMM: evidence from features, then phones, times and confidences.
 
-    batch ─ evidence ─▶ a row a frame ─ decode ─▶ Hypothesis ─ segments ─▶ phones with times and confidences
-                                       └ align (the phones are known) ─▶ the same
+    features ─ evidence ─▶ a row a frame ─ decode ─▶ Hypothesis ─ segments ─▶ phones with times and confidences
+                                          └ align (the phones are known) ─▶ the same
 
 What the rows hold is the system's own affair: log posteriors of labels and blank for CTC, log likelihoods of the
 states' densities for HMMs. `log_probs` gives of either the posteriors of labels, to look at.
@@ -13,25 +13,26 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
-from torch import Tensor, nn
 
-from asr import models
 from asr.calibration import Calibration
 from asr.config import Config, DecodeConfig, check
 from asr.ctc import Hypothesis, beam_search, best_path, forced_align
 from asr.ctc import required_frames as frames_for
-from asr.data import Batch, Normaliser
 from asr.errors import ConfigError, InfeasibleError
-from asr.features import FRAME_SHIFT, FeatureExtractor
+from asr.features import FRAME_SHIFT
+from asr.normaliser import Normaliser
 from asr.segments import Segment
 from asr.times import phone_segments
 
+if TYPE_CHECKING:
+    from torch import nn
+
 BLANK = "<blank>"
 GMM = "gmm_hmm"  # the name in a recipe's `model` section
+NOTHING = Hypothesis((), (), -math.inf, ())
 ATTENTION = "attention_decoder"  # the encoder family whose systems are no CTC models
 
 
@@ -58,7 +59,7 @@ class AcousticModel(ABC):
 
     @classmethod
     @abstractmethod
-    def parts(cls, config: Config, tokens: tuple[str, ...], tensors: dict[str, Tensor]) -> dict[str, Any]:
+    def parts(cls, config: Config, tokens: tuple[str, ...], tensors: dict[str, np.ndarray]) -> dict[str, Any]:
         """Return this kind's own attributes, by name, from what `tensors` returns.
 
         Raises
@@ -68,7 +69,7 @@ class AcousticModel(ABC):
         """
 
     @abstractmethod
-    def tensors(self) -> dict[str, Tensor]:
+    def tensors(self) -> dict[str, np.ndarray]:
         """Return what training found, by name, as a model folder keeps it."""
 
     @property
@@ -86,8 +87,8 @@ class AcousticModel(ABC):
         """Return the ways of decoding that are scored, by name, each with its beam; the last is the one to use."""
 
     @abstractmethod
-    def evidence(self, batch: Batch) -> list[np.ndarray]:
-        """Return (T', …) for each utterance of a batch."""
+    def evidence(self, features: Sequence[np.ndarray]) -> list[np.ndarray]:
+        """Return (T', …) for the normalised features (T, F) of each utterance."""
 
     def prepare(self) -> None:  # noqa: B027 - most systems have all that they need
         """Read what decoding needs beside the model, so that a fault of it is known before the first recording."""
@@ -95,6 +96,17 @@ class AcousticModel(ABC):
     @abstractmethod
     def decode(self, evidence: Sequence[np.ndarray], beam_size: int) -> list[Hypothesis]:
         """Return what was said in each utterance."""
+
+    def hypotheses(self, evidence: np.ndarray, beam_size: int, count: int) -> list[Hypothesis]:
+        """Return the likeliest of what was said in one utterance, best first: one at least, `count` at most.
+
+        Raises
+        ------
+        ConfigError
+            Several, of a system or a search that has but one.
+        """
+        check(count == 1, "decode.nbest", "be 1 for this system", count)
+        return self.decode([evidence], beam_size)
 
     def align_states(
         self, labels: Sequence[str], evidence: np.ndarray, word_lengths: Sequence[int] = (), name: str = "the recording"
@@ -189,16 +201,20 @@ class CTCModel(AcousticModel):
         In evaluation mode.
     """
 
-    encoder: nn.Module
+    encoder: "nn.Module"
 
     @classmethod
-    def parts(cls, config: Config, tokens: tuple[str, ...], tensors: dict[str, Tensor]) -> dict[str, Any]:
+    def parts(cls, config: Config, tokens: tuple[str, ...], tensors: dict[str, np.ndarray]) -> dict[str, Any]:
         """Build the network and load its weights."""
-        return {"encoder": load_encoder(config, len(tokens), tensors)}
+        from asr import networks  # torch, which whoever only recognises can do without (asr/onnx_model.py)
 
-    def tensors(self) -> dict[str, Tensor]:
+        return {"encoder": networks.load_encoder(config, len(tokens), tensors)}
+
+    def tensors(self) -> dict[str, np.ndarray]:
         """Return the network's weights."""
-        return encoder_tensors(self.encoder)
+        from asr import networks
+
+        return networks.weights(self.encoder, "encoder.")
 
     @property
     def frame_shift(self) -> float:
@@ -226,9 +242,11 @@ class CTCModel(AcousticModel):
 
         return decoding.build(decode, self.tokens)
 
-    def evidence(self, batch: Batch) -> list[np.ndarray]:
+    def evidence(self, features: Sequence[np.ndarray]) -> list[np.ndarray]:
         """Return natural-log posteriors (T', C) float32 of each utterance."""
-        return outputs(self.encoder, batch)
+        from asr import networks
+
+        return networks.outputs(self.encoder, features)
 
     def decode(self, evidence: Sequence[np.ndarray], beam_size: int) -> list[Hypothesis]:
         """Return the labels of the best path for a beam of 1, else of the beam search."""
@@ -239,7 +257,14 @@ class CTCModel(AcousticModel):
         if beam_size == 1:
             return best_path(log_probs, lengths)
         found = self.search(log_probs, lengths, beam_size, 1)
-        return [nbest[0] if nbest else Hypothesis((), (), -math.inf, ()) for nbest in found]
+        return [nbest[0] if nbest else NOTHING for nbest in found]
+
+    def hypotheses(self, evidence: np.ndarray, beam_size: int, count: int) -> list[Hypothesis]:
+        """Return the first of the beam."""
+        if beam_size == 1:
+            return super().hypotheses(evidence, beam_size, count)
+        (found,) = self.search(evidence[:, None], np.array([len(evidence)]), beam_size, count)
+        return found or [NOTHING]
 
     def prepare(self) -> None:
         """Read language models and lexicon."""
@@ -283,6 +308,11 @@ class CTCModel(AcousticModel):
         return found, alignment.score
 
 
+def has_graph(config: Config) -> bool:
+    """Tell whether onnxruntime can run a configuration's system (asr/onnx_model.py)."""
+    return config.model["name"] == "blstm" and config.train.alignments is None
+
+
 def with_decoding(model: AcousticModel, decode: DecodeConfig) -> AcousticModel:
     """Return a model that decodes in another way.
 
@@ -298,31 +328,3 @@ def with_decoding(model: AcousticModel, decode: DecodeConfig) -> AcousticModel:
             )
         check(decode.beam_size > 1, "decode.beam_size", "be 2 or more with a language model", decode.beam_size)
     return replace(model, config=replace(model.config, decode=decode))
-
-
-def outputs(encoder: nn.Module, batch: Batch) -> list[np.ndarray]:
-    """Return natural-log posteriors (T', C) float32 that a network gives each utterance of a batch."""
-    with torch.inference_mode():
-        logits, lengths = encoder(batch.features, batch.feature_lengths)
-        log_probs = logits.float().log_softmax(dim=2).cpu().numpy()
-    return [np.ascontiguousarray(log_probs[:length, i]) for i, length in enumerate(lengths.tolist())]
-
-
-def load_encoder(config: Config, num_classes: int, tensors: dict[str, Tensor]) -> nn.Module:
-    """Build a configuration's network, load the tensors named ``encoder.…``, and set it to evaluate.
-
-    Raises
-    ------
-    RuntimeError
-        They do not fit it.
-    """
-    encoder = models.build(config.model, FeatureExtractor(config.features).num_features, num_classes)
-    prefix = "encoder."
-    weights = {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
-    encoder.load_state_dict(weights)
-    return encoder.eval()
-
-
-def encoder_tensors(encoder: nn.Module) -> dict[str, Tensor]:
-    """Return a network's weights under names that `load_encoder` knows."""
-    return {f"encoder.{name}": value.detach().cpu().contiguous() for name, value in encoder.state_dict().items()}

@@ -16,6 +16,7 @@ from asr import audio, segments
 from asr.acoustic_model import AcousticModel, CTCModel
 from asr.errors import AsrError, AudioError, CorpusError
 from asr.pronunciation import goodness
+from asr.recordings import find
 from asr.segments import Segment
 from asr.text import PUNCTUATION
 from asr.transcribe import Recogniser, segment_words
@@ -179,7 +180,7 @@ def collect(recordings: Iterable[str | Path], text: str | None = None) -> tuple[
     AsrError
         A text for several recordings, no audio in a folder, or a path that does not exist.
     """
-    paths = [file for recording in recordings for file in _audio_files(Path(recording))]
+    paths = find(recordings)
     if text is not None:
         if len(paths) != 1:
             raise AsrError(f"one text for {len(paths)} recordings: put each one's text in a .txt file beside it")
@@ -243,19 +244,6 @@ def _check(model: AcousticModel, labels: Sequence[str]) -> None:
                 f"phone {label!r} at position {place} of {len(labels)} is not one of the model's: "
                 f"it knows {' '.join(model.tokens[1:])}"
             )
-
-
-def _audio_files(path: Path) -> list[Path]:
-    """Return the audio files of a folder, or the path itself."""
-    if not path.is_dir():
-        if not path.exists():
-            raise AsrError(f"{path}: no such file or folder: check the path")
-        return [path]
-    suffixes = {".wav", ".flac", ".ogg", ".mp3", ".sph", ".aiff", ".aif", ".au"}
-    files = sorted(file for file in path.rglob("*") if file.suffix.lower() in suffixes and file.is_file())
-    if not files:
-        raise AsrError(f"{path}: no audio files in this folder: give one with {', '.join(sorted(suffixes))}")
-    return files
 
 
 def _read(path: Path) -> str:

@@ -17,17 +17,18 @@ import torch
 from lhotse import CutSet
 from torch import Tensor, nn
 
-from asr import phones
-from asr.acoustic_model import BLANK, AcousticModel, encoder_tensors, load_encoder
+from asr import networks, phones
+from asr.acoustic_model import BLANK, AcousticModel
 from asr.audio import SAMPLE_RATE
 from asr.calibration import Calibration
 from asr.config import Config, section
 from asr.criteria import Criterion
 from asr.ctc import Hypothesis, ctc_loss
-from asr.data import Batch, LabelTargets, Normaliser, Targets
+from asr.data import Batch, LabelTargets, Targets
 from asr.errors import InfeasibleError
 from asr.features import FRAME_SHIFT
 from asr.models.attention_decoder import END, Decoder, EncoderConfig, State
+from asr.normaliser import Normaliser
 from asr.segments import Segment
 
 Times = Sequence[tuple[str, float, float]]  # label, start and end in seconds
@@ -110,20 +111,16 @@ class AttentionModel(AcousticModel):
     decoder: Decoder
 
     @classmethod
-    def parts(cls, config: Config, tokens: tuple[str, ...], tensors: dict[str, Tensor]) -> dict[str, Any]:
+    def parts(cls, config: Config, tokens: tuple[str, ...], tensors: dict[str, np.ndarray]) -> dict[str, Any]:
         """Build encoder and decoder and load their weights."""
-        sizes, prefix = options(config), "decoder."
-        encoder = load_encoder(config, sizes.state_size, tensors)
-        decoder = Decoder(sizes, len(tokens))
-        decoder.load_state_dict(
-            {name.removeprefix(prefix): each for name, each in tensors.items() if name.startswith(prefix)}
-        )
+        sizes = options(config)
+        encoder, decoder = networks.load_encoder(config, sizes.state_size, tensors), Decoder(sizes, len(tokens))
+        networks.load_weights(decoder, "decoder.", tensors)
         return {"encoder": encoder, "decoder": decoder.eval()}
 
-    def tensors(self) -> dict[str, Tensor]:
+    def tensors(self) -> dict[str, np.ndarray]:
         """Return the weights of encoder and decoder."""
-        weights = self.decoder.state_dict().items()
-        return encoder_tensors(self.encoder) | {f"decoder.{key}": each.detach().cpu() for key, each in weights}
+        return networks.weights(self.encoder, "encoder.") | networks.weights(self.decoder, "decoder.")
 
     @property
     def frame_shift(self) -> float:
@@ -139,10 +136,9 @@ class AttentionModel(AcousticModel):
         """Return the choice of the likeliest next phone, and the beam search."""
         return {"greedy": 1} | ({f"beam {beam_size}": beam_size} if beam_size > 1 else {})
 
-    def evidence(self, batch: Batch) -> list[np.ndarray]:
+    def evidence(self, features: Sequence[np.ndarray]) -> list[np.ndarray]:
         """Return the encoder's states (T', E) float32 of each utterance."""
-        with torch.inference_mode():
-            states, lengths = self.encoder(batch.features, batch.feature_lengths)
+        states, lengths = networks.run(self.encoder, features)
         rows = states.float().cpu().numpy()
         return [np.ascontiguousarray(rows[:length, i]) for i, length in enumerate(lengths.tolist())]
 

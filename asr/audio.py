@@ -7,6 +7,7 @@ import math
 import os
 import re
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 import soundfile
@@ -18,27 +19,30 @@ SAMPLE_RATE = 16_000  # Hz
 MIN_RATE, MAX_RATE = 1_000, 1_000_000  # Hz; a header that says otherwise is damaged
 MAX_CHANNELS = 64  # an array with more columns is taken for (channels, N), and refused
 MP3_SLACK = 2 * 1152  # samples; encoders disagree whether the frame that holds the count is counted
+BLOCK_SAMPLES = 1 << 20  # read at a time
 UNKNOWN_SIZE = 0x7FFF_0000  # bytes; programs that write WAV into a pipe promise this much or more
 
 
-def load(path: str | os.PathLike) -> np.ndarray:
-    """Read an audio file of any rate and channel count.
+def load(source: str | os.PathLike | BinaryIO, channel: int | None = None) -> np.ndarray:
+    """Read audio of any rate and channel count, block by block.
 
     Parameters
     ----------
-    path : str or os.PathLike
-        Anything that libsndfile reads.
+    source
+        The path of a file, or an open one: anything that libsndfile reads.
+    channel
+        The channel to take, from 0; without it the mean of all.
 
     Returns
     -------
     np.ndarray, shape (N,), float32
-        The mean of the channels at 16 kHz, in [-1, 1].
+        One channel at 16 kHz, in [-1, 1].
 
     Raises
     ------
     AudioError
-        When the file is missing, a folder, unreadable, empty, not audio, cut short, without samples or not finite.
-        A cut is seen in WAV, SPHERE, FLAC, MP3, AIFF and AU; an Ogg stream may end anywhere.
+        When the file is missing, a folder, unreadable, empty, not audio, cut short, without samples or not finite, or
+        has no such channel. A cut is seen in WAV, SPHERE, FLAC, MP3, AIFF and AU; an Ogg stream may end anywhere.
 
     Examples
     --------
@@ -48,21 +52,65 @@ def load(path: str | os.PathLike) -> np.ndarray:
     ...     load(f"{folder}/a.wav").shape
     (16000,)
     """
-    path = Path(path)
-    _check_readable(path)
+    if isinstance(source, (str, os.PathLike)):
+        path = Path(source)
+        _check_readable(path)
+        try:
+            with path.open("rb") as stream:
+                return load(stream, channel)
+        except AudioError as error:
+            raise AudioError(f"{path}: {error}") from error
     try:
-        with soundfile.SoundFile(path) as file:
-            samples = file.read(dtype="float32", always_2d=True)
-            sample_rate, expected = file.samplerate, _frames_promised(path, file)
+        with soundfile.SoundFile(source) as file:
+            expected = _frames_promised(source, file)
+            waveform, num_read = _read(file, channel)
     except soundfile.LibsndfileError as error:
         reason = error.error_string.strip(" .") or f"libsndfile's error {error.code}"
-        raise AudioError(f"{path}: damaged, or not audio ({reason}): copy it again or convert it to WAV") from error
-    if len(samples) < expected:
-        raise AudioError(f"{path}: cut short, it has {len(samples)} of {expected} samples: copy or convert it again")
-    try:
-        return from_array(samples, sample_rate)
-    except AudioError as error:
-        raise AudioError(f"{path}: {error}") from error
+        raise AudioError(f"damaged, or not audio ({reason}): copy it again or convert it to WAV") from error
+    if num_read < expected:
+        raise AudioError(f"cut short, it has {num_read} of {expected} samples: copy or convert it again")
+    return waveform
+
+
+def _read(file: soundfile.SoundFile, channel: int | None) -> tuple[np.ndarray, int]:
+    """Return the waveform at 16 kHz of an open file, and how many samples a channel it had."""
+    if not MIN_RATE <= file.samplerate <= MAX_RATE:
+        raise AudioError(f"the sample rate is {file.samplerate}: give it in Hz, from {MIN_RATE} to {MAX_RATE}")
+    stream = soxr.ResampleStream(file.samplerate, SAMPLE_RATE, 1, dtype="float32", quality="HQ")
+    parts, num_read = [], 0
+    while len(block := file.read(BLOCK_SAMPLES // file.channels, dtype="float32", always_2d=True)):
+        num_read += len(block)
+        mono = one_channel(block, channel)
+        parts.append(mono if file.samplerate == SAMPLE_RATE else stream.resample_chunk(mono))
+    if num_read == 0:
+        raise AudioError("there are no samples: record it again")
+    if file.samplerate != SAMPLE_RATE:
+        parts.append(stream.resample_chunk(np.zeros(0, np.float32), last=True))
+    waveform = np.concatenate(parts)
+    if len(waveform) == 0:
+        raise AudioError(f"{num_read} samples at {file.samplerate} Hz are too few to resample: record it again")
+    return _within_range(waveform), num_read
+
+
+def one_channel(samples: np.ndarray, channel: int | None) -> np.ndarray:
+    """Return one channel of finite samples (N, channels), or the mean of all.
+
+    Raises
+    ------
+    AudioError
+        When there is no such channel, or a sample is not finite.
+    """
+    if channel is not None and not 0 <= channel < samples.shape[1]:
+        raise AudioError(f"there is no channel {channel} among {samples.shape[1]}: they are counted from 0")
+    num_bad = np.count_nonzero(~np.isfinite(samples))
+    if num_bad:
+        raise AudioError(f"{num_bad} of {samples.size} samples are NaN or infinite: convert or record it again")
+    return samples.mean(axis=1) if channel is None else np.ascontiguousarray(samples[:, channel])
+
+
+def _within_range(waveform: np.ndarray) -> np.ndarray:
+    peak = np.abs(waveform).max()
+    return waveform / peak if peak > 1 else waveform
 
 
 def from_array(samples: np.ndarray, sample_rate: float) -> np.ndarray:
@@ -98,14 +146,10 @@ def from_array(samples: np.ndarray, sample_rate: float) -> np.ndarray:
     if len(samples) == 0:
         raise AudioError("there are no samples: record it again")
     samples = _to_float32(samples)
-    num_bad = np.count_nonzero(~np.isfinite(samples))
-    if num_bad:
-        raise AudioError(f"{num_bad} of {samples.size} samples are NaN or infinite: convert or record it again")
-    waveform = resample(samples if samples.ndim == 1 else samples.mean(axis=1), sample_rate)
+    waveform = resample(one_channel(samples[:, None] if samples.ndim == 1 else samples, None), sample_rate)
     if len(waveform) == 0:
         raise AudioError(f"{len(samples)} samples at {sample_rate} Hz are too few to resample: record it again")
-    peak = np.abs(waveform).max()
-    return waveform / peak if peak > 1 else waveform
+    return _within_range(waveform)
 
 
 def resample(waveform: np.ndarray, source_rate: float) -> np.ndarray:
@@ -164,11 +208,13 @@ def _check_readable(path: Path) -> None:
         raise AudioError(f"{path}: raw samples have no header to tell their rate and type: convert it to WAV")
 
 
-def _frames_promised(path: Path, file: soundfile.SoundFile) -> int:
+def _frames_promised(stream: BinaryIO, file: soundfile.SoundFile) -> int:
     """Count the frames that the header promises, where libsndfile silently makes do with those that are there."""
     if file.format == "NIST":
-        with path.open("rb") as stream:
-            count = re.search(rb"sample_count -i (\d+)", stream.read(1024))
+        place = stream.tell()
+        stream.seek(0)
+        count = re.search(rb"sample_count -i (\d+)", stream.read(1024))
+        stream.seek(place)
         return int(count[1]) if count else file.frames
     if file.format == "MP3":
         return file.frames - MP3_SLACK

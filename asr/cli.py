@@ -1,5 +1,6 @@
 """The `asr` command: one verb a stage, and no algorithm here."""
 
+import importlib.util
 import json
 import logging
 import os
@@ -271,12 +272,20 @@ def align(
 
 @app.command()
 def transcribe(
-    recordings: Annotated[list[Path], typer.Argument(help="Audio files: WAV, SPHERE, FLAC, OGG, MP3, any rate.")],
+    recordings: Annotated[
+        list[str] | None, typer.Argument(help="WAV, SPHERE, FLAC, OGG, MP3, any rate; folders, patterns, - for stdin.")
+    ] = None,
     model: Annotated[str, typer.Option(help="A run or model folder, or the name of a shipped model.")] = "en-us-phones",
-    beam_size: Annotated[int | None, typer.Option(min=1, help="1: best path.  [default: the model's own]")] = None,
     output_format: Annotated[
-        str, typer.Option("--format", help="text: the phones; json: times and confidences too.")
+        str, typer.Option("--format", help="text, json (a line each), ctm, textgrid, srt or tsv.")
     ] = "text",
+    output_dir: Annotated[
+        Path | None, typer.Option(help="A file for each recording goes here.  [default: print]")
+    ] = None,
+    ipa: Annotated[bool, typer.Option("--ipa", help="Phones in IPA instead of ARPAbet.")] = False,
+    channel: Annotated[int | None, typer.Option(min=0, help="One channel, from 0.  [default: their mean]")] = None,
+    nbest: Annotated[int, typer.Option(min=1, help="With --format json: so many hypotheses.")] = 1,
+    beam_size: Annotated[int | None, typer.Option(min=1, help="1: best path.  [default: the model's own]")] = None,
     lm: Annotated[
         str | None, typer.Option("--lm", help="A language model over phones or words: a folder or an ARPA file.")
     ] = None,
@@ -287,40 +296,26 @@ def transcribe(
     lexicon: Annotated[
         str | None, typer.Option(help="For words: a file of a word and its phones a line.  [default: CMUdict]")
     ] = None,
-    words: Annotated[bool, typer.Option("--words", help="Print words; --lm must be over words.")] = False,
+    words: Annotated[bool, typer.Option("--words", help="Words instead of phones; --lm must be over words.")] = False,
+    mic: Annotated[bool, typer.Option("--mic", help="Record from the microphone until Enter is pressed.")] = False,
 ) -> None:
-    r"""Print the phones in recordings, a line for each.
+    r"""Write down the phones in recordings of any length; a recording that fails is reported, and the exit code is 1.
 
     \b
     asr transcribe a.wav
-    asr transcribe *.flac --format json --model runs/mini/blstm_ctc
-    asr transcribe a.wav --words --lm runs/mini_librispeech/lm/word_trigram --lm-weight 1.2 --beam-size 50
+    asr transcribe talks/ --format textgrid --output-dir phones
+    ffmpeg -i film.mkv -f wav - | asr transcribe - --format srt
+    asr transcribe *.flac --format json --nbest 5 --ipa
+    asr transcribe a.wav --words --lm runs/mini_librispeech/lm/word_trigram --lm-weight 0.7 --beam-size 50
     """
-    from asr.transcribe import Recogniser
+    from asr.transcribe_command import Request, transcribe_all
 
-    configuration.one_of("--format", output_format, ("text", "json"))
+    if bool(recordings) == mic:
+        raise typer.BadParameter("name recordings, or give --mic", param_hint="RECORDINGS")
     given = {"lm": lm, "lexicon": lexicon, "lm_weight": lm_weight, "insertion_penalty": penalty}
-    decode = {key: value for key, value in given.items() if value is not None}
-    recogniser = Recogniser.from_pretrained(model, beam_size, **decode)
-    failed = 0
-    for recording in recordings:
-        try:
-            transcript = recogniser.transcribe(recording)
-        except AsrError as error:
-            typer.echo(f"asr: {error}", err=True)
-            failed += 1
-            continue
-        if words and transcript.words is None:
-            raise AsrError("--words needs a language model over words: give one with --lm")
-        said = " ".join(word.label for word in transcript.words or ()) if words else str(transcript)
-        if output_format == "json":
-            typer.echo(transcript.to_json(str(recording)))
-        else:
-            typer.echo(f"{recording}: {said}" if len(recordings) > 1 else said)
-    if failed:
-        if len(recordings) > 1:
-            typer.echo(f"asr: {failed} of {len(recordings)} recordings could not be read", err=True)
-        raise typer.Exit(1 if failed < len(recordings) else 2)
+    decode = {key: value for key, value in given.items() if value is not None} | {"nbest": nbest}
+    request = Request(model, beam_size, decode, output_format, output_dir, ipa, channel, words)
+    raise typer.Exit(transcribe_all(recordings or [], mic, request))
 
 
 @app.command()
@@ -343,16 +338,20 @@ def sensitivity(
 def export(
     model: Annotated[str, typer.Argument(help="A run or model folder.")],
     folder: Annotated[Path, typer.Argument(help="The model folder to write.")],
+    onnx: Annotated[bool, typer.Option("--onnx", help="With the network as model.onnx, for onnxruntime.")] = False,
+    int8: Annotated[bool, typer.Option("--int8", help="With --onnx: its weights in 8 bits.")] = False,
 ) -> None:
     r"""Copy a model folder with its weights as float16: half the size, to keep or to pass on.
 
     \b
     asr export runs/mini/blstm_ctc my-model
     asr transcribe --model my-model a.wav
+    asr export en-us-phones small --onnx --int8    # features (B, T, F) and lengths (B,) to log_probs (T', B, C)
     """
     from asr.model_folder import export as write
 
-    write(model, folder)
+    configuration.check(onnx or not int8, "--int8", "come with --onnx", int8)
+    write(model, folder, onnx, int8)
     typer.echo(f"model folder: {folder}")
 
 
@@ -367,6 +366,11 @@ def main() -> None:
         app()
     except AsrError as error:
         typer.echo(f"asr: {error}", err=True)
+        sys.exit(2)
+    except ModuleNotFoundError as error:
+        if importlib.util.find_spec("torch") is not None:
+            raise
+        typer.echo(f'asr: no {error.name} here: this install recognises and aligns; pip install "asr[train]"', err=True)
         sys.exit(2)
     except OSError as error:
         if error.filename is None:

@@ -19,11 +19,12 @@ from asr.calibration import Calibration
 from asr.config import Config
 from asr.ctc import ctc_loss
 from asr.ctc.priors import LabelPriors
-from asr.data import Batch, LabelTargets, Normaliser, Targets
+from asr.data import Batch, LabelTargets, Targets
 from asr.errors import ConfigError
 from asr.feature_store import cache_features
 from asr.hmm.alignment import align_all, load_utterances
 from asr.hmm.model import GMMModel, HybridModel
+from asr.normaliser import Normaliser
 
 
 class Criterion(nn.Module, ABC):

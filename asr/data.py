@@ -11,7 +11,6 @@ Letters: B utterances, T feature frames of the longest, F values a frame, S labe
 import logging
 import warnings
 import zlib
-from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,7 +28,8 @@ from asr.config import ConditionsConfig, Config, SpecAugmentConfig
 from asr.ctc import required_frames
 from asr.errors import AudioError, CorpusError, InfeasibleError
 from asr.feature_store import Features
-from asr.features import FRAME_SHIFT, apply_cmvn, cmvn_statistics
+from asr.features import FRAME_SHIFT
+from asr.normaliser import Normaliser
 from asr.segments import Segment
 from asr.text import PUNCTUATION
 from data_prep import CORPORA
@@ -61,6 +61,11 @@ class Batch:
     feature_lengths: torch.Tensor
     targets: torch.Tensor
     target_lengths: torch.Tensor
+
+    def rows(self) -> list[np.ndarray]:
+        """Return the features (T, F) of each utterance without padding."""
+        lengths = self.feature_lengths.tolist()
+        return [each[:length].cpu().numpy() for each, length in zip(self.features, lengths, strict=True)]
 
     def to(self, device: torch.device, **options: Any) -> "Batch":
         """Return the batch on a device."""
@@ -152,48 +157,6 @@ def true_times(cut: Cut) -> list[Segment]:
     """Return the times of the phones said, in the corpus's phone set, where the corpus has them; else nothing."""
     items = (cut.supervisions[0].alignment or {}).get("phone", [])
     return [Segment(item.symbol, item.start, round(item.start + item.duration, 7)) for item in items]
-
-
-class Normaliser:
-    """Mean and variance normalisation, global, per speaker, per utterance or none.
-
-    Parameters
-    ----------
-    mode
-        As FeatureConfig.cmvn.
-    mean, std : (F,)
-        Of the training data; for ``global`` only.
-    """
-
-    def __init__(self, mode: str, mean: np.ndarray | None = None, std: np.ndarray | None = None):
-        self.mode = mode
-        self.mean, self.std = mean, std
-        self._speakers: dict[str, tuple[np.ndarray, np.ndarray]] = {}
-
-    @classmethod
-    def fit(cls, mode: str, cuts: CutSet, store: Features) -> "Normaliser":
-        """Take the statistics that the mode keeps from training data."""
-        if mode == "global":
-            return cls(mode, *cmvn_statistics(store[cut.id] for cut in cuts if cut.id in store))
-        return cls(mode)
-
-    def add_speakers(self, cuts: CutSet, store: Features) -> None:
-        """Take each speaker's statistics over all that he or she says in `cuts`; nothing to do in the other modes."""
-        if self.mode != "speaker":
-            return
-        utterances = defaultdict(list)
-        for cut in cuts:
-            if cut.id in store:
-                utterances[cut.supervisions[0].speaker].append(store[cut.id])
-        self._speakers.update({speaker: cmvn_statistics(features) for speaker, features in utterances.items()})
-
-    def __call__(self, features: np.ndarray, speaker: str | None = None) -> np.ndarray:
-        """Normalise features (T, F); a speaker without statistics is normalised by this utterance alone."""
-        if self.mode == "none":
-            return np.asarray(features, np.float32)
-        if self.mode == "global":
-            return apply_cmvn(features, self.mean, self.std)
-        return apply_cmvn(features, *self._speakers.get(speaker or "", (None, None)))
 
 
 class Targets(Protocol):

@@ -217,7 +217,7 @@ def recognise(model: AcousticModel, config: Config, corpus: str, split: str, wit
         batch = dataset[members]
         by_id = {cut.id: cut for cut in members}
         start = time.monotonic()
-        evidence = raw.evidence(batch)
+        evidence = raw.evidence(batch.rows())
         spent = time.monotonic() - start
         for name, beam_size in decoders.items():
             start = time.monotonic()

@@ -15,8 +15,12 @@ from functools import cache
 from typing import Any
 
 import numpy as np
-import scipy.fft
 from numba import njit
+
+try:
+    from scipy.fft import rfft  # all frames side by side
+except ImportError:  # an install for recognising alone
+    from numpy.fft import rfft  # the same values, frame by frame
 
 from asr.audio import SAMPLE_RATE
 from asr.config import FeatureConfig
@@ -139,7 +143,7 @@ def fbank(waveform: np.ndarray, num_mel_bins: int = 40, use_energy: bool = True)
         block = slice(start, start + BLOCK_FRAMES)
         windowed = frames[: len(mel[block])]
         _cut_frames(waveform[start * HOP_LENGTH :], window, windowed, energy[block])
-        _sum_triangles(scipy.fft.rfft(windowed), starts, rising, mel[block])
+        _sum_triangles(rfft(windowed), starts, rising, mel[block])
     features = np.empty((len(mel), use_energy + num_mel_bins), np.float32)
     np.log(mel, out=features[:, use_energy:])
     if use_energy:
@@ -175,6 +179,8 @@ def mfcc(waveform: np.ndarray, num_ceps: int = 13, num_mel_bins: int = 23, use_e
     >>> bool(np.allclose(mfcc(np.zeros(400, np.float32), num_ceps=3), 0, atol=1e-4))  # a flat spectrum at the floors
     True
     """
+    import scipy.fft  # a hundred megabytes, for cepstra alone
+
     log_mel = fbank(waveform, num_mel_bins, use_energy)  # (T, use_energy + M)
     dct = scipy.fft.dct(log_mel[:, use_energy:], norm="ortho")[:, :num_ceps]
     cepstra = dct * (1 + CEPSTRAL_LIFTER / 2 * np.sin(np.pi * np.arange(num_ceps) / CEPSTRAL_LIFTER)).astype(np.float32)

@@ -6,30 +6,34 @@
 ``model.safetensors`` weights, and the normalisation statistics where there are any
 ``metrics.json``    what the model scored, on which data
 ``calibration.json`` the map from posteriors to confidences and the lag of times, once fitted on dev speakers
+``model.onnx``      the network for onnxruntime, where `asr export --onnx` put it
 ``README.md``       the model card
 =================== ==========================================================================
 
 Nothing here is unpickled: loading a folder never runs code from it.
 """
 
+import importlib.util
 import json
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import torch
+import numpy as np
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.numpy import save_file
 
 from asr import calibration
 from asr import config as configuration
-from asr.acoustic_model import ATTENTION, BLANK, GMM, AcousticModel, CTCModel
+from asr.acoustic_model import ATTENTION, BLANK, GMM, AcousticModel, CTCModel, has_graph
 from asr.calibration import Calibration
 from asr.config import Config
-from asr.data import Normaliser
-from asr.errors import AsrError, ModelError
+from asr.errors import AsrError, ConfigError, ModelError
 from asr.features import FeatureExtractor
+from asr.normaliser import Normaliser
 
+GRAPH = "model.onnx"  # written by `asr export --onnx`
 PRETRAINED = Path(__file__).parent / "pretrained"
 
 
@@ -47,10 +51,10 @@ def save(folder: Path, model: AcousticModel, card: str, half: bool = False) -> N
     """
     weights = model.tensors()
     if half:
-        weights = {name: value.half() if value.is_floating_point() else value for name, value in weights.items()}
+        weights = _cast(weights, np.float16)
     normaliser = model.normaliser
     if normaliser.mean is not None and normaliser.std is not None:
-        weights["cmvn.mean"], weights["cmvn.std"] = torch.tensor(normaliser.mean), torch.tensor(normaliser.std)
+        weights["cmvn.mean"], weights["cmvn.std"] = normaliser.mean, normaliser.std
     folder.mkdir(parents=True, exist_ok=True)
     # Where this machine keeps the corpora is nobody else's business.
     config = model.config
@@ -64,28 +68,54 @@ def save(folder: Path, model: AcousticModel, card: str, half: bool = False) -> N
     write_text(folder / "config.yaml", configuration.to_yaml(public))
     write_text(folder / "tokens.txt", "".join(f"{token}\n" for token in model.tokens))
     write_text(folder / "README.md", card)
-    weights = {name: value.float() if value.dtype == torch.float64 else value for name, value in weights.items()}
-    write_tensors(folder / "model.safetensors", weights)
+    write_tensors(folder / "model.safetensors", weights if half else _cast(weights, np.float32))
 
 
-def export(name: str | Path, folder: Path) -> None:
-    """Copy a model folder, its weights as float16."""
+def export(name: str | Path, folder: Path, onnx: bool = False, int8: bool = False) -> None:
+    """Copy a model folder, its weights as float16.
+
+    Parameters
+    ----------
+    onnx, int8
+        With the network as ``model.onnx`` of float32, or of 8 bits.
+
+    Raises
+    ------
+    ModelError
+        There is no such model.
+    ConfigError
+        Its network has no ONNX graph.
+    """
     source = find(name)
-    model = load(source)
+    model = load(source, light=True)
+    if onnx and not has_graph(model.config):
+        raise ConfigError(f"{model.config.model['name']} has no ONNX graph: only systems of `blstm` with CTC have one")
     card = (source / "README.md").read_text(encoding="utf8")
     save(folder, model, card, half=True)
     for name in ("metrics.json", calibration.FILE):
         if (source / name).is_file():
             write_text(folder / name, (source / name).read_text(encoding="utf8"))
+    if onnx:
+        from asr.onnx_model import OnnxModel, write_graph
+
+        assert isinstance(model, OnnxModel)
+        write_graph(folder / GRAPH, model, int8)
 
 
-def load(folder: str | Path) -> AcousticModel:
+def load(folder: str | Path, light: bool = False) -> AcousticModel:
     """Read a model folder, a run folder that holds one, or a shipped model by its name.
+
+    Parameters
+    ----------
+    light
+        In onnxruntime where the network has a graph for it: quicker to start, and without torch.
 
     Raises
     ------
     ModelError
         There is no such folder; a file is missing, or does not fit the others.
+    ConfigError
+        The model needs torch, and it is not installed.
     """
     folder = find(folder)
     config = configuration.load(folder / "config.yaml")
@@ -95,17 +125,29 @@ def load(folder: str | Path) -> AcousticModel:
             f"{folder / 'tokens.txt'}: the first line must be {BLANK}; take the file from the training run"
         )
     weights, _ = read_tensors(folder / "model.safetensors")
-    weights = {name: value.float() if value.is_floating_point() else value for name, value in weights.items()}
+    weights = _cast(weights, np.float32)
     normaliser = _normaliser(config, weights, folder)
-    kind = _kind(config)
+    kind = _light_kind(config) if light else _kind(config)
     try:
         parts = kind.parts(config, tokens, weights)
+    except ConfigError:
+        raise
     except (RuntimeError, TypeError, ValueError, KeyError, IndexError) as error:
         reason = str(error).splitlines()[-1].strip()
         raise ModelError(
             f"{folder / 'model.safetensors'} does not fit config.yaml and tokens.txt ({reason}): copy the folder again"
         ) from error
-    return kind(config, tokens, normaliser, Calibration.load(folder), **parts)
+    model = kind(config, tokens, normaliser, Calibration.load(folder), **parts)
+    if light and (folder / GRAPH).is_file():
+        from asr.onnx_model import OnnxModel, read_graph
+
+        return read_graph(folder / GRAPH, model) if isinstance(model, OnnxModel) else model
+    return model
+
+
+def _cast(weights: Mapping[str, np.ndarray], dtype: type) -> dict[str, np.ndarray]:
+    """Return arrays, those of floating numbers in one precision."""
+    return {name: value.astype(dtype) if value.dtype.kind == "f" else value for name, value in weights.items()}
 
 
 def _kind(config: Config) -> type[AcousticModel]:
@@ -121,9 +163,20 @@ def _kind(config: Config) -> type[AcousticModel]:
     return GMMModel if config.model["name"] == GMM else HybridModel
 
 
-def _normaliser(config: Config, weights: dict[str, torch.Tensor], folder: Path) -> Normaliser:
+def _light_kind(config: Config) -> type[AcousticModel]:
+    """Return the class that runs a configuration's system in onnxruntime, where there is one."""
+    if has_graph(config):
+        from asr.onnx_model import OnnxModel
+
+        return OnnxModel
+    if importlib.util.find_spec("torch") is None:
+        raise ConfigError(f'a model of {config.model["name"]} needs PyTorch: pip install "asr[train]"')
+    return _kind(config)
+
+
+def _normaliser(config: Config, weights: dict[str, np.ndarray], folder: Path) -> Normaliser:
     """Take the statistics of global normalisation out of the weights."""
-    statistics = {name: weights.pop(name).numpy() for name in ("cmvn.mean", "cmvn.std") if name in weights}
+    statistics = {name: weights.pop(name) for name in ("cmvn.mean", "cmvn.std") if name in weights}
     normaliser = Normaliser(config.features.cmvn, statistics.get("cmvn.mean"), statistics.get("cmvn.std"))
     shapes = [statistic.shape for statistic in (normaliser.mean, normaliser.std) if statistic is not None]
     num_features = FeatureExtractor(config.features).num_features
@@ -155,7 +208,7 @@ def find(name: str | Path) -> Path:
     return folder
 
 
-def write_tensors(path: Path, tensors: dict[str, torch.Tensor], notes: dict[str, str] | None = None) -> None:
+def write_tensors(path: Path, tensors: Mapping[str, np.ndarray], notes: dict[str, str] | None = None) -> None:
     """Write tensors and texts as safetensors under a temporary name, then rename the file.
 
     Raises
@@ -166,14 +219,14 @@ def write_tensors(path: Path, tensors: dict[str, torch.Tensor], notes: dict[str,
     partial = path.with_name(path.name + ".partial")
     path.parent.mkdir(parents=True, exist_ok=True)
     try:
-        save_file(tensors, partial, notes)
+        save_file({name: np.ascontiguousarray(each) for name, each in tensors.items()}, partial, notes)
     except SafetensorError as error:
         partial.unlink(missing_ok=True)
         raise AsrError(f"cannot write {path}: {error}; free some space and run the same command") from error
     partial.replace(path)
 
 
-def read_tensors(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
+def read_tensors(path: Path) -> tuple[dict[str, np.ndarray], dict[str, str]]:
     """Return tensors and texts of a file that `write_tensors` wrote.
 
     Raises
@@ -182,7 +235,7 @@ def read_tensors(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
         It is damaged.
     """
     try:
-        with safe_open(path, "pt") as file:
+        with safe_open(path, "np") as file:
             return {name: file.get_tensor(name) for name in file.keys()}, file.metadata() or {}  # noqa: SIM118
     except SafetensorError as error:
         raise ModelError(f"{path} is damaged ({error}): copy or make it again") from error

@@ -22,13 +22,14 @@ from asr import criteria, data, model_folder, models, phones
 from asr.acoustic_model import GMM, AcousticModel, CTCModel
 from asr.config import ConditionsConfig, Config
 from asr.criteria import Criterion
-from asr.data import Batch, BatchLoader, Normaliser, NoTargets, SpeechDataset
+from asr.data import Batch, BatchLoader, NoTargets, SpeechDataset
 from asr.errors import AsrError, ConfigError
 from asr.feature_store import Features, LiveFeatures, cache_features
 from asr.features import FeatureExtractor
 from asr.hmm.model import HMMModel
 from asr.hmm.train import train as train_hmms
 from asr.metrics import ErrorCounts, count_errors
+from asr.normaliser import Normaliser
 from asr.progress import track
 from asr.run_folder import HISTORY, claim, training_seconds
 from asr.tuning import tuned
@@ -264,7 +265,7 @@ class RecogniserModule(pl.LightningModule):
         """Count the errors in a dev batch, decoded without a beam."""
         model = self._model
         source, target = self.config.data.labels, self.config.data.scoring
-        for utterance_id, tokens in zip(batch.ids, model.best_tokens(model.evidence(batch)), strict=True):
+        for utterance_id, tokens in zip(batch.ids, model.best_tokens(model.evidence(batch.rows())), strict=True):
             guess = [model.tokens[token] for token in tokens]
             truth = self.references[utterance_id]
             self._errors += count_errors(phones.fold(truth, source, target), phones.fold(guess, source, target))

@@ -5,18 +5,19 @@ import json
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 
-from asr import audio, model_folder
-from asr.acoustic_model import AcousticModel, with_decoding
+from asr import audio, model_folder, windows
+from asr.acoustic_model import AcousticModel, CTCModel, with_decoding
 from asr.calibration import word_confidence
-from asr.data import collate
+from asr.ctc import Hypothesis
 from asr.errors import AudioError, ConfigError
-from asr.features import FeatureExtractor
+from asr.features import FRAME_LENGTH, FRAME_SHIFT, FeatureExtractor
 from asr.segments import Segment
 
+OVERHANG = FRAME_LENGTH - FRAME_SHIFT  # seconds that a frame's window reaches beyond its own time
 DEFAULT_MODEL = "en-us-phones"
 
 
@@ -35,11 +36,14 @@ class Transcript:
         Of the recording, in seconds.
     words
         The same phones as words, where there is a language model over words.
+    nbest
+        The likeliest label sequences with their scores, natural log probabilities, where several were asked for.
     """
 
     phones: list[Segment]
     duration: float
     words: list[Segment] | None = None
+    nbest: Sequence[tuple[tuple[str, ...], float]] = ()
 
     def __str__(self) -> str:
         """Return the labels in a line."""
@@ -58,6 +62,8 @@ class Transcript:
         values: dict[str, Any] = {"duration": self.duration, "phones": [asdict(phone) for phone in self.phones]}
         if self.words is not None:
             values["words"] = [asdict(word) for word in self.words]
+        if self.nbest:
+            values["nbest"] = [{"phones": " ".join(labels), "score": round(score, 4)} for labels, score in self.nbest]
         return json.dumps(({} if path is None else {"path": path}) | values, ensure_ascii=False)
 
 
@@ -110,24 +116,33 @@ class Recogniser:
         ModelError
             There is no such model, or a file of it is missing or does not fit.
         """
-        found = model_folder.load(model)
+        found = model_folder.load(model, light=True)
         given = decode if beam_size is None else decode | {"beam_size": beam_size}
         return cls(with_decoding(found, replace(found.config.decode, **given)), beam_size)
 
     def evidence(self, waveform: np.ndarray) -> np.ndarray:
         """Return what the model's decoding and aligning start from (T', …), for a waveform (N,) at 16 kHz."""
-        features = self.model.normaliser(self._extractor(waveform))
-        return self.model.evidence(collate([("", features, [])]))[0]
+        features, model = self.model.normaliser(self._extractor(waveform)), self.model
+        if isinstance(model, CTCModel):
+            return windows.evidence(model.evidence, features, round(model.frame_shift / FRAME_SHIFT))
+        return model.evidence([features])[0]
 
-    def transcribe(self, recording: str | Path | np.ndarray, sample_rate: int = audio.SAMPLE_RATE) -> Transcript:
-        """Recognise the phones in a file or an array.
+    def transcribe(
+        self,
+        recording: str | Path | BinaryIO | np.ndarray,
+        sample_rate: int = audio.SAMPLE_RATE,
+        channel: int | None = None,
+    ) -> Transcript:
+        """Recognise the phones in a file or an array. Several threads may call it at once.
 
         Parameters
         ----------
         recording
-            A path, or samples (N,) or (N, channels), floating or integer.
+            A path, an open file, or samples (N,) or (N, channels), floating or integer.
         sample_rate
             Of an array, in Hz; a file tells its own.
+        channel
+            Of a file with several, from 0; their mean without it.
 
         Raises
         ------
@@ -136,20 +151,37 @@ class Recogniser:
         """
         if isinstance(recording, np.ndarray):
             return self._recognise(audio.from_array(recording, sample_rate))
-        waveform = audio.load(recording)
+        waveform = audio.load(recording, channel)
         try:
             return self._recognise(waveform)
         except AudioError as error:  # too short; which file is known here only
-            raise AudioError(f"{recording}: {error}") from error
+            raise AudioError(f"{recording}: {error}" if isinstance(recording, (str, Path)) else str(error)) from error
 
     def _recognise(self, waveform: np.ndarray) -> Transcript:
         evidence = self.evidence(waveform)
-        (hypothesis,) = self.model.decode([evidence], self.beam_size)
+        count = self.model.config.decode.nbest
+        hypotheses = self.model.hypotheses(evidence, self.beam_size, count)
+        hypothesis = hypotheses[0]
+        labels = ((tuple(self.model.tokens[token] for token in each.tokens), each.score) for each in hypotheses)
         duration = len(waveform) / audio.SAMPLE_RATE
-        phones = self.model.segments(hypothesis, evidence, waveform)
+        phones = self._segments(hypothesis, evidence, waveform)
         spoken = hypothesis.words
         words = None if spoken is None else segment_words(phones, spoken, hypothesis.word_lengths)
-        return Transcript(phones, round(duration, 3), words)
+        return Transcript(phones, round(duration, 3), words, list(labels) if count > 1 else ())
+
+    def _segments(self, hypothesis: Hypothesis, evidence: np.ndarray, waveform: np.ndarray) -> list[Segment]:
+        """Place the phones, of a long recording piece by piece."""
+        model, shift = self.model, self.model.frame_shift
+        if not isinstance(model, CTCModel):
+            return model.segments(hypothesis, evidence, waveform)
+        found = []
+        for piece, start, end in windows.pieces(hypothesis, len(evidence), shift):
+            offset = round(start * shift, 3)
+            until = len(waveform) if end == len(evidence) else round((end * shift + OVERHANG) * audio.SAMPLE_RATE)
+            sound = waveform[round(offset * audio.SAMPLE_RATE) : until]
+            for phone in model.segments(piece, evidence[start:end], sound):
+                found.append(replace(phone, start=round(phone.start + offset, 3), end=round(phone.end + offset, 3)))
+        return found
 
 
 def segment_words(phones: Sequence[Segment], words: Sequence[str], lengths: Sequence[int]) -> list[Segment]:

@@ -106,7 +106,7 @@ def _rates(
     models = {setting: weighted(model, *setting) for setting in settings}
     errors = dict.fromkeys(models, ErrorCounts(0, 0, 0, 0))
     for members in track(loader.batches, "LM weights"):
-        evidence = model.evidence(dataset[members])
+        evidence = model.evidence(dataset[members].rows())
         for setting, each in models.items():
             for cut, said in zip(members, _said(each, evidence), strict=True):
                 errors[setting] += count_errors(*_compared(cut, said, config))

@@ -14,7 +14,6 @@ from threadpoolctl import threadpool_limits
 
 from asr import data
 from asr.ctc import get_num_threads
-from asr.data import Normaliser
 from asr.errors import AsrError, CorpusError
 from asr.feature_store import Features
 from asr.hmm.inference import viterbi
@@ -23,6 +22,7 @@ from asr.hmm.phone_hmms import PhoneHMMs, Transcript
 from asr.hmm.training import Utterance
 from asr.hmm.transforms import Transform
 from asr.hmm.tying import Tying
+from asr.normaliser import Normaliser
 from asr.progress import track
 
 log = logging.getLogger(__name__)

@@ -11,14 +11,13 @@ from functools import cached_property
 from typing import Any
 
 import numpy as np
-import torch
 from threadpoolctl import threadpool_limits
-from torch import Tensor, nn
+from torch import nn
 
-from asr.acoustic_model import AcousticModel, encoder_tensors, load_encoder, outputs
+from asr import networks
+from asr.acoustic_model import AcousticModel
 from asr.config import Config
 from asr.ctc import Hypothesis, get_num_threads
-from asr.data import Batch
 from asr.features import FRAME_LENGTH, FRAME_SHIFT, FeatureExtractor
 from asr.hmm.decoding import decode
 from asr.hmm.inference import viterbi
@@ -57,12 +56,12 @@ class HMMModel(AcousticModel):
     hmms: PhoneHMMs
     log_bigram: np.ndarray
 
-    def tensors(self) -> dict[str, Tensor]:
+    def tensors(self) -> dict[str, np.ndarray]:
         """Return ties, transitions and bigram."""
         return {
-            "hmm.pdfs": torch.tensor(self.hmms.tying.pdfs.astype(np.int32)),
-            "hmm.log_transitions": torch.tensor(self.hmms.log_transitions),
-            "hmm.log_bigram": torch.tensor(self.log_bigram),
+            "hmm.pdfs": self.hmms.tying.pdfs.astype(np.int32),
+            "hmm.log_transitions": self.hmms.log_transitions,
+            "hmm.log_bigram": self.log_bigram,
         }
 
     @property
@@ -100,6 +99,10 @@ class HMMModel(AcousticModel):
         """Return the likeliest phones of each utterance, several utterances at a time."""
         with ThreadPoolExecutor(get_num_threads()) as pool:
             return [nbest[0] for nbest in pool.map(self.nbest, evidence)]
+
+    def hypotheses(self, evidence: np.ndarray, beam_size: int, count: int) -> list[Hypothesis]:
+        """Return the first of the Viterbi search."""
+        return [*self.nbest(evidence, count)]
 
     def best_tokens(self, evidence: Sequence[np.ndarray]) -> list[list[int]]:
         """Return the tokens of what `decode` finds alone, without the posteriors that it takes confidences from."""
@@ -210,9 +213,9 @@ class GMMModel(HMMModel):
     transform: Transform | None
 
     @classmethod
-    def parts(cls, config: Config, tokens: tuple[str, ...], tensors: dict[str, Tensor]) -> dict[str, Any]:
+    def parts(cls, config: Config, tokens: tuple[str, ...], tensors: dict[str, np.ndarray]) -> dict[str, Any]:
         """Read HMMs, bigram and what the states emit by."""
-        parts = {name: value.double().numpy() for name, value in tensors.items()}
+        parts = {name: value.astype(np.float64) for name, value in tensors.items()}
         if any(np.isnan(part).any() for part in parts.values()):
             raise ValueError("NaN among the numbers")
         hmms, log_bigram = _hmms(config, tokens, parts)
@@ -227,16 +230,16 @@ class GMMModel(HMMModel):
         _check(config, mixtures, transform)
         return {"hmms": hmms, "log_bigram": log_bigram, "mixtures": mixtures, "transform": transform}
 
-    def tensors(self) -> dict[str, Tensor]:
+    def tensors(self) -> dict[str, np.ndarray]:
         """Return the HMMs' and those of mixtures and transform."""
         mixtures, found = self.mixtures, super().tensors()
-        found["gmm.offsets"] = torch.tensor(mixtures.offsets.astype(np.int32))
+        found["gmm.offsets"] = mixtures.offsets.astype(np.int32)
         for name in ("weights", "means", "covars"):
-            found[f"gmm.{name}"] = torch.tensor(getattr(mixtures, f"{name}_"))
+            found[f"gmm.{name}"] = getattr(mixtures, f"{name}_")
         if self.transform is not None:
-            found["transform.splice"] = torch.tensor([self.transform.context, self.transform.num_statics])
-            found["transform.matrix"] = torch.tensor(np.ascontiguousarray(self.transform.matrix))
-            found["transform.offset"] = torch.tensor(self.transform.offset)
+            found["transform.splice"] = np.array([self.transform.context, self.transform.num_statics])
+            found["transform.matrix"] = self.transform.matrix
+            found["transform.offset"] = self.transform.offset
         return found
 
     @property
@@ -245,10 +248,8 @@ class GMMModel(HMMModel):
         sizes = self.mixtures.weights_.size + self.mixtures.means_.size + self.mixtures.covars_.size
         return sizes + int(self.hmms.ways().sum()) + (self.transform.matrix.size if self.transform else 0)
 
-    def evidence(self, batch: Batch) -> list[np.ndarray]:
+    def evidence(self, features: Sequence[np.ndarray]) -> list[np.ndarray]:
         """Return the log likelihoods of the densities (T, P) in each utterance."""
-        lengths = batch.feature_lengths.tolist()
-        features = [batch.features[i, :length].numpy() for i, length in enumerate(lengths)]
         with ThreadPoolExecutor(get_num_threads()) as pool, threadpool_limits(1, "blas"):
             return list(pool.map(self.scores, features))
 
@@ -275,32 +276,32 @@ class HybridModel(HMMModel):
     log_priors: np.ndarray
 
     @classmethod
-    def parts(cls, config: Config, tokens: tuple[str, ...], tensors: dict[str, Tensor]) -> dict[str, Any]:
+    def parts(cls, config: Config, tokens: tuple[str, ...], tensors: dict[str, np.ndarray]) -> dict[str, Any]:
         """Read HMMs, bigram and what the states emit by."""
-        parts = {name: value.double().numpy() for name, value in tensors.items() if name.startswith("hmm.")}
+        parts = {name: value.astype(np.float64) for name, value in tensors.items() if name.startswith("hmm.")}
         hmms, log_bigram = _hmms(config, tokens, parts)
         log_priors = parts["hmm.log_priors"].astype(np.float32)
-        encoder = load_encoder(config, len(log_priors), tensors)
+        encoder = networks.load_encoder(config, len(log_priors), tensors)
         if hmms.tying.num_pdfs != len(log_priors):
             raise ValueError(f"{len(log_priors)} outputs for {hmms.tying.num_pdfs} densities")
         return {"hmms": hmms, "log_bigram": log_bigram, "encoder": encoder, "log_priors": log_priors}
 
-    def tensors(self) -> dict[str, Tensor]:
+    def tensors(self) -> dict[str, np.ndarray]:
         """Return the HMMs', the priors and the network's weights."""
-        return super().tensors() | {"hmm.log_priors": torch.tensor(self.log_priors)} | encoder_tensors(self.encoder)
+        network = networks.weights(self.encoder, "encoder.")
+        return super().tensors() | {"hmm.log_priors": self.log_priors} | network
 
     @property
     def num_parameters(self) -> int:
         """Weights of the network, and the free transitions."""
         return sum(parameter.numel() for parameter in self.encoder.parameters()) + int(self.hmms.ways().sum())
 
-    def evidence(self, batch: Batch) -> list[np.ndarray]:
+    def evidence(self, features: Sequence[np.ndarray]) -> list[np.ndarray]:
         """Return ln (posterior / prior) of the densities (T, P); an output frame stands for those stacked in it."""
         subsampling = int(self.encoder.subsampling)  # type: ignore[arg-type]
-        lengths = batch.feature_lengths.tolist()
         return [
-            np.repeat(log_probs - self.log_priors, subsampling, axis=0)[:length]
-            for log_probs, length in zip(outputs(self.encoder, batch), lengths, strict=True)
+            np.repeat(log_probs - self.log_priors, subsampling, axis=0)[: len(each)]
+            for log_probs, each in zip(networks.outputs(self.encoder, features), features, strict=True)
         ]
 
 

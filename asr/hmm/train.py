@@ -20,7 +20,6 @@ from asr import data, model_folder, report
 from asr.acoustic_model import BLANK
 from asr.calibration import Calibration
 from asr.config import Config, check, one_of, section
-from asr.data import Normaliser
 from asr.errors import ConfigError
 from asr.feature_store import Features, cache_features
 from asr.hmm.alignment import Alignment, align_all, load_utterances
@@ -41,6 +40,7 @@ from asr.hmm.transforms import (
     transform_means,
 )
 from asr.hmm.triphones import triphones
+from asr.normaliser import Normaliser
 from asr.run_folder import HISTORY, claim, training_seconds
 from asr.tuning import tuned
 from data_prep import prepare

@@ -3,9 +3,6 @@
 import json
 from pathlib import Path
 
-import numpy as np
-import torch
-
 from asr.errors import ModelError
 from asr.lm import arpa
 from asr.lm.model import EDGE, LanguageModel
@@ -22,7 +19,7 @@ def save(folder: Path, lm: LanguageModel, card: str) -> None:
     kind = "ngram" if isinstance(lm, NGram) else "recurrent"
     write_json(folder / ABOUT, {"kind": kind, "unit": lm.unit, "options": lm.options(), "tokens": list(lm.tokens)})
     write_text(folder / "README.md", card)
-    write_tensors(folder / WEIGHTS, {name: torch.from_numpy(np.array(each)) for name, each in lm.arrays().items()})
+    write_tensors(folder / WEIGHTS, lm.arrays())
 
 
 def load(path: str | Path, unit: str = "words") -> LanguageModel:
@@ -51,7 +48,7 @@ def load(path: str | Path, unit: str = "words") -> LanguageModel:
         tokens = tuple(about["tokens"])
         if tokens[0] != EDGE or about["unit"] not in UNITS or len(set(tokens)) != len(tokens):
             raise ValueError(f"{ABOUT} names no unit, or its tokens are not what they were")
-        arrays = {name: value.numpy() for name, value in read_tensors(folder / WEIGHTS)[0].items()}
+        arrays, _ = read_tensors(folder / WEIGHTS)
         return _kind(about["kind"]).restore(about["unit"], tokens, about["options"], arrays)
     except (OSError, ValueError, KeyError, IndexError, TypeError, RuntimeError) as error:
         reason = str(error).strip().splitlines()[-1] if str(error).strip() else type(error).__name__

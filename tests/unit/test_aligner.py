@@ -16,8 +16,8 @@ from asr.boundaries import boundary_errors, fit_boundary_offset, report
 from asr.calibration import Calibration
 from asr.config import from_dict
 from asr.ctc import forced_align
-from asr.data import Normaliser
 from asr.errors import AsrError, AudioError, InfeasibleError
+from asr.normaliser import Normaliser
 from asr.phones import PhoneSet
 from asr.segments import Segment
 from asr.transcribe import Recogniser

@@ -13,8 +13,9 @@ from asr.acoustic_model import BLANK, CTCModel
 from asr.config import from_dict
 from asr.criteria import CTC, Frames, FrameTargets
 from asr.ctc import ctc_loss
-from asr.data import Batch, LabelTargets, Normaliser
+from asr.data import Batch, LabelTargets
 from asr.errors import ConfigError
+from asr.normaliser import Normaliser
 from asr.phones import PhoneSet
 
 NUM_PDFS = 5

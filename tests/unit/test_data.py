@@ -13,10 +13,11 @@ from lhotse import CutSet, Recording, RecordingSet, SupervisionSegment, Supervis
 
 from asr import audio, data
 from asr.config import FeatureConfig, SpecAugmentConfig, from_dict
-from asr.data import BatchLoader, LabelTargets, Normaliser, SpeechDataset
+from asr.data import BatchLoader, LabelTargets, SpeechDataset
 from asr.errors import AsrError, CorpusError, InfeasibleError
 from asr.feature_store import FeatureStore, LiveFeatures, cache_features
 from asr.features import FeatureExtractor, num_frames
+from asr.normaliser import Normaliser
 
 FEATURES = FeatureConfig(num_mel_bins=8, use_energy=False, delta_order=0, cmvn="none")
 

@@ -8,10 +8,10 @@ import torch
 from safetensors.numpy import load_file, save_file
 
 from asr import model_folder, models
-from asr.acoustic_model import BLANK, outputs
+from asr.acoustic_model import BLANK
 from asr.calibration import Calibration
 from asr.config import from_dict
-from asr.data import Normaliser, collate
+from asr.data import collate
 from asr.errors import InfeasibleError, ModelError
 from asr.hmm.inference import viterbi
 from asr.hmm.mixtures import Mixtures
@@ -20,6 +20,8 @@ from asr.hmm.phone_hmms import PhoneHMMs, silences_of
 from asr.hmm.phone_loop import bigram
 from asr.hmm.transforms import Transform
 from asr.hmm.tying import NUM_STATES, Tying
+from asr.networks import outputs
+from asr.normaliser import Normaliser
 
 LABELS, SILENCES = silences_of("arpabet39")
 TOKENS = (BLANK, *LABELS)
@@ -105,7 +107,7 @@ def test_what_is_saved_comes_back(make, half, tmp_path):
     np.testing.assert_array_equal(loaded.hmms.tying.pdfs, model.hmms.tying.pdfs)
     assert (loaded.hmms.labels, loaded.hmms.silences) == (model.hmms.labels, model.hmms.silences)
     utterances = batch(noise(50), speech(gmm()), noise(31))
-    ours, theirs = model.evidence(utterances), loaded.evidence(utterances)
+    ours, theirs = model.evidence(utterances.rows()), loaded.evidence(utterances.rows())
     for one, other in zip(ours, theirs, strict=True):
         np.testing.assert_allclose(other, one, rtol=0.1 if half else 1e-5, atol=0.5 if half else 1e-3)
     if not half:
@@ -117,7 +119,7 @@ def test_what_is_saved_comes_back(make, half, tmp_path):
 
 def test_a_system_finds_what_was_said_and_when():
     model = gmm()
-    evidence = model.evidence(batch(speech(model)))
+    evidence = model.evidence(batch(speech(model)).rows())
     (found,) = model.decode(evidence)
     assert found.tokens == tokens_of(SAID)
     assert found.starts == (9, 18, 27, 36)
@@ -130,7 +132,7 @@ def test_a_system_finds_what_was_said_and_when():
 def test_changes_of_state_lie_half_way_between_the_middles_of_frames():
     """Windows of 25 ms begin every 10 ms: frames 8 and 9 have their middles at 92.5 and 102.5 ms."""
     model = gmm()
-    evidence = model.evidence(batch(speech(model)))[0]
+    evidence = model.evidence(batch(speech(model)).rows())[0]
     segments = model.segments(model.nbest(evidence)[0], evidence)
     assert [segment.label for segment in segments] == ["AA", "B", "B", "T"]
     assert [segment.start for segment in segments] == pytest.approx([0.0975, 0.1875, 0.2775, 0.3675], abs=6e-4)
@@ -139,7 +141,7 @@ def test_changes_of_state_lie_half_way_between_the_middles_of_frames():
 
 def test_what_fills_a_recording_begins_and_ends_with_it():
     model = gmm()
-    evidence = model.evidence(batch(speech(model, [AA, T])))[0]
+    evidence = model.evidence(batch(speech(model, [AA, T])).rows())[0]
     first, last = model.segments(model.nbest(evidence)[0], evidence)
     assert first.start == 0
     assert last.end == pytest.approx(17 * 0.01 + 0.025)
@@ -151,7 +153,7 @@ def test_what_fills_a_recording_begins_and_ends_with_it():
 def test_known_phones_are_found_with_and_without_pauses():
     model = gmm()
     pausing = [SIL, AA, B, SIL, B, T, SIL]
-    evidence = model.evidence(batch(speech(model, pausing)))[0]
+    evidence = model.evidence(batch(speech(model, pausing)).rows())[0]
     labels = ["AA", "B", "B", "T"]
     segments, score = model.align(labels, evidence, word_lengths=[2, 2])
     assert [segment.label for segment in segments] == labels
@@ -165,7 +167,7 @@ def test_known_phones_are_found_with_and_without_pauses():
 
 def test_states_of_known_phones_are_found():
     model = gmm()
-    evidence = model.evidence(batch(speech(model)))[0]
+    evidence = model.evidence(batch(speech(model)).rows())[0]
     found = model.align_states(["AA", "B", "B", "T"], evidence)
     labels = ["SIL", "AA", "B", "B", "T", "SIL"]
     assert [segment.label for segment in found] == [f"{label}.{s}" for label in labels for s in (1, 2, 3)]
@@ -183,7 +185,7 @@ def test_the_beam_grows_with_the_weight_of_the_bigram():
 
 def test_silence_alone_is_no_phone():
     model = gmm()
-    evidence = model.evidence(batch(speech(model, [SIL])))[0]
+    evidence = model.evidence(batch(speech(model, [SIL])).rows())[0]
     (found,) = model.decode([evidence])
     assert (found.tokens, found.starts, found.confidences) == ((), (), ())
     assert model.segments(found, evidence) == []
@@ -192,7 +194,7 @@ def test_silence_alone_is_no_phone():
 @pytest.mark.parametrize("make", [gmm, lambda: gmm(lda()), hybrid], ids=["gmm", "lda", "hybrid"])
 def test_the_likeliest_hypotheses_are_sorted_and_differ(make):
     model = make()
-    (evidence,) = model.evidence(batch(noise(60)))
+    (evidence,) = model.evidence(batch(noise(60)).rows())
     found = model.nbest(evidence, 6)
     scores = [each.score for each in found]
     assert len(found) == 6
@@ -204,7 +206,7 @@ def test_the_likeliest_hypotheses_are_sorted_and_differ(make):
 
 def test_posteriors_are_those_of_labels():
     model = gmm()
-    (evidence,) = model.evidence(batch(speech(model)))
+    (evidence,) = model.evidence(batch(speech(model)).rows())
     found = np.exp(model.log_probs(evidence))
     assert found.shape == (54, len(TOKENS))
     np.testing.assert_allclose(found.sum(axis=1), 1, atol=1e-5)
@@ -215,7 +217,7 @@ def test_posteriors_are_those_of_labels():
 def test_mixtures_hear_what_the_transform_leaves():
     transform = lda()
     model, frames = gmm(transform), noise(20)
-    (evidence,) = model.evidence(batch(frames))
+    (evidence,) = model.evidence(batch(frames).rows())
     np.testing.assert_allclose(evidence, model.mixtures.log_likelihoods(transform(frames)), rtol=1e-5)
     assert evidence.shape == (20, len(LABELS) * NUM_STATES + 1)
 
@@ -224,8 +226,8 @@ def test_mixtures_hear_what_the_transform_leaves():
 def test_a_networks_frame_stands_for_those_stacked_in_it(num_frames):
     model = hybrid()
     utterances = batch(noise(num_frames), noise(40))
-    evidence = model.evidence(utterances)
-    rows = outputs(model.encoder, utterances)[0]
+    evidence = model.evidence(utterances.rows())
+    rows = outputs(model.encoder, utterances.rows())[0]
     assert [len(each) for each in evidence] == [num_frames, 40]
     for t in range(num_frames):
         np.testing.assert_allclose(evidence[0][t], rows[t // 3] - model.log_priors, atol=1e-6)

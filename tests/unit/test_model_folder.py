@@ -13,9 +13,9 @@ from asr import model_folder, models, phones
 from asr.acoustic_model import BLANK, CTCModel
 from asr.calibration import Calibration
 from asr.config import from_dict
-from asr.data import Normaliser, collate
 from asr.errors import AsrError, ConfigError, ModelError
 from asr.features import FeatureExtractor
+from asr.normaliser import Normaliser
 
 TOKENS = (BLANK, *phones.PhoneSet.load("timit61").labels)
 
@@ -49,7 +49,7 @@ def posteriors(model):
     rng = np.random.default_rng(2)
     size = FeatureExtractor(model.config.features).num_features
     speech = [rng.normal(size=(n, size)).astype(np.float32) for n in (30, 17)]
-    return model.evidence(collate([(str(i), model.normaliser(x), []) for i, x in enumerate(speech)]))
+    return model.evidence([model.normaliser(each) for each in speech])
 
 
 def test_what_is_saved_comes_back(model, folder):

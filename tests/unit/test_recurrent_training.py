@@ -12,8 +12,8 @@ from asr import models
 from asr.acoustic_model import BLANK, CTCModel
 from asr.calibration import Calibration
 from asr.config import from_dict
-from asr.data import Normaliser
 from asr.errors import AsrError, ConfigError, ModelError
+from asr.normaliser import Normaliser
 from asr.recurrent import rbm
 from asr.recurrent.cells import LSTM, Elman, PeepholeLSTM
 from asr.recurrent.initialisers import NAMES, initialise

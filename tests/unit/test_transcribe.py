@@ -13,8 +13,8 @@ from asr import audio
 from asr.acoustic_model import CTCModel
 from asr.calibration import Calibration
 from asr.config import from_dict
-from asr.data import Normaliser
 from asr.errors import AudioError
+from asr.normaliser import Normaliser
 from asr.segments import Segment
 from asr.transcribe import Recogniser, Transcript
 

@@ -1,0 +1,116 @@
+"""The BLSTM as an ONNX graph, written operator by operator from its weights: no tracing, no torch.
+
+    features (B, T, F), lengths (B,) ──▶ log_probs (T', B, C), output_lengths (B,)
+
+Letters: B utterances, T feature frames, F values a frame, n frames a step, T' = ⌈T / n⌉, H cells a direction, K
+channels, C classes.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import onnx
+from onnx import TensorProto, helper, numpy_helper
+
+OPSET, IR_VERSION = 17, 8  # what onnxruntime reads since 1.13
+GATES = (0, 3, 1, 2)  # torch's i, f, g, o in ONNX's order: i, o, f, c
+
+
+class _Graph:
+    """Nodes and constants, each named when it is added."""
+
+    def __init__(self) -> None:
+        self.nodes: list[onnx.NodeProto] = []
+        self.constants: dict[str, onnx.TensorProto] = {}
+
+    def constant(self, name: str, value: Any, dtype: type = np.float32) -> str:
+        self.constants[name] = numpy_helper.from_array(np.ascontiguousarray(value, dtype), name)
+        return name
+
+    def integers(self, *values: int) -> str:
+        return self.constant(f"integers_{'_'.join(map(str, values))}", values, np.int64)
+
+    def add(self, operator: str, *inputs: str, output: str | None = None, **attributes: Any) -> str:
+        name = output or f"{operator.lower()}_{len(self.nodes)}"
+        self.nodes.append(helper.make_node(operator, inputs, [name], name, **attributes))
+        return name
+
+
+def build(tensors: Mapping[str, np.ndarray], num_features: int, num_steps: int, num_layers: int) -> onnx.ModelProto:
+    """Write the graph of a `asr.models.blstm` network.
+
+    Parameters
+    ----------
+    tensors
+        Its weights, named ``encoder.…`` as a model folder has them.
+    num_features, num_steps, num_layers
+        F, n and the number of layers.
+
+    Raises
+    ------
+    KeyError
+        A weight is missing.
+    """
+    weights = {name.removeprefix("encoder."): value for name, value in tensors.items()}
+    graph = _Graph()
+    hidden = _join(graph, weights, num_features, num_steps)
+    rounded = graph.add("Add", "lengths", graph.integers(num_steps - 1))
+    graph.add("Div", rounded, graph.integers(num_steps), output="output_lengths")
+    lengths = graph.add("Cast", "output_lengths", to=TensorProto.INT32)
+    for i in range(num_layers):
+        hidden = _lstm(graph, weights, i, hidden, lengths)
+    product = graph.add("MatMul", hidden, graph.constant("output_weight", weights["output.weight"].T))
+    logits = graph.add("Add", product, graph.constant("output_bias", weights["output.bias"]))
+    graph.add("LogSoftmax", logits, axis=2, output="log_probs")
+    num_classes = len(weights["output.bias"])
+    made = helper.make_graph(
+        graph.nodes,
+        "blstm",
+        [
+            helper.make_tensor_value_info("features", TensorProto.FLOAT, ["batch", "frames", num_features]),
+            helper.make_tensor_value_info("lengths", TensorProto.INT64, ["batch"]),
+        ],
+        [
+            helper.make_tensor_value_info("log_probs", TensorProto.FLOAT, ["steps", "batch", num_classes]),
+            helper.make_tensor_value_info("output_lengths", TensorProto.INT64, ["batch"]),
+        ],
+        list(graph.constants.values()),
+    )
+    model = helper.make_model(made, opset_imports=[helper.make_opsetid("", OPSET)], producer_name="asr")
+    model.ir_version = IR_VERSION
+    return model
+
+
+def _join(graph: _Graph, weights: Mapping[str, np.ndarray], num_features: int, num_steps: int) -> str:
+    """Join n frames into a step (T', B, ·): side by side, or by the two convolutions."""
+    frames = graph.add("Slice", graph.add("Shape", "features"), graph.integers(1), graph.integers(2))
+    lacking = graph.add("Mod", graph.add("Neg", frames), graph.integers(num_steps))
+    pads = graph.add("Concat", graph.integers(0, 0, 0, 0), lacking, graph.integers(0), axis=0)
+    padded = graph.add("Pad", "features", pads)
+    if "front.first.weight" not in weights:
+        stacked = graph.add("Reshape", padded, graph.integers(0, -1, num_steps * num_features))
+        return graph.add("Transpose", stacked, perm=[1, 0, 2])
+    maps = graph.add("Unsqueeze", padded, graph.integers(1))
+    for name, strides, pads_around in (("first", [1, 2], [1, 1, 1, 1]), ("second", [num_steps, 2], [0, 1, 0, 1])):
+        parts = [graph.constant(f"{name}_{part}", weights[f"front.{name}.{part}"]) for part in ("weight", "bias")]
+        maps = graph.add("Relu", graph.add("Conv", maps, *parts, strides=strides, pads=pads_around))
+    return graph.add("Reshape", graph.add("Transpose", maps, perm=[2, 0, 1, 3]), graph.integers(0, 0, -1))
+
+
+def _lstm(graph: _Graph, weights: Mapping[str, np.ndarray], layer: int, hidden: str, lengths: str) -> str:
+    """Add a layer of two directions, (T', B, ·) to (T', B, 2H)."""
+
+    def of(kind: str) -> np.ndarray:
+        both = [weights[f"{way}_layers.{layer}.{kind}_l0"] for way in ("forward", "backward")]
+        return np.stack([np.concatenate([np.split(each, 4)[gate] for gate in GATES]) for each in both])
+
+    recurrent = of("weight_hh")
+    inputs = [
+        graph.constant(f"lstm_{layer}_input", of("weight_ih")),
+        graph.constant(f"lstm_{layer}_recurrent", recurrent),
+        graph.constant(f"lstm_{layer}_bias", np.concatenate([of("bias_ih"), of("bias_hh")], axis=1)),
+    ]
+    size = recurrent.shape[2]
+    outputs = graph.add("LSTM", hidden, *inputs, lengths, direction="bidirectional", hidden_size=size)  # (T', 2, B, H)
+    return graph.add("Reshape", graph.add("Transpose", outputs, perm=[0, 2, 1, 3]), graph.integers(0, 0, -1))

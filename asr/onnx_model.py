@@ -1,0 +1,179 @@
+"""A CTC recogniser in onnxruntime, from the same model folder and without torch.
+
+The graph is written from the folder's weights when it is loaded (asr/onnx_graph.py), or read from ``model.onnx`` where
+`asr export --onnx` put one beside them.
+
+Letters: T feature frames, F values a frame, T' output frames, C classes.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnxruntime
+
+from asr import onnx_graph
+from asr.acoustic_model import CTCModel
+from asr.config import Config
+from asr.errors import ModelError
+from asr.features import FeatureExtractor
+
+
+class OnnxEncoder:
+    """A graph ready to run; several threads may run it at once.
+
+    Parameters
+    ----------
+    graph
+        Serialised.
+    subsampling
+        Feature frames an output frame.
+
+    Raises
+    ------
+    ValueError
+        onnxruntime cannot make sense of it.
+    """
+
+    def __init__(self, graph: bytes, subsampling: int):
+        self.subsampling = subsampling
+        try:
+            self._session = onnxruntime.InferenceSession(graph, providers=["CPUExecutionProvider"])
+        except Exception as error:  # onnxruntime's own have no common base
+            raise ValueError(str(error).splitlines()[0]) from error
+
+    @property
+    def num_classes(self) -> int:
+        """C."""
+        return int(self._session.get_outputs()[0].shape[2])
+
+    def __call__(self, features: Sequence[np.ndarray]) -> list[np.ndarray]:
+        """Return natural-log posteriors (T', C) float32 of each utterance (T, F)."""
+        lengths = np.array([len(each) for each in features])
+        padded = np.zeros((len(features), lengths.max(), features[0].shape[1]), np.float32)
+        for row, each in zip(padded, features, strict=True):
+            row[: len(each)] = each
+        log_probs, steps = self._session.run(None, {"features": padded, "lengths": lengths})
+        return [np.ascontiguousarray(log_probs[:count, i]) for i, count in enumerate(steps)]
+
+
+def graph_of(config: Config, num_classes: int, tensors: Mapping[str, np.ndarray]) -> tuple[bytes, int]:
+    """Return the graph of a configuration's network with given weights, serialised, and its frames a step.
+
+    Raises
+    ------
+    KeyError, ValueError
+        Weights are missing, or have other shapes than the configuration says.
+    """
+    num_features = FeatureExtractor(config.features).num_features
+    sizes = _sizes(tensors, num_features)
+    asked = {key: value for key, value in config.model.items() if key in sizes}
+    if any(sizes[key] != value for key, value in asked.items()):
+        raise ValueError(f"the weights are of {sizes}")
+    expected = _shapes(num_features, num_classes, **sizes)
+    given = {name: value.shape for name, value in tensors.items()}
+    wrong = next((name for name in sorted({*expected, *given}) if given.get(name) != expected.get(name)), None)
+    if wrong is not None:
+        raise ValueError(f"{wrong} is {given.get(wrong)} and not {expected.get(wrong)}")
+    graph = onnx_graph.build(tensors, num_features, sizes["stack"], sizes["num_layers"])
+    return graph.SerializeToString(), sizes["stack"]
+
+
+def _sizes(tensors: Mapping[str, np.ndarray], num_features: int) -> dict[str, int]:
+    """Return the options of a network as its weights have them."""
+    front = tensors.get("encoder.front.second.weight")
+    width = tensors["encoder.forward_layers.0.weight_ih_l0"].shape[1]
+    return {
+        "num_layers": sum(name.startswith("encoder.forward_layers.") for name in tensors) // 4,
+        "hidden_size": tensors["encoder.output.weight"].shape[1] // 2,
+        "stack": width // num_features if front is None else front.shape[2],
+        "channels": 0 if front is None else front.shape[1],
+    }
+
+
+def _shapes(
+    num_features: int, num_classes: int, num_layers: int, hidden_size: int, stack: int, channels: int
+) -> dict[str, tuple[int, ...]]:
+    """Return the shapes of a network's weights."""
+    size, width = hidden_size, 2 * channels * -(-num_features // 4) if channels else num_features * stack
+    found: dict[str, tuple[int, ...]] = {"output.weight": (num_classes, 2 * size), "output.bias": (num_classes,)}
+    if channels:
+        found |= {"front.first.weight": (channels, 1, 3, 3), "front.first.bias": (channels,)}
+        found |= {"front.second.weight": (2 * channels, channels, stack, 3), "front.second.bias": (2 * channels,)}
+    for layer in range(num_layers):
+        for prefix in (f"forward_layers.{layer}.", f"backward_layers.{layer}."):
+            found |= {f"{prefix}weight_ih_l0": (4 * size, width), f"{prefix}weight_hh_l0": (4 * size, size)}
+            found |= {f"{prefix}bias_ih_l0": (4 * size,), f"{prefix}bias_hh_l0": (4 * size,)}
+        width = 2 * size
+    return {f"encoder.{name}": shape for name, shape in found.items()}
+
+
+@dataclass(frozen=True)
+class OnnxModel(CTCModel):
+    """A CTC recogniser whose network runs in onnxruntime.
+
+    Attributes
+    ----------
+    encoder
+        The graph.
+    weights
+        What it was made of.
+    """
+
+    encoder: OnnxEncoder  # type: ignore[assignment]
+    weights: dict[str, np.ndarray]
+
+    @classmethod
+    def parts(cls, config: Config, tokens: tuple[str, ...], tensors: dict[str, np.ndarray]) -> dict[str, Any]:
+        """Write the graph."""
+        return {"encoder": OnnxEncoder(*graph_of(config, len(tokens), tensors)), "weights": tensors}
+
+    def tensors(self) -> dict[str, np.ndarray]:
+        """Return the network's weights."""
+        return self.weights
+
+    @property
+    def num_parameters(self) -> int:
+        """Weights of the network."""
+        return sum(value.size for value in self.weights.values())
+
+    def evidence(self, features: Sequence[np.ndarray]) -> list[np.ndarray]:
+        """Return natural-log posteriors (T', C) float32 of each utterance."""
+        return self.encoder(features)
+
+
+def read_graph(path: Path, model: OnnxModel) -> OnnxModel:
+    """Return a model that runs the graph which `asr export` wrote beside its weights.
+
+    Raises
+    ------
+    ModelError
+        It is damaged, or of another model.
+    """
+    try:
+        encoder = OnnxEncoder(path.read_bytes(), model.encoder.subsampling)
+    except ValueError as error:
+        raise ModelError(f"{path} is damaged ({error}): export it again") from error
+    if encoder.num_classes != len(model.tokens):
+        raise ModelError(f"{path} has {encoder.num_classes} outputs for {len(model.tokens)} tokens: export it again")
+    return replace(model, encoder=encoder)
+
+
+def write_graph(path: Path, model: OnnxModel, int8: bool = False) -> None:
+    """Write a model's graph for onnxruntime.
+
+    Parameters
+    ----------
+    int8
+        Weights of layers in 8 bits: a quarter of the size.
+    """
+    graph, _ = graph_of(model.config, len(model.tokens), model.tensors())
+    partial = path.with_name(path.name + ".partial")
+    partial.write_bytes(graph)
+    if int8:
+        from onnxruntime.quantization import QuantType, quantize_dynamic
+
+        quantize_dynamic(partial, partial, weight_type=QuantType.QInt8, op_types_to_quantize=["LSTM", "MatMul"])
+    partial.replace(path)

@@ -1,0 +1,51 @@
+"""Which recordings a command line means: files, folders, patterns, standard input."""
+
+import glob
+from collections.abc import Iterable
+from pathlib import Path
+
+from asr.errors import AsrError
+
+STDIN = "-"
+SUFFIXES = (".wav", ".flac", ".ogg", ".opus", ".mp3", ".sph", ".aiff", ".aif", ".au")
+
+
+def find(names: Iterable[str | Path]) -> list[Path]:
+    """Return the recordings that names mean, in their order.
+
+    Parameters
+    ----------
+    names
+        Files; folders, which are searched to any depth for files of `SUFFIXES`; patterns such as ``talks/*.wav``, where
+        the shell has left them as they are; ``-`` for standard input.
+
+    Raises
+    ------
+    AsrError
+        A path does not exist, a pattern fits nothing, or a folder has no recording.
+    """
+    return [path for name in names for path in _meant(Path(name))]
+
+
+def _meant(path: Path) -> list[Path]:
+    if str(path) == STDIN or path.is_file():
+        return [path]
+    if path.is_dir():
+        files = sorted(file for file in path.rglob("*") if file.suffix.lower() in SUFFIXES and file.is_file())
+        if not files:
+            raise AsrError(f"{path}: no audio files in this folder: give one with {', '.join(SUFFIXES)}")
+        return files
+    fitting = [] if path.exists() else sorted(Path(each) for each in glob.glob(str(path), recursive=True))
+    if fitting:
+        return find(fitting)
+    if path.exists():  # a device or a pipe
+        return [path]
+    raise AsrError(f"{path}: no such file or folder: check the path")
+
+
+def check_stems(paths: Iterable[Path]) -> None:
+    """Raise AsrError if two recordings would have one name without folder and suffix."""
+    stems: dict[str, Path] = {}
+    for path in paths:
+        if stems.setdefault(path.stem, path) is not path:
+            raise AsrError(f"{path} and {stems[path.stem]} would both be called {path.stem}: give them apart")

@@ -1,0 +1,113 @@
+"""`asr transcribe`: many recordings, one after the other, to standard output or into files."""
+
+import io
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from asr import audio, recordings, rendering
+from asr.config import check, one_of
+from asr.errors import AsrError
+from asr.model_folder import write_text
+from asr.progress import track
+from asr.transcribe import Recogniser, Transcript
+
+
+@dataclass(frozen=True)
+class Request:
+    """What is asked for beside recordings; see `asr transcribe --help`."""
+
+    model: str
+    beam_size: int | None
+    decode: dict[str, Any]
+    output_format: str
+    output_dir: Path | None
+    ipa: bool
+    channel: int | None
+    words: bool
+
+    def __post_init__(self) -> None:
+        one_of("--format", self.output_format, tuple(rendering.FORMATS))
+        several = self.decode.get("nbest", 1) > 1
+        check(not several or self.output_format == "json", "--nbest", "be 1, or come with --format json", several)
+        check(not self.words or "lm" in self.decode, "--words", "come with --lm, a model over words", self.words)
+
+
+def transcribe_all(names: Sequence[str], microphone: bool, request: Request) -> int:
+    """Write down all recordings that can be read; return the exit code.
+
+    Raises
+    ------
+    AsrError
+        Nothing can be begun: no model, two files for one name.
+    """
+    paths, faults = [], []
+    for name in names:
+        try:
+            paths += recordings.find([name])
+        except AsrError as error:
+            faults.append(error)
+            print(f"asr: {error}", file=sys.stderr)
+    if request.output_dir is not None or request.output_format == "ctm":
+        recordings.check_stems(paths)
+    if request.output_dir is not None:
+        request.output_dir.mkdir(parents=True, exist_ok=True)
+    recogniser = Recogniser.from_pretrained(request.model, request.beam_size, **request.decode)
+    if microphone:
+        _put(recogniser.transcribe(_record()), Path("microphone"), request, recogniser, alone=True)
+    total = len(paths) + len(faults)
+    for path in track(paths, "transcribing") if request.output_dir is not None else paths:
+        try:
+            sound = io.BytesIO(sys.stdin.buffer.read()) if str(path) == recordings.STDIN else path
+            transcript = recogniser.transcribe(sound, channel=request.channel)
+            _put(transcript, path, request, recogniser, alone=total == 1)
+        except AsrError as error:
+            faults.append(error)
+            print(f"asr: {error}", file=sys.stderr, flush=True)
+    if faults and total > 1:
+        print(f"asr: {len(faults)} of {total} recordings could not be read", file=sys.stderr)
+    return 0 if not faults else 1 if len(faults) < total else 2
+
+
+def _put(transcript: Transcript, path: Path, request: Request, recogniser: Recogniser, alone: bool) -> None:
+    """Print a transcript, or write it into a file of the recording's name."""
+    if request.words and transcript.words is None:
+        raise AsrError(f"{request.decode['lm']} is over phones: --words needs a language model over words")
+    if request.ipa:
+        transcript = rendering.in_ipa(transcript, recogniser.model.config.data.labels)
+    form = request.output_format
+    name = "stdin" if str(path) == recordings.STDIN else path.stem
+    rendered = rendering.render(transcript, form, str(path) if form == "json" else name, request.words)
+    if request.output_dir is not None:
+        write_text(request.output_dir / (name + rendering.FORMATS[form]), rendered)
+        return
+    head = f"{path}: " if form == "text" and not alone else ""
+    sys.stdout.write(head + rendered)
+    sys.stdout.flush()
+
+
+def _record() -> np.ndarray:
+    """Return what the microphone hears until Enter is pressed."""
+    try:
+        import sounddevice
+    except (ImportError, OSError) as error:  # OSError: PortAudio is missing
+        raise AsrError(f'--mic needs a microphone\'s library ({error}): pip install "asr[mic]"') from error
+    return np.concatenate([*_blocks(sounddevice)])
+
+
+def _blocks(sounddevice: Any) -> Iterator[np.ndarray]:
+    heard: list[np.ndarray] = []
+    try:
+        with sounddevice.InputStream(
+            samplerate=audio.SAMPLE_RATE,
+            channels=1,
+            callback=lambda block, frames, time, status: heard.append(block[:, 0].copy()),
+        ):
+            input("recording: press Enter to end\n")
+    except (sounddevice.PortAudioError, EOFError) as error:
+        raise AsrError(f"--mic: {error}: check that a microphone is there") from error
+    yield from heard

@@ -1,0 +1,121 @@
+"""The network in onnxruntime, held against torch; graphs that were exported, and damaged ones."""
+
+import numpy as np
+import pytest
+import torch
+
+from asr import audio, model_folder, networks
+from asr.acoustic_model import CTCModel
+from asr.calibration import Calibration
+from asr.config import from_dict
+from asr.errors import ConfigError, ModelError
+from asr.models import build
+from asr.normaliser import Normaliser
+from asr.onnx_model import OnnxModel
+from asr.transcribe import Recogniser
+
+TOKENS = ("<blank>", "AA", "B", "T")
+
+
+def model(**options):
+    network = {"name": "blstm", "num_layers": 2, "hidden_size": 6} | options
+    config = from_dict(
+        {
+            "data": {"corpora": {"mini": None}},
+            "features": {"num_mel_bins": 10, "use_energy": False, "delta_order": 0},
+            "model": network,
+        }
+    )
+    torch.manual_seed(1)
+    encoder = build(network, 10, len(TOKENS)).eval()
+    for weights in encoder.parameters():
+        torch.nn.init.normal_(weights, std=0.4)
+    return CTCModel(config, TOKENS, Normaliser("utterance"), Calibration(), encoder)
+
+
+def utterances(rng, *lengths):
+    return [rng.standard_normal((length, 10)).astype(np.float32) for length in lengths]
+
+
+@pytest.mark.parametrize("channels", [0, 3])
+@pytest.mark.parametrize("stack", [1, 3, 4])
+@pytest.mark.parametrize("num_layers", [1, 3])
+def test_as_torch_computes_it(num_layers, stack, channels, rng, tmp_path):
+    theirs = model(num_layers=num_layers, stack=stack, channels=channels)
+    model_folder.save(tmp_path, theirs, "card")
+    ours = model_folder.load(tmp_path, light=True)
+    assert isinstance(ours, OnnxModel)
+    assert ours.num_parameters == theirs.num_parameters
+    assert ours.frame_shift == theirs.frame_shift
+    for lengths in ([1], [40], [12, 31, 7, 1]):
+        features = utterances(rng, *lengths)
+        for one, other in zip(ours.evidence(features), theirs.evidence(features), strict=True):
+            np.testing.assert_allclose(one, other, atol=2e-5)
+            np.testing.assert_allclose(np.exp(one).sum(axis=1), 1, atol=1e-5)
+
+
+def test_an_exported_graph_is_the_same_and_one_in_8_bits_nearly(rng, tmp_path):
+    model_folder.save(tmp_path / "model", model(hidden_size=32, stack=2), "card")
+    features = utterances(rng, 50, 20)
+    expected = model_folder.load(tmp_path / "model", light=True).evidence(features)
+    for int8, tolerance in ((False, 0.05), (True, 0.5)):  # the weights beside it are float16
+        folder = tmp_path / f"int8-{int8}"
+        model_folder.export(tmp_path / "model", folder, onnx=True, int8=int8)
+        found = model_folder.load(folder, light=True).evidence(features)
+        worst = max(np.abs(one - other).max() for one, other in zip(found, expected, strict=True))
+        assert worst < tolerance
+    assert (tmp_path / "int8-True" / "model.onnx").stat().st_size < (
+        tmp_path / "int8-False" / "model.onnx"
+    ).stat().st_size
+
+
+def test_what_has_no_graph(tmp_path):
+    plain = model()
+    config = from_dict(
+        {"data": {"corpora": {"mini": None}}, "model": {"name": "tdnn"}, "features": {"num_mel_bins": 10}}
+    )
+    encoder = build(config.model, 33, len(TOKENS)).eval()
+    other = CTCModel(config, TOKENS, plain.normaliser, plain.calibration, encoder)
+    model_folder.save(tmp_path, other, "card")
+    assert type(model_folder.load(tmp_path, light=True)) is CTCModel
+    with pytest.raises(ConfigError, match="tdnn has no ONNX graph"):
+        model_folder.export(tmp_path, tmp_path / "out", onnx=True)
+
+
+def test_damaged_graphs_and_weights(tmp_path):
+    model_folder.save(tmp_path / "model", model(), "card")
+    model_folder.export(tmp_path / "model", tmp_path / "out", onnx=True)
+    graph = (tmp_path / "out" / "model.onnx").read_bytes()
+    for damaged in (b"", b"nonsense", graph[: len(graph) // 2]):
+        (tmp_path / "out" / "model.onnx").write_bytes(damaged)
+        with pytest.raises(ModelError, match=r"model\.onnx is damaged .*export it again"):
+            model_folder.load(tmp_path / "out", light=True)
+    tensors, _ = model_folder.read_tensors(tmp_path / "model" / "model.safetensors")
+    names = ("encoder.output.bias", "encoder.forward_layers.1.weight_ih_l0")
+    for name in names:
+        for changed in (tensors | {name: tensors[name][:-1]}, {k: v for k, v in tensors.items() if k != name}):
+            model_folder.write_tensors(tmp_path / "model" / "model.safetensors", changed)
+            with pytest.raises(ModelError, match=r"does not fit config\.yaml"):
+                model_folder.load(tmp_path / "model", light=True)
+
+
+def test_a_recogniser_without_torch(python):
+    done = python(
+        "import sys, numpy as np\n"
+        "from asr import Recogniser\n"
+        "said = Recogniser.from_pretrained().transcribe(np.random.default_rng(0).normal(0, 0.1, 32000))\n"
+        "print(said.duration, *(name for name in ('torch', 'lhotse', 'pytorch_lightning') if name in sys.modules))"
+    )
+    assert done.stdout.split() == ["2.0"], done.stderr
+
+
+def test_it_says_what_torch_says(tmp_path, rng):
+    noise = rng.normal(0, 0.1, 48000).astype(np.float32)
+    light, heavy = Recogniser.from_pretrained(), Recogniser(model_folder.load("en-us-phones"))
+    assert light.transcribe(noise).phones == heavy.transcribe(noise).phones
+    np.testing.assert_allclose(
+        light.evidence(noise),
+        networks.outputs(heavy.model.encoder, [heavy.model.normaliser(heavy._extractor(noise))])[0],
+        atol=1e-3,
+    )
+    assert audio.SAMPLE_RATE == 16000

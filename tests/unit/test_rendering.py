@@ -1,0 +1,94 @@
+"""Transcripts in every format, read back where somebody reads them; which recordings a command line means."""
+
+import json
+
+import numpy as np
+import pytest
+import soundfile
+
+from asr import recordings
+from asr.errors import AsrError
+from asr.rendering import FORMATS, in_ipa, render
+from asr.segments import Segment, read_segments
+from asr.transcribe import Transcript
+
+PHONES = [Segment("HH", 0.1, 0.2, 0.9), Segment("AY", 0.2, 0.35, 0.8), Segment("M", 3.0, 3.1, 0.7)]
+WORDS = [Segment("hi", 0.1, 0.35, 0.72), Segment("[M]", 3.0, 3.1, 0.7)]
+SAID = Transcript(PHONES, 3.5, WORDS, [(("HH", "AY", "M"), -1.5), (("AY", "M"), -2.25)])
+
+
+@pytest.mark.parametrize("form", ["ctm", "textgrid", "json"])
+def test_what_is_written_is_read_back(form, tmp_path):
+    path = tmp_path / f"a{FORMATS[form]}"
+    path.write_text(render(SAID, form, "a"), encoding="utf8")
+    (found,) = read_segments(path).values()
+    assert [(each.label, each.start, each.end) for each in found] == [(p.label, p.start, p.end) for p in PHONES]
+
+
+def test_words_take_the_place_of_phones_where_there_is_one():
+    assert render(SAID, "text", "a", words=True) == "hi [M]\n"
+    assert render(SAID, "text", "a") == "HH AY M\n"
+    assert render(SAID, "ctm", "a", words=True).splitlines()[0] == "a 1 0.100 0.250 hi 0.720"
+    assert "hi" in render(SAID, "textgrid", "a")
+    assert "words" not in render(Transcript(PHONES, 3.5), "textgrid", "a")
+
+
+def test_subtitles_end_at_pauses_and_after_five_seconds():
+    assert render(SAID, "srt", "a", words=True) == (
+        "1\n00:00:00,100 --> 00:00:00,350\nhi\n\n2\n00:00:03,000 --> 00:00:03,100\n[M]\n\n"
+    )
+    steady = [Segment("AA", 3598.0 + 0.5 * i, 3598.5 + 0.5 * i) for i in range(24)]
+    cues = render(Transcript(steady, 3700.0), "srt", "a").split("\n\n")[:-1]
+    assert [cue.count("AA") for cue in cues] == [10, 10, 4]
+    assert cues[0].splitlines()[1] == "00:59:58,000 --> 01:00:03,000"
+
+
+def test_json_has_the_other_hypotheses_too():
+    values = json.loads(render(SAID, "json", "ä b.wav"))
+    assert values["path"] == "ä b.wav"
+    assert values["nbest"] == [{"phones": "HH AY M", "score": -1.5}, {"phones": "AY M", "score": -2.25}]
+    assert values["words"][0]["label"] == "hi"
+    assert render(SAID, "json", "a").count("\n") == 1
+
+
+def test_ipa():
+    said = in_ipa(SAID, "arpabet39")
+    assert str(said) == "h aɪ m"
+    assert said.nbest[1] == (("aɪ", "m"), -2.25)
+
+
+def test_nothing_said():
+    nothing = Transcript([], 1.0)
+    found = {form: render(nothing, form, "a") for form in FORMATS}
+    assert found["text"] == "\n"
+    assert found["ctm"] == found["srt"] == ""
+    assert found["tsv"] == "start\tend\tlabel\tconfidence\n"
+
+
+@pytest.fixture
+def folder(tmp_path):
+    for name in ("b/one.wav", "b/c/two.FLAC", "note.txt", "[odd].wav"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        if name.endswith("txt"):
+            (tmp_path / name).write_text("x")
+        else:
+            soundfile.write(tmp_path / name, np.zeros(100), 16000, format=name[-4:].strip(".").upper())
+    return tmp_path
+
+
+def test_recordings_of_a_command_line(folder):
+    assert recordings.find([folder]) == [folder / "[odd].wav", folder / "b/c/two.FLAC", folder / "b/one.wav"]
+    assert recordings.find([folder / "note.txt", "-"]) == [folder / "note.txt", recordings.Path("-")]
+    assert recordings.find([folder / "**/*.wav"]) == [folder / "[odd].wav", folder / "b/one.wav"]
+    assert recordings.find([folder / "[odd].wav"]) == [folder / "[odd].wav"]
+    with pytest.raises(AsrError, match="no such file or folder"):
+        recordings.find([folder / "*.mp3"])
+    (folder / "empty").mkdir()
+    with pytest.raises(AsrError, match="no audio files in this folder"):
+        recordings.find([folder / "empty"])
+
+
+def test_two_recordings_of_one_name(folder):
+    recordings.check_stems(recordings.find([folder]))
+    with pytest.raises(AsrError, match="would both be called one"):
+        recordings.check_stems([folder / "b/one.wav", folder / "one.mp3"])
