@@ -24,23 +24,27 @@ def find(names: Iterable[str | Path]) -> list[Path]:
     AsrError
         A path does not exist, a pattern fits nothing, or a folder has no recording.
     """
-    return [path for name in names for path in _meant(Path(name))]
+    found = []
+    for name in names:
+        path = Path(name)
+        if str(path) == STDIN or path.exists() or path.is_symlink():
+            found += _within(path)
+            continue
+        fitting = sorted(glob.glob(str(path), recursive=True))
+        if not fitting:
+            raise AsrError(f"{path}: no such file or folder: check the path")
+        found += [each for fit in fitting for each in _within(Path(fit))]
+    return found
 
 
-def _meant(path: Path) -> list[Path]:
-    if str(path) == STDIN or path.is_file():
+def _within(path: Path) -> list[Path]:
+    """Return the recordings of a folder, or the path itself."""
+    if not path.is_dir():
         return [path]
-    if path.is_dir():
-        files = sorted(file for file in path.rglob("*") if file.suffix.lower() in SUFFIXES and file.is_file())
-        if not files:
-            raise AsrError(f"{path}: no audio files in this folder: give one with {', '.join(SUFFIXES)}")
-        return files
-    fitting = [] if path.exists() else sorted(Path(each) for each in glob.glob(str(path), recursive=True))
-    if fitting:
-        return find(fitting)
-    if path.exists():  # a device or a pipe
-        return [path]
-    raise AsrError(f"{path}: no such file or folder: check the path")
+    files = sorted(file for file in path.rglob("*") if file.suffix.lower() in SUFFIXES and file.is_file())
+    if not files:
+        raise AsrError(f"{path}: no audio files in this folder: give one with {', '.join(SUFFIXES)}")
+    return files
 
 
 def check_stems(paths: Iterable[Path]) -> None:

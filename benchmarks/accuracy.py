@@ -1,0 +1,113 @@
+"""Phone error rates beside hama and pocketsphinx, on the same recordings, folded to the same 39 phones, in one run.
+
+python benchmarks/accuracy.py --data /path/to/LibriSpeech
+python benchmarks/accuracy.py --corpus speechocean762 --data /path/to/speechocean762 --models en-us-phones en-us-phones-small
+
+hama 1.7 recognises phones of many languages, written in IPA, which `IPA` maps to ARPAbet; pocketsphinx 5.1 searches for phones
+(allphone) with its own US English model and phone trigram, its default weight for them 2. Ours decode with their own beam and
+no language model. References are the dictionary's. Times are of whole recordings, one after the other, on all cores.
+"""
+
+import argparse
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+from _bench import describe
+
+from asr import Recogniser, audio, data
+from asr.metrics import ErrorCounts, bootstrap_interval, count_errors
+from asr.progress import track
+from data_prep import prepare
+
+IPA = (
+    "ɑ AA, ɒ AA, a AA, æ AE, ʌ AH, ə AH, ɐ AH, ᵊ AH, ɔ AO, aʊ AW, aɪ AY, b B, t͡ʃ CH, d D, ð DH, ɛ EH, e EH, eə EH R, ɝ ER, "
+    "ɚ ER, ɜ ER, eɪ EY, f F, ɡ G, g G, h HH, ɪ IH, ɨ IH, ɪə IH R, i IY, d͡ʒ JH, k K, l L, ɫ L, m M, n N, ŋ NG, oʊ OW, o OW, "
+    "ɔɪ OY, p P, ɹ R, r R, s S, ʃ SH, t T, ɾ T, θ TH, ʊ UH, u UW, ju Y UW, v V, w W, j Y, z Z, ʒ ZH"
+)
+Recognise = Callable[[np.ndarray], list[str]]
+
+
+def hama() -> Recognise:
+    """Return hama's recogniser."""
+    import hama
+
+    model = hama.ASRModel()
+    table = {each.split()[0]: each.split()[1:] for each in IPA.split(", ")}
+
+    def recognise(waveform: np.ndarray) -> list[str]:
+        said = model.transcribe_waveform(waveform, audio.SAMPLE_RATE).phonemes
+        return [phone for symbol in said for phone in table.get(symbol, [])]
+
+    return recognise
+
+
+def pocketsphinx() -> Recognise:
+    """Return pocketsphinx's phone loop."""
+    from pocketsphinx import Decoder, get_model_path
+
+    model = Path(get_model_path()) / "en-us"
+    decoder = Decoder(
+        hmm=str(model / "en-us"),
+        allphone=str(model / "en-us-phone.lm.bin"),
+        lw=2.0,
+        lm=None,
+        dict=None,
+        loglevel="FATAL",
+    )
+
+    def recognise(waveform: np.ndarray) -> list[str]:
+        decoder.start_utt()
+        decoder.process_raw((waveform * 32767).astype(np.int16).tobytes(), full_utt=True)
+        decoder.end_utt()
+        return [segment.word for segment in decoder.seg() if segment.word not in ("SIL", "+NSN+", "+SPN+")]
+
+    return recognise
+
+
+def ours(name: str) -> Recognise:
+    """Return one of our models."""
+    recogniser = Recogniser.from_pretrained(name)
+    return lambda waveform: [phone.label for phone in recogniser.transcribe(waveform)]
+
+
+def main() -> None:
+    """Print a row for each system."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--corpus", default="mini_librispeech", help="whose test set (default mini_librispeech)")
+    parser.add_argument("--data", type=Path, help="where it lies, unless it is prepared already")
+    parser.add_argument("--manifests", type=Path, default=Path("data"))
+    parser.add_argument("--models", nargs="+", default=["en-us-phones"], help="ours (default en-us-phones)")
+    parser.add_argument("--count", type=int, default=0, help="utterances, at equal steps (default all)")
+    arguments = parser.parse_args()
+    if arguments.data is None and not data.has_split(arguments.manifests, arguments.corpus, "test"):
+        print(f"left out: it needs {arguments.corpus} and --data")
+        return
+    print(describe("hama", "pocketsphinx", "onnxruntime"))
+    prepare(arguments.corpus, arguments.data, arguments.manifests)
+    cuts = list(data.load_split(arguments.manifests, [arguments.corpus], "test"))
+    cuts = cuts[:: max(1, len(cuts) // arguments.count) if arguments.count else 1]
+    print(f"{arguments.corpus} test: {len(cuts)} utterances, {sum(cut.duration for cut in cuts) / 3600:.2f} h")
+    systems = {name: ours(name) for name in arguments.models} | {"hama": hama(), "pocketsphinx": pocketsphinx()}
+    errors: dict[str, list[ErrorCounts]] = {name: [] for name in systems}
+    seconds = dict.fromkeys(systems, 0.0)
+    for cut in track(cuts, "recognising"):
+        waveform, truth = audio.load(cut.recording.sources[0].source), data.reference(cut, "arpabet39")
+        for name, recognise in systems.items():
+            start = time.perf_counter()
+            said = recognise(waveform)
+            seconds[name] += time.perf_counter() - start
+            errors[name].append(count_errors(truth, said))
+    duration = sum(cut.duration for cut in cuts)
+    for name, counts in errors.items():
+        total = sum(counts[1:], counts[0])
+        low, high = bootstrap_interval(counts)
+        print(
+            f"{name:24} PER {100 * total.rate:6.2f} %  [{100 * low:.2f}, {100 * high:.2f}]  {total.substitutions:,} sub "
+            f"{total.insertions:,} ins {total.deletions:,} del of {total.reference_length:,}  {duration / seconds[name]:.0f} x real time"
+        )
+
+
+if __name__ == "__main__":
+    main()
