@@ -7,7 +7,6 @@ import math
 import os
 import re
 from pathlib import Path
-from typing import BinaryIO
 
 import numpy as np
 import soundfile
@@ -23,13 +22,13 @@ BLOCK_SAMPLES = 1 << 20  # read at a time
 UNKNOWN_SIZE = 0x7FFF_0000  # bytes; programs that write WAV into a pipe promise this much or more
 
 
-def load(source: str | os.PathLike | BinaryIO, channel: int | None = None) -> np.ndarray:
+def load(path: str | os.PathLike, channel: int | None = None) -> np.ndarray:
     """Read audio of any rate and channel count, block by block.
 
     Parameters
     ----------
-    source
-        The path of a file, or an open one: anything that libsndfile reads.
+    path
+        Of a file: anything that libsndfile reads.
     channel
         The channel to take, from 0; without it the mean of all.
 
@@ -52,23 +51,19 @@ def load(source: str | os.PathLike | BinaryIO, channel: int | None = None) -> np
     ...     load(f"{folder}/a.wav").shape
     (16000,)
     """
-    if isinstance(source, (str, os.PathLike)):
-        path = Path(source)
-        _check_readable(path)
-        try:
-            with path.open("rb") as stream:
-                return load(stream, channel)
-        except AudioError as error:
-            raise AudioError(f"{path}: {error}") from error
+    path = Path(path)
+    _check_readable(path)
     try:
-        with soundfile.SoundFile(source) as file:
-            expected = _frames_promised(source, file)
+        with soundfile.SoundFile(path) as file:
             waveform, num_read = _read(file, channel)
+            expected = _frames_promised(path, file)
     except soundfile.LibsndfileError as error:
         reason = error.error_string.strip(" .") or f"libsndfile's error {error.code}"
-        raise AudioError(f"damaged, or not audio ({reason}): copy it again or convert it to WAV") from error
+        raise AudioError(f"{path}: damaged, or not audio ({reason}): copy it again or convert it to WAV") from error
+    except AudioError as error:
+        raise AudioError(f"{path}: {error}") from error
     if num_read < expected:
-        raise AudioError(f"cut short, it has {num_read} of {expected} samples: copy or convert it again")
+        raise AudioError(f"{path}: cut short, it has {num_read} of {expected} samples: copy or convert it again")
     return waveform
 
 
@@ -208,13 +203,11 @@ def _check_readable(path: Path) -> None:
         raise AudioError(f"{path}: raw samples have no header to tell their rate and type: convert it to WAV")
 
 
-def _frames_promised(stream: BinaryIO, file: soundfile.SoundFile) -> int:
+def _frames_promised(path: Path, file: soundfile.SoundFile) -> int:
     """Count the frames that the header promises, where libsndfile silently makes do with those that are there."""
     if file.format == "NIST":
-        place = stream.tell()
-        stream.seek(0)
-        count = re.search(rb"sample_count -i (\d+)", stream.read(1024))
-        stream.seek(place)
+        with path.open("rb") as stream:
+            count = re.search(rb"sample_count -i (\d+)", stream.read(1024))
         return int(count[1]) if count else file.frames
     if file.format == "MP3":
         return file.frames - MP3_SLACK

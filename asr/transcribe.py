@@ -5,7 +5,7 @@ import json
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 
@@ -129,7 +129,7 @@ class Recogniser:
 
     def transcribe(
         self,
-        recording: str | Path | BinaryIO | np.ndarray,
+        recording: str | Path | np.ndarray,
         sample_rate: int = audio.SAMPLE_RATE,
         channel: int | None = None,
     ) -> Transcript:
@@ -138,7 +138,7 @@ class Recogniser:
         Parameters
         ----------
         recording
-            A path, an open file, or samples (N,) or (N, channels), floating or integer.
+            A path, or samples (N,) or (N, channels), floating or integer.
         sample_rate
             Of an array, in Hz; a file tells its own.
         channel
@@ -155,7 +155,7 @@ class Recogniser:
         try:
             return self._recognise(waveform)
         except AudioError as error:  # too short; which file is known here only
-            raise AudioError(f"{recording}: {error}" if isinstance(recording, (str, Path)) else str(error)) from error
+            raise AudioError(f"{recording}: {error}") from error
 
     def _recognise(self, waveform: np.ndarray) -> Transcript:
         evidence = self.evidence(waveform)

@@ -1,7 +1,8 @@
 """`asr transcribe`: many recordings, one after the other, to standard output or into files."""
 
-import io
+import shutil
 import sys
+import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -62,8 +63,7 @@ def transcribe_all(names: Sequence[str], microphone: bool, request: Request) -> 
     total = len(paths) + len(faults)
     for path in track(paths, "transcribing") if request.output_dir is not None else paths:
         try:
-            sound = io.BytesIO(sys.stdin.buffer.read()) if str(path) == recordings.STDIN else path
-            transcript = recogniser.transcribe(sound, channel=request.channel)
+            transcript = _transcribe(path, request, recogniser)
             _put(transcript, path, request, recogniser, alone=total == 1)
         except AsrError as error:
             faults.append(error)
@@ -71,6 +71,19 @@ def transcribe_all(names: Sequence[str], microphone: bool, request: Request) -> 
     if faults and total > 1:
         print(f"asr: {len(faults)} of {total} recordings could not be read", file=sys.stderr)
     return 0 if not faults else 1 if len(faults) < total else 2
+
+
+def _transcribe(path: Path, request: Request, recogniser: Recogniser) -> Transcript:
+    """Return a recording's transcript; standard input becomes a file first, since most formats are read with seeks."""
+    if str(path) != recordings.STDIN:
+        return recogniser.transcribe(path, channel=request.channel)
+    with tempfile.NamedTemporaryFile() as file:
+        shutil.copyfileobj(sys.stdin.buffer, file)
+        file.flush()
+        try:
+            return recogniser.transcribe(file.name, channel=request.channel)
+        except AsrError as error:
+            raise AsrError(str(error).replace(file.name, "standard input")) from error
 
 
 def _put(transcript: Transcript, path: Path, request: Request, recogniser: Recogniser, alone: bool) -> None:
