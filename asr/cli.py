@@ -298,6 +298,9 @@ def transcribe(
     ] = None,
     words: Annotated[bool, typer.Option("--words", help="Words instead of phones; --lm must be over words.")] = False,
     mic: Annotated[bool, typer.Option("--mic", help="Record from the microphone until Enter is pressed.")] = False,
+    stream: Annotated[
+        bool, typer.Option("--stream", help="Print phones as the speech comes; of a model in one direction.")
+    ] = False,
 ) -> None:
     r"""Write down the phones in recordings of any length; a recording that fails is reported, and the exit code is 1.
 
@@ -307,11 +310,15 @@ def transcribe(
     ffmpeg -i film.mkv -f wav - | asr transcribe - --format srt
     asr transcribe *.flac --format json --nbest 5 --ipa
     asr transcribe a.wav --words --lm runs/mini_librispeech/lm/word_trigram --lm-weight 0.7 --beam-size 50
+    asr transcribe --mic --stream --model runs/mini_librispeech/streaming
     """
-    from asr.transcribe_command import Request, transcribe_all
+    from asr.transcribe_command import Request, stream_all, transcribe_all
 
     if bool(recordings) == mic:
         raise typer.BadParameter("name recordings, or give --mic", param_hint="RECORDINGS")
+    if stream:
+        stream_all(recordings or [], mic, model, channel)
+        return
     given = {"lm": lm, "lexicon": lexicon, "lm_weight": lm_weight, "insertion_penalty": penalty}
     decode = {key: value for key, value in given.items() if value is not None} | {"nbest": nbest}
     request = Request(model, beam_size, decode, output_format, output_dir, ipa, channel, words)

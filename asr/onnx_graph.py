@@ -6,7 +6,7 @@ Letters: B utterances, T feature frames, F values a frame, n frames a step, T' =
 channels, C classes.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -31,13 +31,17 @@ class _Graph:
     def integers(self, *values: int) -> str:
         return self.constant(f"integers_{'_'.join(map(str, values))}", values, np.int64)
 
-    def add(self, operator: str, *inputs: str, output: str | None = None, **attributes: Any) -> str:
+    def add(
+        self, operator: str, *inputs: str, output: str | None = None, more: Sequence[str] = (), **attributes: Any
+    ) -> str:
         name = output or f"{operator.lower()}_{len(self.nodes)}"
-        self.nodes.append(helper.make_node(operator, inputs, [name], name, **attributes))
+        self.nodes.append(helper.make_node(operator, inputs, [name, *more], name, **attributes))
         return name
 
 
-def build(tensors: Mapping[str, np.ndarray], num_features: int, num_steps: int, num_layers: int) -> onnx.ModelProto:
+def build(
+    tensors: Mapping[str, np.ndarray], num_features: int, num_steps: int, num_layers: int, stateful: bool = False
+) -> onnx.ModelProto:
     """Write the graph of a `asr.models.blstm` network.
 
     Parameters
@@ -46,6 +50,9 @@ def build(tensors: Mapping[str, np.ndarray], num_features: int, num_steps: int, 
         Its weights, named ``encoder.…`` as a model folder has them.
     num_features, num_steps, num_layers
         F, n and the number of layers.
+    stateful
+        Of a network in one direction: with inputs ``h_0``, ``c_0`` … (1, B, H), the states of the layers before the
+        first frame, and outputs ``h_0_after`` …, those after the last.
 
     Raises
     ------
@@ -58,8 +65,10 @@ def build(tensors: Mapping[str, np.ndarray], num_features: int, num_steps: int, 
     rounded = graph.add("Add", "lengths", graph.integers(num_steps - 1))
     graph.add("Div", rounded, graph.integers(num_steps), output="output_lengths")
     lengths = graph.add("Cast", "output_lengths", to=TensorProto.INT32)
+    states = [f"{kind}_{i}" for i in range(num_layers) for kind in "hc"] if stateful else []
     for i in range(num_layers):
-        hidden = _lstm(graph, weights, i, hidden, lengths)
+        hidden = _lstm(graph, weights, i, hidden, lengths, states[2 * i : 2 * i + 2])
+    size = weights["forward_layers.0.weight_hh_l0"].shape[1]
     product = graph.add("MatMul", hidden, graph.constant("output_weight", weights["output.weight"].T))
     logits = graph.add("Add", product, graph.constant("output_bias", weights["output.bias"]))
     graph.add("LogSoftmax", logits, axis=2, output="log_probs")
@@ -70,10 +79,12 @@ def build(tensors: Mapping[str, np.ndarray], num_features: int, num_steps: int, 
         [
             helper.make_tensor_value_info("features", TensorProto.FLOAT, ["batch", "frames", num_features]),
             helper.make_tensor_value_info("lengths", TensorProto.INT64, ["batch"]),
+            *(helper.make_tensor_value_info(state, TensorProto.FLOAT, [1, "batch", size]) for state in states),
         ],
         [
             helper.make_tensor_value_info("log_probs", TensorProto.FLOAT, ["steps", "batch", num_classes]),
             helper.make_tensor_value_info("output_lengths", TensorProto.INT64, ["batch"]),
+            *(helper.make_tensor_value_info(f"{each}_after", TensorProto.FLOAT, [1, "batch", size]) for each in states),
         ],
         list(graph.constants.values()),
     )
@@ -98,11 +109,14 @@ def _join(graph: _Graph, weights: Mapping[str, np.ndarray], num_features: int, n
     return graph.add("Reshape", graph.add("Transpose", maps, perm=[2, 0, 1, 3]), graph.integers(0, 0, -1))
 
 
-def _lstm(graph: _Graph, weights: Mapping[str, np.ndarray], layer: int, hidden: str, lengths: str) -> str:
-    """Add a layer of two directions, (T', B, ·) to (T', B, 2H)."""
+def _lstm(
+    graph: _Graph, weights: Mapping[str, np.ndarray], layer: int, hidden: str, lengths: str, states: Sequence[str]
+) -> str:
+    """Add a layer of one direction or two, (T', B, ·) to (T', B, H or 2H)."""
+    ways = [way for way in ("forward", "backward") if f"{way}_layers.{layer}.weight_hh_l0" in weights]
 
     def of(kind: str) -> np.ndarray:
-        both = [weights[f"{way}_layers.{layer}.{kind}_l0"] for way in ("forward", "backward")]
+        both = [weights[f"{way}_layers.{layer}.{kind}_l0"] for way in ways]
         return np.stack([np.concatenate([np.split(each, 4)[gate] for gate in GATES]) for each in both])
 
     recurrent = of("weight_hh")
@@ -111,6 +125,14 @@ def _lstm(graph: _Graph, weights: Mapping[str, np.ndarray], layer: int, hidden: 
         graph.constant(f"lstm_{layer}_recurrent", recurrent),
         graph.constant(f"lstm_{layer}_bias", np.concatenate([of("bias_ih"), of("bias_hh")], axis=1)),
     ]
-    size = recurrent.shape[2]
-    outputs = graph.add("LSTM", hidden, *inputs, lengths, direction="bidirectional", hidden_size=size)  # (T', 2, B, H)
+    outputs = graph.add(  # (T', 1 or 2, B, H)
+        "LSTM",
+        hidden,
+        *inputs,
+        lengths,
+        *states,
+        more=[f"{state}_after" for state in states],
+        direction="bidirectional" if len(ways) == 2 else "forward",
+        hidden_size=recurrent.shape[2],
+    )
     return graph.add("Reshape", graph.add("Transpose", outputs, perm=[0, 2, 1, 3]), graph.integers(0, 0, -1))

@@ -59,7 +59,9 @@ class OnnxEncoder:
         return [np.ascontiguousarray(log_probs[:count, i]) for i, count in enumerate(steps)]
 
 
-def graph_of(config: Config, num_classes: int, tensors: Mapping[str, np.ndarray]) -> tuple[bytes, int]:
+def graph_of(
+    config: Config, num_classes: int, tensors: Mapping[str, np.ndarray], stateful: bool = False
+) -> tuple[bytes, int]:
     """Return the graph of a configuration's network with given weights, serialised, and its frames a step.
 
     Raises
@@ -77,36 +79,45 @@ def graph_of(config: Config, num_classes: int, tensors: Mapping[str, np.ndarray]
     wrong = next((name for name in sorted({*expected, *given}) if given.get(name) != expected.get(name)), None)
     if wrong is not None:
         raise ValueError(f"{wrong} is {given.get(wrong)} and not {expected.get(wrong)}")
-    graph = onnx_graph.build(tensors, num_features, sizes["stack"], sizes["num_layers"])
+    graph = onnx_graph.build(tensors, num_features, sizes["stack"], sizes["num_layers"], stateful)
     return graph.SerializeToString(), sizes["stack"]
 
 
-def _sizes(tensors: Mapping[str, np.ndarray], num_features: int) -> dict[str, int]:
+def _sizes(tensors: Mapping[str, np.ndarray], num_features: int) -> dict[str, Any]:
     """Return the options of a network as its weights have them."""
     front = tensors.get("encoder.front.second.weight")
     width = tensors["encoder.forward_layers.0.weight_ih_l0"].shape[1]
     return {
         "num_layers": sum(name.startswith("encoder.forward_layers.") for name in tensors) // 4,
-        "hidden_size": tensors["encoder.output.weight"].shape[1] // 2,
+        "hidden_size": tensors["encoder.forward_layers.0.weight_hh_l0"].shape[1],
+        "bidirectional": "encoder.backward_layers.0.weight_hh_l0" in tensors,
         "stack": width // num_features if front is None else front.shape[2],
         "channels": 0 if front is None else front.shape[1],
     }
 
 
 def _shapes(
-    num_features: int, num_classes: int, num_layers: int, hidden_size: int, stack: int, channels: int
+    num_features: int,
+    num_classes: int,
+    num_layers: int,
+    hidden_size: int,
+    bidirectional: bool,
+    stack: int,
+    channels: int,
 ) -> dict[str, tuple[int, ...]]:
     """Return the shapes of a network's weights."""
     size, width = hidden_size, 2 * channels * -(-num_features // 4) if channels else num_features * stack
-    found: dict[str, tuple[int, ...]] = {"output.weight": (num_classes, 2 * size), "output.bias": (num_classes,)}
+    ways = ("forward", "backward") if bidirectional else ("forward",)
+    found: dict[str, tuple[int, ...]] = {"output.weight": (num_classes, len(ways) * size)}
+    found["output.bias"] = (num_classes,)
     if channels:
         found |= {"front.first.weight": (channels, 1, 3, 3), "front.first.bias": (channels,)}
         found |= {"front.second.weight": (2 * channels, channels, stack, 3), "front.second.bias": (2 * channels,)}
     for layer in range(num_layers):
-        for prefix in (f"forward_layers.{layer}.", f"backward_layers.{layer}."):
+        for prefix in (f"{way}_layers.{layer}." for way in ways):
             found |= {f"{prefix}weight_ih_l0": (4 * size, width), f"{prefix}weight_hh_l0": (4 * size, size)}
             found |= {f"{prefix}bias_ih_l0": (4 * size,), f"{prefix}bias_hh_l0": (4 * size,)}
-        width = 2 * size
+        width = len(ways) * size
     return {f"encoder.{name}": shape for name, shape in found.items()}
 
 

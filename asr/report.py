@@ -55,7 +55,7 @@ MEASURES: tuple[tuple[str, str, Callable[[float | None], str]], ...] = (  # of a
 )
 
 
-TUNED = {"lm_weight": "weight", "insertion_penalty": "penalty"}
+TUNED = ("lm_weight", "insertion_penalty")
 
 
 def training_curves(epochs: Sequence[dict[str, float]], path: Path) -> None:
@@ -158,19 +158,36 @@ def tuning(rows: Sequence[Mapping[str, float]], path: Path, title: str) -> None:
     """
     best = min(rows, key=lambda row: row["dev_rate"])
     figure, panels = plt.subplots(1, 2, figsize=(9, 3.4), sharey=True, layout="constrained")
-    for axes, key, other in zip(panels, TUNED, reversed(TUNED), strict=True):
-        for value in sorted({row[other] for row in rows}):
-            line = sorted((row[key], row["dev_rate"]) for row in rows if row[other] == value)
-            if len(line) > 1:
-                axes.plot(*zip(*line, strict=True), marker=".", label=f"{TUNED[other]} {value:g}")
+    ratios = {round(row["insertion_penalty"] / row["lm_weight"], 1) for row in rows if row["lm_weight"]}
+    lines = [
+        (
+            0,
+            f"penalty {ratio:g} × weight",
+            [row for row in rows if abs(_off(row, ratio)) < 0.05 * row["lm_weight"] + 0.01],
+        )
+        for ratio in sorted(ratios)
+    ]
+    for weight in sorted({row["lm_weight"] for row in rows}):
+        lines.append((1, f"weight {weight:g}", [row for row in rows if row["lm_weight"] == weight]))
+    for panel, label, members in lines:
+        points = sorted((row[TUNED[panel]], row["dev_rate"]) for row in members)
+        if len(points) > 2:
+            panels[panel].plot(*zip(*points, strict=True), marker=".", label=label)
+    for axes, key in zip(panels, TUNED, strict=True):
         axes.plot(best[key], best["dev_rate"], "o", markerfacecolor="none", color="black", markersize=10)
-        axes.set_xlabel(TUNED[key])
+        axes.set_xlabel(key.replace("lm_", "LM ").replace("_", " "))
         axes.grid(alpha=0.3)
-        axes.legend(frameon=False, fontsize=8)
+        if axes.get_legend_handles_labels()[0]:
+            axes.legend(frameon=False, fontsize=8)
     panels[0].set_ylabel("errors on dev, %")
     found = f"weight {best['lm_weight']:g}, penalty {best['insertion_penalty']:g}"
     figure.suptitle(f"{title}: {best['dev_rate']:.2f} % at {found}")
     save(figure, path)
+
+
+def _off(row: Mapping[str, float], ratio: float) -> float:
+    """Return how far a setting's penalty is from so many times its weight."""
+    return row["insertion_penalty"] - ratio * row["lm_weight"]
 
 
 def confusion_heatmap(confusions: Mapping[str, Any], path: Path, title: str = "What was recognised") -> None:

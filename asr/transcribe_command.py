@@ -1,8 +1,11 @@
 """`asr transcribe`: many recordings, one after the other, to standard output or into files."""
 
+import queue
 import shutil
 import sys
 import tempfile
+import threading
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +18,7 @@ from asr.config import check, one_of
 from asr.errors import AsrError
 from asr.model_folder import write_text
 from asr.progress import track
+from asr.streaming import Stream, chunks
 from asr.transcribe import Recogniser, Transcript
 
 
@@ -35,7 +39,8 @@ class Request:
         one_of("--format", self.output_format, tuple(rendering.FORMATS))
         several = self.decode.get("nbest", 1) > 1
         check(not several or self.output_format == "json", "--nbest", "be 1, or come with --format json", several)
-        check(not self.words or "lm" in self.decode, "--words", "come with --lm, a model over words", self.words)
+        if self.words and "lm" not in self.decode:
+            raise AsrError("--words needs a language model over words: give one with --lm")
 
 
 def transcribe_all(names: Sequence[str], microphone: bool, request: Request) -> int:
@@ -103,24 +108,60 @@ def _put(transcript: Transcript, path: Path, request: Request, recogniser: Recog
     sys.stdout.flush()
 
 
+def stream_all(names: Sequence[str], microphone: bool, model: str, channel: int | None) -> None:
+    """Print the phones of each recording, or of the microphone, as they come, and on stderr how late they were.
+
+    Raises
+    ------
+    AsrError
+        The model has to hear the future, or a recording cannot be read.
+    """
+    sources = [_microphone()] if microphone else [chunks(audio.load(path, channel)) for path in recordings.find(names)]
+    for source in sources:
+        stream, spent = Stream(model), []
+        for chunk in source:
+            start = time.perf_counter()
+            found = stream.accept(chunk)
+            spent.append(time.perf_counter() - start)
+            print(*(spike.label for spike in found), sep=" ", end=" " if found else "", flush=True)
+        print(*(spike.label for spike in stream.finish()), flush=True)
+        worst = f"{1e3 * np.median(spent):.1f} ms to compute 100 ms of sound, {1e3 * max(spent):.1f} at most"
+        print(f"asr: latency {1e3 * stream.latency:.0f} ms of sound, and {worst}", file=sys.stderr)
+
+
 def _record() -> np.ndarray:
-    """Return what the microphone hears until Enter is pressed."""
+    """Return what the microphone hears until Enter is pressed.
+
+    Raises
+    ------
+    AsrError
+        There is none, or its library is not installed.
+    """
+    print("recording: press Enter to end", file=sys.stderr)
+    return np.concatenate([np.zeros(0, np.float32), *_microphone()])
+
+
+def _microphone() -> Iterator[np.ndarray]:
+    """Yield what the microphone hears, a tenth of a second at a time, until a line comes on standard input."""
     try:
         import sounddevice
     except (ImportError, OSError) as error:  # OSError: PortAudio is missing
         raise AsrError(f'--mic needs a microphone\'s library ({error}): pip install "asr[mic]"') from error
-    return np.concatenate([*_blocks(sounddevice)])
+    heard: queue.SimpleQueue[np.ndarray | None] = queue.SimpleQueue()
 
+    def wait() -> None:
+        sys.stdin.readline()
+        heard.put(None)
 
-def _blocks(sounddevice: Any) -> Iterator[np.ndarray]:
-    heard: list[np.ndarray] = []
+    threading.Thread(target=wait, daemon=True).start()
     try:
         with sounddevice.InputStream(
             samplerate=audio.SAMPLE_RATE,
             channels=1,
-            callback=lambda block, frames, time, status: heard.append(block[:, 0].copy()),
+            blocksize=audio.SAMPLE_RATE // 10,
+            callback=lambda block, frames, time, status: heard.put(block[:, 0].copy()),
         ):
-            input("recording: press Enter to end\n")
-    except (sounddevice.PortAudioError, EOFError) as error:
+            while (block := heard.get()) is not None:
+                yield block
+    except sounddevice.PortAudioError as error:
         raise AsrError(f"--mic: {error}: check that a microphone is there") from error
-    yield from heard

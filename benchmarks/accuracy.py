@@ -1,11 +1,11 @@
 """Phone error rates beside hama and pocketsphinx, on the same recordings, folded to the same 39 phones, in one run.
 
 python benchmarks/accuracy.py --data /path/to/LibriSpeech
-python benchmarks/accuracy.py --corpus speechocean762 --data /path/to/speechocean762 --models en-us-phones en-us-phones-small
+python benchmarks/accuracy.py --corpus speechocean762 --data /path/to/speechocean762 --models en-us-phones my-model
 
-hama 1.7 recognises phones of many languages, written in IPA, which `IPA` maps to ARPAbet; pocketsphinx 5.1 searches for phones
-(allphone) with its own US English model and phone trigram, its default weight for them 2. Ours decode with their own beam and
-no language model. References are the dictionary's. Times are of whole recordings, one after the other, on all cores.
+hama 1.7 recognises phones of many languages, written in IPA, which `IPA` maps to ARPAbet; pocketsphinx 5.1 searches for
+phones (allphone) with its own US English model and phone trigram, weight 2. Ours decode with their own beam and no
+language model. References are the dictionary's. Times are of whole recordings, one after the other, on all cores.
 """
 
 import argparse
@@ -22,9 +22,10 @@ from asr.progress import track
 from data_prep import prepare
 
 IPA = (
-    "ɑ AA, ɒ AA, a AA, æ AE, ʌ AH, ə AH, ɐ AH, ᵊ AH, ɔ AO, aʊ AW, aɪ AY, b B, t͡ʃ CH, d D, ð DH, ɛ EH, e EH, eə EH R, ɝ ER, "
-    "ɚ ER, ɜ ER, eɪ EY, f F, ɡ G, g G, h HH, ɪ IH, ɨ IH, ɪə IH R, i IY, d͡ʒ JH, k K, l L, ɫ L, m M, n N, ŋ NG, oʊ OW, o OW, "
-    "ɔɪ OY, p P, ɹ R, r R, s S, ʃ SH, t T, ɾ T, θ TH, ʊ UH, u UW, ju Y UW, v V, w W, j Y, z Z, ʒ ZH"
+    "ɑ AA, ɒ AA, a AA, æ AE, ʌ AH, ə AH, ɐ AH, ᵊ AH, ɔ AO, aʊ AW, aɪ AY, b B, t͡ʃ CH, d D, ð DH, ɛ EH, e EH, "
+    "eə EH R, ɝ ER, ɚ ER, ɜ ER, eɪ EY, f F, ɡ G, g G, h HH, ɪ IH, ɨ IH, ɪə IH R, i IY, d͡ʒ JH, k K, l L, ɫ L, m M, "
+    "n N, ŋ NG, oʊ OW, o OW, ɔɪ OY, p P, ɹ R, r R, s S, ʃ SH, t T, ɾ T, θ TH, ʊ UH, u UW, ju Y UW, v V, w W, j Y, "
+    "z Z, ʒ ZH"
 )
 Recognise = Callable[[np.ndarray], list[str]]
 
@@ -103,9 +104,11 @@ def main() -> None:
     for name, counts in errors.items():
         total = sum(counts[1:], counts[0])
         low, high = bootstrap_interval(counts)
+        parts = f"{total.substitutions:,} sub {total.insertions:,} ins {total.deletions:,} del"
+        speed = duration / seconds[name]
         print(
-            f"{name:24} PER {100 * total.rate:6.2f} %  [{100 * low:.2f}, {100 * high:.2f}]  {total.substitutions:,} sub "
-            f"{total.insertions:,} ins {total.deletions:,} del of {total.reference_length:,}  {duration / seconds[name]:.0f} x real time"
+            f"{name:24} PER {100 * total.rate:6.2f} %  [{100 * low:.2f}, {100 * high:.2f}]  {parts} of "
+            f"{total.reference_length:,}  {speed:.0f} x real time"
         )
 
 

@@ -3,9 +3,9 @@
 python benchmarks/transcribe.py
 python benchmarks/transcribe.py --audio a.flac b.flac --model runs/en_us_phones/blstm_ctc
 
-The recordings, or sentences that espeak-ng speaks, are joined until they are long enough. Ours decode with the model's own
-beam and place every phone in time; pocketsphinx 5.1 searches for phones (allphone) with its own model and phone trigram.
-Windows: how many phones differ where the network hears five minutes whole instead of in windows.
+The recordings, or sentences that espeak-ng speaks, are joined until they are long enough. Ours decode with the model's
+own beam and place every phone in time; pocketsphinx 5.1 searches for phones (allphone) with its own model and phone
+trigram. Windows: how many phones differ where the network hears five minutes whole instead of in windows.
 """
 
 import argparse

@@ -18,6 +18,7 @@ from asr.lm.model import EDGE, UNKNOWN, LanguageModel
 from asr.lm.ngram import NGram
 from asr.lm.words import WordSearch
 
+RESCORED = 5  # sentences of a search for words, whose beam has the less room the more are asked for
 Search = Callable[[np.ndarray, np.ndarray, int, int], list[list[Hypothesis]]]
 BEAM_THRESHOLD, TOKEN_THRESHOLD = 15.0, 1e-3  # of the search for words: nats below the best, posterior of a phone
 
@@ -105,7 +106,7 @@ def _rescored(search: Search, lm: LanguageModel, labels: Sequence[str], weight: 
         return list(hypothesis.words)
 
     def rescored(log_probs: np.ndarray, lengths: np.ndarray, beam: int, nbest: int) -> list[list[Hypothesis]]:
-        found = search(log_probs, lengths, beam, max(nbest, beam // 5))
+        found = search(log_probs, lengths, beam, beam if lm.unit == "phones" else max(nbest, min(beam, RESCORED)))
         added = iter(lm.totals([tokens(each) for hypotheses in found for each in hypotheses]).tolist())
         again = [
             [replace(each, score=each.score + weight * next(added)) for each in hypotheses] for hypotheses in found

@@ -1,4 +1,4 @@
-"""Deep bidirectional LSTM (Graves, Mohamed and Hinton 2013).
+"""Deep bidirectional LSTM (Graves, Mohamed and Hinton 2013), or in one direction for speech as it comes.
 
 Letters: B utterances, T feature frames, F values a frame, n frames a step, T' = ⌈T / n⌉, H cells a direction, K
 channels, C classes.
@@ -21,9 +21,8 @@ class EncoderConfig:
     hidden_size: int = 250  # cells in each direction
     dropout: float = 0.0  # after each layer; one mask for all frames of an utterance (Gal and Ghahramani 2016)
     stack: int = 1  # feature frames joined into one: 3 gives 30 ms steps and a third of the work
-    channels: int = (
-        0  # of two convolutions over time and frequency, which join the frames; 0: they are only put together
-    )
+    channels: int = 0  # of two convolutions over time and frequency that join the frames; 0: side by side
+    bidirectional: bool = True  # false: it hears nothing of the future, and can follow speech as it comes
 
     def __post_init__(self) -> None:
         check(self.num_layers >= 1, "model.num_layers", "be 1 or more", self.num_layers)
@@ -58,11 +57,12 @@ class BLSTM(nn.Module):
         hidden = config.hidden_size
         self.front = Convolutions(num_features, config.channels, config.stack) if config.channels else None
         first = self.front.num_features if self.front else num_features * config.stack
-        sizes = [first] + [2 * hidden] * (config.num_layers - 1)
+        width = hidden * (2 if config.bidirectional else 1)
+        sizes = [first] + [width] * (config.num_layers - 1)
         self.forward_layers = nn.ModuleList(nn.LSTM(size, hidden) for size in sizes)
-        self.backward_layers = nn.ModuleList(nn.LSTM(size, hidden) for size in sizes)
+        self.backward_layers = nn.ModuleList(nn.LSTM(size, hidden) for size in sizes if config.bidirectional)
         self.dropout = config.dropout
-        self.output = nn.Linear(2 * hidden, num_classes)
+        self.output = nn.Linear(width, num_classes)
 
     def forward(self, features: Tensor, feature_lengths: Tensor) -> tuple[Tensor, Tensor]:
         """Map features (B, T, F) and their lengths (B,) to logits (T', B, C) and their lengths (B,)."""
@@ -71,12 +71,14 @@ class BLSTM(nn.Module):
         )
         hidden = joined.transpose(0, 1).contiguous()  # (T', B, ·)
         lengths = output_lengths(feature_lengths, self.subsampling)
-        for forward_layer, backward_layer in zip(self.forward_layers, self.backward_layers, strict=True):
+        for i, forward_layer in enumerate(self.forward_layers):
             ahead, _ = forward_layer(hidden)  # (T', B, H)
-            back, _ = backward_layer(_Reverse.apply(hidden, lengths))
-            hidden = torch.cat((ahead, _Reverse.apply(back, lengths)), dim=2)  # (T', B, 2H)
+            if len(self.backward_layers):
+                back, _ = self.backward_layers[i](_Reverse.apply(hidden, lengths))
+                ahead = torch.cat((ahead, _Reverse.apply(back, lengths)), dim=2)  # (T', B, 2H)
+            hidden = ahead
             if self.training and self.dropout > 0:
-                hidden = hidden * nn.functional.dropout(torch.ones_like(hidden[:1]), self.dropout)  # mask (1, B, 2H)
+                hidden = hidden * nn.functional.dropout(torch.ones_like(hidden[:1]), self.dropout)  # mask (1, B, ·)
         with torch.autocast(hidden.device.type, enabled=False):  # 8 bits of mantissa are too few for logits
             return self.output(hidden.float()), lengths
 

@@ -1,18 +1,22 @@
 """Language models by the commands that a user types: trained on transcripts, tuned, fused, rescored, and over words."""
 
+import functools
 import json
 import re
 from pathlib import Path
 
 import pytest
 
+from asr.evaluate import evaluate_run
+from asr.lm import config as configuration
 from asr.lm.folder import load
+from asr.lm.training import train
 
 ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture(scope="module")
-def models(trained, run_asr, tmp_path_factory):
+def models(trained, tmp_path_factory):
     """The folder of a phone trigram, a phone LSTM and a word bigram of the trained run's transcripts."""
     folder = tmp_path_factory.mktemp("lm")
     corpus = f"corpora: {{timit: null}}, manifests: {trained.manifests}"
@@ -28,11 +32,8 @@ def models(trained, run_asr, tmp_path_factory):
     for name, (text, model, more) in models.items():
         recipe = folder / f"{name}.yaml"
         recipe.write_text(f"text: {{{corpus}, {text}}}\nmodel: {model}\n{more}\n")
-        process = run_asr("lm", "train", recipe, "--run", folder / name)
-        assert process.returncode == 0, process.stderr
-        assert process.stdout == f"model folder: {folder / name / 'model'}\n"
-        assert "perplexity" in (folder / name / "train.log").read_text()
-        assert "held out" in (folder / name / "model" / "README.md").read_text()
+        assert train(configuration.load(recipe), folder / name) == folder / name / "model"
+        assert re.search("perplexity .* held out", (folder / name / "model" / "README.md").read_text())
     return folder
 
 
@@ -42,12 +43,13 @@ def hypotheses(folder):
 
 
 @pytest.fixture(scope="module")
-def evaluate(trained, run_asr, tmp_path_factory):
+def evaluate(trained, tmp_path_factory):
+    """Score the trained run once with some settings, as `asr evaluate` does."""
+
+    @functools.cache
     def run(*settings):
         folder = tmp_path_factory.mktemp("scored")
-        process = run_asr("evaluate", trained.run, *settings, "--output", folder)
-        assert process.returncode == 0, process.stderr
-        return folder, process.stdout
+        return folder, evaluate_run(str(trained.run), settings, None, "test", folder)
 
     return run
 
@@ -60,10 +62,10 @@ def test_transcripts_are_learnt(models):
     assert all(token == token.lower() and token[-1] not in ".,?" for token in words.tokens)
 
 
-def test_weights_are_tuned_on_dev_and_change_the_result(models, trained, run_asr, evaluate):
-    process = run_asr("tune", trained.run, f"decode.lm={models / 'trigram'}", "--output", models / "tuned")
-    assert process.returncode == 0, process.stderr
-    settings, said = process.stdout.strip().split("\n")
+def test_weights_are_tuned_on_dev_and_change_the_result(models, trained, cli, evaluate):
+    code, out, _ = cli("tune", trained.run, f"decode.lm={models / 'trigram'}", "--output", models / "tuned")
+    assert code == 0
+    settings, said = out.strip().split("\n")
     assert re.fullmatch(r"decode\.lm_weight=[\d.]+ decode\.insertion_penalty=-?[\d.]+", settings)
     rows = json.loads((models / "tuned" / "tuning-trigram.json").read_text())["tried"]
     assert (models / "tuned" / "tuning-trigram.png").is_file()

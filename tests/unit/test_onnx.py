@@ -37,11 +37,12 @@ def utterances(rng, *lengths):
     return [rng.standard_normal((length, 10)).astype(np.float32) for length in lengths]
 
 
+@pytest.mark.parametrize("bidirectional", [True, False])
 @pytest.mark.parametrize("channels", [0, 3])
 @pytest.mark.parametrize("stack", [1, 3, 4])
 @pytest.mark.parametrize("num_layers", [1, 3])
-def test_as_torch_computes_it(num_layers, stack, channels, rng, tmp_path):
-    theirs = model(num_layers=num_layers, stack=stack, channels=channels)
+def test_as_torch_computes_it(num_layers, stack, channels, bidirectional, rng, tmp_path):
+    theirs = model(num_layers=num_layers, stack=stack, channels=channels, bidirectional=bidirectional)
     model_folder.save(tmp_path, theirs, "card")
     ours = model_folder.load(tmp_path, light=True)
     assert isinstance(ours, OnnxModel)

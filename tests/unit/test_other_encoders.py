@@ -531,7 +531,7 @@ def test_a_recogniser_of_the_tensors_that_another_gave(copied):
     again = AttentionModel(model.config, model.tokens, model.normaliser, model.calibration, **parts)
     first, second = (each.decode(each.evidence(batch.rows()), 4) for each in (model, again))
     assert first == second
-    assert model.num_parameters == again.num_parameters == sum(value.numel() for value in tensors.values())
+    assert model.num_parameters == again.num_parameters == sum(value.size for value in tensors.values())
     assert model.decoders(1) == {"greedy": 1}
     assert list(model.decoders(8)) == ["greedy", "beam 8"]
     with pytest.raises(RuntimeError, match="size mismatch"):

@@ -1,0 +1,92 @@
+"""A stream beside the whole recording: the same phones, whatever the pieces."""
+
+import numpy as np
+import pytest
+import torch
+
+from asr import model_folder
+from asr.acoustic_model import BLANK, CTCModel
+from asr.calibration import Calibration
+from asr.config import from_dict
+from asr.errors import ConfigError
+from asr.features import FeatureExtractor
+from asr.models import build
+from asr.normaliser import Normaliser
+from asr.streaming import Stream
+
+TOKENS = (BLANK, "AA", "B", "T")
+
+
+@pytest.fixture
+def folder(tmp_path):
+    def make(stack=3, cmvn="global", features=(), **options):
+        values = {
+            "data": {"corpora": {"mini": None}},
+            "features": {"num_mel_bins": 10, "use_energy": False, "delta_order": 0, "cmvn": cmvn} | dict(features),
+            "model": {"name": "blstm", "num_layers": 2, "hidden_size": 24, "stack": stack, "bidirectional": False}
+            | options,
+        }
+        config = from_dict(values)
+        torch.manual_seed(3)
+        encoder = build(config.model, FeatureExtractor(config.features).num_features, len(TOKENS)).eval()
+        for weights in encoder.parameters():
+            torch.nn.init.normal_(weights, std=0.5)
+        statistics = (np.full(10, 15, np.float32), np.full(10, 3, np.float32)) if cmvn == "global" else ()
+        model = CTCModel(config, TOKENS, Normaliser(cmvn, *statistics), Calibration(), encoder)
+        model_folder.save(tmp_path / "model", model, "card")
+        return tmp_path / "model"
+
+    return make
+
+
+def heard(stream, waveform, sizes):
+    """Feed a stream pieces of the sizes given, over and over."""
+    found, start = [], 0
+    while start < len(waveform):
+        for size in sizes:
+            found += stream.accept(waveform[start : start + size])
+            start += size
+    return found + stream.finish()
+
+
+@pytest.mark.parametrize("stack", [1, 3, 4])
+@pytest.mark.parametrize("sizes", [[1600], [37, 0, 1, 2311], [40000]])
+def test_a_stream_hears_what_the_whole_recording_gives(stack, sizes, folder, rng):
+    path = folder(stack)
+    level = np.repeat(10 ** rng.uniform(-4, -0.5, 40), 800)
+    waveform = (level * rng.standard_normal(len(level))).astype(np.float32)
+    model = model_folder.load(path)
+    features = model.normaliser(FeatureExtractor(model.config.features)(waveform))
+    (whole,) = model.decode(model.evidence([features]), 1)
+    found = heard(Stream(path), waveform, sizes)
+    assert [spike.label for spike in found] == [TOKENS[token] for token in whole.tokens]
+    assert len(found) >= 3
+    times = [spike.time for spike in found]
+    assert times == sorted(times)
+    for spike, peak in zip(found, whole.timesteps, strict=True):
+        assert spike.time <= peak * stack * 0.01 + 1e-9
+
+
+def test_a_phone_is_told_as_soon_as_its_step_is_heard(folder, rng):
+    stream, told = Stream(folder()), []
+    waveform = (0.2 * rng.standard_normal(32000)).astype(np.float32)
+    for start in range(0, len(waveform), 160):
+        told += [(spike, (start + 160) / 16000) for spike in stream.accept(waveform[start : start + 160])]
+    assert told
+    for spike, now in told:
+        assert 0 < now - spike.time <= stream.latency + 0.0101
+    assert stream.latency == pytest.approx(0.045)
+
+
+def test_nothing_and_too_little(folder):
+    stream = Stream(folder())
+    assert stream.accept(np.zeros(0)) == stream.accept(np.zeros(399)) == stream.finish() == []
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{"bidirectional": True}, {"cmvn": "utterance"}, {"channels": 2}, {"cmvn": "none", "features": {"delta_order": 1}}],
+)
+def test_models_that_hear_the_future_are_refused(options, folder):
+    with pytest.raises(ConfigError, match=r"has to hear a recording's end .*model\.bidirectional=false"):
+        Stream(folder(**options))
