@@ -69,7 +69,7 @@ class Stream:
         if not causal or not isinstance(found, OnnxModel):
             raise ConfigError(
                 f"{model} has to hear a recording's end before it can say how it begins: train a blstm with "
-                "model.bidirectional=false, features.cmvn=global, features.delta_order=0, as recipes/*/streaming.yaml"
+                "model.bidirectional=false, features.cmvn=global and features.delta_order=0 (streaming.yaml)"
             )
         self.model = found
         self._extractor = FeatureExtractor(config.features)

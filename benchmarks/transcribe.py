@@ -26,7 +26,8 @@ from asr.metrics import count_errors
 from data_prep import espeak, mini
 
 PEAK = (
-    "import resource, sys; from asr import Recogniser; Recogniser.from_pretrained(sys.argv[1]).transcribe(sys.argv[2]); "
+    "import resource, sys; from asr import Recogniser; "
+    "Recogniser.from_pretrained(sys.argv[1]).transcribe(sys.argv[2]); "
     "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)"
 )
 
@@ -76,9 +77,8 @@ def main() -> None:
         for label in ("asr", "pocketsphinx"):
             median = np.median(times[label])
             ratio = median / np.median(times["asr"])
-            print(
-                f"10 minutes  {label:24} {spread(np.array(times[label]))}  {600 / median:.0f} x real time  {ratio:.1f} x asr"
-            )
+            speed = f"{600 / median:.0f} x real time  {ratio:.1f} x asr"
+            print(f"10 minutes  {label:24} {spread(np.array(times[label]))}  {speed}")
         print(f"3 seconds   {'a new process, warm':24} {spread(np.array(times['asr, 3 s, a new process']))}")
         for label in ("short", "hour"):
             command = [sys.executable, "-c", PEAK, arguments.model, str(folder / f"{label}.wav")]

@@ -263,12 +263,12 @@ def _grow(frame, network, limits, beam, held, tree, taken, stamp, best, offers):
 
 
 @njit(cache=True)
-def _follows(network, held, stays, tree, offers, num):
+def _follows(network, num_tokens, held, stays, tree, offers, num):
     """Return a key of what can follow each offer (num,), and the log probabilities of its two ends (2, num)."""
     graph, trie = network
     _, _, arcs, _, _, _, nodes, states = tree
     scores, _, taken_arcs, _, after = offers
-    num_tokens, num_states = graph.tokens.max() + 1, len(trie.tokens)
+    num_states = len(trie.tokens)
     keys, ends = np.empty(num, np.int64), np.full((2, num), -np.inf)
     for i in range(num):
         if i < len(held):
@@ -374,7 +374,7 @@ def _search(log_probs, b, num_frames, network, limits, work):
         scores, prefixes, taken_arcs, gained, after = offers
         top = -np.inf if num == 0 else scores[:num].max()
         chosen = _best(scores[:num], num, max(top - limits.threshold, -1e300))
-        keys, ends = _follows(network, held, stays, tree, offers, num)
+        keys, ends = _follows(network, len(frame), held, stays, tree, offers, num)
         chosen = _differ(chosen, limits, keys, ends, table)
         kept = np.empty(len(chosen), np.int64)
         for i in range(len(chosen)):

@@ -1,0 +1,32 @@
+"""A model in one direction, trained by a command and heard by another as the speech comes."""
+
+import pytest
+
+from tests.conftest import SETTINGS
+
+CAUSAL = ("model.bidirectional=false", "features.cmvn=global", "features.delta_order=0", "features.use_energy=false")
+
+
+@pytest.fixture(scope="module")
+def causal(trained, run_asr, mini_tree, tmp_path_factory):
+    run = tmp_path_factory.mktemp("causal") / "run"
+    settings = (*SETTINGS, *CAUSAL, "train.max_epochs=2", f"data.manifests={trained.manifests}")
+    process = run_asr("train", "recipes/timit/blstm_ctc.yaml", *settings, "--data", mini_tree, "--run", run)
+    assert process.returncode == 0, process.stderr
+    return run
+
+
+def test_phones_come_as_they_are_said(causal, cli, mini_tree):
+    recordings = sorted(mini_tree.glob("TEST/*/*/*.WAV"))[:2]
+    code, out, err = cli("transcribe", *recordings, "--model", causal, "--stream")
+    assert code == 0
+    said = [cli("transcribe", recording, "--model", causal, "--beam-size", 1)[1] for recording in recordings]
+    assert out.split() == " ".join(said).split() != []
+    assert err.count("asr: latency 35 ms of sound") == 2
+
+
+def test_a_model_that_hears_the_future_is_refused(trained, cli, mini_tree):
+    code, _, err = cli("transcribe", next(mini_tree.glob("TEST/*/*/*.WAV")), "--model", trained.run, "--stream")
+    assert code == 2
+    assert "has to hear a recording's end" in err
+    assert err.count("\n") == 1
