@@ -118,7 +118,10 @@ def load(folder: str | Path, light: bool = False) -> AcousticModel:
         The model needs torch, and it is not installed.
     """
     folder = find(folder)
-    config = configuration.load(folder / "config.yaml")
+    try:
+        config = configuration.load(folder / "config.yaml")
+    except ConfigError as error:
+        raise ModelError(f"{folder / 'config.yaml'} is damaged, or of another version of asr: {error}") from error
     tokens = tuple((folder / "tokens.txt").read_text(encoding="utf8", errors="replace").split("\n")[:-1])
     if not tokens or tokens[0] != BLANK:
         raise ModelError(

@@ -6,8 +6,9 @@ the corpus where that is allowed.
 """
 
 import importlib
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from asr.errors import ConfigError
 
@@ -18,12 +19,20 @@ class Corpus:
 
     module: str  # in data_prep
     phone_set: str  # of the phones in its manifests
+    options: dict[str, Any] = field(default_factory=dict)  # of the module's `prepare`, beside its folders
+    parts: tuple[str, ...] = ()  # to download, where the module can download others
 
 
 CORPORA = {
     "mini": Corpus("mini", "timit61"),
     "timit": Corpus("timit", "timit61"),
     "mini_librispeech": Corpus("librispeech", "arpabet39"),
+    "librispeech": Corpus(
+        "librispeech",
+        "arpabet39",
+        {"train": ("train-clean-100", "train-clean-360", "train-other-500"), "dev": "dev-clean"},
+        ("train-clean-100", "dev-clean", "test-clean"),
+    ),
     "speechocean762": Corpus("speechocean762", "arpabet39"),
     "cmu_arctic": Corpus("cmu_arctic", "arpabet39"),
     "table": Corpus("table", "arpabet39"),
@@ -61,8 +70,9 @@ def prepare(name: str, corpus_dir: str | Path | None, manifests: str | Path) -> 
     module = importlib.import_module(f"data_prep.{CORPORA[name].module}")
     if corpus_dir is None and done.is_file():
         return output_dir
-    corpus = Path(corpus_dir) if corpus_dir is not None else module.obtain(Path("corpora") / name)
+    parts = (CORPORA[name].parts,) if CORPORA[name].parts else ()
+    corpus = Path(corpus_dir) if corpus_dir is not None else module.obtain(Path("corpora") / name, *parts)
     if not (done.is_file() and done.read_text(encoding="utf8") == str(corpus.resolve())):
-        module.prepare(corpus, output_dir)
+        module.prepare(corpus, output_dir, **CORPORA[name].options)
         done.write_text(str(corpus.resolve()), encoding="utf8")
     return output_dir

@@ -4,7 +4,8 @@ V. Panayotov, G. Chen, D. Povey, S. Khudanpur, "Librispeech: an ASR corpus based
 ICASSP 2015. Layout: ``PART/SPEAKER/CHAPTER/SPEAKER-CHAPTER.trans.txt`` beside the FLAC files of the chapter, and
 ``SPEAKERS.TXT`` beside the parts. Phones come from the words through `data_prep.pronounce`.
 
-The default parts are those of mini_librispeech: 5.3 h to train on and the whole of test-clean.
+The default parts are those of mini_librispeech: 5.3 h to train on and the whole of test-clean. Of librispeech all the
+training parts that a folder has are taken.
 """
 
 import logging
@@ -60,7 +61,7 @@ def obtain(target_dir: Path, parts: Sequence[str] = ("train-clean-5", "dev-clean
 def prepare(
     corpus_dir: Path,
     output_dir: Path,
-    train: str = "train-clean-5",
+    train: Sequence[str] = ("train-clean-5",),
     dev: str = "dev-clean-2",
     test: str = "test-clean",
 ) -> None:
@@ -72,9 +73,11 @@ def prepare(
         A folder that holds the parts, directly or up to three folders deeper.
     output_dir : Path
         Receives ``recordings_SPLIT.jsonl.gz`` and ``supervisions_SPLIT.jsonl.gz`` for train, dev and test.
-    train, dev, test : str
-        Names of the parts. Without the part `dev`, a tenth of the speakers of `train` is held out for it:
-        3 of the 28 of train-clean-5, chosen by `hold_out`.
+    train : sequence of str
+        Names of parts; of several those that are there are taken.
+    dev, test : str
+        Names of parts. Without the part `dev`, a tenth of the speakers of `train` is held out for it: 3 of the 28 of
+        train-clean-5, chosen by `hold_out`.
 
     Raises
     ------
@@ -82,12 +85,13 @@ def prepare(
         If a part is missing or empty, a word has no pronunciation, or a speaker is in two splits.
     """
     corpus_dir = Path(corpus_dir).resolve()
-    splits = {"train": _read(corpus_dir, train), "test": _read(corpus_dir, test)}
+    there = [part for part in train if _find(corpus_dir, part) is not None] or train[:1]  # whose lack is then reported
+    splits = {"train": [u for part in there for u in _read(corpus_dir, part)], "test": _read(corpus_dir, test)}
     if _find(corpus_dir, dev) is not None:
         splits["dev"] = _read(corpus_dir, dev)
     else:
         splits["train"], splits["dev"] = hold_out(splits["train"])
-        _LOG.info("no %s in %s: speakers of %s are held out for dev", dev, corpus_dir, train)
+        _LOG.info("no %s in %s: speakers of %s are held out for dev", dev, corpus_dir, ", ".join(there))
     write_manifests(splits, Path(output_dir))
 
 

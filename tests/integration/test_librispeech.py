@@ -10,6 +10,7 @@ import pytest
 import soundfile
 from lhotse import RecordingSet, SupervisionSet
 
+import data_prep
 from asr.errors import CorpusError
 from asr.phones import PhoneSet
 from data_prep import download, librispeech
@@ -96,10 +97,16 @@ def test_the_published_dev_part_is_taken_where_it_stands(corpus, tmp_path, rng):
     assert len(owned["train"]) == 20
 
 
-def test_other_parts_by_name(corpus, tmp_path):
+def test_all_training_parts_that_are_there(corpus, tmp_path, rng):
+    with pytest.raises(CorpusError, match="has no train-clean-100/"):
+        data_prep.prepare("librispeech", corpus, tmp_path / "data")
     (corpus / "train-clean-5").rename(corpus / "train-clean-100")
-    librispeech.prepare(corpus, tmp_path / "manifests", train="train-clean-100", dev="dev-clean")
-    assert len(load(tmp_path / "manifests")["train"]) == 36
+    for part, speaker in (("train-other-500", 50), ("dev-clean", 60)):
+        add_chapter(corpus / part, speaker, 7, ["OH NO"], 0.1 * rng.standard_normal(1600))
+    data_prep.prepare("librispeech", corpus, tmp_path / "data")
+    found = load(tmp_path / "data" / "librispeech")
+    assert len(found["train"]) == 41
+    assert speakers(found)["dev"] == {"60"}
 
 
 def test_genders_are_unknown_without_their_table(corpus, tmp_path):
