@@ -13,7 +13,7 @@ from asr import model_folder, models, phones
 from asr.acoustic_model import BLANK, CTCModel
 from asr.calibration import Calibration
 from asr.config import from_dict
-from asr.errors import AsrError, ConfigError, ModelError
+from asr.errors import AsrError, ModelError
 from asr.features import FeatureExtractor
 from asr.normaliser import Normaliser
 
@@ -203,7 +203,7 @@ def test_a_broken_folder_is_one_line(folder, how, message, monkeypatch):
 
 def test_a_config_that_is_not_yaml_is_one_line(folder):
     (folder / "config.yaml").write_text("data: [\n")
-    with pytest.raises(ConfigError, match=r"cannot read .*config.yaml: line 2"):
+    with pytest.raises(ModelError, match=r"cannot read .*config.yaml: line 2"):
         model_folder.load(folder)
 
 
