@@ -76,6 +76,8 @@ class Recogniser:
         A loaded model folder; `from_pretrained` loads one.
     beam_size
         Of CTC's beam search; 1 takes the best path, None what the model's configuration says.
+    progress
+        Show a bar on standard error while a long recording is heard.
 
     Raises
     ------
@@ -90,23 +92,24 @@ class Recogniser:
     1.0
     """
 
-    def __init__(self, model: AcousticModel, beam_size: int | None = None):
+    def __init__(self, model: AcousticModel, beam_size: int | None = None, progress: bool = False):
         if beam_size is not None and beam_size not in model.decoders(beam_size).values():
             raise ConfigError("an HMM has no beam of hypotheses: leave --beam-size out")
         self.model = model
         model.prepare()
         self.beam_size = model.config.decode.beam_size if beam_size is None else beam_size
+        self.progress = progress
         self._extractor = FeatureExtractor(model.config.features)
 
     @classmethod
     def from_pretrained(
-        cls, model: str | Path = DEFAULT_MODEL, beam_size: int | None = None, **decode: Any
+        cls, model: str | Path = DEFAULT_MODEL, beam_size: int | None = None, progress: bool = False, **decode: Any
     ) -> "Recogniser":
         """Load a shipped model by its name, or a run or model folder by its path.
 
         Parameters
         ----------
-        model, beam_size
+        model, beam_size, progress
             As above.
         **decode
             Settings of `asr.config.DecodeConfig`: ``lm="folder", lm_weight=0.6``.
@@ -118,13 +121,14 @@ class Recogniser:
         """
         found = model_folder.load(model, light=True)
         given = decode if beam_size is None else decode | {"beam_size": beam_size}
-        return cls(with_decoding(found, replace(found.config.decode, **given)), beam_size)
+        return cls(with_decoding(found, replace(found.config.decode, **given)), beam_size, progress)
 
     def evidence(self, waveform: np.ndarray) -> np.ndarray:
         """Return what the model's decoding and aligning start from (T', …), for a waveform (N,) at 16 kHz."""
         features, model = self.model.normaliser(self._extractor(waveform)), self.model
         if isinstance(model, CTCModel):
-            return windows.evidence(model.evidence, features, round(model.frame_shift / FRAME_SHIFT))
+            subsampling = round(model.frame_shift / FRAME_SHIFT)
+            return windows.evidence(model.evidence, features, subsampling, self.progress)
         return model.evidence([features])[0]
 
     def transcribe(

@@ -62,7 +62,8 @@ def transcribe_all(names: Sequence[str], microphone: bool, request: Request) -> 
         recordings.check_stems(paths)
     if request.output_dir is not None:
         request.output_dir.mkdir(parents=True, exist_ok=True)
-    recogniser = Recogniser.from_pretrained(request.model, request.beam_size, **request.decode)
+    progress = request.output_dir is None and sys.stderr.isatty()
+    recogniser = Recogniser.from_pretrained(request.model, request.beam_size, progress, **request.decode)
     if microphone:
         _put(recogniser.transcribe(_record()), Path("microphone"), request, recogniser, alone=True)
     total = len(paths) + len(faults)

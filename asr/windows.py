@@ -14,6 +14,7 @@ from dataclasses import replace
 import numpy as np
 
 from asr.ctc import Hypothesis
+from asr.progress import track
 
 CORE, CONTEXT = 2400, 300  # feature frames of a window, and heard beside it
 BATCH = 8  # windows at a time
@@ -22,7 +23,7 @@ PIECE = 20.0  # seconds that are aligned at once, about
 Evidence = Callable[[Sequence[np.ndarray]], list[np.ndarray]]
 
 
-def evidence(model: Evidence, features: np.ndarray, subsampling: int) -> np.ndarray:
+def evidence(model: Evidence, features: np.ndarray, subsampling: int, progress: bool = False) -> np.ndarray:
     """Return what a network gives a recording (T', C), heard whole or, where it is long, in windows.
 
     Parameters
@@ -33,6 +34,8 @@ def evidence(model: Evidence, features: np.ndarray, subsampling: int) -> np.ndar
         Normalised.
     subsampling
         n.
+    progress
+        Show a bar on standard error.
 
     Examples
     --------
@@ -45,7 +48,8 @@ def evidence(model: Evidence, features: np.ndarray, subsampling: int) -> np.ndar
     core, context = (each - each % subsampling for each in (CORE, CONTEXT))
     starts = range(0, len(features), core)
     joined = []
-    for first in range(0, len(starts), BATCH):
+    firsts = range(0, len(starts), BATCH)
+    for first in track(firsts, "listening") if progress else firsts:
         group = starts[first : first + BATCH]
         heard = model([features[max(0, start - context) : start + core + context] for start in group])
         for start, rows in zip(group, heard, strict=True):

@@ -4,7 +4,7 @@ python benchmarks/exported.py --data /path/to/LibriSpeech
 python benchmarks/exported.py --corpus speechocean762 --data /path/to/speechocean762 --model runs/en_us_phones/blstm_ctc
 
 Utterances of a corpus's test set, one after the other, with the model's own beam; onnxruntime runs what
-`asr export --onnx` writes. Its log posteriors are held against those of torch for the same weights, float16 as exported.
+`asr export --onnx` writes. Its log posteriors are held against torch's for the same weights, float16 as exported.
 """
 
 import argparse
