@@ -1,10 +1,12 @@
 """The network in onnxruntime, held against torch; graphs that were exported, and damaged ones."""
 
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 import pytest
 import torch
 
-from asr import audio, model_folder, networks
+from asr import model_folder, networks
 from asr.acoustic_model import CTCModel
 from asr.calibration import Calibration
 from asr.config import from_dict
@@ -110,6 +112,14 @@ def test_a_recogniser_without_torch(python):
     assert done.stdout.split() == ["2.0"], done.stderr
 
 
+def test_threads_share_a_recogniser(rng):
+    recogniser = Recogniser.from_pretrained()
+    noises = [rng.normal(0, 0.1, 8000 * (i + 1)).astype(np.float32) for i in range(6)]
+    alone = [recogniser.transcribe(noise) for noise in noises]
+    with ThreadPoolExecutor(4) as pool:
+        assert list(pool.map(recogniser.transcribe, noises * 3)) == alone * 3
+
+
 def test_it_says_what_torch_says(tmp_path, rng):
     noise = rng.normal(0, 0.1, 48000).astype(np.float32)
     light, heavy = Recogniser.from_pretrained(), Recogniser(model_folder.load("en-us-phones"))
@@ -119,4 +129,3 @@ def test_it_says_what_torch_says(tmp_path, rng):
         networks.outputs(heavy.model.encoder, [heavy.model.normaliser(heavy._extractor(noise))])[0],
         atol=1e-3,
     )
-    assert audio.SAMPLE_RATE == 16000
