@@ -14,10 +14,9 @@ from asr.acoustic_model import AcousticModel, CTCModel, with_decoding
 from asr.calibration import word_confidence
 from asr.ctc import Hypothesis
 from asr.errors import AudioError, ConfigError
-from asr.features import FRAME_LENGTH, FRAME_SHIFT, FeatureExtractor
+from asr.features import FRAME_SHIFT, FeatureExtractor
 from asr.segments import Segment
 
-OVERHANG = FRAME_LENGTH - FRAME_SHIFT  # seconds that a frame's window reaches beyond its own time
 DEFAULT_MODEL = "en-us-phones"
 
 
@@ -181,7 +180,7 @@ class Recogniser:
         found = []
         for piece, start, end in windows.pieces(hypothesis, len(evidence), shift):
             offset = round(start * shift, 3)
-            until = len(waveform) if end == len(evidence) else round((end * shift + OVERHANG) * audio.SAMPLE_RATE)
+            until = len(waveform) if end == len(evidence) else round(end * shift * audio.SAMPLE_RATE)
             sound = waveform[round(offset * audio.SAMPLE_RATE) : until]
             for phone in model.segments(piece, evidence[start:end], sound):
                 found.append(replace(phone, start=round(phone.start + offset, 3), end=round(phone.end + offset, 3)))
