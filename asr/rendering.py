@@ -52,8 +52,8 @@ def render(transcript: Transcript, form: str, name: str, words: bool = False) ->
     if form == "ctm":
         return segments.to_ctm(name, units)
     if form == "textgrid":
-        tiers = {"words": transcript.words or [], "phones": transcript.phones}
-        return segments.to_textgrid({each: tier for each, tier in tiers.items() if tier}, transcript.duration)
+        tiers = {} if transcript.words is None else {"words": transcript.words}
+        return segments.to_textgrid(tiers | {"phones": transcript.phones}, transcript.duration)
     if form == "srt":
         return "".join(_cue(number, cue) for number, cue in enumerate(_cues(units), 1))
     if form == "tsv":

@@ -51,12 +51,12 @@ def transcribe_all(names: Sequence[str], microphone: bool, request: Request) -> 
     AsrError
         Nothing can be begun: no model, two files for one name.
     """
-    paths, faults = [], []
+    paths, faults = [], 0
     for name in names:
         try:
             paths += recordings.find([name])
-        except AsrError as error:
-            faults.append(error)
+        except (AsrError, OSError) as error:
+            faults += 1
             print(f"asr: {error}", file=sys.stderr)
     if request.output_dir is not None or request.output_format == "ctm":
         recordings.check_stems(paths)
@@ -66,17 +66,17 @@ def transcribe_all(names: Sequence[str], microphone: bool, request: Request) -> 
     recogniser = Recogniser.from_pretrained(request.model, request.beam_size, progress, **request.decode)
     if microphone:
         _put(recogniser.transcribe(_record()), Path("microphone"), request, recogniser, alone=True)
-    total = len(paths) + len(faults)
+    total = len(paths) + faults
     for path in track(paths, "transcribing") if request.output_dir is not None else paths:
         try:
             transcript = _transcribe(path, request, recogniser)
             _put(transcript, path, request, recogniser, alone=total == 1)
         except AsrError as error:
-            faults.append(error)
+            faults += 1
             print(f"asr: {error}", file=sys.stderr, flush=True)
     if faults and total > 1:
-        print(f"asr: {len(faults)} of {total} recordings could not be read", file=sys.stderr)
-    return 0 if not faults else 1 if len(faults) < total else 2
+        print(f"asr: {faults} of {total} recordings could not be read", file=sys.stderr)
+    return 0 if not faults else 1 if faults < total else 2
 
 
 def _transcribe(path: Path, request: Request, recogniser: Recogniser) -> Transcript:
