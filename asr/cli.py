@@ -302,7 +302,7 @@ def transcribe(
         bool, typer.Option("--stream", help="Print phones as the speech comes; of a model in one direction.")
     ] = False,
 ) -> None:
-    r"""Write down the phones in recordings of any length; a recording that fails is reported, and the exit code is 1.
+    r"""Write down the phones in recordings; one that fails is reported, and the exit code is 1.
 
     \b
     asr transcribe a.wav

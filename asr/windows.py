@@ -1,4 +1,4 @@
-"""Recordings of any length: a network hears windows that overlap, and the phones found are aligned piece by piece.
+"""Long recordings: a network hears windows that overlap, and the phones found are aligned piece by piece.
 
     features ─ windows ─▶ evidence of each ─ join ─▶ evidence of all ─ decode ─▶ Hypothesis ─ pieces ─▶ short ones
 
