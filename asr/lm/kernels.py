@@ -55,8 +55,9 @@ KEY, FOUND_LOG_PROB, FOUND_TARGET = range(3)  # of the table
 @njit(cache=True)
 def _find(table, parent, token):
     """Return the key of a node and its row in the table, or the empty row where it would be."""
-    key = (np.int64(parent) << 32) | token
-    row = ((parent * 0x2545F4914F6CDD1D + token * 0x369DEA0F31A53F85) >> 32) & (len(table) - 1)
+    parent, token = np.int64(parent), np.int64(token)
+    key = (parent << 32) | token
+    row = ((parent * 0x1E3779B1 + token * 0x165667B1) >> 13) & (len(table) - 1)  # factors below 2^29: nothing overflows
     while table[row, KEY] >= 0 and table[row, KEY] != key:
         row = (row + 1) & (len(table) - 1)
     return key, row
@@ -290,15 +291,15 @@ def _differ(chosen, limits, keys, ends, table):
 
     keys (·,) tell what can follow, and ends (2, ·) are log probabilities of ending in a blank and in the label: a later
     choice that is behind another of its key in both stays behind it, whatever comes (Viterbi's argument; what such a
-    prefix would still give to longer ones that are in the beam is lost to their sums). The rows of `table` (2, a power
-    of 2) are a choice and how many of its key there are; the first is empty (−1), and is left so.
+    prefix would still give to longer ones that are in the beam is lost to their sums). The rows of `table` (2, ·) are a
+    choice and how many of its key there are; the first is empty (−1), and is left so.
     """
     kept, slots = np.empty(limits.beam_size, np.int64), np.empty(limits.beam_size, np.int64)
-    num, mask = 0, table.shape[1] - 1
+    num, size = 0, table.shape[1]
     for choice in chosen:
-        slot = (keys[choice] * 0x9E3779B1 >> 12) & mask
+        slot = keys[choice] % size
         while table[0, slot] >= 0 and keys[table[0, slot]] != keys[choice]:
-            slot = (slot + 1) & mask
+            slot = (slot + 1) % size
         better = table[0, slot]
         if better < 0:
             table[0, slot], table[1, slot] = choice, 1
@@ -365,7 +366,7 @@ def _search(log_probs, b, num_frames, network, limits, work):
         np.empty(first),
         np.empty(first, np.int64),
     )
-    table = np.full((2, 2 ** math.ceil(math.log2(4 * limits.beam_size))), -1)
+    table = np.full((2, 4 * limits.beam_size + 1), -1)  # odd, for remainders of keys that are multiples of a power of 2
     for t in range(num_frames):
         frame = log_probs[t, b]
         best = _stay(frame, network, limits, beam, stays, held, tree, taken, t + 1)
