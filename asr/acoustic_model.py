@@ -90,23 +90,23 @@ class AcousticModel(ABC):
     def evidence(self, features: Sequence[np.ndarray]) -> list[np.ndarray]:
         """Return (T', …) for the normalised features (T, F) of each utterance."""
 
-    def prepare(self) -> None:  # noqa: B027 - most systems have all that they need
-        """Read what decoding needs beside the model, so that a fault of it is known before the first recording."""
+    def prepare(self) -> None:
+        """Read what decoding needs beside the model, so that a fault of it is known before the first recording.
+
+        Raises
+        ------
+        AsrError
+            Something is missing or does not fit; several hypotheses, of a system that has but one.
+        """
+        check(self.config.decode.nbest == 1, "decode.nbest", "be 1 for this system", self.config.decode.nbest)
 
     @abstractmethod
     def decode(self, evidence: Sequence[np.ndarray], beam_size: int) -> list[Hypothesis]:
         """Return what was said in each utterance."""
 
-    def hypotheses(self, evidence: np.ndarray, beam_size: int, count: int) -> list[Hypothesis]:
-        """Return the likeliest of what was said in one utterance, best first: one at least, `count` at most.
-
-        Raises
-        ------
-        ConfigError
-            Several, of a system or a search that has but one.
-        """
-        check(count == 1, "decode.nbest", "be 1 for this system", count)
-        return self.decode([evidence], beam_size)
+    def hypotheses(self, evidence: Sequence[np.ndarray], beam_size: int, count: int) -> list[list[Hypothesis]]:
+        """Return the likeliest of what was said in each utterance, best first: one at least, `count` at most."""
+        return [[best] for best in self.decode(evidence, beam_size)]
 
     def align_states(
         self, labels: Sequence[str], evidence: np.ndarray, word_lengths: Sequence[int] = (), name: str = "the recording"
@@ -250,21 +250,17 @@ class CTCModel(AcousticModel):
 
     def decode(self, evidence: Sequence[np.ndarray], beam_size: int) -> list[Hypothesis]:
         """Return the labels of the best path for a beam of 1, else of the beam search."""
+        return [nbest[0] for nbest in self.hypotheses(evidence, beam_size, 1)]
+
+    def hypotheses(self, evidence: Sequence[np.ndarray], beam_size: int, count: int) -> list[list[Hypothesis]]:
+        """Return the first of the beam."""
         lengths = np.array([len(rows) for rows in evidence])
         log_probs = np.zeros((lengths.max(), len(evidence), evidence[0].shape[1]), np.float32)
         for i, rows in enumerate(evidence):
             log_probs[: len(rows), i] = rows
         if beam_size == 1:
-            return best_path(log_probs, lengths)
-        found = self.search(log_probs, lengths, beam_size, 1)
-        return [nbest[0] if nbest else NOTHING for nbest in found]
-
-    def hypotheses(self, evidence: np.ndarray, beam_size: int, count: int) -> list[Hypothesis]:
-        """Return the first of the beam."""
-        if beam_size == 1:
-            return super().hypotheses(evidence, beam_size, count)
-        (found,) = self.search(evidence[:, None], np.array([len(evidence)]), beam_size, count)
-        return found or [NOTHING]
+            return [[best] for best in best_path(log_probs, lengths)]
+        return [nbest or [NOTHING] for nbest in self.search(log_probs, lengths, beam_size, count)]
 
     def prepare(self) -> None:
         """Read language models and lexicon."""

@@ -54,7 +54,7 @@ def load(path: str | os.PathLike, channel: int | None = None) -> np.ndarray:
     path = Path(path)
     _check_readable(path)
     try:
-        with soundfile.SoundFile(path) as file:
+        with soundfile.SoundFile(os.fsencode(path)) as file:  # names need not be UTF-8
             waveform, num_read = _read(file, channel)
             expected = _frames_promised(path, file)
     except soundfile.LibsndfileError as error:

@@ -58,7 +58,7 @@ class Calibration:
             posteriors, probabilities = (tuple(map(float, values[name])) for name in ("posteriors", "probabilities"))
             calibration = cls(posteriors, probabilities, float(values["boundary_offset"]))
             calibration._check()
-        except (ValueError, KeyError, TypeError) as error:
+        except (ValueError, KeyError, TypeError, RecursionError) as error:
             raise ModelError(
                 f"{path} is damaged ({error!r}): copy the model folder again, or delete the file to do without it"
             ) from error

@@ -1,6 +1,6 @@
 """The `asr` command: one verb a stage, and no algorithm here."""
 
-import importlib.util
+import errno
 import json
 import logging
 import os
@@ -15,6 +15,8 @@ from rich.logging import RichHandler
 from asr import config as configuration
 from asr.errors import AsrError
 from asr.lm.cli import app as lm_app
+
+EVERYTHING = 'for the rest, in a checkout: pip install ".[train]"'
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -231,6 +233,7 @@ def align(
     from asr import aligner
     from asr.model_folder import write_text
     from asr.progress import track
+    from asr.recordings import check_stems
     from asr.transcribe import Recogniser
 
     configuration.one_of("--format", output_format, tuple(aligner.FORMATS))
@@ -242,10 +245,8 @@ def align(
     if given is not None and not given.strip():
         raise AsrError("the text is empty: give the words or phones that are said")
     texts, faults = aligner.collect(recordings, given)
-    stems: dict[str, Path] = {}
-    for path in texts:
-        if stems.setdefault(path.stem, path) is not path and (output_dir is not None or output_format == "ctm"):
-            raise AsrError(f"{path} and {stems[path.stem]} would both be called {path.stem}: align them apart")
+    if output_dir is not None or output_format == "ctm":
+        check_stems(texts)
     recogniser = Recogniser.from_pretrained(model)
     if output_dir is not None:
         output_dir.mkdir(parents=True, exist_ok=True)
@@ -316,13 +317,14 @@ def transcribe(
 
     if bool(recordings) == mic:
         raise typer.BadParameter("name recordings, or give --mic", param_hint="RECORDINGS")
-    if stream:
-        stream_all(recordings or [], mic, model, channel)
-        return
     given = {"lm": lm, "lexicon": lexicon, "lm_weight": lm_weight, "insertion_penalty": penalty}
     decode = {key: value for key, value in given.items() if value is not None} | {"nbest": nbest}
     request = Request(model, beam_size, decode, output_format, output_dir, ipa, channel, words)
-    raise typer.Exit(transcribe_all(recordings or [], mic, request))
+    if not stream:
+        raise typer.Exit(transcribe_all(recordings or [], mic, request))
+    if request != Request(model, None, {"nbest": 1}, "text", None, False, channel, False):
+        raise AsrError("--stream prints phones as they come: only --model, --channel and --mic go with it")
+    raise typer.Exit(stream_all(recordings or [], mic, model, channel))
 
 
 @app.command()
@@ -364,6 +366,8 @@ def export(
 
 def main() -> None:
     """Run the command line; a fault that the user can mend is one line and exit code 2."""
+    # IPA whatever the locale; names of files need not be UTF-8.
+    sys.stdout.reconfigure(encoding="utf-8", errors="surrogateescape")  # type: ignore[union-attr]
     console = Console(stderr=True)
     handler = RichHandler(console=console, show_path=False, show_time=False)
     logging.basicConfig(level=logging.WARNING, format="%(message)s", handlers=[handler])
@@ -375,16 +379,19 @@ def main() -> None:
         typer.echo(f"asr: {error}", err=True)
         sys.exit(2)
     except ModuleNotFoundError as error:
-        if importlib.util.find_spec("torch") is not None:
+        if (error.name or "asr").partition(".")[0] in ("asr", "data_prep"):
             raise
-        typer.echo(f'asr: no {error.name} here: this install recognises and aligns; pip install "asr[train]"', err=True)
+        typer.echo(f"asr: no {error.name} here: this install recognises and aligns; {EVERYTHING}", err=True)
         sys.exit(2)
     except OSError as error:
-        if error.filename is None:
+        if error.filename is None and error.errno != errno.ENOSPC:
             raise
-        typer.echo(f"asr: {error.filename}: {error.strerror}: check the path, permissions and free space", err=True)
+        where = error.filename or "what is printed"
+        typer.echo(f"asr: {where}: {error.strerror}: check the path, permissions and free space", err=True)
+        sys.stdout = open(os.devnull, "w")  # noqa: SIM115 - what could not be printed is not tried again at the end
         sys.exit(2)
     except SystemExit as stop:
         if stop.code == 130:  # what typer makes of Ctrl-C
-            typer.echo("\nasr: stopped; the same command goes on from the last checkpoint", err=True)
+            goes_on = "; the same command goes on from the last checkpoint" if sys.argv[1:2] == ["train"] else ""
+            typer.echo(f"\nasr: stopped{goes_on}", err=True)
         raise

@@ -327,7 +327,7 @@ def _check(labels: set[str], phone_set: str) -> None:
 def _features(phone_set: str) -> tuple[dict[str, list[int]], np.ndarray]:
     """Return the numbers of each label's segments, and the cost of one segment for another (segments, segments)."""
     if not has_features():
-        raise AsrError('the feature error rate needs panphon: pip install "asr[pfer]"')
+        raise AsrError('the feature error rate needs panphon: in a checkout, pip install ".[pfer]"')
     import panphon  # slow to import
 
     made = articulations(phone_set)

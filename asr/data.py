@@ -8,6 +8,7 @@ killed and resumed sees what the uninterrupted run would have seen.
 Letters: B utterances, T feature frames of the longest, F values a frame, S labels of the longest target.
 """
 
+import itertools
 import logging
 import warnings
 import zlib
@@ -76,8 +77,8 @@ class Batch:
 def load_split(manifests: str | Path, corpora: Sequence[str], split: str) -> CutSet:
     """Read the prepared utterances of one split over several corpora, which may share speakers.
 
-    A speaker of a corpus's test set is in no other's train or dev, one of a dev set in no other's train; of utterances
-    with one id, as where a corpus is part of another, the first stays.
+    A speaker of a corpus's test set is in no train or dev of another that shares speakers, one of a dev set in no train
+    of another; of utterances with one id, as where a corpus is part of another, the first stays.
 
     Parameters
     ----------
@@ -106,10 +107,18 @@ def load_split(manifests: str | Path, corpora: Sequence[str], split: str) -> Cut
     for name in corpora:
         if has_split(manifests, name, "train") and not has_split(manifests, name, split):
             continue
-        elsewhere = {speaker for speaker, corpus in held if corpus != name}
-        for cut in _read(manifests, name, split):
-            if cut.supervisions[0].speaker not in elsewhere:
-                cuts.setdefault(cut.id, cut)
+        family = CORPORA[name].speakers
+        kin = {other for other in corpora if family and other != name and CORPORA[other].speakers == family}
+        elsewhere = {speaker for speaker, corpus in held if corpus in kin}
+        found = list(_read(manifests, name, split))
+        kept = [cut for cut in found if cut.supervisions[0].speaker not in elsewhere]
+        if len(kept) < len(found):
+            log.info(
+                f"{name}: {len(found) - len(kept)} of {len(found)} {split} utterances are left out: their speakers are "
+                f"held out in {', '.join(sorted(kin))}"
+            )
+        for cut in kept:
+            cuts.setdefault(cut.id, cut)
     if not cuts:
         raise CorpusError(f"{', '.join(corpora)}: no {split} utterances: name a corpus that has some")
     return CutSet.from_cuts(cuts.values())
@@ -122,8 +131,8 @@ def _read(manifests: str | Path, corpus: str, split: str) -> Iterator[Cut]:
         supervisions = SupervisionSet.from_file(folder / f"supervisions_{split}.jsonl.gz")
     except (FileNotFoundError, AssertionError) as error:
         raise CorpusError(f"no {split} manifests of {corpus} in {folder}: run `asr prepare` first") from error
-    for recording, supervision in zip(recordings, supervisions, strict=True):
-        if recording.id != supervision.recording_id:
+    for recording, supervision in itertools.zip_longest(recordings, supervisions):
+        if not (recording and supervision and recording.id == supervision.recording_id):
             raise CorpusError(f"{folder}: recordings and supervisions of {split} differ; delete it and prepare again")
         cut = recording.to_cut().with_id(supervision.id)
         cut.supervisions = [supervision]

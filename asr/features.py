@@ -179,14 +179,20 @@ def mfcc(waveform: np.ndarray, num_ceps: int = 13, num_mel_bins: int = 23, use_e
     >>> bool(np.allclose(mfcc(np.zeros(400, np.float32), num_ceps=3), 0, atol=1e-4))  # a flat spectrum at the floors
     True
     """
-    import scipy.fft  # a hundred megabytes, for cepstra alone
-
     log_mel = fbank(waveform, num_mel_bins, use_energy)  # (T, use_energy + M)
-    dct = scipy.fft.dct(log_mel[:, use_energy:], norm="ortho")[:, :num_ceps]
-    cepstra = dct * (1 + CEPSTRAL_LIFTER / 2 * np.sin(np.pi * np.arange(num_ceps) / CEPSTRAL_LIFTER)).astype(np.float32)
+    cepstra = log_mel[:, use_energy:] @ _cosines(num_mel_bins, num_ceps)
+    cepstra *= (1 + CEPSTRAL_LIFTER / 2 * np.sin(np.pi * np.arange(num_ceps) / CEPSTRAL_LIFTER)).astype(np.float32)
     if use_energy:
         cepstra[:, 0] = log_mel[:, 0]
     return cepstra
+
+
+@cache
+def _cosines(num_mel_bins: int, num_ceps: int) -> np.ndarray:
+    """Return the matrix (M, C) float32 of the discrete cosine transform, of its second type and orthonormal."""
+    angles = np.pi / num_mel_bins * np.outer(np.arange(num_mel_bins) + 0.5, np.arange(num_ceps))
+    scales = np.sqrt(np.where(np.arange(num_ceps) == 0, 1, 2) / num_mel_bins)
+    return (scales * np.cos(angles)).astype(np.float32)
 
 
 def add_deltas(features: np.ndarray, order: int = 2, window: int = 2) -> np.ndarray:

@@ -90,16 +90,21 @@ def export(name: str | Path, folder: Path, onnx: bool = False, int8: bool = Fals
     model = load(source, light=True)
     if onnx and not has_graph(model.config):
         raise ConfigError(f"{model.config.model['name']} has no ONNX graph: only systems of `blstm` with CTC have one")
-    card = (source / "README.md").read_text(encoding="utf8")
-    save(folder, model, card, half=True)
-    for name in ("metrics.json", calibration.FILE):
-        if (source / name).is_file():
-            write_text(folder / name, (source / name).read_text(encoding="utf8"))
+    beside = [source / name for name in ("README.md", "metrics.json", calibration.FILE)]
+    texts = {file.name: file.read_text(encoding="utf8") if file.is_file() else None for file in beside}
+    save(folder, model, texts.pop("README.md") or "", half=True)
+    for name, text in texts.items():
+        if text is None:
+            (folder / name).unlink(missing_ok=True)  # an older model's
+        else:
+            write_text(folder / name, text)
+    (folder / GRAPH).unlink(missing_ok=True)
     if onnx:
         from asr.onnx_model import OnnxModel, write_graph
 
-        assert isinstance(model, OnnxModel)
-        write_graph(folder / GRAPH, model, int8)
+        rounded = load(folder, light=True)
+        assert isinstance(rounded, OnnxModel)
+        write_graph(folder / GRAPH, rounded, int8)
 
 
 def load(folder: str | Path, light: bool = False) -> AcousticModel:
@@ -123,12 +128,16 @@ def load(folder: str | Path, light: bool = False) -> AcousticModel:
     except ConfigError as error:
         raise ModelError(f"{folder / 'config.yaml'} is damaged, or of another version of asr: {error}") from error
     tokens = tuple((folder / "tokens.txt").read_text(encoding="utf8", errors="replace").split("\n")[:-1])
-    if not tokens or tokens[0] != BLANK:
+    if not tokens or tokens[0] != BLANK or len({*tokens}) < len(tokens):
         raise ModelError(
-            f"{folder / 'tokens.txt'}: the first line must be {BLANK}; take the file from the training run"
+            f"{folder / 'tokens.txt'}: the first line must be {BLANK}, and no two alike; take the file from the "
+            "training run"
         )
     weights, _ = read_tensors(folder / "model.safetensors")
     weights = _cast(weights, np.float32)
+    lost = next((name for name, value in weights.items() if not np.isfinite(value).all()), None)
+    if lost is not None:
+        raise ModelError(f"{folder / 'model.safetensors'}: {lost} holds NaN or infinity: take it from the training run")
     normaliser = _normaliser(config, weights, folder)
     kind = _light_kind(config) if light else _kind(config)
     try:
@@ -173,7 +182,7 @@ def _light_kind(config: Config) -> type[AcousticModel]:
 
         return OnnxModel
     if importlib.util.find_spec("torch") is None:
-        raise ConfigError(f'a model of {config.model["name"]} needs PyTorch: pip install "asr[train]"')
+        raise ConfigError(f'a model of {config.model["name"]} needs PyTorch: in a checkout, pip install ".[train]"')
     return _kind(config)
 
 
@@ -183,7 +192,8 @@ def _normaliser(config: Config, weights: dict[str, np.ndarray], folder: Path) ->
     normaliser = Normaliser(config.features.cmvn, statistics.get("cmvn.mean"), statistics.get("cmvn.std"))
     shapes = [statistic.shape for statistic in (normaliser.mean, normaliser.std) if statistic is not None]
     num_features = FeatureExtractor(config.features).num_features
-    if shapes != ([(num_features,)] * 2 if config.features.cmvn == "global" else []):
+    fits = shapes == ([(num_features,)] * 2 if config.features.cmvn == "global" else [])
+    if not fits or (normaliser.std is not None and not (normaliser.std > 0).all()):
         raise ModelError(
             f"{folder / 'model.safetensors'}: cmvn.mean and cmvn.std are not what config.yaml asks for: copy it again"
         )
@@ -247,7 +257,7 @@ def read_tensors(path: Path) -> tuple[dict[str, np.ndarray], dict[str, str]]:
 def write_text(path: Path, text: str) -> None:
     """Write a file under a temporary name, then rename it."""
     partial = path.with_name(path.name + ".partial")
-    partial.write_text(text, encoding="utf8")
+    partial.write_text(text, encoding="utf8", errors="surrogateescape")  # names of files need not be UTF-8
     partial.replace(path)
 
 

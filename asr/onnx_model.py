@@ -6,12 +6,14 @@ The graph is written from the folder's weights when it is loaded (asr/onnx_graph
 Letters: T feature frames, F values a frame, T' output frames, C classes.
 """
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import onnxruntime
 
 from asr import onnx_graph
@@ -19,6 +21,8 @@ from asr.acoustic_model import CTCModel
 from asr.config import Config
 from asr.errors import ModelError
 from asr.features import FeatureExtractor
+
+WEIGHTS = "weights"  # the note in a graph that holds the hash of what it was made of
 
 
 class OnnxEncoder:
@@ -45,9 +49,9 @@ class OnnxEncoder:
             raise ValueError(str(error).splitlines()[0]) from error
 
     @property
-    def num_classes(self) -> int:
-        """C."""
-        return int(self._session.get_outputs()[0].shape[2])
+    def notes(self) -> dict[str, str]:
+        """Texts that the graph carries."""
+        return dict(self._session.get_modelmeta().custom_metadata_map)
 
     def __call__(self, features: Sequence[np.ndarray]) -> list[np.ndarray]:
         """Return natural-log posteriors (T', C) float32 of each utterance (T, F)."""
@@ -161,15 +165,23 @@ def read_graph(path: Path, model: OnnxModel) -> OnnxModel:
     Raises
     ------
     ModelError
-        It is damaged, or of another model.
+        It is damaged, or was made of other weights.
     """
     try:
         encoder = OnnxEncoder(path.read_bytes(), model.encoder.subsampling)
     except ValueError as error:
         raise ModelError(f"{path} is damaged ({error}): export it again") from error
-    if encoder.num_classes != len(model.tokens):
-        raise ModelError(f"{path} has {encoder.num_classes} outputs for {len(model.tokens)} tokens: export it again")
+    if encoder.notes.get(WEIGHTS) != _hash(model):
+        raise ModelError(f"{path} was made of other weights than lie beside it: export it again, or delete it")
     return replace(model, encoder=encoder)
+
+
+def _hash(model: OnnxModel) -> str:
+    """Return what tells a model's weights from all others."""
+    found = hashlib.sha256()
+    for name, value in sorted(model.weights.items()):
+        found.update(name.encode() + np.ascontiguousarray(value).tobytes())
+    return found.hexdigest()
 
 
 def write_graph(path: Path, model: OnnxModel, int8: bool = False) -> None:
@@ -187,4 +199,7 @@ def write_graph(path: Path, model: OnnxModel, int8: bool = False) -> None:
         from onnxruntime.quantization import QuantType, quantize_dynamic
 
         quantize_dynamic(partial, partial, weight_type=QuantType.QInt8, op_types_to_quantize=["LSTM", "MatMul"])
+    written = onnx.load(partial)
+    onnx.helper.set_model_props(written, {WEIGHTS: _hash(model)})
+    onnx.save(written, partial)
     partial.replace(path)

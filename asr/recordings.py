@@ -33,18 +33,21 @@ def find(names: Iterable[str | Path]) -> list[Path]:
         fitting = sorted(glob.glob(str(path), recursive=True))
         if not fitting:
             raise AsrError(f"{path}: no such file or folder: check the path")
-        found += [each for fit in fitting for each in _within(Path(fit))]
+        found += _within(*map(Path, fitting))
     return found
 
 
-def _within(path: Path) -> list[Path]:
-    """Return the recordings of a folder, or the path itself."""
-    if not path.is_dir():
-        return [path]
-    files = sorted(file for file in path.rglob("*") if file.suffix.lower() in SUFFIXES and file.is_file())
-    if not files:
-        raise AsrError(f"{path}: no audio files in this folder: give one with {', '.join(SUFFIXES)}")
-    return files
+def _within(*paths: Path) -> list[Path]:
+    """Return the files among paths, and the recordings of the folders."""
+    found = []
+    for path in paths:
+        folder = path.is_dir()
+        within = path.rglob("*") if folder else ()
+        files = sorted(file for file in within if file.suffix.lower() in SUFFIXES and file.is_file())
+        found += files if folder else [path]
+    if not found:
+        raise AsrError(f"{paths[0]}: no audio files in this folder: give one with {', '.join(SUFFIXES)}")
+    return found
 
 
 def check_stems(paths: Iterable[Path]) -> None:

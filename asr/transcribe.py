@@ -1,7 +1,9 @@
 """The recogniser that people use: a model folder and a recording make phones with times and confidences."""
 
+import heapq
 import itertools
 import json
+import operator
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -15,9 +17,11 @@ from asr.calibration import word_confidence
 from asr.ctc import Hypothesis
 from asr.errors import AudioError, ConfigError
 from asr.features import FRAME_SHIFT, FeatureExtractor
+from asr.progress import track
 from asr.segments import Segment
 
 DEFAULT_MODEL = "en-us-phones"
+NBest = tuple[tuple[str, ...], float]  # labels and their score
 
 
 @dataclass(frozen=True)
@@ -42,7 +46,7 @@ class Transcript:
     phones: list[Segment]
     duration: float
     words: list[Segment] | None = None
-    nbest: Sequence[tuple[tuple[str, ...], float]] = ()
+    nbest: Sequence[NBest] = ()
 
     def __str__(self) -> str:
         """Return the labels in a line."""
@@ -125,7 +129,7 @@ class Recogniser:
     def evidence(self, waveform: np.ndarray) -> np.ndarray:
         """Return what the model's decoding and aligning start from (T', …), for a waveform (N,) at 16 kHz."""
         features, model = self.model.normaliser(self._extractor(waveform)), self.model
-        if isinstance(model, CTCModel):
+        if isinstance(model, CTCModel) and model.config.model.get("bidirectional", True):  # else all before matters
             subsampling = round(model.frame_shift / FRAME_SHIFT)
             return windows.evidence(model.evidence, features, subsampling, self.progress)
         return model.evidence([features])[0]
@@ -161,30 +165,44 @@ class Recogniser:
             raise AudioError(f"{recording}: {error}") from error
 
     def _recognise(self, waveform: np.ndarray) -> Transcript:
-        evidence = self.evidence(waveform)
-        count = self.model.config.decode.nbest
-        hypotheses = self.model.hypotheses(evidence, self.beam_size, count)
-        hypothesis = hypotheses[0]
-        labels = ((tuple(self.model.tokens[token] for token in each.tokens), each.score) for each in hypotheses)
-        duration = len(waveform) / audio.SAMPLE_RATE
-        phones = self._segments(hypothesis, evidence, waveform)
-        spoken = hypothesis.words
-        words = None if spoken is None else segment_words(phones, spoken, hypothesis.word_lengths)
-        return Transcript(phones, round(duration, 3), words, list(labels) if count > 1 else ())
-
-    def _segments(self, hypothesis: Hypothesis, evidence: np.ndarray, waveform: np.ndarray) -> list[Segment]:
-        """Place the phones, of a long recording piece by piece."""
-        model, shift = self.model, self.model.frame_shift
-        if not isinstance(model, CTCModel):
-            return model.segments(hypothesis, evidence, waveform)
-        found = []
-        for piece, start, end in windows.pieces(hypothesis, len(evidence), shift):
+        """Decode, and place the phones: of a long recording piece by piece."""
+        evidence, shift = self.evidence(waveform), self.model.frame_shift
+        phones, words, nbest = list[Segment](), list[Segment](), list[NBest]([((), 0.0)])
+        for start, end, hypotheses in self._decode(evidence):
             offset = round(start * shift, 3)
             until = len(waveform) if end == len(evidence) else round(end * shift * audio.SAMPLE_RATE)
             sound = waveform[round(offset * audio.SAMPLE_RATE) : until]
-            for phone in model.segments(piece, evidence[start:end], sound):
-                found.append(replace(phone, start=round(phone.start + offset, 3), end=round(phone.end + offset, 3)))
-        return found
+            best = hypotheses[0]
+            placed = [
+                replace(phone, start=round(phone.start + offset, 3), end=round(phone.end + offset, 3))
+                for phone in self.model.segments(best, evidence[start:end], sound)
+            ]
+            phones += placed
+            words += segment_words(placed, best.words or (), best.word_lengths)
+            nbest = self._longer(nbest, hypotheses)
+        duration = round(len(waveform) / audio.SAMPLE_RATE, 3)
+        several = self.model.config.decode.nbest > 1
+        return Transcript(phones, duration, None if best.words is None else words, nbest if several else ())
+
+    def _decode(self, evidence: np.ndarray) -> Iterator[tuple[int, int, list[Hypothesis]]]:
+        """Yield the first and last frame of each piece, and what was said in it."""
+        model, count = self.model, self.model.config.decode.nbest
+        cuts = windows.cuts(evidence, model.frame_shift) if isinstance(model, CTCModel) else [0, len(evidence)]
+        pieces = list(itertools.pairwise(cuts))
+        firsts = range(0, len(pieces), windows.BATCH)
+        for first in track(firsts, "decoding") if self.progress and len(firsts) > 1 else firsts:
+            batch = pieces[first : first + windows.BATCH]
+            found = model.hypotheses([evidence[start:end] for start, end in batch], self.beam_size, count)
+            yield from ((*piece, hypotheses) for piece, hypotheses in zip(batch, found, strict=True))
+
+    def _longer(self, nbest: list[NBest], hypotheses: Sequence[Hypothesis]) -> list[NBest]:
+        """Return the likeliest of what was said so far with what was said next, as many as are asked for."""
+        both = (
+            (labels + tuple(self.model.tokens[token] for token in each.tokens), score + each.score)
+            for labels, score in nbest
+            for each in hypotheses
+        )
+        return heapq.nlargest(self.model.config.decode.nbest, both, key=operator.itemgetter(1))
 
 
 def segment_words(phones: Sequence[Segment], words: Sequence[str], lengths: Sequence[int]) -> list[Segment]:

@@ -3,19 +3,20 @@
 import queue
 import shutil
 import sys
-import tempfile
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import NamedTemporaryFile
 from typing import Any
 
 import numpy as np
 
 from asr import audio, recordings, rendering
 from asr.config import check, one_of
-from asr.errors import AsrError
+from asr.errors import AsrError, AudioError
 from asr.model_folder import write_text
 from asr.progress import track
 from asr.streaming import Stream, chunks
@@ -49,85 +50,128 @@ def transcribe_all(names: Sequence[str], microphone: bool, request: Request) -> 
     Raises
     ------
     AsrError
-        Nothing can be begun: no model, two files for one name.
+        Nothing can be begun: no model, a language model that does not fit, two files for one name.
     """
-    paths, faults = [], 0
-    for name in names:
-        try:
-            paths += recordings.find([name])
-        except (AsrError, OSError) as error:
-            faults += 1
-            print(f"asr: {error}", file=sys.stderr)
+    paths, faults = _find(names)
     if request.output_dir is not None or request.output_format == "ctm":
         recordings.check_stems(paths)
     if request.output_dir is not None:
         request.output_dir.mkdir(parents=True, exist_ok=True)
     progress = request.output_dir is None and sys.stderr.isatty()
     recogniser = Recogniser.from_pretrained(request.model, request.beam_size, progress, **request.decode)
+    if request.words and recogniser.transcribe(np.zeros(audio.SAMPLE_RATE, np.float32)).words is None:
+        raise AsrError(f"{request.decode['lm']} is over phones: --words needs a language model over words")
     if microphone:
-        _put(recogniser.transcribe(_record()), Path("microphone"), request, recogniser, alone=True)
+        sys.stdout.write(_rendered(recogniser.transcribe(_record()), Path("microphone"), request, recogniser))
     total = len(paths) + faults
     for path in track(paths, "transcribing") if request.output_dir is not None else paths:
         try:
-            transcript = _transcribe(path, request, recogniser)
-            _put(transcript, path, request, recogniser, alone=total == 1)
-        except AsrError as error:
+            transcript = recogniser.transcribe(_waveform(path, request.channel))
+            rendered = _rendered(transcript, path, request, recogniser)
+            if request.output_dir is not None:
+                name = _stem(path) + rendering.FORMATS[request.output_format]
+                write_text(request.output_dir / name, rendered)
+                continue
+        except (AsrError, OSError) as error:
             faults += 1
-            print(f"asr: {error}", file=sys.stderr, flush=True)
-    if faults and total > 1:
-        print(f"asr: {faults} of {total} recordings could not be read", file=sys.stderr)
-    return 0 if not faults else 1 if faults < total else 2
+            _report(path, error)
+            continue
+        head = f"{path}: " if request.output_format == "text" and total > 1 else ""
+        sys.stdout.write(head + rendered)
+        sys.stdout.flush()
+    return _exit_code(faults, total)
 
 
-def _transcribe(path: Path, request: Request, recogniser: Recogniser) -> Transcript:
-    """Return a recording's transcript; standard input becomes a file first, since most formats are read with seeks."""
-    if str(path) != recordings.STDIN:
-        return recogniser.transcribe(path, channel=request.channel)
-    with tempfile.NamedTemporaryFile() as file:
-        shutil.copyfileobj(sys.stdin.buffer, file)
-        file.flush()
-        try:
-            return recogniser.transcribe(file.name, channel=request.channel)
-        except AsrError as error:
-            raise AsrError(str(error).replace(file.name, "standard input")) from error
-
-
-def _put(transcript: Transcript, path: Path, request: Request, recogniser: Recogniser, alone: bool) -> None:
-    """Print a transcript, or write it into a file of the recording's name."""
-    if request.words and transcript.words is None:
-        raise AsrError(f"{request.decode['lm']} is over phones: --words needs a language model over words")
-    if request.ipa:
-        transcript = rendering.in_ipa(transcript, recogniser.model.config.data.labels)
-    form = request.output_format
-    name = "stdin" if str(path) == recordings.STDIN else path.stem
-    rendered = rendering.render(transcript, form, str(path) if form == "json" else name, request.words)
-    if request.output_dir is not None:
-        write_text(request.output_dir / (name + rendering.FORMATS[form]), rendered)
-        return
-    head = f"{path}: " if form == "text" and not alone else ""
-    sys.stdout.write(head + rendered)
-    sys.stdout.flush()
-
-
-def stream_all(names: Sequence[str], microphone: bool, model: str, channel: int | None) -> None:
+def stream_all(names: Sequence[str], microphone: bool, model: str, channel: int | None) -> int:
     """Print the phones of each recording, or of the microphone, as they come, and on stderr how late they were.
 
     Raises
     ------
     AsrError
-        The model has to hear the future, or a recording cannot be read.
+        The model has to hear the future.
     """
-    sources = [_microphone()] if microphone else [chunks(audio.load(path, channel)) for path in recordings.find(names)]
-    for source in sources:
-        stream, spent = Stream(model), []
-        for chunk in source:
-            start = time.perf_counter()
-            found = stream.accept(chunk)
-            spent.append(time.perf_counter() - start)
-            print(*(spike.label for spike in found), sep=" ", end=" " if found else "", flush=True)
-        print(*(spike.label for spike in stream.finish()), flush=True)
-        worst = f"{1e3 * np.median(spent):.1f} ms to compute 100 ms of sound, {1e3 * max(spent):.1f} at most"
-        print(f"asr: latency {1e3 * stream.latency:.0f} ms of sound, and {worst}", file=sys.stderr)
+    if microphone:
+        _stream(Stream(model), _microphone())
+        return 0
+    paths, faults = _find(names)
+    for path in paths:
+        stream = Stream(model)
+        try:
+            waveform = _waveform(path, channel)
+        except (AsrError, OSError) as error:
+            faults += 1
+            _report(path, error)
+            continue
+        _stream(stream, chunks(waveform))
+    return _exit_code(faults, len(paths) + faults)
+
+
+def _find(names: Sequence[str]) -> tuple[list[Path], int]:
+    """Return the recordings that names mean, and how many names mean none."""
+    paths, faults = [], 0
+    for name in names:
+        try:
+            paths += recordings.find([name])
+        except (AsrError, OSError) as error:
+            faults += 1
+            _report(Path(name), error)
+    return paths, faults
+
+
+def _report(path: Path, error: Exception) -> None:
+    reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+    name = "standard input" if str(path) == recordings.STDIN else str(path)
+    print(f"asr: {reason if name in reason else f'{name}: {reason}'}", file=sys.stderr, flush=True)
+
+
+def _exit_code(faults: int, total: int) -> int:
+    if faults and total > 1:
+        print(f"asr: {faults} of {total} recordings could not be read", file=sys.stderr)
+    return 0 if not faults else 1 if faults < total else 2
+
+
+def _waveform(path: Path, channel: int | None) -> np.ndarray:
+    """Read a recording; a pipe becomes a file first, since most formats are read with seeks.
+
+    Raises
+    ------
+    AudioError
+        As `asr.audio.load`.
+    """
+    piped = str(path) == recordings.STDIN
+    if not piped and not path.is_fifo():
+        return audio.load(path, channel)
+    with nullcontext(sys.stdin.buffer) if piped else path.open("rb") as source, NamedTemporaryFile() as file:
+        shutil.copyfileobj(source, file)
+        file.flush()
+        try:
+            return audio.load(file.name, channel)
+        except AudioError as error:
+            raise AudioError(str(error).replace(file.name, "standard input" if piped else str(path))) from error
+
+
+def _stem(path: Path) -> str:
+    return "stdin" if str(path) == recordings.STDIN else path.stem
+
+
+def _rendered(transcript: Transcript, path: Path, request: Request, recogniser: Recogniser) -> str:
+    if request.ipa:
+        transcript = rendering.in_ipa(transcript, recogniser.model.config.data.labels)
+    name = str(path) if request.output_format == "json" else _stem(path)
+    return rendering.render(transcript, request.output_format, name, request.words)
+
+
+def _stream(stream: Stream, source: Iterable[np.ndarray]) -> None:
+    """Print what a stream hears."""
+    spent = [0.0]
+    for chunk in source:
+        start = time.perf_counter()
+        found = stream.accept(chunk)
+        spent.append(time.perf_counter() - start)
+        print(*(spike.label for spike in found), sep=" ", end=" " if found else "", flush=True)
+    print(*(spike.label for spike in stream.finish()), flush=True)
+    worst = f"{1e3 * np.median(spent):.1f} ms to compute 100 ms of sound, {1e3 * max(spent):.1f} at most"
+    print(f"asr: latency {1e3 * stream.latency:.0f} ms of sound, and {worst}", file=sys.stderr)
 
 
 def _record() -> np.ndarray:
@@ -147,7 +191,7 @@ def _microphone() -> Iterator[np.ndarray]:
     try:
         import sounddevice
     except (ImportError, OSError) as error:  # OSError: PortAudio is missing
-        raise AsrError(f'--mic needs a microphone\'s library ({error}): pip install "asr[mic]"') from error
+        raise AsrError(f'--mic needs a microphone\'s library ({error}): in a checkout, pip install ".[mic]"') from error
     heard: queue.SimpleQueue[np.ndarray | None] = queue.SimpleQueue()
 
     def wait() -> None:

@@ -1,24 +1,23 @@
-"""Long recordings: a network hears windows that overlap, and the phones found are aligned piece by piece.
+"""Long recordings: a network hears windows that overlap, and what it heard is decoded in pieces.
 
-    features ─ windows ─▶ evidence of each ─ join ─▶ evidence of all ─ decode ─▶ Hypothesis ─ pieces ─▶ short ones
+    features ─ windows ─▶ evidence of each ─ join ─▶ evidence of all ─ cuts ─▶ pieces, decoded and aligned side by side
 
 A window is heard with context on either side, whose evidence is left out: what a frame gets then hardly depends on
-where windows begin. Decoding is linear in time and sees all; alignment is not, and is cut where nobody speaks.
+where windows begin. Pieces are cut where the network is surest of a blank for a while, which all likely paths share: to
+decode them apart then finds what to decode them as one does.
 
 Letters: T feature frames, F values a frame, T' output frames, n feature frames an output frame, C classes.
 """
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from asr.ctc import Hypothesis
 from asr.progress import track
 
 CORE, CONTEXT = 2400, 300  # feature frames of a window, and heard beside it
 BATCH = 8  # windows at a time
-PIECE = 20.0  # seconds that are aligned at once, about
+PIECE, PAUSE = 20.0, 0.3  # seconds that are decoded at once, about; of blanks about a cut, about
 
 Evidence = Callable[[Sequence[np.ndarray]], list[np.ndarray]]
 
@@ -58,52 +57,29 @@ def evidence(model: Evidence, features: np.ndarray, subsampling: int, progress: 
     return np.concatenate(joined)
 
 
-def pieces(hypothesis: Hypothesis, num_frames: int, frame_shift: float) -> Iterator[tuple[Hypothesis, int, int]]:
-    """Cut what was found in a long recording into what can be aligned.
+def cuts(log_probs: np.ndarray, frame_shift: float) -> list[int]:
+    """Return where to cut a recording's evidence: frames, from 0 to T'.
 
     Parameters
     ----------
-    hypothesis
-        Of the whole recording.
-    num_frames
-        T'.
+    log_probs : (T', C)
+        Natural logs, class 0 the blank.
     frame_shift
         Seconds an output frame.
 
-    Yields
-    ------
-    piece, start, end
-        Some of the tokens, and the output frames that they lie in. The pieces are about `PIECE` long and end where the
-        gap between two tokens is widest near there.
-
     Examples
     --------
-    >>> found = Hypothesis((1, 2, 3), (10, 20, 800), 0.0, (0.9, 0.8, 0.7))
-    >>> [(piece.tokens, start, end) for piece, start, end in pieces(found, 2000, 0.03)]
-    [((1, 2), 0, 410), ((3,), 410, 2000)]
+    >>> log_probs = np.log(np.tile([0.1, 0.9], (3000, 1)))
+    >>> log_probs[700:720, 0] = log_probs[1400:1420, 0] = 0.0
+    >>> cuts(log_probs, 0.03)
+    [0, 710, 1410, 2066, 3000]
     """
-    times, target = np.array(hypothesis.timesteps), PIECE / frame_shift
-    first, start = 0, 0
-    while first < len(times) and num_frames - start > 1.5 * target:
-        near = (
-            np.flatnonzero((times[first:-1] >= start + target / 2) & (times[first:-1] < start + 1.5 * target)) + first
-        )
-        if len(near) == 0:  # a long silence, or the last token: cut after what there is before it
-            before = np.flatnonzero(times[first:] < start + target / 2) + first
-            near = before[-1:] if len(before) and before[-1] + 1 < len(times) else near
-        if len(near) == 0:
-            break
-        last = near[np.argmax(times[near + 1] - times[near])]
-        end = int(times[last] + times[last + 1] + 1) // 2
-        yield _part(hypothesis, first, int(last) + 1, start), start, end
-        first, start = int(last) + 1, end
-    yield _part(hypothesis, first, len(times), start), start, num_frames
-
-
-def _part(hypothesis: Hypothesis, first: int, last: int, start: int) -> Hypothesis:
-    return replace(
-        hypothesis,
-        tokens=hypothesis.tokens[first:last],
-        timesteps=tuple(time - start for time in hypothesis.timesteps[first:last]),
-        confidences=hypothesis.confidences[first:last],
-    )
+    target = round(PIECE / frame_shift)
+    width = max(round(PAUSE / frame_shift), 1)
+    sure = np.convolve(log_probs[:, 0], np.full(width, 1 / width), "same")
+    found = [0]
+    while len(log_probs) - found[-1] > 1.5 * target:
+        first = found[-1] + target // 2
+        last = min(first + target, len(log_probs) - target // 2)
+        found.append(first + int(sure[first:last].argmax()))
+    return [*found, len(log_probs)]

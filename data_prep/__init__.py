@@ -21,21 +21,23 @@ class Corpus:
     phone_set: str  # of the phones in its manifests
     options: dict[str, Any] = field(default_factory=dict)  # of the module's `prepare`, beside its folders
     parts: tuple[str, ...] = ()  # to download, where the module can download others
+    speakers: str = ""  # corpora with the same word here share speakers, who have the same names in all of them
 
 
 CORPORA = {
     "mini": Corpus("mini", "timit61"),
     "timit": Corpus("timit", "timit61"),
-    "mini_librispeech": Corpus("librispeech", "arpabet39"),
+    "mini_librispeech": Corpus("librispeech", "arpabet39", speakers="librispeech"),
     "librispeech": Corpus(
         "librispeech",
         "arpabet39",
         {"train": ("train-clean-100", "train-clean-360", "train-other-500"), "dev": "dev-clean"},
         ("train-clean-100", "dev-clean", "test-clean"),
+        "librispeech",
     ),
     "speechocean762": Corpus("speechocean762", "arpabet39"),
     "cmu_arctic": Corpus("cmu_arctic", "arpabet39"),
-    "table": Corpus("table", "arpabet39"),
+    "table": Corpus("table", "arpabet39", speakers="librispeech"),  # where most free speech in small pieces is from
 }
 
 

@@ -57,7 +57,14 @@ def python():
     def run(code, *arguments, cwd=ROOT, **changes):
         command = [sys.executable, "-c", code, *map(str, arguments)]
         return subprocess.run(
-            command, cwd=cwd, env=environment | changes, capture_output=True, text=True, timeout=900, check=False
+            command,
+            cwd=cwd,
+            env=environment | changes,
+            capture_output=True,
+            encoding="utf8",
+            errors="surrogateescape",
+            timeout=900,
+            check=False,
         )
 
     return run

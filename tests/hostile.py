@@ -49,6 +49,9 @@ def make(folder: Path) -> dict[str, Path]:
     wav("channels that cancel", np.stack([noise, -noise], axis=1))
     wav("spaces in the name", noise, name="a b  c.wav")
     wav("a newline in the name", noise, name="a\nb.wav")
+    noise_file = folder / "latin.wav"
+    soundfile.write(noise_file, noise, RATE)
+    found["a name in Latin-1"] = noise_file.rename(folder / os.fsdecode("caf\xe9.wav".encode("latin-1")))
     wav("letters of Korea", noise, name="경마장에.wav")
     wav("an emoji and quotes", noise, name="\U0001f40e'\".wav")
     wav("a dash in front", noise, name="-x.wav")

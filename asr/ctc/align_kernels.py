@@ -1,48 +1,58 @@
 """The likeliest path of a labelling in Numba: Viterbi over the states that the loss sums over, in the same two rows.
 
-`blanks[t, s]` is the blank after label s, s = 0 … L, and `labels[t, s]` is label s, s = 1 … L. Letters: T frames, B
-utterances, C classes, L labels, N alignments.
+`blanks[r, s]` is the blank after label s, s = 0 … L, and `labels[r, s]` is label s, s = 1 … L, in row r of a block of
+frames; row 0 is the frame before the block. A short utterance is one block. Of a long one only the rows between blocks
+are kept, and each block is gone through again when the path is followed back: memory grows with √T instead of T.
+
+Letters: T frames, B utterances, C classes, L labels, N alignments.
 """
+
+import math
 
 import numpy as np
 from numba import njit
 
 ZERO, ONE = np.uintp(0), np.uintp(1)  # an unsigned index is never taken from the end, which costs vectors and time
 START, STOP, PEAK = 0, 1, 2
+CELLS = 1 << 21  # states times frames that a block may have, or √T frames: 32 MiB
+
+
+@njit(cache=True)
+def block_size(num_frames, num_labels):
+    """Return how many frames a block has."""
+    return min(num_frames, max(CELLS // (num_labels + 1), 1 + int(math.sqrt(num_frames))))
 
 
 def workspace_size(num_frames: int, num_labels: int) -> int:
     """Return how many float64 a thread needs for utterances of up to T frames and L labels."""
-    return (2 * num_frames + 2) * (num_labels + 1)
+    longest = max(num_frames, 1)
+    rows = block_size(longest, num_labels) + 1
+    return 2 * (rows + 1 + longest // (rows - 1) + 1) * (num_labels + 1)
 
 
 @njit(cache=True, inline="always")
-def _viterbi(log_probs, b, symbols, priors, blanks, labels, work):
-    """Write the log probability of the likeliest path into each state to blanks and labels, both (T, L + 1).
+def _viterbi(log_probs, b, first, symbols, priors, blanks, labels, work):
+    """Write the log probability of the likeliest path into each state to blanks and labels, both (1 + frames, L + 1).
 
-    Return whether all log_probs met are below infinity.
+    Row 0 is there already. Return whether all log_probs met are below infinity.
     """
-    num_frames, end, blank = np.uintp(len(blanks)), np.uintp(len(symbols)), symbols[0]
+    end, blank = np.uintp(len(symbols)), symbols[0]
     bars, given = work[:end], work[end:]
     for s in range(ZERO, end):
         bars[s] = 0.0 if s > ONE and symbols[s] != symbols[s - ONE] else -np.inf  # of skipping the blank before label s
         given[s] = priors[symbols[s]]
-        blanks[0, s], labels[0, s] = -np.inf, -np.inf
-    blanks[0, 0] = log_probs[0, b, blank] - given[0]
-    sound = blanks[0, 0] < np.inf
-    if end > ONE:
-        labels[0, 1] = log_probs[0, b, symbols[1]] - given[1]
-        sound &= labels[0, 1] < np.inf
-    for t in range(ONE, num_frames):
-        before, paused = t - ONE, log_probs[t, b, blank] - given[0]
-        blanks[t, 0], labels[t, 0] = blanks[before, 0] + paused, -np.inf
+    sound = True
+    for r in range(ONE, np.uintp(len(blanks))):
+        before, t = r - ONE, first + r - ONE
+        paused = log_probs[t, b, blank] - given[0]
+        blanks[r, 0], labels[r, 0] = blanks[before, 0] + paused, -np.inf
         sound &= paused < np.inf
         for s in range(ONE, end):
             emitted = log_probs[t, b, symbols[s]] - given[s]
             sound &= emitted < np.inf
             came = max(blanks[before, s - ONE], labels[before, s - ONE] + bars[s])
-            labels[t, s] = max(labels[before, s], came) + emitted
-            blanks[t, s] = max(blanks[before, s], labels[before, s]) + paused
+            labels[r, s] = max(labels[before, s], came) + emitted
+            blanks[r, s] = max(blanks[before, s], labels[before, s]) + paused
     return sound
 
 
@@ -60,19 +70,37 @@ def best_paths(alignments, log_probs, symbols, shapes, priors, frames, confidenc
         if num_frames == 0:
             scores[n] = 0.0 if end == 1 else -np.inf
             continue
-        size = num_frames * end
-        blanks, labels = work[:size].reshape(num_frames, end), work[size : 2 * size].reshape(num_frames, end)
-        sound = _viterbi(log_probs, b, symbols[n, :end], priors, blanks, labels, work[2 * size :])
-        s, t = end - 1, num_frames - 1
-        on_label = labels[t, s] > blanks[t, s]
-        scores[n] = max(labels[t, s], blanks[t, s]) if sound else np.nan
+        spelt, block = symbols[n, :end], block_size(num_frames, end - 1)
+        num_blocks = (num_frames + block - 1) // block
+        size = (block + 1) * end
+        blanks, labels = work[:size].reshape(block + 1, end), work[size : 2 * size].reshape(block + 1, end)
+        kept = work[2 * size : 2 * size + 2 * num_blocks * end].reshape(num_blocks, 2, end)  # rows 0 of the blocks
+        spare = work[2 * size + 2 * num_blocks * end :][: 2 * end]
+        blanks[0], labels[0] = -np.inf, -np.inf
+        blanks[0, 0] = 0.0
+        sound, rows = True, block
+        for i in range(num_blocks):
+            kept[i, 0], kept[i, 1] = blanks[0], labels[0]
+            rows = min(block, num_frames - i * block)
+            sound &= _viterbi(
+                log_probs, b, np.uintp(i * block), spelt, priors, blanks[: rows + 1], labels[: rows + 1], spare
+            )
+            if i + 1 < num_blocks:
+                blanks[0], labels[0] = blanks[rows], labels[rows]
+        s, t, r = end - 1, num_frames - 1, rows
+        on_label = labels[r, s] > blanks[r, s]
+        scores[n] = max(labels[r, s], blanks[r, s]) if sound else np.nan
         peak, total = -np.inf, 0.0
         while scores[n] > -np.inf and t >= 0:
+            if r == 0:
+                i, r = t // block, block
+                blanks[0], labels[0] = kept[i, 0], kept[i, 1]
+                _viterbi(log_probs, b, np.uintp(i * block), spelt, priors, blanks, labels, spare)
             if not on_label:
-                on_label = t > 0 and labels[t - 1, s] > blanks[t - 1, s]
-                t -= 1
+                on_label = labels[r - 1, s] > blanks[r - 1, s]
+                t, r = t - 1, r - 1
                 continue
-            value = np.float64(log_probs[t, b, symbols[n, s]])
+            value = np.float64(log_probs[t, b, spelt[s]])
             if frames[n, s - 1, STOP] == 0:
                 frames[n, s - 1, STOP] = t + 1
                 peak, total = -np.inf, 0.0
@@ -80,14 +108,11 @@ def best_paths(alignments, log_probs, symbols, shapes, priors, frames, confidenc
             if value >= peak:
                 peak = value
                 frames[n, s - 1, PEAK] = t
-            stayed = labels[t - 1, s] if t > 0 else -np.inf
-            came = blanks[t - 1, s - 1] if t > 0 else 0.0
-            skipped = -np.inf
-            if t > 0 and s > 1 and symbols[n, s] != symbols[n, s - 1]:
-                skipped = labels[t - 1, s - 1]
+            stayed, came = labels[r - 1, s], blanks[r - 1, s - 1]
+            skipped = labels[r - 1, s - 1] if s > 1 and spelt[s] != spelt[s - 1] else -np.inf
             if max(came, skipped) > stayed:
                 frames[n, s - 1, START] = t
                 confidences[n, s - 1] = np.exp(total / (frames[n, s - 1, STOP] - t))
                 on_label = skipped > came
                 s -= 1
-            t -= 1
+            t, r = t - 1, r - 1

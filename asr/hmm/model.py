@@ -100,9 +100,13 @@ class HMMModel(AcousticModel):
         with ThreadPoolExecutor(get_num_threads()) as pool:
             return [nbest[0] for nbest in pool.map(self.nbest, evidence)]
 
-    def hypotheses(self, evidence: np.ndarray, beam_size: int, count: int) -> list[Hypothesis]:
+    def prepare(self) -> None:
+        """Join the phones to a loop."""
+        assert self.loop is not None
+
+    def hypotheses(self, evidence: Sequence[np.ndarray], beam_size: int, count: int) -> list[list[Hypothesis]]:
         """Return the first of the Viterbi search."""
-        return [*self.nbest(evidence, count)]
+        return [[*self.nbest(each, count)] for each in evidence]
 
     def best_tokens(self, evidence: Sequence[np.ndarray]) -> list[list[int]]:
         """Return the tokens of what `decode` finds alone, without the posteriors that it takes confidences from."""

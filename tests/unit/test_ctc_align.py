@@ -98,9 +98,10 @@ def test_repeats_and_tight_fits(rng):
 
 
 def test_long_utterances(rng):
-    log_probs = naive.log_softmax(3 * rng.standard_normal((3000, 2, 40)))
-    targets = rng.integers(1, 40, (2, 300))
-    lengths, labels = [3000, 2500], [300, 200]
+    lengths, labels = [9000, 2500], [400, 200]  # the first in blocks
+    assert align_kernels.block_size(lengths[0], labels[0]) < lengths[0]
+    log_probs = naive.log_softmax(3 * rng.standard_normal((9000, 2, 40)))
+    targets = rng.integers(1, 40, (2, 400))
     forced = forced_align(log_probs, targets, lengths, labels)
     soft = soft_align(log_probs, targets, lengths, labels)
     loss = ctc_loss(torch.from_numpy(log_probs), torch.from_numpy(targets), lengths, labels, reduction="none")
@@ -344,7 +345,7 @@ def test_posteriors_are_a_derivative(log_probs, targets):
             np.testing.assert_allclose(posteriors[t, :, c], slopes, rtol=0, atol=1e-8)
 
 
-@pytest.mark.parametrize(("num_frames", "num_labels"), [(1, 1), (1, 0), (30, 12), (12, 12)])
+@pytest.mark.parametrize(("num_frames", "num_labels"), [(1, 1), (1, 0), (30, 12), (12, 12), (3000, 900)])
 def test_nothing_is_written_beyond_the_workspace(num_frames, num_labels, rng):
     log_probs = naive.log_softmax(rng.standard_normal((num_frames, 1, 5)))
     target = np.resize([1, 2, 3], num_labels)

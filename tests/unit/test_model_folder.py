@@ -166,6 +166,13 @@ def break_folder(folder, how):
             change_weights(folder, lambda values: values.pop("encoder.output.bias"))
         case "no mean":
             change_weights(folder, lambda values: values.pop("cmvn.mean"))
+        case "a NaN":
+            change_weights(folder, lambda values: values["encoder.output.bias"].put(1, np.nan))
+        case "no spread":
+            change_weights(folder, lambda values: values["cmvn.std"].put(1, 0))
+        case "a token twice":
+            *others, before, _ = tokens.read_text().splitlines(keepends=True)
+            tokens.write_text("".join([*others, before, before]))
         case "no statistics":
             change_weights(folder, lambda values: [values.pop(f"cmvn.{name}") for name in ("mean", "std")])
         case "short mean":
@@ -187,6 +194,9 @@ def break_folder(folder, how):
         ("no blank", r"tokens.txt: the first line must be <blank>"),
         ("binary tokens", r"tokens.txt: the first line must be <blank>"),
         ("a weight lost", r"model.safetensors does not fit .*output.bias"),
+        ("a NaN", r"model.safetensors: encoder.output.bias holds NaN or infinity: take it from"),
+        ("no spread", r"model.safetensors: cmvn.mean and cmvn.std are not what"),
+        ("a token twice", r"tokens.txt: the first line must be <blank>, and no two alike"),
         ("no mean", r"model.safetensors: cmvn.mean and cmvn.std are not what config.yaml asks for"),
         ("no statistics", r"model.safetensors: cmvn.mean and cmvn.std are not what config.yaml asks for"),
         ("short mean", r"model.safetensors: cmvn.mean and cmvn.std are not what config.yaml asks for"),

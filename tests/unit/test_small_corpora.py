@@ -106,19 +106,22 @@ def test_corpora_that_share_speakers_and_utterances(tmp_path):
     prepare("table", write_table(tmp_path / "one", *rows), tmp_path / "data")
     others = ("a.wav\tann\ttrain\tf\thello\t", "d.wav\tbob\ttrain\tm\thello\t", "e.wav\tcid\tdev\tm\thello\t")
     write_table(tmp_path / "two", *others, "f.wav\tdan\ttrain\tm\thello\t")
-    table.prepare(tmp_path / "two", tmp_path / "data" / "mini")  # another corpus's name will do
+    table.prepare(tmp_path / "two", tmp_path / "data" / "librispeech")  # as if it were that
+    write_table(tmp_path / "namesakes", "g.wav\tcid\ttrain\tm\thello\t", "h.wav\teve\tdev\tf\thello\t")
+    table.prepare(tmp_path / "namesakes", tmp_path / "data" / "mini")
     arctic(tmp_path / "three", "slt")
     prepare("cmu_arctic", tmp_path / "three", tmp_path / "data")
 
     def found(split):
-        cuts = data.load_split(tmp_path / "data", ["table", "mini", "cmu_arctic"], split)
+        cuts = data.load_split(tmp_path / "data", ["table", "librispeech", "mini", "cmu_arctic"], split)
         return [(cut.id, cut.corpus) for cut in cuts]
 
-    assert found("train") == [("a", "table"), ("f", "mini"), ("slt-arctic_a0001", "cmu_arctic")]
-    assert found("dev") == [("b", "table")]
+    others = [("f", "librispeech"), ("g", "mini"), ("slt-arctic_a0001", "cmu_arctic")]
+    assert found("train") == [("a", "table"), *others]
+    assert found("dev") == [("b", "table"), ("h", "mini")]
     assert found("test") == [("c", "table")]
     with pytest.raises(CorpusError, match="cmu_arctic: no dev utterances"):
         data.load_split(tmp_path / "data", ["cmu_arctic"], "dev")
-    alone = data.load_split(tmp_path / "data", ["mini"], "train")
+    alone = data.load_split(tmp_path / "data", ["librispeech"], "train")
     assert [cut.id for cut in alone] == ["a", "d", "f"]
-    assert len(RecordingSet.from_file(tmp_path / "data" / "mini" / "recordings_train.jsonl.gz")) == 3
+    assert len(RecordingSet.from_file(tmp_path / "data" / "librispeech" / "recordings_train.jsonl.gz")) == 3

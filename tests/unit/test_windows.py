@@ -1,10 +1,12 @@
-"""Long recordings: windows of features whose evidence is joined, pieces whose phones are placed."""
+"""Long recordings: windows of features whose evidence is joined, pieces that are decoded."""
+
+import itertools
 
 import numpy as np
 import pytest
 
 from asr import windows
-from asr.ctc import Hypothesis
+from asr.ctc import beam_search, best_path
 
 
 class Counting:
@@ -33,35 +35,42 @@ def test_windows_join_to_what_is_heard_whole(num_frames, subsampling, rng):
         assert max(batch) <= max(windows.CORE + 2 * windows.CONTEXT, 2 * windows.CORE)
 
 
-def spoken(times, num_frames):
-    tokens = tuple(1 + i % 7 for i in range(len(times)))
-    return list(
-        windows.pieces(Hypothesis(tokens, tuple(times), 0.0, tuple(0.1 for _ in times)), num_frames, 0.03)
-    ), tokens
+@pytest.mark.parametrize("num_frames", [1, 10, 900, 1001, 3000, 3333, 40000])
+@pytest.mark.parametrize("talk", ["speech", "silence", "never blank", "one pause"])
+def test_pieces_are_neither_long_nor_short(num_frames, talk, rng):
+    log_probs = np.log(rng.dirichlet(np.ones(3), num_frames))
+    if talk == "silence":
+        log_probs = np.log(np.tile([1.0, 1e-30, 1e-30], (num_frames, 1)))
+    if talk == "never blank":
+        log_probs[:, 0] = -np.inf
+    if talk == "one pause":
+        log_probs[num_frames // 2 : num_frames // 2 + 60, 0] = 0.0
+    found = windows.cuts(log_probs, 0.03)
+    assert (found[0], found[-1]) == (0, num_frames)
+    lengths = np.diff(found)
+    assert lengths.max() <= 1.5 * windows.PIECE / 0.03 + 1
+    if len(lengths) > 1:
+        assert lengths.min() >= windows.PIECE / 2 / 0.03 - 1
 
 
-@pytest.mark.parametrize("num_frames", [10, 900, 3000, 40000])
-def test_pieces_hold_everything_once_and_in_order(num_frames, rng):
-    times = np.flatnonzero(rng.random(num_frames) < 0.3).tolist()
-    found, tokens = spoken(times, num_frames)
-    assert tuple(token for piece, _, _ in found for token in piece.tokens) == tokens
-    assert [time + start for piece, start, _ in found for time in piece.timesteps] == times
-    assert [start for _, start, _ in found][1:] == [end for _, _, end in found][:-1]
-    assert (found[0][1], found[-1][2]) == (0, num_frames)
-    for piece, start, end in found:
-        assert all(0 <= time < end - start for time in piece.timesteps)
-        assert len(piece.confidences) == len(piece.tokens)
-        assert end - start <= 1.5 * 1.5 * windows.PIECE / 0.03
+def test_cuts_lie_in_the_longest_pauses():
+    log_probs = np.log(np.tile([0.1, 0.9], (3000, 1)))
+    pauses = [(500, 505), (800, 840), (1300, 1310), (1490, 1500), (2300, 2340)]
+    for start, end in pauses:
+        log_probs[start:end, 0] = 0.0
+    _, *found, _ = windows.cuts(log_probs, 0.03)
+    for place, (start, end) in zip(found, [pauses[1], pauses[2], pauses[4]], strict=True):
+        assert start <= place < end
 
 
-def test_pieces_end_in_the_widest_gap():
-    times = [*range(0, 640, 4), *range(700, 2000, 4)]
-    found, _ = spoken(times, 2000)
-    assert found[0][2] == (636 + 700 + 1) // 2
-
-
-@pytest.mark.parametrize("times", [[], [5], [9000], [5, 9000], list(range(100)), list(range(9000, 9100))])
-def test_pieces_of_long_silences(times):
-    found, tokens = spoken(times, 10000)
-    assert tuple(token for piece, _, _ in found for token in piece.tokens) == tokens
-    assert found[-1][2] == 10000
+def test_pieces_are_decoded_as_the_whole_is(rng):
+    spikes = rng.random(4000) < 0.3
+    spikes[(np.arange(4000) % 600) < 15] = False  # a pause
+    log_probs = np.log(np.clip(rng.dirichlet(np.ones(6) / 30, 4000), 1e-9, 1))
+    log_probs[~spikes] = np.log([1 - 5e-6, *[1e-6] * 5])
+    whole, pieces = log_probs[:, None], windows.cuts(log_probs, 0.03)
+    assert len(pieces) > 4
+    parts = [whole[start:end] for start, end in itertools.pairwise(pieces)]
+    assert tuple(token for part in parts for token in best_path(part)[0].tokens) == best_path(whole)[0].tokens
+    # A beam of 16 for each piece has more room than one for all; a labelling of pieces is one of the whole.
+    assert sum(beam_search(part)[0][0].score for part in parts) >= beam_search(whole)[0][0].score - 1e-3
