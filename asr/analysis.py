@@ -17,6 +17,7 @@ from asr.segments import Segment
 
 LENGTHS = (0, 2, 4, 8, 16, np.inf)  # seconds: edges of the groups by length
 AGES = (0, 10, 20, 30, 40, 50, 60, np.inf)
+ADULT = 16  # years
 
 
 @dataclass(frozen=True)
@@ -115,7 +116,7 @@ def count(pairs: Sequence[Sequence[str | None]]) -> ErrorCounts:
 
 
 def groups(utterances: Sequence[Utterance], pairs: Mapping[str, Sequence]) -> dict[str, list[dict[str, Any]]]:
-    """Break a test set down by speaker, gender, age and length.
+    """Break a test set down by speaker, gender, children and adults, age and length.
 
     Returns
     -------
@@ -126,6 +127,7 @@ def groups(utterances: Sequence[Utterance], pairs: Mapping[str, Sequence]) -> di
     ways: dict[str, Callable[[Utterance], str | None]] = {
         "speaker": lambda each: each.speaker,
         "gender": lambda each: {"f": "female", "m": "male"}.get(each.gender or "", each.gender),
+        "children": lambda each: None if each.age is None else "children" if each.age < ADULT else "adults",
         "age": lambda each: None if each.age is None else _range(each.age, AGES, "years"),
         "length": lambda each: _range(each.duration, LENGTHS, "s"),
     }

@@ -284,6 +284,7 @@ def score_corpus(
     utterances = _utterances(config, found, scored)
     result = analysis.analyse(utterances, config.data.labels, config.data.scoring, model.calibration)
     result |= {"regimes": regimes, "boundaries": boundary_rows(model, found, scored)}
+    rows[-1]["groups"] = {name: result["groups"][name] for name in ("gender", "children") if name in result["groups"]}
     title = f"{corpus} {split}, {decoder}"
     report.confusion_heatmap(result["confusions"], output / f"confusions-{corpus}-{split}.png", title)
     _show(model, found, scored, result["utterances"])
@@ -434,7 +435,8 @@ def _keep(rows: list[dict[str, Any]], config: Config, output: Path, folder: Path
     if folder.parent == output:
         model_folder.write_json(folder / "metrics.json", values)
         card = (folder / "README.md").read_text(encoding="utf8").split(SCORES)[0]
-        model_folder.write_text(folder / "README.md", card + SCORES + "\n" + summary.score_table(values["results"]))
+        tables = [summary.score_table(values["results"]), summary.group_table(values["results"])]
+        model_folder.write_text(folder / "README.md", card + SCORES + "\n" + "\n".join(tables))
 
 
 def _write_text(path: Path, texts: dict[str, list[str]], ids: set[str]) -> None:

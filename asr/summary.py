@@ -27,6 +27,26 @@ def score_table(rows: Sequence[dict[str, Any]]) -> str:
     )
 
 
+def group_table(rows: Sequence[dict[str, Any]]) -> str:
+    """Return a Markdown table of the rates by gender, and of children and adults, of the rows that have them.
+
+    >>> women = {"group": "female", "per": 9.5, "num_phones": 84, "num_utterances": 3}
+    >>> print(group_table([{"corpus": "mini", "split": "test", "decoder": "beam 16",
+    ...     "groups": {"gender": [women]}}]))  # doctest: +NORMALIZE_WHITESPACE
+    | corpus | split | decoder | speakers | PER | scored |
+    |---|---|---|---|---|---|
+    | mini | test | beam 16 | female | 9.50 % | 3 utterances, 84 phones |
+    """
+    head = "| corpus | split | decoder | speakers | PER | scored |\n|---|---|---|---|---|---|\n"
+    return head + "".join(
+        f"| {row['corpus']} | {row['split']} | {row['decoder']} | {group['group']} | {group['per']:.2f} % | "
+        f"{group['num_utterances']:,} utterances, {group['num_phones']:,} phones |\n"
+        for row in rows
+        for groups in row.get("groups", {}).values()
+        for group in groups
+    )
+
+
 def lines(rows: Sequence[dict[str, Any]]) -> str:
     """Return the rows as lines to read.
 

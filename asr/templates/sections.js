@@ -135,7 +135,7 @@ function regimes(evaluation) {
     rateTable("Regime", rows, columns));
 }
 
-const GROUPS = { speaker: "Speaker", gender: "Gender", age: "Age", length: "Length" };
+const GROUPS = { speaker: "Speaker", gender: "Gender", children: "Children and adults", age: "Age", length: "Length" };
 
 function groups(evaluation) {
   const tables = Object.entries(GROUPS)

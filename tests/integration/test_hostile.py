@@ -1,7 +1,9 @@
 """Strange and broken recordings through the command line and the loader: phones or one line, never a traceback."""
 
 import json
+import os
 import re
+import threading
 
 import numpy as np
 import pytest
@@ -17,7 +19,8 @@ GOOD = {
     *(f"coded as {each}" for each in ("PCM_U8", "PCM_24", "PCM_32", "FLOAT", "DOUBLE", "ULAW", "ALAW", "GSM610")),
     "coded as IMA_ADPCM",
     *(f"{rate} Hz" for rate in (1000, 4000, 8000, 11025, 44100, 96000, 192000)),
-    "8 channels", "channels that cancel", "spaces in the name", "a newline in the name", "letters of Korea",
+    "8 channels", "channels that cancel", "a name in Latin-1",
+    "spaces in the name", "a newline in the name", "letters of Korea",
     "an emoji and quotes", "a dash in front", "no suffix", "WAV called mp3", "brackets in the name",
     *(f"{form} of 8 kHz" for form in ("FLAC", "OGG", "MP3", "AIFF", "AU")), "384000 Hz",
 }  # fmt: skip
@@ -59,6 +62,36 @@ def test_each_fault_is_one_line_that_names_the_file(strange, outcome):
         if str(path) not in said and "\n" not in path.name:
             (line,) = [line for line in lines if f"{path}: " in line]
             assert re.search(r": .+: .+", line), line  # what is wrong, and how to mend it
+
+
+def test_a_full_disk(strange, python):
+    code = "import sys; from asr.cli import main; sys.stdout = open('/dev/full', 'w'); main()"
+    done = python(code, "transcribe", strange["clipped"], strange["silence"])
+    assert done.returncode == 2
+    assert done.stderr == "asr: what is printed: No space left on device: check the path, permissions and free space\n"
+
+
+def test_a_name_that_is_no_utf8(strange, cli, tmp_path):
+    for form in ("text", "json", "ctm", "textgrid", "srt", "tsv"):
+        code, _, err = cli("transcribe", strange["a name in Latin-1"], "--format", form, "--output-dir", tmp_path)
+        assert (code, [line for line in err.splitlines() if line.startswith("asr:")]) == (0, [])
+    assert len({path.stem for path in tmp_path.iterdir()}) == 1
+    assert len(list(tmp_path.iterdir())) == 6
+
+
+def test_pipes_and_patterns(strange, python, tmp_path):
+    (tmp_path / "with").mkdir()
+    (tmp_path / "without").mkdir()
+    (tmp_path / "with" / "a.wav").write_bytes(strange["clipped"].read_bytes())
+    code = "from asr.cli import main; main()"
+    os.mkfifo(tmp_path / "pipe.wav")
+    writer = threading.Thread(target=(tmp_path / "pipe.wav").write_bytes, args=[strange["clipped"].read_bytes()])
+    writer.start()
+    done = python(code, "transcribe", "--format", "json", tmp_path / "w*", tmp_path / "pipe.wav")
+    writer.join()
+    assert (done.returncode, done.stderr) == (0, "")
+    first, second = (json.loads(line) for line in done.stdout.splitlines())
+    assert first["phones"] == second["phones"]
 
 
 @pytest.fixture(scope="module")

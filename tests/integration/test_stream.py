@@ -1,7 +1,10 @@
 """A model in one direction, trained by a command and heard by another as the speech comes."""
 
+import numpy as np
 import pytest
+import soundfile
 
+from asr import audio
 from tests.conftest import SETTINGS
 
 CAUSAL = ("model.bidirectional=false", "features.cmvn=global", "features.delta_order=0", "features.use_energy=false")
@@ -23,6 +26,27 @@ def test_phones_come_as_they_are_said(causal, cli, mini_tree):
     said = [cli("transcribe", recording, "--model", causal, "--beam-size", 1)[1] for recording in recordings]
     assert out.split() == " ".join(said).split() != []
     assert err.count("asr: latency 35 ms of sound") == 2
+
+
+def test_a_long_recording_is_heard_alike(causal, cli, mini_tree, tmp_path):
+    waveform = np.concatenate([audio.load(each) for each in sorted(mini_tree.glob("TEST/*/*/*.WAV"))])
+    waveform = np.tile(waveform, 1 + 60 * audio.SAMPLE_RATE // len(waveform))
+    soundfile.write(tmp_path / "long.wav", waveform, audio.SAMPLE_RATE)
+    _, streamed, _ = cli("transcribe", tmp_path / "long.wav", "--model", causal, "--stream")
+    _, said, _ = cli("transcribe", tmp_path / "long.wav", "--model", causal, "--beam-size", 1)
+    assert streamed.split() == said.split() != []
+
+
+def test_what_cannot_be_streamed(causal, cli, mini_tree, tmp_path):
+    good = next(mini_tree.glob("TEST/*/*/*.WAV"))
+    (tmp_path / "text.wav").write_text("no sound")
+    code, out, err = cli("transcribe", tmp_path / "text.wav", good, tmp_path / "no.wav", "--model", causal, "--stream")
+    assert code == 1
+    assert out.count("\n") == 1
+    assert err.splitlines()[-1] == "asr: 2 of 3 recordings could not be read"
+    code, out, err = cli("transcribe", good, "--model", causal, "--stream", "--format", "json")
+    assert (code, out) == (2, "")
+    assert "only --model, --channel and --mic go with it" in err
 
 
 def test_a_model_that_hears_the_future_is_refused(trained, cli, mini_tree):

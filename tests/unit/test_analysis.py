@@ -49,6 +49,7 @@ def test_groups(spoken):
     rows = {name: {row["group"]: (row["per"], row["num_phones"]) for row in rows} for name, rows in found.items()}
     assert rows["speaker"] == {"1": (40.0, 5), "2": (50.0, 2)}
     assert rows["gender"] == {"female": (40.0, 5), "male": (50.0, 2)}
+    assert rows["children"] == {"adults": (50.0, 2), "children": (40.0, 5)}
     assert rows["age"] == {"0 - 10 years": (40.0, 5), "60 years and more": (50.0, 2)}
     assert rows["length"] == {"0 - 2 s": (50.0, 2), "2 - 4 s": (40.0, 5)}
 

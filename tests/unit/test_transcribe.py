@@ -1,6 +1,7 @@
 """The recogniser: phones, times and confidences of posteriors that are known, from files and arrays of every kind."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -122,6 +123,24 @@ def test_the_beam_is_the_models_own_unless_another_is_asked_for():
     encoder = Scripted(spikes(2), 1)
     assert recogniser(encoder, None).beam_size == 5
     assert recogniser(encoder, 1).beam_size == 1
+
+
+@pytest.mark.parametrize("nbest", [1, 4])
+def test_a_long_recording_is_put_together_from_pieces(nbest, rng):
+    noise = 0.1 * rng.standard_normal(90 * 16000)
+    long = recogniser(Hearing(), beam_size=5, num_mel_bins=4, use_energy=False, delta_order=0)
+    decode = replace(long.model.config.decode, nbest=nbest)
+    found = Recogniser(replace(long.model, config=replace(long.model.config, decode=decode)), 5).transcribe(noise)
+    times = [time for phone in found.phones for time in (phone.start, phone.end)]
+    assert times == sorted(times)
+    assert 60 < times[-1] <= found.duration == 90
+    if nbest == 1:
+        assert found.nbest == ()
+        return
+    labels, scores = zip(*found.nbest, strict=True)
+    assert len({*labels}) == len(labels) == nbest
+    assert list(scores) == sorted(scores, reverse=True)
+    assert labels[0] == tuple(phone.label for phone in found.phones)
 
 
 def test_json_holds_everything():
