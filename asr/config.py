@@ -327,17 +327,24 @@ def section(name: str, cls: type, values: dict[str, Any]) -> Any:
     """
     check(isinstance(values, dict), name, "be a section of keys and values", values)
     fields = cls.__dataclass_fields__  # type: ignore[attr-defined]
-    merged = OmegaConf.structured(cls)
-    for key, value in values.items():
+    for key in values:
         if key not in fields:
             raise ConfigError(f"config: unknown key '{name}.{key}'; {name} has {', '.join(fields)}")
-        try:
-            merged = OmegaConf.merge(merged, {key: value})
-        except (OmegaConfBaseException, TypeError) as error:  # TypeError: a list for a mapping
+    merged = _merged(cls, values)
+    for key, value in values.items() if merged is None else ():
+        if _merged(cls, {key: value}) is None:
             kind = fields[key].type
             wanted = kind.__name__ if isinstance(kind, type) else kind
-            raise ConfigError(f"config: {name}.{key} must be of type {wanted}, but it is {value!r}") from error
+            raise ConfigError(f"config: {name}.{key} must be of type {wanted}, but it is {value!r}")
     return OmegaConf.to_object(merged)
+
+
+def _merged(cls: type, values: dict[str, Any]) -> Any:
+    """Return a dataclass's defaults with some values put in; nothing where one of them has the wrong type."""
+    try:
+        return OmegaConf.merge(OmegaConf.structured(cls), values)
+    except (OmegaConfBaseException, TypeError):  # TypeError: a list for a mapping
+        return None
 
 
 def to_dict(config: Config) -> dict[str, Any]:
