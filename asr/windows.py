@@ -69,10 +69,10 @@ def cuts(log_probs: np.ndarray, frame_shift: float) -> list[int]:
 
     Examples
     --------
-    >>> log_probs = np.log(np.tile([0.1, 0.9], (3000, 1)))
-    >>> log_probs[700:720, 0] = log_probs[1400:1420, 0] = 0.0
+    >>> log_probs = np.log(np.tile([0.1, 0.9], (2000, 1)))
+    >>> log_probs[700:720, 0] = log_probs[1300:1320, 0] = 0.0  # two pauses
     >>> cuts(log_probs, 0.03)
-    [0, 710, 1410, 2066, 3000]
+    [0, 705, 1305, 2000]
     """
     target = round(PIECE / frame_shift)
     width = max(round(PAUSE / frame_shift), 1)
