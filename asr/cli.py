@@ -390,7 +390,8 @@ def main() -> None:
             raise
         where = error.filename or "what is printed"
         typer.echo(f"asr: {where}: {error.strerror}: check the path, permissions and free space", err=True)
-        sys.stdout = open(os.devnull, "w")  # noqa: SIM115 - what could not be printed is not tried again at the end
+        if error.filename is None:
+            sys.stdout = open(os.devnull, "w")  # noqa: SIM115 - what could not be printed is not tried again at the end
         sys.exit(2)
     except SystemExit as stop:
         if stop.code == 130:  # what typer makes of Ctrl-C

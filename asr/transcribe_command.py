@@ -94,6 +94,7 @@ def stream_all(names: Sequence[str], microphone: bool, model: str, channel: int 
         _stream(Stream(model), _microphone())
         return 0
     paths, faults = _find(names)
+    total = len(paths) + faults
     for path in paths:
         stream = Stream(model)
         try:
@@ -103,7 +104,7 @@ def stream_all(names: Sequence[str], microphone: bool, model: str, channel: int 
             _report(path, error)
             continue
         _stream(stream, chunks(waveform))
-    return _exit_code(faults, len(paths) + faults)
+    return _exit_code(faults, total)
 
 
 def _find(names: Sequence[str]) -> tuple[list[Path], int]:
