@@ -67,7 +67,7 @@ def test_nothing_is_overwritten(cli, recordings, tmp_path):
         code, _, err = cli("align", *both, *arguments)
         assert code == 2
         assert err.count("\n") == 1
-        assert "would both be called a: align them apart" in err
+        assert "would both be called a: give them apart" in err
     code, out, _ = cli("align", *both, "--format", "json")
     assert code == 0
     assert [json.loads(line)["path"] for line in out.splitlines()] == list(map(str, both))
