@@ -135,12 +135,10 @@ def load(folder: str | Path, light: bool = False) -> AcousticModel:
         )
     weights, _ = read_tensors(folder / "model.safetensors")
     weights = _cast(weights, np.float32)
-    for name, value in weights.items():
-        sound = np.isfinite(value) if name.startswith("encoder.") else ~np.isnan(value)  # HMMs have zeros' logarithms
-        if not sound.all():
-            raise ModelError(
-                f"{folder / 'model.safetensors'}: {name} holds NaN or infinity: take it from the training run"
-            )
+    networks = (name for name in weights if name.startswith("encoder."))  # HMMs know what of theirs may be infinite
+    lost = next((name for name in networks if not np.isfinite(weights[name]).all()), None)
+    if lost is not None:
+        raise ModelError(f"{folder / 'model.safetensors'}: {lost} holds NaN or infinity: take it from the training run")
     normaliser = _normaliser(config, weights, folder)
     kind = _light_kind(config) if light else _kind(config)
     try:

@@ -213,7 +213,7 @@ def test_feature_errors_weigh_by_length_rather_than_by_utterance():
 def test_feature_errors_without_panphon_say_what_to_install(monkeypatch):
     confusions._features.cache_clear()
     monkeypatch.setattr(confusions.util, "find_spec", lambda name: None)
-    with pytest.raises(AsrError, match=r'pip install "asr\[pfer\]"'):
+    with pytest.raises(AsrError, match=r'pip install "\.\[pfer\]"'):
         feature_error_rate([["t"]], [["t"]], "timit39")
 
 
