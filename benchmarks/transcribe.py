@@ -1,7 +1,7 @@
 """`asr transcribe` beside pocketsphinx's phone loop: ten minutes, three seconds in a new process, an hour's memory.
 
 python benchmarks/transcribe.py
-python benchmarks/transcribe.py --audio a.flac b.flac --model runs/en_us_phones/blstm_ctc
+python benchmarks/transcribe.py --audio a.flac b.flac --model runs/en_us_phones/blstm_ctc --python light/bin/python
 
 The recordings, or sentences that espeak-ng speaks, are joined until they are long enough. Ours decode with the model's
 own beam and place every phone in time; pocketsphinx 5.1 searches for phones (allphone) with its own model and phone
@@ -53,6 +53,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", default="en-us-phones")
     parser.add_argument("--audio", nargs="*", type=Path, default=[], help="recordings (default: espeak-ng speaks)")
+    parser.add_argument("--python", default=sys.executable, help="runs the new process: of a light install, say")
     parser.add_argument("--repeats", type=int, default=3, help="passes of each side (default 3)")
     arguments = parser.parse_args()
     print(describe("onnxruntime", "numba", "pocketsphinx"))
@@ -72,7 +73,7 @@ def main() -> None:
             theirs(ten)
             times["pocketsphinx"].append(time.perf_counter() - start)
             start = time.perf_counter()
-            command = [sys.executable, "-m", "asr", "transcribe", folder / "short.wav", "--model", arguments.model]
+            command = [arguments.python, "-m", "asr", "transcribe", folder / "short.wav", "--model", arguments.model]
             subprocess.run(command, check=True, capture_output=True)
             times["asr, 3 s, a new process"].append(time.perf_counter() - start)
         for label in ("asr", "pocketsphinx"):
