@@ -7,29 +7,72 @@ channels, C classes.
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import onnx
+import onnxruntime
 from onnx import TensorProto, helper, numpy_helper
 
 OPSET, IR_VERSION = 17, 8  # what onnxruntime reads since 1.13
 GATES = (0, 3, 1, 2)  # torch's i, f, g, o in ONNX's order: i, o, f, c
+PROVIDERS = ("CPUExecutionProvider",)
 
 
-class _Graph:
+@dataclass(frozen=True)
+class Graph:
+    """A network for onnxruntime.
+
+    Attributes
+    ----------
+    model
+        Its operators, which name the weights.
+    weights
+        By name, float32. They stay out of the model, which would copy them four times on the way to a session.
+    """
+
+    model: onnx.ModelProto
+    weights: dict[str, np.ndarray]
+
+    def session(self) -> onnxruntime.InferenceSession:
+        """Make it ready to run."""
+        options = onnxruntime.SessionOptions()
+        values = map(onnxruntime.OrtValue.ortvalue_from_numpy, self.weights.values())
+        options.add_external_initializers([*self.weights], [*values])
+        return onnxruntime.InferenceSession(self.model.SerializeToString(), options, providers=PROVIDERS)
+
+    def whole(self) -> onnx.ModelProto:
+        """Return the model with the weights in it, as a file has to be."""
+        whole = onnx.ModelProto()
+        whole.CopyFrom(self.model)
+        for tensor in whole.graph.initializer:
+            if tensor.name in self.weights:
+                tensor.CopyFrom(numpy_helper.from_array(self.weights[tensor.name], tensor.name))
+        return whole
+
+
+class _Operators:
     """Nodes and constants, each named when it is added."""
 
     def __init__(self) -> None:
         self.nodes: list[onnx.NodeProto] = []
         self.constants: dict[str, onnx.TensorProto] = {}
+        self.weights: dict[str, np.ndarray] = {}
 
-    def constant(self, name: str, value: Any, dtype: type = np.float32) -> str:
-        self.constants[name] = numpy_helper.from_array(np.ascontiguousarray(value, dtype), name)
+    def weight(self, name: str, value: np.ndarray) -> str:
+        self.weights[name] = np.ascontiguousarray(value, np.float32)
+        tensor = TensorProto(name=name, data_type=TensorProto.FLOAT, dims=value.shape)
+        tensor.data_location = TensorProto.EXTERNAL
+        for key, text in (("location", "weights"), ("offset", "0"), ("length", str(self.weights[name].nbytes))):
+            tensor.external_data.add(key=key, value=text)
+        self.constants[name] = tensor
         return name
 
     def integers(self, *values: int) -> str:
-        return self.constant(f"integers_{'_'.join(map(str, values))}", values, np.int64)
+        name = f"integers_{'_'.join(map(str, values))}"
+        self.constants[name] = numpy_helper.from_array(np.array(values, np.int64), name)
+        return name
 
     def add(
         self, operator: str, *inputs: str, output: str | None = None, more: Sequence[str] = (), **attributes: Any
@@ -41,7 +84,7 @@ class _Graph:
 
 def build(
     tensors: Mapping[str, np.ndarray], num_features: int, num_steps: int, num_layers: int, stateful: bool = False
-) -> onnx.ModelProto:
+) -> Graph:
     """Write the graph of a `asr.models.blstm` network.
 
     Parameters
@@ -60,7 +103,7 @@ def build(
         A weight is missing.
     """
     weights = {name.removeprefix("encoder."): value for name, value in tensors.items()}
-    graph = _Graph()
+    graph = _Operators()
     hidden = _join(graph, weights, num_features, num_steps)
     rounded = graph.add("Add", "lengths", graph.integers(num_steps - 1))
     graph.add("Div", rounded, graph.integers(num_steps), output="output_lengths")
@@ -69,8 +112,8 @@ def build(
     for i in range(num_layers):
         hidden = _lstm(graph, weights, i, hidden, lengths, states[2 * i : 2 * i + 2])
     size = weights["forward_layers.0.weight_hh_l0"].shape[1]
-    product = graph.add("MatMul", hidden, graph.constant("output_weight", weights["output.weight"].T))
-    logits = graph.add("Add", product, graph.constant("output_bias", weights["output.bias"]))
+    product = graph.add("MatMul", hidden, graph.weight("output_weight", weights["output.weight"].T))
+    logits = graph.add("Add", product, graph.weight("output_bias", weights["output.bias"]))
     graph.add("LogSoftmax", logits, axis=2, output="log_probs")
     num_classes = len(weights["output.bias"])
     made = helper.make_graph(
@@ -90,10 +133,10 @@ def build(
     )
     model = helper.make_model(made, opset_imports=[helper.make_opsetid("", OPSET)], producer_name="asr")
     model.ir_version = IR_VERSION
-    return model
+    return Graph(model, graph.weights)
 
 
-def _join(graph: _Graph, weights: Mapping[str, np.ndarray], num_features: int, num_steps: int) -> str:
+def _join(graph: _Operators, weights: Mapping[str, np.ndarray], num_features: int, num_steps: int) -> str:
     """Join n frames into a step (T', B, ·): side by side, or by the two convolutions."""
     frames = graph.add("Slice", graph.add("Shape", "features"), graph.integers(1), graph.integers(2))
     lacking = graph.add("Mod", graph.add("Neg", frames), graph.integers(num_steps))
@@ -104,13 +147,13 @@ def _join(graph: _Graph, weights: Mapping[str, np.ndarray], num_features: int, n
         return graph.add("Transpose", stacked, perm=[1, 0, 2])
     maps = graph.add("Unsqueeze", padded, graph.integers(1))
     for name, strides, pads_around in (("first", [1, 2], [1, 1, 1, 1]), ("second", [num_steps, 2], [0, 1, 0, 1])):
-        parts = [graph.constant(f"{name}_{part}", weights[f"front.{name}.{part}"]) for part in ("weight", "bias")]
+        parts = [graph.weight(f"{name}_{part}", weights[f"front.{name}.{part}"]) for part in ("weight", "bias")]
         maps = graph.add("Relu", graph.add("Conv", maps, *parts, strides=strides, pads=pads_around))
     return graph.add("Reshape", graph.add("Transpose", maps, perm=[2, 0, 1, 3]), graph.integers(0, 0, -1))
 
 
 def _lstm(
-    graph: _Graph, weights: Mapping[str, np.ndarray], layer: int, hidden: str, lengths: str, states: Sequence[str]
+    graph: _Operators, weights: Mapping[str, np.ndarray], layer: int, hidden: str, lengths: str, states: Sequence[str]
 ) -> str:
     """Add a layer of one direction or two, (T', B, ·) to (T', B, H or 2H)."""
     ways = [way for way in ("forward", "backward") if f"{way}_layers.{layer}.weight_hh_l0" in weights]
@@ -121,9 +164,9 @@ def _lstm(
 
     recurrent = of("weight_hh")
     inputs = [
-        graph.constant(f"lstm_{layer}_input", of("weight_ih")),
-        graph.constant(f"lstm_{layer}_recurrent", recurrent),
-        graph.constant(f"lstm_{layer}_bias", np.concatenate([of("bias_ih"), of("bias_hh")], axis=1)),
+        graph.weight(f"lstm_{layer}_input", of("weight_ih")),
+        graph.weight(f"lstm_{layer}_recurrent", recurrent),
+        graph.weight(f"lstm_{layer}_bias", np.concatenate([of("bias_ih"), of("bias_hh")], axis=1)),
     ]
     outputs = graph.add(  # (T', 1 or 2, B, H)
         "LSTM",

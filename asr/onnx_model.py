@@ -16,11 +16,11 @@ import numpy as np
 import onnx
 import onnxruntime
 
-from asr import onnx_graph
 from asr.acoustic_model import CTCModel
 from asr.config import Config
 from asr.errors import ModelError
 from asr.features import FeatureExtractor
+from asr.onnx_graph import PROVIDERS, Graph, build
 
 WEIGHTS = "weights"  # the note in a graph that holds the hash of what it was made of
 
@@ -30,23 +30,14 @@ class OnnxEncoder:
 
     Parameters
     ----------
-    graph
-        Serialised.
+    session
+        Of the graph.
     subsampling
         Feature frames an output frame.
-
-    Raises
-    ------
-    ValueError
-        onnxruntime cannot make sense of it.
     """
 
-    def __init__(self, graph: bytes, subsampling: int):
-        self.subsampling = subsampling
-        try:
-            self._session = onnxruntime.InferenceSession(graph, providers=["CPUExecutionProvider"])
-        except Exception as error:  # onnxruntime's own have no common base
-            raise ValueError(str(error).splitlines()[0]) from error
+    def __init__(self, session: onnxruntime.InferenceSession, subsampling: int):
+        self._session, self.subsampling = session, subsampling
 
     @property
     def notes(self) -> dict[str, str]:
@@ -65,8 +56,8 @@ class OnnxEncoder:
 
 def graph_of(
     config: Config, num_classes: int, tensors: Mapping[str, np.ndarray], stateful: bool = False
-) -> tuple[bytes, int]:
-    """Return the graph of a configuration's network with given weights, serialised, and its frames a step.
+) -> tuple[Graph, int]:
+    """Return the graph of a configuration's network with given weights, and its frames a step.
 
     Raises
     ------
@@ -83,8 +74,7 @@ def graph_of(
     wrong = next((name for name in sorted({*expected, *given}) if given.get(name) != expected.get(name)), None)
     if wrong is not None:
         raise ValueError(f"{wrong} is {given.get(wrong)} and not {expected.get(wrong)}")
-    graph = onnx_graph.build(tensors, num_features, sizes["stack"], sizes["num_layers"], stateful)
-    return graph.SerializeToString(), sizes["stack"]
+    return build(tensors, num_features, sizes["stack"], sizes["num_layers"], stateful), sizes["stack"]
 
 
 def _sizes(tensors: Mapping[str, np.ndarray], num_features: int) -> dict[str, Any]:
@@ -143,7 +133,8 @@ class OnnxModel(CTCModel):
     @classmethod
     def parts(cls, config: Config, tokens: tuple[str, ...], tensors: dict[str, np.ndarray]) -> dict[str, Any]:
         """Write the graph."""
-        return {"encoder": OnnxEncoder(*graph_of(config, len(tokens), tensors)), "weights": tensors}
+        graph, subsampling = graph_of(config, len(tokens), tensors)
+        return {"encoder": OnnxEncoder(graph.session(), subsampling), "weights": tensors}
 
     def tensors(self) -> dict[str, np.ndarray]:
         """Return the network's weights."""
@@ -168,9 +159,10 @@ def read_graph(path: Path, model: OnnxModel) -> OnnxModel:
         It is damaged, or was made of other weights.
     """
     try:
-        encoder = OnnxEncoder(path.read_bytes(), model.encoder.subsampling)
-    except ValueError as error:
-        raise ModelError(f"{path} is damaged ({error}): export it again") from error
+        session = onnxruntime.InferenceSession(path.read_bytes(), providers=PROVIDERS)
+    except Exception as error:  # onnxruntime's own have no common base
+        raise ModelError(f"{path} is damaged ({str(error).splitlines()[0]}): export it again") from error
+    encoder = OnnxEncoder(session, model.encoder.subsampling)
     if encoder.notes.get(WEIGHTS) != _hash(model):
         raise ModelError(f"{path} was made of other weights than lie beside it: export it again, or delete it")
     return replace(model, encoder=encoder)
@@ -194,7 +186,7 @@ def write_graph(path: Path, model: OnnxModel, int8: bool = False) -> None:
     """
     graph, _ = graph_of(model.config, len(model.tokens), model.tensors())
     partial = path.with_name(path.name + ".partial")
-    partial.write_bytes(graph)
+    partial.write_bytes(graph.whole().SerializeToString())
     if int8:
         from onnxruntime.quantization import QuantType, quantize_dynamic
 

@@ -14,7 +14,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import onnxruntime
 
 from asr import audio, model_folder
 from asr.acoustic_model import has_graph
@@ -75,7 +74,7 @@ class Stream:
         self._extractor = FeatureExtractor(config.features)
         self._steps = found.encoder.subsampling
         graph, _ = graph_of(config, len(found.tokens), found.weights, stateful=True)
-        self._session = onnxruntime.InferenceSession(graph, providers=["CPUExecutionProvider"])
+        self._session = graph.session()
         states = self._session.get_inputs()[2:]
         self._states = {each.name: np.zeros((1, 1, each.shape[2]), np.float32) for each in states}
         self._samples = np.zeros(0, np.float32)
