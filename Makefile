@@ -22,7 +22,7 @@ NAMES = $(if $(filter all,$(SYSTEMS)),$(basename $(notdir $(wildcard recipes/$(R
 
 help: ## list the targets
 	@echo "make train                                  set up, train on the embedded corpus 'mini', score it"
-	@echo "make train RECIPE=timit TIMIT=/path/to/TIMIT    the same on another corpus: timit, mini_librispeech, speechocean762"
+	@echo "make train RECIPE=timit TIMIT=/path/to/TIMIT    the same on another corpus: timit, speechocean762, en_us_phones"
 	@echo "make train RECIPE=mini_librispeech [DATA=/path]    without DATA the corpus is downloaded"
 	@echo "make evaluate RECIPE=mini [SYSTEM=blstm_ctc]    score a trained system again"
 	@echo "make compare RECIPE=mini [SYSTEMS=all]          one table and figure of a recipe's systems"
@@ -61,7 +61,7 @@ $(TRAINED): $(YAML) | $(READY)
 	@touch $@
 
 $(SCORED): $(TRAINED)
-	@$(ASR) evaluate $(RUN) $(CORPORA) > $@.partial
+	@$(ASR) evaluate $(RUN) $(CORPORA) $(filter data.%,$(ARGS)) > $@.partial
 	@mv $@.partial $@
 
 evaluate: $(READY) ## score a trained system on its test speakers

@@ -32,9 +32,9 @@ Recipe = Annotated[Path, typer.Argument(help="A recipe's YAML, such as recipes/m
 Overrides = Annotated[list[str] | None, typer.Argument(help="Settings to change: train.max_epochs=3 seed=2 …")]
 Data = Annotated[
     Path | None,
-    typer.Option("--data", help="Where the corpora lie.  [default: download or synthesise them into corpora/]"),
+    typer.Option("--data", help="Where the corpora lie.", show_default="download or synthesise them into corpora/"),
 ]
-Run = Annotated[Path | None, typer.Option("--run", help="The run folder.  [default: runs/<recipe>/<system>]")]
+Run = Annotated[Path | None, typer.Option("--run", help="The run folder.", show_default="runs/<recipe>/<system>")]
 
 
 def run_folder(recipe: Path) -> Path:
@@ -54,9 +54,8 @@ def configure(recipe: Path, overrides: list[str] | None, data: Path | None) -> c
 
 @app.command()
 def prepare(recipe: Recipe, overrides: Overrides = None, data: Data = None) -> None:
-    r"""Make the manifests of a recipe's corpora, and download or synthesise the corpora where that is allowed.
+    """Make the manifests of a recipe's corpora, and download or synthesise the corpora where that is allowed.
 
-    \b
     asr prepare recipes/mini/blstm_ctc.yaml
     asr prepare recipes/timit/blstm_ctc.yaml --data /path/to/TIMIT
     """
@@ -69,9 +68,8 @@ def prepare(recipe: Recipe, overrides: Overrides = None, data: Data = None) -> N
 
 @app.command()
 def train(recipe: Recipe, overrides: Overrides = None, data: Data = None, run: Run = None) -> None:
-    r"""Train a recipe's system; a run that was stopped goes on from its last checkpoint.
+    """Train a recipe's system; a run that was stopped goes on from its last checkpoint.
 
-    \b
     asr train recipes/mini/blstm_ctc.yaml
     asr train recipes/mini/blstm_ctc.yaml model.num_layers=2 seed=2 --run runs/mini/two_layers
     asr train recipes/mini/blstm_ctc.yaml "seeds=[1,2,3]" --run runs/mini/three_seeds
@@ -80,15 +78,16 @@ def train(recipe: Recipe, overrides: Overrides = None, data: Data = None, run: R
     from asr.train import train as run_training
 
     config, base = configure(recipe, overrides, data), run or run_folder(recipe)
+    of_data = [each for each in overrides or () if each.startswith("data.")]  # a model folder does not keep places
     config = configuration.align_beside(config, base)
     before = config.train.alignments
     if before is not None and not (Path(before) / "model" / "model.safetensors").is_file():
         stage = recipe.with_name(Path(before).name + ".yaml")
         typer.echo(f"first {stage}, whose alignments {recipe} is trained on", err=True)
-        train(stage, [each for each in overrides or () if each.startswith("data.")], data, Path(before))
+        train(stage, of_data, data, Path(before))
     for folder, each in configuration.each_seed(config, base).items():
         typer.echo(f"model folder: {run_training(each, folder)}")
-        typer.echo(fit(str(folder), (), data))
+        typer.echo(fit(str(folder), of_data, data))
 
 
 @app.command()
@@ -97,9 +96,8 @@ def calibrate(
     overrides: Overrides = None,
     data: Data = None,
 ) -> None:
-    r"""Fit a model's confidences and times on its dev speakers, as `asr train` does at its end.
+    """Fit a model's confidences and times on its dev speakers, as `asr train` does at its end.
 
-    \b
     asr calibrate runs/mini/blstm_ctc
     """
     from asr.evaluate import calibrate as fit
@@ -113,13 +111,12 @@ def evaluate(
     overrides: Overrides = None,
     data: Data = None,
     split: Annotated[str, typer.Option(help="Which speakers: test, or dev to choose between systems.")] = "test",
-    output: Annotated[Path | None, typer.Option(help="Where results go.  [default: the run folder]")] = None,
+    output: Annotated[Path | None, typer.Option(help="Where results go.", show_default="the run folder")] = None,
 ) -> None:
-    r"""Score a model and write report.html: error rates, confusions, times, confidences, and every utterance.
+    """Score a model and write report.html: error rates, confusions, times, confidences, and every utterance.
 
     Also metrics.json, evaluation-CORPUS-SPLIT.json, the hypotheses and the figures.
 
-    \b
     asr evaluate runs/mini/blstm_ctc
     asr evaluate runs/mini/blstm_ctc decode.beam_size=50 --split dev
     asr evaluate en-us-phones --data /path/to/corpora --output scores
@@ -135,11 +132,10 @@ def tune(
     model: Annotated[str, typer.Argument(help="A run or model folder, or the name of a shipped model, of CTC.")],
     overrides: Annotated[list[str], typer.Argument(help="decode.lm=FOLDER, and other settings.")],
     data: Data = None,
-    output: Annotated[Path | None, typer.Option(help="Where the curve goes.  [default: the run folder]")] = None,
+    output: Annotated[Path | None, typer.Option(help="Where the curve goes.", show_default="the run folder")] = None,
 ) -> None:
-    r"""Find the weight of a language model and the penalty of a phone or word on the dev speakers.
+    """Find the weight of a language model and the penalty of a phone or word on the dev speakers.
 
-    \b
     asr tune runs/mini/blstm_ctc decode.lm=runs/mini/lm/phone_trigram
     asr tune runs/mini_librispeech/blstm_ctc decode.lm=runs/mini_librispeech/lm/word_trigram decode.beam_size=50
     """
@@ -156,9 +152,8 @@ def compare(
     runs: Annotated[list[Path], typer.Argument(help="Run folders that `asr evaluate` has scored, or folders of them.")],
     output: Annotated[Path, typer.Option(help="Where compare.html, .md, .png and .json go.")] = Path("runs/compare"),
 ) -> None:
-    r"""Put systems side by side: rates with intervals, size, times, whether they differ; one page and figure for all.
+    """Put systems side by side: rates with intervals, size, times, whether they differ; one page and figure for all.
 
-    \b
     asr compare runs/mini/blstm_ctc runs/mini/three_layers
     asr compare runs/mini
     """
@@ -172,22 +167,21 @@ def score(
     reference: Annotated[Path, typer.Argument(help="Reference labels.")],
     hypothesis: Annotated[Path, typer.Argument(help="Recognised labels of the same utterances.")],
     phone_set: Annotated[
-        str | None, typer.Option(help="timit61, timit48, timit39 or arpabet39.  [default: what the labels fit]")
+        str | None, typer.Option(help="timit61, timit48, timit39 or arpabet39.", show_default="what the labels fit")
     ] = None,
     speakers: Annotated[Path | None, typer.Option(help="Kaldi's utt2spk, for intervals by speaker.")] = None,
     file_format: Annotated[
         str | None,
         typer.Option(
-            "--format", help="kaldi, trn, ctm, textgrid, phn, json, audacity or plain.  [default: by the suffix]"
+            "--format", help="kaldi, trn, ctm, textgrid, phn, json, audacity or plain.", show_default="by the suffix"
         ),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="JSON instead of a table.")] = False,
 ) -> None:
-    r"""Score anybody's output in every regime that its labels allow: 61 labels, 39 with silence scored, forgiven, ….
+    """Score anybody's output in every regime that its labels allow: 61 labels, 39 with silence scored, forgiven, ….
 
     Kaldi text, sclite's .trn, CTM, TextGrids (a file or a folder), TIMIT's .PHN, or plain text, a line an utterance.
 
-    \b
     asr score references.txt hypotheses.txt
     asr score ref.trn hyp.trn --speakers utt2spk --json
     """
@@ -218,15 +212,14 @@ def align(
         str, typer.Option("--format", help="textgrid, ctm, json or audacity (words and phones in the first and third).")
     ] = "textgrid",
     output_dir: Annotated[
-        Path | None, typer.Option(help="A file for each recording goes here.  [default: print]")
+        Path | None, typer.Option(help="A file for each recording goes here.", show_default="print")
     ] = None,
 ) -> None:
-    r"""Find where the words and phones of a known text are in a recording.
+    """Find where the words and phones of a known text are in a recording.
 
     Without --text or --phones each recording's text is the .txt or .lab file beside it, or its line in a LibriSpeech
-    *.trans.txt. A recording that fails is reported and skipped; the exit code then is 1.
+    *.trans.txt. A recording that fails is reported and skipped; the exit code then is 1, or 2 if all fail.
 
-    \b
     asr align hello.wav --text "hello world"
     asr align hello.wav --phones "HH AH L OW" --format json --gop
     asr align recordings/ --output-dir aligned --format audacity
@@ -282,21 +275,23 @@ def transcribe(
         str, typer.Option("--format", help="text, json (a line each), ctm, textgrid, srt or tsv.")
     ] = "text",
     output_dir: Annotated[
-        Path | None, typer.Option(help="A file for each recording goes here.  [default: print]")
+        Path | None, typer.Option(help="A file for each recording goes here.", show_default="print")
     ] = None,
     ipa: Annotated[bool, typer.Option("--ipa", help="Phones in IPA instead of ARPAbet.")] = False,
-    channel: Annotated[int | None, typer.Option(min=0, help="One channel, from 0.  [default: their mean]")] = None,
+    channel: Annotated[int | None, typer.Option(min=0, help="One channel, from 0.", show_default="their mean")] = None,
     nbest: Annotated[int, typer.Option(min=1, help="With --format json: so many hypotheses.")] = 1,
-    beam_size: Annotated[int | None, typer.Option(min=1, help="1: best path.  [default: the model's own]")] = None,
+    beam_size: Annotated[int | None, typer.Option(min=1, help="1: best path.", show_default="the model's own")] = None,
     lm: Annotated[
         str | None, typer.Option("--lm", help="A language model over phones or words: a folder or an ARPA file.")
     ] = None,
     lm_weight: Annotated[
-        float | None, typer.Option(min=0, help="Of the language model, as `asr tune` finds it.  [default: 1]")
+        float | None, typer.Option(min=0, help="Of the language model, as `asr tune` finds it.", show_default="1")
     ] = None,
-    penalty: Annotated[float | None, typer.Option(help="Nats a phone or word, found likewise.  [default: 0]")] = None,
+    penalty: Annotated[
+        float | None, typer.Option(help="Nats a phone or word, found likewise.", show_default="0")
+    ] = None,
     lexicon: Annotated[
-        str | None, typer.Option(help="For words: a file of a word and its phones a line.  [default: CMUdict]")
+        str | None, typer.Option(help="For words: a file of a word and its phones a line.", show_default="CMUdict")
     ] = None,
     words: Annotated[bool, typer.Option("--words", help="Words instead of phones; --lm must be over words.")] = False,
     mic: Annotated[bool, typer.Option("--mic", help="Record from the microphone until Enter is pressed.")] = False,
@@ -304,14 +299,13 @@ def transcribe(
         bool, typer.Option("--stream", help="Print phones as the speech comes; of a model in one direction.")
     ] = False,
 ) -> None:
-    r"""Write down the phones in recordings; one that fails is reported, and the exit code is 1.
+    """Write down the phones in recordings; one that fails is reported, and the exit code is 1, or 2 if all fail.
 
-    \b
     asr transcribe a.wav
     asr transcribe talks/ --format textgrid --output-dir phones
     ffmpeg -i film.mkv -f wav - | asr transcribe - --format srt
     asr transcribe *.flac --format json --nbest 5 --ipa
-    asr transcribe a.wav --words --lm runs/mini_librispeech/lm/word_trigram --lm-weight 0.7 --beam-size 50
+    asr transcribe a.wav --words --lm LANGUAGE_MODEL --lm-weight 0.7 --beam-size 50 --model ITS_RECOGNISER
     asr transcribe --mic --stream --model runs/mini_librispeech/streaming
     """
     from asr.transcribe_command import Request, stream_all, transcribe_all
@@ -334,9 +328,8 @@ def sensitivity(
     output: Annotated[Path, typer.Option(help="The picture.")] = Path("runs/sensitivity.png"),
     data: Data = None,
 ) -> None:
-    r"""Draw how much a network's outputs depend on inputs long past: the vanishing gradient.
+    """Draw how much a network's outputs depend on inputs long past: the vanishing gradient.
 
-    \b
     asr sensitivity runs/mini/elman runs/mini/gru runs/mini/lstm
     """
     from asr.recurrent.sensitivity import draw
@@ -346,14 +339,13 @@ def sensitivity(
 
 @app.command()
 def export(
-    model: Annotated[str, typer.Argument(help="A run or model folder.")],
+    model: Annotated[str, typer.Argument(help="A run or model folder, or the name of a shipped model.")],
     folder: Annotated[Path, typer.Argument(help="The model folder to write.")],
     onnx: Annotated[bool, typer.Option("--onnx", help="With the network as model.onnx, for onnxruntime.")] = False,
     int8: Annotated[bool, typer.Option("--int8", help="With --onnx: its weights in 8 bits.")] = False,
 ) -> None:
-    r"""Copy a model folder with its weights as float16: half the size, to keep or to pass on.
+    """Copy a model folder with its weights as float16: half the size, to keep or to pass on.
 
-    \b
     asr export runs/mini/blstm_ctc my-model
     asr transcribe --model my-model a.wav
     asr export en-us-phones small --onnx --int8    # features (B, T, F) and lengths (B,) to log_probs (T', B, C)

@@ -247,7 +247,7 @@ def _system_row(name: str, run: Path, evaluation: dict[str, Any]) -> Row:
         "decoder": evaluation["decoder"],
         **{key: headline[key] for key in ("per", "interval", "substitutions", "insertions", "deletions")},
         **{key: evaluation[key] for key in ("parameters", "training_seconds", "times_real_time")},
-        "seconds_per_epoch": round(epochs[-1]["seconds"] / len(epochs), 1) if epochs else None,
+        "seconds_per_epoch": round(epochs[-1]["seconds"] / epochs[-1]["epoch"], 1) if epochs else None,
     }
 
 

@@ -27,16 +27,15 @@ def run_folder(recipe: Path) -> Path:
 
 @app.command()
 def train(
-    recipe: Annotated[Path, typer.Argument(help="A YAML such as recipes/mini_librispeech/lm/phone_trigram.yaml.")],
+    recipe: Annotated[Path, typer.Argument(help="A YAML such as recipes/mini/lm/phone_trigram.yaml.")],
     overrides: Annotated[list[str] | None, typer.Argument(help="Settings to change: model.order=4 seed=2 …")] = None,
     data: Annotated[Path | None, typer.Option("--data", help="Where the corpora lie.")] = None,
     run: Annotated[
-        Path | None, typer.Option("--run", help="The run folder.  [default: runs/<recipe>/lm/<name>]")
+        Path | None, typer.Option("--run", help="The run folder.", show_default="runs/<recipe>/lm/<name>")
     ] = None,
 ) -> None:
-    r"""Train a language model on transcripts or a text file; a recurrent one goes on from its last checkpoint.
+    """Train a language model on transcripts or a text file; a recurrent one goes on from its last checkpoint.
 
-    \b
     asr lm train recipes/mini/lm/phone_trigram.yaml
     asr lm train recipes/mini_librispeech/lm/word_trigram.yaml text.text=book.txt --run runs/mini_librispeech/lm/more
     """
@@ -56,9 +55,8 @@ def score(
     each: Annotated[bool, typer.Option("--each", help="A line for each sentence too: its log10 probability.")] = False,
     unit: Unit = "words",
 ) -> None:
-    r"""Print how well a model foretells text: log probability and perplexity, sentence ends counted.
+    """Print how well a model foretells text: log probability and perplexity, sentence ends counted.
 
-    \b
     asr lm score runs/mini/lm/phone_trigram phones.txt
     asr lm score book.arpa chapter.txt --each
     """
@@ -91,10 +89,9 @@ def generate(
     seed: Annotated[int, typer.Option(help="Of the first sentence's draws.")] = 1,
     unit: Unit = "words",
 ) -> None:
-    r"""Let a model go on with a sentence.
+    """Let a model go on with a sentence.
 
-    \b
-    asr lm generate runs/mini/lm/word_trigram "the old"
+    asr lm generate runs/mini_librispeech/lm/word_trigram "the old"
     asr lm generate runs/characters "I get on w" --length 80 --temperature 0.5
     """
     from asr.lm import text
@@ -116,9 +113,8 @@ def export(
     path: Annotated[Path, typer.Argument(help="The ARPA file to write.")],
     unit: Unit = "words",
 ) -> None:
-    r"""Write an n-gram as an ARPA file, which KenLM, SRILM and Kaldi read.
+    """Write an n-gram as an ARPA file, which KenLM, SRILM and Kaldi read.
 
-    \b
     asr lm export runs/mini/lm/phone_trigram phones.arpa
     """
     from asr.errors import ModelError

@@ -55,7 +55,8 @@ def test_training_goes_on_without_the_utterances_that_it_cannot_use(run_asr, min
     names = [f"{path.parent.name}_{path.stem}" for path in (empty, cut, hurried, nan)]
     quick = ("train.max_epochs=1", "model.hidden_size=8", "model.num_layers=1", "model.stack=2")
     run = tmp_path / "run"
-    process = run_asr("train", TIMIT, f"data.manifests={tmp_path / 'data'}", *quick, "--data", tree, "--run", run)
+    places = (f"data.manifests={tmp_path / 'data'}", f"data.corpora.timit={tree}")  # calibration finds it there, too
+    process = run_asr("train", TIMIT, *places, *quick, "--data", tmp_path / "elsewhere", "--run", run)
     assert process.returncode == 0, process.stderr
     log = (run / "train.log").read_text()
     assert f"skipped {names[0]}: {empty}: there are no samples" in log

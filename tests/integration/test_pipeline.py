@@ -262,6 +262,15 @@ def test_scoring_another_split_keeps_the_rows_there_are(cli, trained, scored, tm
     assert {row["split"] for row in results(trained.run)} == {"test"}
 
 
+def test_a_corpus_that_is_not_there_is_left_out_of_the_scores(cli, trained, tmp_path, caplog):
+    code, out, _ = cli(
+        "evaluate", trained.run, "data.corpora.table=/nowhere", "decode.beam_size=1", "--output", tmp_path
+    )
+    assert code == 0, out
+    assert {row["corpus"] for row in results(tmp_path)} == {"timit"}
+    assert "left out: table: " in caplog.text
+
+
 # --- transcription
 
 
