@@ -158,8 +158,9 @@ def read_graph(path: Path, model: OnnxModel) -> OnnxModel:
     ModelError
         It is damaged, or was made of other weights.
     """
+    graph = path.read_bytes()
     try:
-        session = onnxruntime.InferenceSession(path.read_bytes(), providers=PROVIDERS)
+        session = onnxruntime.InferenceSession(graph, providers=PROVIDERS)
     except Exception as error:  # onnxruntime's own have no common base
         raise ModelError(f"{path} is damaged ({str(error).splitlines()[0]}): export it again") from error
     encoder = OnnxEncoder(session, model.encoder.subsampling)

@@ -28,7 +28,7 @@ def write(folder, errors, corpus="mini", **changes):
     values = dict.fromkeys(html_report.KEYS) | {"system": folder.name, "corpus": corpus, "split": "test"}
     values |= {"decoder": "beam 16", "scoring": "timit39", "regimes": [regime], "utterances": rows}
     values |= {
-        "training": [{"epoch": 1, "seconds": 41.0}, {"epoch": 2, "seconds": 90.0}],
+        "training": [{"epoch": 1, "seconds": 41.0}, {"epoch": 3, "seconds": 90.0}],
         "parameters": 3812345,
         "training_seconds": 90.0,
     }
@@ -102,7 +102,7 @@ def test_a_row_has_rate_errors_size_and_times(tmp_path):
     assert first == ["ctc", "5.00", "4.00–6.00", "3", "7", "8", "3,812,345", "1.5 min", "1,250"]
     assert second == ["hmm", "18.33", "17.33–19.33", "11", "7", "8", "3,812,345", "2.1 h", "1,250"]
     rows = contents(tmp_path / "out")[0]["systems"]
-    assert [row["seconds_per_epoch"] for row in rows] == [45.0, 45.0]
+    assert [row["seconds_per_epoch"] for row in rows] == [30.0, 30.0]  # the second was not scored
     assert [row["run"] for row in rows] == [str(run) for run in runs]
     table = (tmp_path / "out" / "compare.md").read_text(encoding="utf8").splitlines()
     assert cells(table[4]) == [*first, "125,000", "45"]
