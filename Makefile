@@ -45,10 +45,11 @@ $(READY): requirements.lock pyproject.toml
 lock: $(READY) ## write requirements.lock anew from pyproject.toml
 	$(VENV)/bin/uv pip compile --quiet --universal --python-version 3.11 --extra train --extra dev --no-header --upgrade pyproject.toml -o requirements.lock
 
-lint: $(READY) ## ruff and mypy, as pre-commit runs them
+lint: $(READY) ## ruff, mypy and the order of the rooms, as pre-commit runs them
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/mypy
+	$(VENV)/bin/lint-imports
 
 test: $(READY) ## run the tests
 	$(VENV)/bin/python -m pytest -q

@@ -16,9 +16,11 @@ from pathlib import Path
 import numpy as np
 from _bench import describe
 
-from asr import Recogniser, audio, data
-from asr.metrics import ErrorCounts, bootstrap_interval, count_errors
-from asr.progress import track
+from asr import Recogniser
+from asr.core.terminal import track
+from asr.data import splits
+from asr.evaluation.metrics import ErrorCounts, bootstrap_interval, count_errors
+from asr.speech import audio
 from data_prep import prepare
 
 IPA = (
@@ -82,19 +84,19 @@ def main() -> None:
     parser.add_argument("--models", nargs="+", default=["en-us-phones"], help="ours (default en-us-phones)")
     parser.add_argument("--count", type=int, default=0, help="utterances, at equal steps (default all)")
     arguments = parser.parse_args()
-    if arguments.data is None and not data.has_split(arguments.manifests, arguments.corpus, "test"):
+    if arguments.data is None and not splits.has_split(arguments.manifests, arguments.corpus, "test"):
         print(f"left out: it needs {arguments.corpus} and --data")
         return
     print(describe("hama", "pocketsphinx", "onnxruntime"))
     prepare(arguments.corpus, arguments.data, arguments.manifests)
-    cuts = list(data.load_split(arguments.manifests, [arguments.corpus], "test"))
+    cuts = list(splits.load_split(arguments.manifests, [arguments.corpus], "test"))
     cuts = cuts[:: max(1, len(cuts) // arguments.count) if arguments.count else 1]
     print(f"{arguments.corpus} test: {len(cuts)} utterances, {sum(cut.duration for cut in cuts) / 3600:.2f} h")
     systems = {name: ours(name) for name in arguments.models} | {"hama": hama(), "pocketsphinx": pocketsphinx()}
     errors: dict[str, list[ErrorCounts]] = {name: [] for name in systems}
     seconds = dict.fromkeys(systems, 0.0)
     for cut in track(cuts, "recognising"):
-        waveform, truth = audio.load(cut.recording.sources[0].source), data.reference(cut, "arpabet39")
+        waveform, truth = audio.load(cut.recording.sources[0].source), splits.reference(cut, "arpabet39")
         for name, recognise in systems.items():
             start = time.perf_counter()
             said = recognise(waveform)

@@ -19,10 +19,13 @@ import torch
 import torchaudio
 from _bench import describe
 
-from asr import audio, boundaries, data
-from asr.errors import InfeasibleError, ModelError
-from asr.segments import Segment, read_segments
-from asr.transcribe import Recogniser
+from asr.core.errors import InfeasibleError, ModelError
+from asr.data import splits
+from asr.evaluation import boundaries
+from asr.recognition.recogniser import Recogniser
+from asr.speech import audio
+from asr.speech.label_files import read_segments
+from asr.speech.segments import Segment
 
 PEER = "torchaudio forced_align"
 SILENCES = {"", "sil", "sp", "SIL", "SP"}
@@ -43,7 +46,7 @@ def parse_arguments() -> argparse.Namespace:
 
 def of_corpus(manifests: str, split: str) -> Iterator[Utterance]:
     """Yield the embedded corpus's utterances with their true times."""
-    for cut in data.load_split(manifests, ["mini"], split):
+    for cut in splits.load_split(manifests, ["mini"], split):
         items = cut.supervisions[0].alignment["phone"]
         phones = [Segment(item.symbol, item.start, item.start + item.duration) for item in items]
         yield cut.id, audio.load(cut.recording.sources[0].source), phones

@@ -17,9 +17,9 @@ import torch
 from _bench import describe, in_turns, spread
 from flashlight.lib.text.decoder import CriterionType, LexiconFreeDecoder, LexiconFreeDecoderOptions, ZeroLM
 
-from asr import audio, ctc
-from asr.transcribe import Recogniser
-from data_prep import espeak
+from asr import ctc
+from asr.recognition.recogniser import Recogniser
+from asr.speech import audio, espeak
 
 NUM_FRAMES, UTTERANCES = 400, 4
 SENTENCES = [

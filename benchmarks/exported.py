@@ -15,10 +15,12 @@ from pathlib import Path
 import numpy as np
 from _bench import describe
 
-from asr import audio, data, model_folder
-from asr.features import FeatureExtractor
-from asr.metrics import ErrorCounts, count_errors
-from asr.progress import track
+from asr.core.terminal import track
+from asr.data import splits
+from asr.evaluation.metrics import ErrorCounts, count_errors
+from asr.models import model_folder
+from asr.speech import audio
+from asr.speech.features import FeatureExtractor
 from data_prep import prepare
 
 
@@ -31,12 +33,12 @@ def main() -> None:
     parser.add_argument("--manifests", type=Path, default=Path("data"))
     parser.add_argument("--count", type=int, default=500, help="utterances, at equal steps (default 500)")
     arguments = parser.parse_args()
-    if arguments.data is None and not data.has_split(arguments.manifests, arguments.corpus, "test"):
+    if arguments.data is None and not splits.has_split(arguments.manifests, arguments.corpus, "test"):
         print(f"left out: it needs {arguments.corpus} and --data")
         return
     print(describe("torch", "onnxruntime"))
     prepare(arguments.corpus, arguments.data, arguments.manifests)
-    cuts = list(data.load_split(arguments.manifests, [arguments.corpus], "test"))
+    cuts = list(splits.load_split(arguments.manifests, [arguments.corpus], "test"))
     cuts = cuts[:: max(1, len(cuts) // arguments.count)]
     with tempfile.TemporaryDirectory() as name:
         for kind, int8 in (("float32", False), ("int8", True)):
@@ -53,7 +55,7 @@ def main() -> None:
     seconds, worst, same = dict.fromkeys(models, 0.0), dict.fromkeys(models, 0.0), dict.fromkeys(models, 0)
     for cut in track(cuts, "recognising"):
         features = model.normaliser(extractor(audio.load(cut.recording.sources[0].source)))
-        truth, found = data.reference(cut, "arpabet39"), {}
+        truth, found = splits.reference(cut, "arpabet39"), {}
         for name, each in models.items():
             start = time.perf_counter()
             (evidence,) = each.evidence([features])

@@ -1,4 +1,4 @@
-"""Speed of asr.features beside torchaudio.compliance.kaldi: the same features of the same audio, in one process.
+"""Speed of asr.speech.features beside torchaudio.compliance.kaldi: the same features of the same audio, in one process.
 
 python benchmarks/features.py
 python benchmarks/features.py --repeats 50 a.flac b.wav
@@ -12,8 +12,8 @@ import torch
 from _bench import describe, in_turns, spread
 from torchaudio.compliance import kaldi
 
-from asr import audio
-from asr.features import fbank, mfcc
+from asr.speech import audio
+from asr.speech.features import fbank, mfcc
 
 PEER = "torchaudio.compliance.kaldi"
 
@@ -32,14 +32,14 @@ def parse_arguments() -> argparse.Namespace:
 def compare(name: str, waveforms: list[np.ndarray], ours: Callable, theirs: Callable, repeats: int) -> None:
     """Time both over all waveforms, alternately, and print real-time factors (processing time / audio time)."""
     tensors = [torch.from_numpy(waveform)[None] * 32768 for waveform in waveforms]
-    runs = {"asr.features": lambda: [ours(w) for w in waveforms], PEER: lambda: [theirs(t) for t in tensors]}
+    runs = {"asr.speech.features": lambda: [ours(w) for w in waveforms], PEER: lambda: [theirs(t) for t in tensors]}
     times = in_turns(runs, repeats)
     seconds = sum(map(len, waveforms)) / audio.SAMPLE_RATE
     for label, values in times.items():
         median = np.median(values)
         factor = f"{median / seconds:.6f} ({seconds / median:,.0f} x real time)"
         print(f"{name:20} {label:28} {spread(values)}  {factor}")
-    print(f"{name:20} {'ratio of medians':28} {np.median(times[PEER]) / np.median(times['asr.features']):8.2f}")
+    print(f"{name:20} {'ratio of medians':28} {np.median(times[PEER]) / np.median(times['asr.speech.features']):8.2f}")
 
 
 def main() -> None:
@@ -47,7 +47,7 @@ def main() -> None:
     arguments = parse_arguments()
     torch.set_num_threads(arguments.threads)
     print(describe("numpy", "scipy", "numba", "torch", "torchaudio"))
-    print(f"torch with {arguments.threads} threads, asr.features with 1")
+    print(f"torch with {arguments.threads} threads, asr.speech.features with 1")
     print(f"median [10 % - 90 %] of {arguments.repeats} passes, real-time factor")
     noise = np.float32(0.1 * np.random.default_rng(0).standard_normal(60 * audio.SAMPLE_RATE))
     audios = {"12 x 5 s": np.split(noise, 12), "1 x 60 s": [noise]}

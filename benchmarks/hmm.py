@@ -18,12 +18,12 @@ import numpy as np
 from _bench import describe, in_turns, spread
 from hmmlearn.hmm import GMMHMM
 
-from asr.ctc import get_num_threads
+from asr.core.workers import get_num_threads
+from asr.hmm.em import SEARCHES, GmmHmm, Utterance, e_step, m_step
 from asr.hmm.graph import Graph
 from asr.hmm.inference import forward_backward
 from asr.hmm.mixtures import Mixtures, Statistics, estimate
 from asr.hmm.phone_hmms import SILENCE, PhoneHMMs
-from asr.hmm.training import SEARCHES, GmmHmm, Utterance, e_step, m_step
 
 SHAPES = [(20_000, 10, 4, 13), (20_000, 3, 16, 39)]  # frames, states, Gaussians a state, values a frame
 LENGTH = 500  # frames of a sequence

@@ -23,21 +23,22 @@ import torch
 from _bench import describe, in_turns, spread
 from torchaudio.models.decoder import ctc_decoder
 
-from asr import audio, data
-from asr.config import DecodeConfig
-from asr.ctc.workers import set_num_threads
-from asr.evaluate import load as load_run
-from asr.evaluate import recognise
+from asr.core.config import DecodeConfig
+from asr.core.workers import set_num_threads
+from asr.data import splits
+from asr.evaluation.evaluate import load as load_run
+from asr.evaluation.evaluate import recognise
+from asr.evaluation.metrics import corpus_errors
 from asr.lm import arpa
-from asr.lm.decoding import BEAM_THRESHOLD, TOKEN_THRESHOLD
 from asr.lm.estimation import estimate
 from asr.lm.folder import load
 from asr.lm.lexicon import Lexicon
 from asr.lm.ngram import NGram
+from asr.lm.search import BEAM_THRESHOLD, TOKEN_THRESHOLD
 from asr.lm.words import WordSearch
-from asr.metrics import corpus_errors
-from asr.transcribe import Recogniser
-from data_prep import espeak, mini
+from asr.recognition.recogniser import Recogniser
+from asr.speech import audio, espeak
+from data_prep import mini
 
 BEAM, VOICES = 50, 8
 
@@ -164,7 +165,7 @@ def recorded(run: str, lm: str, corpora: Path | None, count: int) -> Given:
     cuts = list(found.cuts)[:: max(1, len(found.log_probs) // count)]
     given = load(lm)
     assert isinstance(given, NGram)
-    return [found.log_probs[cut.id] for cut in cuts], [data.words(cut) for cut in cuts], given, model.tokens
+    return [found.log_probs[cut.id] for cut in cuts], [splits.words(cut) for cut in cuts], given, model.tokens
 
 
 def main() -> None:

@@ -27,13 +27,14 @@ import numpy as np
 from _bench import describe
 from sklearn.svm import SVR
 
-from asr import config as configuration
-from asr import model_folder
-from asr.acoustic_model import AcousticModel, CTCModel
-from asr.config import Config
-from asr.errors import CorpusError, ModelError
-from asr.evaluate import recognise
-from asr.pronunciation import alternatives
+from asr.core import config as configuration
+from asr.core.config import Config
+from asr.core.errors import CorpusError, ModelError
+from asr.ctc.goodness import alternatives
+from asr.evaluation.evaluate import recognise
+from asr.models import model_folder
+from asr.models.base import AcousticModel
+from asr.models.ctc import CTCModel
 from data_prep import prepare
 
 CORPUS = "speechocean762"
@@ -53,7 +54,7 @@ class Phones:
     labels : (N,)
         Indices of the model's tokens.
     posteriors : (N, C)
-        Natural logs of what `asr.pronunciation.alternatives` gives.
+        Natural logs of what `asr.ctc.goodness.alternatives` gives.
     scores : (N,)
         The experts', 0..2.
     """

@@ -1,4 +1,4 @@
-"""Speed of asr.recurrent's layers beside torch's and a loop over frames in torch: one layer forward and backward.
+"""Speed of asr.encoders's layers beside torch's and a loop over frames in torch: one layer forward and backward.
 
 python benchmarks/recurrent.py
 python benchmarks/recurrent.py --repeats 3 --threads 1
@@ -16,7 +16,7 @@ import torch
 from _bench import describe, in_turns, spread
 from torch import Tensor, nn
 
-from asr.recurrent.cells import Elman, Jordan, PeepholeLSTM
+from asr.encoders.cells import Elman, Jordan, PeepholeLSTM
 
 SHAPES = [(300, 16, 128), (300, 16, 256), (800, 16, 128), (800, 16, 256)]
 

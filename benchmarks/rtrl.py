@@ -3,7 +3,7 @@
 python benchmarks/rtrl.py
 python benchmarks/rtrl.py --repeats 1 --output elsewhere.png
 
-BPTT is asr.recurrent.cells.Elman; RTRL is the kernel asr.recurrent.rtrl.run, given the errors of all frames as if they
+BPTT is asr.encoders.cells.Elman; RTRL is the kernel asr.encoders.rtrl.run, given the errors of all frames as if they
 came one by one; both in float32. Memory is what either has stored at most beside inputs, errors and weights: NumPy's
 arrays by tracemalloc, and what autograd saves by its own hooks. BPTT's states count, and RTRL has none but the last.
 Under CTC that does not hold: RtrlElman's outputs are such states, needed by the layer above, and are not counted here.
@@ -27,8 +27,8 @@ from _bench import describe
 from torch import Tensor
 from torch.autograd.graph import saved_tensors_hooks
 
-from asr.recurrent import rtrl
-from asr.recurrent.cells import Elman
+from asr.encoders import rtrl
+from asr.encoders.cells import Elman
 
 NUM_INPUTS = 40
 FRAMES, SIZE = (50, 200, 800, 3200), 32  # on the left: up to 32 s at 10 ms

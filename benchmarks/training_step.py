@@ -17,8 +17,8 @@ from _bench import describe
 from torch import Tensor, nn
 
 from asr.ctc import ctc_loss
-from asr.models.blstm import EncoderConfig
-from asr.train import tune_malloc
+from asr.encoders.blstm import EncoderConfig
+from asr.training.network import tune_malloc
 
 FEATURES, CLASSES, LABELS, STACK = 80, 40, 40, 3
 ROWS = {

@@ -22,9 +22,11 @@ import soundfile
 from _bench import describe, spread
 from accuracy import pocketsphinx
 
-from asr import Recogniser, audio, windows
-from asr.metrics import count_errors
-from data_prep import espeak, mini
+from asr import Recogniser
+from asr.evaluation.metrics import count_errors
+from asr.recognition import windows
+from asr.speech import audio, espeak
+from data_prep import mini
 
 PEAK = (  # not getrusage's figure, which begins with that of the process which started this one
     "import re, sys; from pathlib import Path; from asr import Recogniser; "

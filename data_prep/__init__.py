@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from asr.errors import ConfigError
+from asr.core.errors import ConfigError
 
 
 @dataclass(frozen=True)

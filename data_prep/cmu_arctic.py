@@ -2,17 +2,16 @@
 
 J. Kominek and A. W. Black, "CMU ARCTIC databases for speech synthesis", CMU-LTI-03-177, 2003. Layout:
 ``cmu_us_SPEAKER_arctic/etc/txt.done.data``, a line ``( NAME "TEXT" )`` an utterance, beside ``wav/NAME.wav``. Phones
-come from the words through `data_prep.pronounce`. All of it is for training.
+come from the words through `asr.speech.pronounce`. All of it is for training.
 """
 
 import re
 from pathlib import Path
 
-from asr.errors import CorpusError
-from asr.text import PUNCTUATION
+from asr.core.errors import CorpusError
+from asr.speech.pronounce import PUNCTUATION, pronounce
 from data_prep import download
 from data_prep.manifests import Utterance, write_manifests
-from data_prep.pronounce import pronounce
 
 _ARCHIVES = {  # torchaudio.datasets.CMUARCTIC has the same sums
     "bdl": "sha256:26b91aaf48b2799b2956792b4632c2f926cd0542f402b5452d5adecb60942904",

@@ -15,7 +15,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
 
-from asr.errors import CorpusError
+from asr.core.errors import CorpusError
 
 OPENSLR = "https://www.openslr.org/resources"
 _CHUNK = 1 << 20  # bytes

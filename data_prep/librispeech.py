@@ -2,7 +2,7 @@
 
 V. Panayotov, G. Chen, D. Povey, S. Khudanpur, "Librispeech: an ASR corpus based on public domain audio books",
 ICASSP 2015. Layout: ``PART/SPEAKER/CHAPTER/SPEAKER-CHAPTER.trans.txt`` beside the FLAC files of the chapter, and
-``SPEAKERS.TXT`` beside the parts. Phones come from the words through `data_prep.pronounce`.
+``SPEAKERS.TXT`` beside the parts. Phones come from the words through `asr.speech.pronounce`.
 
 The default parts are those of mini_librispeech: 5.3 h to train on and the whole of test-clean. Of librispeech all the
 training parts that a folder has are taken.
@@ -13,10 +13,10 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
-from asr.errors import CorpusError
+from asr.core.errors import CorpusError
+from asr.speech.pronounce import is_guessed, pronounce
 from data_prep import download
 from data_prep.manifests import Utterance, hold_out, write_manifests
-from data_prep.pronounce import is_guessed, pronounce
 
 _LOG = logging.getLogger(__name__)
 _DEEPEST = 3  # folders between the given one and a part

@@ -7,8 +7,9 @@ from pathlib import Path
 import soundfile
 from lhotse import AudioSource, Recording, RecordingSet, SupervisionSegment, SupervisionSet
 
-from asr.errors import CorpusError
-from asr.progress import track
+from asr.core import files
+from asr.core.errors import CorpusError
+from asr.core.terminal import track
 
 _LOG = logging.getLogger(__name__)
 
@@ -90,9 +91,8 @@ def write_manifests(splits: dict[str, list[Utterance]], output_dir: Path) -> Non
 
 def write(manifest: RecordingSet | SupervisionSet, output_dir: Path, stem: str) -> None:
     """Write ``stem.jsonl.gz`` whole or not at all."""
-    partial = output_dir / f".{stem}.partial.jsonl.gz"  # Lhotse takes the format from the ending
-    manifest.to_file(partial)
-    partial.rename(output_dir / f"{stem}.jsonl.gz")
+    with files.replacing(output_dir / f"{stem}.jsonl.gz") as temporary:
+        manifest.to_file(temporary)
 
 
 def _check_speakers(splits: dict[str, list[Utterance]]) -> None:

@@ -29,8 +29,8 @@ import soundfile
 import soxr
 from rich.progress import Progress
 
-from asr.errors import CorpusError
-from data_prep import espeak
+from asr.core.errors import CorpusError
+from asr.speech import espeak
 
 SAMPLE_RATE = 16000
 NUM_TRAIN_SPEAKERS = 176
@@ -61,7 +61,7 @@ class Speaker:
     voice : str
         Voice of espeak-ng with its variant.
     rate, pitch, pitch_range : int
-        In espeak-ng's units, as `data_prep.espeak.synthesise` takes them.
+        In espeak-ng's units, as `asr.speech.espeak.synthesise` takes them.
     sentences : dict
         Sentence id, as in TIMIT (``SX12``, ``SI340``), to text.
     seed : int
@@ -192,7 +192,7 @@ def segment(speech: espeak.Speech) -> tuple[list[tuple[str, int, int]], list[tup
 
     Parameters
     ----------
-    speech : data_prep.espeak.Speech
+    speech : asr.speech.espeak.Speech
         As synthesised.
 
     Returns
@@ -293,7 +293,7 @@ def _timit_spans(speech: espeak.Speech) -> list[tuple[list[str], int, int]]:
     names = espeak.without_linking_r([name for name, _, _ in speech.phones])
     for name, (original, start, end) in zip(names, speech.phones, strict=True):
         if original not in table and not original.startswith("_"):
-            raise CorpusError(f"espeak-ng used the phone {original!r}: add it to data_prep/tables/espeak_en_us.tsv")
+            raise CorpusError(f"espeak-ng used the phone {original!r}: add it to asr/speech/tables/espeak/en_us.tsv")
         labels = [] if name is None else ["pau"] if name.startswith("_") else table[name]["timit61"]
         if end > start and (not labels or (labels == ["pau"] and spans and spans[-1][0] == ["pau"])) and spans:
             spans[-1] = (spans[-1][0], spans[-1][1], end)

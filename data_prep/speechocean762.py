@@ -10,8 +10,8 @@ import re
 from collections import defaultdict
 from pathlib import Path
 
-from asr.errors import AsrError, CorpusError
-from asr.phones import PhoneSet
+from asr.core.errors import AsrError, CorpusError
+from asr.speech.phones import PhoneSet
 from data_prep import download
 from data_prep.manifests import Utterance, hold_out, write_manifests
 

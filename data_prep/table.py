@@ -1,7 +1,7 @@
 """Recordings of your own: a table ``utterances.tsv`` in a folder.
 
 Tab-separated, with a first line of names: ``path`` (from the folder), ``speaker``, ``split`` (train, dev or test), and
-``phones`` (ARPAbet, spaces between) or ``words``, whose phones then come from `data_prep.pronounce`; ``gender`` may be
+``phones`` (ARPAbet, spaces between) or ``words``, whose phones then come from `asr.speech.pronounce`; ``gender`` may be
 there too, f or m. A row whose words cannot be pronounced is named in a warning and left out. Where no row is dev, a
 tenth of the training speakers is.
 """
@@ -11,11 +11,10 @@ import logging
 from collections import Counter
 from pathlib import Path
 
-from asr.errors import AsrError, CorpusError
-from asr.phones import PhoneSet
-from asr.text import PUNCTUATION
+from asr.core.errors import AsrError, CorpusError
+from asr.speech.phones import PhoneSet
+from asr.speech.pronounce import PUNCTUATION, pronounce
 from data_prep.manifests import Utterance, hold_out, write_manifests
-from data_prep.pronounce import pronounce
 
 NAME = "utterances.tsv"
 _LOG = logging.getLogger(__name__)

@@ -27,8 +27,8 @@ import soundfile
 from lhotse import AudioSource, Recording, RecordingSet, SupervisionSegment, SupervisionSet
 from lhotse.supervision import AlignmentItem
 
-from asr.errors import CorpusError
-from asr.phones import PhoneSet
+from asr.core.errors import CorpusError
+from asr.speech.phones import PhoneSet
 from data_prep.manifests import write
 
 SPLITS = ("train", "dev", "test", "test_full")

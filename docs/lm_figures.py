@@ -19,7 +19,7 @@ from asr.lm import config as configuration
 from asr.lm.estimation import estimate
 from asr.lm.folder import load
 from asr.lm.model import perplexity
-from asr.lm.training import train
+from asr.training.lm import train
 from data_prep.mini import sentences
 
 DOCS = Path(__file__).parent

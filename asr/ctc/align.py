@@ -6,11 +6,11 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike
 
-from asr.ctc import workers
+from asr.core import workers
+from asr.core.errors import InfeasibleError
 from asr.ctc.align_kernels import START, STOP, best_paths, workspace_size
 from asr.ctc.arguments import check_feasible, check_log_priors, check_log_probs, check_targets, check_values
 from asr.ctc.loss_kernels import log_posteriors
-from asr.errors import InfeasibleError
 
 HALF = 0.5 + 1e-9  # sums that ought to be one half may differ in their last bits
 

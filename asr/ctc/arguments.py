@@ -3,7 +3,7 @@
 import numpy as np
 from numpy.typing import ArrayLike
 
-from asr.errors import InfeasibleError
+from asr.core.errors import InfeasibleError
 
 
 def check_log_probs(

@@ -5,7 +5,8 @@ import math
 import numpy as np
 from numpy.typing import ArrayLike
 
-from asr.ctc import align_kernels, beam_kernels, workers
+from asr.core import workers
+from asr.ctc import align_kernels, beam_kernels
 from asr.ctc.arguments import check_log_probs, check_values
 from asr.ctc.beam_kernels import Limits, TokenModel
 from asr.ctc.hypothesis import Hypothesis

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from asr.ctc import workers
+from asr.core import workers
 from asr.ctc.arguments import check_blank, check_feasible, check_lengths, check_log_priors, check_targets
 from asr.ctc.loss_kernels import forward_backward, workspace_size
 

@@ -9,21 +9,17 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 
 import numpy as np
-from lhotse.cut import Cut
 from threadpoolctl import threadpool_limits
 
-from asr import data
-from asr.ctc import get_num_threads
-from asr.errors import AsrError, CorpusError
-from asr.feature_store import Features
+from asr.core.errors import AsrError, CorpusError
+from asr.core.terminal import track
+from asr.core.workers import get_num_threads
+from asr.hmm.em import Utterance
 from asr.hmm.inference import viterbi
 from asr.hmm.mixtures import Mixtures
 from asr.hmm.phone_hmms import PhoneHMMs, Transcript
-from asr.hmm.training import Utterance
 from asr.hmm.transforms import Transform
 from asr.hmm.tying import Tying
-from asr.normaliser import Normaliser
-from asr.progress import track
 
 log = logging.getLogger(__name__)
 
@@ -58,31 +54,6 @@ class Alignment:
     def pdfs(self, tying: Tying) -> np.ndarray:
         """Return the density of each frame (T,) under some tying."""
         return tying.pdfs[self.phones, self.states, self.lefts, self.rights]
-
-
-def load_utterances(
-    cuts: Sequence[Cut], store: Features, normaliser: Normaliser, hmms: PhoneHMMs, label_set: str
-) -> list[Utterance]:
-    """Read the features of utterances and lay out the states of their phones; one that cannot be read is named.
-
-    Raises
-    ------
-    CorpusError
-        Nothing is left.
-    """
-    utterances = []
-    for cut in track(cuts, "states of transcripts"):
-        try:
-            features = normaliser(store[cut.id], cut.supervisions[0].speaker)
-            labels = data.reference(cut, label_set)
-            transcript = hmms.transcript(labels, data.word_lengths(cut, label_set))
-        except AsrError as error:
-            log.warning("skipped %s: %s", cut.id, error)
-            continue
-        utterances.append(Utterance(cut.id, features, transcript))
-    if not utterances:
-        raise CorpusError("no utterance is left to train on; the warnings above say why")
-    return utterances
 
 
 def align_all(

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from asr.errors import InfeasibleError
+from asr.core.errors import InfeasibleError
 from asr.hmm import decoding_kernels as kernels
 from asr.hmm.phone_loop import PhoneLoop
 

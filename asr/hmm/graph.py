@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from asr.errors import InfeasibleError
+from asr.core.errors import InfeasibleError
 
 
 @dataclass(frozen=True, eq=False)

@@ -4,8 +4,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from asr.errors import InfeasibleError
-from asr.hmm import kernels
+from asr.core.errors import InfeasibleError
+from asr.hmm import inference_kernels
 from asr.hmm.graph import Graph, check_feasible
 
 AGREE = 1e-6  # how far posteriors of a frame may be from adding up to 1 before the log-space recursion takes over
@@ -59,10 +59,10 @@ def forward_backward(scores: np.ndarray, graph: Graph, name: str = "the utteranc
     shape = (len(scores), len(graph.pdfs))
     alpha, states, arcs = np.empty(shape), np.empty(shape), np.zeros(len(graph.sources))
     arguments = (scores, *_fields(graph), alpha, states)
-    total = kernels.forward_backward(*arguments, arcs)  # type: ignore[call-arg]
+    total = inference_kernels.forward_backward(*arguments, arcs)  # type: ignore[call-arg]
     if not (np.isfinite(total) and np.abs(states.sum(axis=1) - 1).max() < AGREE):
         arcs = np.zeros(len(graph.sources))
-        total = kernels.log_forward_backward(*arguments, arcs)  # type: ignore[call-arg]
+        total = inference_kernels.log_forward_backward(*arguments, arcs)  # type: ignore[call-arg]
     if total == -np.inf:
         raise InfeasibleError(f"{name}: no path through its phones has a probability above 0")
     return Posteriors(float(total), states, arcs)
@@ -88,7 +88,7 @@ def viterbi(scores: np.ndarray, graph: Graph, name: str = "the utterance") -> tu
     """
     scores = _check(scores, graph, name)
     came_from, path = np.empty((len(scores), len(graph.pdfs)), np.int32), np.empty(len(scores), np.int64)
-    best = kernels.viterbi(scores, *_fields(graph), came_from, path)  # type: ignore[call-arg]
+    best = inference_kernels.viterbi(scores, *_fields(graph), came_from, path)  # type: ignore[call-arg]
     if best == -np.inf:
         raise InfeasibleError(f"{name}: no path through its phones has a probability above 0")
     return float(best), path

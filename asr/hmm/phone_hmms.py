@@ -15,10 +15,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-from asr import phones
-from asr.errors import AsrError
+from asr.core.errors import AsrError
 from asr.hmm.graph import Graph
 from asr.hmm.tying import NUM_STATES, Tying
+from asr.speech import phones
 
 SILENCE = "SIL"  # added to a phone set that has no silence of its own
 LEAST_TRANSITION = 0.01  # probability that training leaves to each way that a state has

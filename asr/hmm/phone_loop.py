@@ -13,7 +13,7 @@ from itertools import pairwise
 
 import numpy as np
 
-from asr.errors import AsrError
+from asr.core.errors import AsrError
 from asr.hmm import decoding_kernels as kernels
 from asr.hmm.tying import Tying
 

@@ -16,7 +16,7 @@ import numpy as np
 import scipy.linalg
 from numba import njit
 
-from asr.errors import CorpusError
+from asr.core.errors import CorpusError
 from asr.hmm.mixtures import Mixtures
 
 SINGULAR = 1e-10  # of the largest variance: what varies less in its direction does not vary

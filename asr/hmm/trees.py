@@ -17,7 +17,7 @@ from itertools import pairwise
 
 import numpy as np
 
-from asr.errors import ConfigError
+from asr.core.errors import ConfigError
 from asr.hmm.tying import NUM_STATES, ContextStatistics, Tying, sum_by
 
 LEAST_GAIN = 1e-6  # nats; below, a gain is an error of rounding

@@ -6,9 +6,9 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from asr.hmm.alignment import Alignment
+from asr.hmm.em import GmmHmm, Utterance
 from asr.hmm.mixtures import VARIANCE_FLOOR, Mixtures
 from asr.hmm.phone_hmms import PhoneHMMs
-from asr.hmm.training import GmmHmm, Utterance
 from asr.hmm.trees import grow, phone_classes
 from asr.hmm.tying import ContextStatistics, Tying, sum_by
 

@@ -25,7 +25,8 @@ from typing import NoReturn
 
 import numpy as np
 
-from asr.errors import ModelError
+from asr.core import files
+from asr.core.errors import ModelError
 from asr.lm.model import EDGE
 from asr.lm.ngram import NGram, Order
 
@@ -35,11 +36,9 @@ IMPOSSIBLE = -99.0  # what others write for a probability of 0
 
 
 def write(lm: NGram, path: Path) -> None:
-    """Write an n-gram as an ARPA file, under a temporary name first."""
+    """Write an n-gram as an ARPA file."""
     names = [re.sub(r"\s", lambda found: f"<0x{ord(found[0]):02X}>", token) for token in lm.tokens]
-    partial = path.with_name(path.name + ".partial")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with partial.open("w", encoding="utf8", newline="\n") as file:
+    with files.replacing(path) as temporary, temporary.open("w", encoding="utf8", newline="\n") as file:
         file.write("\\data\\\n")
         orders = list(lm.orders())
         for n, order in enumerate(orders, 1):
@@ -60,7 +59,6 @@ def write(lm: NGram, path: Path) -> None:
                 file.write(line + ("\n" if n == len(orders) or ends else f"\t{backoff:.7g}\n"))
                 words.append(f"{context}{START if ends else names[token]} ")
         file.write("\n\\end\\\n")
-    partial.replace(path)
 
 
 def read(path: str | Path, unit: str) -> NGram:

@@ -1,12 +1,12 @@
-"""The configuration of a language model: text, model, training; read as in asr/config.py."""
+"""The configuration of a language model: text, model, training; read as in asr/core/config.py."""
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from asr.config import check, one_of, places_in, read, section
-from asr.errors import ConfigError
+from asr.core.config import check, one_of, places_in, read, section
+from asr.core.errors import ConfigError
 from asr.lm.estimation import SMOOTHINGS
 from asr.lm.recurrent import RecurrentConfig
 from asr.lm.text import UNITS

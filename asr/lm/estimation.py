@@ -21,8 +21,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from asr.config import one_of
-from asr.errors import ConfigError
+from asr.core.config import one_of
+from asr.core.errors import ConfigError
 from asr.lm import text
 from asr.lm.model import EDGE, UNKNOWN
 from asr.lm.ngram import NGram, Order

@@ -3,12 +3,12 @@
 import json
 from pathlib import Path
 
-from asr.errors import ModelError
+from asr.core.errors import ModelError
+from asr.core.files import read_tensors, write_json, write_tensors, write_text
 from asr.lm import arpa
 from asr.lm.model import EDGE, LanguageModel
 from asr.lm.ngram import NGram
 from asr.lm.text import UNITS
-from asr.model_folder import read_tensors, write_json, write_tensors, write_text
 
 ABOUT, WEIGHTS = "lm.json", "model.safetensors"
 

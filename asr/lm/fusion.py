@@ -17,12 +17,12 @@ from typing import Any
 
 import numpy as np
 
+from asr.core.errors import ConfigError
 from asr.ctc import beam_kernels as kernels
 from asr.ctc.arguments import check_log_probs, check_values
 from asr.ctc.beam import hypotheses
 from asr.ctc.beam_kernels import Limits, TokenModel
 from asr.ctc.hypothesis import Hypothesis
-from asr.errors import ConfigError
 from asr.lm.model import UNKNOWN, LanguageModel
 from asr.lm.ngram import NGram
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from asr.config import check
+from asr.core.config import check
 from asr.lm.model import LanguageModel
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from asr.errors import ConfigError
+from asr.core.errors import ConfigError
 from asr.lm.kernels import Graph
 from asr.lm.model import EDGE, UNKNOWN
 from asr.lm.ngram import NGram
@@ -41,7 +41,7 @@ class Lexicon:
 
         Words that cannot be pronounced, such as figures, are left out.
         """
-        from data_prep.pronounce import pronunciations
+        from asr.speech.pronounce import pronunciations
 
         found = {word: pronunciations(word) for word in words if word not in (EDGE, UNKNOWN)}
         return cls({word: each for word, each in found.items() if each})

@@ -12,7 +12,7 @@ from typing import Any, Generic, TypeVar
 
 import numpy as np
 
-from asr.errors import ConfigError
+from asr.core.errors import ConfigError
 
 EDGE = "</s>"  # token 0: the start of a sentence as a context, its end as a prediction
 UNKNOWN = "<unk>"  # of an open vocabulary: any other token

@@ -4,8 +4,8 @@ import unicodedata
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from asr.config import one_of
-from asr.errors import ConfigError
+from asr.core.config import one_of
+from asr.core.errors import ConfigError
 from asr.lm.model import UNKNOWN
 
 UNITS = ("phones", "characters", "words")

@@ -11,7 +11,7 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import ArrayLike
 
-from asr.ctc import workers
+from asr.core import workers
 from asr.ctc.arguments import check_log_probs, check_values
 from asr.ctc.beam import hypotheses
 from asr.ctc.hypothesis import Hypothesis

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from asr.segments import read_labels, read_segments
+from asr.speech.label_files import read_labels, read_segments
 
 PHONES = ["HH", "AH", "L", "OW", "W", "ER", "L", "D"]
 

@@ -3,7 +3,7 @@ import re
 
 import pytest
 
-from asr.errors import AsrError
+from asr.core.errors import AsrError
 
 
 def test_runs_side_by_side(cli, trained, tmp_path):
@@ -51,7 +51,7 @@ def damaged(run, copy, change):
 
 
 def test_what_cannot_be_compared_is_said(cli, trained, tmp_path):
-    from asr.compare import compare_runs
+    from asr.evaluation.compare import compare_runs
 
     test, dev = tmp_path / "test", tmp_path / "dev"
     assert cli("evaluate", trained.run, "decode.beam_size=1", "--output", test)[0] == 0

@@ -11,17 +11,18 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
 
-from asr import config as configuration
-from asr import model_folder
-from asr.aligner import align
-from asr.boundaries import boundary_errors, report
-from asr.errors import ModelError
-from asr.evaluate import load, recognise
-from asr.hmm import train as hmm_train
-from asr.hmm.model import GMMModel, HybridModel
-from asr.phones import PhoneSet, fold
-from asr.segments import Segment
-from asr.transcribe import Recogniser
+from asr.core import config as configuration
+from asr.core import files
+from asr.core.errors import ModelError
+from asr.evaluation.boundaries import boundary_errors, report
+from asr.evaluation.evaluate import load, recognise
+from asr.models import model_folder
+from asr.models.hmm import GMMModel, HybridModel
+from asr.recognition.align import align
+from asr.recognition.recogniser import Recogniser
+from asr.speech.phones import PhoneSet, fold
+from asr.speech.segments import Segment
+from asr.training import gmm as hmm_train
 
 STAGES = {
     "mono": {"model": {"name": "gmm_hmm", "num_gaussians": 220, "algorithm": "baum_welch", "num_iterations": 5}},
@@ -59,7 +60,7 @@ def write_recipe(folder, name, manifests, **changes):
     values["data"] = corpus | values["data"]
     path = folder / f"{name}.yaml"
     path.parent.mkdir(exist_ok=True, parents=True)
-    model_folder.write_text(path, configuration.to_yaml(configuration.from_dict(values)))
+    files.write_text(path, configuration.to_yaml(configuration.from_dict(values)))
     return path
 
 
@@ -148,7 +149,7 @@ def test_silence_is_one_of_timits_labels_and_none_is_added(ladder):
 def scored(run_python, ladder):
     """What `asr evaluate` says of two of them, and writes."""
     runs = [str(ladder / "runs" / name) for name in SCORED]
-    return run_python(f"from asr.evaluate import evaluate_run\nfor run in {runs}: print(evaluate_run(run))")
+    return run_python(f"from asr.evaluation.evaluate import evaluate_run\nfor run in {runs}: print(evaluate_run(run))")
 
 
 def evaluation(ladder, name):

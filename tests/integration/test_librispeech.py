@@ -11,8 +11,8 @@ import soundfile
 from lhotse import RecordingSet, SupervisionSet
 
 import data_prep
-from asr.errors import CorpusError
-from asr.phones import PhoneSet
+from asr.core.errors import CorpusError
+from asr.speech.phones import PhoneSet
 from data_prep import download, librispeech
 
 SPLITS = ("train", "dev", "test")

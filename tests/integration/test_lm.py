@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from asr.evaluate import evaluate_run
+from asr.evaluation.evaluate import evaluate_run
 from asr.lm import config as configuration
 from asr.lm.folder import load
-from asr.lm.training import train
+from asr.training.lm import train
 
 ROOT = Path(__file__).parents[2]
 

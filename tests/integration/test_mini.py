@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 import soundfile
 
-from asr.errors import CorpusError
-from asr.phones import PhoneSet, fold
-from data_prep import espeak, mini
+from asr.core.errors import CorpusError
+from asr.speech import espeak
+from asr.speech.phones import PhoneSet, fold
+from data_prep import mini
 
 
 @pytest.fixture(scope="module")

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from safetensors.torch import load_file
 
-from asr import config as configuration
+from asr.core import config as configuration
 
 ROOT = Path(__file__).parents[2]
 WIDTHS = ("hidden_size", "feedforward_size", "reservoir_size", "state_size", "decoder_size", "attention_size")

@@ -15,8 +15,8 @@ from safetensors.numpy import load_file
 
 from asr import Recogniser
 from asr.ctc import best_path
-from asr.model_folder import find
-from asr.phones import PhoneSet, fold
+from asr.models.model_folder import find
+from asr.speech.phones import PhoneSet, fold
 
 
 def edit_distance(left, right):
@@ -361,7 +361,7 @@ def test_an_exported_model_needs_nothing_of_the_run(cli, trained, recordings, tm
 
 KILLED = """
 import os, signal, sys
-from asr.train import RecogniserModule
+from asr.training.network import RecogniserModule
 signal_name, hook, update = sys.argv.pop(1), sys.argv.pop(1), int(sys.argv.pop(1))
 step = getattr(RecogniserModule, hook)
 
@@ -372,7 +372,7 @@ def stop(self, batch, batch_idx):
 
 setattr(RecogniserModule, hook, stop)
 signal.signal(signal.SIGINT, signal.default_int_handler)  # which what a shell runs in the background has not
-from asr.cli import main
+from asr.cli.main import main
 main()
 """
 

@@ -12,9 +12,9 @@ import time
 import numpy as np
 import pytest
 
-from asr import html_report
-from asr.audio import SAMPLE_RATE
-from asr.metrics import align
+from asr.evaluation.metrics import align
+from asr.evaluation.page import utterance_media, write
+from asr.speech.audio import SAMPLE_RATE
 
 BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 FLAGS = ("--headless", "--no-sandbox", "--disable-gpu", "--mute-audio", "--autoplay-policy=no-user-gesture-required")
@@ -128,7 +128,7 @@ def media(rng):
     waveform = 0.3 * np.sin(2 * np.pi * (200 + 600 * seconds) * seconds) + rng.normal(0, 1e-3, len(seconds))
     posteriors = np.full((50, 5), 0.02)
     posteriors[np.arange(50), [0, 1, 0, 2, 0, 3, 0, 4, 0, 0] * 5] = 0.92
-    return html_report.utterance_media(waveform.astype(np.float32), np.log(posteriors), ["<blank>", *LABELS], 0.03)
+    return utterance_media(waveform.astype(np.float32), np.log(posteriors), ["<blank>", *LABELS], 0.03)
 
 
 def utterance(number, num_wrong, shown):
@@ -224,7 +224,7 @@ def files(tmp_path_factory):
     table = {"corpus": "mini", "split": "test", "systems": systems, "differences": differences}
     for name, evaluations in contents.items():
         tables = [table] if name == "two" else []
-        html_report.write(folder / f"{name}.html", evaluations, ["The difference is significant."], tables)
+        write(folder / f"{name}.html", evaluations, ["The difference is significant."], tables)
     return {name: folder / f"{name}.html" for name in contents}
 
 

@@ -6,8 +6,8 @@ import pytest
 import soundfile
 from lhotse import RecordingSet, SupervisionSet
 
-from asr.errors import CorpusError
-from asr.phones import PhoneSet
+from asr.core.errors import CorpusError
+from asr.speech.phones import PhoneSet
 from data_prep import download, speechocean762
 
 SPLITS = ("train", "dev", "test")

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from asr import audio
+from asr.speech import audio
 from tests.conftest import SETTINGS
 
 CAUSAL = ("model.bidirectional=false", "features.cmvn=global", "features.delta_order=0", "features.use_energy=false")

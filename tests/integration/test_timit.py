@@ -8,7 +8,7 @@ import pytest
 import soundfile
 from lhotse import load_manifest
 
-from asr.errors import CorpusError
+from asr.core.errors import CorpusError
 from data_prep import mini, timit
 
 SENTENCES = ["SA1", "SA2", "SX1", "SX2", "SX3", "SX4", "SX5", "SI1", "SI2", "SI3"]

@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from asr import ctc
+from asr.core.errors import InfeasibleError
 from asr.ctc import (
     TokenModel,
     beam_search,
@@ -18,7 +19,6 @@ from asr.ctc import (
     required_frames,
     soft_align,
 )
-from asr.errors import InfeasibleError
 
 modest = settings(deadline=None, derandomize=True, max_examples=100)
 

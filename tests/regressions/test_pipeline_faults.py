@@ -6,11 +6,11 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from asr import cli as command_line
-from asr import config as configuration
-from asr.errors import ConfigError
-from asr.run_folder import claim, read_history
-from asr.train import Checkpoints, RecogniserModule, SpeechData, train
+from asr.cli import main as command_line
+from asr.core import config as configuration
+from asr.core.errors import ConfigError
+from asr.models.run_folder import claim, read_history
+from asr.training.network import Checkpoints, RecogniserModule, SpeechData, train
 
 
 @pytest.fixture

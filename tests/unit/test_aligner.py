@@ -9,18 +9,20 @@ import soundfile
 import torch
 from torch import nn
 
-from asr import audio, data
-from asr.acoustic_model import CTCModel
-from asr.aligner import FORMATS, align, collect, pronunciations, render, words_of
-from asr.boundaries import boundary_errors, fit_boundary_offset, report
-from asr.calibration import Calibration
-from asr.config import from_dict
+from asr.cli.recordings import collect
+from asr.core.config import from_dict
+from asr.core.errors import AsrError, AudioError, InfeasibleError
 from asr.ctc import forced_align
-from asr.errors import AsrError, AudioError, InfeasibleError
-from asr.normaliser import Normaliser
-from asr.phones import PhoneSet
-from asr.segments import Segment
-from asr.transcribe import Recogniser
+from asr.data import splits
+from asr.evaluation.boundaries import boundary_errors, fit_boundary_offset, report
+from asr.models.calibration import Calibration
+from asr.models.ctc import CTCModel
+from asr.recognition.align import FORMATS, align, pronunciations, render, words_of
+from asr.recognition.recogniser import Recogniser
+from asr.speech import audio
+from asr.speech.normaliser import Normaliser
+from asr.speech.phones import PhoneSet
+from asr.speech.segments import Segment
 
 ARPABET = ("<blank>", *PhoneSet.load("arpabet39").labels)
 TIMIT = ("<blank>", *PhoneSet.load("timit61").labels)
@@ -221,7 +223,7 @@ def test_a_small_trained_network_finds_most_boundaries_and_more_than_the_spikes(
     """Against the synthesiser's times; the lag comes from a dev speaker, as in a model folder."""
     heard = Recogniser.from_pretrained(trained.run)
     heard.model = replace(heard.model, calibration=Calibration())  # the run may have been calibrated
-    dev, test = (list(data.load_split(trained.manifests, ["timit"], split)) for split in ("dev", "test"))
+    dev, test = (list(splits.load_split(trained.manifests, ["timit"], split)) for split in ("dev", "test"))
     sounds = {cut.id: audio.load(cut.recording.sources[0].source) for cut in dev + test}
     model = heard.model
     pairs = []

@@ -1,11 +1,11 @@
 import numpy as np
 import pytest
 
-from asr import analysis
-from asr.analysis import Utterance
-from asr.calibration import Calibration
-from asr.score import regime_rows
-from asr.segments import Segment
+from asr.evaluation import breakdown
+from asr.evaluation.breakdown import Utterance
+from asr.evaluation.score import regime_rows
+from asr.models.calibration import Calibration
+from asr.speech.segments import Segment
 
 
 def utterance(name, reference, hypothesis, confidences=None, *, speaker="a", gender=None, age=None, duration=1.0):
@@ -30,7 +30,7 @@ def sides(spoken):
 
 
 def test_everything_counts_the_same_errors(spoken):
-    found = analysis.analyse(spoken, "arpabet39", "arpabet39", Calibration())
+    found = breakdown.analyse(spoken, "arpabet39", "arpabet39", Calibration())
     texts = [{each.id: labels for each, labels in zip(spoken, side, strict=True)} for side in sides(spoken)]
     (row,) = regime_rows(*texts, "arpabet39")
     assert (row["substitutions"], row["insertions"], row["deletions"], row["num_phones"]) == (1, 1, 1, 7)
@@ -45,7 +45,7 @@ def test_everything_counts_the_same_errors(spoken):
 
 
 def test_groups(spoken):
-    found = analysis.analyse(spoken, "arpabet39", "arpabet39", Calibration())["groups"]
+    found = breakdown.analyse(spoken, "arpabet39", "arpabet39", Calibration())["groups"]
     rows = {name: {row["group"]: (row["per"], row["num_phones"]) for row in rows} for name, rows in found.items()}
     assert rows["speaker"] == {"1": (40.0, 5), "2": (50.0, 2)}
     assert rows["gender"] == {"female": (40.0, 5), "male": (50.0, 2)}
@@ -56,44 +56,44 @@ def test_groups(spoken):
 
 def test_what_the_corpus_does_not_tell_is_left_out(spoken):
     plain = [utterance("u", "HH AY", "HH AY")]
-    assert set(analysis.analyse(plain, "arpabet39", "arpabet39", Calibration())["groups"]) == {"speaker", "length"}
+    assert set(breakdown.analyse(plain, "arpabet39", "arpabet39", Calibration())["groups"]) == {"speaker", "length"}
 
 
 def test_confidences_are_measured_before_and_after(spoken):
     """Right: HH, K, AE, T, D; wrong: EY and the inserted S."""
-    pairs = {each.id: analysis.align(each, "arpabet39", "arpabet39") for each in spoken}
-    raw, correct = analysis.scored_confidences(spoken, pairs, "arpabet39", "arpabet39")
+    pairs = {each.id: breakdown.align(each, "arpabet39", "arpabet39") for each in spoken}
+    raw, correct = breakdown.scored_confidences(spoken, pairs, "arpabet39", "arpabet39")
     assert raw.tolist() == [0.9, 0.4, 0.8, 0.8, 0.8, 0.8, 1.0]
     assert correct.tolist() == [True, False, True, True, True, False, True]
     fitted = Calibration((0.0, 1.0), (0.0, 0.5))
-    found = analysis.analyse(spoken, "arpabet39", "arpabet39", fitted)
+    found = breakdown.analyse(spoken, "arpabet39", "arpabet39", fitted)
     assert found["calibration"]["ece"] != found["calibration"]["ece_raw"]
     assert [each["confidence"] for each in found["utterances"][0]["hypothesis"]] == [0.45, 0.2]
 
 
 def test_folding_for_scoring_keeps_confidences_beside_their_phones():
     each = utterance("u", "h# k ix q h#", "h# k ih q h#", [0.9, 0.8, 0.7, 0.6, 0.5])
-    pairs = {"u": analysis.align(each, "timit61", "timit39")}
-    raw, correct = analysis.scored_confidences([each], pairs, "timit61", "timit39")
+    pairs = {"u": breakdown.align(each, "timit61", "timit39")}
+    raw, correct = breakdown.scored_confidences([each], pairs, "timit61", "timit39")
     assert raw.tolist() == [0.9, 0.8, 0.7, 0.5]  # q is dropped, and its confidence with it
     assert correct.all()
 
 
 def test_an_utterance_without_phones_has_no_rate():
     spoken = [utterance("u", "HH", "HH"), utterance("v", "", "T")]
-    found = analysis.analyse(spoken, "arpabet39", "arpabet39", Calibration())
+    found = breakdown.analyse(spoken, "arpabet39", "arpabet39", Calibration())
     assert sum(found["confusions"]["insertions"]) == 1
     assert [each["per"] for each in found["utterances"]] == [0.0, None]
 
 
 def test_counts_of_pairs_are_those_of_the_metric(rng):
-    from asr.metrics import align, count_errors
+    from asr.evaluation.metrics import align, count_errors
 
     for _ in range(200):
         one, other = (rng.choice(list("abc"), rng.integers(0, 8)).tolist() for _ in range(2))
-        assert analysis.count(align(one, other)) == count_errors(one, other)
+        assert breakdown.count(align(one, other)) == count_errors(one, other)
 
 
 @pytest.mark.parametrize(("value", "name"), [(0, "0 - 2 s"), (1.999, "0 - 2 s"), (16, "16 s and more")])
 def test_ranges(value, name):
-    assert analysis._range(np.float64(value), analysis.LENGTHS, "s") == name
+    assert breakdown._range(np.float64(value), breakdown.LENGTHS, "s") == name

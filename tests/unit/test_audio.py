@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 import soundfile
 
-from asr.audio import from_array, load, resample
-from asr.errors import AudioError
+from asr.core.errors import AudioError
+from asr.speech.audio import from_array, load, resample
 
 
 def sine(frequency, sample_rate, seconds=1.0, level=0.5):

@@ -3,15 +3,9 @@
 import numpy as np
 import pytest
 
-from asr.augmentation import (
-    add_echoes,
-    change_conditions,
-    mask_features,
-    noise_energies,
-    warp_frequencies,
-)
-from asr.config import ConditionsConfig, SpecAugmentConfig
-from asr.features import fbank, mel_frequencies
+from asr.core.config import ConditionsConfig, SpecAugmentConfig
+from asr.data.augmentation import add_echoes, change_conditions, mask_features, noise_energies, warp_frequencies
+from asr.speech.features import fbank, mel_frequencies
 
 
 @pytest.fixture

@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from asr.boundaries import EDGES_MS, boundary_errors, fit_boundary_offset, report, table
-from asr.errors import AsrError
-from asr.segments import Segment
+from asr.core.errors import AsrError
+from asr.evaluation.boundaries import EDGES_MS, boundary_errors, fit_boundary_offset, report, table
+from asr.speech.segments import Segment
 
 
 def phones(*rows):

@@ -7,9 +7,9 @@ import pytest
 from PIL import Image
 from scipy.stats import ttest_rel
 
-from asr import html_report, report
-from asr.compare import compare_runs, holm
-from asr.errors import AsrError
+from asr.core.errors import AsrError
+from asr.evaluation import figures, page
+from asr.evaluation.compare import compare_runs, holm
 
 NUM_PHONES = 20  # in each utterance
 
@@ -25,7 +25,7 @@ def write(folder, errors, corpus="mini", **changes):
     per = round(100 * sum(errors) / (NUM_PHONES * len(errors)), 2)
     regime = {"name": "39", "headline": True, "per": per, "interval": [per - 1, per + 1], "substitutions": sum(errors)}
     regime |= {"insertions": 7, "deletions": 8, "num_phones": NUM_PHONES * len(errors), "num_utterances": len(errors)}
-    values = dict.fromkeys(html_report.KEYS) | {"system": folder.name, "corpus": corpus, "split": "test"}
+    values = dict.fromkeys(page.KEYS) | {"system": folder.name, "corpus": corpus, "split": "test"}
     values |= {"decoder": "beam 16", "scoring": "timit39", "regimes": [regime], "utterances": rows}
     values |= {
         "training": [{"epoch": 1, "seconds": 41.0}, {"epoch": 3, "seconds": 90.0}],
@@ -213,7 +213,7 @@ def test_what_is_not_known_is_a_dash(tmp_path):
 @pytest.fixture
 def drawn(monkeypatch):
     kept = []
-    monkeypatch.setattr(report.plt, "close", kept.append)
+    monkeypatch.setattr(figures.plt, "close", kept.append)
     yield kept
     monkeypatch.undo()
     for figure in kept:

@@ -6,14 +6,15 @@ from pathlib import Path
 
 import pytest
 
-from asr import config as configuration
-from asr import models, phones
-from asr.acoustic_model import GMM
-from asr.cli import run_folder
-from asr.config import DataConfig, FeatureConfig, TrainConfig, from_dict, load
-from asr.errors import ConfigError
-from asr.features import FeatureExtractor
-from asr.hmm.train import GMMConfig
+from asr import encoders
+from asr.cli.main import run_folder
+from asr.core import config as configuration
+from asr.core.config import DataConfig, FeatureConfig, TrainConfig, from_dict, load
+from asr.core.errors import ConfigError
+from asr.models.base import GMM
+from asr.speech import phones
+from asr.speech.features import FeatureExtractor
+from asr.training.gmm import GMMConfig
 from data_prep import CORPORA
 
 ROOT = Path(__file__).parents[2]
@@ -54,7 +55,7 @@ def test_every_recipe_loads_and_its_model_builds(path):
         assert bool(options.num_pdfs) == (config.train.alignments is not None)
         assert num_features == 39
         return
-    network = models.build(config.model, num_features, len(labels) + 1)
+    network = encoders.build(config.model, num_features, len(labels) + 1)
     assert sum(weights.numel() for weights in network.parameters()) > 10_000
 
 
@@ -236,5 +237,7 @@ def test_run_folder_of_a_recipe_in_the_present_folder(tmp_path, monkeypatch):
 
 
 def test_configurations_and_the_command_line_need_no_torch(python):
-    process = python("import asr.config, asr.cli, sys; print([m for m in ('torch', 'lhotse') if m in sys.modules])")
+    process = python(
+        "import asr.core.config, asr.cli.main, sys; print([m for m in ('torch', 'lhotse') if m in sys.modules])"
+    )
     assert process.stdout.strip() == "[]", process.stderr

@@ -3,8 +3,9 @@ import itertools
 import numpy as np
 import pytest
 
-from asr import confusions, metrics, phones
-from asr.confusions import (
+from asr.core.errors import AsrError
+from asr.evaluation import confusions, metrics
+from asr.evaluation.confusions import (
     MANNERS,
     PLACES,
     Confusions,
@@ -15,7 +16,7 @@ from asr.confusions import (
     table,
     top,
 )
-from asr.errors import AsrError
+from asr.speech import phones
 
 # Two utterances: t heard as d twice, s as z once and lost once, an iy and a sil put in.
 PAIRS = [

@@ -8,15 +8,16 @@ import pytest
 import torch
 from torch import nn
 
-from asr import criteria
-from asr.acoustic_model import BLANK, CTCModel
-from asr.config import from_dict
-from asr.criteria import CTC, Frames, FrameTargets
+from asr.core.config import from_dict
+from asr.core.errors import ConfigError
 from asr.ctc import ctc_loss
-from asr.data import Batch, LabelTargets
-from asr.errors import ConfigError
-from asr.normaliser import Normaliser
-from asr.phones import PhoneSet
+from asr.data.batches import Batch, LabelTargets
+from asr.models.base import BLANK
+from asr.models.ctc import CTCModel
+from asr.speech.normaliser import Normaliser
+from asr.speech.phones import PhoneSet
+from asr.training import criteria
+from asr.training.criteria import CTC, Frames, FrameTargets
 
 NUM_PDFS = 5
 

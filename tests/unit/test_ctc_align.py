@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from asr import ctc
+from asr.core.errors import InfeasibleError
 from asr.ctc import align_kernels, ctc_loss, ctc_posteriors, forced_align, required_frames, soft_align
-from asr.errors import InfeasibleError
 
 ALIGN = pytest.mark.parametrize("align", [forced_align, soft_align])
 PRIORS = np.log([0.7, 0.1, 0.05, 0.05, 0.05, 0.05])

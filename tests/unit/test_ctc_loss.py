@@ -7,8 +7,8 @@ import torch
 from torch_ctc import loss_and_gradient, torch_loss_and_gradient, torch_loss_with_priors
 
 from asr import ctc
+from asr.core.errors import InfeasibleError
 from asr.ctc import ctc_loss, required_frames
-from asr.errors import InfeasibleError
 
 
 @pytest.fixture

@@ -6,7 +6,8 @@ import pytest
 import torch
 
 from asr import ctc
-from asr.ctc import beam_search, ctc_loss, workers
+from asr.core import workers
+from asr.ctc import beam_search, ctc_loss
 
 
 @pytest.fixture

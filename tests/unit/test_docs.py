@@ -20,13 +20,13 @@ import numpy as np
 import pytest
 import typer
 
-from asr import config as configuration
-from asr.cli import app
+from asr.cli.main import app
+from asr.core import config as configuration
 from asr.ctc import ctc_posteriors
 from asr.hmm.inference import forward_backward, viterbi
 from asr.lm import config as lm_configuration
-from asr.segments import Segment
-from asr.transcribe import Recogniser
+from asr.recognition.recogniser import Recogniser
+from asr.speech.segments import Segment
 
 ROOT = Path(__file__).parents[2]
 DOCUMENTS = sorted([*ROOT.glob("*.md"), *ROOT.glob("recipes/*/README.md"), *ROOT.glob("docs/*.md")])
@@ -221,14 +221,14 @@ def test_make_says_what_it_would_run(make, words, expected):
 
 
 CTC, HMM = ROOT / "docs" / "ctc.md", ROOT / "docs" / "hmm.md"
-FOLDERS = {CTC: "asr/ctc", HMM: "asr/hmm"}  # of the modules that a document quotes
+FOLDERS = {CTC: ("asr/ctc", "tests"), HMM: ("asr/hmm", "asr/models", "tests")}  # of the modules that a document quotes
 ROW = re.compile(r"^\| ([^|]+) \| `(\w+)\.([\w.]+)` \| `([^`|]+)` \|$", re.MULTILINE)
 QUOTES = {document: ROW.findall(document.read_text(encoding="utf8")) for document in FOLDERS}
 
 
-def lines_of(folder, module, function):
-    """The lines of a function or method of the folder or of tests/naive.py, without indentation and comments behind."""
-    path = ROOT / ("tests" if module == "naive" else folder) / f"{module}.py"
+def lines_of(folders, module, function):
+    """The lines of a function or method of a module of the folders, without indentation and comments behind."""
+    path = next(path for path in (ROOT / folder / f"{module}.py" for folder in folders) if path.is_file())
     text = path.read_text(encoding="utf8")
     found = ast.parse(text)
     for name in function.split("."):
@@ -237,11 +237,11 @@ def lines_of(folder, module, function):
 
 
 @pytest.mark.parametrize(
-    ("folder", "module", "function", "line"),
+    ("folders", "module", "function", "line"),
     [pytest.param(FOLDERS[document], *quote, id=name) for document in QUOTES for name, *quote in QUOTES[document]],
 )
-def test_a_line_that_stands_beside_an_equation_is_in_the_code(folder, module, function, line):
-    assert lines_of(folder, module, function).count(line) == 1
+def test_a_line_that_stands_beside_an_equation_is_in_the_code(folders, module, function, line):
+    assert lines_of(folders, module, function).count(line) == 1
 
 
 @pytest.mark.parametrize(

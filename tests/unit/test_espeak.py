@@ -10,9 +10,9 @@ import espeakng_loader
 import numpy as np
 import pytest
 
-from asr.errors import AsrError
-from asr.phones import PhoneSet
-from data_prep import espeak
+from asr.core.errors import AsrError
+from asr.speech import espeak
+from asr.speech.phones import PhoneSet
 
 
 def level(samples):

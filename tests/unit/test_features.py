@@ -8,10 +8,10 @@ import torch
 import torchaudio
 from torchaudio.compliance import kaldi
 
-from asr import audio
-from asr.config import FeatureConfig
-from asr.errors import AudioError
-from asr.features import (
+from asr.core.config import FeatureConfig
+from asr.core.errors import AudioError
+from asr.speech import audio
+from asr.speech.features import (
     MEL_FLOOR,
     FeatureExtractor,
     add_deltas,
@@ -187,5 +187,5 @@ def test_normalised_silence_is_zero():
 
 
 def test_import_needs_no_torch():
-    code = "import sys, asr.features; sys.exit('torch' in sys.modules)"
+    code = "import sys, asr.speech.features; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

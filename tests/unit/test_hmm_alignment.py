@@ -4,12 +4,12 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from asr.errors import CorpusError
+from asr.core.errors import CorpusError
 from asr.hmm.alignment import Alignment, align_all
+from asr.hmm.em import Utterance
 from asr.hmm.inference import viterbi
 from asr.hmm.mixtures import Mixtures
 from asr.hmm.phone_hmms import SILENCE, PhoneHMMs
-from asr.hmm.training import Utterance
 from asr.hmm.transforms import Transform
 from asr.hmm.tying import NUM_STATES, Tying
 

@@ -5,7 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 
-from asr.errors import AsrError, InfeasibleError
+from asr.core.errors import AsrError, InfeasibleError
 from asr.hmm import decoding_kernels
 from asr.hmm.decoding import Path, decode
 from asr.hmm.graph import Graph

@@ -7,21 +7,22 @@ import pytest
 import torch
 from safetensors.numpy import load_file, save_file
 
-from asr import model_folder, models
-from asr.acoustic_model import BLANK
-from asr.calibration import Calibration
-from asr.config import from_dict
-from asr.data import collate
-from asr.errors import InfeasibleError, ModelError
+from asr import encoders
+from asr.core.config import from_dict
+from asr.core.errors import InfeasibleError, ModelError
+from asr.data.batches import collate
 from asr.hmm.inference import viterbi
 from asr.hmm.mixtures import Mixtures
-from asr.hmm.model import GMMModel, HybridModel
 from asr.hmm.phone_hmms import PhoneHMMs, silences_of
 from asr.hmm.phone_loop import bigram
 from asr.hmm.transforms import Transform
 from asr.hmm.tying import NUM_STATES, Tying
-from asr.networks import outputs
-from asr.normaliser import Normaliser
+from asr.models import model_folder
+from asr.models.base import BLANK
+from asr.models.calibration import Calibration
+from asr.models.hmm import GMMModel, HybridModel
+from asr.models.networks import outputs
+from asr.speech.normaliser import Normaliser
 
 LABELS, SILENCES = silences_of("arpabet39")
 TOKENS = (BLANK, *LABELS)
@@ -63,7 +64,7 @@ def hybrid(stack=3):
     sections = {"model": {"name": "blstm", "num_layers": 1, "hidden_size": 8, "stack": stack}}
     config = from_dict(SECTIONS | sections | {"train": {"alignments": "hmm_tri"}})
     torch.manual_seed(2)
-    encoder = models.build(config.model, 39, hmms.tying.num_pdfs).eval()
+    encoder = encoders.build(config.model, 39, hmms.tying.num_pdfs).eval()
     log_priors = np.log(np.random.default_rng(4).dirichlet(np.ones(hmms.tying.num_pdfs))).astype(np.float32)
     common = (config, TOKENS, Normaliser("utterance"), Calibration())
     return HybridModel(*common, hmms, log_bigram, encoder, log_priors)

@@ -3,7 +3,7 @@ import itertools
 import numpy as np
 import pytest
 
-from asr.errors import AsrError
+from asr.core.errors import AsrError
 from asr.hmm.graph import required_frames
 from asr.hmm.phone_hmms import LEAST_TRANSITION, SILENCE, PhoneHMMs, silences_of
 from asr.hmm.tying import NUM_STATES, Tying

@@ -4,11 +4,8 @@ import numpy as np
 import pytest
 
 from asr import ctc
-from asr.errors import AsrError
-from asr.hmm.inference import viterbi
-from asr.hmm.mixtures import VARIANCE_FLOOR, Mixtures, Statistics
-from asr.hmm.phone_hmms import SILENCE, PhoneHMMs
-from asr.hmm.training import (
+from asr.core.errors import AsrError
+from asr.hmm.em import (
     EDGE_FRAMES,
     SEARCHES,
     GmmHmm,
@@ -20,6 +17,9 @@ from asr.hmm.training import (
     m_step,
     moments,
 )
+from asr.hmm.inference import viterbi
+from asr.hmm.mixtures import VARIANCE_FLOOR, Mixtures, Statistics
+from asr.hmm.phone_hmms import SILENCE, PhoneHMMs
 from asr.hmm.tying import NUM_STATES
 
 LABELS = ("sil", "a", "b")
@@ -44,7 +44,7 @@ def speech(rng, num_utterances=40, noise=1.0, hmms=HMMS):
 
 
 def fit(utterances, num_iterations=15, num_gaussians=9, last_split=0, algorithm="baum_welch"):
-    """Each iteration and the model after it, Gaussians growing as `asr.hmm.train` has it."""
+    """Each iteration and the model after it, Gaussians growing as `asr.training.gmm` has it."""
     model, found = flat_start(HMMS, utterances), []
     floor = VARIANCE_FLOOR * moments(each.features for each in utterances)[1]
     first = len(model.mixtures.weights_)

@@ -3,7 +3,7 @@ import pytest
 from scipy.stats import multivariate_normal
 from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 
-from asr.errors import AsrError
+from asr.core.errors import AsrError
 from asr.hmm.mixtures import Mixtures
 from asr.hmm.transforms import (
     LdaStatistics,

@@ -2,9 +2,9 @@ import numpy as np
 import pytest
 
 from asr.hmm.alignment import align_all
+from asr.hmm.em import Utterance, e_step, flat_start, iterate, m_step, moments
 from asr.hmm.mixtures import VARIANCE_FLOOR
 from asr.hmm.phone_hmms import PhoneHMMs
-from asr.hmm.training import Utterance, e_step, flat_start, iterate, m_step, moments
 from asr.hmm.triphones import triphones
 from asr.hmm.tying import NUM_STATES
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy.stats import norm
 
-from asr.errors import ConfigError
+from asr.core.errors import ConfigError
 from asr.hmm.trees import grow, log_likelihood, phone_classes
 from asr.hmm.tying import NUM_STATES, ContextStatistics, Tying
 

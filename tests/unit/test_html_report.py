@@ -8,9 +8,9 @@ import pytest
 import soundfile
 from PIL import Image
 
-from asr import html_report
-from asr.audio import SAMPLE_RATE
-from asr.errors import AsrError, AudioError
+from asr.core.errors import AsrError, AudioError
+from asr.evaluation import page as report_page
+from asr.speech.audio import SAMPLE_RATE
 
 TOKENS = ["<blank>", "t", "n", "iy"]
 
@@ -20,7 +20,7 @@ def evaluation(**changes):
     row = {"id": "u1", "speaker": "s", "gender": None, "age": None, "duration": 1.0, "text": "tea", "per": 50.0}
     row |= {"pairs": [("t", "t"), ("iy", None), (None, "n")], "reference": [], "hypothesis": [segment]}
     row |= {"audio": "T2dn", "posteriors": None, "spectrogram": None}
-    parts = dict.fromkeys(html_report.KEYS)
+    parts = dict.fromkeys(report_page.KEYS)
     parts |= {"system": "blstm", "corpus": "mini", "split": "test", "decoder": "beam 16", "utterances": [row]}
     return parts | changes
 
@@ -36,7 +36,7 @@ def picture(text):
 
 
 def test_one_file_without_links_that_forbids_requests(tmp_path):
-    html_report.write(tmp_path / "report.html", [evaluation()])
+    report_page.write(tmp_path / "report.html", [evaluation()])
     assert [path.name for path in tmp_path.iterdir()] == ["report.html"]
     page = (tmp_path / "report.html").read_text(encoding="utf8")
     assert set(re.findall(r"https?://[^\s\"'`<]+", page)) == {"http://www.w3.org/2000/svg"}  # a namespace
@@ -48,7 +48,7 @@ def test_one_file_without_links_that_forbids_requests(tmp_path):
 
 def test_text_cannot_leave_its_script_nor_the_title():
     nasty = "</script><script>alert(1)</script><!-- \u2028 & {{script}} \\"
-    page = html_report.render([evaluation(system=nasty)], notes=[nasty])
+    page = report_page.render([evaluation(system=nasty)], notes=[nasty])
     assert page.count("</script>") == 2
     assert "<script>alert" not in page
     values = contents(page)
@@ -59,7 +59,7 @@ def test_text_cannot_leave_its_script_nor_the_title():
 
 def test_labels_become_numbers_and_times_milliseconds():
     row, labels = (
-        contents(html_report.render([evaluation()]))["evaluations"][0][key][:4] for key in ("utterances", "labels")
+        contents(report_page.render([evaluation()]))["evaluations"][0][key][:4] for key in ("utterances", "labels")
     )
     assert labels == ["t", "iy", "n"]
     assert row[0]["pairs"] == [0, 0, 1, -1, -1, 2]
@@ -70,14 +70,14 @@ def test_labels_become_numbers_and_times_milliseconds():
 def test_times_and_absent_media_take_no_room_where_nothing_is_shown():
     one = evaluation()
     one["utterances"][0]["audio"] = None
-    row = contents(html_report.render([one]))["evaluations"][0]["utterances"][0]
+    row = contents(report_page.render([one]))["evaluations"][0]["utterances"][0]
     assert not row.keys() & {"audio", "posteriors", "spectrogram", "reference", "hypothesis"}
 
 
 def test_a_shared_recording_is_stored_once():
     other = evaluation(decoder="best path")
     other["utterances"][0] |= {"spectrogram": "UE5H"}
-    values = contents(html_report.render([evaluation(), other]))
+    values = contents(report_page.render([evaluation(), other]))
     assert values["media"] == ["T2dn", "UE5H"]
     first, second = (one["utterances"][0] for one in values["evaluations"])
     assert (first["audio"], second["audio"], second["spectrogram"]) == (0, 0, 1)
@@ -90,16 +90,16 @@ def test_what_is_missing_is_named_and_nothing_written(tmp_path):
     incomplete = evaluation()
     del incomplete["regimes"], incomplete["pfer"]
     with pytest.raises(AsrError, match=r"^evaluation blstm lacks regimes, pfer: run `asr evaluate` on it again$"):
-        html_report.write(path, [evaluation(), incomplete])
+        report_page.write(path, [evaluation(), incomplete])
     with pytest.raises(AsrError, match=r"no evaluation for .*report\.html"):
-        html_report.write(path, [])
+        report_page.write(path, [])
     assert not list(tmp_path.iterdir())
 
 
 def test_the_sound_is_the_recording():
     seconds = np.arange(3 * SAMPLE_RATE + 77) / SAMPLE_RATE
     waveform = (0.4 * np.sin(2 * np.pi * 440 * seconds)).astype(np.float32)
-    text = html_report.utterance_media(waveform, np.log(np.full((150, 4), 0.25)), TOKENS, 0.02)["audio"]
+    text = report_page.utterance_media(waveform, np.log(np.full((150, 4), 0.25)), TOKENS, 0.02)["audio"]
     heard, rate = soundfile.read(io.BytesIO(base64.b64decode(text)))
     assert rate == SAMPLE_RATE
     assert len(heard) == len(waveform)
@@ -111,7 +111,7 @@ def test_the_spectrogram_has_high_frequencies_on_top_and_10_ms_a_column():
     seconds = np.arange(SAMPLE_RATE) / SAMPLE_RATE
     low, high = (0.3 * np.sin(2 * np.pi * frequency * seconds) for frequency in (300, 6000))
     waveform = np.where(seconds < 0.4, low, high).astype(np.float32)
-    media = html_report.utterance_media(waveform, np.log(np.full((50, 4), 0.25)), TOKENS, 0.02)
+    media = report_page.utterance_media(waveform, np.log(np.full((50, 4), 0.25)), TOKENS, 0.02)
     brightness = picture(media["spectrogram"])[..., :3].sum(axis=2)
     assert brightness.shape == (80, 100)
     loudest = brightness.argmax(axis=0)
@@ -122,7 +122,7 @@ def test_the_spectrogram_has_high_frequencies_on_top_and_10_ms_a_column():
 def test_the_posteriorgram_follows_the_frames_and_their_probabilities():
     posteriors = np.full((4, 4), 0.01)  # n never is likely
     posteriors[[0, 1, 2, 3], [0, 3, 0, 1]] = [0.97, 0.97, 0.25, 0.97]
-    media = html_report.utterance_media(np.zeros(16 * 160, np.float32), np.log(posteriors), TOKENS, 0.04)
+    media = report_page.utterance_media(np.zeros(16 * 160, np.float32), np.log(posteriors), TOKENS, 0.04)
     assert media["posterior_tokens"] == ["iy", "t", "<blank>"]
     opacity = picture(media["posteriors"])[..., 3] / 255
     assert opacity.shape == (3, 16)
@@ -134,7 +134,7 @@ def test_the_posteriorgram_follows_the_frames_and_their_probabilities():
 
 def test_columns_past_the_last_frame_are_empty():
     log_probs = np.log(np.full((2, 4), 0.25))
-    media = html_report.utterance_media(np.zeros(10 * 160, np.float32), log_probs, TOKENS, 0.03)
+    media = report_page.utterance_media(np.zeros(10 * 160, np.float32), log_probs, TOKENS, 0.03)
     opacity = picture(media["posteriors"])[..., 3]
     assert (opacity[:, :6] > 0).all()
     assert (opacity[:, 6:] == 0).all()
@@ -142,4 +142,4 @@ def test_columns_past_the_last_frame_are_empty():
 
 def test_a_recording_shorter_than_a_frame_is_refused():
     with pytest.raises(AudioError):
-        html_report.utterance_media(np.zeros(399, np.float32), np.log(np.full((1, 4), 0.25)), TOKENS, 0.03)
+        report_page.utterance_media(np.zeros(399, np.float32), np.log(np.full((1, 4), 0.25)), TOKENS, 0.03)

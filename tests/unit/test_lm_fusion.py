@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from asr import ctc
-from asr.errors import ConfigError
+from asr.core.errors import ConfigError
 from asr.lm import fusion
 from asr.lm.estimation import estimate
 from asr.lm.model import EDGE, UNKNOWN

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from asr.errors import ConfigError, ModelError
+from asr.core.errors import ConfigError, ModelError
 from asr.lm import arpa
 from asr.lm.estimation import DISCOUNTS, SMOOTHINGS, estimate
 from asr.lm.folder import load, save

@@ -11,13 +11,13 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from asr.errors import AsrError, ConfigError, ModelError
+from asr.core.errors import AsrError, ConfigError, ModelError
 from asr.lm import config as configuration
 from asr.lm.folder import load, save
 from asr.lm.generation import Sampling, continuation
 from asr.lm.model import EDGE, perplexity
 from asr.lm.recurrent import CELLS, Network, RecurrentConfig, RecurrentLM
-from asr.lm.training import train
+from asr.training.lm import train
 
 # The sentences of the lectures on recurrent networks.
 KOREAN = ["경마장에 있는 말이 뛰고 있다", "그의 말이 법이다", "가는 말이 고와야 오는 말이 곱다"]
@@ -168,12 +168,12 @@ def test_a_seed_repeats_a_sentence():
 
 def test_training_goes_on_where_it_stopped(tmp_path, monkeypatch):
     whole = learn(tmp_path, KOREAN, "words", "whole", train={"max_epochs": 6}, model={"dropout": 0.3})
-    from asr.lm import training
+    from asr.training import lm
 
     class Killed(Exception):
         pass
 
-    end_epoch = training._State.end_epoch
+    end_epoch = lm._State.end_epoch
 
     def die(state, *arguments):
         end_epoch(state, *arguments)
@@ -181,7 +181,7 @@ def test_training_goes_on_where_it_stopped(tmp_path, monkeypatch):
             raise Killed
 
     with monkeypatch.context() as patch:
-        patch.setattr(training._State, "end_epoch", die)
+        patch.setattr(lm._State, "end_epoch", die)
         with pytest.raises(Killed):
             learn(tmp_path, KOREAN, "words", "parts", train={"max_epochs": 6}, model={"dropout": 0.3})
     parts = learn(tmp_path, KOREAN, "words", "parts", train={"max_epochs": 6}, model={"dropout": 0.3})

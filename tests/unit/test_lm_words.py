@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from asr.errors import ConfigError
+from asr.core.errors import ConfigError
 from asr.lm.estimation import estimate
 from asr.lm.lexicon import Lexicon
 from asr.lm.model import EDGE, UNKNOWN

@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from asr.errors import AsrError
-from asr.metrics import (
+from asr.core.errors import AsrError
+from asr.evaluation.metrics import (
     ErrorCounts,
     align,
     bootstrap_interval,

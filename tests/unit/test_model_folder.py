@@ -9,13 +9,17 @@ import pytest
 import torch
 from safetensors.numpy import load_file, save_file
 
-from asr import model_folder, models, phones
-from asr.acoustic_model import BLANK, CTCModel
-from asr.calibration import Calibration
-from asr.config import from_dict
-from asr.errors import AsrError, ModelError
-from asr.features import FeatureExtractor
-from asr.normaliser import Normaliser
+from asr import encoders
+from asr.core import files
+from asr.core.config import from_dict
+from asr.core.errors import AsrError, ModelError, OutputError
+from asr.models import model_folder
+from asr.models.base import BLANK
+from asr.models.calibration import Calibration
+from asr.models.ctc import CTCModel
+from asr.speech import phones
+from asr.speech.features import FeatureExtractor
+from asr.speech.normaliser import Normaliser
 
 TOKENS = (BLANK, *phones.PhoneSet.load("timit61").labels)
 
@@ -31,7 +35,7 @@ def model():
     )
     torch.manual_seed(1)
     size = FeatureExtractor(config.features).num_features
-    encoder = models.build(config.model, size, len(TOKENS)).eval()
+    encoder = encoders.build(config.model, size, len(TOKENS)).eval()
     encoder.output.weight.data *= 10  # an untrained network says much the same of everything
     rng = np.random.default_rng(1)
     normaliser = Normaliser("global", rng.normal(size=size).astype(np.float32), rng.uniform(1, 2, size).astype("f4"))
@@ -116,8 +120,8 @@ def test_a_failed_save_leaves_the_old_model(model, folder, monkeypatch):
         path.write_bytes(b"half")
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(model_folder, "save_file", fail)
-    with pytest.raises(OSError, match="No space left"):
+    monkeypatch.setattr(files, "save_file", fail)
+    with pytest.raises(OutputError, match="No space left"):
         model_folder.save(folder, model, "")
     assert (folder / "model.safetensors").read_bytes() == before
     monkeypatch.undo()

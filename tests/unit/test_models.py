@@ -5,12 +5,12 @@ import pytest
 import torch
 from torch import nn
 
-from asr import models
-from asr.config import from_dict
-from asr.data import collate
-from asr.errors import ConfigError
-from asr.models.blstm import EncoderConfig, _Reverse, output_lengths, stack_frames
-from asr.train import RecogniserModule
+from asr import encoders
+from asr.core.config import from_dict
+from asr.core.errors import ConfigError
+from asr.data.batches import collate
+from asr.encoders.blstm import EncoderConfig, _Reverse, output_lengths, stack_frames
+from asr.training.network import RecogniserModule
 
 
 @pytest.fixture(autouse=True)
@@ -159,7 +159,7 @@ def test_logits_are_float32_under_autocast():
 )
 def test_options_that_no_encoder_has(options, message):
     with pytest.raises(ConfigError, match=message):
-        models.build(options, 5, 4)
+        encoders.build(options, 5, 4)
 
 
 @pytest.fixture

@@ -9,16 +9,17 @@ import pytest
 import soundfile
 import torch
 
-from asr import model_folder, networks
-from asr.acoustic_model import CTCModel
-from asr.calibration import Calibration
-from asr.config import from_dict
-from asr.errors import ConfigError, ModelError
-from asr.features import FeatureExtractor
-from asr.models import build
-from asr.normaliser import Normaliser
-from asr.onnx_model import OnnxModel
-from asr.transcribe import Recogniser
+from asr.core import files
+from asr.core.config import from_dict
+from asr.core.errors import ConfigError, ModelError
+from asr.encoders import build
+from asr.models import model_folder, networks
+from asr.models.calibration import Calibration
+from asr.models.ctc import CTCModel
+from asr.models.onnx import OnnxModel
+from asr.recognition.recogniser import Recogniser
+from asr.speech.features import FeatureExtractor
+from asr.speech.normaliser import Normaliser
 from tests.conftest import ROOT
 
 TOKENS = ("<blank>", "AA", "B", "T")
@@ -103,11 +104,11 @@ def test_damaged_graphs_and_weights(tmp_path):
     model_folder.save(tmp_path / "out", model(), "card")  # trained anew: other weights
     with pytest.raises(ModelError, match="made of other weights than lie beside it"):
         model_folder.load(tmp_path / "out", light=True)
-    tensors, _ = model_folder.read_tensors(tmp_path / "model" / "model.safetensors")
+    tensors, _ = files.read_tensors(tmp_path / "model" / "model.safetensors")
     names = ("encoder.output.bias", "encoder.forward_layers.1.weight_ih_l0")
     for name in names:
         for changed in (tensors | {name: tensors[name][:-1]}, {k: v for k, v in tensors.items() if k != name}):
-            model_folder.write_tensors(tmp_path / "model" / "model.safetensors", changed)
+            files.write_tensors(tmp_path / "model" / "model.safetensors", changed)
             with pytest.raises(ModelError, match=r"does not fit config\.yaml"):
                 model_folder.load(tmp_path / "model", light=True)
 
@@ -129,7 +130,7 @@ class Lacking(importlib.abc.MetaPathFinder):
         if name.partition(".")[0] in {lacking}:
             raise ModuleNotFoundError(f"No module named {{name!r}}", name=name)
 sys.meta_path.insert(0, Lacking())
-from asr.cli import main
+from asr.cli.main import main
 main()
 """
 
@@ -161,7 +162,7 @@ def test_a_light_install_recognises_and_aligns(light, noise):
 def test_a_light_install_names_the_extra(light, verb):
     done = light(*verb)
     assert done.returncode == 2
-    assert re.fullmatch(r'asr: no \w+ here: .* pip install "\.\[train\]"\n', done.stderr), done.stderr
+    assert re.fullmatch(r'asr: no \w+ here: .* pip install -e "\.\[train\]"\n', done.stderr), done.stderr
 
 
 def test_mfcc_models_need_no_scipy(light, noise, tmp_path):

@@ -7,16 +7,19 @@ import pytest
 import torch
 from torch import nn
 
-from asr import attention, models
-from asr.attention import Attention, AttentionModel, beam_search, rising_peaks
-from asr.config import from_dict, section
+from asr import encoders
+from asr.core.config import from_dict, section
+from asr.core.errors import ConfigError, InfeasibleError
 from asr.ctc import ctc_loss
-from asr.data import collate
-from asr.errors import ConfigError, InfeasibleError
-from asr.models import attention_decoder, echo_state, self_attention, tdnn
-from asr.models.attention_decoder import END, Decoder
-from asr.models.echo_state import Reservoir, draw_weights, run_reservoirs
-from asr.normaliser import Normaliser
+from asr.data.batches import collate
+from asr.encoders import attention_decoder, echo_state, self_attention, tdnn
+from asr.encoders.attention_decoder import END, Decoder
+from asr.encoders.echo_state import Reservoir, draw_weights, run_reservoirs
+from asr.evaluation import figures
+from asr.models import attention
+from asr.models.attention import AttentionModel, beam_search, rising_peaks
+from asr.speech.normaliser import Normaliser
+from asr.training.criteria import Attention
 
 ENCODERS = {
     "tdnn": {"hidden_size": 12, "contexts": [1, 2]},
@@ -43,7 +46,7 @@ def seed():
 
 
 def build(system, num_features=5, num_classes=4, **changes):
-    return models.build({"name": system} | ENCODERS[system] | changes, num_features, num_classes)
+    return encoders.build({"name": system} | ENCODERS[system] | changes, num_features, num_classes)
 
 
 @each_encoder
@@ -164,7 +167,7 @@ def test_logits_are_float32_under_autocast(system):
 )
 def test_options_that_no_encoder_has(options, message):
     with pytest.raises(ConfigError, match=message):
-        models.build(options, 5, 4)
+        encoders.build(options, 5, 4)
 
 
 # Time-delay network
@@ -456,7 +459,7 @@ def copied():
     torch.manual_seed(1)
     config = configured(ctc_weight=0.3)
     criterion = Attention(config)
-    encoder = models.build(config.model, 123, criterion.num_classes)
+    encoder = encoders.build(config.model, 123, criterion.num_classes)
     learned = [*encoder.parameters(), *criterion.parameters()]
     optimizer, losses = torch.optim.Adam(learned, 0.01), []
     for step in range(200):  # with new sentences in each, so that none can be learnt by heart
@@ -573,7 +576,10 @@ def test_the_picture_is_drawn(copied, tmp_path, rng):
     rows = model.evidence(batch.rows())[0]
     (found,) = model.decode([rows], 1)
     waveform = rng.standard_normal(int(16_000 * len(rows) * model.frame_shift))
-    model.picture(found, waveform, [("aa", 0.0, 0.05), ("b", 0.05, 0.1)], tmp_path / "attention.png", "an utterance")
+    times = [("aa", 0.0, 0.05), ("b", 0.05, 0.1)]
+    labels = [model.tokens[token] for token in found.tokens]
+    path = tmp_path / "attention.png"
+    figures.attention_weights(waveform, found.weights, labels, model.frame_shift, times, path, "an utterance")
     assert (tmp_path / "attention.png").stat().st_size > 5_000
     assert [path.name for path in tmp_path.iterdir()] == ["attention.png"]
 

@@ -5,11 +5,11 @@ from pathlib import Path
 
 import pytest
 
-import asr.phones
-from asr.errors import AsrError
-from asr.phones import PhoneSet, fold, ipa, names
+from asr.core.errors import AsrError
+from asr.speech import phones
+from asr.speech.phones import PhoneSet, fold, ipa, names
 
-TABLES = Path(asr.phones.__file__).parent / "tables"
+TABLES = Path(phones.__file__).parent / "tables"
 FOLDINGS = sorted(path.stem.split("_to_") for path in TABLES.glob("*_to_*.tsv"))
 
 

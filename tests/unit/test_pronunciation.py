@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from asr import audio
-from asr.errors import InfeasibleError
-from asr.pronunciation import alternatives, goodness
+from asr.core.errors import InfeasibleError
+from asr.ctc.goodness import alternatives, goodness
+from asr.speech import audio
 
 
 def substituted(log_probs, target, loss, blank=0):
@@ -109,7 +109,7 @@ def test_wrong_arguments_are_named(changes, error, message):
 def test_same_without_compiling(run_python):
     code = """
 import numpy as np
-from asr.pronunciation import alternatives
+from asr.ctc.goodness import alternatives
 rng = np.random.default_rng(5)
 log_probs = np.log(rng.dirichlet(np.ones(4), size=8))
 print(alternatives(log_probs, np.array([1, 1, 3])).round(9).tolist())
@@ -119,7 +119,7 @@ print(alternatives(log_probs, np.array([1, 1, 3])).round(9).tolist())
 
 @pytest.mark.corpus
 def test_agrees_with_experts(speech_data):
-    from asr.transcribe import Recogniser
+    from asr.recognition.recogniser import Recogniser
 
     recogniser = Recogniser.from_pretrained()
     corpus = speech_data / "speechocean762-mini"

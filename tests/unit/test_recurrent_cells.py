@@ -5,12 +5,12 @@ import pytest
 import torch
 from torch import nn
 
-from asr import models
-from asr.config import from_dict
-from asr.data import collate
-from asr.errors import ConfigError
-from asr.recurrent.cells import GRU, LSTM, Elman, Jordan, PeepholeLSTM
-from asr.recurrent.initialisers import initialise
+from asr import encoders
+from asr.core.config import from_dict
+from asr.core.errors import ConfigError
+from asr.data.batches import collate
+from asr.encoders.cells import GRU, LSTM, Elman, Jordan, PeepholeLSTM
+from asr.encoders.initialisers import initialise
 
 LAYERS = {
     "elman_tanh": lambda truncate=0: Elman(5, 6, "tanh", truncate),
@@ -252,7 +252,7 @@ def test_functions_that_no_layer_has():
 
 def build(cell, **options):
     torch.manual_seed(3)
-    return models.build({"name": "recurrent", "cell": cell, "hidden_size": 6, **options}, 5, 4)
+    return encoders.build({"name": "recurrent", "cell": cell, "hidden_size": 6, **options}, 5, 4)
 
 
 @pytest.mark.parametrize("bidirectional", [True, False])
@@ -354,15 +354,16 @@ def test_truncate_of_the_recipe_reaches_each_layer():
 )
 def test_options_that_no_recurrent_encoder_has(option, message):
     with pytest.raises(ConfigError, match=message):
-        models.build({"name": "recurrent", **option}, 5, 4)
+        encoders.build({"name": "recurrent", **option}, 5, 4)
 
 
 def test_the_blstm_does_not_load_the_recurrent_cells(python):
     code = """
 import sys
-from asr import models, train
-models.build({"name": "blstm", "num_layers": 1, "hidden_size": 8}, 5, 3)
-print([name for name in sys.modules if "recurrent" in name])
+from asr import encoders
+from asr.training import network
+encoders.build({"name": "blstm", "num_layers": 1, "hidden_size": 8}, 5, 3)
+print([name for name in sys.modules if name in ("asr.encoders.recurrent", "asr.encoders.cells")])
 """
     assert python(code).stdout.strip() == "[]"
 

@@ -8,18 +8,19 @@ import pytest
 import torch
 from torch import nn
 
-from asr import models
-from asr.acoustic_model import BLANK, CTCModel
-from asr.calibration import Calibration
-from asr.config import from_dict
-from asr.errors import AsrError, ConfigError, ModelError
-from asr.normaliser import Normaliser
-from asr.recurrent import rbm
-from asr.recurrent.cells import LSTM, Elman, PeepholeLSTM
-from asr.recurrent.initialisers import NAMES, initialise
-from asr.recurrent.rbm import RBM, Options, contrastive_divergence, pretrain, train_rbm
-from asr.recurrent.rtrl import OnlineElman, RtrlElman
-from asr.recurrent.sensitivity import _picture, curve, describe, sensitivity
+from asr import encoders
+from asr.core.config import from_dict
+from asr.core.errors import AsrError, ConfigError, ModelError
+from asr.encoders import rbm
+from asr.encoders.cells import LSTM, Elman, PeepholeLSTM
+from asr.encoders.initialisers import NAMES, initialise
+from asr.encoders.rbm import RBM, Options, contrastive_divergence, pretrain, train_rbm
+from asr.encoders.rtrl import OnlineElman, RtrlElman
+from asr.evaluation.sensitivity import _picture, curve, describe, sensitivity
+from asr.models.base import BLANK
+from asr.models.calibration import Calibration
+from asr.models.ctc import CTCModel
+from asr.speech.normaliser import Normaliser
 
 
 def seeded(seed=1):
@@ -32,7 +33,7 @@ def seed():
 
 
 def blstm(**options):
-    return models.build({"name": "blstm", "num_layers": 2, "hidden_size": 6} | options, 5, 4)
+    return encoders.build({"name": "blstm", "num_layers": 2, "hidden_size": 6} | options, 5, 4)
 
 
 # Initialisers
@@ -257,7 +258,7 @@ def test_a_convolutions_machine_sees_its_windows():
 
 
 def test_each_layer_but_the_classifier_is_pretrained():
-    network = models.build({"name": "tdnn", "hidden_size": 8, "contexts": [1, 2]}, 5, 3)
+    network = encoders.build({"name": "tdnn", "hidden_size": 8, "contexts": [1, 2]}, 5, 3)
     before = {name: value.clone() for name, value in network.state_dict().items()}
     machines = pretrain(network, [torch.randn(30, 5)], Options(epochs=1), seeded())
     assert list(machines) == ["layers.0", "layers.1"]

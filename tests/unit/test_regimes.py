@@ -2,8 +2,8 @@ import itertools
 
 import pytest
 
-from asr.metrics import ErrorCounts
-from asr.regimes import for_labels, forgiving_errors
+from asr.evaluation.metrics import ErrorCounts
+from asr.evaluation.regimes import for_labels, forgiving_errors
 
 BY_NAME = {regime.name: regime for regime in for_labels("timit61")}
 FORGIVEN = BY_NAME["39, sil forgiven"]

@@ -6,11 +6,12 @@ import numpy as np
 import pytest
 import soundfile
 
-from asr import recordings
-from asr.errors import AsrError
-from asr.rendering import FORMATS, in_ipa, render
-from asr.segments import Segment, read_segments
-from asr.transcribe import Transcript
+from asr.cli import recordings
+from asr.core.errors import AsrError
+from asr.recognition.recogniser import Transcript
+from asr.recognition.render import FORMATS, in_ipa, render
+from asr.speech.label_files import read_segments
+from asr.speech.segments import Segment
 
 PHONES = [Segment("HH", 0.1, 0.2, 0.9), Segment("AY", 0.2, 0.35, 0.8), Segment("M", 3.0, 3.1, 0.7)]
 WORDS = [Segment("hi", 0.1, 0.35, 0.72), Segment("[M]", 3.0, 3.1, 0.7)]

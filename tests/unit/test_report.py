@@ -5,19 +5,20 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from asr import phones, report
-from asr.confusions import Confusions
-from asr.errors import AsrError
+from asr.core.errors import AsrError
+from asr.evaluation import figures
+from asr.evaluation.confusions import Confusions
+from asr.speech import phones
 
 
 @pytest.fixture
 def drawn(monkeypatch, tmp_path):
     """Return a function that draws a matrix and hands back its axes, which closing would empty."""
     kept = []
-    monkeypatch.setattr(report.plt, "close", kept.append)
+    monkeypatch.setattr(figures.plt, "close", kept.append)
 
     def draw(pairs, phone_set="timit39"):
-        report.confusion_heatmap(Confusions.of([pairs], phone_set).to_json(), tmp_path / "map.png")
+        figures.confusion_heatmap(Confusions.of([pairs], phone_set).to_json(), tmp_path / "map.png")
         return kept[-1].axes[0]
 
     yield draw
@@ -62,5 +63,5 @@ def test_the_picture_is_written_whole(drawn, tmp_path):
 
 def test_a_matrix_of_nothing_is_refused(tmp_path):
     with pytest.raises(AsrError, match="without labels"):
-        report.confusion_heatmap(Confusions.of([], "timit39").to_json(), tmp_path / "map.png")
+        figures.confusion_heatmap(Confusions.of([], "timit39").to_json(), tmp_path / "map.png")
     assert not list(tmp_path.iterdir())

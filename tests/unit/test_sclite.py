@@ -3,13 +3,13 @@
 Each pair was a line of two .trn files, scored by ``sclite -r r.trn trn -h h.trn trn -i rm -o pra stdout``, the
 forgiving ones with ``-D`` and every reference sil written as (sil). Counts are correct, substituted, deleted and
 inserted. sclite weighs a substitution 4, an insertion or a deletion 3 and an optional deletion 2, so that its total is
-never below ours and may be above: `asr.score` says by how much, and test_score.py has cases.
+never below ours and may be above: `asr.evaluation.score` says by how much, and test_score.py has cases.
 """
 
 import pytest
 
-from asr.metrics import ErrorCounts, count_errors
-from asr.regimes import forgiving_errors
+from asr.evaluation.metrics import ErrorCounts, count_errors
+from asr.evaluation.regimes import forgiving_errors
 
 PLAIN = [
     ("a b c", "a b c", (3, 0, 0, 0)),

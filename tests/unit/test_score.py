@@ -4,11 +4,11 @@ import time
 import numpy as np
 import pytest
 
-from asr import phones
-from asr.errors import AsrError
-from asr.metrics import count_errors
-from asr.regimes import forgiving_errors
-from asr.score import guess_phone_set, headline, regime_rows, score_files, table
+from asr.core.errors import AsrError
+from asr.evaluation.metrics import count_errors
+from asr.evaluation.regimes import forgiving_errors
+from asr.evaluation.score import guess_phone_set, headline, regime_rows, score_files, table
+from asr.speech import phones
 
 REFERENCE = {"a_1": "h# dh ax kcl k ae q h#", "b_2": "h# s iy h#"}
 HYPOTHESIS = {"a_1": "h# dh ah k ae tcl h#", "b_2": "s iy"}

@@ -4,9 +4,10 @@ import numpy as np
 import pytest
 from praatio import textgrid
 
-from asr.errors import AsrError
-from asr.segments import Segment, read_labels, read_segments, to_audacity, to_ctm, to_textgrid
-from asr.transcribe import Transcript
+from asr.core.errors import AsrError
+from asr.recognition.recogniser import Transcript
+from asr.speech.label_files import read_labels, read_segments, to_audacity, to_ctm, to_textgrid
+from asr.speech.segments import Segment
 
 PHONES = [Segment("sil", 0.0, 0.1, 0.5), Segment("HH", 0.1, 0.25, 0.9), Segment("AY", 0.25, 0.5, 1.0)]
 

@@ -5,8 +5,8 @@ import pytest
 import soundfile
 from lhotse import RecordingSet, SupervisionSet
 
-from asr import data
-from asr.errors import CorpusError
+from asr.core.errors import CorpusError
+from asr.data import splits
 from data_prep import cmu_arctic, prepare, table
 
 
@@ -113,7 +113,7 @@ def test_corpora_that_share_speakers_and_utterances(tmp_path):
     prepare("cmu_arctic", tmp_path / "three", tmp_path / "data")
 
     def found(split):
-        cuts = data.load_split(tmp_path / "data", ["table", "librispeech", "mini", "cmu_arctic"], split)
+        cuts = splits.load_split(tmp_path / "data", ["table", "librispeech", "mini", "cmu_arctic"], split)
         return [(cut.id, cut.corpus) for cut in cuts]
 
     others = [("f", "librispeech"), ("g", "mini"), ("slt-arctic_a0001", "cmu_arctic")]
@@ -121,7 +121,7 @@ def test_corpora_that_share_speakers_and_utterances(tmp_path):
     assert found("dev") == [("b", "table"), ("h", "mini")]
     assert found("test") == [("c", "table")]
     with pytest.raises(CorpusError, match="cmu_arctic: no dev utterances"):
-        data.load_split(tmp_path / "data", ["cmu_arctic"], "dev")
-    alone = data.load_split(tmp_path / "data", ["librispeech"], "train")
+        splits.load_split(tmp_path / "data", ["cmu_arctic"], "dev")
+    alone = splits.load_split(tmp_path / "data", ["librispeech"], "train")
     assert [cut.id for cut in alone] == ["a", "d", "f"]
     assert len(RecordingSet.from_file(tmp_path / "data" / "librispeech" / "recordings_train.jsonl.gz")) == 3

@@ -4,15 +4,16 @@ import numpy as np
 import pytest
 import torch
 
-from asr import model_folder
-from asr.acoustic_model import BLANK, CTCModel
-from asr.calibration import Calibration
-from asr.config import from_dict
-from asr.errors import ConfigError
-from asr.features import FeatureExtractor
-from asr.models import build
-from asr.normaliser import Normaliser
-from asr.streaming import Stream
+from asr.core.config import from_dict
+from asr.core.errors import ConfigError
+from asr.encoders import build
+from asr.models import model_folder
+from asr.models.base import BLANK
+from asr.models.calibration import Calibration
+from asr.models.ctc import CTCModel
+from asr.recognition.stream import Stream
+from asr.speech.features import FeatureExtractor
+from asr.speech.normaliser import Normaliser
 
 TOKENS = (BLANK, "AA", "B", "T")
 

@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from asr.calibration import Calibration
 from asr.ctc import Alignment, forced_align
-from asr.times import BLOCK_LABELS, phone_segments
+from asr.models.calibration import Calibration
+from asr.models.times import BLOCK_LABELS, phone_segments
 
 NAMES = ("<blank>", "AA", "S", "M", "IY")
 RATE = 16000

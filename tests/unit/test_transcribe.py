@@ -10,14 +10,14 @@ import torch
 from torch import nn
 
 import asr
-from asr import audio
-from asr.acoustic_model import CTCModel
-from asr.calibration import Calibration
-from asr.config import from_dict
-from asr.errors import AudioError
-from asr.normaliser import Normaliser
-from asr.segments import Segment
-from asr.transcribe import Recogniser, Transcript
+from asr.core.config import from_dict
+from asr.core.errors import AudioError
+from asr.models.calibration import Calibration
+from asr.models.ctc import CTCModel
+from asr.recognition.recogniser import Recogniser, Transcript
+from asr.speech import audio
+from asr.speech.normaliser import Normaliser
+from asr.speech.segments import Segment
 
 TOKENS = ("<blank>", "AA", "B", "T")
 

@@ -5,8 +5,8 @@ import itertools
 import numpy as np
 import pytest
 
-from asr import windows
 from asr.ctc import beam_search, best_path
+from asr.recognition import windows
 
 
 class Counting:

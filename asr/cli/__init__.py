@@ -1,0 +1,1 @@
+"""The `asr` command: one verb a stage, and no algorithm here."""

@@ -1,0 +1,129 @@
+"""The `asr lm` command: train, score and let language models speak; no algorithm here."""
+
+import math
+import sys
+from itertools import islice
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from asr.core.config import check
+
+app = typer.Typer(no_args_is_help=True, help="Language models over phones, characters or words: n-gram and recurrent.")
+
+Model = Annotated[Path, typer.Argument(help="A run or model folder of `asr lm train`, or an ARPA file.")]
+Unit = Annotated[str, typer.Option(help="Of an ARPA file: phones, characters or words.")]
+
+
+def run_folder(recipe: Path) -> Path:
+    """Return the run folder of a language model's recipe.
+
+    >>> run_folder(Path("recipes/mini/lm/phone_bigram.yaml")).as_posix()
+    'runs/mini/lm/phone_bigram'
+    """
+    return Path("runs", *recipe.absolute().parent.parts[1:][-2:], recipe.stem)
+
+
+@app.command()
+def train(
+    recipe: Annotated[Path, typer.Argument(help="A YAML such as recipes/mini/lm/phone_trigram.yaml.")],
+    overrides: Annotated[list[str] | None, typer.Argument(help="Settings to change: model.order=4 seed=2 …")] = None,
+    data: Annotated[Path | None, typer.Option("--data", help="Where the corpora lie.")] = None,
+    run: Annotated[
+        Path | None, typer.Option("--run", help="The run folder.", show_default="runs/<recipe>/lm/<name>")
+    ] = None,
+) -> None:
+    """Train a language model on transcripts or a text file; a recurrent one goes on from its last checkpoint.
+
+    asr lm train recipes/mini/lm/phone_trigram.yaml
+    asr lm train recipes/mini_librispeech/lm/word_trigram.yaml text.text=book.txt --run runs/mini_librispeech/lm/more
+    """
+    from asr.lm import config as configuration
+    from asr.training.lm import train as run_training
+
+    config = configuration.load(recipe, overrides or ())
+    if data is not None:
+        config = configuration.with_corpora_in(config, data)
+    typer.echo(f"model folder: {run_training(config, run or run_folder(recipe))}")
+
+
+@app.command()
+def score(
+    model: Model,
+    files: Annotated[list[Path], typer.Argument(help="UTF-8 text, a sentence a line.")],
+    each: Annotated[bool, typer.Option("--each", help="A line for each sentence too: its log10 probability.")] = False,
+    unit: Unit = "words",
+) -> None:
+    """Print how well a model foretells text: log probability and perplexity, sentence ends counted.
+
+    asr lm score runs/mini/lm/phone_trigram phones.txt
+    asr lm score book.arpa chapter.txt --each
+    """
+    from asr.lm import text
+    from asr.lm.folder import load
+    from asr.lm.model import perplexity
+
+    lm = load(model, unit)
+    for path in files:
+        sentences = text.read(path, lm.unit)
+        scores = lm.score(sentences)
+        if each:
+            for sentence, found in zip(sentences, scores, strict=True):
+                typer.echo(f"{found.sum() / math.log(10):.4f}\t{text.join(sentence, lm.unit)}")
+        tokens, total = sum(map(len, scores)), sum(float(found.sum()) for found in scores) / math.log(10)
+        counted = f"{len(sentences):,} sentences, {tokens:,} {lm.unit} and ends"
+        typer.echo(f"{path}: {counted}, log10 {total:.2f}, perplexity {perplexity(scores):.3f}")
+
+
+@app.command()
+def generate(
+    model: Model,
+    beginning: Annotated[str, typer.Argument(help="What the sentence begins with.")] = "",
+    length: Annotated[int, typer.Option(min=1, help="Tokens to add at most.")] = 50,
+    count: Annotated[int, typer.Option(min=1, help="Sentences.")] = 1,
+    greedy: Annotated[bool, typer.Option("--greedy", help="Always the likeliest token.")] = False,
+    temperature: Annotated[float, typer.Option(help="Below 1: likelier tokens; above: more surprising ones.")] = 1.0,
+    top_k: Annotated[int, typer.Option("--top-k", help="Draw from the likeliest k only; 0: from all.")] = 0,
+    top_p: Annotated[float, typer.Option("--top-p", help="Draw from the likeliest with this probability.")] = 1.0,
+    seed: Annotated[int, typer.Option(help="Of the first sentence's draws.")] = 1,
+    unit: Unit = "words",
+) -> None:
+    """Let a model go on with a sentence.
+
+    asr lm generate runs/mini_librispeech/lm/word_trigram "the old"
+    asr lm generate runs/characters "I get on w" --length 80 --temperature 0.5
+    """
+    from asr.lm import text
+    from asr.lm.folder import load
+    from asr.lm.generation import Sampling, continuation
+
+    check(not (greedy and temperature != 1), "--temperature", "be left out with --greedy", temperature)
+    sampling = Sampling(0.0 if greedy else temperature, top_k, top_p)
+    lm = load(model, unit)
+    tokens = text.split(beginning, lm.unit)
+    for number in range(count):
+        more = islice(continuation(lm, tokens, sampling, seed + number), length)
+        typer.echo(text.join([*tokens, *more], lm.unit))
+
+
+@app.command()
+def export(
+    model: Model,
+    path: Annotated[Path, typer.Argument(help="The ARPA file to write.")],
+    unit: Unit = "words",
+) -> None:
+    """Write an n-gram as an ARPA file, which KenLM, SRILM and Kaldi read.
+
+    asr lm export runs/mini/lm/phone_trigram phones.arpa
+    """
+    from asr.core.errors import ModelError
+    from asr.lm import arpa
+    from asr.lm.folder import load
+    from asr.lm.ngram import NGram
+
+    lm = load(model, unit)
+    if not isinstance(lm, NGram):
+        raise ModelError(f"{model} is a recurrent model: only n-grams have ARPA files")
+    arpa.write(lm, path)
+    typer.echo(f"{path}: {lm.num_parameters:,} parameters of {lm.order}-grams", file=sys.stderr)

@@ -1,0 +1,33 @@
+"""Faults that a user can mend.
+
+Each message is one line that says what is wrong, where, and how to mend it; the command line prints it alone, without a
+traceback, and exits with 2.
+"""
+
+
+class AsrError(Exception):
+    """Base of every fault that the user can mend."""
+
+
+class AudioError(AsrError):
+    """An audio file that is missing, empty, corrupt, too short or not finite."""
+
+
+class ConfigError(AsrError):
+    """A configuration with an unknown key, a wrong type or a value out of range."""
+
+
+class CorpusError(AsrError):
+    """A corpus that is missing, incomplete or not laid out as its documentation says."""
+
+
+class InfeasibleError(AsrError):
+    """A target that no CTC path can spell in the frames that the utterance has."""
+
+
+class ModelError(AsrError):
+    """A model folder with a missing, changed or mismatched file."""
+
+
+class OutputError(AsrError):
+    """A file that cannot be written: a full disk, a folder without permission."""

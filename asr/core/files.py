@@ -1,0 +1,92 @@
+"""Files written whole or not at all, and tensors as safetensors: nothing here is ever unpickled."""
+
+import json
+import secrets
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save_file
+
+from asr.core.errors import ModelError, OutputError
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Give a path to write to, which becomes `path` when the block ends, and vanishes if it fails.
+
+    The temporary path is in the same folder, ends in the same suffix and is nobody else's, so that two processes may
+    write the same file: the last one wins, and what stands there is always whole. The file has the permissions that
+    any new file would have.
+
+    Raises
+    ------
+    OutputError
+        The disk is full, or the folder cannot be written.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> path = Path(tempfile.mkdtemp()) / "a.txt"
+    >>> with replacing(path) as temporary:
+    ...     _ = temporary.write_text("whole")
+    >>> path.read_text(), [each.name for each in path.parent.iterdir()]
+    ('whole', ['a.txt'])
+    """
+    temporary = path.with_name(f".{secrets.token_hex(4)}-{path.name[-40:]}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary.touch(exist_ok=False)
+        mode = temporary.stat().st_mode & 0o777
+        yield temporary
+        temporary.chmod(mode)  # safetensors and mkstemp leave files that their owner alone can read
+        temporary.replace(path)
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise OutputError(f"cannot write {path}: {reason}: free some space, or name another folder") from error
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def as_os_error(kind: type[Exception]) -> Iterator[None]:
+    """Raise OSError for what a library raises in its place when a file cannot be written."""
+    try:
+        yield
+    except kind as error:
+        raise OSError(str(error)) from error
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text file in UTF-8, as `replacing` does."""
+    with replacing(path) as temporary:
+        temporary.write_text(text, encoding="utf8", errors="surrogateescape")  # names of files need not be UTF-8
+
+
+def write_json(path: Path, values: dict[str, Any]) -> None:
+    """Write indented JSON, as `replacing` does."""
+    write_text(path, json.dumps(values, indent=2, ensure_ascii=False) + "\n")
+
+
+def write_tensors(path: Path, tensors: Mapping[str, np.ndarray], notes: dict[str, str] | None = None) -> None:
+    """Write tensors and texts as safetensors, as `replacing` does."""
+    with replacing(path) as temporary, as_os_error(SafetensorError):
+        save_file({name: np.ascontiguousarray(each) for name, each in tensors.items()}, temporary, notes)
+
+
+def read_tensors(path: Path) -> tuple[dict[str, np.ndarray], dict[str, str]]:
+    """Return tensors and texts of a file that `write_tensors` wrote.
+
+    Raises
+    ------
+    ModelError
+        It is damaged.
+    """
+    try:
+        with safe_open(path, "np") as file:
+            return {name: file.get_tensor(name) for name in file.keys()}, file.metadata() or {}  # noqa: SIM118
+    except SafetensorError as error:
+        raise ModelError(f"{path} is damaged ({error}): copy or make it again") from error

@@ -1,0 +1,1 @@
+"""Utterances of prepared corpora as batches for training and scoring."""

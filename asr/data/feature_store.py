@@ -1,0 +1,161 @@
+"""Features of whole corpora: cached in one file a corpus, or computed when they are asked for.
+
+Letters: T feature frames, F values a frame.
+"""
+
+import hashlib
+import json
+import logging
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import soxr
+from lhotse import CutSet
+
+from asr.core import files
+from asr.core.config import FeatureConfig
+from asr.core.errors import AsrError, CorpusError
+from asr.core.terminal import track
+from asr.speech import audio
+from asr.speech.features import FeatureExtractor, num_frames
+
+log = logging.getLogger(__name__)
+
+
+class Features(Protocol):
+    """Features of many utterances by id, before normalisation: read from a file or computed when asked for."""
+
+    def __getitem__(self, utterance_id: str) -> np.ndarray:
+        """Return (T, F) float32."""
+
+    def __contains__(self, utterance_id: str) -> bool:
+        """Tell whether the utterance can be had."""
+
+    def num_frames(self, utterance_id: str) -> int:
+        """Return T."""
+
+
+class FeatureStore:
+    """Features in one file, which is mapped into memory; what `cache_features` wrote."""
+
+    def __init__(self, path: Path):
+        index = json.loads(path.with_suffix(".json").read_text(encoding="utf8"))
+        self.spans: dict[str, tuple[int, int]] = {key: (start, stop) for key, start, stop in index["spans"]}
+        self.failures: dict[str, str] = index["failures"]
+        self._frames = np.memmap(path, np.float32, "r").reshape(-1, index["num_features"])
+
+    def __getitem__(self, utterance_id: str) -> np.ndarray:
+        start, stop = self.spans[utterance_id]
+        return self._frames[start:stop]
+
+    def __contains__(self, utterance_id: str) -> bool:
+        return utterance_id in self.spans
+
+    def num_frames(self, utterance_id: str) -> int:
+        """Return T."""
+        start, stop = self.spans[utterance_id]
+        return stop - start
+
+
+class LiveFeatures:
+    """Features computed from the audio each time that they are asked for: slower, and no space on the disk.
+
+    Parameters
+    ----------
+    cuts
+        Utterances, one recording each.
+    extractor
+        Makes features of a waveform.
+    speed
+        Tempo and pitch together: 1.1 is 10 % faster, by resampling.
+    """
+
+    def __init__(self, cuts: CutSet, extractor: FeatureExtractor, speed: float = 1.0):
+        self._recordings = {cut.id: cut.recording for cut in cuts}
+        self._extractor, self._speed = extractor, speed
+
+    def __getitem__(self, utterance_id: str) -> np.ndarray:
+        return extract(self._recordings[utterance_id].sources[0].source, self._extractor, self._speed)
+
+    def __contains__(self, utterance_id: str) -> bool:
+        return utterance_id in self._recordings
+
+    def num_frames(self, utterance_id: str) -> int:
+        """Return T as the header has it."""
+        recording = self._recordings[utterance_id]
+        return num_frames(int(recording.num_samples / recording.sampling_rate / self._speed * audio.SAMPLE_RATE))
+
+
+def extract(path: str, extractor: FeatureExtractor, speed: float = 1.0) -> np.ndarray:
+    """Load a recording, change its speed, and return its features (T, F).
+
+    Raises
+    ------
+    AudioError
+        The file cannot be read, or is too short.
+    """
+    waveform = audio.load(path)
+    if speed != 1.0:
+        waveform = soxr.resample(waveform, round(audio.SAMPLE_RATE * speed), audio.SAMPLE_RATE)
+    return extractor(waveform)
+
+
+def cache_features(cuts: CutSet, config: FeatureConfig, folder: Path, label: str, speed: float = 1.0) -> FeatureStore:
+    """Compute the features of all utterances once; a later call with equal arguments opens the file.
+
+    Parameters
+    ----------
+    cuts
+        Utterances, one recording each.
+    config
+        The features; normalisation is not part of the file.
+    folder
+        Where the file goes; its name is `label` and a hash of everything that it depends on.
+    speed
+        Tempo and pitch together: 1.1 is 10 % faster, by resampling.
+
+    Raises
+    ------
+    AsrError
+        The file cannot be written, as on a full disk; nothing half is left.
+    """
+    values = {key: value for key, value in asdict(config).items() if key != "cmvn"}
+    sources = [[cut.id, cut.recording.sources[0].source, cut.recording.num_samples] for cut in cuts]
+    digest = hashlib.sha256(json.dumps([values, speed, sources], sort_keys=True).encode()).hexdigest()[:16]
+    path = folder / f"{label}-{speed:g}-{digest}.f32"
+    if not path.with_suffix(".json").is_file():
+        _write_features(sources, FeatureExtractor(config), speed, path, f"features of {label}, speed {speed:g}")
+    store = FeatureStore(path)
+    for utterance_id, reason in store.failures.items():
+        log.warning("skipped %s: %s", utterance_id, reason)
+    return store
+
+
+def _write_features(
+    sources: list[list[Any]], extractor: FeatureExtractor, speed: float, path: Path, title: str
+) -> None:
+    def compute(source: list[Any]) -> np.ndarray | AsrError:
+        try:
+            return extract(source[1], extractor, speed)
+        except AsrError as error:
+            return error
+
+    spans, failures, total = [], {}, 0
+    with files.replacing(path) as temporary, ThreadPoolExecutor() as pool, temporary.open("wb") as file:
+        for block in track([sources[i : i + 64] for i in range(0, len(sources), 64)], title):
+            for (utterance_id, *_), features in zip(block, pool.map(compute, block), strict=True):
+                if isinstance(features, AsrError):
+                    failures[utterance_id] = str(features)
+                    continue
+                features.astype(np.float32, copy=False).tofile(file)
+                spans.append((utterance_id, total, total + len(features)))
+                total += len(features)
+        if not spans:
+            raise CorpusError(
+                f"{title}: no utterance could be read; the first: {next(iter(failures.values()), 'none')}"
+            )
+    index = {"num_features": extractor.num_features, "spans": spans, "failures": failures}
+    files.write_text(path.with_suffix(".json"), json.dumps(index))

@@ -1,0 +1,143 @@
+"""The splits of prepared corpora: their utterances, as Lhotse's cuts, and what a corpus knows of each.
+
+The only file of the library that asks `data_prep`, which wheels do not have: whoever trains or scores on a corpus has a
+checkout.
+"""
+
+import itertools
+import logging
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+
+from lhotse import CutSet, RecordingSet, SupervisionSet
+from lhotse.cut import Cut
+
+import data_prep
+from asr.core.errors import CorpusError
+from asr.speech import phones
+from asr.speech.pronounce import PUNCTUATION
+from asr.speech.segments import Segment
+from data_prep import CORPORA
+
+log = logging.getLogger(__name__)
+
+SPLITS = ("train", "dev", "test")
+
+
+def prepare(corpora: Mapping[str, str | None], manifests: str | Path) -> dict[str, Path]:
+    """Write the manifests of corpora that are not prepared yet, and return the folder of each one's.
+
+    Parameters
+    ----------
+    corpora
+        Names in data_prep.CORPORA, each with the folder of its tree; None downloads or synthesises the corpus.
+    manifests
+        Each goes to ``<manifests>/<name>``.
+
+    Raises
+    ------
+    ConfigError
+        No such corpus.
+    CorpusError
+        A tree is missing or not laid out as documented.
+    """
+    return {name: data_prep.prepare(name, place, manifests) for name, place in corpora.items()}
+
+
+def phone_set(corpus: str) -> str:
+    """Return the name of the phone set of a corpus's labels."""
+    return CORPORA[corpus].phone_set
+
+
+def load_split(manifests: str | Path, corpora: Sequence[str], split: str) -> CutSet:
+    """Read the prepared utterances of one split over several corpora, which may share speakers.
+
+    A speaker of a corpus's test set is in no train or dev of another that shares speakers, one of a dev set in no train
+    of another; of utterances with one id, as where a corpus is part of another, the first stays.
+
+    Parameters
+    ----------
+    manifests
+        The folder that holds ``<corpus>/recordings_<split>.jsonl.gz`` and its supervisions.
+    corpora
+        Names in data_prep.CORPORA.
+    split
+        ``train``, ``dev``, ``test`` or another that the corpus has.
+
+    Returns
+    -------
+    CutSet
+        One cut an utterance, with ``cut.corpus`` added; its first supervision has the labels in ``phones``.
+
+    Raises
+    ------
+    CorpusError
+        The manifests are missing: the corpus was not prepared.
+    """
+    held = set()
+    for other in SPLITS[SPLITS.index(split) + 1 :] if split in SPLITS and len(corpora) > 1 else ():
+        having = [name for name in corpora if has_split(manifests, name, other)]
+        held |= {(cut.supervisions[0].speaker, cut.corpus) for name in having for cut in _read(manifests, name, other)}
+    cuts: dict[str, Cut] = {}
+    for name in corpora:
+        if has_split(manifests, name, "train") and not has_split(manifests, name, split):
+            continue
+        family = CORPORA[name].speakers
+        kin = {other for other in corpora if family and other != name and CORPORA[other].speakers == family}
+        elsewhere = {speaker for speaker, corpus in held if corpus in kin}
+        found = list(_read(manifests, name, split))
+        kept = [cut for cut in found if cut.supervisions[0].speaker not in elsewhere]
+        if len(kept) < len(found):
+            log.info(
+                f"{name}: {len(found) - len(kept)} of {len(found)} {split} utterances are left out: their speakers are "
+                f"held out in {', '.join(sorted(kin))}"
+            )
+        for cut in kept:
+            cuts.setdefault(cut.id, cut)
+    if not cuts:
+        raise CorpusError(f"{', '.join(corpora)}: no {split} utterances: name a corpus that has some")
+    return CutSet.from_cuts(cuts.values())
+
+
+def _read(manifests: str | Path, corpus: str, split: str) -> Iterator[Cut]:
+    folder = Path(manifests) / corpus
+    try:
+        recordings = RecordingSet.from_file(folder / f"recordings_{split}.jsonl.gz")
+        supervisions = SupervisionSet.from_file(folder / f"supervisions_{split}.jsonl.gz")
+    except (FileNotFoundError, AssertionError) as error:
+        raise CorpusError(f"no {split} manifests of {corpus} in {folder}: run `asr prepare` first") from error
+    for recording, supervision in itertools.zip_longest(recordings, supervisions):
+        if not (recording and supervision and recording.id == supervision.recording_id):
+            raise CorpusError(f"{folder}: recordings and supervisions of {split} differ; delete it and prepare again")
+        cut = recording.to_cut().with_id(supervision.id)
+        cut.supervisions = [supervision]
+        cut.custom = {"corpus": corpus}
+        yield cut
+
+
+def has_split(manifests: str | Path, corpus: str, split: str) -> bool:
+    """Tell whether a prepared corpus has a split: some are for training alone."""
+    return (Path(manifests) / corpus / f"recordings_{split}.jsonl.gz").is_file()
+
+
+def reference(cut: Cut, label_set: str) -> list[str]:
+    """Return an utterance's labels, folded from its corpus's phone set into another."""
+    return phones.fold(cut.supervisions[0].custom["phones"].split(), phone_set(cut.corpus), label_set)
+
+
+def words(cut: Cut) -> list[str]:
+    """Return an utterance's words in small letters, without punctuation at their edges."""
+    said = (word.strip(PUNCTUATION).replace("’", "'") for word in (cut.supervisions[0].text or "").lower().split())
+    return [word for word in said if word]
+
+
+def word_lengths(cut: Cut, label_set: str) -> list[int]:
+    """Return how many labels each word has, where the corpus tells and its phone set is the one asked for."""
+    same = phone_set(cut.corpus) == label_set
+    return cut.supervisions[0].custom.get("word_lengths", []) if same else []
+
+
+def true_times(cut: Cut) -> list[Segment]:
+    """Return the times of the phones said, in the corpus's phone set, where the corpus has them; else nothing."""
+    items = (cut.supervisions[0].alignment or {}).get("phone", [])
+    return [Segment(item.symbol, item.start, round(item.start + item.duration, 7)) for item in items]

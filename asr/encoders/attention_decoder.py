@@ -1,0 +1,148 @@
+"""Attention encoder-decoder: a BLSTM reads the utterance, and an LSTM writes it down, one step a phone.
+
+At each step the decoder looks at the encoder's states through weights α, which say where the next phone lies, and
+which depend on where it looked before (location-aware attention):
+
+    s_i = LSTM([embedding of y_{i−1}; g_{i−1}], s_{i−1})
+    e_{it} = w · tanh(W s_i + V h_t + U f_{it} + b),  f_i = Q * α_{i−1}
+    α_i = softmax(e_i),  g_i = Σ_t α_{it} h_t
+    p(y_i | y_1 … y_{i−1}, utterance) = softmax(W_y [s_i; g_i] + b_y)
+
+Sources: D. Bahdanau, K. Cho and Y. Bengio, "Neural machine translation by jointly learning to align and translate",
+ICLR 2015; J. Chorowski, D. Bahdanau, D. Serdyuk, K. Cho and Y. Bengio, "Attention-based models for speech recognition",
+NIPS 2015, equations 1-9, which number s one lower.
+
+Letters: B utterances, T' encoder frames, E values of an encoder's state, S labels of the longest target, C classes, of
+which class 0 begins and ends every sentence, A values to compare, K filters over α.
+"""
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from asr.core.config import check
+from asr.encoders import blstm
+
+END = 0  # the class that begins and ends a sentence: the blank's, which this system has no other use for
+
+
+@dataclass(frozen=True)
+class EncoderConfig(blstm.EncoderConfig):
+    """The `model` section of an encoder-decoder's recipe: a BLSTM's keys, and those of the decoder."""
+
+    num_layers: int = 2
+    hidden_size: int = 96
+    stack: int = 2
+    state_size: int = 128  # E: a linear layer makes the encoder's states of the two directions
+    decoder_size: int = 128  # cells of the LSTM that writes
+    attention_size: int = 96  # A
+    num_filters: int = 8  # K
+    filter_width: int = 31  # encoder frames; odd
+    ctc_weight: float = 0.3  # share of CTC's loss on the encoder's states in the whole: it shows the way to align
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name in ("state_size", "decoder_size", "attention_size", "num_filters"):
+            check(getattr(self, name) >= 1, f"model.{name}", "be 1 or more", getattr(self, name))
+        odd = self.filter_width >= 1 and self.filter_width % 2 == 1
+        check(odd, "model.filter_width", "be odd and positive", self.filter_width)
+        check(0 <= self.ctc_weight < 1, "model.ctc_weight", "lie in 0..1", self.ctc_weight)
+
+
+class Memory(NamedTuple):
+    """What the decoder reads: states (B, T', E), their share V h of the comparison (B, T', A), valid frames (B, T')."""
+
+    states: Tensor
+    keys: Tensor
+    valid: Tensor
+
+
+class State(NamedTuple):
+    """Where the decoder stands: its LSTM's output and cells (B, ·), the last glimpse (B, E) and its weights (B, T')."""
+
+    hidden: Tensor
+    cells: Tensor
+    glimpse: Tensor
+    weights: Tensor
+
+
+class Decoder(nn.Module):
+    """Writes labels, looking at encoder states.
+
+    Parameters
+    ----------
+    config
+        Sizes.
+    num_classes
+        C, the end among them.
+
+    Examples
+    --------
+    >>> decoder = Decoder(EncoderConfig(state_size=6), num_classes=4)
+    >>> log_probs, weights = decoder(torch.zeros(2, 9, 6), torch.tensor([9, 5]), torch.tensor([[1, 2, 3], [2, 1, 0]]))
+    >>> tuple(log_probs.shape), tuple(weights.shape), weights[1, :, 5:].any().item()
+    ((2, 4, 4), (2, 4, 9), False)
+    """
+
+    def __init__(self, config: EncoderConfig, num_classes: int):
+        super().__init__()
+        size, decoder_size, width = config.state_size, config.decoder_size, config.filter_width
+        self.embedding = nn.Embedding(num_classes, decoder_size)
+        self.cell = nn.LSTMCell(decoder_size + size, decoder_size)
+        self.query = nn.Linear(decoder_size, config.attention_size, bias=False)  # W
+        self.key = nn.Linear(size, config.attention_size)  # V, b
+        self.filters = nn.Conv1d(1, config.num_filters, width, padding=width // 2, bias=False)  # Q
+        self.place = nn.Linear(config.num_filters, config.attention_size, bias=False)  # U
+        self.energy = nn.Linear(config.attention_size, 1, bias=False)  # w
+        self.dropout = nn.Dropout(config.dropout)
+        self.output = nn.Linear(decoder_size + size, num_classes)
+
+    def start(self, states: Tensor, lengths: Tensor) -> tuple[Memory, State]:
+        """Return what is to be read of states (B, T', E), and a decoder that looks at the first frame."""
+        valid = torch.arange(states.shape[1], device=states.device) < lengths.to(states.device)[:, None]
+        nothing = states.new_zeros(len(states), self.cell.hidden_size)
+        weights = states.new_zeros(valid.shape)
+        weights[:, 0] = 1
+        return Memory(states, self.key(states), valid), State(nothing, nothing, torch.zeros_like(states[:, 0]), weights)
+
+    def step(self, memory: Memory, state: State, labels: Tensor) -> tuple[Tensor, State]:
+        """Return ln p of the next label (B, C) and the new state, given the labels before (B,)."""
+        inputs = torch.cat((self.embedding(labels), state.glimpse), dim=1)
+        hidden, cells = self.cell(inputs, (state.hidden, state.cells))
+        places = self.place(self.filters(state.weights[:, None]).transpose(1, 2))  # (B, T', A)
+        sums = torch.tanh(self.query(hidden)[:, None] + memory.keys + places)
+        energies = self.energy(sums).squeeze(2).masked_fill(~memory.valid, -torch.inf)  # (B, T')
+        weights = energies.softmax(dim=1)
+        glimpse = torch.bmm(weights[:, None], memory.states).squeeze(1)
+        logits = self.output(self.dropout(torch.cat((hidden, glimpse), dim=1)))
+        return logits.log_softmax(dim=1), State(hidden, cells, glimpse, weights)
+
+    def forward(self, states: Tensor, lengths: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+        """Follow the right labels (teacher forcing), whatever the network would have written.
+
+        Parameters
+        ----------
+        states : (B, T', E)
+            Of the encoder.
+        lengths : (B,)
+            Their frames.
+        targets : (B, S)
+            Labels, shorter ones padded.
+
+        Returns
+        -------
+        log_probs : (B, S + 1, C)
+            ln p of the label at each place, given those before; the last place is for the end.
+        weights : (B, S + 1, T')
+            α of each step.
+        """
+        memory, state = self.start(states, lengths)
+        before = nn.functional.pad(targets, (1, 0), value=END)
+        log_probs, weights = [], []
+        for labels in before.unbind(dim=1):
+            found, state = self.step(memory, state, labels)
+            log_probs.append(found)
+            weights.append(state.weights)
+        return torch.stack(log_probs, dim=1), torch.stack(weights, dim=1)

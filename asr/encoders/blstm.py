@@ -1,0 +1,147 @@
+"""Deep bidirectional LSTM (Graves, Mohamed and Hinton 2013), or in one direction for speech as it comes.
+
+Letters: B utterances, T feature frames, F values a frame, n frames a step, T' = ⌈T / n⌉, H cells a direction, K
+channels, C classes.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from asr.core.config import check
+
+
+@dataclass(frozen=True)
+class EncoderConfig:
+    """The `model` section of a BLSTM recipe; the defaults are the 3 × 250 network of Graves (2013)."""
+
+    num_layers: int = 3
+    hidden_size: int = 250  # cells in each direction
+    dropout: float = 0.0  # after each layer; one mask for all frames of an utterance (Gal and Ghahramani 2016)
+    stack: int = 1  # feature frames joined into one: 3 gives 30 ms steps and a third of the work
+    channels: int = 0  # of two convolutions over time and frequency that join the frames; 0: side by side
+    bidirectional: bool = True  # false: it hears nothing of the future, and can follow speech as it comes
+
+    def __post_init__(self) -> None:
+        check(self.num_layers >= 1, "model.num_layers", "be 1 or more", self.num_layers)
+        check(self.hidden_size >= 1, "model.hidden_size", "be 1 or more", self.hidden_size)
+        check(0 <= self.dropout < 1, "model.dropout", "lie in 0..1", self.dropout)
+        check(1 <= self.stack <= 8, "model.stack", "lie in 1..8", self.stack)
+        check(self.channels >= 0, "model.channels", "be 0 or more", self.channels)
+
+    def build(self, num_features: int, num_classes: int) -> "BLSTM":
+        """Make the network for F features and C classes."""
+        return BLSTM(self, num_features, num_classes)
+
+
+class BLSTM(nn.Module):
+    """Bidirectional LSTM layers under a linear layer, over stacked frames or two convolutions.
+
+    Each layer is two one-directional LSTMs, the second over time-reversed utterances. A padded batch thus needs no
+    packing, which on a CPU takes several times as long as the recurrence itself, and padding still never touches a
+    valid frame.
+
+    Examples
+    --------
+    >>> network = EncoderConfig(num_layers=2, hidden_size=8, stack=3).build(num_features=5, num_classes=4)
+    >>> logits, lengths = network(torch.zeros(2, 10, 5), torch.tensor([10, 7]))
+    >>> tuple(logits.shape), lengths.tolist()
+    ((4, 2, 4), [4, 3])
+    """
+
+    def __init__(self, config: EncoderConfig, num_features: int, num_classes: int):
+        super().__init__()
+        self.subsampling = config.stack
+        hidden = config.hidden_size
+        self.front = Convolutions(num_features, config.channels, config.stack) if config.channels else None
+        first = self.front.num_features if self.front else num_features * config.stack
+        width = hidden * (2 if config.bidirectional else 1)
+        sizes = [first] + [width] * (config.num_layers - 1)
+        self.forward_layers = nn.ModuleList(nn.LSTM(size, hidden) for size in sizes)
+        self.backward_layers = nn.ModuleList(nn.LSTM(size, hidden) for size in sizes if config.bidirectional)
+        self.dropout = config.dropout
+        self.output = nn.Linear(width, num_classes)
+
+    def forward(self, features: Tensor, feature_lengths: Tensor) -> tuple[Tensor, Tensor]:
+        """Map features (B, T, F) and their lengths (B,) to logits (T', B, C) and their lengths (B,)."""
+        joined = (
+            stack_frames(features, self.subsampling) if self.front is None else self.front(features, feature_lengths)
+        )
+        hidden = joined.transpose(0, 1).contiguous()  # (T', B, ·)
+        lengths = output_lengths(feature_lengths, self.subsampling)
+        for i, forward_layer in enumerate(self.forward_layers):
+            ahead, _ = forward_layer(hidden)  # (T', B, H)
+            if len(self.backward_layers):
+                back, _ = self.backward_layers[i](_Reverse.apply(hidden, lengths))
+                ahead = torch.cat((ahead, _Reverse.apply(back, lengths)), dim=2)  # (T', B, 2H)
+            hidden = ahead
+            if self.training and self.dropout > 0:
+                hidden = hidden * nn.functional.dropout(torch.ones_like(hidden[:1]), self.dropout)  # mask (1, B, ·)
+        with torch.autocast(hidden.device.type, enabled=False):  # 8 bits of mantissa are too few for logits
+            return self.output(hidden.float()), lengths
+
+
+class Convolutions(nn.Module):
+    """Two convolutions of 3 × 3, each halving the frequencies, the second taking steps of n frames (VGG's in small).
+
+    Beyond the end of an utterance they see 0, whatever the batch.
+
+    Examples
+    --------
+    >>> front = Convolutions(num_features=80, channels=16, stack=3)
+    >>> front(torch.zeros(2, 10, 80), torch.tensor([10, 8])).shape, front.num_features
+    (torch.Size([2, 4, 640]), 640)
+    """
+
+    def __init__(self, num_features: int, channels: int, stack: int):
+        super().__init__()
+        self.stack = stack
+        self.first = nn.Conv2d(1, channels, 3, stride=(1, 2), padding=1)
+        self.second = nn.Conv2d(channels, 2 * channels, (stack, 3), stride=(stack, 2), padding=(0, 1))
+        self.num_features = 2 * channels * -(-num_features // 4)
+
+    def forward(self, features: Tensor, feature_lengths: Tensor) -> Tensor:
+        """Map features (B, T, F) and their lengths (B,) to (B, T', 2 K ⌈F / 4⌉)."""
+        inside = torch.arange(features.shape[1], device=features.device) < feature_lengths[:, None]
+        features = nn.functional.pad(features * inside[:, :, None], (0, 0, 0, -features.shape[1] % self.stack))
+        maps = torch.relu(self.second(torch.relu(self.first(features[:, None]))))  # (B, 2 K, T', ⌈F / 4⌉)
+        return maps.transpose(1, 2).flatten(2)
+
+
+def output_lengths(feature_lengths: Tensor, subsampling: int) -> Tensor:
+    """Return ⌈T / subsampling⌉ for each length.
+
+    >>> output_lengths(torch.tensor([1, 3, 4]), 3).tolist()
+    [1, 1, 2]
+    """
+    return (feature_lengths + subsampling - 1) // subsampling
+
+
+def stack_frames(features: Tensor, stack: int) -> Tensor:
+    """Join each `stack` frames, (B, T, F) → (B, ⌈T / stack⌉, stack · F); the last group is filled with zeros.
+
+    >>> stack_frames(torch.arange(3.0).reshape(1, 3, 1), 2).tolist()
+    [[[0.0, 1.0], [2.0, 0.0]]]
+    """
+    batch, frames, size = features.shape
+    features = nn.functional.pad(features, (0, 0, 0, -frames % stack))
+    return features.reshape(batch, -1, stack * size)
+
+
+class _Reverse(torch.autograd.Function):
+    """Reverse the first `lengths[b]` frames of each utterance of x (T, B, F), padding apart; its own gradient."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, lengths: Tensor) -> Tensor:
+        time = torch.arange(x.shape[0], device=x.device)[:, None]
+        index = torch.where(time < lengths, lengths - 1 - time, time)  # (T, B)
+        ctx.save_for_backward(index)
+        return x[index, torch.arange(x.shape[1], device=x.device)]
+
+    @staticmethod
+    def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor, None]:
+        (index,) = ctx.saved_tensors
+        (grad,) = grad_outputs
+        return grad[index, torch.arange(grad.shape[1], device=grad.device)], None

@@ -1,0 +1,1 @@
+"""Error rates and where the errors are, as numbers, figures and pages."""

@@ -1,0 +1,159 @@
+"""The error rates that the field calls by one name: which phones are told apart, and what becomes of silence.
+
+From the same references and hypotheses each regime counts something else; on TIMIT they differ by points. `for_labels`
+lists those that a phone set allows.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from itertools import chain
+
+import numpy as np
+from numba import njit
+
+from asr.evaluation.metrics import ErrorCounts, count_errors
+from asr.speech import phones
+
+SILENCE = "sil"  # in timit39
+
+
+@dataclass(frozen=True)
+class Regime:
+    """One way to count phone errors.
+
+    Attributes
+    ----------
+    name, description
+        For people.
+    phone_set
+        What the labels are folded into; None takes them as they stand.
+    silence
+        ``scored`` like any label; ``forgiven``, which may be deleted at no cost while every reference label counts in
+        the rate's denominator; ``merged``, where consecutive ones are one; ``dropped`` from both sides.
+    """
+
+    name: str
+    description: str
+    phone_set: str | None
+    silence: str = "scored"
+
+    def fold(self, labels: Sequence[str], source: str | None) -> list[str]:
+        """Fold a transcription in the phone set `source` into the regime's.
+
+        >>> Regime("", "", "timit39").fold("h# pau q tcl t iy h#".split(), "timit61")
+        ['sil', 'sil', 'sil', 't', 'iy', 'sil']
+        """
+        if self.phone_set is None or source is None:
+            return list(labels)
+        return phones.fold(labels, source, self.phone_set)
+
+    def treat_silence(self, folded: Sequence[str]) -> list[str]:
+        """Return what is compared of folded labels.
+
+        >>> Regime("", "", "timit39", "merged").treat_silence(["sil", "sil", "t", "iy", "sil"])
+        ['sil', 't', 'iy', 'sil']
+        """
+        if self.silence == "merged":
+            before = chain([None], folded)
+            return [label for label, last in zip(folded, before, strict=False) if not label == last == SILENCE]
+        if self.silence == "dropped":
+            return [label for label in folded if label != SILENCE]
+        return list(folded)
+
+    @property
+    def count(self) -> Callable[[Sequence[str], Sequence[str]], ErrorCounts]:
+        """The function that counts the errors between what is compared of two transcriptions."""
+        return forgiving_errors if self.silence == "forgiven" else count_errors
+
+
+_TIMIT39 = (
+    Regime("39, sil scored", "61 to 48 to 39 labels, q dropped, repeats kept; Kaldi since 2014", "timit39"),
+    Regime("39, sil forgiven", "the same, silence may be deleted; Kaldi before 2014", "timit39", "forgiven"),
+    Regime(
+        "39, sil merged",
+        "the same, consecutive silences are one on both sides; SpeechBrain's references",
+        "timit39",
+        "merged",
+    ),
+    Regime("39, sil dropped", "the same without silence on either side", "timit39", "dropped"),
+)
+_UNFOLDED = {
+    "timit61": Regime("61 labels", "as transcribed; Graves et al. 2006", "timit61"),
+    "timit48": Regime("48 labels", "those that Lee and Hon train on", "timit48"),
+}
+_ARPABET39 = Regime("39 ARPAbet", "CMUdict's phones without stress; no silence", "arpabet39")
+
+
+def for_labels(phone_set: str | None, scoring: str | None = None) -> list[Regime]:
+    """Return the regimes for transcriptions in a phone set; the first counts in `scoring`, and is what is quoted.
+
+    Parameters
+    ----------
+    phone_set
+        Of references and hypotheses; None where it is none of ours.
+    scoring
+        The phone set of the first; by default the usual one: 39 labels with `sil` for TIMIT's sets.
+
+    Examples
+    --------
+    >>> [regime.name for regime in for_labels("timit61")]
+    ['39, sil scored', '61 labels', '39, sil forgiven', '39, sil merged', '39, sil dropped']
+    >>> [regime.name for regime in for_labels("arpabet39")]
+    ['39 ARPAbet']
+    """
+    if phone_set is None:
+        return [Regime("labels", "as they stand", None)]
+    if phone_set == "arpabet39":
+        known = [_ARPABET39, *_TIMIT39[:1]] if scoring == "timit39" else [_ARPABET39]
+    else:
+        unfolded = [_UNFOLDED[phone_set]] if phone_set in _UNFOLDED else []
+        known = [_TIMIT39[0], *unfolded, *_TIMIT39[1:]]
+        if scoring == "arpabet39":
+            known.append(_ARPABET39)
+    quoted = scoring or known[0].phone_set
+    return sorted(known, key=lambda regime: (regime.phone_set, regime.silence) != (quoted, "scored"))
+
+
+def forgiving_errors(reference: Sequence[str], hypothesis: Sequence[str]) -> ErrorCounts:
+    """Count the edits between two sequences where the reference's silences may be deleted at no cost.
+
+    That is what optionally deletable words, ``(sil)``, did in NIST's scorer for Kaldi's TIMIT recipe before 2014.
+    Silences recognised where there are none are insertions, and those taken for a phone substitutions, as everywhere.
+
+    Examples
+    --------
+    >>> forgiving_errors("sil b sil iy sil".split(), "b iy sil sil".split())
+    ErrorCounts(substitutions=0, insertions=1, deletions=0, reference_length=5)
+    """
+    number = {SILENCE: 0}
+    one, other = (
+        np.array([number.setdefault(x, len(number)) for x in each], np.int64) for each in (reference, hypothesis)
+    )
+    substitutions, insertions, deletions = _forgiving(one, other)
+    return ErrorCounts(int(substitutions), int(insertions), int(deletions), len(one))
+
+
+@njit(cache=True)
+def _forgiving(reference, hypothesis):
+    """Least edits by a row of (total, substitutions, insertions, deletions) a reference label; silence is 0."""
+    row = np.zeros((len(hypothesis) + 1, 4), np.int64)
+    row[:, 0] = row[:, 2] = np.arange(len(hypothesis) + 1)
+    before = row.copy()
+    for r in reference:
+        before[:] = row
+        cost = 0 if r == 0 else 1
+        row[0, 0] += cost
+        row[0, 3] += cost
+        for j in range(len(hypothesis)):
+            wrong = 0 if r == hypothesis[j] else 1
+            replaced, deleted, inserted = before[j, 0] + wrong, before[j + 1, 0] + cost, row[j, 0] + 1
+            if replaced <= deleted and replaced <= inserted:
+                row[j + 1] = before[j]
+                row[j + 1, 0], row[j + 1, 1] = replaced, before[j, 1] + wrong
+            elif deleted <= inserted:
+                row[j + 1] = before[j + 1]
+                row[j + 1, 0], row[j + 1, 3] = deleted, before[j + 1, 3] + cost
+            else:
+                row[j + 1] = row[j]
+                row[j + 1, 0], row[j + 1, 2] = inserted, row[j, 2] + 1
+    return row[-1, 1], row[-1, 2], row[-1, 3]

@@ -1,0 +1,116 @@
+"""The search that a configuration's `decode` section asks for: CTC's beam alone, with a language model, for words."""
+
+import functools
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from asr.core.config import DecodeConfig, check
+from asr.core.errors import ConfigError
+from asr.ctc import Hypothesis, beam_search
+from asr.lm import fusion
+from asr.lm.estimation import estimate
+from asr.lm.folder import load
+from asr.lm.lexicon import Lexicon
+from asr.lm.model import EDGE, UNKNOWN, LanguageModel
+from asr.lm.ngram import NGram
+from asr.lm.words import WordSearch
+
+RESCORED = 5  # sentences of a search for words, whose beam has the less room the more are asked for
+Search = Callable[[np.ndarray, np.ndarray, int, int], list[list[Hypothesis]]]
+BEAM_THRESHOLD, TOKEN_THRESHOLD = 15.0, 1e-3  # of the search for words: nats below the best, posterior of a phone
+
+
+def build(config: DecodeConfig, labels: Sequence[str]) -> Search:
+    """Return a search of log posteriors (T, B, C) with lengths (B,), beam and number of hypotheses.
+
+    Parameters
+    ----------
+    config
+        With a language model: one over phones is fused into the beam; one over words needs a lexicon.
+    labels : (C,)
+        The acoustic model's; class 0 is the blank.
+
+    Raises
+    ------
+    AsrError
+        A language model or lexicon is missing, or does not fit.
+    """
+    search = _first(config, labels)
+    if config.rescore_lm is None:
+        return search
+    return _rescored(search, model(config.rescore_lm, tuple(labels)), labels, config.rescore_weight)
+
+
+@functools.lru_cache(4)
+def model(path: str, labels: tuple[str, ...]) -> LanguageModel:
+    """Read a language model once; an ARPA file is over phones if all its tokens are labels, else over words.
+
+    Raises
+    ------
+    AsrError
+        There is none, or it is damaged.
+    """
+    lm = load(path)
+    if isinstance(lm, NGram) and Path(path).is_file() and {*lm.tokens} <= {*labels, EDGE, UNKNOWN}:
+        return replace(lm, unit="phones")
+    return lm
+
+
+@functools.lru_cache(4)
+def _lexicon(name: str, words: tuple[str, ...]) -> Lexicon:
+    return Lexicon.of(words) if name == "cmudict" else Lexicon.read(name)
+
+
+def _first(config: DecodeConfig, labels: Sequence[str]) -> Search:
+    weight, penalty = config.lm_weight, config.insertion_penalty
+    if config.lm is None:
+        return beam_search
+    lm = model(config.lm, tuple(labels))
+    if lm.unit == "words":
+        words = _words(lm, config, labels)
+        return lambda log_probs, lengths, beam, nbest: words(
+            log_probs, lengths, beam, nbest, BEAM_THRESHOLD, TOKEN_THRESHOLD
+        )
+    if isinstance(lm, NGram):
+        states = fusion.automaton(lm, labels, weight, penalty)
+        return lambda log_probs, lengths, beam, nbest: beam_search(log_probs, lengths, beam, nbest, token_model=states)
+    return lambda log_probs, lengths, beam, nbest: fusion.beam_search(
+        log_probs, lengths, lm, labels, weight, penalty, beam, nbest
+    )
+
+
+def _words(lm: LanguageModel, config: DecodeConfig, labels: Sequence[str]) -> WordSearch:
+    """Return a search for words; an open vocabulary has unknown ones spelt as the lexicon's are."""
+    if not isinstance(lm, NGram):
+        raise ConfigError(f"{config.lm} is a recurrent model over words: search with an n-gram, and rescore with it")
+    lexicon, spelling = _lexicon(config.lexicon, lm.tokens), None
+    known = [each for word in lm.tokens[1:] if word != UNKNOWN for each in lexicon.words.get(word, ())]
+    if UNKNOWN in lm.index and known:
+        spelling = estimate(known, "phones", 2, "witten_bell")
+    return WordSearch(lexicon, lm, labels, config.lm_weight, config.insertion_penalty, spelling)
+
+
+def _rescored(search: Search, lm: LanguageModel, labels: Sequence[str], weight: float) -> Search:
+    """Return a search whose hypotheses are put into a new order by what another model adds to their scores."""
+    check(lm.unit in ("phones", "words"), "decode.rescore_lm", "be a model over phones or words", lm.unit)
+    check(lm.unit == "phones" or UNKNOWN in lm.index, "decode.rescore_lm", f"know {UNKNOWN}, if over words", lm.unit)
+
+    def tokens(hypothesis: Hypothesis) -> list[str]:
+        if lm.unit == "phones":
+            return [labels[token] for token in hypothesis.tokens]
+        if hypothesis.words is None:
+            raise ConfigError("decode.rescore_lm is over words: decode.lm must be over words too")
+        return list(hypothesis.words)
+
+    def rescored(log_probs: np.ndarray, lengths: np.ndarray, beam: int, nbest: int) -> list[list[Hypothesis]]:
+        found = search(log_probs, lengths, beam, beam if lm.unit == "phones" else max(nbest, min(beam, RESCORED)))
+        added = iter(lm.totals([tokens(each) for hypotheses in found for each in hypotheses]).tolist())
+        again = [
+            [replace(each, score=each.score + weight * next(added)) for each in hypotheses] for hypotheses in found
+        ]
+        return [sorted(each, key=lambda hypothesis: -hypothesis.score)[:nbest] for each in again]
+
+    return rescored

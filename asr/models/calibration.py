@@ -1,0 +1,93 @@
+"""The calibration that a model folder keeps: posteriors to probabilities of being right, and the lag of times."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+
+from asr.core import files
+from asr.core.errors import ModelError
+
+FILE = "calibration.json"
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """What was fitted on dev speakers, kept in a model folder as ``calibration.json``.
+
+    Attributes
+    ----------
+    posteriors, probabilities
+        Points of the map from the network's posterior to the probability of being right, both rising; straight lines
+        between them. Without points a posterior stays as it is.
+    boundary_offset
+        Seconds to add to a phone's start that comes from CTC's frames.
+    """
+
+    posteriors: tuple[float, ...] = ()
+    probabilities: tuple[float, ...] = ()
+    boundary_offset: float = 0.0
+
+    @classmethod
+    def load(cls, folder: Path) -> "Calibration":
+        """Read a model folder's calibration; without the file nothing is changed.
+
+        Raises
+        ------
+        ModelError
+            The file is damaged.
+        """
+        path = folder / FILE
+        if not path.is_file():
+            return cls()
+        try:
+            values = json.loads(path.read_text(encoding="utf8"))
+            posteriors, probabilities = (tuple(map(float, values[name])) for name in ("posteriors", "probabilities"))
+            calibration = cls(posteriors, probabilities, float(values["boundary_offset"]))
+            calibration._check()
+        except (ValueError, KeyError, TypeError, RecursionError) as error:
+            raise ModelError(
+                f"{path} is damaged ({error!r}): copy the model folder again, or delete the file to do without it"
+            ) from error
+        return calibration
+
+    def save(self, folder: Path) -> None:
+        """Write ``calibration.json`` into a model folder."""
+        files.write_json(folder / FILE, asdict(self))
+
+    def _check(self) -> None:
+        if len(self.posteriors) != len(self.probabilities):
+            raise ValueError(f"{len(self.posteriors)} posteriors for {len(self.probabilities)} probabilities")
+        if not all(before < after for before, after in pairwise(self.posteriors)):
+            raise ValueError("the posteriors do not rise")
+        if not all(before <= after for before, after in pairwise(self.probabilities)):
+            raise ValueError("the probabilities fall")
+        if not all(0 <= value <= 1 for value in self.posteriors + self.probabilities):
+            raise ValueError("a value is not in 0..1")
+        if not np.isfinite(self.boundary_offset):
+            raise ValueError("the boundary offset is not finite")
+
+    def confidence(self, posteriors: np.ndarray) -> np.ndarray:
+        """Return the probability of being right for each posterior.
+
+        >>> Calibration((0.0, 1.0), (0.0, 0.5)).confidence(np.array([0.5]))
+        array([0.25])
+        """
+        if not self.posteriors:
+            return posteriors
+        return np.interp(posteriors, self.posteriors, self.probabilities)
+
+
+def word_confidence(confidences: Sequence[float]) -> float:
+    """Return the probability that all of a word's phones are right: the product of their calibrated confidences.
+
+    It takes the phones for independent of each other. Their geometric mean, or the least of them, says how sure the
+    phones are, and is far too high for the word.
+
+    >>> round(word_confidence([0.9, 0.5]), 3)
+    0.45
+    """
+    return float(np.prod(confidences))

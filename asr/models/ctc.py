@@ -1,0 +1,155 @@
+"""Networks trained with CTC: their outputs are labels and the blank."""
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from asr.core.config import Config, DecodeConfig, check
+from asr.core.errors import ConfigError, InfeasibleError
+from asr.ctc import Hypothesis, beam_search, best_path, forced_align
+from asr.ctc import required_frames as frames_for
+from asr.models.base import AcousticModel
+from asr.models.times import phone_segments
+from asr.speech.features import FRAME_SHIFT
+from asr.speech.segments import Segment
+
+if TYPE_CHECKING:
+    from torch import nn
+
+
+@dataclass(frozen=True)
+class CTCModel(AcousticModel):
+    """A network whose outputs are labels and the blank, trained with CTC.
+
+    Attributes
+    ----------
+    encoder
+        In evaluation mode.
+    """
+
+    encoder: "nn.Module"
+
+    @classmethod
+    def parts(cls, config: Config, tokens: tuple[str, ...], tensors: dict[str, np.ndarray]) -> dict[str, Any]:
+        """Build the network and load its weights."""
+        from asr.models import networks  # torch, which whoever only recognises can do without (asr/models/onnx.py)
+
+        return {"encoder": networks.load_encoder(config, len(tokens), tensors)}
+
+    def tensors(self) -> dict[str, np.ndarray]:
+        """Return the network's weights."""
+        from asr.models import networks
+
+        return networks.weights(self.encoder, "encoder.")
+
+    @property
+    def frame_shift(self) -> float:
+        """Seconds from one output frame to the next."""
+        return FRAME_SHIFT * int(self.encoder.subsampling)  # type: ignore[arg-type]
+
+    @property
+    def num_parameters(self) -> int:
+        """Weights of the network."""
+        return sum(parameter.numel() for parameter in self.encoder.parameters())
+
+    def decoders(self, beam_size: int) -> dict[str, int]:
+        """Return the best path and the beam search."""
+        models = [each for each in (self.config.decode.lm, self.config.decode.rescore_lm) if each is not None]
+        name = " + ".join([f"beam {beam_size}", *(Path(each).name for each in models)])
+        return {"best path": 1} | ({name: beam_size} if beam_size > 1 else {})
+
+    @cached_property
+    def search(self) -> Callable[[np.ndarray, np.ndarray, int, int], list[list[Hypothesis]]]:
+        """The search that the configuration asks for, of log posteriors, lengths, beam and number of hypotheses."""
+        decode = self.config.decode
+        if decode.lm is None and decode.rescore_lm is None:
+            return beam_search
+        from asr.lm import search  # of those alone who have a language model
+
+        return search.build(decode, self.tokens)
+
+    def evidence(self, features: Sequence[np.ndarray]) -> list[np.ndarray]:
+        """Return natural-log posteriors (T', C) float32 of each utterance."""
+        from asr.models import networks
+
+        return networks.outputs(self.encoder, features)
+
+    def decode(self, evidence: Sequence[np.ndarray], beam_size: int) -> list[Hypothesis]:
+        """Return the labels of the best path for a beam of 1, else of the beam search."""
+        return [nbest[0] for nbest in self.hypotheses(evidence, beam_size, 1)]
+
+    def hypotheses(self, evidence: Sequence[np.ndarray], beam_size: int, count: int) -> list[list[Hypothesis]]:
+        """Return the first of the beam."""
+        lengths = np.array([len(rows) for rows in evidence])
+        log_probs = np.zeros((lengths.max(), len(evidence), evidence[0].shape[1]), np.float32)
+        for i, rows in enumerate(evidence):
+            log_probs[: len(rows), i] = rows
+        if beam_size == 1:
+            return [[best] for best in best_path(log_probs, lengths)]
+        return [nbest or [NOTHING] for nbest in self.search(log_probs, lengths, beam_size, count)]
+
+    def prepare(self) -> None:
+        """Read language models and lexicon."""
+        assert self.search is not None
+
+    def log_probs(self, evidence: np.ndarray) -> np.ndarray:
+        """Return the evidence itself."""
+        return evidence
+
+    def segments(
+        self, hypothesis: Hypothesis, evidence: np.ndarray, waveform: np.ndarray | None = None
+    ) -> list[Segment]:
+        """Align the labels found, then place their boundaries (`asr.models.times`)."""
+        if not hypothesis.tokens:
+            return []
+        (alignment,) = forced_align(evidence[:, None], np.array([hypothesis.tokens]))
+        confidences = np.array(hypothesis.confidences)
+        return phone_segments(
+            evidence, alignment, self.tokens, self.frame_shift, waveform, confidences, self.calibration
+        )
+
+    def align(
+        self,
+        labels: Sequence[str],
+        evidence: np.ndarray,
+        waveform: np.ndarray | None = None,
+        word_lengths: Sequence[int] = (),
+        name: str = "the recording",
+    ) -> tuple[list[Segment], float]:
+        """Find the likeliest path that spells the labels, then place their boundaries (`asr.models.times`)."""
+        if len(evidence) < frames_for(labels):
+            raise InfeasibleError(
+                f"{name}: {len(labels)} phones need at least {frames_for(labels)} frames, and there are "
+                f"{len(evidence)} of {1000 * self.frame_shift:.0f} ms: check that the text is this recording's"
+            )
+        tokens = [self.tokens.index(label) for label in labels]
+        (alignment,) = forced_align(evidence[:, None], np.array([tokens], dtype=np.int64))
+        found = phone_segments(
+            evidence, alignment, self.tokens, self.frame_shift, waveform, calibration=self.calibration
+        )
+        return found, alignment.score
+
+
+NOTHING = Hypothesis((), (), -math.inf, ())
+
+
+def with_decoding(model: AcousticModel, decode: DecodeConfig) -> AcousticModel:
+    """Return a model that decodes in another way.
+
+    Raises
+    ------
+    ConfigError
+        A language model for a system that is not CTC's, or with a beam of 1.
+    """
+    if decode.lm or decode.rescore_lm:
+        if not isinstance(model, CTCModel):
+            raise ConfigError(
+                "config: decode.lm and decode.rescore_lm are for systems trained with CTC: leave them out"
+            )
+        check(decode.beam_size > 1, "decode.beam_size", "be 2 or more with a language model", decode.beam_size)
+    return replace(model, config=replace(model.config, decode=decode))

@@ -1,0 +1,336 @@
+"""Recognisers whose time is ruled by HMMs: Gaussian mixtures or a network tell how likely each state is in each frame.
+
+Evidence is ln p(frame | density) (T, P), up to a constant a frame. Letters: T frames, P densities, L phones.
+"""
+
+from abc import abstractmethod
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from threadpoolctl import threadpool_limits
+from torch import nn
+
+from asr.core.config import Config
+from asr.core.workers import get_num_threads
+from asr.ctc import Hypothesis
+from asr.hmm.decoding import decode
+from asr.hmm.inference import viterbi
+from asr.hmm.mixtures import Mixtures
+from asr.hmm.phone_hmms import SILENCE, PhoneHMMs, silences_of
+from asr.hmm.phone_loop import PhoneLoop
+from asr.hmm.phone_posteriors import phone_posteriors
+from asr.hmm.transforms import Transform
+from asr.hmm.tying import NUM_STATES, Tying
+from asr.models import networks
+from asr.models.base import AcousticModel
+from asr.speech.features import FRAME_LENGTH, FRAME_SHIFT, FeatureExtractor
+from asr.speech.segments import Segment
+
+# A frame's window has its middle here; a change of state between two frames lies half-way between theirs.
+FRAME_MIDDLE = FRAME_LENGTH / 2 - FRAME_SHIFT / 2
+
+
+@dataclass(frozen=True)
+class TimedHypothesis(Hypothesis):
+    """What a Viterbi search finds: also the frames where each phone starts and, not included, ends."""
+
+    starts: tuple[int, ...]
+    ends: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class HMMModel(AcousticModel):
+    """HMMs of phones with a bigram.
+
+    Attributes
+    ----------
+    hmms : PhoneHMMs
+        States, ties and transitions; phone i is token i + 1.
+    log_bigram : (L + 1, L + 1)
+        From `asr.hmm.phone_loop.bigram`.
+    """
+
+    hmms: PhoneHMMs
+    log_bigram: np.ndarray
+
+    def tensors(self) -> dict[str, np.ndarray]:
+        """Return ties, transitions and bigram."""
+        return {
+            "hmm.pdfs": self.hmms.tying.pdfs.astype(np.int32),
+            "hmm.log_transitions": self.hmms.log_transitions,
+            "hmm.log_bigram": self.log_bigram,
+        }
+
+    @property
+    def frame_shift(self) -> float:
+        """10 ms, whatever the network's own frames are."""
+        return FRAME_SHIFT
+
+    @property
+    @abstractmethod
+    def num_parameters(self) -> int:
+        """Numbers that training found, those of the bigram not counted."""
+
+    def decoders(self, beam_size: int) -> dict[str, int]:
+        """Return the Viterbi search; its beam is measured in nats (decode.beam), not in hypotheses."""
+        return {"Viterbi": 1}
+
+    @cached_property
+    def unlabelled(self) -> tuple[int, ...]:
+        """The silence that is no label of the phone set, where there is one."""
+        return (self.hmms.labels.index(SILENCE),) if SILENCE in self.hmms.labels else ()
+
+    @cached_property
+    def loop(self) -> PhoneLoop:
+        """All phones end to start, with the weights of the configuration."""
+        options = self.config.decode
+        arguments = (self.hmms.tying, self.hmms.log_transitions, self.log_bigram, self.unlabelled)
+        return PhoneLoop.of(*arguments, options.lm_weight, options.insertion_penalty)
+
+    @property
+    def beam(self) -> float:
+        """The search's beam in nats."""
+        return self.config.decode.beam * max(self.config.decode.lm_weight, 1.0)
+
+    def decode(self, evidence: Sequence[np.ndarray], beam_size: int = 1) -> list[Hypothesis]:
+        """Return the likeliest phones of each utterance, several utterances at a time."""
+        with ThreadPoolExecutor(get_num_threads()) as pool:
+            return [nbest[0] for nbest in pool.map(self.nbest, evidence)]
+
+    def prepare(self) -> None:
+        """Join the phones to a loop."""
+        assert self.loop is not None
+
+    def hypotheses(self, evidence: Sequence[np.ndarray], beam_size: int, count: int) -> list[list[Hypothesis]]:
+        """Return the first of the Viterbi search."""
+        return [[*self.nbest(each, count)] for each in evidence]
+
+    def best_tokens(self, evidence: Sequence[np.ndarray]) -> list[list[int]]:
+        """Return the tokens of what `decode` finds alone, without the posteriors that it takes confidences from."""
+
+        def best(scores: np.ndarray) -> list[int]:
+            (path,) = decode(scores, self.loop, self.beam)
+            return [phone + 1 for phone in path.phones if phone not in self.unlabelled]
+
+        with ThreadPoolExecutor(get_num_threads()) as pool:
+            return list(pool.map(best, evidence))
+
+    def nbest(self, scores: np.ndarray, count: int = 1) -> list[TimedHypothesis]:
+        """Return the likeliest label sequences of an utterance (T, P), best first."""
+        paths = decode(scores, self.loop, self.beam, count)
+        posteriors = np.exp(self.log_probs(scores))
+        found = []
+        for path in paths:
+            edges = zip(path.phones, path.starts, (*path.starts[1:], len(scores)), strict=True)
+            spans = [(phone + 1, start, end) for phone, start, end in edges if phone not in self.unlabelled]
+            peaks = [start + int(posteriors[start:end, token].argmax()) for token, start, end in spans]
+            confidences = tuple(float(posteriors[start:end, token].mean()) for token, start, end in spans)
+            tokens, starts, ends = zip(*spans, strict=True) if spans else ((), (), ())
+            found.append(TimedHypothesis(tokens, tuple(peaks), path.score, confidences, starts, ends))
+        return found
+
+    def log_probs(self, evidence: np.ndarray) -> np.ndarray:
+        """Return ln of the posteriors of the phones (T, L + 1) float32; the blank's column is −inf."""
+        weight = max(self.config.decode.lm_weight, 1.0)  # the weight says how much the frames overstate themselves
+        arguments = (self.hmms.tying, self.hmms.log_transitions, self.log_bigram)
+        found = phone_posteriors(evidence, *arguments, weight)
+        padded = np.zeros((len(found), found.shape[1] + 1), np.float32)
+        padded[:, 1:] = found
+        return np.log(padded, where=padded > 0, out=np.full(padded.shape, -np.inf, np.float32))
+
+    def segments(
+        self, hypothesis: Hypothesis, evidence: np.ndarray, waveform: np.ndarray | None = None
+    ) -> list[Segment]:
+        """Turn the search's frames into seconds."""
+        assert isinstance(hypothesis, TimedHypothesis)
+        return self._segments(hypothesis.tokens, hypothesis.starts, hypothesis.ends, hypothesis.confidences, evidence)
+
+    def align(
+        self,
+        labels: Sequence[str],
+        evidence: np.ndarray,
+        waveform: np.ndarray | None = None,
+        word_lengths: Sequence[int] = (),
+        name: str = "the recording",
+    ) -> tuple[list[Segment], float]:
+        """Find the likeliest path through the states of the phones; silence may stand at the ends and between words."""
+        transcript = self.hmms.transcript(labels, word_lengths)
+        score, path = viterbi(evidence, transcript.graph(self.hmms), name)
+        phones, starts = transcript.segments(path)
+        ends = np.append(starts[1:], len(evidence))
+        said = ~np.isin(phones, self.unlabelled)
+        tokens, starts, ends = phones[said] + 1, starts[said], ends[said]
+        posteriors = np.exp(self.log_probs(evidence))
+        confidences = [posteriors[s:e, token].mean() for token, s, e in zip(tokens, starts, ends, strict=True)]
+        return self._segments(tokens, starts, ends, confidences, evidence), score
+
+    def align_states(
+        self, labels: Sequence[str], evidence: np.ndarray, word_lengths: Sequence[int] = (), name: str = "the recording"
+    ) -> list[Segment]:
+        """Return the times of the states on the path of `align`, silences' too; AH.2 is the second state of AH."""
+        transcript = self.hmms.transcript(labels, word_lengths)
+        _, path = viterbi(evidence, transcript.graph(self.hmms), name)
+        starts = np.flatnonzero(np.diff(path, prepend=-1))
+        edges = self._seconds(np.array([starts, np.append(starts[1:], len(path))]), len(evidence))
+        states = zip(transcript.phones[path[starts]], transcript.states[path[starts]], *edges, strict=True)
+        return [Segment(f"{self.hmms.labels[p]}.{s + 1}", float(start), float(end)) for p, s, start, end in states]
+
+    def _segments(
+        self,
+        tokens: Sequence[int] | np.ndarray,
+        starts: Sequence[int] | np.ndarray,
+        ends: Sequence[int] | np.ndarray,
+        confidences: Sequence[float],
+        evidence: np.ndarray,
+    ) -> list[Segment]:
+        seconds = self._seconds(np.array([starts, ends]).reshape(2, -1), len(evidence))
+        calibrated = self.calibration.confidence(np.array(confidences, np.float64))
+        return [
+            Segment(self.tokens[token], float(start), float(end), round(float(confidence), 3))
+            for token, start, end, confidence in zip(tokens, *seconds, calibrated, strict=True)
+        ]
+
+    def _seconds(self, edges: np.ndarray, num_frames: int) -> np.ndarray:
+        """Turn frames that begin or, not included, end something into seconds; the recording's own edges stay."""
+        duration = (num_frames - 1) * FRAME_SHIFT + FRAME_LENGTH
+        inner = (edges > 0) & (edges < num_frames)
+        seconds = edges * FRAME_SHIFT + FRAME_MIDDLE + self.calibration.boundary_offset
+        return np.where(inner, seconds.clip(0, duration), np.where(edges > 0, duration, 0.0)).round(3)
+
+
+@dataclass(frozen=True)
+class GMMModel(HMMModel):
+    """Gaussian mixtures on transformed features.
+
+    Attributes
+    ----------
+    mixtures : Mixtures
+        Of all densities.
+    transform : Transform or None
+        LDA and MLLT, where the system has them.
+    """
+
+    mixtures: Mixtures
+    transform: Transform | None
+
+    @classmethod
+    def parts(cls, config: Config, tokens: tuple[str, ...], tensors: dict[str, np.ndarray]) -> dict[str, Any]:
+        """Read HMMs, bigram and what the states emit by."""
+        parts = {name: value.astype(np.float64) for name, value in tensors.items()}
+        if any(np.isnan(part).any() for part in parts.values()):
+            raise ValueError("NaN among the numbers")
+        hmms, log_bigram = _hmms(config, tokens, parts)
+        weights = [parts[f"gmm.{name}"] for name in ("weights", "means", "covars")]
+        mixtures = Mixtures(parts["gmm.offsets"].astype(np.int64), *weights)
+        if mixtures.num_pdfs != hmms.tying.num_pdfs or len({mixtures.offsets[-1], *map(len, weights)}) != 1:
+            raise ValueError(f"{mixtures.num_pdfs} mixtures of {len(weights[0])} Gaussians for the states")
+        transform = None
+        if "transform.matrix" in parts:
+            splice, num_statics = parts["transform.splice"].astype(int).tolist()
+            transform = Transform(splice, num_statics, parts["transform.matrix"], parts["transform.offset"])
+        _check(config, mixtures, transform)
+        return {"hmms": hmms, "log_bigram": log_bigram, "mixtures": mixtures, "transform": transform}
+
+    def tensors(self) -> dict[str, np.ndarray]:
+        """Return the HMMs' and those of mixtures and transform."""
+        mixtures, found = self.mixtures, super().tensors()
+        found["gmm.offsets"] = mixtures.offsets.astype(np.int32)
+        for name in ("weights", "means", "covars"):
+            found[f"gmm.{name}"] = getattr(mixtures, f"{name}_")
+        if self.transform is not None:
+            found["transform.splice"] = np.array([self.transform.context, self.transform.num_statics])
+            found["transform.matrix"] = self.transform.matrix
+            found["transform.offset"] = self.transform.offset
+        return found
+
+    @property
+    def num_parameters(self) -> int:
+        """Weights, means, variances, the transform, and the free transitions."""
+        sizes = self.mixtures.weights_.size + self.mixtures.means_.size + self.mixtures.covars_.size
+        return sizes + int(self.hmms.ways().sum()) + (self.transform.matrix.size if self.transform else 0)
+
+    def evidence(self, features: Sequence[np.ndarray]) -> list[np.ndarray]:
+        """Return the log likelihoods of the densities (T, P) in each utterance."""
+        with ThreadPoolExecutor(get_num_threads()) as pool, threadpool_limits(1, "blas"):
+            return list(pool.map(self.scores, features))
+
+    def scores(self, features: np.ndarray) -> np.ndarray:
+        """Return the log likelihoods of the densities (T, P) for normalised features (T, F)."""
+        return self.mixtures.log_likelihoods(self.transform(features) if self.transform else features)
+
+
+@dataclass(frozen=True)
+class HybridModel(HMMModel):
+    """A network trained on the HMMs' states, its posteriors divided by how often each density came.
+
+    Source: H. Bourlard and N. Morgan, "Connectionist Speech Recognition: A Hybrid Approach", Kluwer 1994, chapter 7.
+
+    Attributes
+    ----------
+    encoder
+        In evaluation mode; its outputs are the densities.
+    log_priors : (P,)
+        ln of each density's share of the training frames.
+    """
+
+    encoder: nn.Module
+    log_priors: np.ndarray
+
+    @classmethod
+    def parts(cls, config: Config, tokens: tuple[str, ...], tensors: dict[str, np.ndarray]) -> dict[str, Any]:
+        """Read HMMs, bigram and what the states emit by."""
+        parts = {name: value.astype(np.float64) for name, value in tensors.items() if name.startswith("hmm.")}
+        hmms, log_bigram = _hmms(config, tokens, parts)
+        log_priors = parts["hmm.log_priors"].astype(np.float32)
+        encoder = networks.load_encoder(config, len(log_priors), tensors)
+        if hmms.tying.num_pdfs != len(log_priors):
+            raise ValueError(f"{len(log_priors)} outputs for {hmms.tying.num_pdfs} densities")
+        return {"hmms": hmms, "log_bigram": log_bigram, "encoder": encoder, "log_priors": log_priors}
+
+    def tensors(self) -> dict[str, np.ndarray]:
+        """Return the HMMs', the priors and the network's weights."""
+        network = networks.weights(self.encoder, "encoder.")
+        return super().tensors() | {"hmm.log_priors": self.log_priors} | network
+
+    @property
+    def num_parameters(self) -> int:
+        """Weights of the network, and the free transitions."""
+        return sum(parameter.numel() for parameter in self.encoder.parameters()) + int(self.hmms.ways().sum())
+
+    def evidence(self, features: Sequence[np.ndarray]) -> list[np.ndarray]:
+        """Return ln (posterior / prior) of the densities (T, P); an output frame stands for those stacked in it."""
+        subsampling = int(self.encoder.subsampling)  # type: ignore[arg-type]
+        return [
+            np.repeat(log_probs - self.log_priors, subsampling, axis=0)[: len(each)]
+            for log_probs, each in zip(networks.outputs(self.encoder, features), features, strict=True)
+        ]
+
+
+def _check(config: Config, mixtures: Mixtures, transform: Transform | None) -> None:
+    """Raise ValueError where densities, transform and features do not fit each other."""
+    width = FeatureExtractor(config.features).num_features
+    if transform is not None:
+        spliced = (2 * transform.context + 1) * transform.num_statics
+        width, shape = len(transform.matrix), (len(transform.matrix), spliced)
+        if transform.matrix.shape != shape or transform.offset.shape != shape[:1]:
+            raise ValueError(f"a transform {transform.matrix.shape} of {spliced} values")
+    shapes = (mixtures.weights_.ndim, mixtures.means_.shape, mixtures.covars_.shape)
+    if shapes != (1, *[(len(mixtures.weights_), width)] * 2):
+        raise ValueError(f"Gaussians {mixtures.means_.shape} for {width} features")
+    if (np.diff(mixtures.offsets) < 1).any() or not ((mixtures.covars_ > 0).all() and (mixtures.weights_ > 0).all()):
+        raise ValueError("offsets that do not rise, or weights or variances that are not positive")
+
+
+def _hmms(config: Config, tokens: tuple[str, ...], parts: dict[str, np.ndarray]) -> tuple[PhoneHMMs, np.ndarray]:
+    labels, silences = silences_of(config.data.labels)
+    pdfs, log_transitions = parts["hmm.pdfs"].astype(np.int64), parts["hmm.log_transitions"]
+    hmms = PhoneHMMs(labels, silences, Tying(pdfs), log_transitions)
+    count = len(labels)
+    shapes = (tokens[1:], len(pdfs), log_transitions.shape, parts["hmm.log_bigram"].shape)
+    if shapes != (labels, count, (hmms.tying.num_pdfs, NUM_STATES + 1), (count + 1, count + 1)):
+        raise ValueError(f"the HMMs are not those of the labels {config.data.labels}")
+    return hmms, parts["hmm.log_bigram"]

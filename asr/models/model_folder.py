@@ -1,0 +1,220 @@
+"""Model folders: everything that a trained recogniser needs, in plain files.
+
+=================== ==========================================================================
+``config.yaml``     the resolved configuration, features and encoder included
+``tokens.txt``      one label a line, in the order of the outputs; the first is the blank, which HMMs do not use
+``model.safetensors`` weights, and the normalisation statistics where there are any
+``metrics.json``    what the model scored, on which data
+``calibration.json`` the map from posteriors to confidences and the lag of times, once fitted on dev speakers
+``model.onnx``      the network for onnxruntime, where `asr export --onnx` put it
+``README.md``       the model card
+=================== ==========================================================================
+
+Nothing here is unpickled: loading a folder never runs code from it.
+"""
+
+import importlib.util
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from asr.core import config as configuration
+from asr.core.config import Config
+from asr.core.errors import ConfigError, ModelError
+from asr.core.files import read_tensors, write_tensors, write_text
+from asr.models import calibration
+from asr.models.base import ATTENTION, BLANK, GMM, AcousticModel, has_graph
+from asr.models.calibration import Calibration
+from asr.models.ctc import CTCModel
+from asr.speech.features import FeatureExtractor
+from asr.speech.normaliser import Normaliser
+
+GRAPH = "model.onnx"  # written by `asr export --onnx`
+PRETRAINED = Path(__file__).parent / "pretrained"
+
+
+def save(folder: Path, model: AcousticModel, card: str, half: bool = False) -> None:
+    """Write a model folder, each file under a temporary name first.
+
+    Parameters
+    ----------
+    model
+        To write, but for its calibration.
+    card
+        Text of README.md.
+    half
+        Store the weights as float16.
+    """
+    weights = model.tensors()
+    if half:
+        weights = _cast(weights, np.float16)
+    normaliser = model.normaliser
+    if normaliser.mean is not None and normaliser.std is not None:
+        weights["cmvn.mean"], weights["cmvn.std"] = normaliser.mean, normaliser.std
+    folder.mkdir(parents=True, exist_ok=True)
+    # Where this machine keeps the corpora is nobody else's business.
+    config = model.config
+    beside = config.train.alignments and Path(config.train.alignments).name
+    public = replace(
+        config,
+        data=replace(config.data, corpora=dict.fromkeys(config.data.corpora)),
+        train=replace(config.train, alignments=beside),
+        decode=replace(config.decode, lm=None, rescore_lm=None, lexicon="cmudict"),
+    )
+    write_text(folder / "config.yaml", configuration.to_yaml(public))
+    write_text(folder / "tokens.txt", "".join(f"{token}\n" for token in model.tokens))
+    write_text(folder / "README.md", card)
+    write_tensors(folder / "model.safetensors", weights if half else _cast(weights, np.float32))
+
+
+def export(name: str | Path, folder: Path, onnx: bool = False, int8: bool = False) -> None:
+    """Copy a model folder, its weights as float16.
+
+    Parameters
+    ----------
+    onnx, int8
+        With the network as ``model.onnx`` of float32, or of 8 bits.
+
+    Raises
+    ------
+    ModelError
+        There is no such model.
+    ConfigError
+        Its network has no ONNX graph.
+    """
+    source = find(name)
+    model = load(source, light=True)
+    if onnx and not has_graph(model.config):
+        raise ConfigError(f"{model.config.model['name']} has no ONNX graph: only systems of `blstm` with CTC have one")
+    beside = [source / name for name in ("README.md", "metrics.json", calibration.FILE)]
+    texts = {file.name: file.read_text(encoding="utf8") if file.is_file() else None for file in beside}
+    save(folder, model, texts.pop("README.md") or "", half=True)
+    for name, text in texts.items():
+        if text is None:
+            (folder / name).unlink(missing_ok=True)  # an older model's
+        else:
+            write_text(folder / name, text)
+    (folder / GRAPH).unlink(missing_ok=True)
+    if onnx:
+        from asr.models.onnx import OnnxModel, write_graph
+
+        rounded = load(folder, light=True)
+        assert isinstance(rounded, OnnxModel)
+        write_graph(folder / GRAPH, rounded, int8)
+
+
+def load(folder: str | Path, light: bool = False) -> AcousticModel:
+    """Read a model folder, a run folder that holds one, or a shipped model by its name.
+
+    Parameters
+    ----------
+    light
+        In onnxruntime where the network has a graph for it: quicker to start, and without torch.
+
+    Raises
+    ------
+    ModelError
+        There is no such folder; a file is missing, or does not fit the others.
+    ConfigError
+        The model needs torch, and it is not installed.
+    """
+    folder = find(folder)
+    try:
+        config = configuration.load(folder / "config.yaml")
+    except ConfigError as error:
+        raise ModelError(f"{folder / 'config.yaml'} is damaged, or of another version of asr: {error}") from error
+    tokens = tuple((folder / "tokens.txt").read_text(encoding="utf8", errors="replace").split("\n")[:-1])
+    if not tokens or tokens[0] != BLANK or len({*tokens}) < len(tokens):
+        raise ModelError(
+            f"{folder / 'tokens.txt'}: the first line must be {BLANK}, and no two alike; take the file from the "
+            "training run"
+        )
+    weights, _ = read_tensors(folder / "model.safetensors")
+    weights = _cast(weights, np.float32)
+    networks = (name for name in weights if name.startswith("encoder."))  # HMMs know what of theirs may be infinite
+    lost = next((name for name in networks if not np.isfinite(weights[name]).all()), None)
+    if lost is not None:
+        raise ModelError(f"{folder / 'model.safetensors'}: {lost} holds NaN or infinity: take it from the training run")
+    normaliser = _normaliser(config, weights, folder)
+    kind = _light_kind(config) if light else _kind(config)
+    try:
+        parts = kind.parts(config, tokens, weights)
+    except ConfigError:
+        raise
+    except (RuntimeError, TypeError, ValueError, KeyError, IndexError) as error:
+        reason = str(error).splitlines()[-1].strip()
+        raise ModelError(
+            f"{folder / 'model.safetensors'} does not fit config.yaml and tokens.txt ({reason}): copy the folder again"
+        ) from error
+    model = kind(config, tokens, normaliser, Calibration.load(folder), **parts)
+    if light and (folder / GRAPH).is_file():
+        from asr.models.onnx import OnnxModel, read_graph
+
+        return read_graph(folder / GRAPH, model) if isinstance(model, OnnxModel) else model
+    return model
+
+
+def _cast(weights: Mapping[str, np.ndarray], dtype: type) -> dict[str, np.ndarray]:
+    """Return arrays, those of floating numbers in one precision."""
+    return {name: value.astype(dtype) if value.dtype.kind == "f" else value for name, value in weights.items()}
+
+
+def _kind(config: Config) -> type[AcousticModel]:
+    """Return the class of a configuration's system; what the others need is not imported."""
+    if config.model["name"] == ATTENTION:
+        from asr.models.attention import AttentionModel
+
+        return AttentionModel
+    if config.model["name"] != GMM and config.train.alignments is None:
+        return CTCModel
+    from asr.models.hmm import GMMModel, HybridModel
+
+    return GMMModel if config.model["name"] == GMM else HybridModel
+
+
+def _light_kind(config: Config) -> type[AcousticModel]:
+    """Return the class that runs a configuration's system in onnxruntime, where there is one."""
+    if has_graph(config):
+        from asr.models.onnx import OnnxModel
+
+        return OnnxModel
+    if importlib.util.find_spec("torch") is None:
+        raise ConfigError(f'a model of {config.model["name"]} needs PyTorch: in a checkout, pip install ".[train]"')
+    return _kind(config)
+
+
+def _normaliser(config: Config, weights: dict[str, np.ndarray], folder: Path) -> Normaliser:
+    """Take the statistics of global normalisation out of the weights."""
+    statistics = {name: weights.pop(name) for name in ("cmvn.mean", "cmvn.std") if name in weights}
+    normaliser = Normaliser(config.features.cmvn, statistics.get("cmvn.mean"), statistics.get("cmvn.std"))
+    shapes = [statistic.shape for statistic in (normaliser.mean, normaliser.std) if statistic is not None]
+    num_features = FeatureExtractor(config.features).num_features
+    fits = shapes == ([(num_features,)] * 2 if config.features.cmvn == "global" else [])
+    if not fits or (normaliser.std is not None and not (normaliser.std > 0).all()):
+        raise ModelError(
+            f"{folder / 'model.safetensors'}: cmvn.mean and cmvn.std are not what config.yaml asks for: copy it again"
+        )
+    return normaliser
+
+
+def find(name: str | Path) -> Path:
+    """Return the model folder that a path or the name of a shipped model means.
+
+    Raises
+    ------
+    ModelError
+        There is none, or a file of it is missing.
+    """
+    places = [Path(name) / "model", Path(name), PRETRAINED / name]
+    folder = next((place for place in places if (place / "config.yaml").is_file()), None)
+    if folder is None:
+        shipped = ", ".join(sorted(path.name for path in PRETRAINED.glob("*/"))) or "none"
+        raise ModelError(
+            f"no model folder at {name}: give a run or model folder, or a shipped model's name ({shipped})"
+        )
+    missing = [file for file in ("tokens.txt", "model.safetensors") if not (folder / file).is_file()]
+    if missing:
+        raise ModelError(f"{folder} lacks {' and '.join(missing)}: copy the whole model folder, or train again")
+    return folder

@@ -1,0 +1,199 @@
+"""A CTC recogniser in onnxruntime, from the same model folder and without torch.
+
+The graph is written from the folder's weights when it is loaded (`asr.models.onnx_graph`), or read from ``model.onnx``
+where `asr export --onnx` put one beside them.
+
+Letters: T feature frames, F values a frame, T' output frames, C classes.
+"""
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import onnxruntime
+
+from asr.core import files
+from asr.core.config import Config
+from asr.core.errors import ModelError
+from asr.models.ctc import CTCModel
+from asr.models.onnx_graph import PROVIDERS, Graph, build
+from asr.speech.features import FeatureExtractor
+
+WEIGHTS = "weights"  # the note in a graph that holds the hash of what it was made of
+
+
+class OnnxEncoder:
+    """A graph ready to run; several threads may run it at once.
+
+    Parameters
+    ----------
+    session
+        Of the graph.
+    subsampling
+        Feature frames an output frame.
+    """
+
+    def __init__(self, session: onnxruntime.InferenceSession, subsampling: int):
+        self._session, self.subsampling = session, subsampling
+
+    @property
+    def notes(self) -> dict[str, str]:
+        """Texts that the graph carries."""
+        return dict(self._session.get_modelmeta().custom_metadata_map)
+
+    def __call__(self, features: Sequence[np.ndarray]) -> list[np.ndarray]:
+        """Return natural-log posteriors (T', C) float32 of each utterance (T, F)."""
+        lengths = np.array([len(each) for each in features])
+        padded = np.zeros((len(features), lengths.max(), features[0].shape[1]), np.float32)
+        for row, each in zip(padded, features, strict=True):
+            row[: len(each)] = each
+        log_probs, steps = self._session.run(None, {"features": padded, "lengths": lengths})
+        return [np.ascontiguousarray(log_probs[:count, i]) for i, count in enumerate(steps)]
+
+
+def graph_of(
+    config: Config, num_classes: int, tensors: Mapping[str, np.ndarray], stateful: bool = False
+) -> tuple[Graph, int]:
+    """Return the graph of a configuration's network with given weights, and its frames a step.
+
+    Raises
+    ------
+    KeyError, ValueError
+        Weights are missing, or have other shapes than the configuration says.
+    """
+    num_features = FeatureExtractor(config.features).num_features
+    sizes = _sizes(tensors, num_features)
+    asked = {key: value for key, value in config.model.items() if key in sizes}
+    if any(sizes[key] != value for key, value in asked.items()):
+        raise ValueError(f"the weights are of {sizes}")
+    expected = _shapes(num_features, num_classes, **sizes)
+    given = {name: value.shape for name, value in tensors.items()}
+    wrong = next((name for name in sorted({*expected, *given}) if given.get(name) != expected.get(name)), None)
+    if wrong is not None:
+        raise ValueError(f"{wrong} is {given.get(wrong)} and not {expected.get(wrong)}")
+    return build(tensors, num_features, sizes["stack"], sizes["num_layers"], stateful), sizes["stack"]
+
+
+def _sizes(tensors: Mapping[str, np.ndarray], num_features: int) -> dict[str, Any]:
+    """Return the options of a network as its weights have them."""
+    front = tensors.get("encoder.front.second.weight")
+    width = tensors["encoder.forward_layers.0.weight_ih_l0"].shape[1]
+    return {
+        "num_layers": sum(name.startswith("encoder.forward_layers.") for name in tensors) // 4,
+        "hidden_size": tensors["encoder.forward_layers.0.weight_hh_l0"].shape[1],
+        "bidirectional": "encoder.backward_layers.0.weight_hh_l0" in tensors,
+        "stack": width // num_features if front is None else front.shape[2],
+        "channels": 0 if front is None else front.shape[1],
+    }
+
+
+def _shapes(
+    num_features: int,
+    num_classes: int,
+    num_layers: int,
+    hidden_size: int,
+    bidirectional: bool,
+    stack: int,
+    channels: int,
+) -> dict[str, tuple[int, ...]]:
+    """Return the shapes of a network's weights."""
+    size, width = hidden_size, 2 * channels * -(-num_features // 4) if channels else num_features * stack
+    ways = ("forward", "backward") if bidirectional else ("forward",)
+    found: dict[str, tuple[int, ...]] = {"output.weight": (num_classes, len(ways) * size)}
+    found["output.bias"] = (num_classes,)
+    if channels:
+        found |= {"front.first.weight": (channels, 1, 3, 3), "front.first.bias": (channels,)}
+        found |= {"front.second.weight": (2 * channels, channels, stack, 3), "front.second.bias": (2 * channels,)}
+    for layer in range(num_layers):
+        for prefix in (f"{way}_layers.{layer}." for way in ways):
+            found |= {f"{prefix}weight_ih_l0": (4 * size, width), f"{prefix}weight_hh_l0": (4 * size, size)}
+            found |= {f"{prefix}bias_ih_l0": (4 * size,), f"{prefix}bias_hh_l0": (4 * size,)}
+        width = len(ways) * size
+    return {f"encoder.{name}": shape for name, shape in found.items()}
+
+
+@dataclass(frozen=True)
+class OnnxModel(CTCModel):
+    """A CTC recogniser whose network runs in onnxruntime.
+
+    Attributes
+    ----------
+    encoder
+        The graph.
+    weights
+        What it was made of.
+    """
+
+    encoder: OnnxEncoder  # type: ignore[assignment]
+    weights: dict[str, np.ndarray]
+
+    @classmethod
+    def parts(cls, config: Config, tokens: tuple[str, ...], tensors: dict[str, np.ndarray]) -> dict[str, Any]:
+        """Write the graph."""
+        graph, subsampling = graph_of(config, len(tokens), tensors)
+        return {"encoder": OnnxEncoder(graph.session(), subsampling), "weights": tensors}
+
+    def tensors(self) -> dict[str, np.ndarray]:
+        """Return the network's weights."""
+        return self.weights
+
+    @property
+    def num_parameters(self) -> int:
+        """Weights of the network."""
+        return sum(value.size for value in self.weights.values())
+
+    def evidence(self, features: Sequence[np.ndarray]) -> list[np.ndarray]:
+        """Return natural-log posteriors (T', C) float32 of each utterance."""
+        return self.encoder(features)
+
+
+def read_graph(path: Path, model: OnnxModel) -> OnnxModel:
+    """Return a model that runs the graph which `asr export` wrote beside its weights.
+
+    Raises
+    ------
+    ModelError
+        It is damaged, or was made of other weights.
+    """
+    graph = path.read_bytes()
+    try:
+        session = onnxruntime.InferenceSession(graph, providers=PROVIDERS)
+    except Exception as error:  # onnxruntime's own have no common base
+        raise ModelError(f"{path} is damaged ({str(error).splitlines()[0]}): export it again") from error
+    encoder = OnnxEncoder(session, model.encoder.subsampling)
+    if encoder.notes.get(WEIGHTS) != _hash(model):
+        raise ModelError(f"{path} was made of other weights than lie beside it: export it again, or delete it")
+    return replace(model, encoder=encoder)
+
+
+def _hash(model: OnnxModel) -> str:
+    """Return what tells a model's weights from all others."""
+    found = hashlib.sha256()
+    for name, value in sorted(model.weights.items()):
+        found.update(name.encode() + np.ascontiguousarray(value).tobytes())
+    return found.hexdigest()
+
+
+def write_graph(path: Path, model: OnnxModel, int8: bool = False) -> None:
+    """Write a model's graph for onnxruntime.
+
+    Parameters
+    ----------
+    int8
+        Weights of layers in 8 bits: a quarter of the size.
+    """
+    graph, _ = graph_of(model.config, len(model.tokens), model.tensors())
+    with files.replacing(path) as temporary:
+        temporary.write_bytes(graph.whole().SerializeToString())
+        if int8:
+            from onnxruntime.quantization import QuantType, quantize_dynamic
+
+            kinds = ["LSTM", "MatMul"]
+            quantize_dynamic(temporary, temporary, weight_type=QuantType.QInt8, op_types_to_quantize=kinds)
+        written = onnx.load(temporary)
+        onnx.helper.set_model_props(written, {WEIGHTS: _hash(model)})
+        onnx.save(written, temporary)

@@ -1,0 +1,181 @@
+"""The BLSTM as an ONNX graph, written operator by operator from its weights: no tracing, no torch.
+
+    features (B, T, F), lengths (B,) ──▶ log_probs (T', B, C), output_lengths (B,)
+
+Letters: B utterances, T feature frames, F values a frame, n frames a step, T' = ⌈T / n⌉, H cells a direction, K
+channels, C classes.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import onnx
+import onnxruntime
+from onnx import TensorProto, helper, numpy_helper
+
+OPSET, IR_VERSION = 17, 8  # what onnxruntime reads since 1.13
+GATES = (0, 3, 1, 2)  # torch's i, f, g, o in ONNX's order: i, o, f, c
+PROVIDERS = ("CPUExecutionProvider",)
+
+
+@dataclass(frozen=True)
+class Graph:
+    """A network for onnxruntime.
+
+    Attributes
+    ----------
+    model
+        Its operators, which name the weights.
+    weights
+        By name, float32. They stay out of the model, which would copy them four times on the way to a session.
+    """
+
+    model: onnx.ModelProto
+    weights: dict[str, np.ndarray]
+
+    def session(self) -> onnxruntime.InferenceSession:
+        """Make it ready to run."""
+        options = onnxruntime.SessionOptions()
+        values = map(onnxruntime.OrtValue.ortvalue_from_numpy, self.weights.values())
+        options.add_external_initializers([*self.weights], [*values])
+        return onnxruntime.InferenceSession(self.model.SerializeToString(), options, providers=PROVIDERS)
+
+    def whole(self) -> onnx.ModelProto:
+        """Return the model with the weights in it, as a file has to be."""
+        whole = onnx.ModelProto()
+        whole.CopyFrom(self.model)
+        for tensor in whole.graph.initializer:
+            if tensor.name in self.weights:
+                tensor.CopyFrom(numpy_helper.from_array(self.weights[tensor.name], tensor.name))
+        return whole
+
+
+class _Operators:
+    """Nodes and constants, each named when it is added."""
+
+    def __init__(self) -> None:
+        self.nodes: list[onnx.NodeProto] = []
+        self.constants: dict[str, onnx.TensorProto] = {}
+        self.weights: dict[str, np.ndarray] = {}
+
+    def weight(self, name: str, value: np.ndarray) -> str:
+        self.weights[name] = np.ascontiguousarray(value, np.float32)
+        tensor = TensorProto(name=name, data_type=TensorProto.FLOAT, dims=value.shape)
+        tensor.data_location = TensorProto.EXTERNAL
+        for key, text in (("location", "weights"), ("offset", "0"), ("length", str(self.weights[name].nbytes))):
+            tensor.external_data.add(key=key, value=text)
+        self.constants[name] = tensor
+        return name
+
+    def integers(self, *values: int) -> str:
+        name = f"integers_{'_'.join(map(str, values))}"
+        self.constants[name] = numpy_helper.from_array(np.array(values, np.int64), name)
+        return name
+
+    def add(
+        self, operator: str, *inputs: str, output: str | None = None, more: Sequence[str] = (), **attributes: Any
+    ) -> str:
+        name = output or f"{operator.lower()}_{len(self.nodes)}"
+        self.nodes.append(helper.make_node(operator, inputs, [name, *more], name, **attributes))
+        return name
+
+
+def build(
+    tensors: Mapping[str, np.ndarray], num_features: int, num_steps: int, num_layers: int, stateful: bool = False
+) -> Graph:
+    """Write the graph of a `asr.encoders.blstm` network.
+
+    Parameters
+    ----------
+    tensors
+        Its weights, named ``encoder.…`` as a model folder has them.
+    num_features, num_steps, num_layers
+        F, n and the number of layers.
+    stateful
+        Of a network in one direction: with inputs ``h_0``, ``c_0`` … (1, B, H), the states of the layers before the
+        first frame, and outputs ``h_0_after`` …, those after the last.
+
+    Raises
+    ------
+    KeyError
+        A weight is missing.
+    """
+    weights = {name.removeprefix("encoder."): value for name, value in tensors.items()}
+    graph = _Operators()
+    hidden = _join(graph, weights, num_features, num_steps)
+    rounded = graph.add("Add", "lengths", graph.integers(num_steps - 1))
+    graph.add("Div", rounded, graph.integers(num_steps), output="output_lengths")
+    lengths = graph.add("Cast", "output_lengths", to=TensorProto.INT32)
+    states = [f"{kind}_{i}" for i in range(num_layers) for kind in "hc"] if stateful else []
+    for i in range(num_layers):
+        hidden = _lstm(graph, weights, i, hidden, lengths, states[2 * i : 2 * i + 2])
+    size = weights["forward_layers.0.weight_hh_l0"].shape[1]
+    product = graph.add("MatMul", hidden, graph.weight("output_weight", weights["output.weight"].T))
+    logits = graph.add("Add", product, graph.weight("output_bias", weights["output.bias"]))
+    graph.add("LogSoftmax", logits, axis=2, output="log_probs")
+    num_classes = len(weights["output.bias"])
+    made = helper.make_graph(
+        graph.nodes,
+        "blstm",
+        [
+            helper.make_tensor_value_info("features", TensorProto.FLOAT, ["batch", "frames", num_features]),
+            helper.make_tensor_value_info("lengths", TensorProto.INT64, ["batch"]),
+            *(helper.make_tensor_value_info(state, TensorProto.FLOAT, [1, "batch", size]) for state in states),
+        ],
+        [
+            helper.make_tensor_value_info("log_probs", TensorProto.FLOAT, ["steps", "batch", num_classes]),
+            helper.make_tensor_value_info("output_lengths", TensorProto.INT64, ["batch"]),
+            *(helper.make_tensor_value_info(f"{each}_after", TensorProto.FLOAT, [1, "batch", size]) for each in states),
+        ],
+        list(graph.constants.values()),
+    )
+    model = helper.make_model(made, opset_imports=[helper.make_opsetid("", OPSET)], producer_name="asr")
+    model.ir_version = IR_VERSION
+    return Graph(model, graph.weights)
+
+
+def _join(graph: _Operators, weights: Mapping[str, np.ndarray], num_features: int, num_steps: int) -> str:
+    """Join n frames into a step (T', B, ·): side by side, or by the two convolutions."""
+    frames = graph.add("Slice", graph.add("Shape", "features"), graph.integers(1), graph.integers(2))
+    lacking = graph.add("Mod", graph.add("Neg", frames), graph.integers(num_steps))
+    pads = graph.add("Concat", graph.integers(0, 0, 0, 0), lacking, graph.integers(0), axis=0)
+    padded = graph.add("Pad", "features", pads)
+    if "front.first.weight" not in weights:
+        stacked = graph.add("Reshape", padded, graph.integers(0, -1, num_steps * num_features))
+        return graph.add("Transpose", stacked, perm=[1, 0, 2])
+    maps = graph.add("Unsqueeze", padded, graph.integers(1))
+    for name, strides, pads_around in (("first", [1, 2], [1, 1, 1, 1]), ("second", [num_steps, 2], [0, 1, 0, 1])):
+        parts = [graph.weight(f"{name}_{part}", weights[f"front.{name}.{part}"]) for part in ("weight", "bias")]
+        maps = graph.add("Relu", graph.add("Conv", maps, *parts, strides=strides, pads=pads_around))
+    return graph.add("Reshape", graph.add("Transpose", maps, perm=[2, 0, 1, 3]), graph.integers(0, 0, -1))
+
+
+def _lstm(
+    graph: _Operators, weights: Mapping[str, np.ndarray], layer: int, hidden: str, lengths: str, states: Sequence[str]
+) -> str:
+    """Add a layer of one direction or two, (T', B, ·) to (T', B, H or 2H)."""
+    ways = [way for way in ("forward", "backward") if f"{way}_layers.{layer}.weight_hh_l0" in weights]
+
+    def of(kind: str) -> np.ndarray:
+        both = [weights[f"{way}_layers.{layer}.{kind}_l0"] for way in ways]
+        return np.stack([np.concatenate([np.split(each, 4)[gate] for gate in GATES]) for each in both])
+
+    recurrent = of("weight_hh")
+    inputs = [
+        graph.weight(f"lstm_{layer}_input", of("weight_ih")),
+        graph.weight(f"lstm_{layer}_recurrent", recurrent),
+        graph.weight(f"lstm_{layer}_bias", np.concatenate([of("bias_ih"), of("bias_hh")], axis=1)),
+    ]
+    outputs = graph.add(  # (T', 1 or 2, B, H)
+        "LSTM",
+        hidden,
+        *inputs,
+        lengths,
+        *states,
+        more=[f"{state}_after" for state in states],
+        direction="bidirectional" if len(ways) == 2 else "forward",
+        hidden_size=recurrent.shape[2],
+    )
+    return graph.add("Reshape", graph.add("Transpose", outputs, perm=[0, 2, 1, 3]), graph.integers(0, 0, -1))

@@ -1,0 +1,1 @@
+"""What people run on recordings: recognise, stream, align, write down."""

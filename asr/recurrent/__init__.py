@@ -1,1 +1,0 @@
-"""The recurrent networks of the lectures: cells, trainers, initialisers (docs/recurrent.md)."""

@@ -1,0 +1,1 @@
+"""Sound and symbols: audio, features, phone sets, label files, pronunciations."""

@@ -1,0 +1,1 @@
+"""From a configuration and a corpus to a run folder: networks, Gaussian mixtures, language models."""

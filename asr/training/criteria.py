@@ -1,0 +1,235 @@
+"""What a network is trained on: labels by CTC, or an HMM's states frame by frame.
+
+Letters: B utterances, T' output frames, C classes, P densities of the HMM.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import torch
+from lhotse import CutSet
+from lhotse.cut import Cut
+from torch import Tensor, nn
+
+from asr.core.config import Config
+from asr.core.errors import ConfigError
+from asr.ctc import ctc_loss
+from asr.ctc.priors import LabelPriors
+from asr.data.batches import Batch, LabelTargets, Targets
+from asr.data.feature_store import cache_features
+from asr.encoders.attention_decoder import END, Decoder
+from asr.hmm.alignment import align_all
+from asr.models import model_folder
+from asr.models.attention import AttentionModel, options
+from asr.models.base import ATTENTION, BLANK, AcousticModel
+from asr.models.calibration import Calibration
+from asr.models.ctc import CTCModel
+from asr.models.hmm import GMMModel, HybridModel
+from asr.speech import phones
+from asr.speech.normaliser import Normaliser
+from asr.training.gmm_data import load_utterances
+
+
+class Criterion(nn.Module, ABC):
+    """What a network is trained on.
+
+    Attributes
+    ----------
+    num_classes
+        C, outputs of the network.
+    """
+
+    num_classes: int
+
+    @abstractmethod
+    def targets(self, cuts: CutSet, split: str, subsampling: int) -> Targets:
+        """Return the targets of a split's utterances, for a network with an output frame for so many frames."""
+
+    @abstractmethod
+    def forward(self, logits: Tensor, lengths: Tensor, batch: Batch) -> Tensor:
+        """Return the mean loss of a batch from logits (T', B, C) and their lengths (B,)."""
+
+    @abstractmethod
+    def each(self, logits: Tensor, lengths: Tensor, batch: Batch) -> Tensor:
+        """Return the loss of each utterance (B,)."""
+
+    @abstractmethod
+    def model(self, encoder: nn.Module, normaliser: Normaliser) -> AcousticModel:
+        """Return the recogniser that the network makes."""
+
+    def observe(self, logits: Tensor, lengths: Tensor) -> None:
+        """Take note of a training step's outputs."""
+
+    def end_epoch(self) -> None:
+        """Take note that an epoch is over."""
+
+
+def build(config: Config) -> Criterion:
+    """Return the criterion of a configuration: frames if it names alignments, phones one by one for attention, CTC."""
+    if config.model["name"] == ATTENTION:
+        return Attention(config)
+    return CTC(config) if config.train.alignments is None else Frames(config)
+
+
+class CTC(Criterion):
+    """Labels without times: the sum over all their alignments (docs/ctc.md)."""
+
+    def __init__(self, config: Config):
+        super().__init__()
+        self.config = config
+        phones.fold([], config.data.labels, config.data.scoring)  # a wrong name fails here, not after an epoch
+        self.tokens = (BLANK, *phones.PhoneSet.load(config.data.labels).labels)
+        self.num_classes = len(self.tokens)
+        scale = config.train.label_prior_scale
+        self.priors = LabelPriors(len(self.tokens), scale) if scale > 0 else None
+
+    def targets(self, cuts: CutSet, split: str, subsampling: int) -> Targets:
+        """Return indices of labels."""
+        return LabelTargets(self.tokens, self.config.data.labels)
+
+    def forward(self, logits: Tensor, lengths: Tensor, batch: Batch) -> Tensor:
+        """Return the mean over utterances of nats a label."""
+        priors = None if self.priors is None else self.priors.log_priors
+        return ctc_loss(logits, batch.targets, lengths, batch.target_lengths, log_priors=priors)
+
+    def each(self, logits: Tensor, lengths: Tensor, batch: Batch) -> Tensor:
+        """Return nats of each utterance."""
+        return ctc_loss(logits, batch.targets, lengths, batch.target_lengths, reduction="none")
+
+    def model(self, encoder: nn.Module, normaliser: Normaliser) -> AcousticModel:
+        """Return a CTC recogniser."""
+        return CTCModel(self.config, self.tokens, normaliser, Calibration(), encoder)
+
+    def observe(self, logits: Tensor, lengths: Tensor) -> None:
+        """Add the outputs to the label priors, where they are asked for."""
+        if self.priors is not None:
+            self.priors.observe(logits, lengths)
+
+    def end_epoch(self) -> None:
+        """Renew the label priors."""
+        if self.priors is not None:
+            self.priors.update()
+
+
+class Frames(Criterion):
+    """The density of each frame in the alignments of a GMM-HMM: the hybrid of Bourlard and Morgan (1994)."""
+
+    log_priors: Tensor
+
+    def __init__(self, config: Config):
+        super().__init__()
+        self.config = config
+        phones.fold([], config.data.labels, config.data.scoring)
+        aligner = model_folder.load(str(config.train.alignments))
+        if not isinstance(aligner, GMMModel) or aligner.config.data.labels != config.data.labels:
+            raise ConfigError(
+                f"config: {config.train.alignments} (train.alignments) is no GMM-HMM of {config.data.labels}: name one"
+            )
+        self._aligner = aligner
+        self.num_classes = self._aligner.hmms.tying.num_pdfs
+        self.register_buffer("log_priors", torch.zeros(self.num_classes))
+
+    def targets(self, cuts: CutSet, split: str, subsampling: int) -> Targets:
+        """Align a split; from the training speech, take the priors too."""
+        aligner, config = self._aligner, self.config
+        title = f"{'+'.join(config.data.corpora)}-{split}"
+        store = cache_features(cuts, aligner.config.features, Path(config.data.manifests) / "features", title)
+        cuts = cuts.filter(lambda cut: cut.id in store).to_eager()
+        aligner.normaliser.add_speakers(cuts, store)
+        utterances = load_utterances(list(cuts), store, aligner.normaliser, aligner.hmms, config.data.labels)
+        found = align_all(aligner.hmms, aligner.mixtures, utterances, aligner.transform)
+        targets = FrameTargets({key: each.pdfs(aligner.hmms.tying) for key, each in found.items()}, subsampling)
+        if split == "train":
+            counts = np.bincount(np.concatenate(list(targets.pdfs.values())), minlength=self.num_classes) + 1.0
+            self.log_priors.copy_(torch.tensor(np.log(counts / counts.sum())))
+        return targets
+
+    def forward(self, logits: Tensor, lengths: Tensor, batch: Batch) -> Tensor:
+        """Return the mean over frames of the cross entropy in nats."""
+        return self.each(logits, lengths, batch).sum() / lengths.sum()
+
+    def each(self, logits: Tensor, lengths: Tensor, batch: Batch) -> Tensor:
+        """Return the cross entropy of each utterance, summed over its frames."""
+        num_frames = len(logits)
+        targets = torch.nn.functional.pad(batch.targets, (0, max(0, num_frames - batch.targets.shape[1])))
+        losses = torch.nn.functional.cross_entropy(logits.permute(1, 2, 0), targets[:, :num_frames], reduction="none")
+        inside = torch.arange(num_frames, device=logits.device) < lengths.to(logits.device)[:, None]
+        return (losses * inside).sum(dim=1)
+
+    def model(self, encoder: nn.Module, normaliser: Normaliser) -> AcousticModel:
+        """Return a hybrid recogniser."""
+        aligner = self._aligner
+        priors = self.log_priors.cpu().numpy()
+        common = (self.config, aligner.tokens, normaliser, Calibration(), aligner.hmms, aligner.log_bigram)
+        return HybridModel(*common, encoder, priors)
+
+
+class FrameTargets:
+    """The density of the middle of each output frame.
+
+    Parameters
+    ----------
+    pdfs
+        Of each utterance, the density of each feature frame at its own speed (T,).
+    subsampling
+        Feature frames an output frame.
+    """
+
+    def __init__(self, pdfs: Mapping[str, np.ndarray], subsampling: int):
+        self.pdfs, self.subsampling = pdfs, subsampling
+
+    def __contains__(self, cut: Cut) -> bool:
+        """Tell whether the utterance could be aligned."""
+        return cut.id in self.pdfs
+
+    def __call__(self, cut: Cut, speed: float) -> list[int]:
+        """Return the density of each output frame, as many as there are at least."""
+        pdfs = self.pdfs[cut.id]
+        middles = np.arange(self.subsampling // 2, len(pdfs) / speed + self.subsampling, self.subsampling)
+        nearest = np.rint(middles * speed).astype(int)
+        return pdfs[np.minimum(nearest, len(pdfs) - 1)].tolist()
+
+
+class Attention(Criterion):
+    """The next phone, given those before (teacher forcing), and a share of CTC on the encoder's states.
+
+    Without CTC's share little data may never show the decoder where to look: S. Watanabe, T. Hori, S. Kim, J. R.
+    Hershey and T. Hayashi, "Hybrid CTC/attention architecture for end-to-end speech recognition", IEEE Journal of
+    Selected Topics in Signal Processing 11(8), 2017, equation 15. The network's outputs are the encoder's states, so
+    the decoder is a part of this module, and is trained with it.
+    """
+
+    def __init__(self, config: Config):
+        super().__init__()
+        self.config, sizes = config, options(config)
+        phones.fold([], config.data.labels, config.data.scoring)  # a wrong name fails here, not after an epoch
+        self.tokens = (BLANK, *phones.PhoneSet.load(config.data.labels).labels)
+        self.num_classes = sizes.state_size
+        self.ctc_weight = sizes.ctc_weight
+        self.decoder = Decoder(sizes, len(self.tokens))
+        self.ctc = nn.Linear(sizes.state_size, len(self.tokens)) if sizes.ctc_weight > 0 else None
+
+    def targets(self, cuts: CutSet, split: str, subsampling: int) -> Targets:
+        """Return indices of labels."""
+        return LabelTargets(self.tokens, self.config.data.labels)
+
+    def forward(self, logits: Tensor, lengths: Tensor, batch: Batch) -> Tensor:
+        """Return the mean over utterances of nats a label, of states (T', B, E)."""
+        return (self.each(logits, lengths, batch) / batch.target_lengths.clamp(min=1)).mean()
+
+    def each(self, logits: Tensor, lengths: Tensor, batch: Batch) -> Tensor:
+        """Return nats of each utterance, the end of the sentence and CTC's share included."""
+        log_probs, _ = self.decoder(logits.transpose(0, 1), lengths, batch.targets)
+        right = nn.functional.pad(batch.targets, (0, 1), value=END)
+        inside = torch.arange(right.shape[1], device=right.device) <= batch.target_lengths[:, None]
+        losses = -(log_probs.gather(2, right[:, :, None]).squeeze(2) * inside).sum(dim=1)
+        if self.ctc is None:
+            return losses
+        spelt = ctc_loss(self.ctc(logits), batch.targets, lengths, batch.target_lengths, reduction="none")
+        return self.ctc_weight * spelt + (1 - self.ctc_weight) * losses
+
+    def model(self, encoder: nn.Module, normaliser: Normaliser) -> AcousticModel:
+        """Return a recogniser of encoder and decoder; what CTC needed is left behind."""
+        return AttentionModel(self.config, self.tokens, normaliser, Calibration(), encoder, self.decoder.eval())

@@ -1,0 +1,393 @@
+"""Training of networks: a run folder (asr/models/run_folder.py) from a configuration, resumed where it stopped."""
+
+import ctypes
+import logging
+import time
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NoReturn
+
+import pytorch_lightning as pl
+import torch
+from pytorch_lightning.callbacks import Callback, EarlyStopping, EMAWeightAveraging, TQDMProgressBar
+from pytorch_lightning.loggers import TensorBoardLogger
+from pytorch_lightning.utilities.exceptions import MisconfigurationException
+from pytorch_lightning.utilities.types import OptimizerLRScheduler
+from torch import Tensor, nn
+
+from asr import encoders
+from asr.core import config as configuration
+from asr.core import files
+from asr.core.config import ConditionsConfig, Config
+from asr.core.errors import AsrError, ConfigError
+from asr.core.terminal import track
+from asr.data import batches, splits
+from asr.data.batches import Batch, BatchLoader, NoTargets, SpeechDataset
+from asr.data.feature_store import Features, LiveFeatures, cache_features
+from asr.evaluation.metrics import ErrorCounts, count_errors
+from asr.models import model_folder
+from asr.models.base import GMM, AcousticModel
+from asr.models.ctc import CTCModel
+from asr.models.hmm import HMMModel
+from asr.models.run_folder import HISTORY, claim, training_seconds
+from asr.speech import phones
+from asr.speech.features import FeatureExtractor
+from asr.speech.normaliser import Normaliser
+from asr.training import criteria
+from asr.training.criteria import Criterion
+from asr.training.gmm import train as train_hmms
+from asr.training.tuning import tuned
+
+log = logging.getLogger(__name__)
+
+RBM_UTTERANCES = 200  # whose frames the machines of an RBM start are trained on
+
+
+def tune_malloc() -> None:
+    """Keep glibc from returning memory to the system after each step, which costs a training step a third of its time.
+
+    benchmarks/training_step.py measures it. Other C libraries are left as they are.
+    """
+    mmap_threshold, trim_threshold, top_pad = -3, -1, -2  # malloc.h: M_MMAP_THRESHOLD, M_TRIM_THRESHOLD, M_TOP_PAD
+    try:
+        mallopt = ctypes.CDLL("libc.so.6").mallopt
+    except (OSError, AttributeError):
+        return
+    mallopt(mmap_threshold, 1 << 30)
+    mallopt(trim_threshold, (1 << 31) - 1)
+    mallopt(top_pad, 256 << 20)
+
+
+def train(config: Config, run: Path) -> Path:
+    """Train the system that a configuration describes, from the last checkpoint if there is one.
+
+    Parameters
+    ----------
+    config
+        The resolved configuration; corpora that are not prepared yet are prepared.
+    run
+        The run folder.
+
+    Returns
+    -------
+    Path
+        The model folder in it.
+
+    Raises
+    ------
+    AsrError
+        A corpus cannot be prepared, the run folder holds another configuration, or nothing is left to train on.
+    """
+    tune_malloc()
+    if config.model["name"] == GMM:
+        return train_hmms(config, run)
+    claim(run, config)
+    pl.seed_everything(config.seed, verbose=False)
+    module = RecogniserModule(config, run)
+    speech = SpeechData(config, module.criterion, int(module.encoder.subsampling))  # type: ignore[arg-type]
+    last = run / "checkpoints" / "last.ckpt"
+    if config.train.initialiser != "default" and not last.is_file():
+        _initialise(module.encoder, config, speech)
+    module.normaliser = speech.normaliser
+    module.references = {cut.id: splits.reference(cut, config.data.labels) for cut in speech.dev_cuts}
+    try:
+        trainer = pl.Trainer(
+            max_epochs=config.train.max_epochs,
+            accelerator=config.train.accelerator,
+            devices=config.train.devices,
+            precision=config.train.precision,  # type: ignore[arg-type]
+            gradient_clip_val=config.train.gradient_clip,
+            callbacks=_callbacks(config, run),
+            logger=TensorBoardLogger(run, name="tensorboard", version=""),
+            use_distributed_sampler=False,
+            enable_checkpointing=False,
+            enable_model_summary=False,
+            num_sanity_val_steps=0,
+            reload_dataloaders_every_n_epochs=1,  # epochs differ in their number of batches
+            log_every_n_steps=10,
+        )
+    except MisconfigurationException as error:
+        raise ConfigError(f"config: train.accelerator, train.devices: {str(error).splitlines()[0]}") from error
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", ".*does not have many workers.*")
+        try:
+            trainer.fit(module, speech, ckpt_path=last if last.is_file() else None, weights_only=True)
+        except SystemExit as error:  # what Lightning makes of Ctrl-C
+            raise KeyboardInterrupt from error
+    if not trainer.is_global_zero:
+        raise SystemExit  # the first of several processes goes on alone
+    model = module.best()
+    if isinstance(model, HMMModel):
+        model = tuned(model, speech.dev_cuts, speech.dev_store, run / "tuning.json")
+    epoch = min(module.history, key=lambda entry: entry["dev_per"])
+    folder = run / "model"
+    model_folder.save(folder, model, model_card(model, epoch, module.seconds))
+    return folder
+
+
+def _initialise(encoder: nn.Module, config: Config, speech: "SpeechData") -> None:
+    """Draw the weights anew by the rule that the configuration names, or from what machines learn of the features."""
+    from asr.encoders.initialisers import initialise  # of the lectures' systems alone
+    from asr.encoders.rbm import pretrain
+
+    if config.train.initialiser != "rbm":
+        initialise(encoder, config.train.initialiser)
+        return
+    heard = list(speech.train_cuts)[:RBM_UTTERANCES]
+    pretrain(encoder, [torch.from_numpy(speech.train_set.utterance(cut)[0]) for cut in track(heard, "features")])
+
+
+def _callbacks(config: Config, run: Path) -> list[Callback]:
+    callbacks: list[Callback] = [TQDMProgressBar(refresh_rate=10)]
+    if config.train.average > 0:
+        callbacks.append(EMAWeightAveraging(decay=config.train.average))
+    if config.train.patience > 0:
+        callbacks.append(EarlyStopping("dev_per", patience=config.train.patience))
+    return [*callbacks, Checkpoints(run / "checkpoints", config.train.checkpoint_minutes)]
+
+
+class SpeechData(pl.LightningDataModule):
+    """Training and dev speech of a configuration's corpora.
+
+    Parameters
+    ----------
+    config
+        The run; corpora that are not prepared yet are prepared.
+    criterion
+        What the network is trained on.
+    subsampling
+        Feature frames that make one output frame: utterances with too few for their labels are left out.
+    """
+
+    def __init__(self, config: Config, criterion: Criterion, subsampling: int):
+        super().__init__()
+        self.config = config
+        manifests, names = config.data.manifests, list(config.data.corpora)
+        splits.prepare(config.data.corpora, manifests)
+        cache, title = Path(manifests) / "features", "+".join(names)
+        train_cuts, dev_cuts = (splits.load_split(manifests, names, split) for split in ("train", "dev"))
+        stores: dict[float, Features] = {}
+        for speed in config.data.speeds:
+            if config.data.cache_features:
+                stores[speed] = cache_features(train_cuts, config.features, cache, f"{title}-train", speed)
+            else:
+                stores[speed] = LiveFeatures(train_cuts, FeatureExtractor(config.features), speed)
+        self.dev_store = cache_features(dev_cuts, config.features, cache, f"{title}-dev")
+        targets = criterion.targets(train_cuts, "train", subsampling)
+        self.train_cuts = batches.usable(train_cuts.filter(targets.__contains__), stores, config, subsampling)
+        self.dev_cuts = dev_cuts.filter(lambda cut: cut.id in self.dev_store).to_eager()
+        nearest = stores[min(stores, key=lambda speed: abs(speed - 1))]
+        self.normaliser = Normaliser.fit(config.features.cmvn, self.train_cuts, nearest)
+        self.normaliser.add_speakers(self.train_cuts, nearest)
+        self.normaliser.add_speakers(self.dev_cuts, self.dev_store)
+        conditions = None if config.conditions == ConditionsConfig() else config.conditions
+        self.train_set = SpeechDataset(stores, self.normaliser, targets, config.spec_augment, config.seed, conditions)
+        self._dev_set = SpeechDataset({1.0: self.dev_store}, self.normaliser, NoTargets())
+
+    def train_dataloader(self) -> BatchLoader:
+        """Return batches in an order that follows from the seed and the epoch."""
+        config, seed = self.config.data, self.config.seed
+        loader = BatchLoader(
+            self.train_cuts, self.train_set, config.max_frames, config.num_buckets, shuffle=True, seed=seed
+        )
+        if self.trainer is not None:  # Lightning counts the batches before it tells the loader the epoch
+            loader.set_epoch(self.trainer.current_epoch)
+        return loader
+
+    def val_dataloader(self) -> BatchLoader:
+        """Return the dev utterances in batches of like length."""
+        return BatchLoader(self.dev_cuts, self._dev_set, self.config.data.max_frames, self.config.data.num_buckets)
+
+
+class RecogniserModule(pl.LightningModule):
+    """The encoder, its loss and its dev score, as Lightning wants them.
+
+    Parameters
+    ----------
+    config
+        The run.
+    run
+        Its folder.
+    """
+
+    def __init__(self, config: Config, run: Path):
+        super().__init__()
+        self.config, self.run = config, run
+        self.criterion = criteria.build(config)
+        num_features = FeatureExtractor(config.features).num_features
+        self.encoder = encoders.build(config.model, num_features, self.criterion.num_classes)
+        self.normaliser = Normaliser("none")
+        self.references: dict[str, list[str]] = {}
+        self.history: list[dict[str, float]] = []
+        self.seconds = 0.0
+        self._losses: list[Tensor] = []
+        before = training_seconds(Path(config.train.alignments)) if config.train.alignments else None
+        self._before = before or 0.0
+        self._started = time.monotonic()
+        self._errors = ErrorCounts(0, 0, 0, 0)
+
+    def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
+        """Seed the step's dropout and weight noise by its number, so that a resumed run repeats them."""
+        torch.manual_seed(self.config.seed * 1_000_003 + self.global_step)
+
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        """Return the loss of a batch."""
+        logits, lengths = self._encode(batch)
+        with torch.autocast(logits.device.type, enabled=False):
+            loss = self.criterion(logits.float(), lengths, batch)
+        if not torch.isfinite(loss):
+            self._explain(batch, logits, lengths)
+        self.criterion.observe(logits, lengths)
+        self._losses.append(loss.detach())
+        self.log("loss", loss, prog_bar=True, batch_size=len(batch.ids))
+        return loss
+
+    def _explain(self, batch: Batch, logits: Tensor, lengths: Tensor) -> NoReturn:
+        """Raise the first reason in a batch for a loss that is infinite or NaN."""
+        losses = self.criterion.each(logits.float(), lengths, batch)
+        b = int(torch.isfinite(losses).int().argmin())
+        raise AsrError(
+            f"{batch.ids[b]}: its loss is {losses[b].item()} at update {self.global_step}: "
+            "lower train.learning_rate, or look at this recording"
+        )
+
+    def _encode(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        std = self.config.train.weight_noise
+        if std == 0:
+            return self.encoder(batch.features, batch.feature_lengths)
+        noisy = {name: value + std * torch.randn_like(value) for name, value in self.encoder.named_parameters()}
+        return torch.func.functional_call(self.encoder, noisy, (batch.features, batch.feature_lengths))
+
+    def on_validation_epoch_start(self) -> None:
+        """Begin a new count of errors."""
+        self._model = self.criterion.model(self.encoder, self.normaliser)
+        self._errors = ErrorCounts(0, 0, 0, 0)
+
+    def validation_step(self, batch: Batch, batch_idx: int) -> None:
+        """Count the errors in a dev batch, decoded without a beam."""
+        model = self._model
+        source, target = self.config.data.labels, self.config.data.scoring
+        for utterance_id, tokens in zip(batch.ids, model.best_tokens(model.evidence(batch.rows())), strict=True):
+            guess = [model.tokens[token] for token in tokens]
+            truth = self.references[utterance_id]
+            self._errors += count_errors(phones.fold(truth, source, target), phones.fold(guess, source, target))
+
+    def on_validation_epoch_end(self) -> None:
+        """Log the dev PER, over all processes."""
+        counts = torch.tensor([self._errors.errors, self._errors.reference_length], dtype=torch.float64)
+        errors, total = self.trainer.strategy.reduce(counts, reduce_op="sum").tolist()
+        self.log("dev_per", 100 * errors / max(total, 1), prog_bar=True, rank_zero_only=False)
+
+    def on_train_epoch_end(self) -> None:
+        """Add a line to the history and to the log; renew the label priors."""
+        self.criterion.end_epoch()
+        self.seconds += time.monotonic() - self._started
+        self._started = time.monotonic()
+        entry = {
+            "epoch": self.current_epoch + 1,
+            "updates": self.global_step,
+            "loss": round(float(torch.stack(self._losses).mean()), 4),
+            "dev_per": round(float(self.trainer.callback_metrics["dev_per"]), 2),
+            "learning_rate": float(self.optimizers().param_groups[0]["lr"]),  # type: ignore[union-attr]
+            "seconds": round(self.seconds, 1),
+        }
+        self._losses.clear()
+        self.history.append(entry)
+        if self.trainer.is_global_zero:
+            files.write_json(self.run / HISTORY, {"epochs": self.history, "seconds_before": self._before})
+            log.info("epoch %(epoch)d  loss %(loss).3f  dev PER %(dev_per).2f %%  %(seconds).0f s", entry)
+
+    def configure_optimizers(self) -> OptimizerLRScheduler:
+        """AdamW; the rate rises linearly to its peak, then falls along a cosine."""
+        config = self.config.train
+        optimizer = torch.optim.AdamW(self.parameters(), config.learning_rate, weight_decay=config.weight_decay)
+        total = int(self.trainer.estimated_stepping_batches)
+        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, _warmup_cosine(config, total))
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Keep the history and the time spent; the losses of a broken-off epoch are kept too."""
+        checkpoint["history"] = self.history
+        checkpoint["seconds"] = self.seconds + time.monotonic() - self._started
+        checkpoint["losses"] = [float(loss) for loss in self._losses]
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Take up the history and the time spent."""
+        self.history = checkpoint["history"]
+        self.seconds = checkpoint["seconds"]
+        self._losses = [torch.tensor(loss) for loss in checkpoint["losses"]]
+        self._started = time.monotonic()
+
+    def best(self) -> AcousticModel:
+        """Return the recogniser with the weights of the best epoch."""
+        best = torch.load(self.run / "checkpoints" / "best.ckpt", map_location="cpu", weights_only=True)
+        self.load_state_dict(best["state_dict"])
+        return self.criterion.model(self.encoder.eval(), self.normaliser)
+
+
+def _warmup_cosine(config: configuration.TrainConfig, total: int) -> Callable[[int], float]:
+    warmup, floor = max(1, int(config.warmup * total)), config.final_learning_rate / config.learning_rate
+
+    def factor(step: int) -> float:
+        if step < warmup:
+            return (step + 1) / warmup
+        progress = min(1.0, (step - warmup) / max(1, total - warmup))
+        return floor + (1 - floor) * (1 + float(torch.cos(torch.tensor(torch.pi * progress)))) / 2
+
+    return factor
+
+
+def model_card(model: AcousticModel, epoch: dict[str, float], seconds: float) -> str:
+    """Return the README.md of a model folder before it is scored."""
+    config = model.config
+    updates, best = f"{epoch['updates']:,.0f}", f"{epoch['epoch']:.0f} of {config.train.max_epochs}"
+    method = "with CTC" if isinstance(model, CTCModel) else "phone by phone"
+    if config.train.alignments:
+        method = f"on the alignments of {Path(config.train.alignments).name}"
+    return f"""# {config.model["name"]}, {config.data.labels}
+
+Phone recogniser trained {method} by `asr train`; `config.yaml` holds every setting.
+
+- data: {", ".join(config.data.corpora)}; seed {config.seed}
+- {model.num_parameters:,} weights; {seconds / 60:.0f} minutes of training; kept: epoch {best}, after {updates} updates
+- phone error rate on the dev speakers without a beam: {epoch["dev_per"]:.2f} % ({config.data.scoring})
+"""
+
+
+class Checkpoints(Callback):
+    """Write ``last.ckpt`` after each epoch and every few minutes, and ``best.ckpt`` when dev PER falls.
+
+    Each file is written under a temporary name first: a run killed at any moment finds a whole one.
+    """
+
+    def __init__(self, folder: Path, minutes: float):
+        self.folder, self.interval = folder, 60 * minutes
+        self.best = float("inf")
+        self._saved = time.monotonic()
+
+    def state_dict(self) -> dict[str, Any]:
+        """Keep the best dev PER so far."""
+        return {"best": self.best}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take up the best dev PER so far."""
+        self.best = state["best"]
+
+    def on_train_batch_end(self, trainer: pl.Trainer, module: pl.LightningModule, *_: Any) -> None:
+        """Save within the epoch when it is time, but not after its last batch: resumed there, it would go unscored."""
+        if time.monotonic() - self._saved > self.interval and not trainer.is_last_batch:
+            self._save(trainer, "last.ckpt")
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
+        """Save, and keep the epoch if it is the best."""
+        score = float(trainer.callback_metrics["dev_per"])
+        if score < self.best:
+            self.best = score
+            self._save(trainer, "best.ckpt")
+        self._save(trainer, "last.ckpt")
+
+    def _save(self, trainer: pl.Trainer, name: str) -> None:
+        with files.replacing(self.folder / name) as temporary, files.as_os_error(RuntimeError):
+            trainer.save_checkpoint(temporary, weights_only=False)
+        self._saved = time.monotonic()
