@@ -88,7 +88,7 @@ def compare(recogniser: Recogniser, utterances: Iterator[Utterance]) -> list[dic
     ours = "asr: from posteriors and sound"
     errors: dict[str, list[np.ndarray]] = {name: [] for name in [*systems, "asr: from posteriors alone", ours]}
     for name, waveform, phones in utterances:
-        log_probs = recogniser.evidence(waveform)
+        log_probs = recogniser.emissions(waveform)
         labels = [phone.label for phone in phones]
         try:
             found = {ours: waveform, "asr: from posteriors alone": None}

@@ -38,7 +38,7 @@ def recognised(files: list[str]) -> np.ndarray:
     else:
         speeches = [espeak.synthesise(text, pitch=pitch) for pitch in (35, 50, 65, 80) for text in SENTENCES]
         waveforms = [audio.from_array(speech.samples, speech.sample_rate) for speech in speeches]
-    joined = np.concatenate([recogniser.evidence(waveform) for waveform in waveforms])
+    joined = np.concatenate([recogniser.emissions(waveform) for waveform in waveforms])
     count = min(len(joined) // NUM_FRAMES, UTTERANCES)
     if count == 0:
         raise SystemExit(f"the files hold {len(joined)} frames, and {NUM_FRAMES} are needed: name more of them")

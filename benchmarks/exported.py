@@ -58,12 +58,12 @@ def main() -> None:
         truth, found = splits.reference(cut, "arpabet39"), {}
         for name, each in models.items():
             start = time.perf_counter()
-            (evidence,) = each.evidence([features])
+            (emissions,) = each.emissions([features])
             seconds[name] += time.perf_counter() - start
-            (hypothesis,) = each.decode([evidence], beam)
-            found[name] = evidence, hypothesis.tokens
+            (hypothesis,) = each.decode([emissions], beam)
+            found[name] = emissions, hypothesis.tokens
             errors[name] += count_errors(truth, [model.tokens[token] for token in hypothesis.tokens])
-            worst[name] = max(worst[name], float(np.abs(evidence - found["torch"][0]).max()))
+            worst[name] = max(worst[name], float(np.abs(emissions - found["torch"][0]).max()))
             same[name] += hypothesis.tokens == found["torch"][1]
     duration = sum(cut.duration for cut in cuts)
     print(

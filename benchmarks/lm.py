@@ -153,7 +153,7 @@ def spoken() -> Given:
     texts = list(itertools.islice(mini.sentences(np.random.default_rng(1)), 2000))
     said = [[word.strip(".,?!").lower() for word in text.split()] for text in texts]
     speeches = [espeak.synthesise(text, pitch=35 + 5 * i) for i in range(VOICES) for text in texts[i * 5 : i * 5 + 5]]
-    rows = [recogniser.evidence(audio.from_array(each.samples, each.sample_rate)) for each in speeches]
+    rows = [recogniser.emissions(audio.from_array(each.samples, each.sample_rate)) for each in speeches]
     return rows, said[: len(rows)], estimate(said[len(rows) :], "words", 3), recogniser.model.tokens
 
 

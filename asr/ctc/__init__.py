@@ -8,7 +8,7 @@ from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 from asr.core.workers import get_num_threads, set_num_threads
-from asr.ctc.align import Alignment, ctc_posteriors, forced_align, soft_align
+from asr.ctc.align import TokenAlignment, ctc_posteriors, forced_align, soft_align
 from asr.ctc.beam import TokenModel, beam_search
 from asr.ctc.greedy import best_path
 from asr.ctc.hypothesis import Hypothesis
@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from asr.ctc.loss import ctc_loss
 
 __all__ = [
-    "Alignment",
     "Hypothesis",
+    "TokenAlignment",
     "TokenModel",
     "beam_search",
     "best_path",

@@ -16,7 +16,7 @@ HALF = 0.5 + 1e-9  # sums that ought to be one half may differ in their last bit
 
 
 @dataclass(frozen=True, eq=False)
-class Alignment:
+class TokenAlignment:
     """Labels of an utterance and their frames; blanks lie between them.
 
     Attributes
@@ -45,7 +45,7 @@ def forced_align(
     target_lengths: ArrayLike | None = None,
     blank: int = 0,
     log_priors: ArrayLike | None = None,
-) -> list[Alignment]:
+) -> list[TokenAlignment]:
     """Find the likeliest path that spells the targets (Viterbi over the 2L + 1 states of Graves et al. 2006, fig. 3).
 
     A CTC network emits a label in few frames, which tell where it was decided and not how long the sound lasts. Label
@@ -68,7 +68,7 @@ def forced_align(
 
     Returns
     -------
-    list of Alignment
+    list of TokenAlignment
 
     Raises
     ------
@@ -98,7 +98,7 @@ def forced_align(
             batch.explain(b)
         starts, ends = frames[b, :length, START], frames[b, :length, STOP]
         tokens = batch.symbols[b, 1 : length + 1].astype(np.int64)
-        alignments.append(Alignment(tokens, starts, ends, confidences[b, :length], score))
+        alignments.append(TokenAlignment(tokens, starts, ends, confidences[b, :length], score))
     return alignments
 
 
@@ -109,7 +109,7 @@ def soft_align(
     target_lengths: ArrayLike | None = None,
     blank: int = 0,
     log_priors: ArrayLike | None = None,
-) -> list[Alignment]:
+) -> list[TokenAlignment]:
     """Place each label by the posteriors of all paths that spell the targets.
 
     A label starts in the first frame by which more than half of the probability has reached it, and ends in the first
@@ -135,7 +135,7 @@ def soft_align(
             batch.log_probs[start:end, b, token].mean(dtype=np.float64)
             for token, start, end in zip(tokens, starts, ends, strict=True)
         ]
-        alignments.append(Alignment(tokens, starts, ends, np.exp(means), score))
+        alignments.append(TokenAlignment(tokens, starts, ends, np.exp(means), score))
     return alignments
 
 

@@ -183,7 +183,7 @@ class Recognised:
     alignments
         Where the corpus has true times of the model's own phones: the times that the model gives these phones.
     seconds
-        Each way of decoding's, with the time from features to evidence.
+        Each way of decoding's, with the time from features to emissions.
     """
 
     cuts: CutSet
@@ -223,14 +223,14 @@ def recognise(model: AcousticModel, config: Config, corpus: str, split: str, wit
         batch = dataset[members]
         by_id = {cut.id: cut for cut in members}
         start = time.monotonic()
-        evidence = raw.evidence(batch.rows())
+        emissions = raw.emissions(batch.rows())
         spent = time.monotonic() - start
         for name, beam_size in decoders.items():
             start = time.monotonic()
-            hypotheses = raw.decode(evidence, beam_size)
+            hypotheses = raw.decode(emissions, beam_size)
             found.seconds[name] += spent + time.monotonic() - start
             found.hypotheses[name].update(zip(batch.ids, hypotheses, strict=True))
-        for utterance_id, rows, hypothesis in zip(batch.ids, evidence, hypotheses, strict=True):
+        for utterance_id, rows, hypothesis in zip(batch.ids, emissions, hypotheses, strict=True):
             cut = by_id[utterance_id]
             waveform = audio.load(cut.recording.sources[0].source) if with_sound else None
             found.log_probs[utterance_id] = raw.log_probs(rows)

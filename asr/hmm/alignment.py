@@ -25,7 +25,7 @@ log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, eq=False)
-class Alignment:
+class StateAlignment:
     """The likeliest path through an utterance.
 
     Attributes
@@ -43,7 +43,7 @@ class Alignment:
     sequence: np.ndarray
 
     @classmethod
-    def of(cls, path: np.ndarray, transcript: Transcript, edge: int) -> "Alignment":
+    def of(cls, path: np.ndarray, transcript: Transcript, edge: int) -> "StateAlignment":
         """Read a path of a transcript's states (T,); `edge` is L."""
         sequence, firsts = transcript.segments(path)
         lengths = np.diff(firsts, append=len(path))
@@ -58,7 +58,7 @@ class Alignment:
 
 def align_all(
     hmms: PhoneHMMs, mixtures: Mixtures, utterances: Sequence[Utterance], transform: Transform | None = None
-) -> dict[str, Alignment]:
+) -> dict[str, StateAlignment]:
     """Find the likeliest path of each utterance; one without any is named and left out.
 
     Parameters
@@ -71,7 +71,7 @@ def align_all(
         Its transform, where the utterances have not been through it.
     """
 
-    def align(utterance: Utterance) -> Alignment | AsrError:
+    def align(utterance: Utterance) -> StateAlignment | AsrError:
         graph = utterance.transcript.graph(hmms)
         used, pdfs = np.unique(graph.pdfs, return_inverse=True)
         features = utterance.features if transform is None else transform(utterance.features)
@@ -80,9 +80,9 @@ def align_all(
             _, path = viterbi(scores, replace(graph, pdfs=pdfs), utterance.id)
         except AsrError as error:
             return error
-        return Alignment.of(path, utterance.transcript, len(hmms.labels))
+        return StateAlignment.of(path, utterance.transcript, len(hmms.labels))
 
-    found: dict[str, Alignment] = {}
+    found: dict[str, StateAlignment] = {}
     with ThreadPoolExecutor(get_num_threads()) as pool, threadpool_limits(1, "blas"):
         aligned = zip(utterances, pool.map(align, utterances), strict=True)
         for utterance, alignment in track(aligned, "alignment", total=len(utterances)):

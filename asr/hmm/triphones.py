@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from asr.hmm.alignment import Alignment
+from asr.hmm.alignment import StateAlignment
 from asr.hmm.em import GmmHmm, Utterance
 from asr.hmm.mixtures import VARIANCE_FLOOR, Mixtures
 from asr.hmm.phone_hmms import PhoneHMMs
@@ -16,7 +16,7 @@ log = logging.getLogger(__name__)
 
 
 def triphones(
-    hmms: PhoneHMMs, utterances: Sequence[Utterance], alignments: Mapping[str, Alignment], num_pdfs: int
+    hmms: PhoneHMMs, utterances: Sequence[Utterance], alignments: Mapping[str, StateAlignment], num_pdfs: int
 ) -> GmmHmm:
     """Tie the states of phones in context.
 

@@ -48,7 +48,7 @@ class AttentionHypothesis(Hypothesis):
 
 @dataclass(frozen=True)
 class AttentionModel(AcousticModel):
-    """An encoder and a decoder that writes one phone a step; evidence is the encoder's states (T', E).
+    """An encoder and a decoder that writes one phone a step; the emissions are the encoder's states (T', E).
 
     Attributes
     ----------
@@ -85,26 +85,26 @@ class AttentionModel(AcousticModel):
         """Return the choice of the likeliest next phone, and the beam search."""
         return {"greedy": 1} | ({f"beam {beam_size}": beam_size} if beam_size > 1 else {})
 
-    def evidence(self, features: Sequence[np.ndarray]) -> list[np.ndarray]:
+    def emissions(self, features: Sequence[np.ndarray]) -> list[np.ndarray]:
         """Return the encoder's states (T', E) float32 of each utterance."""
         states, lengths = networks.run(self.encoder, features)
         rows = states.float().cpu().numpy()
         return [np.ascontiguousarray(rows[:length, i]) for i, length in enumerate(lengths.tolist())]
 
-    def decode(self, evidence: Sequence[np.ndarray], beam_size: int) -> list[Hypothesis]:
+    def decode(self, emissions: Sequence[np.ndarray], beam_size: int) -> list[Hypothesis]:
         """Return the likeliest sentence of a beam; a phone costs `decode.insertion_penalty` nats."""
-        states, lengths = self._pad(evidence)
+        states, lengths = self._pad(emissions)
         return list(beam_search(self.decoder, states, lengths, beam_size, self.config.decode.insertion_penalty))
 
-    def log_probs(self, evidence: np.ndarray) -> np.ndarray:
+    def log_probs(self, emissions: np.ndarray) -> np.ndarray:
         """Spread the probability of each phone of the beam's best sentence over the frames it was read from.
 
         At the peak of its weights a phone has its probability; the blank has what phones leave. These are no
         posteriors of frames, which this system does not have: they show what was read where.
         """
-        (found,) = self.decode([evidence], self.config.decode.beam_size)
+        (found,) = self.decode([emissions], self.config.decode.beam_size)
         assert isinstance(found, AttentionHypothesis)
-        probs = np.zeros((len(evidence), len(self.tokens)), np.float32)
+        probs = np.zeros((len(emissions), len(self.tokens)), np.float32)
         for token, weights, confidence in zip(found.tokens, found.weights, found.confidences, strict=True):
             probs[:, token] += confidence * weights / weights.max()
         probs /= np.maximum(probs.sum(axis=1, keepdims=True), 1)
@@ -112,49 +112,49 @@ class AttentionModel(AcousticModel):
         return np.log(probs.clip(1e-10))
 
     def segments(
-        self, hypothesis: Hypothesis, evidence: np.ndarray, waveform: np.ndarray | None = None
+        self, hypothesis: Hypothesis, emissions: np.ndarray, waveform: np.ndarray | None = None
     ) -> list[Segment]:
         """Put boundaries half-way between the frames where neighbours were looked at most."""
-        return self._segments(hypothesis.tokens, hypothesis.timesteps, hypothesis.confidences, evidence, waveform)
+        return self._segments(hypothesis.tokens, hypothesis.timesteps, hypothesis.confidences, emissions, waveform)
 
     def align(
         self,
         labels: Sequence[str],
-        evidence: np.ndarray,
+        emissions: np.ndarray,
         waveform: np.ndarray | None = None,
         word_lengths: Sequence[int] = (),
         name: str = "the recording",
     ) -> tuple[list[Segment], float]:
         """Follow the labels, then put boundaries as `segments` does; their log probability is that of the sentence."""
-        if len(evidence) < len(labels):
+        if len(emissions) < len(labels):
             raise InfeasibleError(
-                f"{name}: {len(labels)} phones need at least as many frames, and there are {len(evidence)} of "
+                f"{name}: {len(labels)} phones need at least as many frames, and there are {len(emissions)} of "
                 f"{1000 * self.frame_shift:.0f} ms: check that the text is this recording's"
             )
         tokens = [self.tokens.index(label) for label in labels]
-        states, lengths = self._pad([evidence])
+        states, lengths = self._pad([emissions])
         with torch.inference_mode():
             found, weights = self.decoder(states, lengths, torch.tensor([tokens], dtype=torch.long).to(states.device))
         chosen = found[0].gather(1, torch.tensor([*tokens, END]).to(states.device)[:, None])[:, 0].cpu().double()
         peaks = rising_peaks(weights[0, :-1].cpu().numpy())
-        return self._segments(tokens, peaks, chosen[:-1].exp().tolist(), evidence, waveform), float(chosen.sum())
+        return self._segments(tokens, peaks, chosen[:-1].exp().tolist(), emissions, waveform), float(chosen.sum())
 
-    def _pad(self, evidence: Sequence[np.ndarray]) -> tuple[Tensor, Tensor]:
+    def _pad(self, emissions: Sequence[np.ndarray]) -> tuple[Tensor, Tensor]:
         device = self.decoder.output.weight.device
-        rows = nn.utils.rnn.pad_sequence([torch.from_numpy(each) for each in evidence], batch_first=True)
-        return rows.to(device), torch.tensor([len(each) for each in evidence], device=device)
+        rows = nn.utils.rnn.pad_sequence([torch.from_numpy(each) for each in emissions], batch_first=True)
+        return rows.to(device), torch.tensor([len(each) for each in emissions], device=device)
 
     def _segments(
         self,
         tokens: Sequence[int],
         peaks: Sequence[int],
         confidences: Sequence[float],
-        evidence: np.ndarray,
+        emissions: np.ndarray,
         waveform: np.ndarray | None,
     ) -> list[Segment]:
         if not tokens:
             return []
-        duration = len(evidence) * self.frame_shift if waveform is None else len(waveform) / SAMPLE_RATE
+        duration = len(emissions) * self.frame_shift if waveform is None else len(waveform) / SAMPLE_RATE
         middles = (np.array(peaks) + 0.5) * self.frame_shift
         inner = (middles[:-1] + middles[1:]) / 2 + self.calibration.boundary_offset
         edges = np.concatenate(([0.0], inner.clip(0, duration).round(3), [duration]))

@@ -1,6 +1,6 @@
-"""What every trained system can do, be it CTC or HMM: evidence from features, then phones, times and confidences.
+"""What every trained system can do, be it CTC or HMM: emissions from features, then phones, times and confidences.
 
-    features ─ evidence ─▶ a row a frame ─ decode ─▶ Hypothesis ─ segments ─▶ phones with times and confidences
+    features ─ emissions ─▶ a row a frame ─ decode ─▶ Hypothesis ─ segments ─▶ phones with times and confidences
                                           └ align (the phones are known) ─▶ the same
 
 What the rows hold is the system's own affair: log posteriors of labels and blank for CTC, log likelihoods of the
@@ -64,7 +64,7 @@ class AcousticModel(ABC):
     @property
     @abstractmethod
     def frame_shift(self) -> float:
-        """Seconds from one row of evidence to the next."""
+        """Seconds from one row of emissions to the next."""
 
     @property
     @abstractmethod
@@ -76,7 +76,7 @@ class AcousticModel(ABC):
         """Return the ways of decoding that are scored, by name, each with its beam; the last is the one to use."""
 
     @abstractmethod
-    def evidence(self, features: Sequence[np.ndarray]) -> list[np.ndarray]:
+    def emissions(self, features: Sequence[np.ndarray]) -> list[np.ndarray]:
         """Return (T', …) for the normalised features (T, F) of each utterance."""
 
     def prepare(self) -> None:
@@ -90,30 +90,34 @@ class AcousticModel(ABC):
         check(self.config.decode.nbest == 1, "decode.nbest", "be 1 for this system", self.config.decode.nbest)
 
     @abstractmethod
-    def decode(self, evidence: Sequence[np.ndarray], beam_size: int) -> list[Hypothesis]:
+    def decode(self, emissions: Sequence[np.ndarray], beam_size: int) -> list[Hypothesis]:
         """Return what was said in each utterance."""
 
-    def hypotheses(self, evidence: Sequence[np.ndarray], beam_size: int, count: int) -> list[list[Hypothesis]]:
+    def hypotheses(self, emissions: Sequence[np.ndarray], beam_size: int, count: int) -> list[list[Hypothesis]]:
         """Return the likeliest of what was said in each utterance, best first: one at least, `count` at most."""
-        return [[best] for best in self.decode(evidence, beam_size)]
+        return [[best] for best in self.decode(emissions, beam_size)]
 
     def align_states(
-        self, labels: Sequence[str], evidence: np.ndarray, word_lengths: Sequence[int] = (), name: str = "the recording"
+        self,
+        labels: Sequence[str],
+        emissions: np.ndarray,
+        word_lengths: Sequence[int] = (),
+        name: str = "the recording",
     ) -> list[Segment]:
         """Return the times of an HMM's states on the path of `align`; of other models, nothing."""
         return []
 
-    def best_tokens(self, evidence: Sequence[np.ndarray]) -> list[list[int]]:
+    def best_tokens(self, emissions: Sequence[np.ndarray]) -> list[list[int]]:
         """Return the tokens of each utterance without a beam, and nothing else: what training is judged by."""
-        return [list(hypothesis.tokens) for hypothesis in self.decode(evidence, 1)]
+        return [list(hypothesis.tokens) for hypothesis in self.decode(emissions, 1)]
 
     @abstractmethod
-    def log_probs(self, evidence: np.ndarray) -> np.ndarray:
+    def log_probs(self, emissions: np.ndarray) -> np.ndarray:
         """Return natural-log posteriors of the classes in each frame, (T', C)."""
 
     @abstractmethod
     def segments(
-        self, hypothesis: Hypothesis, evidence: np.ndarray, waveform: np.ndarray | None = None
+        self, hypothesis: Hypothesis, emissions: np.ndarray, waveform: np.ndarray | None = None
     ) -> list[Segment]:
         """Return what `decode` found as phones with times and calibrated confidences.
 
@@ -121,7 +125,7 @@ class AcousticModel(ABC):
         ----------
         hypothesis
             Of `decode`.
-        evidence : (T', …)
+        emissions : (T', …)
             That it was made of.
         waveform : (N,), optional
             At 16 kHz; with it CTC's boundaries are better, and pauses are left out (see `asr.models.times`).
@@ -131,7 +135,7 @@ class AcousticModel(ABC):
     def align(
         self,
         labels: Sequence[str],
-        evidence: np.ndarray,
+        emissions: np.ndarray,
         waveform: np.ndarray | None = None,
         word_lengths: Sequence[int] = (),
         name: str = "the recording",
@@ -142,7 +146,7 @@ class AcousticModel(ABC):
         ----------
         labels : (L,)
             What is said.
-        evidence, waveform
+        emissions, waveform
             As for `segments`.
         word_lengths
             Phones of each word, where it is known: between words there may be silence.

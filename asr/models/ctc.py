@@ -73,21 +73,21 @@ class CTCModel(AcousticModel):
 
         return search.build(decode, self.tokens)
 
-    def evidence(self, features: Sequence[np.ndarray]) -> list[np.ndarray]:
+    def emissions(self, features: Sequence[np.ndarray]) -> list[np.ndarray]:
         """Return natural-log posteriors (T', C) float32 of each utterance."""
         from asr.models import networks
 
         return networks.outputs(self.encoder, features)
 
-    def decode(self, evidence: Sequence[np.ndarray], beam_size: int) -> list[Hypothesis]:
+    def decode(self, emissions: Sequence[np.ndarray], beam_size: int) -> list[Hypothesis]:
         """Return the labels of the best path for a beam of 1, else of the beam search."""
-        return [nbest[0] for nbest in self.hypotheses(evidence, beam_size, 1)]
+        return [nbest[0] for nbest in self.hypotheses(emissions, beam_size, 1)]
 
-    def hypotheses(self, evidence: Sequence[np.ndarray], beam_size: int, count: int) -> list[list[Hypothesis]]:
+    def hypotheses(self, emissions: Sequence[np.ndarray], beam_size: int, count: int) -> list[list[Hypothesis]]:
         """Return the first of the beam."""
-        lengths = np.array([len(rows) for rows in evidence])
-        log_probs = np.zeros((lengths.max(), len(evidence), evidence[0].shape[1]), np.float32)
-        for i, rows in enumerate(evidence):
+        lengths = np.array([len(rows) for rows in emissions])
+        log_probs = np.zeros((lengths.max(), len(emissions), emissions[0].shape[1]), np.float32)
+        for i, rows in enumerate(emissions):
             log_probs[: len(rows), i] = rows
         if beam_size == 1:
             return [[best] for best in best_path(log_probs, lengths)]
@@ -97,40 +97,40 @@ class CTCModel(AcousticModel):
         """Read language models and lexicon."""
         assert self.search is not None
 
-    def log_probs(self, evidence: np.ndarray) -> np.ndarray:
-        """Return the evidence itself."""
-        return evidence
+    def log_probs(self, emissions: np.ndarray) -> np.ndarray:
+        """Return the emissions themselves."""
+        return emissions
 
     def segments(
-        self, hypothesis: Hypothesis, evidence: np.ndarray, waveform: np.ndarray | None = None
+        self, hypothesis: Hypothesis, emissions: np.ndarray, waveform: np.ndarray | None = None
     ) -> list[Segment]:
         """Align the labels found, then place their boundaries (`asr.models.times`)."""
         if not hypothesis.tokens:
             return []
-        (alignment,) = forced_align(evidence[:, None], np.array([hypothesis.tokens]))
+        (alignment,) = forced_align(emissions[:, None], np.array([hypothesis.tokens]))
         confidences = np.array(hypothesis.confidences)
         return phone_segments(
-            evidence, alignment, self.tokens, self.frame_shift, waveform, confidences, self.calibration
+            emissions, alignment, self.tokens, self.frame_shift, waveform, confidences, self.calibration
         )
 
     def align(
         self,
         labels: Sequence[str],
-        evidence: np.ndarray,
+        emissions: np.ndarray,
         waveform: np.ndarray | None = None,
         word_lengths: Sequence[int] = (),
         name: str = "the recording",
     ) -> tuple[list[Segment], float]:
         """Find the likeliest path that spells the labels, then place their boundaries (`asr.models.times`)."""
-        if len(evidence) < frames_for(labels):
+        if len(emissions) < frames_for(labels):
             raise InfeasibleError(
                 f"{name}: {len(labels)} phones need at least {frames_for(labels)} frames, and there are "
-                f"{len(evidence)} of {1000 * self.frame_shift:.0f} ms: check that the text is this recording's"
+                f"{len(emissions)} of {1000 * self.frame_shift:.0f} ms: check that the text is this recording's"
             )
         tokens = [self.tokens.index(label) for label in labels]
-        (alignment,) = forced_align(evidence[:, None], np.array([tokens], dtype=np.int64))
+        (alignment,) = forced_align(emissions[:, None], np.array([tokens], dtype=np.int64))
         found = phone_segments(
-            evidence, alignment, self.tokens, self.frame_shift, waveform, calibration=self.calibration
+            emissions, alignment, self.tokens, self.frame_shift, waveform, calibration=self.calibration
         )
         return found, alignment.score
 

@@ -1,6 +1,6 @@
 """Recognisers whose time is ruled by HMMs: Gaussian mixtures or a network tell how likely each state is in each frame.
 
-Evidence is ln p(frame | density) (T, P), up to a constant a frame. Letters: T frames, P densities, L phones.
+Emissions are ln p(frame | density) (T, P), up to a constant a frame. Letters: T frames, P densities, L phones.
 """
 
 from abc import abstractmethod
@@ -96,20 +96,20 @@ class HMMModel(AcousticModel):
         """The search's beam in nats."""
         return self.config.decode.beam * max(self.config.decode.lm_weight, 1.0)
 
-    def decode(self, evidence: Sequence[np.ndarray], beam_size: int = 1) -> list[Hypothesis]:
+    def decode(self, emissions: Sequence[np.ndarray], beam_size: int = 1) -> list[Hypothesis]:
         """Return the likeliest phones of each utterance, several utterances at a time."""
         with ThreadPoolExecutor(get_num_threads()) as pool:
-            return [nbest[0] for nbest in pool.map(self.nbest, evidence)]
+            return [nbest[0] for nbest in pool.map(self.nbest, emissions)]
 
     def prepare(self) -> None:
         """Join the phones to a loop."""
         assert self.loop is not None
 
-    def hypotheses(self, evidence: Sequence[np.ndarray], beam_size: int, count: int) -> list[list[Hypothesis]]:
+    def hypotheses(self, emissions: Sequence[np.ndarray], beam_size: int, count: int) -> list[list[Hypothesis]]:
         """Return the first of the Viterbi search."""
-        return [[*self.nbest(each, count)] for each in evidence]
+        return [[*self.nbest(each, count)] for each in emissions]
 
-    def best_tokens(self, evidence: Sequence[np.ndarray]) -> list[list[int]]:
+    def best_tokens(self, emissions: Sequence[np.ndarray]) -> list[list[int]]:
         """Return the tokens of what `decode` finds alone, without the posteriors that it takes confidences from."""
 
         def best(scores: np.ndarray) -> list[int]:
@@ -117,7 +117,7 @@ class HMMModel(AcousticModel):
             return [phone + 1 for phone in path.phones if phone not in self.unlabelled]
 
         with ThreadPoolExecutor(get_num_threads()) as pool:
-            return list(pool.map(best, evidence))
+            return list(pool.map(best, emissions))
 
     def nbest(self, scores: np.ndarray, count: int = 1) -> list[TimedHypothesis]:
         """Return the likeliest label sequences of an utterance (T, P), best first."""
@@ -133,49 +133,53 @@ class HMMModel(AcousticModel):
             found.append(TimedHypothesis(tokens, tuple(peaks), path.score, confidences, starts, ends))
         return found
 
-    def log_probs(self, evidence: np.ndarray) -> np.ndarray:
+    def log_probs(self, emissions: np.ndarray) -> np.ndarray:
         """Return ln of the posteriors of the phones (T, L + 1) float32; the blank's column is −inf."""
         weight = max(self.config.decode.lm_weight, 1.0)  # the weight says how much the frames overstate themselves
         arguments = (self.hmms.tying, self.hmms.log_transitions, self.log_bigram)
-        found = phone_posteriors(evidence, *arguments, weight)
+        found = phone_posteriors(emissions, *arguments, weight)
         padded = np.zeros((len(found), found.shape[1] + 1), np.float32)
         padded[:, 1:] = found
         return np.log(padded, where=padded > 0, out=np.full(padded.shape, -np.inf, np.float32))
 
     def segments(
-        self, hypothesis: Hypothesis, evidence: np.ndarray, waveform: np.ndarray | None = None
+        self, hypothesis: Hypothesis, emissions: np.ndarray, waveform: np.ndarray | None = None
     ) -> list[Segment]:
         """Turn the search's frames into seconds."""
         assert isinstance(hypothesis, TimedHypothesis)
-        return self._segments(hypothesis.tokens, hypothesis.starts, hypothesis.ends, hypothesis.confidences, evidence)
+        return self._segments(hypothesis.tokens, hypothesis.starts, hypothesis.ends, hypothesis.confidences, emissions)
 
     def align(
         self,
         labels: Sequence[str],
-        evidence: np.ndarray,
+        emissions: np.ndarray,
         waveform: np.ndarray | None = None,
         word_lengths: Sequence[int] = (),
         name: str = "the recording",
     ) -> tuple[list[Segment], float]:
         """Find the likeliest path through the states of the phones; silence may stand at the ends and between words."""
         transcript = self.hmms.transcript(labels, word_lengths)
-        score, path = viterbi(evidence, transcript.graph(self.hmms), name)
+        score, path = viterbi(emissions, transcript.graph(self.hmms), name)
         phones, starts = transcript.segments(path)
-        ends = np.append(starts[1:], len(evidence))
+        ends = np.append(starts[1:], len(emissions))
         said = ~np.isin(phones, self.unlabelled)
         tokens, starts, ends = phones[said] + 1, starts[said], ends[said]
-        posteriors = np.exp(self.log_probs(evidence))
+        posteriors = np.exp(self.log_probs(emissions))
         confidences = [posteriors[s:e, token].mean() for token, s, e in zip(tokens, starts, ends, strict=True)]
-        return self._segments(tokens, starts, ends, confidences, evidence), score
+        return self._segments(tokens, starts, ends, confidences, emissions), score
 
     def align_states(
-        self, labels: Sequence[str], evidence: np.ndarray, word_lengths: Sequence[int] = (), name: str = "the recording"
+        self,
+        labels: Sequence[str],
+        emissions: np.ndarray,
+        word_lengths: Sequence[int] = (),
+        name: str = "the recording",
     ) -> list[Segment]:
         """Return the times of the states on the path of `align`, silences' too; AH.2 is the second state of AH."""
         transcript = self.hmms.transcript(labels, word_lengths)
-        _, path = viterbi(evidence, transcript.graph(self.hmms), name)
+        _, path = viterbi(emissions, transcript.graph(self.hmms), name)
         starts = np.flatnonzero(np.diff(path, prepend=-1))
-        edges = self._seconds(np.array([starts, np.append(starts[1:], len(path))]), len(evidence))
+        edges = self._seconds(np.array([starts, np.append(starts[1:], len(path))]), len(emissions))
         states = zip(transcript.phones[path[starts]], transcript.states[path[starts]], *edges, strict=True)
         return [Segment(f"{self.hmms.labels[p]}.{s + 1}", float(start), float(end)) for p, s, start, end in states]
 
@@ -185,9 +189,9 @@ class HMMModel(AcousticModel):
         starts: Sequence[int] | np.ndarray,
         ends: Sequence[int] | np.ndarray,
         confidences: Sequence[float],
-        evidence: np.ndarray,
+        emissions: np.ndarray,
     ) -> list[Segment]:
-        seconds = self._seconds(np.array([starts, ends]).reshape(2, -1), len(evidence))
+        seconds = self._seconds(np.array([starts, ends]).reshape(2, -1), len(emissions))
         calibrated = self.calibration.confidence(np.array(confidences, np.float64))
         return [
             Segment(self.tokens[token], float(start), float(end), round(float(confidence), 3))
@@ -253,7 +257,7 @@ class GMMModel(HMMModel):
         sizes = self.mixtures.weights_.size + self.mixtures.means_.size + self.mixtures.covars_.size
         return sizes + int(self.hmms.ways().sum()) + (self.transform.matrix.size if self.transform else 0)
 
-    def evidence(self, features: Sequence[np.ndarray]) -> list[np.ndarray]:
+    def emissions(self, features: Sequence[np.ndarray]) -> list[np.ndarray]:
         """Return the log likelihoods of the densities (T, P) in each utterance."""
         with ThreadPoolExecutor(get_num_threads()) as pool, threadpool_limits(1, "blas"):
             return list(pool.map(self.scores, features))
@@ -301,7 +305,7 @@ class HybridModel(HMMModel):
         """Weights of the network, and the free transitions."""
         return sum(parameter.numel() for parameter in self.encoder.parameters()) + int(self.hmms.ways().sum())
 
-    def evidence(self, features: Sequence[np.ndarray]) -> list[np.ndarray]:
+    def emissions(self, features: Sequence[np.ndarray]) -> list[np.ndarray]:
         """Return ln (posterior / prior) of the densities (T, P); an output frame stands for those stacked in it."""
         subsampling = int(self.encoder.subsampling)  # type: ignore[arg-type]
         return [

@@ -146,7 +146,7 @@ class OnnxModel(CTCModel):
         """Weights of the network."""
         return sum(value.size for value in self.weights.values())
 
-    def evidence(self, features: Sequence[np.ndarray]) -> list[np.ndarray]:
+    def emissions(self, features: Sequence[np.ndarray]) -> list[np.ndarray]:
         """Return natural-log posteriors (T', C) float32 of each utterance."""
         return self.encoder(features)
 

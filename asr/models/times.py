@@ -21,7 +21,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from asr.ctc import Alignment, ctc_posteriors
+from asr.ctc import TokenAlignment, ctc_posteriors
 from asr.models.calibration import Calibration
 from asr.speech import phones
 from asr.speech.audio import SAMPLE_RATE
@@ -46,7 +46,7 @@ EMPTY = 1e6  # cost of a segment without frames, which is used only where there 
 
 def phone_segments(
     log_probs: np.ndarray,
-    alignment: Alignment,
+    alignment: TokenAlignment,
     names: Sequence[str],
     frame_shift: float,
     waveform: np.ndarray | None = None,
@@ -61,7 +61,7 @@ def phone_segments(
     ----------
     log_probs : (T', C)
         Natural logs of the network's posteriors, class 0 the blank.
-    alignment : Alignment
+    alignment : TokenAlignment
         Of the labels with `log_probs`, from `asr.ctc.forced_align`.
     names : sequence of str, (C,)
         The classes' labels. Beside a silence or a closure of TIMIT's sets no pause is looked for.
@@ -108,7 +108,7 @@ def phone_segments(
     ]
 
 
-def _mean_places(log_probs: np.ndarray, alignment: Alignment) -> tuple[np.ndarray, np.ndarray]:
+def _mean_places(log_probs: np.ndarray, alignment: TokenAlignment) -> tuple[np.ndarray, np.ndarray]:
     """Return mean starts and ends (L,) of the labels over all paths, in frames.
 
     Each label has a class of its own, so that equal labels are told apart. The recording is cut half-way between the

@@ -25,7 +25,7 @@ FORMATS = {"textgrid": ".TextGrid", "ctm": ".ctm", "json": ".json", "audacity": 
 
 
 @dataclass(frozen=True)
-class AlignedRecording:
+class Alignment:
     """A recording with the times of what is said in it.
 
     Attributes
@@ -61,7 +61,7 @@ def align(
     phones: str | Sequence[str] | None = None,
     g2p: bool = False,
     with_goodness: bool = False,
-) -> AlignedRecording:
+) -> Alignment:
     """Find the times of known words or phones.
 
     Parameters
@@ -110,20 +110,20 @@ def align(
     else:
         waveform = audio.load(recording)
     try:
-        evidence = recogniser.evidence(waveform)
+        emissions = recogniser.emissions(waveform)
     except AudioError as error:  # too short; which recording is known here only
         raise AudioError(f"{name}: {error}") from error
     lengths = [len(word) for word in spelled] if words is not None else []
-    found, score = model.align(labels, evidence, waveform, lengths, name)
+    found, score = model.align(labels, emissions, waveform, lengths, name)
     tier = [] if words is None else segment_words(found, spoken, list(map(len, spelled)))
     duration = round(len(waveform) / audio.SAMPLE_RATE, 3)
     rated = None
     if with_goodness:
         if not isinstance(model, CTCModel):
             raise AsrError("pronunciation is rated from CTC posteriors: choose a model that was trained with CTC")
-        rated = goodness(evidence, np.array([model.tokens.index(label) for label in labels])).round(3).tolist()
-    states = model.align_states(labels, evidence, lengths, name)
-    return AlignedRecording(tier, found, duration, score / len(evidence), rated, states)
+        rated = goodness(emissions, np.array([model.tokens.index(label) for label in labels])).round(3).tolist()
+    states = model.align_states(labels, emissions, lengths, name)
+    return Alignment(tier, found, duration, score / len(emissions), rated, states)
 
 
 def words_of(text: str | Sequence[str]) -> list[str]:
@@ -154,7 +154,7 @@ def pronunciations(model: AcousticModel, words: Iterable[str], g2p: bool = False
     return [pronounce(word) for word in words]
 
 
-def render(aligned: AlignedRecording, form: str, name: str) -> str:
+def render(aligned: Alignment, form: str, name: str) -> str:
     """Write an aligned recording as text.
 
     Parameters

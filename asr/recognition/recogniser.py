@@ -129,13 +129,13 @@ class Recogniser:
         given = decode if beam_size is None else decode | {"beam_size": beam_size}
         return cls(with_decoding(found, replace(found.config.decode, **given)), beam_size, progress)
 
-    def evidence(self, waveform: np.ndarray) -> np.ndarray:
+    def emissions(self, waveform: np.ndarray) -> np.ndarray:
         """Return what the model's decoding and aligning start from (T', …), for a waveform (N,) at 16 kHz."""
         features, model = self.model.normaliser(self._extractor(waveform)), self.model
         if isinstance(model, CTCModel) and model.config.model.get("bidirectional", True):  # else all before matters
             subsampling = round(model.frame_shift / FRAME_SHIFT)
-            return windows.evidence(model.evidence, features, subsampling, self.progress)
-        return model.evidence([features])[0]
+            return windows.emissions(model.emissions, features, subsampling, self.progress)
+        return model.emissions([features])[0]
 
     def transcribe(
         self,
@@ -169,16 +169,16 @@ class Recogniser:
 
     def _recognise(self, waveform: np.ndarray) -> Transcript:
         """Decode, and place the phones: of a long recording piece by piece."""
-        evidence, shift = self.evidence(waveform), self.model.frame_shift
+        emissions, shift = self.emissions(waveform), self.model.frame_shift
         phones, words, nbest = list[Segment](), list[Segment](), list[NBest]([((), 0.0)])
-        for start, end, hypotheses in self._decode(evidence):
+        for start, end, hypotheses in self._decode(emissions):
             offset = round(start * shift, 3)
-            until = len(waveform) if end == len(evidence) else round(end * shift * audio.SAMPLE_RATE)
+            until = len(waveform) if end == len(emissions) else round(end * shift * audio.SAMPLE_RATE)
             sound = waveform[round(offset * audio.SAMPLE_RATE) : until]
             best = hypotheses[0]
             placed = [
                 replace(phone, start=round(phone.start + offset, 3), end=round(phone.end + offset, 3))
-                for phone in self.model.segments(best, evidence[start:end], sound)
+                for phone in self.model.segments(best, emissions[start:end], sound)
             ]
             phones += placed
             words += segment_words(placed, best.words or (), best.word_lengths)
@@ -187,15 +187,15 @@ class Recogniser:
         several = self.model.config.decode.nbest > 1
         return Transcript(phones, duration, None if best.words is None else words, nbest if several else ())
 
-    def _decode(self, evidence: np.ndarray) -> Iterator[tuple[int, int, list[Hypothesis]]]:
+    def _decode(self, emissions: np.ndarray) -> Iterator[tuple[int, int, list[Hypothesis]]]:
         """Yield the first and last frame of each piece, and what was said in it."""
         model, count = self.model, self.model.config.decode.nbest
-        cuts = windows.cuts(evidence, model.frame_shift) if isinstance(model, CTCModel) else [0, len(evidence)]
+        cuts = windows.cuts(emissions, model.frame_shift) if isinstance(model, CTCModel) else [0, len(emissions)]
         pieces = list(itertools.pairwise(cuts))
         firsts = range(0, len(pieces), windows.BATCH)
         for first in track(firsts, "decoding") if self.progress and len(firsts) > 1 else firsts:
             batch = pieces[first : first + windows.BATCH]
-            found = model.hypotheses([evidence[start:end] for start, end in batch], self.beam_size, count)
+            found = model.hypotheses([emissions[start:end] for start, end in batch], self.beam_size, count)
             yield from ((*piece, hypotheses) for piece, hypotheses in zip(batch, found, strict=True))
 
     def _longer(self, nbest: list[NBest], hypotheses: Sequence[Hypothesis]) -> list[NBest]:

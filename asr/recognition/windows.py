@@ -1,8 +1,8 @@
 """Long recordings: a network hears windows that overlap, and what it heard is decoded in pieces.
 
-    features ─ windows ─▶ evidence of each ─ join ─▶ evidence of all ─ cuts ─▶ pieces, decoded and aligned side by side
+    features ─ windows ─▶ emissions of each ─ join ─▶ of all ─ cuts ─▶ pieces, decoded and aligned side by side
 
-A window is heard with context on either side, whose evidence is left out: what a frame gets then hardly depends on
+A window is heard with context on either side, whose emissions are left out: what a frame gets then hardly depends on
 where windows begin. Pieces are cut where the network is surest of a blank for a while, which all likely paths share: to
 decode them apart then finds what to decode them as one does.
 
@@ -19,16 +19,16 @@ CORE, CONTEXT = 2400, 300  # feature frames of a window, and heard beside it
 BATCH = 8  # windows at a time
 PIECE, PAUSE = 20.0, 0.3  # seconds that are decoded at once, about; of blanks about a cut, about
 
-Evidence = Callable[[Sequence[np.ndarray]], list[np.ndarray]]
+Emissions = Callable[[Sequence[np.ndarray]], list[np.ndarray]]
 
 
-def evidence(model: Evidence, features: np.ndarray, subsampling: int, progress: bool = False) -> np.ndarray:
+def emissions(model: Emissions, features: np.ndarray, subsampling: int, progress: bool = False) -> np.ndarray:
     """Return what a network gives a recording (T', C), heard whole or, where it is long, in windows.
 
     Parameters
     ----------
     model
-        Maps features (T, F) of some utterances to their evidence.
+        Maps features (T, F) of some utterances to their emissions.
     features : (T, F)
         Normalised.
     subsampling
@@ -38,7 +38,7 @@ def evidence(model: Evidence, features: np.ndarray, subsampling: int, progress: 
 
     Examples
     --------
-    >>> heard = evidence(lambda utterances: [each[::3] for each in utterances], np.arange(9000.0)[:, None], 3)
+    >>> heard = emissions(lambda utterances: [each[::3] for each in utterances], np.arange(9000.0)[:, None], 3)
     >>> np.array_equal(heard[:, 0], np.arange(0, 9000, 3))
     True
     """
@@ -58,7 +58,7 @@ def evidence(model: Evidence, features: np.ndarray, subsampling: int, progress: 
 
 
 def cuts(log_probs: np.ndarray, frame_shift: float) -> list[int]:
-    """Return where to cut a recording's evidence: frames, from 0 to T'.
+    """Return where to cut a recording's emissions: frames, from 0 to T'.
 
     Parameters
     ----------

@@ -22,7 +22,7 @@ from asr.core.errors import ConfigError
 from asr.data import splits
 from asr.data.feature_store import Features, cache_features
 from asr.evaluation import figures
-from asr.hmm.alignment import Alignment, align_all
+from asr.hmm.alignment import StateAlignment, align_all
 from asr.hmm.em import SEARCHES, GmmHmm, Utterance, flat_start, gaussians_at, iterate, moments
 from asr.hmm.mixtures import VARIANCE_FLOOR
 from asr.hmm.phone_hmms import PhoneHMMs, silences_of
@@ -269,7 +269,7 @@ def _lda(
     num_statics: int,
     hmms: PhoneHMMs,
     utterances: Sequence[Utterance],
-    alignments: dict[str, Alignment],
+    alignments: dict[str, StateAlignment],
 ) -> Transform:
     """Estimate LDA with the densities as classes, but for those of silences, which would take all the room."""
     num_classes = hmms.tying.num_pdfs

@@ -268,7 +268,7 @@ class RecogniserModule(pl.LightningModule):
         """Count the errors in a dev batch, decoded without a beam."""
         model = self._model
         source, target = self.config.data.labels, self.config.data.scoring
-        for utterance_id, tokens in zip(batch.ids, model.best_tokens(model.evidence(batch.rows())), strict=True):
+        for utterance_id, tokens in zip(batch.ids, model.best_tokens(model.emissions(batch.rows())), strict=True):
             guess = [model.tokens[token] for token in tokens]
             truth = self.references[utterance_id]
             self._errors += count_errors(phones.fold(truth, source, target), phones.fold(guess, source, target))

@@ -109,18 +109,18 @@ def _rates(
     models = {setting: weighted(model, *setting) for setting in settings}
     errors = dict.fromkeys(models, ErrorCounts(0, 0, 0, 0))
     for members in track(loader.batches, "LM weights"):
-        evidence = model.evidence(dataset[members].rows())
+        emissions = model.emissions(dataset[members].rows())
         for setting, each in models.items():
-            for cut, said in zip(members, _said(each, evidence), strict=True):
+            for cut, said in zip(members, _said(each, emissions), strict=True):
                 errors[setting] += count_errors(*_compared(cut, said, config))
     return {setting: 100 * counts.rate for setting, counts in errors.items()}
 
 
-def _said(model: AcousticModel, evidence: Sequence[np.ndarray]) -> list[tuple[Sequence[str], bool]]:
+def _said(model: AcousticModel, emissions: Sequence[np.ndarray]) -> list[tuple[Sequence[str], bool]]:
     """Return what a model finds in each utterance, and whether it is words."""
     if not isinstance(model, CTCModel):
-        return [([model.tokens[token] for token in tokens], False) for tokens in model.best_tokens(evidence)]
-    found = model.decode(evidence, model.config.decode.beam_size)
+        return [([model.tokens[token] for token in tokens], False) for tokens in model.best_tokens(emissions)]
+    found = model.decode(emissions, model.config.decode.beam_size)
     return [
         ([model.tokens[token] for token in each.tokens], False) if each.words is None else (each.words, True)
         for each in found

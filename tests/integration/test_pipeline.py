@@ -335,7 +335,7 @@ def test_transcribing_a_test_file_gives_what_evaluation_wrote(trained, scored, m
 def test_confidence_is_the_calibrated_posterior_at_the_spike(trained, recordings):
     recogniser = Recogniser.from_pretrained(trained.run, beam_size=1)
     waveform, _ = soundfile.read(recordings[1], dtype="float32")
-    log_probs = recogniser.evidence(waveform)
+    log_probs = recogniser.emissions(waveform)
     np.testing.assert_allclose(np.exp(log_probs).sum(axis=1), 1, atol=1e-4)
     spikes = best_path(log_probs)
     posteriors = np.exp([log_probs[frame, token] for token, frame in zip(spikes.tokens, spikes.timesteps, strict=True)])

@@ -229,7 +229,7 @@ def test_a_small_trained_network_finds_most_boundaries_and_more_than_the_spikes(
     pairs = []
     for cut in dev:
         labels = [phone.label for phone in true_times(cut)]
-        pairs += zip(true_times(cut), model.align(labels, heard.evidence(sounds[cut.id]))[0], strict=True)
+        pairs += zip(true_times(cut), model.align(labels, heard.emissions(sounds[cut.id]))[0], strict=True)
     offset = fit_boundary_offset([true.start for true, _ in pairs], [found.start for _, found in pairs])
     fitted = Recogniser(replace(model, calibration=Calibration(boundary_offset=offset)))
     errors = {"ours": [], "first frames": [], "mid-points": []}
@@ -238,7 +238,7 @@ def test_a_small_trained_network_finds_most_boundaries_and_more_than_the_spikes(
         aligned = align(fitted, sounds[cut.id], phones=[phone.label for phone in true])
         errors["ours"].append(boundary_errors(true, aligned.phones))
         tokens = [model.tokens.index(phone.label) for phone in true]
-        (spikes,) = forced_align(heard.evidence(sounds[cut.id])[:, None], np.array([tokens]))
+        (spikes,) = forced_align(heard.emissions(sounds[cut.id])[:, None], np.array([tokens]))
         starts = np.array([phone.start for phone in true[1:]])
         errors["first frames"].append(spikes.starts[1:] * model.frame_shift - starts)
         errors["mid-points"].append((spikes.starts[1:] + spikes.ends[:-1]) / 2 * model.frame_shift - starts)

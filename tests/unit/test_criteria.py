@@ -85,7 +85,7 @@ def test_utterances_without_an_alignment_are_not_there():
 
 @dataclass(frozen=True)
 class Path:
-    """Stands for an Alignment."""
+    """Stands for a StateAlignment."""
 
     densities: np.ndarray
 

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from asr.core.errors import CorpusError
-from asr.hmm.alignment import Alignment, align_all
+from asr.hmm.alignment import StateAlignment, align_all
 from asr.hmm.em import Utterance
 from asr.hmm.inference import viterbi
 from asr.hmm.mixtures import Mixtures
@@ -90,6 +90,6 @@ def test_a_transform_is_applied_to_what_has_not_been_through_it():
 def test_paths_are_read_state_by_state():
     transcript = HMMS.transcript(["a"])
     states = {(int(p), int(s)): j for j, (p, s) in enumerate(zip(transcript.phones, transcript.states, strict=True))}
-    found = Alignment.of(np.array([states[A, s] for s in (0, 1, 1, 2)]), transcript, EDGE)
+    found = StateAlignment.of(np.array([states[A, s] for s in (0, 1, 1, 2)]), transcript, EDGE)
     assert (found.lefts.tolist(), found.rights.tolist()) == ([EDGE] * 4, [EDGE] * 4)
     assert found.sequence.tolist() == [A]

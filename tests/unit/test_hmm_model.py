@@ -108,7 +108,7 @@ def test_what_is_saved_comes_back(make, half, tmp_path):
     np.testing.assert_array_equal(loaded.hmms.tying.pdfs, model.hmms.tying.pdfs)
     assert (loaded.hmms.labels, loaded.hmms.silences) == (model.hmms.labels, model.hmms.silences)
     utterances = batch(noise(50), speech(gmm()), noise(31))
-    ours, theirs = model.evidence(utterances.rows()), loaded.evidence(utterances.rows())
+    ours, theirs = model.emissions(utterances.rows()), loaded.emissions(utterances.rows())
     for one, other in zip(ours, theirs, strict=True):
         np.testing.assert_allclose(other, one, rtol=0.1 if half else 1e-5, atol=0.5 if half else 1e-3)
     if not half:
@@ -120,21 +120,21 @@ def test_what_is_saved_comes_back(make, half, tmp_path):
 
 def test_a_system_finds_what_was_said_and_when():
     model = gmm()
-    evidence = model.evidence(batch(speech(model)).rows())
-    (found,) = model.decode(evidence)
+    emissions = model.emissions(batch(speech(model)).rows())
+    (found,) = model.decode(emissions)
     assert found.tokens == tokens_of(SAID)
     assert found.starts == (9, 18, 27, 36)
     assert found.ends == (18, 27, 36, 45)
     assert all(start <= peak < end for start, peak, end in zip(found.starts, found.timesteps, found.ends, strict=True))
     assert min(found.confidences) > 0.99
-    assert model.best_tokens(evidence) == [list(found.tokens)]
+    assert model.best_tokens(emissions) == [list(found.tokens)]
 
 
 def test_changes_of_state_lie_half_way_between_the_middles_of_frames():
     """Windows of 25 ms begin every 10 ms: frames 8 and 9 have their middles at 92.5 and 102.5 ms."""
     model = gmm()
-    evidence = model.evidence(batch(speech(model)).rows())[0]
-    segments = model.segments(model.nbest(evidence)[0], evidence)
+    emissions = model.emissions(batch(speech(model)).rows())[0]
+    segments = model.segments(model.nbest(emissions)[0], emissions)
     assert [segment.label for segment in segments] == ["AA", "B", "B", "T"]
     assert [segment.start for segment in segments] == pytest.approx([0.0975, 0.1875, 0.2775, 0.3675], abs=6e-4)
     assert [segment.end for segment in segments] == pytest.approx([0.1875, 0.2775, 0.3675, 0.4575], abs=6e-4)
@@ -142,34 +142,34 @@ def test_changes_of_state_lie_half_way_between_the_middles_of_frames():
 
 def test_what_fills_a_recording_begins_and_ends_with_it():
     model = gmm()
-    evidence = model.evidence(batch(speech(model, [AA, T])).rows())[0]
-    first, last = model.segments(model.nbest(evidence)[0], evidence)
+    emissions = model.emissions(batch(speech(model, [AA, T])).rows())[0]
+    first, last = model.segments(model.nbest(emissions)[0], emissions)
     assert first.start == 0
     assert last.end == pytest.approx(17 * 0.01 + 0.025)
     late = replace(model, calibration=Calibration(boundary_offset=-0.02))
-    first, last = late.segments(late.nbest(evidence)[0], evidence)
+    first, last = late.segments(late.nbest(emissions)[0], emissions)
     assert (first.start, first.end, last.end) == pytest.approx((0, 0.0775, 0.195), abs=6e-4)
 
 
 def test_known_phones_are_found_with_and_without_pauses():
     model = gmm()
     pausing = [SIL, AA, B, SIL, B, T, SIL]
-    evidence = model.evidence(batch(speech(model, pausing)).rows())[0]
+    emissions = model.emissions(batch(speech(model, pausing)).rows())[0]
     labels = ["AA", "B", "B", "T"]
-    segments, score = model.align(labels, evidence, word_lengths=[2, 2])
+    segments, score = model.align(labels, emissions, word_lengths=[2, 2])
     assert [segment.label for segment in segments] == labels
     assert [segment.start for segment in segments] == pytest.approx([0.0975, 0.1875, 0.3675, 0.4575], abs=6e-4)
     assert [segment.end for segment in segments] == pytest.approx([0.1875, 0.2775, 0.4575, 0.5475], abs=6e-4)
-    assert score == viterbi(evidence, model.hmms.transcript(labels, [2, 2]).graph(model.hmms))[0]
-    assert score > model.align(labels, evidence)[1]  # where no silence stands between the words
+    assert score == viterbi(emissions, model.hmms.transcript(labels, [2, 2]).graph(model.hmms))[0]
+    assert score > model.align(labels, emissions)[1]  # where no silence stands between the words
     with pytest.raises(InfeasibleError, match="hello has 11 frames; the states of its phones need 12"):
-        model.align(labels, evidence[:11], name="hello")
+        model.align(labels, emissions[:11], name="hello")
 
 
 def test_states_of_known_phones_are_found():
     model = gmm()
-    evidence = model.evidence(batch(speech(model)).rows())[0]
-    found = model.align_states(["AA", "B", "B", "T"], evidence)
+    emissions = model.emissions(batch(speech(model)).rows())[0]
+    found = model.align_states(["AA", "B", "B", "T"], emissions)
     labels = ["SIL", "AA", "B", "B", "T", "SIL"]
     assert [segment.label for segment in found] == [f"{label}.{s}" for label in labels for s in (1, 2, 3)]
     assert [segment.start for segment in found[1:]] == pytest.approx(0.03 * np.arange(1, 18) + 0.0075, abs=6e-4)
@@ -186,29 +186,29 @@ def test_the_beam_grows_with_the_weight_of_the_bigram():
 
 def test_silence_alone_is_no_phone():
     model = gmm()
-    evidence = model.evidence(batch(speech(model, [SIL])).rows())[0]
-    (found,) = model.decode([evidence])
+    emissions = model.emissions(batch(speech(model, [SIL])).rows())[0]
+    (found,) = model.decode([emissions])
     assert (found.tokens, found.starts, found.confidences) == ((), (), ())
-    assert model.segments(found, evidence) == []
+    assert model.segments(found, emissions) == []
 
 
 @pytest.mark.parametrize("make", [gmm, lambda: gmm(lda()), hybrid], ids=["gmm", "lda", "hybrid"])
 def test_the_likeliest_hypotheses_are_sorted_and_differ(make):
     model = make()
-    (evidence,) = model.evidence(batch(noise(60)).rows())
-    found = model.nbest(evidence, 6)
+    (emissions,) = model.emissions(batch(noise(60)).rows())
+    found = model.nbest(emissions, 6)
     scores = [each.score for each in found]
     assert len(found) == 6
     assert scores == sorted(scores, reverse=True)
     assert len({each.tokens for each in found}) == 6
     assert all(0 not in each.tokens and SIL + 1 not in each.tokens for each in found)
-    assert found[0] == model.nbest(evidence)[0] == model.decode([evidence])[0]
+    assert found[0] == model.nbest(emissions)[0] == model.decode([emissions])[0]
 
 
 def test_posteriors_are_those_of_labels():
     model = gmm()
-    (evidence,) = model.evidence(batch(speech(model)).rows())
-    found = np.exp(model.log_probs(evidence))
+    (emissions,) = model.emissions(batch(speech(model)).rows())
+    found = np.exp(model.log_probs(emissions))
     assert found.shape == (54, len(TOKENS))
     np.testing.assert_allclose(found.sum(axis=1), 1, atol=1e-5)
     assert (found[:, 0] == 0).all()
@@ -218,20 +218,20 @@ def test_posteriors_are_those_of_labels():
 def test_mixtures_hear_what_the_transform_leaves():
     transform = lda()
     model, frames = gmm(transform), noise(20)
-    (evidence,) = model.evidence(batch(frames).rows())
-    np.testing.assert_allclose(evidence, model.mixtures.log_likelihoods(transform(frames)), rtol=1e-5)
-    assert evidence.shape == (20, len(LABELS) * NUM_STATES + 1)
+    (emissions,) = model.emissions(batch(frames).rows())
+    np.testing.assert_allclose(emissions, model.mixtures.log_likelihoods(transform(frames)), rtol=1e-5)
+    assert emissions.shape == (20, len(LABELS) * NUM_STATES + 1)
 
 
 @pytest.mark.parametrize("num_frames", [1, 30, 31, 32])
 def test_a_networks_frame_stands_for_those_stacked_in_it(num_frames):
     model = hybrid()
     utterances = batch(noise(num_frames), noise(40))
-    evidence = model.evidence(utterances.rows())
+    emissions = model.emissions(utterances.rows())
     rows = outputs(model.encoder, utterances.rows())[0]
-    assert [len(each) for each in evidence] == [num_frames, 40]
+    assert [len(each) for each in emissions] == [num_frames, 40]
     for t in range(num_frames):
-        np.testing.assert_allclose(evidence[0][t], rows[t // 3] - model.log_priors, atol=1e-6)
+        np.testing.assert_allclose(emissions[0][t], rows[t // 3] - model.log_priors, atol=1e-6)
 
 
 def test_parameters_are_counted():

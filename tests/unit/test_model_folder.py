@@ -53,7 +53,7 @@ def posteriors(model):
     rng = np.random.default_rng(2)
     size = FeatureExtractor(model.config.features).num_features
     speech = [rng.normal(size=(n, size)).astype(np.float32) for n in (30, 17)]
-    return model.evidence([model.normaliser(each) for each in speech])
+    return model.emissions([model.normaliser(each) for each in speech])
 
 
 def test_what_is_saved_comes_back(model, folder):

@@ -58,7 +58,7 @@ def test_as_torch_computes_it(num_layers, stack, channels, bidirectional, rng, t
     assert ours.frame_shift == theirs.frame_shift
     for lengths in ([1], [40], [12, 31, 7, 1]):
         features = utterances(rng, *lengths)
-        for one, other in zip(ours.evidence(features), theirs.evidence(features), strict=True):
+        for one, other in zip(ours.emissions(features), theirs.emissions(features), strict=True):
             np.testing.assert_allclose(one, other, atol=2e-5)
             np.testing.assert_allclose(np.exp(one).sum(axis=1), 1, atol=1e-5)
 
@@ -69,9 +69,9 @@ def test_an_exported_graph_is_the_same_and_one_in_8_bits_nearly(rng, tmp_path):
     for int8, tolerance in ((False, 0.0), (True, 0.5)):
         folder = tmp_path / f"int8-{int8}"
         model_folder.export(tmp_path / "model", folder)  # whose weights are float16
-        expected = model_folder.load(folder, light=True).evidence(features)
+        expected = model_folder.load(folder, light=True).emissions(features)
         model_folder.export(tmp_path / "model", folder, onnx=True, int8=int8)
-        found = model_folder.load(folder, light=True).evidence(features)
+        found = model_folder.load(folder, light=True).emissions(features)
         worst = max(np.abs(one - other).max() for one, other in zip(found, expected, strict=True))
         assert worst <= tolerance
     assert (tmp_path / "int8-True" / "model.onnx").stat().st_size < (
@@ -184,7 +184,7 @@ def test_it_says_what_torch_says(tmp_path, rng):
     light, heavy = Recogniser.from_pretrained(), Recogniser(model_folder.load("en-us-phones"))
     assert light.transcribe(noise).phones == heavy.transcribe(noise).phones
     np.testing.assert_allclose(
-        light.evidence(noise),
+        light.emissions(noise),
         networks.outputs(heavy.model.encoder, [heavy.model.normaliser(heavy._extractor(noise))])[0],
         atol=1e-3,
     )

@@ -480,7 +480,7 @@ def test_an_encoder_decoder_learns_to_copy_with_its_attention_on_the_diagonal(co
     model, _, losses, batch = copied
     assert losses[-1] < 0.1 * losses[0]
     right = 0
-    for b, found in enumerate(model.decode(model.evidence(batch.rows()), 1)):
+    for b, found in enumerate(model.decode(model.emissions(batch.rows()), 1)):
         right += list(found.tokens) == batch.targets[b, : batch.target_lengths[b]].tolist()
         places = (found.weights * np.arange(found.weights.shape[1])).sum(axis=1)
         assert np.abs(places - (4 * np.arange(len(places)) + 1.5)).max() < 4  # frames of a sound are 4
@@ -492,7 +492,7 @@ def test_a_beam_scores_no_less_than_greedy(copied):
     model, *_, batch = copied
     noisy = [
         rows + np.random.default_rng(1).normal(0, 3, rows.shape).astype(np.float32)
-        for rows in model.evidence(batch.rows())
+        for rows in model.emissions(batch.rows())
     ]
     greedy, beam = (np.array([each.score for each in model.decode(noisy, size)]) for size in (1, 8))
     assert (beam >= greedy - 1e-5).all()
@@ -506,7 +506,7 @@ def test_each_loss_sums_to_the_mean_loss(copied):
         losses, mean = criterion.each(*outputs, batch), criterion(*outputs, batch)
     assert float((losses / batch.target_lengths).mean()) == pytest.approx(float(mean), rel=1e-5)
     _, aligned = model.align(
-        [model.tokens[i] for i in batch.targets[0, : batch.target_lengths[0]]], model.evidence(batch.rows())[0]
+        [model.tokens[i] for i in batch.targets[0, : batch.target_lengths[0]]], model.emissions(batch.rows())[0]
     )
     states, lengths = outputs
     spelt = ctc_loss(criterion.ctc(states), batch.targets, lengths, batch.target_lengths, reduction="none").detach()
@@ -532,7 +532,7 @@ def test_a_recogniser_of_the_tensors_that_another_gave(copied):
     assert {name.split(".")[0] for name in tensors} == {"encoder", "decoder"}
     parts = AttentionModel.parts(model.config, model.tokens, tensors)
     again = AttentionModel(model.config, model.tokens, model.normaliser, model.calibration, **parts)
-    first, second = (each.decode(each.evidence(batch.rows()), 4) for each in (model, again))
+    first, second = (each.decode(each.emissions(batch.rows()), 4) for each in (model, again))
     assert first == second
     assert model.num_parameters == again.num_parameters == sum(value.size for value in tensors.values())
     assert model.decoders(1) == {"greedy": 1}
@@ -543,7 +543,7 @@ def test_a_recogniser_of_the_tensors_that_another_gave(copied):
 
 def test_phones_lie_where_they_were_read(copied):
     model, *_, batch = copied
-    rows = model.evidence(batch.rows())[0]
+    rows = model.emissions(batch.rows())[0]
     (found,) = model.decode([rows], 1)
     segments = model.segments(found, rows)
     assert [each.label for each in segments] == [model.tokens[i] for i in found.tokens]
@@ -562,7 +562,7 @@ def test_phones_lie_where_they_were_read(copied):
 
 def test_what_is_shown_as_posteriors(copied):
     model, *_, batch = copied
-    rows = model.evidence(batch.rows())[0]
+    rows = model.emissions(batch.rows())[0]
     (found,) = model.decode([rows], model.config.decode.beam_size)
     probs = np.exp(model.log_probs(rows))
     assert probs.shape == (len(rows), len(model.tokens))
@@ -573,7 +573,7 @@ def test_what_is_shown_as_posteriors(copied):
 
 def test_the_picture_is_drawn(copied, tmp_path, rng):
     model, *_, batch = copied
-    rows = model.evidence(batch.rows())[0]
+    rows = model.emissions(batch.rows())[0]
     (found,) = model.decode([rows], 1)
     waveform = rng.standard_normal(int(16_000 * len(rows) * model.frame_shift))
     times = [("aa", 0.0, 0.05), ("b", 0.05, 0.1)]

@@ -130,7 +130,7 @@ def test_agrees_with_experts(speech_data):
         name, place = line.split()
         (path,) = (corpus / place).parent.glob(f"{name}.*")
         targets = [recogniser.model.tokens.index(phone) for phone in rows[name]["transcription"].split()]
-        found += goodness(recogniser.evidence(audio.load(path)), np.array(targets)).tolist()
+        found += goodness(recogniser.emissions(audio.load(path)), np.array(targets)).tolist()
         scores += map(float, rows[name]["p_scores"].split())
     assert len(found) == len(scores) > 2000
     assert max(found) <= 0

@@ -58,7 +58,7 @@ def test_a_stream_hears_what_the_whole_recording_gives(stack, sizes, folder, rng
     waveform = (level * rng.standard_normal(len(level))).astype(np.float32)
     model = model_folder.load(path)
     features = model.normaliser(FeatureExtractor(model.config.features)(waveform))
-    (whole,) = model.decode(model.evidence([features]), 1)
+    (whole,) = model.decode(model.emissions([features]), 1)
     found = heard(Stream(path), waveform, sizes)
     assert [spike.label for spike in found] == [TOKENS[token] for token in whole.tokens]
     assert len(found) >= 3

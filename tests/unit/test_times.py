@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from asr.ctc import Alignment, forced_align
+from asr.ctc import TokenAlignment, forced_align
 from asr.models.calibration import Calibration
 from asr.models.times import BLOCK_LABELS, phone_segments
 
@@ -131,7 +131,7 @@ def test_labels_are_placed_alike_in_one_block_and_in_several():
 def test_digital_silence_and_no_labels_are_no_special_case():
     phones = found(posteriors(50, [(1, 10), (2, 30)]), [1, 2], waveform=np.zeros(8000, np.float32))
     assert [phone.start for phone in phones] == pytest.approx([0.0, 0.205], abs=0.0101)
-    nothing = Alignment(*(np.zeros(0, int),) * 3, np.zeros(0), 0.0)
+    nothing = TokenAlignment(*(np.zeros(0, int),) * 3, np.zeros(0), 0.0)
     assert phone_segments(posteriors(50, []), nothing, NAMES, 0.01, np.zeros(8000, np.float32)) == []
 
 

@@ -167,7 +167,7 @@ def test_file_and_array_of_any_kind_are_heard_alike(hearing, tmp_path, rng):
     assert hearing.transcribe(tone.astype(np.float32)) == expected
     assert hearing.transcribe(np.stack([tone, tone], axis=1)) == expected
     assert hearing.transcribe(np.repeat(tone, 2), 32000).duration == expected.duration
-    np.testing.assert_array_equal(hearing.evidence(audio.load(tmp_path / "a.wav")).shape, (148, 4))
+    np.testing.assert_array_equal(hearing.emissions(audio.load(tmp_path / "a.wav")).shape, (148, 4))
 
 
 @pytest.mark.parametrize("num_samples", [0, 1, 399])

@@ -1,4 +1,4 @@
-"""Long recordings: windows of features whose evidence is joined, pieces that are decoded."""
+"""Long recordings: windows of features whose emissions are joined, pieces that are decoded."""
 
 import itertools
 
@@ -27,7 +27,7 @@ def test_windows_join_to_what_is_heard_whole(num_frames, subsampling, rng):
     features = rng.standard_normal((num_frames, 1))
     network = Counting(subsampling)
     whole = network([features])[0]
-    joined = windows.evidence(network, features, subsampling)
+    joined = windows.emissions(network, features, subsampling)
     assert joined.shape == whole.shape
     np.testing.assert_allclose(joined, whole, atol=1e-12)
     for batch in network.batches[1:]:
