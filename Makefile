@@ -17,7 +17,7 @@ CORPORA := $(if $(TIMIT)$(DATA),--data $(or $(TIMIT),$(DATA)))
 
 NAMES = $(if $(filter all,$(SYSTEMS)),$(basename $(notdir $(wildcard recipes/$(RECIPE)/*.yaml))),$(SYSTEMS))
 
-.PHONY: help setup lock lint test train evaluate compare transcribe bench docs clean
+.PHONY: help setup lock lint docs test train evaluate compare transcribe bench figures clean
 .DELETE_ON_ERROR:
 
 help: ## list the targets
@@ -43,13 +43,17 @@ $(READY): requirements.lock pyproject.toml
 	@touch $@
 
 lock: $(READY) ## write requirements.lock anew from pyproject.toml
-	$(VENV)/bin/uv pip compile --quiet --universal --python-version 3.11 --extra train --extra dev --no-header --upgrade pyproject.toml -o requirements.lock
+	$(VENV)/bin/uv pip compile --quiet --universal --python-version 3.11 --extra train --extra dev --extra docs --no-header --upgrade pyproject.toml -o requirements.lock
 
 lint: $(READY) ## ruff, mypy and the order of the rooms, as pre-commit runs them
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/mypy
 	$(VENV)/bin/lint-imports
+
+docs: $(READY) ## build the documentation in site/, every link checked; no network is needed
+	NO_MKDOCS_2_WARNING=1 $(VENV)/bin/mkdocs build --strict --quiet
+	@echo "open site/index.html"
 
 test: $(READY) ## run the tests
 	$(VENV)/bin/python -m pytest -q
@@ -82,8 +86,8 @@ $(VENV)/.bench: $(READY)
 	$(VENV)/bin/pip install --disable-pip-version-check --quiet --constraint requirements.lock --editable ".[bench]"
 	@touch $@
 
-docs: $(READY) ## draw the figures in docs/
-	@for script in docs/*.py; do $(VENV)/bin/python $$script || exit 1; done
+figures: $(READY) ## draw the figures in docs/figures
+	@for script in docs/figures/*.py; do $(VENV)/bin/python $$script || exit 1; done
 
-clean: ## delete runs and caches; corpora, manifests and .venv stay
-	rm -rf runs data/*/features data/features .pytest_cache .ruff_cache .mypy_cache .hypothesis
+clean: ## delete runs, the built documentation and caches; corpora, manifests and .venv stay
+	rm -rf runs site data/*/features data/features .pytest_cache .ruff_cache .mypy_cache .hypothesis

@@ -117,8 +117,8 @@ def main() -> None:
     """Print machine, versions and a table, and draw it."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--repeats", type=int, default=3, help="passes, of which the median counts (default 3)")
-    default = Path(__file__).parents[1] / "docs" / "rtrl.png"
-    parser.add_argument("--output", type=Path, default=default, help="the picture (default docs/rtrl.png)")
+    default = Path(__file__).parents[1] / "docs" / "figures" / "rtrl.png"
+    parser.add_argument("--output", type=Path, default=default, help="the picture (default docs/figures/rtrl.png)")
     arguments = parser.parse_args()
     torch.manual_seed(1)
     torch.set_num_threads(1)

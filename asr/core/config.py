@@ -125,7 +125,7 @@ class TrainConfig:
     gradient_clip: float = 1.0  # global norm
     weight_noise: float = 0.0  # standard deviation, on the encoder's weights anew each step; Graves (2013): 0.075
     label_prior_scale: float = 0.0  # divide posteriors by priors to this power in the loss: wider spikes, better times
-    initialiser: str = "default"  # or zeros, normal, xavier, he, orthogonal, rbm: docs/recurrent.md
+    initialiser: str = "default"  # or zeros, normal, xavier, he, orthogonal, rbm: docs/theory/recurrent.md
     alignments: str | None = None  # the system of the same recipe whose HMM alignments are the targets; null: CTC
     average: float = 0.0  # decay a step of the weights' moving average, which is scored and kept; 0: none
     precision: str = "32-true"  # or bf16-mixed

@@ -30,17 +30,33 @@ END = 0  # the class that begins and ends a sentence: the blank's, which this sy
 
 @dataclass(frozen=True)
 class EncoderConfig(blstm.EncoderConfig):
-    """The `model` section of an encoder-decoder's recipe: a BLSTM's keys, and those of the decoder."""
+    """The `model` section of an encoder-decoder's recipe: the keys of a BLSTM, and those of the decoder.
+
+    Attributes
+    ----------
+    state_size : int
+        E, the size of an encoder state. A linear layer makes it from the outputs of both directions.
+    decoder_size : int
+        Cells of the decoder's LSTM.
+    attention_size : int
+        A, the size of the space in which attention compares decoder and encoder states.
+    num_filters : int
+        K, filters over the attention weights of the step before.
+    filter_width : int
+        Width of such a filter in encoder frames; an odd number.
+    ctc_weight : float
+        Share of the CTC loss on the encoder states in the whole loss, from 0 to below 1. CTC guides the alignment.
+    """
 
     num_layers: int = 2
     hidden_size: int = 96
     stack: int = 2
-    state_size: int = 128  # E: a linear layer makes the encoder's states of the two directions
-    decoder_size: int = 128  # cells of the LSTM that writes
-    attention_size: int = 96  # A
-    num_filters: int = 8  # K
-    filter_width: int = 31  # encoder frames; odd
-    ctc_weight: float = 0.3  # share of CTC's loss on the encoder's states in the whole: it shows the way to align
+    state_size: int = 128
+    decoder_size: int = 128
+    attention_size: int = 96
+    num_filters: int = 8
+    filter_width: int = 31
+    ctc_weight: float = 0.3
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -15,14 +15,32 @@ from asr.core.config import check
 
 @dataclass(frozen=True)
 class EncoderConfig:
-    """The `model` section of a BLSTM recipe; the defaults are the 3 × 250 network of Graves (2013)."""
+    """The `model` section of a BLSTM recipe; the defaults are the 3 × 250 network of Graves (2013).
+
+    Attributes
+    ----------
+    num_layers : int
+        LSTM layers.
+    hidden_size : int
+        LSTM cells in each direction.
+    dropout : float
+        Probability of dropping a unit after each layer. All frames of an utterance share one mask (Gal and Ghahramani
+        2016).
+    stack : int
+        Feature frames that are joined into one, 1 to 8. With 3, a step is 30 ms long and the work is a third.
+    channels : int
+        Channels of two convolutions over time and frequency that join the frames. With 0 there are no convolutions, and
+        the frames are concatenated.
+    bidirectional : bool
+        With false, the network uses no future frames, so it can follow speech as it comes.
+    """
 
     num_layers: int = 3
-    hidden_size: int = 250  # cells in each direction
-    dropout: float = 0.0  # after each layer; one mask for all frames of an utterance (Gal and Ghahramani 2016)
-    stack: int = 1  # feature frames joined into one: 3 gives 30 ms steps and a third of the work
-    channels: int = 0  # of two convolutions over time and frequency that join the frames; 0: side by side
-    bidirectional: bool = True  # false: it hears nothing of the future, and can follow speech as it comes
+    hidden_size: int = 250
+    dropout: float = 0.0
+    stack: int = 1
+    channels: int = 0
+    bidirectional: bool = True
 
     def __post_init__(self) -> None:
         check(self.num_layers >= 1, "model.num_layers", "be 1 or more", self.num_layers)

@@ -1,4 +1,4 @@
-"""Recurrences through time and back, in Numba; the numbers (R1), (R2), … are those of docs/recurrent.md.
+"""Recurrences through time and back, in Numba; the numbers (R1), (R2), … are those of docs/theory/recurrent.md.
 
 A kernel runs over all T frames of the utterances first … last − 1 of a batch, so that each thread has its own. Products
 with weights that do not wait for the frame before, W x_t and the sums of the weights' gradients, are taken outside, for

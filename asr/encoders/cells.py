@@ -3,7 +3,7 @@
 All are `layer(x (T, B, F), state=None) -> (y (T, B, output_size), state)`, one-directional. `state` is a tuple
 of tensors (B, ·), what the layer needs to go on after the last frame; None stands for zeros. With `truncate` frames the
 gradient does not flow over multiples of that many frames, while the state does: truncated backpropagation through
-time, as if the state were detached there; 0 is the whole sequence. The equations are in docs/recurrent.md.
+time, as if the state were detached there; 0 is the whole sequence. The equations are in docs/theory/recurrent.md.
 
 Letters: T frames, B utterances, F inputs, H units, O outputs of a Jordan network.
 """

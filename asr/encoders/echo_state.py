@@ -33,16 +33,36 @@ SMALL = 200  # units, up to which all eigenvalues are found at once
 
 @dataclass(frozen=True)
 class EncoderConfig:
-    """The `model` section of an echo-state network's recipe."""
+    """The `model` section of an echo-state network's recipe.
 
-    reservoir_size: int = 1000  # units of each reservoir
-    spectral_radius: float = 0.9  # modulus of the largest eigenvalue of W
-    leak: float = 0.4  # a: 1 keeps nothing of the state before but through W
-    input_scale: float = 0.5  # standard deviation of W_in u_t for uncorrelated features of variance 1
-    density: float = 0.01  # share of the units that a unit hears
-    bidirectional: bool = True  # a second reservoir runs over reversed time
-    reservoir_seed: int = 1  # draws the reservoirs; apart from the run's seed, which draws the readout
-    stack: int = 1  # feature frames joined into one
+    Attributes
+    ----------
+    reservoir_size : int
+        Units of each reservoir, at most 10,000.
+    spectral_radius : float
+        Modulus of the largest eigenvalue of W, above 0 and below 2.
+    leak : float
+        a, above 0 and at most 1. With 1, a unit keeps its previous state only through W.
+    input_scale : float
+        Standard deviation of W_in u_t for uncorrelated features of variance 1.
+    density : float
+        Share of the units that each unit is connected to, above 0 and at most 1.
+    bidirectional : bool
+        Whether a second reservoir runs over reversed time.
+    reservoir_seed : int
+        Seed of the reservoirs. The seed of the run draws the readout only.
+    stack : int
+        Feature frames that are joined into one, 1 to 8.
+    """
+
+    reservoir_size: int = 1000
+    spectral_radius: float = 0.9
+    leak: float = 0.4
+    input_scale: float = 0.5
+    density: float = 0.01
+    bidirectional: bool = True
+    reservoir_seed: int = 1
+    stack: int = 1
 
     def __post_init__(self) -> None:
         check(1 <= self.reservoir_size <= 10_000, "model.reservoir_size", "lie in 1..10000", self.reservoir_size)

@@ -1,7 +1,7 @@
 """How weights begin, by name.
 
 ============== ==========================================================================================
-``zeros``       all alike: to be seen failing, since units that begin alike stay alike (docs/recurrent.md)
+``zeros``       all alike: to be seen failing, since units that begin alike stay alike (docs/theory/recurrent.md)
 ``normal``      N(0, std²), the recurrent weights too
 ``xavier``      uniform of variance 2 / (fan in + fan out): X. Glorot and Y. Bengio (2010), eq. 16
 ``he``          normal of variance 2 / fan in, for rectified linear units: K. He et al. (2015), eq. 10

@@ -1,4 +1,4 @@
-"""Deep one- or bidirectional networks of the lectures' recurrent cells (docs/recurrent.md).
+"""Deep one- or bidirectional networks of the lectures' recurrent cells (docs/theory/recurrent.md).
 
 Letters: B utterances, T feature frames, F values a frame, n stacked frames, T' = ⌈T / n⌉, H units a direction,
 C classes.
@@ -27,16 +27,37 @@ CELLS: dict[str, Callable[[int, int, int], nn.Module]] = {
 
 @dataclass(frozen=True)
 class EncoderConfig:
-    """The `model` section of a recurrent recipe."""
+    """The `model` section of a recurrent recipe.
 
-    cell: str = "elman_tanh"  # elman_tanh | elman_relu | jordan | lstm | peephole_lstm | gru
+    Attributes
+    ----------
+    cell : str
+        `elman_tanh`, `elman_relu`, `jordan`, `lstm`, `peephole_lstm` or `gru`.
+    num_layers : int
+        Recurrent layers.
+    hidden_size : int
+        Units in each direction.
+    bidirectional : bool
+        Whether each layer also runs over reversed time.
+    dropout : float
+        Probability of dropping a hidden unit after each layer. All frames of an utterance share one mask.
+    stack : int
+        Feature frames that are joined into one, 1 to 8.
+    truncate : int
+        Number of stacked frames after which the gradient is cut; the state runs on. 0 is full backpropagation through
+        time.
+    gradient : str
+        `bptt`, backpropagation through time, or `rtrl`, real-time recurrent learning, for one Elman layer.
+    """
+
+    cell: str = "elman_tanh"
     num_layers: int = 2
-    hidden_size: int = 128  # units in each direction
+    hidden_size: int = 128
     bidirectional: bool = True
-    dropout: float = 0.0  # after each layer of units; one mask for all frames of an utterance
-    stack: int = 1  # feature frames joined into one
-    truncate: int = 0  # stacked frames after which the gradient is cut, while the state goes on; 0: full BPTT
-    gradient: str = "bptt"  # through all frames at once, or rtrl: in real time, for one Elman layer
+    dropout: float = 0.0
+    stack: int = 1
+    truncate: int = 0
+    gradient: str = "bptt"
 
     def __post_init__(self) -> None:
         one_of("model.cell", self.cell, tuple(CELLS))

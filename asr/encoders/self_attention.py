@@ -21,16 +21,36 @@ from asr.encoders.blstm import output_lengths, stack_frames
 
 @dataclass(frozen=True)
 class EncoderConfig:
-    """The `model` section of a self-attention recipe."""
+    """The `model` section of a self-attention recipe.
+
+    Attributes
+    ----------
+    num_layers : int
+        Blocks of self-attention and feed-forward network.
+    hidden_size : int
+        D, the size of a frame between blocks; an even number.
+    num_heads : int
+        Attention heads; a divisor of `hidden_size`.
+    feedforward_size : int
+        Hidden units of the feed-forward network in each block.
+    positions : str
+        How the position of a frame is encoded: `convolutional` or `sinusoidal`.
+    position_width : int
+        Output frames that the position convolution covers; an odd number.
+    dropout : float
+        Probability of dropping a unit of the input or of what each block adds to it, or an attention weight.
+    stack : int
+        Feature frames that are joined into one, 1 to 8.
+    """
 
     num_layers: int = 4
-    hidden_size: int = 128  # D
+    hidden_size: int = 128
     num_heads: int = 4
     feedforward_size: int = 512
-    positions: str = "convolutional"  # convolutional | sinusoidal: how a frame knows where it stands
-    position_width: int = 15  # output frames that the convolution sees; odd
-    dropout: float = 0.1  # of the input, and of what each block adds to it
-    stack: int = 2  # feature frames joined into one
+    positions: str = "convolutional"
+    position_width: int = 15
+    dropout: float = 0.1
+    stack: int = 2
 
     def __post_init__(self) -> None:
         for name in ("num_layers", "hidden_size", "num_heads", "feedforward_size"):

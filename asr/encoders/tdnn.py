@@ -19,13 +19,27 @@ from asr.encoders.blstm import output_lengths, stack_frames
 
 @dataclass(frozen=True)
 class EncoderConfig:
-    """The `model` section of a time-delay network's recipe."""
+    """The `model` section of a time-delay network's recipe.
+
+    Attributes
+    ----------
+    hidden_size : int
+        Units of each layer.
+    contexts : tuple of int
+        One entry for each layer, 0 to 100: a layer with context c sees the frames t − c, t and t + c.
+    norm : str
+        `layer` normalises over the units of a frame, `batch` over the frames of the batch for each unit.
+    dropout : float
+        Probability of dropping a unit after each layer.
+    stack : int
+        Feature frames that are joined into one, 1 to 8.
+    """
 
     hidden_size: int = 256
-    contexts: tuple[int, ...] = (1, 2, 3, 6)  # a layer each: it sees the frames t − context, t and t + context
-    norm: str = "layer"  # layer | batch: over a frame's units, or over a unit's frames in the batch
-    dropout: float = 0.0  # after each layer
-    stack: int = 1  # feature frames joined into one
+    contexts: tuple[int, ...] = (1, 2, 3, 6)
+    norm: str = "layer"
+    dropout: float = 0.0
+    stack: int = 1
 
     def __post_init__(self) -> None:
         check(self.hidden_size >= 1, "model.hidden_size", "be 1 or more", self.hidden_size)

@@ -1,6 +1,6 @@
 """A recognised test set becomes the dictionary that `asr evaluate` writes as JSON and the report shows.
 
-docs/evaluation.md documents every key of it.
+docs/reference/evaluation.md documents every key of it.
 """
 
 from collections import defaultdict
@@ -58,7 +58,7 @@ class Utterance:
 
 
 def analyse(utterances: Sequence[Utterance], labels: str, scoring: str, fitted: Calibration) -> dict[str, Any]:
-    """Count a test set's errors in every way of docs/evaluation.md that needs no audio and no posteriors.
+    """Count a test set's errors in every way of docs/reference/evaluation.md that needs no audio and no posteriors.
 
     Parameters
     ----------

@@ -263,7 +263,7 @@ def score_corpus(
     rows : list of dict
         One for each decoder: PER in percent with its 95 % interval, counts of errors, and how much was scored.
     evaluation : dict
-        The last decoder's, as docs/evaluation.md has it.
+        The last decoder's, as docs/reference/evaluation.md has it.
     """
     manifests = config.data.manifests
     has_full_test = (Path(manifests) / corpus / "supervisions_test_full.jsonl.gz").is_file()

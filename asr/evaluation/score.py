@@ -56,7 +56,7 @@ def score_files(
     -------
     dict
         ``phone_set`` of the reference and ``hypothesis_phone_set``, None where the labels are in none of ours; and
-        ``regimes``, as in docs/evaluation.md; and where the labels are known ``confusions`` and ``classes``.
+        ``regimes``, as in docs/reference/evaluation.md; and where the labels are known ``confusions`` and ``classes``.
 
     Raises
     ------
@@ -159,7 +159,7 @@ def regime_rows(
     Returns
     -------
     list of dict
-        ``regimes`` of docs/evaluation.md, the headline first.
+        ``regimes`` of docs/reference/evaluation.md, the headline first.
 
     Raises
     ------

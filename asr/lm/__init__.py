@@ -5,5 +5,6 @@
     either ─ score, perplexity; generation.continuation; folder.load, folder.save
            └ decoding.build: fused into CTC's beam (fusion.py), or over words (lexicon.py, words.py)
 
-Token 0 of every model is the edge of a sentence: as a context its start, as a prediction its end. docs/lm.md.
+Token 0 of every model is the edge of a sentence: as a context its start, as a prediction its end. The theory is in
+docs/theory/language-models.md.
 """

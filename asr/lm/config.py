@@ -14,17 +14,40 @@ from asr.lm.text import UNITS
 
 @dataclass(frozen=True)
 class TextConfig:
-    """What is learnt: transcripts of corpora, a text file, or both."""
+    """The text that is learnt: transcripts of corpora, a text file, or both.
 
-    corpora: dict[str, str | None] = field(default_factory=dict)  # name → folder; their training speakers' transcripts
+    Attributes
+    ----------
+    corpora : dict of str to str or None
+        Corpora whose training speakers' transcripts are learnt, each with its folder; null as in `data.corpora`.
+    manifests : str
+        Folder of the prepared manifests.
+    text : str or None
+        A UTF-8 file with a sentence on each line.
+    dev_text : str or None
+        Held-out text, in the same form. Without it, the transcripts of the corpora's dev speakers are held out or, where
+        there are no corpora, every 20th line of `text`.
+    unit : str
+        `phones`, `characters` or `words`.
+    labels : str
+        The phone set, where the unit is phones.
+    lowercase : bool
+        Whether the text of the file is put into lower case. Transcripts always are, and lose their punctuation.
+    open_vocabulary : bool
+        Whether there is a token for everything unknown.
+    min_count : int
+        With an open vocabulary, tokens that occur fewer times than this count as unknown.
+    """
+
+    corpora: dict[str, str | None] = field(default_factory=dict)
     manifests: str = "data"
-    text: str | None = None  # a UTF-8 file, a sentence a line
-    dev_text: str | None = None  # held out; without it the corpora's dev speakers, or every 20th line
-    unit: str = "phones"  # phones | characters | words
-    labels: str = "arpabet39"  # the phone set, of phones
-    lowercase: bool = False  # the file's text; transcripts always are, and without punctuation
-    open_vocabulary: bool = False  # with a token for all that are not known
-    min_count: int = 1  # of an open vocabulary: tokens rarer than this are not known
+    text: str | None = None
+    dev_text: str | None = None
+    unit: str = "phones"
+    labels: str = "arpabet39"
+    lowercase: bool = False
+    open_vocabulary: bool = False
+    min_count: int = 1
 
     def __post_init__(self) -> None:
         one_of("text.unit", self.unit, UNITS)
@@ -36,10 +59,18 @@ class TextConfig:
 
 @dataclass(frozen=True)
 class NGramConfig:
-    """The keys of the `model` section beside `name: ngram`."""
+    """The `model` section of an n-gram.
+
+    Attributes
+    ----------
+    order : int
+        n, the number of tokens in the longest n-gram.
+    smoothing : str
+        `kneser_ney`, or `witten_bell` for little text.
+    """
 
     order: int = 3
-    smoothing: str = "kneser_ney"  # or witten_bell, for little text
+    smoothing: str = "kneser_ney"
 
     def __post_init__(self) -> None:
         one_of("model.smoothing", self.smoothing, SMOOTHINGS)
@@ -48,14 +79,30 @@ class NGramConfig:
 
 @dataclass(frozen=True)
 class LmTrainConfig:
-    """Optimisation of a recurrent model."""
+    """Optimisation of a recurrent language model.
+
+    Attributes
+    ----------
+    max_epochs : int
+        Passes over the text.
+    learning_rate : float
+        Peak of the learning rate, which then falls along a cosine.
+    batch_tokens : int
+        Tokens in a batch.
+    gradient_clip : float
+        Largest global norm of a gradient.
+    weight_decay : float
+        Of AdamW.
+    window : int
+        Tokens in each piece of text that is trained on, whatever the sentences. With 0, pieces are whole sentences.
+    """
 
     max_epochs: int = 20
-    learning_rate: float = 2e-3  # peak; falls along a cosine
+    learning_rate: float = 2e-3
     batch_tokens: int = 4000
-    gradient_clip: float = 1.0  # global norm
+    gradient_clip: float = 1.0
     weight_decay: float = 1e-4
-    window: int = 0  # learn from pieces of so many tokens, whatever the sentences; 0: whole sentences
+    window: int = 0
 
     def __post_init__(self) -> None:
         for name in ("max_epochs", "learning_rate", "batch_tokens", "gradient_clip"):
@@ -66,7 +113,19 @@ class LmTrainConfig:
 
 @dataclass(frozen=True)
 class LmConfig:
-    """A whole language model."""
+    """A whole language model.
+
+    Attributes
+    ----------
+    text : TextConfig
+        What is learnt.
+    model : NGramConfig or RecurrentConfig
+        Its kind and size.
+    train : LmTrainConfig
+        Optimisation of a recurrent model; a recipe of an n-gram has no such section.
+    seed : int
+        Seed of weights and batches.
+    """
 
     text: TextConfig
     model: NGramConfig | RecurrentConfig

@@ -22,14 +22,30 @@ MOST_LOGITS = 20_000_000  # of the sentences that are scored at once
 
 @dataclass(frozen=True)
 class RecurrentConfig:
-    """The keys of a recipe's `model` section beside `name: recurrent`."""
+    """The `model` section of a recurrent language model.
 
-    cell: str = "lstm"  # elman | gru | lstm
+    Attributes
+    ----------
+    cell : str
+        `elman`, `gru` or `lstm`.
+    num_layers : int
+        Recurrent layers.
+    embedding_size : int
+        E, the size of a token's embedding.
+    hidden_size : int
+        H, units of each layer.
+    dropout : float
+        Probability of dropping a unit of the embeddings, between layers and before the output layer.
+    tied : bool
+        Whether the weights of the output layer are the embeddings.
+    """
+
+    cell: str = "lstm"
     num_layers: int = 1
     embedding_size: int = 128
     hidden_size: int = 256
     dropout: float = 0.2
-    tied: bool = True  # the output layer's weights are the embeddings
+    tied: bool = True
 
     def __post_init__(self) -> None:
         one_of("model.cell", self.cell, tuple(CELLS))

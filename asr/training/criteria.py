@@ -74,7 +74,7 @@ def build(config: Config) -> Criterion:
 
 
 class CTC(Criterion):
-    """Labels without times: the sum over all their alignments (docs/ctc.md)."""
+    """Labels without times: the sum over all their alignments (docs/theory/ctc.md)."""
 
     def __init__(self, config: Config):
         super().__init__()

@@ -1,6 +1,6 @@
-"""Draw the pictures of docs/lm.md: perplexity over the order, teacher forcing, and what fusion weighs.
+"""Draw the pictures of docs/theory/language-models.md: perplexity over the order, teacher forcing, and what fusion weighs.
 
-python docs/lm_figures.py
+python docs/figures/lm_figures.py
 """
 
 import itertools
@@ -22,7 +22,7 @@ from asr.lm.model import perplexity
 from asr.training.lm import train
 from data_prep.mini import sentences
 
-DOCS = Path(__file__).parent
+HERE = Path(__file__).parent
 TITLE = {"fontsize": 10}
 
 
@@ -99,6 +99,6 @@ def draw_fusion(path: Path) -> None:
 
 
 if __name__ == "__main__":
-    draw_perplexity(DOCS / "lm_perplexity.png")
-    draw_teacher_forcing(DOCS / "lm_teacher_forcing.png")
-    draw_fusion(DOCS / "lm_fusion.png")
+    draw_perplexity(HERE / "lm_perplexity.png")
+    draw_teacher_forcing(HERE / "lm_teacher_forcing.png")
+    draw_fusion(HERE / "lm_fusion.png")

@@ -1,7 +1,7 @@
-"""Draw docs/hmm_trellis.png: one utterance of two phones as an HMM sees it, and as CTC does.
+"""Draw docs/figures/hmm_trellis.png: one utterance of two phones as an HMM sees it, and as CTC does.
 
-python docs/hmm_trellis.py
-python docs/hmm_trellis.py elsewhere.png
+python docs/figures/hmm_trellis.py
+python docs/figures/hmm_trellis.py elsewhere.png
 
 Left, the six states of the phones a and b; right, CTC's five: blank, a, blank, b, blank. Scores are made up.
 """

@@ -1,7 +1,7 @@
-"""Draw docs/ctc_lattice.png: the paths of eight frames that spell cbab, and how probable each state is in each frame.
+"""Draw docs/figures/ctc_lattice.png: the paths of eight frames that spell cbab, and how probable each state is in each frame.
 
-python docs/ctc_lattice.py
-python docs/ctc_lattice.py elsewhere.png
+python docs/figures/ctc_lattice.py
+python docs/figures/ctc_lattice.py elsewhere.png
 
 States are numbered from the top, as in figure 3 of Graves et al. (2006): 0, 2, 4, 6, 8 are blanks, 1, 3, 5, 7 labels.
 """
