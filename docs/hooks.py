@@ -18,7 +18,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 import typer
-from griffe import Docstring, DocstringSectionKind
+from griffe import Docstring, DocstringSectionKind, Extension, Object
 from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.exceptions import PluginError
 from mkdocs.structure.files import File, Files
@@ -115,9 +115,9 @@ def commands_page() -> str:
 
 def _command(name: str, command: TyperCommand | TyperGroup) -> Iterator[str]:
     """Yield the blocks of a command: what it does, examples, usage, arguments and options."""
-    context = typer.Context(command, info_name=name)
+    context = typer.Context(command, info_name=name, **command.context_settings)
     paragraphs = inspect.cleandoc(command.help or "").split("\n\n")
-    examples = [each for each in paragraphs if all(re.search(r"\basr [\w-]", line) for line in each.splitlines())]
+    examples = [each for each in paragraphs if all(re.search(r"(^|\| )asr ", line) for line in each.splitlines())]
     yield f"## {name}"
     yield from (each for each in paragraphs if each not in examples)
     yield from (f"```bash\n{each}\n```" for each in examples)
@@ -151,6 +151,30 @@ def _table(head: tuple[str, ...], rows: list[tuple[str, ...]]) -> list[str]:
     return ["\n".join(f"| {' | '.join(line)} |" for line in lines)] if rows else []
 
 
+class HouseStyle(Extension):
+    """What griffe, which reads docstrings for the site, does not take from them by itself."""
+
+    def on_object(self, *, obj: Object, **kwargs: Any) -> None:
+        """Fence a docstring's sessions; give parameters that share a description one each."""
+        if obj.docstring is None:
+            return
+        text, heading, examples = inspect.cleandoc(obj.docstring.value).partition("\nExamples\n---")
+        text = re.sub(r"(?m)^>>> (?:.+\n?)+", lambda found: f"```pycon\n{found[0].rstrip()}\n```\n", text)
+        obj.docstring.value = (
+            re.sub(r"(?m)^(\w+(?:, \w+)+)( : .*)?\n((?: {4}.*\n?)+)", _apart, text) + heading + examples
+        )
+
+
+def _apart(found: re.Match) -> str:
+    r"""Repeat the description of several parameters for each: griffe gives all the type and default of the first.
+
+    >>> _apart(re.match(r"(.*)( : .*)\n(.*)", "low, high : int\n    Bounds."))
+    'low : int\n    Bounds.\nhigh : int\n    Bounds.\n'
+    """
+    names, kind, description = found.groups()
+    return "".join(f"{name}{kind or ''}\n{description.rstrip()}\n" for name in names.split(", "))
+
+
 def on_files(files: Files, config: MkDocsConfig) -> Files:
     """Add the pages that do not stand in docs/."""
     for path in sorted(path for pattern in BESIDE for path in ROOT.glob(pattern)):
@@ -160,7 +184,7 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
 
 
 def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Files) -> str:
-    """Fill in what the program declares; highlight sessions; lead links that work in a checkout to pages of the site."""
+    """Fill in what the program declares, and make links that work in a checkout lead to pages of the site."""
     for name, make in (("commands", commands_page), ("configuration", configuration_page)):
         if (marker := f"<!-- {name} -->") in markdown:
             markdown = markdown.replace(marker, make())
@@ -171,8 +195,10 @@ def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Fil
 def site_link(link: str, page: str) -> str:
     """Return where a relative link of a page leads to on the site.
 
-    >>> site_link("../../recipes/mini", "theory/hmm.md"), site_link("../../docs/theory/hmm.md", "recipes/mini/README.md")
-    ('../recipes/mini/README.md', '../../theory/hmm.md')
+    >>> site_link("../../recipes/mini", "theory/hmm.md")
+    '../recipes/mini/README.md'
+    >>> site_link("../../docs/theory/hmm.md", "recipes/mini/README.md")
+    '../../theory/hmm.md'
     """
     source = PurePosixPath(page) if (ROOT / page).is_file() else PurePosixPath("docs", page)
     target = PurePosixPath(os.path.normpath(source.parent / link))

@@ -34,17 +34,17 @@ class EncoderConfig(blstm.EncoderConfig):
 
     Attributes
     ----------
-    state_size : int
+    state_size
         E, the size of an encoder state. A linear layer makes it from the outputs of both directions.
-    decoder_size : int
+    decoder_size
         Cells of the decoder's LSTM.
-    attention_size : int
+    attention_size
         A, the size of the space in which attention compares decoder and encoder states.
-    num_filters : int
+    num_filters
         K, filters over the attention weights of the step before.
-    filter_width : int
+    filter_width
         Width of such a filter in encoder frames; an odd number.
-    ctc_weight : float
+    ctc_weight
         Share of the CTC loss on the encoder states in the whole loss, from 0 to below 1. CTC guides the alignment.
     """
 

@@ -19,19 +19,19 @@ class EncoderConfig:
 
     Attributes
     ----------
-    num_layers : int
+    num_layers
         LSTM layers.
-    hidden_size : int
+    hidden_size
         LSTM cells in each direction.
-    dropout : float
+    dropout
         Probability of dropping a unit after each layer. All frames of an utterance share one mask (Gal and Ghahramani
         2016).
-    stack : int
+    stack
         Feature frames that are joined into one, 1 to 8. With 3, a step is 30 ms long and the work is a third.
-    channels : int
+    channels
         Channels of two convolutions over time and frequency that join the frames. With 0 there are no convolutions, and
         the frames are concatenated.
-    bidirectional : bool
+    bidirectional
         With false, the network uses no future frames, so it can follow speech as it comes.
     """
 

@@ -37,21 +37,21 @@ class EncoderConfig:
 
     Attributes
     ----------
-    reservoir_size : int
+    reservoir_size
         Units of each reservoir, at most 10,000.
-    spectral_radius : float
+    spectral_radius
         Modulus of the largest eigenvalue of W, above 0 and below 2.
-    leak : float
+    leak
         a, above 0 and at most 1. With 1, a unit keeps its previous state only through W.
-    input_scale : float
+    input_scale
         Standard deviation of W_in u_t for uncorrelated features of variance 1.
-    density : float
+    density
         Share of the units that each unit is connected to, above 0 and at most 1.
-    bidirectional : bool
+    bidirectional
         Whether a second reservoir runs over reversed time.
-    reservoir_seed : int
+    reservoir_seed
         Seed of the reservoirs. The seed of the run draws the readout only.
-    stack : int
+    stack
         Feature frames that are joined into one, 1 to 8.
     """
 

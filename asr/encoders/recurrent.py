@@ -31,23 +31,23 @@ class EncoderConfig:
 
     Attributes
     ----------
-    cell : str
-        `elman_tanh`, `elman_relu`, `jordan`, `lstm`, `peephole_lstm` or `gru`.
-    num_layers : int
+    cell
+        ``elman_tanh``, ``elman_relu``, ``jordan``, ``lstm``, ``peephole_lstm`` or ``gru``.
+    num_layers
         Recurrent layers.
-    hidden_size : int
+    hidden_size
         Units in each direction.
-    bidirectional : bool
+    bidirectional
         Whether each layer also runs over reversed time.
-    dropout : float
+    dropout
         Probability of dropping a hidden unit after each layer. All frames of an utterance share one mask.
-    stack : int
+    stack
         Feature frames that are joined into one, 1 to 8.
-    truncate : int
+    truncate
         Number of stacked frames after which the gradient is cut; the state runs on. 0 is full backpropagation through
         time.
-    gradient : str
-        `bptt`, backpropagation through time, or `rtrl`, real-time recurrent learning, for one Elman layer.
+    gradient
+        ``bptt``, backpropagation through time, or ``rtrl``, real-time recurrent learning, for one Elman layer.
     """
 
     cell: str = "elman_tanh"

@@ -25,21 +25,21 @@ class EncoderConfig:
 
     Attributes
     ----------
-    num_layers : int
+    num_layers
         Blocks of self-attention and feed-forward network.
-    hidden_size : int
+    hidden_size
         D, the size of a frame between blocks; an even number.
-    num_heads : int
+    num_heads
         Attention heads; a divisor of `hidden_size`.
-    feedforward_size : int
+    feedforward_size
         Hidden units of the feed-forward network in each block.
-    positions : str
-        How the position of a frame is encoded: `convolutional` or `sinusoidal`.
-    position_width : int
+    positions
+        How the position of a frame is encoded: ``convolutional`` or ``sinusoidal``.
+    position_width
         Output frames that the position convolution covers; an odd number.
-    dropout : float
+    dropout
         Probability of dropping a unit of the input or of what each block adds to it, or an attention weight.
-    stack : int
+    stack
         Feature frames that are joined into one, 1 to 8.
     """
 

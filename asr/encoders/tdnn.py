@@ -23,15 +23,15 @@ class EncoderConfig:
 
     Attributes
     ----------
-    hidden_size : int
+    hidden_size
         Units of each layer.
-    contexts : tuple of int
+    contexts
         One entry for each layer, 0 to 100: a layer with context c sees the frames t − c, t and t + c.
-    norm : str
-        `layer` normalises over the units of a frame, `batch` over the frames of the batch for each unit.
-    dropout : float
+    norm
+        ``layer`` normalises over the units of a frame, ``batch`` over the frames of the batch for each unit.
+    dropout
         Probability of dropping a unit after each layer.
-    stack : int
+    stack
         Feature frames that are joined into one, 1 to 8.
     """
 

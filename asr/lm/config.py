@@ -18,24 +18,24 @@ class TextConfig:
 
     Attributes
     ----------
-    corpora : dict of str to str or None
+    corpora
         Corpora whose training speakers' transcripts are learnt, each with its folder; null as in `data.corpora`.
-    manifests : str
+    manifests
         Folder of the prepared manifests.
-    text : str or None
+    text
         A UTF-8 file with a sentence on each line.
-    dev_text : str or None
-        Held-out text, in the same form. Without it, the transcripts of the corpora's dev speakers are held out or, where
-        there are no corpora, every 20th line of `text`.
-    unit : str
-        `phones`, `characters` or `words`.
-    labels : str
+    dev_text
+        Held-out text, in the same form. Without it, the transcripts of the corpora's dev speakers are held out; where
+        there are no corpora, every 20th line of `text` is.
+    unit
+        ``phones``, ``characters`` or ``words``.
+    labels
         The phone set, where the unit is phones.
-    lowercase : bool
+    lowercase
         Whether the text of the file is put into lower case. Transcripts always are, and lose their punctuation.
-    open_vocabulary : bool
+    open_vocabulary
         Whether there is a token for everything unknown.
-    min_count : int
+    min_count
         With an open vocabulary, tokens that occur fewer times than this count as unknown.
     """
 
@@ -63,10 +63,10 @@ class NGramConfig:
 
     Attributes
     ----------
-    order : int
+    order
         n, the number of tokens in the longest n-gram.
-    smoothing : str
-        `kneser_ney`, or `witten_bell` for little text.
+    smoothing
+        ``kneser_ney``, or ``witten_bell`` for little text.
     """
 
     order: int = 3
@@ -83,17 +83,17 @@ class LmTrainConfig:
 
     Attributes
     ----------
-    max_epochs : int
+    max_epochs
         Passes over the text.
-    learning_rate : float
+    learning_rate
         Peak of the learning rate, which then falls along a cosine.
-    batch_tokens : int
+    batch_tokens
         Tokens in a batch.
-    gradient_clip : float
+    gradient_clip
         Largest global norm of a gradient.
-    weight_decay : float
+    weight_decay
         Of AdamW.
-    window : int
+    window
         Tokens in each piece of text that is trained on, whatever the sentences. With 0, pieces are whole sentences.
     """
 
@@ -117,13 +117,13 @@ class LmConfig:
 
     Attributes
     ----------
-    text : TextConfig
+    text
         What is learnt.
-    model : NGramConfig or RecurrentConfig
+    model
         Its kind and size.
-    train : LmTrainConfig
+    train
         Optimisation of a recurrent model; a recipe of an n-gram has no such section.
-    seed : int
+    seed
         Seed of weights and batches.
     """
 

@@ -26,17 +26,17 @@ class RecurrentConfig:
 
     Attributes
     ----------
-    cell : str
-        `elman`, `gru` or `lstm`.
-    num_layers : int
+    cell
+        ``elman``, ``gru`` or ``lstm``.
+    num_layers
         Recurrent layers.
-    embedding_size : int
+    embedding_size
         E, the size of a token's embedding.
-    hidden_size : int
+    hidden_size
         H, units of each layer.
-    dropout : float
+    dropout
         Probability of dropping a unit of the embeddings, between layers and before the output layer.
-    tied : bool
+    tied
         Whether the weights of the output layer are the embeddings.
     """
 

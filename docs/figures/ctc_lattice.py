@@ -1,4 +1,4 @@
-"""Draw docs/figures/ctc_lattice.png: the paths of eight frames that spell cbab, and how probable each state is in each frame.
+"""Draw ctc_lattice.png: the paths of eight frames that spell cbab, and how probable each state is in each frame.
 
 python docs/figures/ctc_lattice.py
 python docs/figures/ctc_lattice.py elsewhere.png

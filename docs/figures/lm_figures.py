@@ -1,4 +1,4 @@
-"""Draw the pictures of docs/theory/language-models.md: perplexity over the order, teacher forcing, and what fusion weighs.
+"""Draw the figures of language-models.md: perplexity over the order, teacher forcing, and what fusion weighs.
 
 python docs/figures/lm_figures.py
 """

@@ -1,10 +1,12 @@
-"""What the documents and --help tell a reader to type exists: verbs, options, targets, recipes, settings, links.
+"""What the documents and --help tell a reader to type exists: commands, options, targets, files, settings, links.
 
-The lines of code, numbers and pictures of docs/ctc.md and docs/hmm.md are what the code says.
+The reference pages have every command, setting and public name. Sessions in the documents compute what they show; the
+lines of code, numbers and figures of the theory are what the code says. `make docs` checks links to anchors and names.
 """
 
 import ast
 import doctest
+import importlib
 import itertools
 import os
 import re
@@ -12,7 +14,9 @@ import runpy
 import shlex
 import shutil
 import subprocess
+import sys
 from dataclasses import fields
+from functools import cache
 from pathlib import Path
 
 import naive
@@ -20,6 +24,9 @@ import numpy as np
 import pytest
 import typer
 
+import asr
+import asr.ctc
+from asr import encoders
 from asr.cli.main import app
 from asr.core import config as configuration
 from asr.ctc import ctc_posteriors
@@ -27,12 +34,15 @@ from asr.hmm.inference import forward_backward, viterbi
 from asr.lm import config as lm_configuration
 from asr.recognition.recogniser import Recogniser
 from asr.speech.segments import Segment
+from asr.training.gmm import GMMConfig
 
 ROOT = Path(__file__).parents[2]
-DOCUMENTS = sorted([*ROOT.glob("*.md"), *ROOT.glob("recipes/*/README.md"), *ROOT.glob("docs/*.md")])
+DOCUMENTS = sorted([*ROOT.glob("*.md"), *ROOT.glob("recipes/*/README.md"), *ROOT.glob("docs/**/*.md")])
+BY_NAME = [pytest.param(path, id=str(path.relative_to(ROOT))) for path in DOCUMENTS]
 MAKEFILE = (ROOT / "Makefile").read_text(encoding="utf8")
 TARGETS = set(re.search(r"^\.PHONY: (.*)$", MAKEFILE, re.MULTILINE)[1].split())
-VERBS = typer.main.get_command(app).commands
+ASR = typer.main.get_command(app)
+VERBS = ASR.commands
 COMMANDS = {name: verb for name, verb in VERBS.items() if not hasattr(verb, "commands")} | {
     f"{group} {name}": verb for group, verbs in VERBS.items() for name, verb in getattr(verbs, "commands", {}).items()
 }
@@ -45,6 +55,10 @@ def code(document):
     fenced = re.findall(r"^```\w*\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
     indented = re.findall(r"^(?: {4}|\t)(.*)$", text, re.MULTILINE)
     return [line for block in fenced for line in block.splitlines()] + indented + re.findall(r"`([^`\n]+)`", text)
+
+
+def python_blocks(document):
+    return re.findall(r"^```python\n(.*?)^```", document.read_text(encoding="utf8"), re.MULTILINE | re.DOTALL)
 
 
 def typed(lines):
@@ -81,7 +95,8 @@ def check_make(words):
 
 def check_asr(words):
     verb, *words = words
-    if verb == "--help":
+    if verb.startswith("-"):
+        assert verb in {"--help", *(name for option in ASR.params for name in option.opts)}
         return
     if verb in VERBS and verb not in COMMANDS:
         verb, words = (f"{verb} {words[0]}", words[1:]) if words else (verb, words)
@@ -143,10 +158,135 @@ def test_a_command_that_does_not_exist_would_be_found(words, checker):
         checker(words)
 
 
-@pytest.mark.parametrize("document", [pytest.param(path, id=str(path.relative_to(ROOT))) for path in DOCUMENTS])
+@pytest.mark.parametrize("document", BY_NAME)
 def test_links_lead_somewhere(document):
     for link in re.findall(r"\]\(([^)#\s]+)[^)]*\)", document.read_text(encoding="utf8")):
         assert "://" in link or (document.parent / link).exists(), link
+
+
+@pytest.mark.parametrize("document", BY_NAME)
+def test_files_that_a_document_names_exist(document):
+    if document.match("docs/guides/add-*.md"):  # its reader writes them
+        pytest.skip("names files to be written")
+    for line in code(document):
+        for name in re.findall(r"(?<![\w./<-])(?:asr|benchmarks|data_prep|docs|recipes|tests)/[\w./*-]*[\w*]", line):
+            assert any(ROOT.glob(name)) or re.search(r"/(?!README)[A-Z]{2,}\b", name), f"{name} in: {line}"
+
+
+@pytest.mark.parametrize("document", BY_NAME)
+def test_a_document_names_functions_and_not_lines(document):
+    assert not re.findall(r"\.py(?::\d+|#L\d+)|\blines? \d+ of `", document.read_text(encoding="utf8"))
+
+
+@pytest.mark.parametrize("document", BY_NAME)
+def test_options_that_a_document_mentions_exist(document):
+    scripts = [*ROOT.glob("benchmarks/*.py"), ROOT / "tests" / "hostile.py"]
+    known = set(re.findall(r'"(--[\w-]+)"', "".join(path.read_text(encoding="utf8") for path in scripts)))
+    known |= {name for command in (ASR, *COMMANDS.values()) for each in command.params for name in each.opts}
+    assert set(re.findall(r"`(--\w[\w-]*)[^`\n]*`", document.read_text(encoding="utf8"))) <= known | {"--help"}
+
+
+@pytest.mark.parametrize("document", BY_NAME)
+def test_settings_that_a_document_mentions_exist(document):
+    sections = "data|features|conditions|spec_augment|train|decode|model|text"
+    mentioned = re.findall(rf"`((?:{sections})\.[a-z_]+)(?:=[^`\n]*)?`", document.read_text(encoding="utf8"))
+    others = {"model.name", "model.safetensors", "model.onnx", "train.log", "features.py"}
+    assert {*mentioned} - others <= run_settings() | model_settings() | lm_settings()
+
+
+def dotted(values, prefix=""):
+    """The dotted names of nested values; corpora are values, and what `model` holds depends on its name."""
+    for name, value in values.items():
+        if isinstance(value, dict) and name not in ("corpora", "model"):
+            yield from dotted(value, f"{prefix}{name}.")
+        else:
+            yield prefix + name
+
+
+@cache
+def run_settings():
+    return set(dotted(configuration.to_dict(configuration.from_dict({"data": {"corpora": {"mini": None}}}))))
+
+
+@cache
+def model_settings():
+    families = [importlib.import_module(f"asr.encoders.{name}").EncoderConfig for name in encoders.FAMILIES]
+    return {f"model.{field.name}" for cls in (*families, GMMConfig) for field in fields(cls)}
+
+
+@cache
+def lm_settings():
+    found = {f"model.{field.name}" for cls in lm_configuration.MODELS.values() for field in fields(cls)}
+    values = {"text": {"text": "a.txt"}, "model": {"name": "recurrent"}}
+    return found | set(dotted(lm_configuration.to_dict(lm_configuration.from_dict(values))))
+
+
+@pytest.fixture(scope="module")
+def hooks():
+    """What fills in the reference pages when the site is built."""
+    pytest.importorskip("mkdocs", reason='the site\'s tools are not installed: pip install -e ".[docs]"')
+    spec = importlib.util.spec_from_file_location("hooks", ROOT / "docs" / "hooks.py")
+    module = sys.modules["hooks"] = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    yield module
+    del sys.modules["hooks"]
+
+
+def test_the_examples_of_the_hooks_hold(hooks):
+    found = doctest.testmod(hooks)
+    assert found.attempted > 3
+    assert not found.failed
+
+
+def test_the_reference_has_every_command_and_option(hooks):
+    assert "<!-- commands -->" in (ROOT / "docs" / "reference" / "commands.md").read_text(encoding="utf8")
+    sections = dict(re.findall(r"^## asr ?(.*)\n((?:(?!## ).*\n?)*)", hooks.commands_page(), re.MULTILINE))
+    assert sections.keys() == {"", *VERBS, *COMMANDS}
+    for verb, command in {"": ASR, **COMMANDS}.items():
+        shown = re.sub(r"\s", "", sections[verb])
+        for words in (*command.help.split("\n\n"), *(each.help for each in command.params)):
+            assert re.sub(r"\s", "", words) in shown
+        rows = re.findall(r"^\| `([^`]*)` \| .* \| (.*) \|$", sections[verb], re.MULTILINE)
+        defaults = {
+            name: default for names, default in rows for name in re.sub(r"<.*>|[.,]", "", names).lower().split()
+        }
+        assert defaults.keys() - {"-h", "--help"} == {name for each in command.params for name in each.opts}
+        for parameter in command.params:
+            if type(parameter.default) in (str, int, float) and parameter.default:
+                assert str(parameter.default) in defaults[parameter.opts[0]]
+
+
+def test_the_reference_has_every_setting_and_no_other(hooks):
+    assert "<!-- configuration -->" in (ROOT / "docs" / "reference" / "configuration.md").read_text(encoding="utf8")
+    page = hooks.configuration_page()
+    rows = re.findall(r"^\| `([\w.]+)` \| ([\w ]+) \| `?(.*?)`? \| (.*) \|$", page, re.MULTILINE)
+    assert len(rows) == page.count("| `") - page.count(" | `")  # each line of a table has been read
+    assert {name for name, *_ in rows} == run_settings() | model_settings() | lm_settings()
+
+
+def test_the_reference_says_what_each_setting_means(hooks):
+    silent = [f"{heading}: {key.name}" for heading, keys in hooks.settings().items() for key in keys if not key.meaning]
+    assert not silent
+
+
+def test_the_reference_has_every_public_name_and_each_exists():
+    pages = "".join(path.read_text(encoding="utf8") for path in ROOT.glob("docs/reference/api/*.md"))
+    named = re.findall(r"^::: ([\w.]+)$", pages, re.MULTILINE)
+    assert len(named) == len(set(named))
+    public = {f"{module.__name__}.{name}" for module in (asr, asr.ctc) for name in module.__all__}
+    assert set(named) >= public
+    for name in named:
+        module, _, attribute = name.rpartition(".")
+        assert hasattr(importlib.import_module(module), attribute), name
+
+
+@pytest.mark.parametrize("document", BY_NAME)
+def test_pythons_imports_in_a_document_exist(document):
+    for block in python_blocks(document):
+        for node in [] if block.startswith(">>>") else ast.walk(ast.parse(block)):  # the former are run, below
+            if isinstance(node, ast.ImportFrom) and node.module.split(".")[0] in ("asr", "data_prep"):
+                module = importlib.import_module(node.module)
+                assert all(hasattr(module, alias.name) for alias in node.names)
 
 
 def test_the_readmes_python_names_what_there_is():
@@ -220,7 +360,7 @@ def test_make_says_what_it_would_run(make, words, expected):
     assert any(" ".join(expected.split()) in line for line in lines), lines
 
 
-CTC, HMM = ROOT / "docs" / "ctc.md", ROOT / "docs" / "hmm.md"
+CTC, HMM = ROOT / "docs" / "theory" / "ctc.md", ROOT / "docs" / "theory" / "hmm.md"
 FOLDERS = {CTC: ("asr/ctc", "tests"), HMM: ("asr/hmm", "asr/models", "tests")}  # of the modules that a document quotes
 ROW = re.compile(r"^\| ([^|]+) \| `(\w+)\.([\w.]+)` \| `([^`|]+)` \|$", re.MULTILINE)
 QUOTES = {document: ROW.findall(document.read_text(encoding="utf8")) for document in FOLDERS}
@@ -261,18 +401,18 @@ def test_each_equation_of_the_paper_has_its_line(document, expected):
     assert named >= expected
 
 
-@pytest.mark.parametrize("document", FOLDERS, ids=lambda document: document.name)
+@pytest.mark.parametrize("document", BY_NAME)
 def test_the_examples_compute_what_they_show(document):
-    blocks = re.findall(r"^```python\n(.*?)^```", document.read_text(encoding="utf8"), re.MULTILINE | re.DOTALL)
+    blocks = [block for block in python_blocks(document) if block.startswith(">>>")]
     examples = doctest.DocTestParser().get_doctest("".join(blocks), {}, document.name, str(document), 0)
-    assert len(examples.examples) > 10
+    assert len(examples.examples) > 10 * (document in FOLDERS) - 1
     report = []
     assert not doctest.DocTestRunner().run(examples, out=report.append).failed, "".join(report)
 
 
 @pytest.fixture(scope="module")
 def lattice():
-    return runpy.run_path(str(ROOT / "docs" / "ctc_lattice.py"))
+    return runpy.run_path(str(ROOT / "docs" / "figures" / "ctc_lattice.py"))
 
 
 def spelled_states(path, target):
@@ -319,7 +459,7 @@ def test_the_lattice_is_drawn(lattice, tmp_path):
 
 @pytest.fixture(scope="module")
 def trellis():
-    return runpy.run_path(str(ROOT / "docs" / "hmm_trellis.py"))
+    return runpy.run_path(str(ROOT / "docs" / "figures" / "hmm_trellis.py"))
 
 
 def test_the_trellis_of_the_hmm_shows_what_enumeration_finds(trellis):
