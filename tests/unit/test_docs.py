@@ -247,9 +247,8 @@ def test_the_reference_has_every_command_and_option(hooks):
         for words in (*command.help.split("\n\n"), *(each.help for each in command.params)):
             assert re.sub(r"\s", "", words) in shown
         rows = re.findall(r"^\| `([^`]*)` \| .* \| (.*) \|$", sections[verb], re.MULTILINE)
-        defaults = {
-            name: default for names, default in rows for name in re.sub(r"<.*>|[.,]", "", names).lower().split()
-        }
+        cells = {re.sub(r"<.*>|[.,]", "", names).lower(): default for names, default in rows}
+        defaults = {name: default for names, default in cells.items() for name in names.split()}
         assert defaults.keys() - {"-h", "--help"} == {name for each in command.params for name in each.opts}
         for parameter in command.params:
             if type(parameter.default) in (str, int, float) and parameter.default:
