@@ -59,19 +59,17 @@ def settings() -> dict[str, list[Key]]:
     families = {name: importlib.import_module(f"asr.encoders.{name}").EncoderConfig for name in encoders.FAMILIES}
     models = {f"Model: {name}": cls for name, cls in (families | {"gmm_hmm": GMMConfig}).items()}
     language = {f"Language model: {name}": cls for name, cls in lm.MODELS.items()}
-    found = _sections("Run", "", Config) | {heading: list(_keys("model.", cls)) for heading, cls in models.items()}
-    found |= _sections("Language model", "", lm.LmConfig)
+    found = _sections("Run", Config) | {heading: list(_keys("model.", cls)) for heading, cls in models.items()}
+    found |= _sections("Language model", lm.LmConfig)
     return found | {heading: list(_keys("model.", cls)) for heading, cls in language.items()}
 
 
-def _sections(title: str, prefix: str, cls: type) -> dict[str, list[Key]]:
+def _sections(title: str, cls: type) -> dict[str, list[Key]]:
     """Return the keys of a dataclass whose fields are sections or values, each section under a heading of its own."""
     hints = typing.get_type_hints(cls)
     sections = {name: hint for name, hint in hints.items() if is_dataclass(hint)}
-    found = {title: list(_keys(prefix, cls))}
-    for name, section in sections.items():
-        found[f"{title}: {name}"] = list(_keys(f"{prefix}{name}.", section))
-    return found
+    under = {f"{title}: {name}": list(_keys(f"{name}.", section)) for name, section in sections.items()}
+    return {title: list(_keys("", cls))} | under
 
 
 def _keys(prefix: str, cls: type) -> Iterator[Key]:
