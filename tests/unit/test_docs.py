@@ -81,7 +81,8 @@ def check_make(words):
 
 def check_asr(words):
     verb, *words = words
-    if verb == "--help":
+    if verb.startswith("-"):
+        assert verb == "--help" or any(verb in option.opts for option in typer.main.get_command(app).params), verb
         return
     if verb in VERBS and verb not in COMMANDS:
         verb, words = (f"{verb} {words[0]}", words[1:]) if words else (verb, words)
@@ -93,7 +94,7 @@ def check_asr(words):
     while words:
         word = words.pop(0)
         if word.startswith("-"):
-            assert word in options or word == "--help", f"asr {verb} has no option {word}"
+            assert word in (*options, "--help", "-h"), f"asr {verb} has no option {word}"
             words = words[1:]
         elif re.fullmatch(r"[\w.]+=.*", word):
             settings.append(word)
@@ -136,6 +137,7 @@ def test_the_readme_shows_the_ways_in():
         (["lm", "trane", "recipes/mini/lm/phone_trigram.yaml"], check_asr),
         (["lm", "train", "recipes/mini/lm/phone_trigram.yaml", "model.width=3"], check_asr),
         (["lm", "score", "a", "b", "--eech"], check_asr),
+        (["--vershun"], check_asr),
     ],
 )
 def test_a_command_that_does_not_exist_would_be_found(words, checker):
