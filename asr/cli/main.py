@@ -26,7 +26,7 @@ log = logging.getLogger(__name__)
 app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
-    context_settings={"help_option_names": ["-h", "--help"]},
+    context_settings={"help_option_names": ["--help", "-h"]},
     help="Phone recognition with CTC: prepare a corpus, train, measure the phone error rate, transcribe recordings.",
 )
 for verb in (prepare, train, calibrate, evaluate, tune, compare, score, align, transcribe, sensitivity, export):

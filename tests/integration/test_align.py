@@ -51,7 +51,7 @@ def test_phones_become_json_with_goodness(cli, recordings):
 def test_a_folder_is_aligned_and_its_bad_file_reported(cli, recordings, tmp_path, form, suffix):
     code, out, err = cli("align", recordings, "--format", form, "--output-dir", tmp_path)
     assert (code, out) == (1, "")
-    *_, fault, count = err.splitlines()
+    fault, *_, count = err.splitlines()
     assert fault.startswith(f"asr: {recordings / 'c.wav'}: ")
     assert count == "asr: 1 of 3 recordings could not be aligned"
     assert {path.name for path in tmp_path.iterdir()} == {f"a{suffix}", f"b{suffix}"}
