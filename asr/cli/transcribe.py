@@ -4,19 +4,21 @@ What recognises is imported by the functions that need it, so that `asr --help` 
 """
 
 import re
+import statistics
 import sys
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-import numpy as np
 import typer
 
 from asr.cli.options import ModelOption, OutputDir, check, check_format, note
 from asr.core.errors import AsrError, ConfigError
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from asr.recognition.recogniser import Recogniser
     from asr.recognition.stream import Stream
 
@@ -113,6 +115,8 @@ def transcribe(
 
 def _recogniser(model: str, beam_size: int | None, decode: dict[str, Any], words: bool, progress: bool) -> "Recogniser":
     """Load a recogniser; a fault of a setting names the option that sets it."""
+    import numpy as np
+
     from asr.recognition.recogniser import Recogniser
     from asr.speech.audio import SAMPLE_RATE
 
@@ -146,7 +150,7 @@ def _stream_all(names: Sequence[str], model: str, channel: int | None) -> int:
     return batch.run(*batch.find(names), work)
 
 
-def _stream(stream: "Stream", source: Iterable[np.ndarray]) -> Iterator[str]:
+def _stream(stream: "Stream", source: "Iterable[np.ndarray]") -> Iterator[str]:
     """Yield the phones that a stream finds as soon as it finds them, then a line break; note how late they were."""
     spent = [0.0]
     for chunk in source:
@@ -155,5 +159,5 @@ def _stream(stream: "Stream", source: Iterable[np.ndarray]) -> Iterator[str]:
         spent.append(time.perf_counter() - start)
         yield "".join(f"{spike.label} " for spike in found)
     yield " ".join(spike.label for spike in stream.finish()) + "\n"
-    worst = f"{1e3 * np.median(spent):.1f} ms to compute 100 ms of sound, {1e3 * max(spent):.1f} at most"
+    worst = f"{1e3 * statistics.median(spent):.1f} ms to compute 100 ms of sound, {1e3 * max(spent):.1f} at most"
     note(f"asr: latency {1e3 * stream.latency:.0f} ms of sound, and {worst}")
