@@ -109,8 +109,8 @@ def transcribe(
     if mic:
         said = recogniser.transcribe(microphone.record())
         batch.show(output.write(Path("microphone"), said.ipa if ipa else said))
-    title = None if output_dir is None else "transcribing"
-    raise typer.Exit(batch.run(paths, faults, work, title, named=output_format == "text"))
+    title, named = None if output_dir is None else "transcribing", output_format == "text" and output_dir is None
+    raise typer.Exit(batch.run(paths, faults, work, title, named))
 
 
 def _recogniser(model: str, beam_size: int | None, decode: dict[str, Any], words: bool, progress: bool) -> "Recogniser":

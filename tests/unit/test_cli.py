@@ -25,6 +25,19 @@ def test_short_help_is_help(cli, verb):
     assert "Usage:" in cli(*verb, "-h")[1]
 
 
+@pytest.mark.parametrize("form", ["text", "json", "tsv"])
+def test_results_go_to_one_place(cli, tone, tmp_path, form):
+    other = tmp_path / "b.wav"
+    other.write_bytes(tone.read_bytes())
+    code, printed, err = cli("transcribe", tone, other, "--format", form)
+    assert (code, err) == (0, "")
+    code, out, _ = cli("transcribe", tone, other, "--format", form, "--output-dir", tmp_path / "out")
+    assert (code, out) == (0, "")
+    written = [each.read_text(encoding="utf8") for each in sorted((tmp_path / "out").iterdir())]
+    heads = [f"{tone}: ", f"{other}: "] if form == "text" else ["", ""]
+    assert "".join(head + text for head, text in zip(heads, written, strict=True)) == printed != ""
+
+
 @pytest.mark.parametrize("place", ["before", "behind"])
 def test_quiet_keeps_faults_and_hides_progress(cli, tone, tmp_path, place):
     def run(*option):
