@@ -1,7 +1,10 @@
 """Phone recognition with CTC, from audio to phones and their error rate.
 
+>>> import numpy as np
 >>> from asr import Recogniser
->>> phones = Recogniser.from_pretrained("en-us-phones").transcribe
+>>> recogniser = Recogniser.from_pretrained("en-us-phones")
+>>> recogniser.transcribe(np.zeros(16000, np.float32)).duration  # or a path: recogniser.transcribe("a.wav")
+1.0
 """
 
 from typing import TYPE_CHECKING
@@ -9,7 +12,7 @@ from typing import TYPE_CHECKING
 import lazy_loader
 
 if TYPE_CHECKING:
-    from asr.core.errors import AsrError, AudioError, ConfigError, CorpusError, InfeasibleError, ModelError
+    from asr.core.errors import AsrError, AudioError, ConfigError, CorpusError, InfeasibleError, ModelError, OutputError
     from asr.recognition.align import align
     from asr.recognition.recogniser import Recogniser, Transcript
     from asr.recognition.stream import Stream
@@ -23,6 +26,7 @@ __all__ = [
     "CorpusError",
     "InfeasibleError",
     "ModelError",
+    "OutputError",
     "Recogniser",
     "Segment",
     "Stream",
@@ -30,11 +34,19 @@ __all__ = [
     "align",
 ]
 
-# Each is imported when it is first asked for: `import asr` alone stays quick.
+# Each name is imported when it is first used, so that `import asr` stays quick.
 __getattr__, __dir__, _ = lazy_loader.attach(
     __name__,
     submod_attrs={
-        "core.errors": ["AsrError", "AudioError", "ConfigError", "CorpusError", "InfeasibleError", "ModelError"],
+        "core.errors": [
+            "AsrError",
+            "AudioError",
+            "ConfigError",
+            "CorpusError",
+            "InfeasibleError",
+            "ModelError",
+            "OutputError",
+        ],
         "recognition.align": ["align"],
         "recognition.recogniser": ["Recogniser", "Transcript"],
         "recognition.stream": ["Stream"],

@@ -1,1 +1,1 @@
-"""The `asr` command: one verb a stage, and no algorithm here."""
+"""The `asr` command: options, help and error messages of each verb; the algorithms are in the rooms below."""

@@ -1,4 +1,4 @@
-"""The `asr lm` command: train, score and let language models speak; no algorithm here."""
+"""The verbs of `asr lm`: train, score, generate, export."""
 
 import math
 import sys
@@ -8,12 +8,12 @@ from typing import Annotated
 
 import typer
 
-from asr.core.config import check
+from asr.cli.options import check, with_verbosity
 
 app = typer.Typer(no_args_is_help=True, help="Language models over phones, characters or words: n-gram and recurrent.")
 
 Model = Annotated[Path, typer.Argument(help="A run or model folder of `asr lm train`, or an ARPA file.")]
-Unit = Annotated[str, typer.Option(help="Of an ARPA file: phones, characters or words.")]
+Unit = Annotated[str, typer.Option(help="What an ARPA file is over: phones, characters or words.")]
 
 
 def run_folder(recipe: Path) -> Path:
@@ -26,15 +26,16 @@ def run_folder(recipe: Path) -> Path:
 
 
 @app.command()
+@with_verbosity
 def train(
     recipe: Annotated[Path, typer.Argument(help="A YAML such as recipes/mini/lm/phone_trigram.yaml.")],
     overrides: Annotated[list[str] | None, typer.Argument(help="Settings to change: model.order=4 seed=2 …")] = None,
-    data: Annotated[Path | None, typer.Option("--data", help="Where the corpora lie.")] = None,
+    data: Annotated[Path | None, typer.Option("--data", help="The folder of the corpora.")] = None,
     run: Annotated[
         Path | None, typer.Option("--run", help="The run folder.", show_default="runs/<recipe>/lm/<name>")
     ] = None,
 ) -> None:
-    """Train a language model on transcripts or a text file; a recurrent one goes on from its last checkpoint.
+    """Train a language model on transcripts or a text file. A recurrent one that was stopped goes on.
 
     asr lm train recipes/mini/lm/phone_trigram.yaml
     asr lm train recipes/mini_librispeech/lm/word_trigram.yaml text.text=book.txt --run runs/mini_librispeech/lm/more
@@ -49,13 +50,14 @@ def train(
 
 
 @app.command()
+@with_verbosity
 def score(
     model: Model,
-    files: Annotated[list[Path], typer.Argument(help="UTF-8 text, a sentence a line.")],
-    each: Annotated[bool, typer.Option("--each", help="A line for each sentence too: its log10 probability.")] = False,
+    files: Annotated[list[Path], typer.Argument(help="UTF-8 text with one sentence on each line.")],
+    each: Annotated[bool, typer.Option("--each", help="Print the log10 probability of each sentence too.")] = False,
     unit: Unit = "words",
 ) -> None:
-    """Print how well a model foretells text: log probability and perplexity, sentence ends counted.
+    """Print how well a model predicts text: log probability and perplexity, sentence ends included.
 
     asr lm score runs/mini/lm/phone_trigram phones.txt
     asr lm score book.arpa chapter.txt --each
@@ -77,19 +79,22 @@ def score(
 
 
 @app.command()
+@with_verbosity
 def generate(
     model: Model,
-    beginning: Annotated[str, typer.Argument(help="What the sentence begins with.")] = "",
-    length: Annotated[int, typer.Option(min=1, help="Tokens to add at most.")] = 50,
-    count: Annotated[int, typer.Option(min=1, help="Sentences.")] = 1,
-    greedy: Annotated[bool, typer.Option("--greedy", help="Always the likeliest token.")] = False,
-    temperature: Annotated[float, typer.Option(help="Below 1: likelier tokens; above: more surprising ones.")] = 1.0,
+    beginning: Annotated[str, typer.Argument(help="The beginning of the sentence.")] = "",
+    length: Annotated[int, typer.Option(min=1, help="How many tokens to add at most.")] = 50,
+    count: Annotated[int, typer.Option(min=1, help="How many sentences to make.")] = 1,
+    greedy: Annotated[bool, typer.Option("--greedy", help="Always take the likeliest token.")] = False,
+    temperature: Annotated[
+        float, typer.Option(help="Below 1, likely tokens come more often; above 1, rare ones.")
+    ] = 1.0,
     top_k: Annotated[int, typer.Option("--top-k", help="Draw from the likeliest k only; 0: from all.")] = 0,
     top_p: Annotated[float, typer.Option("--top-p", help="Draw from the likeliest with this probability.")] = 1.0,
-    seed: Annotated[int, typer.Option(help="Of the first sentence's draws.")] = 1,
+    seed: Annotated[int, typer.Option(help="Random seed of the first sentence; the next ones count up.")] = 1,
     unit: Unit = "words",
 ) -> None:
-    """Let a model go on with a sentence.
+    """Let a model continue a sentence.
 
     asr lm generate runs/mini_librispeech/lm/word_trigram "the old"
     asr lm generate runs/characters "I get on w" --length 80 --temperature 0.5
@@ -108,6 +113,7 @@ def generate(
 
 
 @app.command()
+@with_verbosity
 def export(
     model: Model,
     path: Annotated[Path, typer.Argument(help="The ARPA file to write.")],

@@ -1,45 +1,47 @@
-"""Which recordings a command line means: files, folders, patterns, standard input."""
+"""The recordings that a command line names: files, folders, patterns, pipes, and the texts beside them."""
 
+import functools
 import glob
-from collections.abc import Iterable, Mapping
+import shutil
+import sys
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
+from tempfile import NamedTemporaryFile
 
 from asr.core.errors import AsrError, CorpusError
 
-STDIN = "-"
+STDIN = Path("-")
 SUFFIXES = (".wav", ".flac", ".ogg", ".opus", ".mp3", ".sph", ".aiff", ".aif", ".au")
+TEXT_SUFFIXES = (".txt", ".lab")
 
 
-def find(names: Iterable[str | Path]) -> list[Path]:
-    """Return the recordings that names mean, in their order.
+def find(name: str | Path) -> list[Path]:
+    """Return the recordings that a name on the command line means.
 
     Parameters
     ----------
-    names
-        Files; folders, which are searched to any depth for files of `SUFFIXES`; patterns such as ``talks/*.wav``, where
-        the shell has left them as they are; ``-`` for standard input.
+    name
+        A file; a folder, which is searched to any depth for files of `SUFFIXES`; a pattern such as ``talks/*.wav`` that
+        the shell has not expanded; or ``-`` for standard input.
 
     Raises
     ------
     AsrError
-        A path does not exist, a pattern fits nothing, or a folder has no recording.
+        The path does not exist, nothing fits the pattern, or the folder has no recording.
     """
-    found = []
-    for name in names:
-        path = Path(name)
-        if str(path) == STDIN or path.exists() or path.is_symlink():
-            found += _within(path)
-            continue
-        fitting = sorted(glob.glob(str(path), recursive=True))
-        if not fitting:
-            raise AsrError(f"{path}: no such file or folder: check the path")
-        found += _within(*map(Path, fitting))
-    return found
+    path = Path(name)
+    if path == STDIN or path.exists() or path.is_symlink():
+        return _within([path])
+    fitting = sorted(glob.glob(str(path), recursive=True))
+    if not fitting:
+        raise AsrError(f"{path}: no such file or folder: check the path")
+    return _within(map(Path, fitting))
 
 
-def _within(*paths: Path) -> list[Path]:
-    """Return the files among paths, and the recordings of the folders."""
-    found = []
+def _within(paths: Iterable[Path]) -> list[Path]:
+    """Return the files among paths, and the recordings in the folders among them."""
+    paths, found = list(paths), list[Path]()
     for path in paths:
         folder = path.is_dir()
         within = path.rglob("*") if folder else ()
@@ -50,70 +52,65 @@ def _within(*paths: Path) -> list[Path]:
     return found
 
 
+def stem(path: Path) -> str:
+    """Return a recording's name without folder and suffix."""
+    return "stdin" if path == STDIN else path.stem
+
+
 def check_stems(paths: Iterable[Path]) -> None:
-    """Raise AsrError if two recordings would have one name without folder and suffix."""
+    """Raise AsrError if two recordings have the same name without folder and suffix."""
     stems: dict[str, Path] = {}
     for path in paths:
         if stems.setdefault(path.stem, path) is not path:
             raise AsrError(f"{path} and {stems[path.stem]} would both be called {path.stem}: give them apart")
 
 
-def collect(recordings: Iterable[str | Path], text: str | None = None) -> tuple[dict[Path, str], list[str]]:
-    """Pair recordings with their texts.
+@contextmanager
+def opened(path: Path) -> Iterator[Path]:
+    """Give the path of a file to read a recording from: its own, or for a pipe that of a temporary copy.
 
-    The text of ``a.wav`` is ``a.txt`` or ``a.lab`` beside it, or a line of a LibriSpeech ``*.trans.txt`` in its folder.
+    Most audio formats are read with seeks, which a pipe does not allow. Errors name the pipe and not the copy.
+    """
+    if path != STDIN and not path.is_fifo():
+        yield path
+        return
+    with nullcontext(sys.stdin.buffer) if path == STDIN else path.open("rb") as source, NamedTemporaryFile() as file:
+        shutil.copyfileobj(source, file)
+        file.flush()
+        try:
+            yield Path(file.name)
+        except AsrError as error:
+            name = "standard input" if path == STDIN else str(path)
+            raise type(error)(str(error).replace(file.name, name)) from error
 
-    Parameters
-    ----------
-    recordings
-        Audio files, and folders, which are searched to any depth.
-    text
-        Of the recording, where there is one only.
 
-    Returns
-    -------
-    texts : dict
-        Each recording's, in the order of `recordings`, folders in the order of names.
-    faults : list of str
-        A line for each recording without a text; in folders, too.
+def text_beside(path: Path) -> str:
+    """Read the text of a recording.
+
+    The text of ``a.wav`` is ``a.txt`` or ``a.lab`` beside it, or its line in a LibriSpeech ``*.trans.txt`` of its
+    folder.
 
     Raises
     ------
-    AsrError
-        A text for several recordings, no audio in a folder, or a path that does not exist.
+    CorpusError
+        There is no such text, or it is not UTF-8.
     """
-    paths = find(recordings)
-    if text is not None:
-        if len(paths) != 1:
-            raise AsrError(f"one text for {len(paths)} recordings: put each one's text in a .txt file beside it")
-        return {paths[0]: text}, []
-    texts, faults = {}, []
-    lines: dict[Path, Mapping[str, str]] = {}
-    for path in paths:
-        try:
-            said = _text_beside(path, lines)
-        except CorpusError as error:
-            faults.append(str(error))
-        else:
-            texts[path] = said
-    return texts, faults
-
-
-def _text_beside(path: Path, lines: dict[Path, Mapping[str, str]]) -> str:
-    """Read a recording's text; `lines` keeps the LibriSpeech transcripts of each folder."""
     for suffix in TEXT_SUFFIXES:
         beside = path.with_suffix(suffix)
         if beside.is_file():
             return _read(beside).strip()
-    folder = path.parent
-    if folder not in lines:
-        rows = [
-            line.split(maxsplit=1) for file in sorted(folder.glob("*.trans.txt")) for line in _read(file).splitlines()
-        ]
-        lines[folder] = {row[0]: row[1] for row in rows if len(row) == 2}
-    if path.stem not in lines[folder]:
+    lines = _librispeech(path.parent)
+    if path.stem not in lines:
         raise CorpusError(f"{path}: no text beside it: write what is said to {path.with_suffix('.txt').name}")
-    return lines[folder][path.stem]
+    return lines[path.stem]
+
+
+@functools.cache
+def _librispeech(folder: Path) -> dict[str, str]:
+    """Read a folder's ``*.trans.txt``: the text of each recording by its name."""
+    files = sorted(folder.glob("*.trans.txt"))
+    rows = [line.split(maxsplit=1) for file in files for line in _read(file).splitlines()]
+    return {row[0]: row[1] for row in rows if len(row) == 2}
 
 
 def _read(path: Path) -> str:
@@ -121,6 +118,3 @@ def _read(path: Path) -> str:
         return path.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:
         raise CorpusError(f"{path}: not UTF-8 text: convert it") from error
-
-
-TEXT_SUFFIXES = (".txt", ".lab")

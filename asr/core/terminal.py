@@ -1,5 +1,6 @@
 """What a terminal shows: progress, on standard error so that standard output stays clean for pipes, and tables."""
 
+import logging
 from collections.abc import Iterable, Sequence, Sized
 from typing import TypeVar
 
@@ -12,9 +13,14 @@ T = TypeVar("T")
 def track(items: Iterable[T], title: str, total: int | None = None) -> Iterable[T]:
     """Iterate with a progress bar; of items that do not know how many they are, `total` says it.
 
+    There is no bar while the logger `asr` is set to hide notes, as the option ``-q`` does.
+
     >>> list(track([1, 2], "counting"))
     [1, 2]
     """
+    if logging.getLogger("asr").level > logging.INFO:
+        yield from items
+        return
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=Console(stderr=True)) as progress:
         count = len(items) if isinstance(items, Sized) else total

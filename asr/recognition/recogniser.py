@@ -1,24 +1,28 @@
-"""The recogniser that people use: a model folder and a recording make phones with times and confidences."""
+"""The recogniser that people use: a model folder and a recording give phones with times and confidences.
+
+recording ─ hear ─▶ emissions (T', …) ─ decode, piece by piece ─▶ hypotheses ─ place ─▶ segments ─▶ Transcript
+"""
 
 import heapq
 import itertools
 import json
 import operator
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 
 from asr.core.errors import AudioError, ConfigError
-from asr.core.terminal import track
 from asr.ctc import Hypothesis
 from asr.models import model_folder
 from asr.models.base import AcousticModel
 from asr.models.calibration import word_confidence
 from asr.models.ctc import CTCModel, with_decoding
-from asr.recognition import windows
+from asr.recognition import notebook, windows
+from asr.recognition.annotation import Annotation
 from asr.speech import audio
 from asr.speech.features import FRAME_SHIFT, FeatureExtractor
 from asr.speech.segments import Segment
@@ -28,27 +32,24 @@ NBest = tuple[tuple[str, ...], float]  # labels and their score
 
 
 @dataclass(frozen=True)
-class Transcript:
-    """What was recognised in one recording; as a string, the labels in a line.
+class Transcript(Annotation):
+    """What was recognised in one recording. As a string, it is the labels in a line.
 
-    >>> str(Transcript([Segment("HH", 0.1, 0.2, 0.9), Segment("AY", 0.2, 0.3, 0.8)], duration=0.5))
-    'HH AY'
+    >>> transcript = Transcript([Segment("HH", 0.1, 0.2, 0.9), Segment("AY", 0.2, 0.3, 0.8)], duration=0.5)
+    >>> str(transcript), str(transcript.ipa)
+    ('HH AY', 'h aɪ')
 
     Attributes
     ----------
     phones
-        In order, with confidences; none overlap, and they abut but for pauses (see `asr.models.times`).
-    duration
-        Of the recording, in seconds.
+        As in `Annotation`, with confidences.
     words
-        The same phones as words, where there is a language model over words.
+        As in `Annotation`; only a language model over words gives them.
     nbest
-        The likeliest label sequences with their scores, natural log probabilities, where several were asked for.
+        The likeliest label sequences, best first, with their scores, natural log probabilities. Empty unless several
+        were asked for.
     """
 
-    phones: list[Segment]
-    duration: float
-    words: list[Segment] | None = None
     nbest: Sequence[NBest] = ()
 
     def __str__(self) -> str:
@@ -59,8 +60,14 @@ class Transcript:
         """Iterate over the phones."""
         return iter(self.phones)
 
+    @property
+    def ipa(self) -> Self:
+        """The same transcript with its phones, those of `nbest` too, in the International Phonetic Alphabet."""
+        spelt = [(tuple(map(self._in_ipa, labels)), score) for labels, score in self.nbest]
+        return replace(super().ipa, nbest=spelt)
+
     def to_json(self, path: str | None = None) -> str:
-        """Return one line of JSON, which names the recording where it has a path.
+        """Return everything as one line of JSON without a line break; `path` names the recording in it.
 
         >>> Transcript([], duration=0.5).to_json("a.wav")
         '{"path": "a.wav", "duration": 0.5, "phones": []}'
@@ -73,22 +80,49 @@ class Transcript:
         return json.dumps(({} if path is None else {"path": path}) | values, ensure_ascii=False)
 
 
+@dataclass(frozen=True)
+class Heard:
+    """A recording as the recogniser heard it.
+
+    Attributes
+    ----------
+    waveform : (N,)
+        At 16 kHz.
+    emissions : (T', …)
+        What the model's decoding and aligning start from.
+    name
+        Of the recording, for error messages.
+    sound
+        Reads `waveform` anew, so that nothing has to keep it; None for a recording too long to show in a notebook.
+    """
+
+    waveform: np.ndarray
+    emissions: np.ndarray
+    name: str
+    sound: Callable[[], np.ndarray] | None
+
+    @property
+    def duration(self) -> float:
+        """Length in seconds, rounded to milliseconds."""
+        return round(len(self.waveform) / audio.SAMPLE_RATE, 3)
+
+
 class Recogniser:
-    """Phones from recordings.
+    """Recognises phones in recordings. Several threads may use one recogniser at once.
 
     Parameters
     ----------
     model
         A loaded model folder; `from_pretrained` loads one.
     beam_size
-        Of CTC's beam search; 1 takes the best path, None what the model's configuration says.
+        Hypotheses of CTC's beam search: 1 takes the best path, None takes what the model's configuration says.
     progress
-        Show a bar on standard error while a long recording is heard.
+        Show a progress bar on standard error for a long recording.
 
     Raises
     ------
     ConfigError
-        A beam for an HMM, whose search has another.
+        `beam_size` is given for an HMM, whose search has no beam of hypotheses.
 
     Examples
     --------
@@ -100,7 +134,7 @@ class Recogniser:
 
     def __init__(self, model: AcousticModel, beam_size: int | None = None, progress: bool = False):
         if beam_size is not None and beam_size not in model.decoders(beam_size).values():
-            raise ConfigError("an HMM has no beam of hypotheses: leave --beam-size out")
+            raise ConfigError("config: decode.beam_size is for CTC, and this model is an HMM: leave it out")
         self.model = model
         model.prepare()
         self.beam_size = model.config.decode.beam_size if beam_size is None else beam_size
@@ -115,27 +149,23 @@ class Recogniser:
 
         Parameters
         ----------
-        model, beam_size, progress
-            As above.
+        model
+            Name or path.
+        beam_size, progress
+            As for the class.
         **decode
-            Settings of `asr.core.config.DecodeConfig`: ``lm="folder", lm_weight=0.6``.
+            Settings of `asr.core.config.DecodeConfig`, such as ``lm="folder", lm_weight=0.6``.
 
         Raises
         ------
         ModelError
-            There is no such model, or a file of it is missing or does not fit.
+            There is no such model, or a file of it is missing or does not fit the others.
+        ConfigError
+            A setting is out of range or does not fit the model.
         """
         found = model_folder.load(model, light=True)
         given = decode if beam_size is None else decode | {"beam_size": beam_size}
         return cls(with_decoding(found, replace(found.config.decode, **given)), beam_size, progress)
-
-    def emissions(self, waveform: np.ndarray) -> np.ndarray:
-        """Return what the model's decoding and aligning start from (T', …), for a waveform (N,) at 16 kHz."""
-        features, model = self.model.normaliser(self._extractor(waveform)), self.model
-        if isinstance(model, CTCModel) and model.config.model.get("bidirectional", True):  # else all before matters
-            subsampling = round(model.frame_shift / FRAME_SHIFT)
-            return windows.emissions(model.emissions, features, subsampling, self.progress)
-        return model.emissions([features])[0]
 
     def transcribe(
         self,
@@ -143,63 +173,87 @@ class Recogniser:
         sample_rate: int = audio.SAMPLE_RATE,
         channel: int | None = None,
     ) -> Transcript:
-        """Recognise the phones in a file or an array. Several threads may call it at once.
+        """Recognise the phones in a file or an array.
 
         Parameters
         ----------
         recording
-            A path, or samples (N,) or (N, channels), floating or integer.
+            A path, or samples (N,) or (N, channels), floats or integers.
         sample_rate
-            Of an array, in Hz; a file tells its own.
+            Of an array, in Hz. A file knows its own.
         channel
-            Of a file with several, from 0; their mean without it.
+            Which channel of a file to use, counted from 0; None uses their mean.
 
         Raises
         ------
         AudioError
             The recording is missing, empty, corrupt, shorter than 25 ms or not finite.
         """
-        if isinstance(recording, np.ndarray):
-            return self._recognise(audio.from_array(recording, sample_rate))
-        waveform = audio.load(recording, channel)
-        try:
-            return self._recognise(waveform)
-        except AudioError as error:  # too short; which file is known here only
-            raise AudioError(f"{recording}: {error}") from error
-
-    def _recognise(self, waveform: np.ndarray) -> Transcript:
-        """Decode, and place the phones: of a long recording piece by piece."""
-        emissions, shift = self.emissions(waveform), self.model.frame_shift
-        phones, words, nbest = list[Segment](), list[Segment](), list[NBest]([((), 0.0)])
-        for start, end, hypotheses in self._decode(emissions):
-            offset = round(start * shift, 3)
-            until = len(waveform) if end == len(emissions) else round(end * shift * audio.SAMPLE_RATE)
-            sound = waveform[round(offset * audio.SAMPLE_RATE) : until]
+        heard = self.hear(recording, sample_rate, channel)
+        phones, nbest = list[Segment](), list[NBest]([((), 0.0)])
+        words: list[Segment] | None = None
+        for start, end, hypotheses in self._decode(heard.emissions):
             best = hypotheses[0]
-            placed = [
-                replace(phone, start=round(phone.start + offset, 3), end=round(phone.end + offset, 3))
-                for phone in self.model.segments(best, emissions[start:end], sound)
-            ]
+            placed = self._place(best, heard, start, end)
             phones += placed
-            words += segment_words(placed, best.words or (), best.word_lengths)
-            nbest = self._longer(nbest, hypotheses)
-        duration = round(len(waveform) / audio.SAMPLE_RATE, 3)
-        several = self.model.config.decode.nbest > 1
-        return Transcript(phones, duration, None if best.words is None else words, nbest if several else ())
+            if best.words is not None:
+                words = (words or []) + group_phones(placed, best.words, best.word_lengths)
+            nbest = self._continue(nbest, hypotheses)
+        return Transcript(
+            phones,
+            heard.duration,
+            words,
+            nbest if self.model.config.decode.nbest > 1 else (),
+            phone_set=self.model.config.data.labels,
+            sound=heard.sound,
+        )
+
+    def hear(
+        self, recording: str | Path | np.ndarray, sample_rate: int = audio.SAMPLE_RATE, channel: int | None = None
+    ) -> Heard:
+        """Read a recording and compute its emissions; parameters and errors are those of `transcribe`."""
+        if isinstance(recording, np.ndarray):
+            name, sound = "the recording", partial(audio.from_array, recording, sample_rate)
+        else:
+            name, sound = str(recording), partial(audio.load, recording, channel)
+        waveform = sound()
+        try:
+            emissions = self.emissions(waveform)
+        except AudioError as error:  # it is too short, and only this function knows which recording it is
+            raise AudioError(f"{name}: {error}") from error
+        short = len(waveform) <= notebook.LONGEST * audio.SAMPLE_RATE
+        return Heard(waveform, emissions, name, sound if short else None)
+
+    def emissions(self, waveform: np.ndarray) -> np.ndarray:
+        """Return the model's emissions (T', …) for a waveform (N,) at 16 kHz."""
+        features, model = self.model.normaliser(self._extractor(waveform)), self.model
+        # A network in one direction depends on everything before a frame, which a window would cut off.
+        if isinstance(model, CTCModel) and model.config.model.get("bidirectional", True):
+            subsampling = round(model.frame_shift / FRAME_SHIFT)
+            return windows.emissions(model.emissions, features, subsampling, self.progress)
+        return model.emissions([features])[0]
 
     def _decode(self, emissions: np.ndarray) -> Iterator[tuple[int, int, list[Hypothesis]]]:
-        """Yield the first and last frame of each piece, and what was said in it."""
+        """Yield the first and last frame of each piece and its hypotheses, best first."""
         model, count = self.model, self.model.config.decode.nbest
         cuts = windows.cuts(emissions, model.frame_shift) if isinstance(model, CTCModel) else [0, len(emissions)]
-        pieces = list(itertools.pairwise(cuts))
-        firsts = range(0, len(pieces), windows.BATCH)
-        for first in track(firsts, "decoding") if self.progress and len(firsts) > 1 else firsts:
-            batch = pieces[first : first + windows.BATCH]
+        for batch in windows.batches(list(itertools.pairwise(cuts)), "decoding", self.progress):
             found = model.hypotheses([emissions[start:end] for start, end in batch], self.beam_size, count)
             yield from ((*piece, hypotheses) for piece, hypotheses in zip(batch, found, strict=True))
 
-    def _longer(self, nbest: list[NBest], hypotheses: Sequence[Hypothesis]) -> list[NBest]:
-        """Return the likeliest of what was said so far with what was said next, as many as are asked for."""
+    def _place(self, hypothesis: Hypothesis, heard: Heard, start: int, end: int) -> list[Segment]:
+        """Return the segments of a hypothesis of the frames from `start` to `end`, timed within the whole recording."""
+        shift = self.model.frame_shift
+        offset = round(start * shift, 3)
+        last = len(heard.waveform) if end == len(heard.emissions) else round(end * shift * audio.SAMPLE_RATE)
+        piece = heard.waveform[round(offset * audio.SAMPLE_RATE) : last]
+        return [
+            replace(phone, start=round(phone.start + offset, 3), end=round(phone.end + offset, 3))
+            for phone in self.model.segments(hypothesis, heard.emissions[start:end], piece)
+        ]
+
+    def _continue(self, nbest: list[NBest], hypotheses: Sequence[Hypothesis]) -> list[NBest]:
+        """Append each hypothesis of the next piece to each sequence so far, and keep the likeliest ones."""
         both = (
             (labels + tuple(self.model.tokens[token] for token in each.tokens), score + each.score)
             for labels, score in nbest
@@ -208,11 +262,20 @@ class Recogniser:
         return heapq.nlargest(self.model.config.decode.nbest, both, key=operator.itemgetter(1))
 
 
-def segment_words(phones: Sequence[Segment], words: Sequence[str], lengths: Sequence[int]) -> list[Segment]:
-    """Return words from the start of their first phone to the end of their last, as sure as all their phones together.
+def group_phones(phones: Sequence[Segment], words: Sequence[str], lengths: Sequence[int]) -> list[Segment]:
+    """Return words as segments: each is as long, and as sure, as its phones together.
 
+    Parameters
+    ----------
+    phones
+        Of all words, in order.
+    words, lengths
+        The label of each word and the number of its phones.
+
+    Examples
+    --------
     >>> phones = [Segment("HH", 0.1, 0.2, 0.5), Segment("AY", 0.2, 0.4, 0.5)]
-    >>> segment_words(phones, ["hi"], [2])
+    >>> group_phones(phones, ["hi"], [2])
     [Segment(label='hi', start=0.1, end=0.4, confidence=0.25)]
     """
     ends = list(itertools.accumulate(lengths))

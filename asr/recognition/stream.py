@@ -1,12 +1,12 @@
-"""Phones as the speech comes: a network in one direction, fed step by step, its states kept between.
+"""Phones while the speech is heard: a network in one direction takes it step by step and keeps its states.
 
-    samples ─ frames that are whole ─ normalised ─ steps of n frames ─ LSTM with states ─ best path ─▶ phones
+    samples ─ whole frames ─ normalise ─ steps of n frames ─ LSTM with states ─ best path ─▶ phones
 
-What is found is what the whole recording would give: features, normalisation by the training data's statistics and the
-network see nothing later, and the best path needs no later frame. A phone is told when its spike has begun; where it
-ends nobody knows yet, so there are no times but those of the spikes.
+A stream finds what the whole recording would give. The features, their normalisation by the training data's statistics,
+the network and the best path all look at earlier samples only. A phone is reported as soon as its spike begins. Its end
+is not known yet, so the only time it has is that of the spike.
 
-Letters: N samples, T feature frames, F values a frame, n frames a step, C classes.
+Letters: N samples.
 """
 
 from collections.abc import Iterator
@@ -25,14 +25,14 @@ from asr.speech.features import FRAME_LENGTH, FRAME_SHIFT, HOP_LENGTH, WINDOW_LE
 
 @dataclass(frozen=True)
 class Spike:
-    """A phone that has just been heard.
+    """A phone that a stream has just recognised.
 
     Attributes
     ----------
     label
-        Of the model's phone set.
+        A phone of the model's phone set.
     time
-        Seconds from the beginning to the start of the step in which its spike began.
+        Seconds from the start of the recording to the start of the step in which its spike began.
     """
 
     label: str
@@ -40,20 +40,20 @@ class Spike:
 
 
 class Stream:
-    """One recording, heard as it comes.
+    """Recognises phones while a recording is still going on.
 
     Parameters
     ----------
     model
-        A run or model folder, or a shipped model's name: a `blstm` with ``bidirectional: false`` and no convolutions,
-        whose features have no deltas and are normalised globally or not at all.
+        A run or model folder, or a shipped model's name. It must be a `blstm` with ``bidirectional: false`` and no
+        convolutions, and its features must have no deltas and be normalised globally or not at all.
 
     Raises
     ------
     ModelError
         There is no such model.
     ConfigError
-        It has to hear the future.
+        The model needs the whole recording.
     """
 
     def __init__(self, model: str | Path):
@@ -76,6 +76,10 @@ class Stream:
         self._steps = found.encoder.subsampling
         graph, _ = graph_of(config, len(found.tokens), found.weights, stateful=True)
         self._session = graph.session()
+        self._begin()
+
+    def _begin(self) -> None:
+        """Forget everything that was heard."""
         states = self._session.get_inputs()[2:]
         self._states = {each.name: np.zeros((1, 1, each.shape[2]), np.float32) for each in states}
         self._samples = np.zeros(0, np.float32)
@@ -84,11 +88,11 @@ class Stream:
 
     @property
     def latency(self) -> float:
-        """Seconds from a sound to the end of the samples that the step which holds it needs, at most."""
+        """Seconds of sound, at most, that must follow a sound before its step can be computed."""
         return self._steps * FRAME_SHIFT + FRAME_LENGTH - FRAME_SHIFT
 
     def accept(self, samples: np.ndarray) -> list[Spike]:
-        """Take in the next samples (N,), mono at 16 kHz in [-1, 1], and return the phones that begin in them."""
+        """Hear the next samples (N,), mono at 16 kHz in [-1, 1], and return the phones that begin in them."""
         self._samples = np.concatenate([self._samples, np.asarray(samples, np.float32)])
         if len(self._samples) >= WINDOW_LENGTH:
             fresh = self.model.normaliser(self._extractor(self._samples))
@@ -98,8 +102,10 @@ class Stream:
         return self._hear(whole)
 
     def finish(self) -> list[Spike]:
-        """Return the phones in what is left at the end, a step that is not whole."""
-        return self._hear(len(self._features))
+        """Return the phones in the last frames, which fill no whole step, and get ready for another recording."""
+        found = self._hear(len(self._features))
+        self._begin()
+        return found
 
     def _hear(self, num_frames: int) -> list[Spike]:
         if num_frames == 0:
@@ -119,7 +125,7 @@ class Stream:
 
 
 def chunks(waveform: np.ndarray, seconds: float = 0.1) -> Iterator[np.ndarray]:
-    """Yield a waveform (N,) at 16 kHz piece by piece, as a microphone would.
+    """Yield a waveform (N,) at 16 kHz in pieces of equal length, as a microphone would.
 
     >>> [len(chunk) for chunk in chunks(np.zeros(4000), 0.1)]
     [1600, 1600, 800]

@@ -1,71 +1,81 @@
-"""Long recordings: a network hears windows that overlap, and what it heard is decoded in pieces.
+"""Long recordings: the network hears overlapping windows, and the emissions are decoded in pieces.
 
-    features ─ windows ─▶ emissions of each ─ join ─▶ of all ─ cuts ─▶ pieces, decoded and aligned side by side
+    features ─ windows ─▶ emissions of each ─ join ─▶ emissions of all ─ cuts ─▶ pieces, decoded side by side
 
-A window is heard with context on either side, whose emissions are left out: what a frame gets then hardly depends on
-where windows begin. Pieces are cut where the network is surest of a blank for a while, which all likely paths share: to
-decode them apart then finds what to decode them as one does.
+Each window has context on either side, and the emissions of the context are dropped. What a frame gets then hardly
+depends on where the windows begin. Pieces are cut where the network has been surest of a blank for a while. All likely
+paths share such a blank, so that decoding the pieces one by one finds what decoding the whole recording finds.
 
 Letters: T feature frames, F values a frame, T' output frames, n feature frames an output frame, C classes.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from typing import TypeVar
 
 import numpy as np
 
 from asr.core.terminal import track
 
-CORE, CONTEXT = 2400, 300  # feature frames of a window, and heard beside it
-BATCH = 8  # windows at a time
-PIECE, PAUSE = 20.0, 0.3  # seconds that are decoded at once, about; of blanks about a cut, about
+CORE, CONTEXT = 2400, 300  # feature frames of a window, and of its context on either side
+BATCH = 8  # windows or pieces that are computed at once
+PIECE, PAUSE = 20.0, 0.3  # seconds: rough length of a piece, and of the blanks around a cut
 
-Emissions = Callable[[Sequence[np.ndarray]], list[np.ndarray]]
+T = TypeVar("T")
+Network = Callable[[Sequence[np.ndarray]], list[np.ndarray]]
 
 
-def emissions(model: Emissions, features: np.ndarray, subsampling: int, progress: bool = False) -> np.ndarray:
-    """Return what a network gives a recording (T', C), heard whole or, where it is long, in windows.
+def emissions(network: Network, features: np.ndarray, subsampling: int, progress: bool = False) -> np.ndarray:
+    """Return a network's emissions (T', C) for a recording; a long recording goes through it in windows.
 
     Parameters
     ----------
-    model
-        Maps features (T, F) of some utterances to their emissions.
+    network
+        Maps the features (T, F) of several utterances to their emissions.
     features : (T, F)
         Normalised.
     subsampling
         n.
     progress
-        Show a bar on standard error.
+        Show a progress bar on standard error.
 
     Examples
     --------
-    >>> heard = emissions(lambda utterances: [each[::3] for each in utterances], np.arange(9000.0)[:, None], 3)
-    >>> np.array_equal(heard[:, 0], np.arange(0, 9000, 3))
+    >>> joined = emissions(lambda utterances: [each[::3] for each in utterances], np.arange(9000.0)[:, None], 3)
+    >>> np.array_equal(joined[:, 0], np.arange(0, 9000, 3))
     True
     """
     if len(features) <= 2 * CORE:
-        return model([features])[0]
+        return network([features])[0]
     core, context = (each - each % subsampling for each in (CORE, CONTEXT))
-    starts = range(0, len(features), core)
     joined = []
-    firsts = range(0, len(starts), BATCH)
-    for first in track(firsts, "listening") if progress else firsts:
-        group = starts[first : first + BATCH]
-        heard = model([features[max(0, start - context) : start + core + context] for start in group])
-        for start, rows in zip(group, heard, strict=True):
+    for starts in batches(range(0, len(features), core), "listening", progress):
+        found = network([features[max(0, start - context) : start + core + context] for start in starts])
+        for start, rows in zip(starts, found, strict=True):
             before = min(start, context) // subsampling
             joined.append(rows[before : before + core // subsampling])
     return np.concatenate(joined)
 
 
+def batches(items: Sequence[T], title: str, progress: bool = False) -> Iterable[Sequence[T]]:
+    """Yield `BATCH` items at a time, with a progress bar of this title if that is asked for.
+
+    >>> [len(batch) for batch in batches(range(20), "counting")]
+    [8, 8, 4]
+    """
+    firsts = range(0, len(items), BATCH)
+    for first in track(firsts, title) if progress and len(firsts) > 1 else firsts:
+        yield items[first : first + BATCH]
+
+
 def cuts(log_probs: np.ndarray, frame_shift: float) -> list[int]:
-    """Return where to cut a recording's emissions: frames, from 0 to T'.
+    """Return the frames at which to cut a recording's emissions into pieces, 0 and T' included.
 
     Parameters
     ----------
     log_probs : (T', C)
-        Natural logs, class 0 the blank.
+        Natural logs; class 0 is the blank.
     frame_shift
-        Seconds an output frame.
+        Seconds from one output frame to the next.
 
     Examples
     --------

@@ -1,1 +1,1 @@
-"""Sound and symbols: audio, features, phone sets, label files, pronunciations."""
+"""Sound and symbols: audio, features, phone sets, label files and pronunciations."""

@@ -16,21 +16,21 @@ from asr.core.errors import AudioError
 
 SAMPLE_RATE = 16_000  # Hz
 MIN_RATE, MAX_RATE = 1_000, 1_000_000  # Hz; a header that says otherwise is damaged
-MAX_CHANNELS = 64  # an array with more columns is taken for (channels, N), and refused
+MAX_CHANNELS = 64  # an array with more columns is probably (channels, N), and is refused
 MP3_SLACK = 2 * 1152  # samples; encoders disagree whether the frame that holds the count is counted
-BLOCK_SAMPLES = 1 << 20  # read at a time
-UNKNOWN_SIZE = 0x7FFF_0000  # bytes; programs that write WAV into a pipe promise this much or more
+BLOCK_SAMPLES = 1 << 20  # that are read at once
+UNKNOWN_SIZE = 0x7FFF_0000  # bytes; programs that write WAV into a pipe announce this size or a larger one
 
 
 def load(path: str | os.PathLike, channel: int | None = None) -> np.ndarray:
-    """Read audio of any rate and channel count, block by block.
+    """Read an audio file of any sample rate and number of channels.
 
     Parameters
     ----------
     path
-        Of a file: anything that libsndfile reads.
+        A file in any format that libsndfile reads.
     channel
-        The channel to take, from 0; without it the mean of all.
+        Which channel to take, counted from 0; None takes the mean of all.
 
     Returns
     -------
@@ -40,8 +40,8 @@ def load(path: str | os.PathLike, channel: int | None = None) -> np.ndarray:
     Raises
     ------
     AudioError
-        When the file is missing, a folder, unreadable, empty, not audio, cut short, without samples or not finite, or
-        has no such channel. A cut is seen in WAV, SPHERE, FLAC, MP3, AIFF and AU; an Ogg stream may end anywhere.
+        The file is missing, a folder, unreadable, empty, not audio, cut short, without samples or not finite, or has no
+        such channel. A cut is noticed in WAV, SPHERE, FLAC, MP3, AIFF and AU; an Ogg stream may end anywhere.
 
     Examples
     --------
@@ -68,7 +68,7 @@ def load(path: str | os.PathLike, channel: int | None = None) -> np.ndarray:
 
 
 def _read(file: soundfile.SoundFile, channel: int | None) -> tuple[np.ndarray, int]:
-    """Return the waveform at 16 kHz of an open file, and how many samples a channel it had."""
+    """Return the waveform of an open file at 16 kHz, and the number of samples in each channel of the file."""
     if not MIN_RATE <= file.samplerate <= MAX_RATE:
         raise AudioError(f"the sample rate is {file.samplerate}: give it in Hz, from {MIN_RATE} to {MAX_RATE}")
     stream = soxr.ResampleStream(file.samplerate, SAMPLE_RATE, 1, dtype="float32", quality="HQ")
@@ -88,12 +88,12 @@ def _read(file: soundfile.SoundFile, channel: int | None) -> tuple[np.ndarray, i
 
 
 def one_channel(samples: np.ndarray, channel: int | None) -> np.ndarray:
-    """Return one channel of finite samples (N, channels), or the mean of all.
+    """Return one channel of samples (N, channels), or the mean of all.
 
     Raises
     ------
     AudioError
-        When there is no such channel, or a sample is not finite.
+        There is no such channel, or a sample is not finite.
     """
     if channel is not None and not 0 <= channel < samples.shape[1]:
         raise AudioError(f"there is no channel {channel} among {samples.shape[1]}: they are counted from 0")
@@ -104,6 +104,7 @@ def one_channel(samples: np.ndarray, channel: int | None) -> np.ndarray:
 
 
 def _within_range(waveform: np.ndarray) -> np.ndarray:
+    """Divide a waveform that leaves [-1, 1] by its peak."""
     peak = np.abs(waveform).max()
     return waveform / peak if peak > 1 else waveform
 
@@ -121,14 +122,14 @@ def from_array(samples: np.ndarray, sample_rate: float) -> np.ndarray:
     Returns
     -------
     np.ndarray, shape (N,), float32
-        The mean of the channels at 16 kHz. A waveform that passes [-1, 1], as float files may and resampling does at
-        loud peaks, is divided by its peak.
+        The mean of the channels at 16 kHz. A waveform that leaves [-1, 1] is divided by its peak: float samples may be
+        larger, and resampling overshoots at loud peaks.
 
     Raises
     ------
     AudioError
-        When the array has another shape or type, has no samples or is not finite, or when the rate is not between 1 kHz
-        and 1 MHz.
+        The array has another shape or type, has no samples or is not finite; or the rate is not between 1 kHz and
+        1 MHz.
 
     Examples
     --------
@@ -148,7 +149,7 @@ def from_array(samples: np.ndarray, sample_rate: float) -> np.ndarray:
 
 
 def resample(waveform: np.ndarray, source_rate: float) -> np.ndarray:
-    """Resample to 16 kHz with soxr's high quality.
+    """Resample a waveform to 16 kHz with soxr at its quality HQ.
 
     Parameters
     ----------
@@ -163,7 +164,7 @@ def resample(waveform: np.ndarray, source_rate: float) -> np.ndarray:
     Raises
     ------
     AudioError
-        When the rate is not between 1 kHz and 1 MHz.
+        The rate is not between 1 kHz and 1 MHz.
 
     Examples
     --------
@@ -179,9 +180,9 @@ def resample(waveform: np.ndarray, source_rate: float) -> np.ndarray:
 
 
 def _to_float32(samples: np.ndarray) -> np.ndarray:
-    """Convert samples of any supported type, integers scaled by their range."""
+    """Convert samples of any supported type; integers are divided by half the range of their type."""
     if samples.dtype.kind == "f":
-        with np.errstate(over="ignore"):  # beyond float32 becomes infinite, and is reported as that
+        with np.errstate(over="ignore"):  # what float32 cannot hold becomes infinite, and is reported as infinite
             return samples.astype(np.float32, copy=False)
     if samples.dtype.kind not in "iu" or samples.dtype.itemsize > 4:
         raise AudioError(f"the samples are {samples.dtype}: give float32 in [-1, 1], or int16")
@@ -191,7 +192,7 @@ def _to_float32(samples: np.ndarray) -> np.ndarray:
 
 
 def _check_readable(path: Path) -> None:
-    """Tell the faults of a file from those of its content."""
+    """Raise AudioError for a fault of the file itself, before libsndfile looks at its content."""
     try:
         with path.open("rb") as file:
             empty = not file.read(1)
@@ -204,14 +205,14 @@ def _check_readable(path: Path) -> None:
 
 
 def _frames_promised(path: Path, file: soundfile.SoundFile) -> int:
-    """Count the frames that the header promises, where libsndfile silently makes do with those that are there."""
+    """Return the number of frames that the header promises; libsndfile is content with fewer and does not say so."""
     if file.format == "NIST":
         with path.open("rb") as stream:
             count = re.search(rb"sample_count -i (\d+)", stream.read(1024))
         return int(count[1]) if count else file.frames
     if file.format == "MP3":
         return file.frames - MP3_SLACK
-    # libsndfile notes the size of the data chunk of WAV, AIFF and AU in its log when the file ends before it.
+    # When a WAV, AIFF or AU file ends before its data chunk does, libsndfile notes both sizes in its log.
     note = re.search(r"^ *(?:data|SSND|Data Size) *: (\d+) \(should be (\d+)\)", file.extra_info, re.MULTILINE)
     if note and int(note[2]) < int(note[1]) < UNKNOWN_SIZE:
         return math.ceil(file.frames * int(note[1]) / max(int(note[2]), 1))

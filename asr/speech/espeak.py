@@ -1,8 +1,8 @@
 """espeak-ng, a formant synthesiser, through ctypes: speech with the time of each phone, and letter-to-sound rules.
 
-The library and its voices come inside the `espeakng-loader` wheel, so that no system package is needed. Phones are
-named by espeak-ng's own ASCII mnemonics (``aI@``, ``t#``); the table ``espeak_en_us.tsv`` says what each one is in the
-phone sets of `asr.speech.phones`.
+The library and its voices come inside the `espeakng-loader` wheel, so that no system package is needed. espeak-ng names
+phones by ASCII mnemonics (``aI@``, ``t#``); ``tables/espeak/en_us.tsv`` translates them into the phone sets of
+`asr.speech.phones`.
 
 Source: espeak-ng's public header ``speak_lib.h``, revision 12.
 """
@@ -34,8 +34,7 @@ _SEPARATOR = "\N{INFORMATION SEPARATOR ONE}"
 _STRESS_MARKS = "',%="
 _WORD = re.compile(r"[^\W_]+(?:['’-][^\W_]+)*")
 _TABLE = Path(__file__).parent / "tables" / "espeak" / "en_us.tsv"
-_LONGEST_DATA_PATH = 120
-"""espeak-ng keeps file names in buffers of 160 bytes and cuts off what is longer, without a word."""
+_LONGEST_DATA_PATH = 120  # bytes; espeak-ng keeps file names in buffers of 160 bytes, and silently cuts longer ones
 
 
 class _EventId(ctypes.Union):
@@ -60,18 +59,19 @@ _Callback = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.POINTER(ctypes.c_short), ctype
 
 @dataclass(frozen=True)
 class Speech:
-    """Synthetic speech with the times of its phones.
+    """Synthetic speech with the times of its phones and words.
 
     Attributes
     ----------
     samples : np.ndarray
         int16, shape (N,).
     sample_rate : int
-        Hz; 22,050 for all of espeak-ng's own voices.
+        In Hz; all of espeak-ng's own voices have 22,050.
     phones : list of (str, int, int)
-        espeak-ng's mnemonic, first sample, one past the last sample; contiguous. A pause is ``_`` and what follows it.
+        Mnemonic, first sample and one past the last sample of each phone, without gaps. The mnemonic of a pause starts
+        with ``_``.
     words : list of (str, int, int)
-        The word as written in the text, with its times from its first phone to the next word's first phone.
+        Each word as it is written in the text, with its first sample and one past its last sample.
     """
 
     samples: np.ndarray
@@ -81,14 +81,14 @@ class Speech:
 
 
 class _Espeak:
-    """The one initialised library of this process; espeak-ng keeps its state in globals, hence the lock."""
+    """The initialised library of this process. It keeps its state in global variables, so that calls need the lock."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         self.lock = threading.Lock()
         self.library = ctypes.CDLL(espeakng_loader.get_library_path())
         self.library.espeak_TextToPhonemes.restype = ctypes.c_char_p
         self.library.espeak_TextToPhonemes.argtypes = [ctypes.POINTER(ctypes.c_char_p), ctypes.c_int, ctypes.c_int]
-        self.callback = _Callback(self._collect)  # kept: the library calls it for as long as the process lives
+        self.callback = _Callback(self._collect)  # kept, since the library may call it as long as the process lives
         self.chunks: list[np.ndarray] = []
         self.events: list[tuple[str, int, int]] = []
         self.sample_rate = self._initialise()
@@ -102,7 +102,10 @@ class _Espeak:
         self.library.espeak_SetSynthCallback(self.callback)
         return sample_rate
 
-    def _collect(self, samples, num_samples, events) -> int:
+    def _collect(
+        self, samples: "ctypes._Pointer[ctypes.c_short]", num_samples: int, events: "ctypes._Pointer[_Event]"
+    ) -> int:
+        """Keep a chunk of sound and the phones in it; espeak-ng calls this while it speaks."""
         if samples and num_samples > 0:
             self.chunks.append(np.ctypeslib.as_array(samples, shape=(num_samples,)).copy())
         i = 0
@@ -133,7 +136,7 @@ def _espeak() -> _Espeak:
 
 
 def _short_data_path() -> str:
-    """Path of espeak-ng's data, through a link in the temporary folder where the installed path is too long."""
+    """Return the path of espeak-ng's data, or if it is too long a link to it in the folder for temporary files."""
     path = espeakng_loader.get_data_path()
     if len(os.fsencode(path)) <= _LONGEST_DATA_PATH:
         return path
@@ -147,19 +150,19 @@ def _short_data_path() -> str:
 def synthesise(text: str, voice: str = "en-us", rate: int = 175, pitch: int = 50, pitch_range: int = 50) -> Speech:
     """Speak a text.
 
-    The slow wavering of a voice's pitch goes on from one call to the next, so that a repeated call gives nearly the
-    same samples; the same calls in a new process give exactly the same.
+    The pitch of a voice wavers slowly, and continues to do so from one call to the next. A repeated call therefore
+    gives nearly the same samples. The same calls in a new process give exactly the same samples.
 
     Parameters
     ----------
     text : str
-        Plain text.
+        Plain text with at least one word.
     voice : str
         A language of espeak-ng, then optionally ``+`` and a variant, as in ``en-us+m3``.
     rate : int
         Words a minute, 80 to 450.
     pitch, pitch_range : int
-        0 to 100; 50 is the voice's own.
+        0 to 100; 50 leaves the voice as it is.
 
     Returns
     -------
@@ -169,7 +172,7 @@ def synthesise(text: str, voice: str = "en-us", rate: int = 175, pitch: int = 50
     Raises
     ------
     AsrError
-        If espeak-ng has no such voice, or has nothing to say for the text.
+        espeak-ng has no such voice, or the text has no word.
 
     Examples
     --------
@@ -193,24 +196,24 @@ def synthesise(text: str, voice: str = "en-us", rate: int = 175, pitch: int = 50
 
 
 def phonemes(text: str, voice: str = "en-us") -> list[str]:
-    """Pronunciation of a word or text by espeak-ng's dictionary and letter-to-sound rules, without speaking it.
+    """Return how espeak-ng pronounces a text by its dictionary and letter-to-sound rules, without speaking it.
 
     Parameters
     ----------
     text : str
-        A word, or words.
+        A word, or several.
     voice : str
         A language of espeak-ng.
 
     Returns
     -------
     list of str
-        Mnemonics without stress marks; empty if the text has nothing to say.
+        Mnemonics without stress marks; empty if the text has no sound.
 
     Raises
     ------
     AsrError
-        If espeak-ng has no such voice.
+        espeak-ng has no such voice.
 
     Examples
     --------
@@ -231,13 +234,13 @@ def phonemes(text: str, voice: str = "en-us") -> list[str]:
 
 @functools.cache
 def mnemonics() -> dict[str, dict[str, list[str]]]:
-    """Read what each mnemonic of the voice ``en-us`` is in the phone sets ``timit61`` and ``arpabet39``.
+    """Return the labels of each mnemonic of the voice ``en-us`` in the phone sets ``timit61`` and ``arpabet39``.
 
     Returns
     -------
     dict
-        Mnemonic to ``{"timit61": labels, "arpabet39": labels}``; a mnemonic may be several phones, or none. Stops have
-        no closure in these labels: it is a part of the stop's segment.
+        Maps a mnemonic to ``{"timit61": labels, "arpabet39": labels}``. A mnemonic may stand for several phones, or for
+        none. Stops have no closure in these labels, since espeak-ng counts it as a part of the stop.
 
     Examples
     --------
@@ -250,12 +253,12 @@ def mnemonics() -> dict[str, dict[str, list[str]]]:
 
 
 def arpabet(word: str) -> list[str]:
-    """Guess the pronunciation of a word that the dictionary lacks, in the phone set ``arpabet39``.
+    """Guess the pronunciation of a word in the phone set ``arpabet39``.
 
     Raises
     ------
     AsrError
-        If espeak-ng has nothing to say for the word, or uses a sound of another language.
+        The word has no sound, or a sound that English lacks.
 
     Examples
     --------
@@ -271,7 +274,7 @@ def arpabet(word: str) -> list[str]:
 
 
 def without_linking_r(names: list[str]) -> list[str | None]:
-    """Replace by None each r that espeak-ng writes a second time, between an r-coloured vowel and a vowel.
+    """Replace each linking r by None: between an r-coloured vowel and a vowel, espeak-ng writes the r a second time.
 
     Examples
     --------
@@ -283,9 +286,9 @@ def without_linking_r(names: list[str]) -> list[str | None]:
 
 
 def _words(text: str, phones: list[tuple[str, int, int]], positions: list[int]) -> list[tuple[str, int, int]]:
-    """Time the words, from the place in the text (counted from 1) that espeak-ng gives to each phone.
+    """Return the times of the words, from the position in the text, counted from 1, that espeak-ng gives each phone.
 
-    A phrase that espeak-ng's dictionary takes as one word (``in the``) has all its phones at its first word's place.
+    espeak-ng's dictionary has phrases, such as ``in the``; all phones of a phrase have the position of its first word.
     """
     spans = [(match.start() + 1, match.group()) for match in _WORD.finditer(text)]
     starts = np.array([start for start, _ in spans])
@@ -305,7 +308,7 @@ def _words(text: str, phones: list[tuple[str, int, int]], positions: list[int]) 
 
 
 def _share(words: list[str], phones: list[tuple[str, int, int]]) -> list[tuple[str, int, int]]:
-    """Time the words of a phrase: from the last one back, each gets as many phones as it has when spoken alone."""
+    """Share the phones of a phrase out, from its last word back: each gets as many as it has when spoken alone."""
     times = []
     for word in reversed(words[1:]):
         count = min(len(phonemes(word)), len(phones) - 1)

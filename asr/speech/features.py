@@ -3,9 +3,9 @@
     waveform (N,) ─ frames (T, 400) ─ power spectrum (T, 257) ─ log mel (T, M) [─ DCT ─ cepstra (T, C)] ─ Δ, ΔΔ ─ (T, F)
 
 A frame is 25 ms long and starts 10 ms after the one before. The values equal those of Kaldi's ``compute-fbank-feats``
-and ``compute-mfcc-feats`` without dither: no frame passes the end of the waveform, the mean of a frame is taken off,
+and ``compute-mfcc-feats`` without dither: no frame passes the end of the waveform, the mean of a frame is subtracted,
 pre-emphasis is 0.97, the window is Povey's, the FFT has 512 points, the mel triangles reach from 20 Hz to 8 kHz, and
-samples count as 16-bit integers do: a waveform in [-1, 1] is multiplied by 32768.
+samples have the range of 16-bit integers: a waveform in [-1, 1] is multiplied by 32768.
 
 Letters: N samples, T frames, M mel bins, C cepstra, F features.
 """
@@ -18,8 +18,8 @@ import numpy as np
 from numba import njit
 
 try:
-    from scipy.fft import rfft  # all frames side by side
-except ImportError:  # an install for recognising alone
+    from scipy.fft import rfft  # it transforms all frames at once
+except ImportError:  # the light install has no scipy
     from numpy.fft import rfft  # the same values, frame by frame
 
 from asr.core.config import FeatureConfig
@@ -30,15 +30,15 @@ FRAME_LENGTH = 0.025  # seconds
 FRAME_SHIFT = 0.010  # seconds
 WINDOW_LENGTH = round(FRAME_LENGTH * SAMPLE_RATE)  # samples
 HOP_LENGTH = round(FRAME_SHIFT * SAMPLE_RATE)  # samples
-FFT_LENGTH = 512  # the power of 2 that holds a window
+FFT_LENGTH = 512  # the next power of 2 above the window's length
 PREEMPHASIS = 0.97
 LOW_FREQ = 20.0  # Hz
 CEPSTRAL_LIFTER = 22.0
 KALDI_SCALE = 32768.0  # Kaldi takes samples as 16-bit integers: [-1, 1] becomes [-32768, 32768]
 ENERGY_FLOOR = 1.0  # of a frame's energy, in squared 16-bit samples
 MEL_FLOOR = float(np.finfo(np.float32).eps)  # of a mel bin's energy
-STD_FLOOR = 1e-3  # below it a feature counts as constant; features are logs, so units are nepers
-BLOCK_FRAMES = 64  # frames at a time: what they need stays in the processor's cache
+STD_FLOOR = 1e-3  # nepers; a feature with a smaller standard deviation counts as constant
+BLOCK_FRAMES = 64  # frames at a time, so that they stay in the processor's cache
 
 
 class FeatureExtractor:
@@ -65,7 +65,7 @@ class FeatureExtractor:
 
     @property
     def num_features(self) -> int:
-        """F, the values a frame."""
+        """F, the number of values in a frame."""
         config = self.config
         num_statics = config.num_ceps if config.kind == "mfcc" else config.num_mel_bins + config.use_energy
         return num_statics * (config.delta_order + 1)
@@ -81,12 +81,12 @@ class FeatureExtractor:
         Returns
         -------
         np.ndarray, shape (T, F), float32
-            Statics, then their first differences, then their second ones.
+            The static features, then their Δ, then their ΔΔ.
 
         Raises
         ------
         AudioError
-            When the waveform is shorter than one frame.
+            The waveform is shorter than one frame.
         """
         config = self.config
         if config.kind == "mfcc":
@@ -108,14 +108,14 @@ def num_frames(num_samples: int) -> int:
 
 
 def fbank(waveform: np.ndarray, num_mel_bins: int = 40, use_energy: bool = True) -> np.ndarray:
-    """Log energies of a mel filterbank, after the log energy of the frame when ``use_energy``.
+    """Return the log energies of a mel filterbank, and with ``use_energy`` the log energy of each frame before them.
 
     Parameters
     ----------
     waveform : np.ndarray, shape (N,)
         Samples in [-1, 1] at 16 kHz.
     num_mel_bins : int
-        Triangles of the filterbank.
+        Number of triangles in the filterbank.
     use_energy : bool
         Put the log energy of the frame, before pre-emphasis and window, into column 0.
 
@@ -127,7 +127,7 @@ def fbank(waveform: np.ndarray, num_mel_bins: int = 40, use_energy: bool = True)
     Raises
     ------
     AudioError
-        When the waveform is shorter than one frame.
+        The waveform is shorter than one frame.
 
     Examples
     --------
@@ -152,18 +152,18 @@ def fbank(waveform: np.ndarray, num_mel_bins: int = 40, use_energy: bool = True)
 
 
 def mfcc(waveform: np.ndarray, num_ceps: int = 13, num_mel_bins: int = 23, use_energy: bool = True) -> np.ndarray:
-    """Liftered mel-frequency cepstra.
+    """Return liftered mel-frequency cepstral coefficients.
 
     Parameters
     ----------
     waveform : np.ndarray, shape (N,)
         Samples in [-1, 1] at 16 kHz.
     num_ceps : int
-        Cepstra kept, C0 included.
+        Number of coefficients, C0 included.
     num_mel_bins : int
-        Triangles of the filterbank below them.
+        Number of triangles in the filterbank that they are computed from.
     use_energy : bool
-        Put the log energy of the frame in the place of C0.
+        Replace C0 by the log energy of the frame.
 
     Returns
     -------
@@ -172,7 +172,7 @@ def mfcc(waveform: np.ndarray, num_ceps: int = 13, num_mel_bins: int = 23, use_e
     Raises
     ------
     AudioError
-        When the waveform is shorter than one frame.
+        The waveform is shorter than one frame.
 
     Examples
     --------
@@ -189,7 +189,7 @@ def mfcc(waveform: np.ndarray, num_ceps: int = 13, num_mel_bins: int = 23, use_e
 
 @cache
 def _cosines(num_mel_bins: int, num_ceps: int) -> np.ndarray:
-    """Return the matrix (M, C) float32 of the discrete cosine transform, of its second type and orthonormal."""
+    """Return the matrix (M, C) float32 of the orthonormal discrete cosine transform of type II."""
     angles = np.pi / num_mel_bins * np.outer(np.arange(num_mel_bins) + 0.5, np.arange(num_ceps))
     scales = np.sqrt(np.where(np.arange(num_ceps) == 0, 1, 2) / num_mel_bins)
     return (scales * np.cos(angles)).astype(np.float32)
@@ -205,9 +205,9 @@ def add_deltas(features: np.ndarray, order: int = 2, window: int = 2) -> np.ndar
     ----------
     features : np.ndarray, shape (T, F)
     order : int
-        How often to differentiate; 0 gives ``features`` back.
+        How often to differentiate; 0 returns ``features`` alone.
     window : int
-        Frames taken on each side.
+        Number of frames on each side that a difference is taken over.
 
     Returns
     -------
@@ -233,22 +233,22 @@ def add_deltas(features: np.ndarray, order: int = 2, window: int = 2) -> np.ndar
 
 
 def cmvn_statistics(features: Iterable[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
-    """Mean and standard deviation of each feature over all frames of many utterances.
+    """Return the mean and standard deviation of each feature over all frames of many utterances.
 
     Parameters
     ----------
     features : iterable of np.ndarray, shape (T, F) each
-        Summed in float64, one utterance in memory at a time.
+        They are summed in float64, with one utterance in memory at a time.
 
     Returns
     -------
     mean, std : np.ndarray, shape (F,), float32
-        ``std`` is at least ``STD_FLOOR``, so that a constant feature normalises to 0 and not to NaN.
+        ``std`` is at least ``STD_FLOOR``, so that a constant feature is normalised to 0 and not to NaN.
 
     Raises
     ------
     ValueError
-        When there is no frame at all.
+        There are no frames.
 
     Examples
     --------
@@ -261,7 +261,7 @@ def cmvn_statistics(features: Iterable[np.ndarray]) -> tuple[np.ndarray, np.ndar
         utterance = np.asarray(utterance, np.float64)
         if len(utterance) == 0:
             continue
-        # Chan, Golub and LeVeque 1979: merging centred sums loses no digits where Σx² − (Σx)²/n does.
+        # Chan, Golub and LeVeque 1979: merging centred sums keeps the digits that Σx² − (Σx)²/n loses.
         delta = utterance.mean(axis=0) - mean
         total = count + len(utterance)
         scatter = scatter + len(utterance) * utterance.var(axis=0) + delta**2 * count * len(utterance) / total
@@ -280,7 +280,7 @@ def apply_cmvn(features: np.ndarray, mean: np.ndarray | None = None, std: np.nda
     ----------
     features : np.ndarray, shape (T, F)
     mean, std : np.ndarray, shape (F,), optional
-        From `cmvn_statistics`; without them those of this utterance.
+        From `cmvn_statistics`; None takes those of this utterance.
 
     Returns
     -------
@@ -308,11 +308,11 @@ def mel_frequencies(num_mel_bins: int) -> np.ndarray:
 
 @cache
 def _mel_segments(num_mel_bins: int) -> tuple[np.ndarray, np.ndarray]:
-    """Place the bins of the FFT under triangles that are evenly spaced and straight-sided in mel.
+    """Return how the bins of the FFT lie under triangles that are evenly spaced and straight-sided in mel.
 
     M triangles of height 1 have M + 2 edges. Between edges j and j + 1, triangle j rises and triangle j − 1 falls, and
-    their weights sum to 1. Returned are the first bin from each edge on, (M + 2,), and the rising weight at each bin,
-    (257,).
+    their weights sum to 1. The first array (M + 2,) has the first bin at or above each edge, the second (257,) the
+    rising weight at each bin.
     """
     edges = np.linspace(_mel(LOW_FREQ), _mel(SAMPLE_RATE / 2), num_mel_bins + 2)
     bins = _mel(np.arange(FFT_LENGTH // 2 + 1) * SAMPLE_RATE / FFT_LENGTH)
@@ -322,18 +322,18 @@ def _mel_segments(num_mel_bins: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _mel(frequency: Any) -> Any:
-    """Hz to mel, O'Shaughnessy's 1127 ln(1 + f / 700)."""
+    """Convert Hz to mel by O'Shaughnessy's formula, 1127 ln(1 + f / 700)."""
     return 1127 * np.log1p(frequency / 700)
 
 
 @cache
 def _scaled_window() -> np.ndarray:
-    """Povey's window, (400,), a Hann window to the power of 0.85, times Kaldi's scale."""
+    """Return Povey's window (400,), a Hann window to the power of 0.85, times Kaldi's scale."""
     return np.hanning(WINDOW_LENGTH) ** 0.85 * KALDI_SCALE
 
 
 def _check_waveform(waveform: np.ndarray) -> np.ndarray:
-    """Make the waveform contiguous float32 (N,), or say why it has no features."""
+    """Return the waveform as contiguous float32 (N,), or raise an error that says why it has no features."""
     waveform = np.ascontiguousarray(waveform, np.float32)
     if waveform.ndim != 1:
         raise ValueError(f"waveform must have the shape (N,), not {waveform.shape}")
@@ -345,14 +345,14 @@ def _check_waveform(waveform: np.ndarray) -> np.ndarray:
     return waveform
 
 
-# The kernels work on one frame at a time, which stays in the first-level cache, and in float64: float32 loses quiet mel
-# bins beside loud ones.
+# The kernels work on one frame at a time, which stays in the first-level cache. They use float64, since float32 loses
+# quiet mel bins beside loud ones.
 
 
-# The flags let a sum run over vector lanes, and leave NaN and infinity as they are.
+# These flags let the compiler vectorise sums, and keep the rules for NaN and infinity.
 @njit(cache=True, fastmath={"contract", "reassoc", "nsz"})
 def _cut_frames(waveform: np.ndarray, window: np.ndarray, frames: np.ndarray, energy: np.ndarray) -> None:
-    """Fill `frames` (B, 512), centred, pre-emphasised and windowed, and `energy` (B,), of centred frames, floored."""
+    """Fill `frames` (B, 512) with centred, pre-emphasised, windowed samples, `energy` (B,) with floored energies."""
     centred = np.empty(WINDOW_LENGTH)
     for t in range(len(frames)):
         mean = 0.0
@@ -370,7 +370,7 @@ def _cut_frames(waveform: np.ndarray, window: np.ndarray, frames: np.ndarray, en
             frames[t, n] = (centred[n] - PREEMPHASIS * centred[n - 1]) * window[n]
 
 
-# No flags: most segments are shorter than a vector, and are summed faster one bin after the other.
+# Without flags, since most segments are shorter than a vector and are summed faster bin by bin.
 @njit(cache=True)
 def _sum_triangles(spectra: np.ndarray, starts: np.ndarray, rising: np.ndarray, mel: np.ndarray) -> None:
     """Fill `mel` (B, M) with the power of `spectra` (B, 257) under each triangle, floored."""

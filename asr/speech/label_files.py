@@ -1,21 +1,23 @@
-"""Labelled stretches of a recording, phones or words, and the files that other tools keep them in.
+"""Files of labels, phones or words, in the formats of other tools: reading them and writing them.
 
 ========== ============================ ==============================================================
-format     suffix                       what a file holds
+format     suffix                       content, and the name of an utterance
 ========== ============================ ==============================================================
-kaldi      any other                    ``utterance label label …`` on each line
-trn        .trn                         ``label label … (utterance)`` on each line: NIST's sclite
-ctm        .ctm                         ``utterance channel start duration label [confidence]``
-textgrid   .TextGrid, or a folder       Praat's; the utterance is the file's name, the labels a tier's
-phn        .phn, .wrd                   ``start end label`` in samples: TIMIT; the utterance is the file's name
-json       .json, .jsonl                what ``asr transcribe`` and ``asr align`` print with ``--format json``: an
-                                        object a line; the utterance is the recording's name without its suffix
-audacity   has to be named              ``start end label`` between tabs, in seconds; the utterance is the file's name
-plain      has to be named              labels alone; the utterance is the number of the line, from 1
+kaldi      any other                    each line: ``utterance label label …``
+trn        .trn                         each line: ``label label … (utterance)``; NIST's sclite
+ctm        .ctm                         each line: ``utterance channel start duration label [confidence]``
+textgrid   .TextGrid, or a folder       Praat's format: a tier of labels; the utterance is the file's name
+phn        .phn, .wrd                   each line: ``start end label`` in samples, as in TIMIT; the utterance is the
+                                        file's name
+json       .json, .jsonl                each line: an object, as ``asr transcribe`` and ``asr align`` print with
+                                        ``--format json``; the utterance is the recording's name without its suffix
+audacity   none                         each line: ``start end label`` between tabs, in seconds; the utterance is the
+                                        file's name
+plain      none                         each line: labels; the utterance is the line's number, counted from 1
 ========== ============================ ==============================================================
 
-The suffix alone decides, never a guess from what is inside: a line of plain text looks like one of Kaldi's whose
-utterance is called as its first label, and Audacity's tracks are called .txt like many other files.
+The format is known from the suffix, or it is given by name; it is never guessed from the content. A line of plain text
+looks like a line of Kaldi's whose utterance has the name of a phone, and Audacity calls its tracks .txt.
 """
 
 import json
@@ -32,7 +34,7 @@ from asr.core.errors import AsrError
 from asr.speech.audio import SAMPLE_RATE
 from asr.speech.segments import Segment
 
-TOUCHING = 1e-3  # seconds by which neighbours may overlap in a TextGrid; more is a fault
+TOUCHING = 1e-3  # seconds by which neighbours may overlap before it is an error; a TextGrid is written without overlap
 
 
 def read_labels(path: Path, file_format: str | None = None) -> dict[str, list[str]]:
@@ -43,17 +45,18 @@ def read_labels(path: Path, file_format: str | None = None) -> dict[str, list[st
     path
         A file, or a folder of TextGrids.
     file_format
-        A format of the table above; by default what the suffix says.
+        A format of the table above; None takes the one that the suffix stands for.
 
     Returns
     -------
     dict
-        Labels of each utterance. A CTM has no line for an utterance in which nothing was found, and so has none here.
+        Labels of each utterance. A CTM has no line for an utterance without labels, so such an utterance is missing.
 
     Raises
     ------
     AsrError
-        The file is missing, empty, not UTF-8 or not of that format; an utterance stands there twice. The line is named.
+        The file is missing, empty, not UTF-8 or not of that format, or it has an utterance twice. The message names the
+        line.
     """
     file_format = file_format or format_of(path)
     if file_format in _TIMED:
@@ -75,14 +78,14 @@ def read_labels(path: Path, file_format: str | None = None) -> dict[str, list[st
 
 
 def read_segments(path: Path, file_format: str | None = None) -> dict[str, list[Segment]]:
-    """Read labels with their times, in the order of their starts.
+    """Read labels with their times, sorted by their starts.
 
     Parameters
     ----------
     path
         A CTM, a TIMIT file, JSON, Audacity's labels, a TextGrid or a folder of TextGrids.
     file_format
-        ``ctm``, ``textgrid``, ``phn``, ``json`` or ``audacity``; by default what the suffix says.
+        ``ctm``, ``textgrid``, ``phn``, ``json`` or ``audacity``; None takes the one that the suffix stands for.
 
     Raises
     ------
@@ -99,7 +102,7 @@ def read_segments(path: Path, file_format: str | None = None) -> dict[str, list[
 
 
 def format_of(path: Path) -> str:
-    """Tell a label file's format by its suffix.
+    """Return the format that a label file's suffix stands for.
 
     >>> format_of(Path("a.trn")), format_of(Path("text"))
     ('trn', 'kaldi')
@@ -110,7 +113,7 @@ def format_of(path: Path) -> str:
 
 
 def _lines(path: Path) -> Iterator[tuple[int, str]]:
-    """Yield the numbers, from 1, and the texts of a file's lines that are neither blank nor a comment of CTM's."""
+    """Yield the number, counted from 1, and the text of each line that is neither blank nor a comment of a CTM."""
     if path.is_dir():
         raise AsrError(f"{path} is a folder, which is read as TextGrids alone")
     try:
@@ -183,7 +186,7 @@ def _read_phn(path: Path) -> dict[str, list[Segment]]:
 def _read_audacity(path: Path) -> dict[str, list[Segment]]:
     segments = []
     for number, line in _lines(path):
-        if line.startswith("\\"):  # the lowest and highest frequency of the label above
+        if line.startswith("\\"):  # a line with the frequency range of the label above
             continue
         try:
             start, end, label = line.split("\t")
@@ -226,7 +229,7 @@ def _read_textgrids(path: Path) -> dict[str, list[Segment]]:
 
 
 def _tier(path: Path) -> list[Segment]:
-    """Read the tier of phones, or the only tier of intervals."""
+    """Read the tier of phones of a TextGrid, or its only interval tier."""
     try:
         grid = textgrid.openTextgrid(str(path), includeEmptyIntervals=False, reportingMode="error")
     except (PraatioException, ValueError, IndexError, KeyError) as error:
@@ -252,7 +255,7 @@ _SUFFIXES = {f".{name}": name for name in ("trn", "ctm", "textgrid", "phn", "jso
 
 
 def to_ctm(utterance: str, segments: Sequence[Segment]) -> str:
-    """Return an utterance's lines of a CTM; blanks in its name become underscores.
+    """Return the CTM lines of an utterance; blanks in its name become underscores.
 
     >>> print(to_ctm("u1", [Segment("HH", 0.1, 0.25, 0.9), Segment("AY", 0.25, 0.5)]), end="")
     u1 1 0.100 0.150 HH 0.900
@@ -267,7 +270,7 @@ def to_ctm(utterance: str, segments: Sequence[Segment]) -> str:
 
 
 def to_audacity(segments: Sequence[Segment]) -> str:
-    """Return Audacity's label track: start, end and label between tabs.
+    """Return a label track for Audacity: start, end and label between tabs.
 
     >>> to_audacity([Segment("HH", 0.1, 0.25)]).split()
     ['0.100000', '0.250000', 'HH']
@@ -276,19 +279,19 @@ def to_audacity(segments: Sequence[Segment]) -> str:
 
 
 def to_textgrid(tiers: Mapping[str, Sequence[Segment]], duration: float) -> str:
-    """Return a TextGrid of interval tiers, gaps filled by empty intervals, in Praat's short format.
+    """Return a TextGrid of interval tiers in Praat's short format; empty intervals fill the gaps.
 
     Parameters
     ----------
     tiers
-        Segments in order by the names of their tiers.
+        The name of each tier with its segments, which are in order.
     duration
-        Of the recording, in seconds.
+        Length of the recording in seconds.
 
     Raises
     ------
     AsrError
-        Segments of a tier overlap, or go beyond the recording.
+        Segments of a tier overlap, or pass the end of the recording.
     """
     grid = textgrid.Textgrid(0.0, duration)
     for name, segments in tiers.items():
@@ -304,6 +307,7 @@ def to_textgrid(tiers: Mapping[str, Sequence[Segment]], duration: float) -> str:
 
 
 def _without_overlap(name: str, segments: Sequence[Segment], duration: float) -> list[Segment]:
+    """Cut off small overlaps, and leave out segments without duration, which Praat does not allow."""
     kept: list[Segment] = []
     for segment in segments:
         before = kept[-1].end if kept else 0.0
@@ -313,6 +317,6 @@ def _without_overlap(name: str, segments: Sequence[Segment], duration: float) ->
                 f"or the edges of the recording ({duration:.3f} s)"
             )
         start, end = max(segment.start, before), min(segment.end, duration)
-        if end > start:  # Praat knows no interval without duration
+        if end > start:
             kept.append(replace(segment, start=start, end=end))
     return kept

@@ -1,20 +1,21 @@
 """Phone sets and the foldings between them, read from the tables in ``asr/speech/tables``.
 
 ============= ====== ===========================================================================
-set           labels what it is
+set           labels description
 ============= ====== ===========================================================================
 ``timit61``   61     TIMIT's own transcription: closures, releases, three silences, allophones
-``timit48``   48     what Lee and Hon train on; the glottal stop ``q`` is dropped
-``timit39``   39     what they score on: 38 phones and ``sil``, which takes the closures too
+``timit48``   48     the labels that Lee and Hon train on; the glottal stop ``q`` is dropped
+``timit39``   39     the labels that they score on: 38 phones and ``sil``, which includes the closures
 ``arpabet39`` 39     CMUdict's phones without stress: no silences, no closures, no flap
 ============= ====== ===========================================================================
 
 Source of the first three: K.-F. Lee and H.-W. Hon, "Speaker-independent phone recognition using hidden Markov models",
-IEEE Trans. ASSP 37(11), 1989, in Kaldi's reading (egs/timit/s5), which keeps ``epi`` apart among the 48.
+IEEE Trans. ASSP 37(11), 1989, as Kaldi reads it (egs/timit/s5): ``epi`` is a label of its own among the 48.
 
-From TIMIT to ARPAbet, closures and silences are dropped (with them a stop never released), ``q`` too; ``ax`` and
-``ax-h`` become AH, ``ix`` IH, ``axr`` ER, ``dx`` T, ``nx`` N; a syllabic consonant becomes AH and the consonant. From
-ARPAbet to ``timit39``, AO becomes ``aa`` and ZH ``sh``, as in Lee and Hon's folding. No folding adds a distinction.
+From TIMIT to ARPAbet, closures, silences and ``q`` are dropped, and with the closures all stops that are never
+released; ``ax`` and ``ax-h`` become AH, ``ix`` IH, ``axr`` ER, ``dx`` T, ``nx`` N; a syllabic consonant becomes AH and
+the consonant. From ARPAbet to ``timit39``, AO becomes ``aa`` and ZH ``sh``, as in Lee and Hon's folding. No folding
+adds a distinction.
 """
 
 import csv
@@ -50,12 +51,12 @@ class PhoneSet:
         Raises
         ------
         AsrError
-            If there is no such set.
+            There is no such set.
         """
         return cls(name, tuple(_ipa_names(name)))
 
     def check(self, labels: Sequence[str]) -> None:
-        """Raise `AsrError` if a label is not one of the set, naming the label and its place.
+        """Raise `AsrError` if a label is not in the set; the message names the label and its position.
 
         Examples
         --------
@@ -72,7 +73,7 @@ class PhoneSet:
 
 
 def names() -> list[str]:
-    """Names of all phone sets.
+    """Return the names of all phone sets.
 
     Examples
     --------
@@ -83,7 +84,7 @@ def names() -> list[str]:
 
 
 def ipa(label: str, phone_set: str) -> str:
-    """Name a phone in the International Phonetic Alphabet; an utterance's edge is ``‖`` and a pause ``|``.
+    """Return a phone in the International Phonetic Alphabet; the edge of an utterance is ``‖`` and a pause ``|``.
 
     Parameters
     ----------
@@ -95,7 +96,7 @@ def ipa(label: str, phone_set: str) -> str:
     Raises
     ------
     AsrError
-        If there is no such set, or no such label in it.
+        There is no such set, or no such label in it.
 
     Examples
     --------
@@ -109,7 +110,9 @@ def ipa(label: str, phone_set: str) -> str:
 
 
 def fold(labels: Sequence[str], source: str, target: str) -> list[str]:
-    """Fold a transcription from one phone set into another; repeats that arise (``pcl`` after ``pau``) are kept.
+    """Fold a transcription from one phone set into another.
+
+    Neighbours that become equal, such as ``pcl`` after ``pau``, stay two labels.
 
     Parameters
     ----------
@@ -126,7 +129,7 @@ def fold(labels: Sequence[str], source: str, target: str) -> list[str]:
     Raises
     ------
     AsrError
-        If a label is not in `source` (its place is named), or if no folding leads from `source` to `target`.
+        A label is not in `source`; the message names its position. Or no folding leads from `source` to `target`.
 
     Examples
     --------
@@ -163,7 +166,7 @@ def _folding(source: str, target: str) -> dict[str, list[str]]:
 
 @functools.cache
 def _route(source: str, target: str) -> list[str]:
-    """Find the shortest chain of folding tables, breadth first; not through ARPAbet, which would lose the silences."""
+    """Find the shortest chain of folding tables, breadth first; a chain through ARPAbet would lose the silences."""
     steps = [path.stem.split("_to_") for path in sorted(_TABLES.glob("*_to_*.tsv"))]
     steps = [step for step in steps if step[0] in (source, "timit48", "timit39")]
     routes = [[source]]

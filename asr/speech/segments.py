@@ -1,20 +1,20 @@
-"""A labelled stretch of a recording: a phone, a word or an HMM's state."""
+"""The segment: a labelled stretch of a recording, such as a phone, a word or an HMM's state."""
 
 from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
 class Segment:
-    """A label and where it lies.
+    """A label with its place in a recording.
 
     Attributes
     ----------
     label
-        A phone or a word.
+        A phone, a word or a state.
     start, end
         Seconds from the start of the recording.
     confidence
-        Probability that the label is right, in [0, 1]; None where nobody has estimated it.
+        Probability that the label is right, in [0, 1]; None where it is unknown.
     """
 
     label: str

@@ -51,11 +51,35 @@ def test_phones_become_json_with_goodness(cli, recordings):
 def test_a_folder_is_aligned_and_its_bad_file_reported(cli, recordings, tmp_path, form, suffix):
     code, out, err = cli("align", recordings, "--format", form, "--output-dir", tmp_path)
     assert (code, out) == (1, "")
-    assert err.splitlines()[-1].startswith(f"asr: {recordings / 'c.wav'}")
+    fault, *_, count = err.splitlines()
+    assert fault.startswith(f"asr: {recordings / 'c.wav'}: ")
+    assert count == "asr: 1 of 3 recordings could not be aligned"
     assert {path.name for path in tmp_path.iterdir()} == {f"a{suffix}", f"b{suffix}"}
     if form != "audacity":
         assert read_labels(tmp_path / f"a{suffix}") == {"a": PHONES}
         assert read_labels(tmp_path / f"b{suffix}") == {"b": PHONES[4:] + PHONES[:4]}
+
+
+def test_a_recording_that_is_missing_does_not_stop_the_others(cli, recordings):
+    code, out, err = cli("align", recordings / "none.wav", recordings / "a.wav", "--format", "json")
+    assert code == 1
+    assert json.loads(out)["path"] == str(recordings / "a.wav")
+    assert err.splitlines()[0] == f"asr: {recordings / 'none.wav'}: no such file or folder: check the path"
+
+
+def test_one_text_is_for_one_recording(cli, recordings):
+    code, out, err = cli("align", recordings, "--text", "hello")
+    assert (code, out) == (2, "")
+    assert err == "asr: one text for 3 recordings: put each one's text in a .txt file beside it\n"
+
+
+def test_a_pipe_is_aligned_like_a_file(python, recordings):
+    arguments = ("--text", "hello world", "--format", "json")
+    code = "import sys; sys.stdin = open(sys.argv.pop(1)); from asr.cli.main import main; main()"
+    piped = json.loads(python(code, recordings / "a.wav", "align", "-", *arguments).stdout)
+    plain = json.loads(python(code, "/dev/null", "align", recordings / "a.wav", *arguments).stdout)
+    assert piped.pop("path") == "-"
+    assert piped == {key: value for key, value in plain.items() if key != "path"}
 
 
 def test_nothing_is_overwritten(cli, recordings, tmp_path):
@@ -79,7 +103,7 @@ def test_nothing_is_overwritten(cli, recordings, tmp_path):
         (("--text", "hello", "--phones", "HH"), 2, "exclude each other"),
         (("--text", " "), 2, "the text is empty"),
         (("--text", "hello", "--gop"), 2, "--gop needs --format json"),
-        (("--text", "hello", "--format", "mp4"), 2, "--format must be one of textgrid, ctm, json, audacity"),
+        (("--text", "hello", "--format", "mp4"), 2, "asr: --format must be one of textgrid, ctm, json, audacity"),
         (("--text", "hello blorfix"), 2, "not in the dictionary: 'blorfix'"),
         (("--text", "日本", "--g2p"), 2, "has no pronunciation"),
         (("--phones", "HH QQ"), 2, "'QQ' at position 2 of 2 is not one of the model's"),

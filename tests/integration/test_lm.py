@@ -133,7 +133,7 @@ def test_what_cannot_be_asked_for(models, trained, cli, mini_tree):
     assert code == 2
     assert "which the acoustic model has no label for" in errors  # CMUdict's phones are not TIMIT's
     code, _, errors = cli("transcribe", recording, "--model", trained.run, "--lm", models / "trigram", "--beam-size", 1)
-    assert (code, errors) == (2, "asr: config: decode.beam_size must be 2 or more with a language model, but it is 1\n")
+    assert (code, errors) == (2, "asr: --beam-size must be 2 or more with a language model, but it is 1\n")
 
 
 def test_an_arpa_file_over_phones_is_known_by_its_tokens(models, trained, cli, mini_tree):

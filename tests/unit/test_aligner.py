@@ -9,16 +9,17 @@ import soundfile
 import torch
 from torch import nn
 
-from asr.cli.recordings import collect
+from asr.cli import recordings
 from asr.core.config import from_dict
-from asr.core.errors import AsrError, AudioError, InfeasibleError
+from asr.core.errors import AsrError, AudioError, CorpusError, InfeasibleError
 from asr.ctc import forced_align
 from asr.data import splits
 from asr.evaluation.boundaries import boundary_errors, fit_boundary_offset, report
 from asr.models.calibration import Calibration
 from asr.models.ctc import CTCModel
-from asr.recognition.align import FORMATS, align, pronunciations, render, words_of
+from asr.recognition.align import align, pronounce_words, split_words
 from asr.recognition.recogniser import Recogniser
+from asr.recognition.render import render
 from asr.speech import audio
 from asr.speech.normaliser import Normaliser
 from asr.speech.phones import PhoneSet
@@ -162,11 +163,11 @@ def test_more_phones_than_frames_names_the_file_and_the_counts(tmp_path):
     ],
 )
 def test_punctuation_goes_and_apostrophes_stay(text, words):
-    assert words_of(text) == words
+    assert split_words(text) == words
 
 
 def test_pronunciations_are_the_dictionarys_first():
-    assert pronunciations(recogniser().model, ["read", "Cat"]) == [["R", "EH", "D"], ["K", "AE", "T"]]
+    assert pronounce_words(recogniser().model, ["read", "Cat"]) == [["R", "EH", "D"], ["K", "AE", "T"]]
 
 
 def test_texts_are_found_beside_the_recordings(tmp_path):
@@ -177,26 +178,22 @@ def test_texts_are_found_beside_the_recordings(tmp_path):
     (tmp_path / "a.lab").write_text("the text of a")
     (tmp_path / "x/c.txt").write_bytes("caf\xe9".encode("latin1"))
     (tmp_path / "x/deep/1-2.trans.txt").write_text("1-2-3 ONE TWO\n1-2-5 FIVE\n")
-    texts, faults = collect([tmp_path])
-    found = {path.relative_to(tmp_path).as_posix(): text for path, text in texts.items()}
-    assert found == {"a.flac": "the text of a", "b.wav": "the text of b", "x/deep/1-2-3.flac": "ONE TWO"}
-    assert len(faults) == 3
-    assert "lonely.wav: no text beside it: write what is said to lonely.txt" in faults[0]
-    assert "not UTF-8" in faults[1]
-    assert "1-2-4.flac" in faults[2]
-
-
-def test_one_text_is_for_one_recording(tmp_path):
-    (tmp_path / "a.wav").touch()
-    (tmp_path / "b.wav").touch()
-    assert collect([tmp_path / "a.wav"], "hello") == ({tmp_path / "a.wav": "hello"}, [])
-    with pytest.raises(AsrError, match="one text for 2 recordings"):
-        collect([tmp_path], "hello")
-    with pytest.raises(AsrError, match="no such file"):
-        collect([tmp_path / "c.wav"])
-    (tmp_path / "empty").mkdir()
-    with pytest.raises(AsrError, match="no audio files"):
-        collect([tmp_path / "empty"])
+    paths = recordings.find(tmp_path)
+    assert [path.name for path in paths] == ["a.flac", "b.wav", "lonely.wav", "c.wav", "1-2-3.flac", "1-2-4.flac"]
+    texts = {}
+    for path in paths:
+        try:
+            texts[path.name] = recordings.text_beside(path)
+        except CorpusError as error:
+            texts[path.name] = error
+    assert {name: text for name, text in texts.items() if isinstance(text, str)} == {
+        "a.flac": "the text of a",
+        "b.wav": "the text of b",
+        "1-2-3.flac": "ONE TWO",
+    }
+    assert str(texts["lonely.wav"]).endswith("lonely.wav: no text beside it: write what is said to lonely.txt")
+    assert "not UTF-8" in str(texts["c.wav"])
+    assert "1-2-4.flac: no text beside it" in str(texts["1-2-4.flac"])
 
 
 def test_formats_hold_the_same_times():
@@ -215,8 +212,10 @@ def test_formats_hold_the_same_times():
     assert [(float(row[0]), float(row[1]), row[2]) for row in fields] == [
         (phone.start, phone.end, phone.label) for phone in aligned.phones
     ]
-    with pytest.raises(AsrError, match=f"choose from {', '.join(FORMATS)}"):
-        render(aligned, "srt", "a")
+    assert aligned.to_textgrid() == grid
+    assert aligned.to_json("a.wav") + "\n" == render(aligned, "json", "a.wav")
+    assert [phone.label for phone in aligned.ipa.phones] == ["h", "aɪ"]
+    assert aligned.ipa.words == aligned.words
 
 
 def test_a_small_trained_network_finds_most_boundaries_and_more_than_the_spikes(trained):

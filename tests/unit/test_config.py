@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from asr import encoders
-from asr.cli.main import run_folder
+from asr.cli.train import run_folder
 from asr.core import config as configuration
 from asr.core.config import DataConfig, FeatureConfig, TrainConfig, from_dict, load
 from asr.core.errors import ConfigError

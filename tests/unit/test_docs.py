@@ -108,7 +108,7 @@ def check_asr(words):
     while words:
         word = words.pop(0)
         if word.startswith("-"):
-            assert word in options or word == "--help", f"asr {verb} has no option {word}"
+            assert word in (*options, "--help", "-h"), f"asr {verb} has no option {word}"
             words = words[1:]
         elif re.fullmatch(r"[\w.]+=.*", word):
             settings.append(word)
@@ -151,6 +151,7 @@ def test_the_readme_shows_the_ways_in():
         (["lm", "trane", "recipes/mini/lm/phone_trigram.yaml"], check_asr),
         (["lm", "train", "recipes/mini/lm/phone_trigram.yaml", "model.width=3"], check_asr),
         (["lm", "score", "a", "b", "--eech"], check_asr),
+        (["--vershun"], check_asr),
     ],
 )
 def test_a_command_that_does_not_exist_would_be_found(words, checker):

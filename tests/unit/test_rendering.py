@@ -9,7 +9,7 @@ import soundfile
 from asr.cli import recordings
 from asr.core.errors import AsrError
 from asr.recognition.recogniser import Transcript
-from asr.recognition.render import FORMATS, in_ipa, render
+from asr.recognition.render import SUFFIXES, render
 from asr.speech.label_files import read_segments
 from asr.speech.segments import Segment
 
@@ -20,7 +20,7 @@ SAID = Transcript(PHONES, 3.5, WORDS, [(("HH", "AY", "M"), -1.5), (("AY", "M"), 
 
 @pytest.mark.parametrize("form", ["ctm", "textgrid", "json"])
 def test_what_is_written_is_read_back(form, tmp_path):
-    path = tmp_path / f"a{FORMATS[form]}"
+    path = tmp_path / f"a{SUFFIXES[form]}"
     path.write_text(render(SAID, form, "a"), encoding="utf8")
     (found,) = read_segments(path).values()
     assert [(each.label, each.start, each.end) for each in found] == [(p.label, p.start, p.end) for p in PHONES]
@@ -53,14 +53,30 @@ def test_json_has_the_other_hypotheses_too():
 
 
 def test_ipa():
-    said = in_ipa(SAID, "arpabet39")
+    said = SAID.ipa
     assert str(said) == "h aɪ m"
     assert said.nbest[1] == (("aɪ", "m"), -2.25)
+    assert [phone.start for phone in said] == [phone.start for phone in SAID]
+    assert said.ipa == said
+    assert str(Transcript([Segment("axr", 0.0, 0.1)], 0.1, phone_set="timit61").ipa) == "ɚ"
+    with pytest.raises(AsrError, match="'axr' is not in the phone set arpabet39"):
+        Transcript([Segment("axr", 0.0, 0.1)], 0.1).ipa  # noqa: B018
+
+
+def test_methods_write_what_the_command_writes():
+    assert SAID.to_textgrid() == render(SAID, "textgrid", "a")
+    assert SAID.to_json("a.wav") + "\n" == render(SAID, "json", "a.wav")
+    assert "path" not in json.loads(SAID.to_json())
+
+
+def test_a_format_that_does_not_exist():
+    with pytest.raises(AsrError, match="no format is called 'mp4': choose from text, json, ctm, textgrid"):
+        render(SAID, "mp4", "a")
 
 
 def test_nothing_said():
     nothing = Transcript([], 1.0)
-    found = {form: render(nothing, form, "a") for form in FORMATS}
+    found = {form: render(nothing, form, "a") for form in SUFFIXES}
     assert found["text"] == "\n"
     assert found["ctm"] == found["srt"] == ""
     assert found["tsv"] == "start\tend\tlabel\tconfidence\n"
@@ -78,18 +94,19 @@ def folder(tmp_path):
 
 
 def test_recordings_of_a_command_line(folder):
-    assert recordings.find([folder]) == [folder / "[odd].wav", folder / "b/c/two.FLAC", folder / "b/one.wav"]
-    assert recordings.find([folder / "note.txt", "-"]) == [folder / "note.txt", recordings.Path("-")]
-    assert recordings.find([folder / "**/*.wav"]) == [folder / "[odd].wav", folder / "b/one.wav"]
-    assert recordings.find([folder / "[odd].wav"]) == [folder / "[odd].wav"]
+    assert recordings.find(folder) == [folder / "[odd].wav", folder / "b/c/two.FLAC", folder / "b/one.wav"]
+    assert recordings.find(folder / "note.txt") == [folder / "note.txt"]
+    assert recordings.find("-") == [recordings.STDIN]
+    assert recordings.find(folder / "**/*.wav") == [folder / "[odd].wav", folder / "b/one.wav"]
+    assert recordings.find(folder / "[odd].wav") == [folder / "[odd].wav"]
     with pytest.raises(AsrError, match="no such file or folder"):
-        recordings.find([folder / "*.mp3"])
+        recordings.find(folder / "*.mp3")
     (folder / "empty").mkdir()
     with pytest.raises(AsrError, match="no audio files in this folder"):
-        recordings.find([folder / "empty"])
+        recordings.find(folder / "empty")
 
 
 def test_two_recordings_of_one_name(folder):
-    recordings.check_stems(recordings.find([folder]))
+    recordings.check_stems(recordings.find(folder))
     with pytest.raises(AsrError, match="would both be called one"):
         recordings.check_stems([folder / "b/one.wav", folder / "one.mp3"])

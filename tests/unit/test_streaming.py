@@ -68,6 +68,13 @@ def test_a_stream_hears_what_the_whole_recording_gives(stack, sizes, folder, rng
         assert spike.time <= peak * stack * 0.01 + 1e-9
 
 
+def test_a_stream_hears_one_recording_after_the_other(folder, rng):
+    waveform = (0.2 * rng.standard_normal(16000)).astype(np.float32)
+    stream = Stream(folder())
+    first = heard(stream, waveform, [1600])
+    assert heard(stream, waveform, [1600]) == first != []
+
+
 def test_a_phone_is_told_as_soon_as_its_step_is_heard(folder, rng):
     stream, told = Stream(folder()), []
     waveform = (0.2 * rng.standard_normal(32000)).astype(np.float32)

@@ -10,10 +10,12 @@ import torch
 from torch import nn
 
 import asr
+from asr.core import errors
 from asr.core.config import from_dict
 from asr.core.errors import AudioError
 from asr.models.calibration import Calibration
 from asr.models.ctc import CTCModel
+from asr.recognition.align import align
 from asr.recognition.recogniser import Recogniser, Transcript
 from asr.speech import audio
 from asr.speech.normaliser import Normaliser
@@ -184,9 +186,12 @@ def test_too_short_a_file_is_named(hearing, tmp_path):
         hearing.transcribe(tmp_path / "short.wav")
 
 
-def test_the_name_at_the_top_of_the_package():
+def test_the_names_at_the_top_of_the_package():
     assert asr.Recogniser is Recogniser
-    with pytest.raises(AttributeError, match="no attribute 'Recognizer'"):
+    assert asr.align is align
+    assert {*dir(errors)} & {*asr.__all__} == {each for each in dir(errors) if each.endswith("Error")}
+    assert all(getattr(asr, name).__name__ == name for name in asr.__all__)
+    with pytest.raises(AttributeError, match="Recognizer"):
         asr.Recognizer  # noqa: B018
 
 

@@ -1,0 +1,62 @@
+"""The verb `asr align`."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from asr.cli.options import ModelOption, OutputDir, check_format
+from asr.core.errors import AsrError
+
+FORMATS = ("textgrid", "ctm", "json", "audacity")
+
+
+def align(
+    names: Annotated[list[str], typer.Argument(metavar="RECORDINGS", help="Audio files, or folders of them.")],
+    text: Annotated[str | None, typer.Option(help="The words that are said, for one recording.")] = None,
+    phones: Annotated[str | None, typer.Option(help="The phones that are said, for one recording.")] = None,
+    model: ModelOption = "en-us-phones",
+    g2p: Annotated[bool, typer.Option("--g2p", help="Pronounce words that are in no dictionary by rules.")] = False,
+    gop: Annotated[bool, typer.Option("--gop", help="Rate each phone's pronunciation; with --format json.")] = False,
+    output_format: Annotated[
+        str, typer.Option("--format", help="textgrid, ctm, json or audacity (words and phones in the first and third).")
+    ] = "textgrid",
+    output_dir: OutputDir = None,
+) -> None:
+    """Find where the words and phones of a known text are in a recording.
+
+    Without --text or --phones each recording's text is the .txt or .lab file beside it, or its line in a LibriSpeech
+    *.trans.txt. A recording that fails is reported and skipped; the exit code then is 1, or 2 if all fail.
+
+    asr align hello.wav --text "hello world"
+    asr align hello.wav --phones "HH AH L OW" --format json --gop
+    asr align recordings/ --output-dir aligned --format audacity
+    """
+    check_format(output_format, FORMATS)
+    if text is not None and phones is not None:
+        raise AsrError("--text and --phones exclude each other: give one")
+    if gop and output_format != "json":
+        raise AsrError("--gop needs --format json: the other formats have no place for it")
+    given = text if phones is None else phones
+    if given is not None and not given.strip():
+        raise AsrError("the text is empty: give the words or phones that are said")
+
+    from asr.cli import batch, recordings
+    from asr.recognition import align as alignment
+    from asr.recognition.recogniser import Recogniser
+
+    paths, faults = batch.find(names)
+    if given is not None and len(paths) > 1:
+        raise AsrError(f"one text for {len(paths)} recordings: put each one's text in a .txt file beside it")
+    output = batch.Output(output_format, output_dir)
+    output.prepare(paths)
+    recogniser = Recogniser.from_pretrained(model)
+
+    def work(path: Path) -> list[str]:
+        words = recordings.text_beside(path) if given is None else text
+        with recordings.opened(path) as file:
+            found = alignment.align(recogniser, file, words, phones, g2p=g2p, with_goodness=gop)
+        return [output.write(path, found)]
+
+    title = None if output_dir is None else "aligning"
+    raise typer.Exit(batch.run(paths, faults, work, title, fault="could not be aligned"))

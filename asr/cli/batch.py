@@ -1,0 +1,120 @@
+"""Many recordings, one after the other: the loop of `asr transcribe` and `asr align`.
+
+A recording that fails is reported in one line and skipped. The exit code is 0 if all went well, 1 if some recordings
+failed, and 2 if all failed.
+"""
+
+import logging
+import sys
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from asr.cli import recordings
+from asr.core.errors import AsrError
+from asr.core.files import write_text
+from asr.core.terminal import track
+from asr.recognition.annotation import Annotation
+from asr.recognition.render import SUFFIXES, render
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Output:
+    """The form in which results are written, and the place.
+
+    Attributes
+    ----------
+    form
+        One of `asr.recognition.render.SUFFIXES`.
+    folder
+        Where each recording gets a file; None for standard output.
+    words
+        Write words instead of phones, where the form has room for one of them.
+    """
+
+    form: str
+    folder: Path | None
+    words: bool = False
+
+    def prepare(self, paths: Sequence[Path]) -> None:
+        """Make the folder, and raise AsrError if two recordings would get one name."""
+        if self.folder is not None or self.form == "ctm":
+            recordings.check_stems(paths)
+        if self.folder is not None:
+            self.folder.mkdir(parents=True, exist_ok=True)
+
+    def write(self, path: Path, annotation: Annotation) -> str:
+        """Write what was found in a recording to its file, or return it to be printed."""
+        name = recordings.stem(path)
+        text = render(annotation, self.form, str(path) if self.form == "json" else name, self.words)
+        if self.folder is None:
+            return text
+        write_text(self.folder / (name + SUFFIXES[self.form]), text)
+        return ""
+
+
+def find(names: Iterable[str]) -> tuple[list[Path], int]:
+    """Return the recordings that names mean, and how many names mean none; each of those is reported."""
+    paths, faults = list[Path](), 0
+    for name in names:
+        try:
+            paths += recordings.find(name)
+        except (AsrError, OSError) as error:
+            faults += 1
+            report(Path(name), error)
+    return paths, faults
+
+
+def run(
+    paths: Sequence[Path],
+    faults: int,
+    work: Callable[[Path], Iterable[str]],
+    title: str | None = None,
+    named: bool = False,
+    fault: str = "could not be read",
+) -> int:
+    """Print what `work` returns for each recording, and return the exit code.
+
+    Parameters
+    ----------
+    paths, faults
+        From `find`.
+    work
+        Returns the text to print, whole or in parts.
+    title
+        Of the progress bar; None shows none.
+    named
+        Print the path of a recording before its text if there are several.
+    fault
+        What is said of recordings that failed.
+    """
+    total = len(paths) + faults
+    for path in paths if title is None else track(paths, title):
+        try:
+            parts = work(path)
+        except (AsrError, OSError) as error:
+            faults += 1
+            report(path, error)
+            continue
+        show(f"{path}: " if named and total > 1 else "")
+        for part in parts:
+            show(part)
+    if faults and total > 1:
+        print(f"asr: {faults} of {total} recordings {fault}", file=sys.stderr)
+    return 0 if not faults else 1 if faults < total else 2
+
+
+def show(text: str) -> None:
+    """Write a part of the results to standard output at once."""
+    sys.stdout.write(text)
+    sys.stdout.flush()
+
+
+def report(path: Path, error: Exception) -> None:
+    """Print a recording's fault as one line on standard error."""
+    reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+    name = "standard input" if path == recordings.STDIN else str(path)
+    print(f"asr: {reason if name in reason else f'{name}: {reason}'}", file=sys.stderr, flush=True)
+    log.debug("where it failed", exc_info=error)

@@ -1,0 +1,102 @@
+"""The verbs that measure: evaluate, compare, score, sensitivity."""
+
+import json
+import os
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from asr.cli.options import Data, Model, Overrides
+
+
+def evaluate(
+    model: Model,
+    overrides: Overrides = None,
+    data: Data = None,
+    split: Annotated[str, typer.Option(help="The speakers: test, or dev to choose between systems.")] = "test",
+    output: Annotated[
+        Path | None, typer.Option(help="The folder for the results.", show_default="the run folder")
+    ] = None,
+) -> None:
+    """Score a model and write report.html: error rates, confusions, times, confidences, and every utterance.
+
+    It also writes metrics.json, evaluation-CORPUS-SPLIT.json, the hypotheses and the figures.
+
+    asr evaluate runs/mini/blstm_ctc
+    asr evaluate runs/mini/blstm_ctc decode.beam_size=50 --split dev
+    asr evaluate en-us-phones --data /path/to/corpora --output scores
+    """
+    from asr.evaluation.evaluate import evaluate_run
+
+    typer.echo(evaluate_run(model, overrides or (), data, split, output))
+    typer.echo(f"transcribe a file with it: {os.path.relpath(sys.argv[0])} transcribe --model {model} a.wav")
+
+
+def compare(
+    runs: Annotated[list[Path], typer.Argument(help="Run folders that `asr evaluate` has scored, or folders of them.")],
+    output: Annotated[Path, typer.Option(help="The folder for compare.html, .md, .png and .json.")] = Path(
+        "runs/compare"
+    ),
+) -> None:
+    """Put systems side by side: rates with intervals, sizes, times, and which differences are significant.
+
+    asr compare runs/mini/blstm_ctc runs/mini/three_layers
+    asr compare runs/mini
+    """
+    from asr.evaluation.compare import compare_runs
+
+    typer.echo(compare_runs(runs, output))
+
+
+def score(
+    reference: Annotated[Path, typer.Argument(help="Reference labels.")],
+    hypothesis: Annotated[Path, typer.Argument(help="Recognised labels of the same utterances.")],
+    phone_set: Annotated[
+        str | None, typer.Option(help="timit61, timit48, timit39 or arpabet39.", show_default="what the labels fit")
+    ] = None,
+    speakers: Annotated[Path | None, typer.Option(help="Kaldi's utt2spk, for intervals by speaker.")] = None,
+    file_format: Annotated[
+        str | None,
+        typer.Option(
+            "--format", help="kaldi, trn, ctm, textgrid, phn, json, audacity or plain.", show_default="by the suffix"
+        ),
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="JSON instead of a table.")] = False,
+) -> None:
+    """Score any recogniser's output in every regime that its labels allow, such as 61 labels or 39 without silence.
+
+    It reads Kaldi's text, sclite's .trn, CTM, TextGrids (a file or a folder), TIMIT's .PHN, and plain text with one
+    utterance on each line.
+
+    asr score references.txt hypotheses.txt
+    asr score ref.trn hyp.trn --speakers utt2spk --json
+    """
+    from asr.evaluation import confusions
+    from asr.evaluation.score import score_files, table
+
+    found = score_files(reference, hypothesis, phone_set, speakers, file_format)
+    if as_json:
+        typer.echo(json.dumps(found, indent=2))
+    else:
+        typer.echo(f"phone set: {found['phone_set'] or 'none of ours, labels as they stand'}")
+        if found["hypothesis_phone_set"] != found["phone_set"]:
+            typer.echo(f"hypotheses: {found['hypothesis_phone_set'] or 'none of ours'}")
+        typer.echo(table(found["regimes"]))
+        if "confusions" in found:
+            typer.echo("\n" + confusions.table(found["confusions"], 10))
+
+
+def sensitivity(
+    runs: Annotated[list[Path], typer.Argument(help="Run or model folders of networks.")],
+    output: Annotated[Path, typer.Option(help="The picture.")] = Path("runs/sensitivity.png"),
+    data: Data = None,
+) -> None:
+    """Draw how much a network's outputs depend on inputs long past: the vanishing gradient.
+
+    asr sensitivity runs/mini/elman runs/mini/gru runs/mini/lstm
+    """
+    from asr.evaluation.sensitivity import draw
+
+    typer.echo(draw(runs, output, data))

@@ -1,0 +1,76 @@
+"""Options that several verbs share, and how a verb refuses one."""
+
+import functools
+import inspect
+import logging
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from asr.core.errors import AsrError
+
+LOGGERS = ("asr", "data_prep")
+
+Recipe = Annotated[Path, typer.Argument(help="A recipe's YAML file, such as recipes/mini/blstm_ctc.yaml.")]
+Overrides = Annotated[list[str] | None, typer.Argument(help="Settings to change: train.max_epochs=3 seed=2 …")]
+Data = Annotated[
+    Path | None,
+    typer.Option("--data", help="The folder of the corpora.", show_default="download or synthesise them into corpora/"),
+]
+Run = Annotated[Path | None, typer.Option("--run", help="The run folder.", show_default="runs/<recipe>/<system>")]
+Model = Annotated[str, typer.Argument(help="A run or model folder, or the name of a shipped model.")]
+ModelOption = Annotated[str, typer.Option("--model", help="A run or model folder, or the name of a shipped model.")]
+OutputDir = Annotated[
+    Path | None,
+    typer.Option("--output-dir", help="Write one file for each recording into this folder.", show_default="print"),
+]
+Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Say more on standard error.")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Only errors and warnings on standard error.")]
+
+
+def set_verbosity(verbose: bool, quiet: bool) -> None:
+    """Change how much is logged; without either option nothing changes."""
+    for name in LOGGERS if verbose or quiet else ():
+        logging.getLogger(name).setLevel(logging.WARNING if quiet else logging.DEBUG)
+
+
+def with_verbosity(verb: Callable[..., Any]) -> Callable[..., Any]:
+    """Give a verb the options -v and -q, so that they may stand behind it as well as before it."""
+
+    @functools.wraps(verb)
+    def run(*, verbose: bool, quiet: bool, **values: Any) -> Any:
+        set_verbosity(verbose, quiet)
+        return verb(**values)
+
+    signature = inspect.signature(verb)
+    added = [
+        inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=False, annotation=option)
+        for name, option in (("verbose", Verbose), ("quiet", Quiet))
+    ]
+    run.__signature__ = signature.replace(parameters=[*signature.parameters.values(), *added])  # type: ignore[attr-defined]
+    return run
+
+
+def note(text: str) -> None:
+    """Print a line on standard error, unless -q is given."""
+    if logging.getLogger(LOGGERS[0]).isEnabledFor(logging.INFO):
+        typer.echo(text, err=True)
+
+
+def check(fits: bool, option: str, requirement: str, value: object) -> None:
+    """Raise AsrError unless the value of an option meets its requirement.
+
+    >>> check(False, "--nbest", "be 1 or more", 0)
+    Traceback (most recent call last):
+    ...
+    asr.core.errors.AsrError: --nbest must be 1 or more, but it is 0
+    """
+    if not fits:
+        raise AsrError(f"{option} must {requirement}, but it is {value!r}")
+
+
+def check_format(form: str, formats: tuple[str, ...]) -> None:
+    """Raise AsrError unless --format is one of these."""
+    check(form in formats, "--format", f"be one of {', '.join(formats)}", form)

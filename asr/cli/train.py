@@ -1,0 +1,114 @@
+"""The verbs that make a model: prepare, train, calibrate, tune, export."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from asr.cli.options import Data, Model, Overrides, Recipe, Run, check, note
+from asr.core import config as configuration
+
+
+def run_folder(recipe: Path) -> Path:
+    """Return the run folder of a recipe.
+
+    >>> run_folder(Path("recipes/mini/blstm_ctc.yaml")).as_posix()
+    'runs/mini/blstm_ctc'
+    """
+    return Path("runs") / recipe.absolute().parent.name / recipe.stem
+
+
+def configure(recipe: Path, overrides: list[str] | None, data: Path | None) -> configuration.Config:
+    """Return a recipe's configuration with the settings of the command line."""
+    config = configuration.load(recipe, overrides or ())
+    return config if data is None else configuration.with_corpora_in(config, data)
+
+
+def prepare(recipe: Recipe, overrides: Overrides = None, data: Data = None) -> None:
+    """Make the manifests of a recipe's corpora, and download or synthesise the corpora where that is allowed.
+
+    asr prepare recipes/mini/blstm_ctc.yaml
+    asr prepare recipes/timit/blstm_ctc.yaml --data /path/to/TIMIT
+    """
+    from asr.data import splits
+
+    config = configure(recipe, overrides, data)
+    for name, folder in splits.prepare(config.data.corpora, config.data.manifests).items():
+        typer.echo(f"{name}: manifests in {folder}")
+
+
+def train(recipe: Recipe, overrides: Overrides = None, data: Data = None, run: Run = None) -> None:
+    """Train the system of a recipe. A run that was stopped goes on from its last checkpoint.
+
+    asr train recipes/mini/blstm_ctc.yaml
+    asr train recipes/mini/blstm_ctc.yaml model.num_layers=2 seed=2 --run runs/mini/two_layers
+    asr train recipes/mini/blstm_ctc.yaml "seeds=[1,2,3]" --run runs/mini/three_seeds
+    """
+    from asr.evaluation.evaluate import calibrate as fit
+    from asr.training.network import train as run_training
+
+    config, base = configure(recipe, overrides, data), run or run_folder(recipe)
+    of_data = [each for each in overrides or () if each.startswith("data.")]  # a model folder does not keep places
+    config = configuration.align_beside(config, base)
+    before = config.train.alignments
+    if before is not None and not (Path(before) / "model" / "model.safetensors").is_file():
+        stage = recipe.with_name(Path(before).name + ".yaml")
+        note(f"first {stage}, whose alignments {recipe} is trained on")
+        train(stage, of_data, data, Path(before))
+    for folder, each in configuration.each_seed(config, base).items():
+        typer.echo(f"model folder: {run_training(each, folder)}")
+        typer.echo(fit(str(folder), of_data, data))
+
+
+def calibrate(
+    model: Annotated[str, typer.Argument(help="A run or model folder.")],
+    overrides: Overrides = None,
+    data: Data = None,
+) -> None:
+    """Fit a model's confidences and times on its dev speakers, as `asr train` does at its end.
+
+    asr calibrate runs/mini/blstm_ctc
+    """
+    from asr.evaluation.evaluate import calibrate as fit
+
+    typer.echo(fit(model, overrides or (), data))
+
+
+def tune(
+    model: Annotated[str, typer.Argument(help="A run or model folder, or the name of a shipped model, of CTC.")],
+    overrides: Annotated[list[str], typer.Argument(help="decode.lm=FOLDER, and other settings.")],
+    data: Data = None,
+    output: Annotated[
+        Path | None, typer.Option(help="The folder for the curve.", show_default="the run folder")
+    ] = None,
+) -> None:
+    """Find the weight of a language model and the penalty for a phone or word on the dev speakers.
+
+    asr tune runs/mini/blstm_ctc decode.lm=runs/mini/lm/phone_trigram
+    asr tune runs/mini_librispeech/blstm_ctc decode.lm=runs/mini_librispeech/lm/word_trigram decode.beam_size=50
+    """
+    from asr.evaluation.evaluate import load
+    from asr.models.model_folder import PRETRAINED
+    from asr.training.tuning import tune as find
+
+    folder, recogniser, _ = load(model, overrides, data)
+    typer.echo(find(recogniser, output or (Path("runs") / model if folder.parent == PRETRAINED else folder.parent)))
+
+
+def export(
+    model: Model,
+    folder: Annotated[Path, typer.Argument(help="The model folder to write.")],
+    onnx: Annotated[bool, typer.Option("--onnx", help="Add the network as model.onnx, for onnxruntime.")] = False,
+    int8: Annotated[bool, typer.Option("--int8", help="With --onnx: store its weights in 8 bits.")] = False,
+) -> None:
+    """Copy a model folder with its weights as float16: half the size, to keep or to pass on.
+
+    asr export runs/mini/blstm_ctc my-model
+    asr transcribe --model my-model a.wav
+    asr export en-us-phones small --onnx --int8    # features (B, T, F) and lengths (B,) to log_probs (T', B, C)
+    """
+    from asr.models.model_folder import export as write
+
+    check(onnx or not int8, "--int8", "come with --onnx", int8)
+    write(model, folder, onnx, int8)
+    typer.echo(f"model folder: {folder}")

@@ -1,0 +1,73 @@
+"""What recognition and alignment have in common: labels of one recording with their times.
+
+Recogniser.transcribe ─▶ Transcript ┐
+                                    ├ Annotation ─ render ─▶ text, JSON, CTM, TextGrid, subtitles, tables
+align ─▶ Alignment ─────────────────┘           └─ notebook ─▶ sound, spectrogram and labels as HTML
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from typing import Self
+
+import numpy as np
+
+from asr.core.errors import AudioError
+from asr.recognition import notebook
+from asr.speech import label_files, phones
+from asr.speech.segments import Segment
+
+
+@dataclass(frozen=True)
+class Annotation(ABC):
+    """The phones of a recording, and its words where they are known.
+
+    Attributes
+    ----------
+    phones
+        In order. They do not overlap, and only a pause separates two neighbours (see `asr.models.times`).
+    duration
+        Length of the recording in seconds.
+    words
+        The same phones grouped into words; None where no words are known.
+    phone_set
+        The phone set that the labels belong to, or "ipa".
+    sound
+        Returns the waveform (N,) at 16 kHz. A notebook plays and draws it. None for a recording that is longer than
+        `asr.recognition.notebook.LONGEST`, and for an annotation that was made by hand.
+    """
+
+    phones: list[Segment]
+    duration: float
+    words: list[Segment] | None = None
+    phone_set: str = field(default="arpabet39", kw_only=True)
+    sound: Callable[[], np.ndarray] | None = field(default=None, kw_only=True, compare=False, repr=False)
+
+    @property
+    def ipa(self) -> Self:
+        """The same annotation with its phones in the International Phonetic Alphabet."""
+        spelt = [replace(phone, label=self._in_ipa(phone.label)) for phone in self.phones]
+        return replace(self, phones=spelt, phone_set="ipa")
+
+    def _in_ipa(self, label: str) -> str:
+        return label if self.phone_set == "ipa" else phones.ipa(label, self.phone_set)
+
+    def tiers(self) -> dict[str, list[Segment]]:
+        """Return the rows of segments by name, the longest units first."""
+        return ({} if self.words is None else {"words": self.words}) | {"phones": self.phones}
+
+    def to_textgrid(self) -> str:
+        """Return a TextGrid, Praat's file format, with one interval tier for each of `tiers`."""
+        return label_files.to_textgrid(self.tiers(), self.duration)
+
+    @abstractmethod
+    def to_json(self, path: str | None = None) -> str:
+        """Return everything as one line of JSON without a line break; `path` names the recording in it."""
+
+    def _repr_html_(self) -> str:
+        """Return what a notebook shows: the sound to play, its spectrogram, and the labels below."""
+        try:
+            waveform = None if self.sound is None else self.sound()
+        except AudioError:  # the file was moved, deleted or changed
+            waveform = None
+        return notebook.html(self.tiers(), self.duration, waveform)
