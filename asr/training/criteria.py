@@ -13,16 +13,16 @@ from lhotse import CutSet
 from lhotse.cut import Cut
 from torch import Tensor, nn
 
-from asr.core.config import Config
+from asr.core.config import Config, model_options
 from asr.core.errors import ConfigError
 from asr.ctc import ctc_loss
 from asr.ctc.priors import LabelPriors
 from asr.data.batches import Batch, LabelTargets, Targets
 from asr.data.feature_store import cache_features
-from asr.encoders.attention_decoder import END, Decoder
+from asr.encoders.attention_decoder import END, Decoder, EncoderConfig
 from asr.hmm.alignment import align_all
 from asr.models import model_folder
-from asr.models.attention import AttentionModel, options
+from asr.models.attention import AttentionModel
 from asr.models.base import ATTENTION, BLANK, AcousticModel
 from asr.models.calibration import Calibration
 from asr.models.ctc import CTCModel
@@ -203,7 +203,7 @@ class Attention(Criterion):
 
     def __init__(self, config: Config):
         super().__init__()
-        self.config, sizes = config, options(config)
+        self.config, sizes = config, model_options(config.model, EncoderConfig)
         phones.fold([], config.data.labels, config.data.scoring)  # a wrong name fails here, not after an epoch
         self.tokens = (BLANK, *phones.PhoneSet.load(config.data.labels).labels)
         self.num_classes = sizes.state_size

@@ -17,7 +17,7 @@ from lhotse import CutSet
 from threadpoolctl import threadpool_limits
 
 from asr.core import files
-from asr.core.config import Config, check, one_of, section
+from asr.core.config import Config, check, model_options, one_of
 from asr.core.errors import ConfigError
 from asr.data import splits
 from asr.data.feature_store import Features, cache_features
@@ -97,7 +97,7 @@ def train(config: Config, run: Path) -> Path:
     AsrError
         A corpus cannot be prepared, the run folder holds another configuration, or nothing is left to train on.
     """
-    options = section("model", GMMConfig, {key: value for key, value in config.model.items() if key != "name"})
+    options = model_options(config.model, GMMConfig)
     if bool(options.num_pdfs) != bool(config.train.alignments):
         raise ConfigError(
             "config: triphones (model.num_pdfs) start from the alignments of another system, monophones from none: "
