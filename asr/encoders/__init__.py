@@ -8,17 +8,18 @@ feature frames make one of its output frames: T' = ⌈T / subsampling⌉.
 """
 
 import importlib
-from typing import Any
-
-from torch import nn
+from typing import TYPE_CHECKING, Any
 
 from asr.core.config import model_options
 from asr.core.errors import ConfigError
 
+if TYPE_CHECKING:
+    from torch import nn
+
 FAMILIES = ("attention_decoder", "blstm", "echo_state", "recurrent", "self_attention", "tdnn")
 
 
-def build(options: dict[str, Any], num_features: int, num_classes: int) -> nn.Module:
+def build(options: dict[str, Any], num_features: int, num_classes: int) -> "nn.Module":
     """Build the encoder that a recipe's `model` section describes.
 
     Parameters

@@ -14,7 +14,7 @@ import numpy as np
 
 from asr.core.errors import AsrError, AudioError
 from asr.ctc.goodness import goodness
-from asr.models.base import AcousticModel
+from asr.models.base import AcousticModel, StateAligner
 from asr.models.ctc import CTCModel
 from asr.recognition.recogniser import Recogniser, segment_words
 from asr.speech import audio, label_files
@@ -122,7 +122,7 @@ def align(
         if not isinstance(model, CTCModel):
             raise AsrError("pronunciation is rated from CTC posteriors: choose a model that was trained with CTC")
         rated = goodness(emissions, np.array([model.tokens.index(label) for label in labels])).round(3).tolist()
-    states = model.align_states(labels, emissions, lengths, name)
+    states = model.align_states(labels, emissions, lengths, name) if isinstance(model, StateAligner) else []
     return Alignment(tier, found, duration, score / len(emissions), rated, states)
 
 

@@ -17,7 +17,7 @@ from asr.ctc import Hypothesis
 from asr.models import model_folder
 from asr.models.base import AcousticModel
 from asr.models.calibration import word_confidence
-from asr.models.ctc import CTCModel, with_decoding
+from asr.models.ctc import CTCModel
 from asr.recognition import windows
 from asr.speech import audio
 from asr.speech.features import FRAME_SHIFT, FeatureExtractor
@@ -99,7 +99,7 @@ class Recogniser:
     """
 
     def __init__(self, model: AcousticModel, beam_size: int | None = None, progress: bool = False):
-        if beam_size is not None and beam_size not in model.decoders(beam_size).values():
+        if beam_size not in (None, 1) and not model.has_beam:
             raise ConfigError("an HMM has no beam of hypotheses: leave --beam-size out")
         self.model = model
         model.prepare()
@@ -127,7 +127,7 @@ class Recogniser:
         """
         found = model_folder.load(model, light=True)
         given = decode if beam_size is None else decode | {"beam_size": beam_size}
-        return cls(with_decoding(found, replace(found.config.decode, **given)), beam_size, progress)
+        return cls(found.with_decoding(replace(found.config.decode, **given)), beam_size, progress)
 
     def emissions(self, waveform: np.ndarray) -> np.ndarray:
         """Return what the model's decoding and aligning start from (T', …), for a waveform (N,) at 16 kHz."""

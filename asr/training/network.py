@@ -1,6 +1,5 @@
 """Training of networks: a run folder (asr/models/run_folder.py) from a configuration, resumed where it stopped."""
 
-import ctypes
 import logging
 import time
 import warnings
@@ -27,16 +26,14 @@ from asr.data.batches import Batch, BatchLoader, NoTargets, SpeechDataset
 from asr.data.feature_store import Features, LiveFeatures, cache_features
 from asr.evaluation.metrics import ErrorCounts, count_errors
 from asr.models import model_folder
-from asr.models.base import GMM, AcousticModel
-from asr.models.ctc import CTCModel
-from asr.models.hmm import HMMModel
+from asr.models.base import AcousticModel
+from asr.models.kinds import Kind, kind_of
 from asr.models.run_folder import HISTORY, claim, training_seconds
 from asr.speech import phones
 from asr.speech.features import FeatureExtractor
 from asr.speech.normaliser import Normaliser
 from asr.training import criteria
 from asr.training.criteria import Criterion
-from asr.training.gmm import train as train_hmms
 from asr.training.tuning import tuned
 
 log = logging.getLogger(__name__)
@@ -44,23 +41,8 @@ log = logging.getLogger(__name__)
 RBM_UTTERANCES = 200  # whose frames the machines of an RBM start are trained on
 
 
-def tune_malloc() -> None:
-    """Keep glibc from returning memory to the system after each step, which costs a training step a third of its time.
-
-    benchmarks/training_step.py measures it. Other C libraries are left as they are.
-    """
-    mmap_threshold, trim_threshold, top_pad = -3, -1, -2  # malloc.h: M_MMAP_THRESHOLD, M_TRIM_THRESHOLD, M_TOP_PAD
-    try:
-        mallopt = ctypes.CDLL("libc.so.6").mallopt
-    except (OSError, AttributeError):
-        return
-    mallopt(mmap_threshold, 1 << 30)
-    mallopt(trim_threshold, (1 << 31) - 1)
-    mallopt(top_pad, 256 << 20)
-
-
 def train(config: Config, run: Path) -> Path:
-    """Train the system that a configuration describes, from the last checkpoint if there is one.
+    """Train the network that a configuration describes, from the last checkpoint if there is one.
 
     Parameters
     ----------
@@ -79,9 +61,6 @@ def train(config: Config, run: Path) -> Path:
     AsrError
         A corpus cannot be prepared, the run folder holds another configuration, or nothing is left to train on.
     """
-    tune_malloc()
-    if config.model["name"] == GMM:
-        return train_hmms(config, run)
     claim(run, config)
     pl.seed_everything(config.seed, verbose=False)
     module = RecogniserModule(config, run)
@@ -118,7 +97,7 @@ def train(config: Config, run: Path) -> Path:
     if not trainer.is_global_zero:
         raise SystemExit  # the first of several processes goes on alone
     model = module.best()
-    if isinstance(model, HMMModel):
+    if kind_of(config) is Kind.HYBRID:
         model = tuned(model, speech.dev_cuts, speech.dev_store, run / "tuning.json")
     epoch = min(module.history, key=lambda entry: entry["dev_per"])
     folder = run / "model"
@@ -261,7 +240,7 @@ class RecogniserModule(pl.LightningModule):
 
     def on_validation_epoch_start(self) -> None:
         """Begin a new count of errors."""
-        self._model = self.criterion.model(self.encoder, self.normaliser)
+        self._model = self.criterion.acoustic_model(self.encoder, self.normaliser)
         self._errors = ErrorCounts(0, 0, 0, 0)
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
@@ -323,7 +302,7 @@ class RecogniserModule(pl.LightningModule):
         """Return the recogniser with the weights of the best epoch."""
         best = torch.load(self.run / "checkpoints" / "best.ckpt", map_location="cpu", weights_only=True)
         self.load_state_dict(best["state_dict"])
-        return self.criterion.model(self.encoder.eval(), self.normaliser)
+        return self.criterion.acoustic_model(self.encoder.eval(), self.normaliser)
 
 
 def _warmup_cosine(config: configuration.TrainConfig, total: int) -> Callable[[int], float]:
@@ -342,12 +321,14 @@ def model_card(model: AcousticModel, epoch: dict[str, float], seconds: float) ->
     """Return the README.md of a model folder before it is scored."""
     config = model.config
     updates, best = f"{epoch['updates']:,.0f}", f"{epoch['epoch']:.0f} of {config.train.max_epochs}"
-    method = "with CTC" if isinstance(model, CTCModel) else "phone by phone"
-    if config.train.alignments:
-        method = f"on the alignments of {Path(config.train.alignments).name}"
+    methods = {
+        Kind.CTC: "with CTC",
+        Kind.ATTENTION: "phone by phone",
+        Kind.HYBRID: f"on the alignments of {Path(config.train.alignments or '').name}",
+    }
     return f"""# {config.model["name"]}, {config.data.labels}
 
-Phone recogniser trained {method} by `asr train`; `config.yaml` holds every setting.
+Phone recogniser trained {methods[kind_of(config)]} by `asr train`; `config.yaml` holds every setting.
 
 - data: {", ".join(config.data.corpora)}; seed {config.seed}
 - {model.num_parameters:,} weights; {seconds / 60:.0f} minutes of training; kept: epoch {best}, after {updates} updates

@@ -11,7 +11,7 @@ from asr.cli.main import run_folder
 from asr.core import config as configuration
 from asr.core.config import DataConfig, FeatureConfig, TrainConfig, from_dict, load
 from asr.core.errors import ConfigError
-from asr.models.base import GMM
+from asr.models.kinds import Kind, kind_of
 from asr.speech import phones
 from asr.speech.features import FeatureExtractor
 from asr.training.gmm import GMMConfig
@@ -48,7 +48,7 @@ def test_every_recipe_loads_and_its_model_builds(path):
         for name in ("corpora", "manifests", "labels", "scoring"):
             assert getattr(before.data, name) == getattr(config.data, name)
     num_features = FeatureExtractor(config.features).num_features
-    if config.model["name"] == GMM:
+    if kind_of(config) is Kind.GMM_HMM:
         options = configuration.model_options(config.model, GMMConfig)
         assert bool(options.num_pdfs) == (config.train.alignments is not None)
         assert num_features == 39
