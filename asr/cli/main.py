@@ -10,12 +10,11 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
-from rich.logging import RichHandler
 
 from asr.cli.lm import app as lm_app
 from asr.core import config as configuration
 from asr.core.errors import AsrError
+from asr.core.terminal import log_handler
 
 EVERYTHING = 'for the rest, in a checkout: pip install -e ".[train]"'
 
@@ -362,9 +361,7 @@ def main() -> None:
     # IPA whatever the locale; names of files need not be UTF-8.
     sys.stdout.reconfigure(encoding="utf-8", errors="surrogateescape")  # type: ignore[union-attr]
     gc.set_threshold(300_000)  # starting makes a quarter of a million objects and no garbage: two tenths of a second
-    console = Console(stderr=True)
-    handler = RichHandler(console=console, show_path=False, show_time=False)
-    logging.basicConfig(level=logging.WARNING, format="%(message)s", handlers=[handler])
+    logging.basicConfig(level=logging.WARNING, format="%(message)s", handlers=[log_handler()])
     for name in ("asr", "data_prep"):
         logging.getLogger(name).setLevel(logging.INFO)
     try:

@@ -151,8 +151,10 @@ class SpeechDataset(torch.utils.data.Dataset):
         """Load, normalise, augment and pad the utterances; one that cannot be read is named and left out."""
         utterances = []
         for cut in cuts:
+            # Lhotse repeats utterances under other ids, so that each of several processes has as many batches.
+            original = cut.with_id(cut.supervisions[0].id) if cut.id != cut.supervisions[0].id else cut
             try:
-                utterances.append((cut.id, *self.utterance(cut)))
+                utterances.append((cut.id, *self.utterance(original)))
             except AudioError as error:
                 log.warning("skipped %s: %s", cut.id, error)
         if not utterances:
@@ -207,6 +209,8 @@ class BatchLoader:
         Feature frames in a batch, padding included; an utterance longer than those before it may end a batch above it.
     shuffle
         Whether utterances and batches change their order from epoch to epoch.
+    world_size, rank
+        Processes that share an epoch, and which of them this one is: each takes batches of its own.
     """
 
     def __init__(
@@ -217,9 +221,11 @@ class BatchLoader:
         num_buckets: int = 20,
         shuffle: bool = False,
         seed: int = 0,
+        world_size: int = 1,
+        rank: int = 0,
     ):
         self.cuts, self.dataset, self.max_frames, self.num_buckets = cuts, dataset, max_frames, num_buckets
-        self.shuffle, self.seed = shuffle, seed
+        self.shuffle, self.seed, self.world_size, self.rank = shuffle, seed, world_size, rank
         self.sampler, self.batch_sampler = self, None  # Lightning calls `loader.sampler.set_epoch`
         self.position = 0  # batches of this epoch already handed out
         self._resumed = False
@@ -240,6 +246,8 @@ class BatchLoader:
                 num_buckets=min(self.num_buckets, len(self.cuts)),
                 shuffle=self.shuffle,
                 seed=self.seed,
+                world_size=self.world_size,  # Lhotse would take both from the environment, also when one process scores
+                rank=self.rank,
             )
         sampler.set_epoch(epoch)
         return sampler
