@@ -309,8 +309,8 @@ class RecogniserModule(pl.LightningModule):
         """AdamW; the rate rises linearly to its peak, then falls along a cosine."""
         config = self.config.train
         optimizer = torch.optim.AdamW(self.parameters(), config.learning_rate, weight_decay=config.weight_decay)
-        # As many as in the first epoch, each time. Lightning's estimate would lay out the batches before a checkpoint is
-        # read, and a run resumed within its first epoch would begin that epoch again.
+        # Each epoch counts as many updates as the first. Lightning's own estimate would lay out the batches before the
+        # checkpoint is read, and a run that is resumed within its first epoch would begin that epoch again.
         total = config.max_epochs * len(self.trainer.datamodule.train_dataloader())  # type: ignore[attr-defined]
         schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, _warmup_cosine(config, total))
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
