@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from asr.ctc import ctc_loss
 from asr.encoders.blstm import EncoderConfig
-from asr.training.network import tune_malloc
+from asr.training.memory import tune_malloc
 
 FEATURES, CLASSES, LABELS, STACK = 80, 40, 40, 3
 ROWS = {

@@ -8,8 +8,6 @@ import sys
 from typing import Annotated
 
 import typer
-from rich.console import Console
-from rich.logging import RichHandler
 
 import asr
 from asr.cli import lm
@@ -19,6 +17,7 @@ from asr.cli.options import LOGGERS, Quiet, Verbose, set_verbosity, with_verbosi
 from asr.cli.train import calibrate, export, prepare, train, tune
 from asr.cli.transcribe import transcribe
 from asr.core.errors import AsrError
+from asr.core.terminal import log_handler
 
 EVERYTHING = 'for the rest, in a checkout: pip install -e ".[train]"'
 
@@ -56,9 +55,7 @@ def main() -> None:
     # IPA is printed in any locale, and names of files need not be UTF-8.
     sys.stdout.reconfigure(encoding="utf-8", errors="surrogateescape")  # type: ignore[union-attr]
     gc.set_threshold(300_000)  # starting makes 250,000 objects and no garbage; looking for it would take 0.2 s
-    console = Console(stderr=True)
-    handler = RichHandler(console=console, show_path=False, show_time=False)
-    logging.basicConfig(level=logging.WARNING, format="%(message)s", handlers=[handler])
+    logging.basicConfig(level=logging.WARNING, format="%(message)s", handlers=[log_handler()])
     for name in LOGGERS:
         logging.getLogger(name).setLevel(logging.INFO)
     try:

@@ -45,7 +45,7 @@ def train(recipe: Recipe, overrides: Overrides = None, data: Data = None, run: R
     asr train recipes/mini/blstm_ctc.yaml "seeds=[1,2,3]" --run runs/mini/three_seeds
     """
     from asr.evaluation.evaluate import calibrate as fit
-    from asr.training.network import train as run_training
+    from asr.training import train as run_training
 
     config, base = configure(recipe, overrides, data), run or run_folder(recipe)
     of_data = [each for each in overrides or () if each.startswith("data.")]  # a model folder does not keep places

@@ -3,18 +3,22 @@
 A recipe is a YAML file of plain data. `load` merges it over the defaults below, applies overrides such as
 ``train.max_epochs=3``, and rejects unknown keys and wrong types by name. The `model` section belongs to the encoder
 that it names: `asr.encoders` validates its other keys against that encoder's own dataclass.
+
+The `Attributes` of each dataclass say what its keys mean; the reference of the documentation is made of them.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, is_dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import MarkedYAMLError, YAMLError
 
 from asr.core.errors import ConfigError
+
+T = TypeVar("T")
 
 
 def check(condition: bool, key: str, requirement: str, value: object) -> None:
@@ -36,14 +40,31 @@ def one_of(key: str, value: str, choices: Sequence[str]) -> None:
 
 @dataclass(frozen=True)
 class FeatureConfig:
-    """Acoustic features at a 10 ms shift; the defaults are the 123 values of Graves (2013)."""
+    """Acoustic features at a 10 ms shift; the defaults are the 123 values of Graves (2013).
 
-    kind: str = "fbank"  # fbank | mfcc
+    Attributes
+    ----------
+    kind
+        ``fbank``, log mel energies, or ``mfcc``, cepstra of them.
+    num_mel_bins
+        Bins of the mel filter bank, 4 to 128.
+    num_ceps
+        Cepstral coefficients a frame, with ``mfcc`` only; 1 to `num_mel_bins`.
+    use_energy
+        Add the log energy of the frame as one more value.
+    delta_order
+        0 keeps the static values alone, 1 adds their derivatives in time (Δ), 2 also the second ones (ΔΔ).
+    cmvn
+        Normalisation to zero mean and unit variance, by the statistics of the whole training data (``global``), of each
+        ``speaker`` or of each ``utterance``; ``none`` leaves the values as they are.
+    """
+
+    kind: str = "fbank"
     num_mel_bins: int = 40
-    num_ceps: int = 13  # mfcc only
+    num_ceps: int = 13
     use_energy: bool = True
-    delta_order: int = 2  # 0: statics only, 1: with Δ, 2: with Δ and ΔΔ
-    cmvn: str = "utterance"  # global | speaker | utterance | none
+    delta_order: int = 2
+    cmvn: str = "utterance"
 
     def __post_init__(self) -> None:
         one_of("features.kind", self.kind, ("fbank", "mfcc"))
@@ -56,17 +77,41 @@ class FeatureConfig:
 
 @dataclass(frozen=True)
 class DataConfig:
-    """Which corpora, which phones, and how utterances become batches."""
+    """Which corpora, which phones, and how utterances become batches.
 
-    corpora: dict[str, str | None] = field(default_factory=dict)  # name → folder; null: synthesise or download it
-    manifests: str = "data"  # prepared manifests and cached features go to <manifests>/<corpus>
-    labels: str = "arpabet39"  # the phone set that the model emits
-    scoring: str = "arpabet39"  # the phone set that error rates are counted in
-    cache_features: bool = True  # false: compute them anew in each epoch, which takes time and saves space on the disk
-    max_frames: int = 8000  # 10 ms frames a batch, padding included
+    Attributes
+    ----------
+    corpora
+        Names of corpora, each with the folder that holds it; null synthesises or downloads the corpus where that is
+        allowed.
+    manifests
+        Folder of the prepared manifests, ``<manifests>/<corpus>``, and of the cached features.
+    labels
+        Phone set that the model emits: ``arpabet39``, ``timit61``, ``timit48`` or ``timit39``.
+    scoring
+        Phone set that error rates are counted in; `labels` must fold into it.
+    cache_features
+        Compute the training features once and keep them on disk. False computes them anew in each epoch, which takes
+        time and saves space.
+    max_frames
+        Feature frames of 10 ms in a batch, padding included.
+    num_buckets
+        Classes of like duration that batches are drawn from.
+    max_duration
+        Seconds; longer training utterances are left out.
+    speeds
+        Speed perturbation: factors in 0.5 to 2, one of which is drawn for each utterance and epoch.
+    """
+
+    corpora: dict[str, str | None] = field(default_factory=dict)
+    manifests: str = "data"
+    labels: str = "arpabet39"
+    scoring: str = "arpabet39"
+    cache_features: bool = True
+    max_frames: int = 8000
     num_buckets: int = 20
-    max_duration: float = 25.0  # longer training utterances, in seconds, are left out
-    speeds: tuple[float, ...] = (1.0,)  # speed perturbation: one of these for each utterance and epoch
+    max_duration: float = 25.0
+    speeds: tuple[float, ...] = (1.0,)
 
     def __post_init__(self) -> None:
         check(len(self.corpora) > 0, "data.corpora", "name at least one corpus", dict(self.corpora))
@@ -83,13 +128,27 @@ class DataConfig:
 
 @dataclass(frozen=True)
 class SpecAugmentConfig:
-    """SpecAugment (Park et al. 2019) on training features: masked bands and spans take the mean, which is 0."""
+    """SpecAugment (Park et al. 2019) on training features: masked bands and spans take the mean, which is 0.
+
+    Attributes
+    ----------
+    num_freq_masks
+        Frequency masks an utterance; 0 masks no frequencies.
+    max_freq_width
+        Width of a frequency mask in mel bins, at most.
+    num_time_masks
+        Time masks an utterance; 0 masks no times.
+    max_time_width
+        Length of a time mask in frames of 10 ms, at most.
+    max_time_share
+        Length of a time mask as a share of the utterance, at most; 0 to 1.
+    """
 
     num_freq_masks: int = 0
-    max_freq_width: int = 8  # mel bins
+    max_freq_width: int = 8
     num_time_masks: int = 0
-    max_time_width: int = 30  # 10 ms frames
-    max_time_share: float = 0.1  # of the utterance, for one mask
+    max_time_width: int = 30
+    max_time_share: float = 0.1
 
     def __post_init__(self) -> None:
         for name in ("num_freq_masks", "max_freq_width", "num_time_masks", "max_time_width"):
@@ -99,12 +158,25 @@ class SpecAugmentConfig:
 
 @dataclass(frozen=True)
 class ConditionsConfig:
-    """Voices, rooms, noises and lines given to training utterances (`asr.data.augmentation`): log mel only."""
+    """Voices, rooms, noises and lines that training utterances are given (`asr.data.augmentation`): log mel only.
 
-    max_warp: float = 0.0  # of the mel scale, either way: 0.1 is another vocal tract, shorter or longer by a tenth
-    reverb: float = 0.0  # share of the utterances in a room
-    noise: float = 0.0  # share with noise
-    telephone: float = 0.0  # share from 300 to 3400 Hz
+    Attributes
+    ----------
+    max_warp
+        Share of the mel scale by which it is stretched or compressed, at most; 0 to 0.3. With 0.1 the vocal tract
+        becomes shorter or longer by up to a tenth.
+    reverb
+        Share of the utterances that are put into a room, 0 to 1.
+    noise
+        Share of the utterances that noise is added to, 0 to 1.
+    telephone
+        Share of the utterances that are limited to 300 to 3400 Hz, 0 to 1.
+    """
+
+    max_warp: float = 0.0
+    reverb: float = 0.0
+    noise: float = 0.0
+    telephone: float = 0.0
 
     def __post_init__(self) -> None:
         check(0 <= self.max_warp <= 0.3, "conditions.max_warp", "lie in 0..0.3", self.max_warp)
@@ -114,24 +186,65 @@ class ConditionsConfig:
 
 @dataclass(frozen=True)
 class TrainConfig:
-    """Optimisation. Training stops at `max_epochs`, or when dev PER has not fallen for `patience` epochs."""
+    """Optimisation. Training stops at `max_epochs`, or when dev PER has not fallen for `patience` epochs.
+
+    Attributes
+    ----------
+    max_epochs
+        Passes over the training data, at most.
+    patience
+        Epochs without a lower dev PER after which training stops; 0 never stops early.
+    learning_rate
+        Peak of the learning rate.
+    warmup
+        Share of all updates in which the learning rate rises to its peak, 0 to below 1.
+    final_learning_rate
+        Learning rate at the end of the cosine that follows the peak.
+    weight_decay
+        Decoupled weight decay of AdamW.
+    gradient_clip
+        Largest global norm of the gradient.
+    weight_noise
+        Standard deviation of the noise that each update adds to the encoder's weights; Graves (2013) has 0.075.
+    label_prior_scale
+        Power of the label priors that the posteriors are divided by in the CTC loss: above 0, spikes are wider and
+        times are better.
+    initialiser
+        How weights start: ``default`` (PyTorch's), ``zeros``, ``normal``, ``xavier``, ``he``, ``orthogonal`` or
+        ``rbm`` (docs/theory/recurrent.md).
+    alignments
+        System of the same recipe, or its run folder, whose HMM alignments are the targets. Null trains with CTC, or
+        GMM-HMMs from a flat start.
+    average
+        Decay, an update, of the moving average of the weights, which is what is scored and kept; 0 keeps the weights
+        themselves.
+    precision
+        ``32-true`` or ``bf16-mixed``.
+    devices
+        Processes, each with a device or, without a GPU, on the processor; above 1 they train together
+        (DistributedDataParallel).
+    accelerator
+        ``auto``, ``cpu`` or ``gpu``.
+    checkpoint_minutes
+        Minutes between checkpoints within an epoch, so that a killed run loses little.
+    """
 
     max_epochs: int = 20
-    patience: int = 0  # 0: never stop early
-    learning_rate: float = 1e-3  # peak
-    warmup: float = 0.05  # share of all updates spent rising to the peak
-    final_learning_rate: float = 1e-5  # end of the cosine
+    patience: int = 0
+    learning_rate: float = 1e-3
+    warmup: float = 0.05
+    final_learning_rate: float = 1e-5
     weight_decay: float = 1e-6
-    gradient_clip: float = 1.0  # global norm
-    weight_noise: float = 0.0  # standard deviation, on the encoder's weights anew each step; Graves (2013): 0.075
-    label_prior_scale: float = 0.0  # divide posteriors by priors to this power in the loss: wider spikes, better times
-    initialiser: str = "default"  # or zeros, normal, xavier, he, orthogonal, rbm: docs/theory/recurrent.md
-    alignments: str | None = None  # the system of the same recipe whose HMM alignments are the targets; null: CTC
-    average: float = 0.0  # decay a step of the weights' moving average, which is scored and kept; 0: none
-    precision: str = "32-true"  # or bf16-mixed
-    devices: int = 1  # more than 1: DistributedDataParallel
+    gradient_clip: float = 1.0
+    weight_noise: float = 0.0
+    label_prior_scale: float = 0.0
+    initialiser: str = "default"
+    alignments: str | None = None
+    average: float = 0.0
+    precision: str = "32-true"
+    devices: int = 1
     accelerator: str = "auto"
-    checkpoint_minutes: float = 5.0  # also within an epoch, so that a killed run loses little
+    checkpoint_minutes: float = 5.0
 
     def __post_init__(self) -> None:
         for name in ("max_epochs", "learning_rate", "gradient_clip", "devices", "checkpoint_minutes"):
@@ -148,16 +261,39 @@ class TrainConfig:
 
 @dataclass(frozen=True)
 class DecodeConfig:
-    """Decoding of the posteriors."""
+    """How emissions become phones or words.
 
-    beam_size: int = 16  # of CTC's beam search, in hypotheses; 1: best path
+    Attributes
+    ----------
+    beam_size
+        Hypotheses that the beam search of a CTC or attention system keeps; 1 takes the best path.
+    nbest
+        Hypotheses to return, 1 to `beam_size`.
+    beam
+        Beam of an HMM's Viterbi search: nats below the best state, multiplied by `lm_weight` where that is above 1.
+    lm
+        Language model over phones or words for a CTC system: a folder of `asr lm train` or an ARPA file.
+    lexicon
+        Pronunciations for a language model over words: ``cmudict``, or a file with a word and its phones on each line.
+    lm_weight
+        Weight of the language model. `asr tune` finds it for CTC, training finds it for an HMM's bigram; both use the
+        dev speakers.
+    insertion_penalty
+        Nats that each phone costs, or each word where the language model is over words; found like `lm_weight`.
+    rescore_lm
+        Second language model for a CTC system, which reorders the hypotheses of the beam.
+    rescore_weight
+        Weight of `rescore_lm`.
+    """
+
+    beam_size: int = 16
     nbest: int = 1
-    beam: float = 12.0  # of an HMM's Viterbi search: nats below the best state, times lm_weight where that is above 1
-    lm: str | None = None  # for CTC: a language model over phones or words, a folder of `asr lm train` or an ARPA file
-    lexicon: str = "cmudict"  # for one over words: or a file of a word and its phones a line
-    lm_weight: float = 1.0  # `asr tune` finds it for CTC, and training for an HMM's bigram, both on the dev speakers
-    insertion_penalty: float = 0.0  # nats a phone, or a word where the language model is over words; found likewise
-    rescore_lm: str | None = None  # for CTC: another one, which puts the hypotheses of the beam into its own order
+    beam: float = 12.0
+    lm: str | None = None
+    lexicon: str = "cmudict"
+    lm_weight: float = 1.0
+    insertion_penalty: float = 0.0
+    rescore_lm: str | None = None
     rescore_weight: float = 0.5
 
     def __post_init__(self) -> None:
@@ -168,13 +304,25 @@ class DecodeConfig:
         check(1 <= self.nbest <= self.beam_size, "decode.nbest", "lie in 1..beam_size", self.nbest)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Config:
-    """A whole run, or with `seeds` several that differ in nothing else."""
+    """A whole run, or with `seeds` several that differ in nothing else.
+
+    Attributes
+    ----------
+    seed
+        Seed of weights, batches and augmentation; an integer from 0.
+    seeds
+        Seeds to train one system with each; the mean and the spread of their error rates are reported.
+    data, features, conditions, spec_augment, train, decode
+        The sections.
+    model
+        The name of an encoder family, or ``gmm_hmm``, and the options of its own dataclass.
+    """
 
     seed: int = 1
-    seeds: tuple[int, ...] = ()  # train one system with each, and report the mean and spread of their rates
-    data: DataConfig = field(default_factory=DataConfig)
+    seeds: tuple[int, ...] = ()
+    data: DataConfig
     features: FeatureConfig = field(default_factory=FeatureConfig)
     conditions: ConditionsConfig = field(default_factory=ConditionsConfig)
     spec_augment: SpecAugmentConfig = field(default_factory=SpecAugmentConfig)
@@ -183,19 +331,12 @@ class Config:
     decode: DecodeConfig = field(default_factory=DecodeConfig)
 
     def __post_init__(self) -> None:
+        check(self.seed >= 0, "seed", "be an integer from 0", self.seed)
+        different = len(set(self.seeds)) == len(self.seeds) != 1 and all(seed >= 0 for seed in self.seeds)
+        check(different, "seeds", "be a list of two or more different integers from 0", list(self.seeds))
         bare = self.features.kind == "fbank" and self.features.delta_order == 0 and not self.features.use_energy
         fits = bare or self.conditions == ConditionsConfig()
         check(fits, "conditions", "stay out unless features are fbank, delta_order 0, no energy", self.conditions)
-
-
-_SECTIONS = {
-    "data": DataConfig,
-    "features": FeatureConfig,
-    "conditions": ConditionsConfig,
-    "spec_augment": SpecAugmentConfig,
-    "train": TrainConfig,
-    "decode": DecodeConfig,
-}
 
 
 def load(path: str | Path, overrides: Sequence[str] = ()) -> Config:
@@ -289,22 +430,10 @@ def from_dict(values: dict[str, Any]) -> Config:
     >>> from_dict({"data": {"corpora": {"mini": None}}, "seed": 3}).seed
     3
     """
-    unknown = set(values) - set(_SECTIONS) - {"seed", "seeds", "model"}
-    if unknown:
-        known = ", ".join(["seed", "seeds", "model", *_SECTIONS])
-        raise ConfigError(f"config: unknown key {min(unknown)!r}; the sections are {known}")
-    sections = {name: section(name, cls, values.get(name) or {}) for name, cls in _SECTIONS.items()}
-    seed, seeds = values.get("seed", 1), values.get("seeds") or []
     model = values.get("model", {"name": "blstm"})
-    check(_is_seed(seed), "seed", "be an integer from 0", seed)
-    different = isinstance(seeds, list) and all(map(_is_seed, seeds)) and len(set(seeds)) == len(seeds) != 1
-    check(different, "seeds", "be a list of two or more different integers from 0", seeds)
     check(isinstance(model, dict) and "name" in model, "model", "hold a name and the options of that encoder", model)
-    return Config(seed=seed, seeds=tuple(seeds), model=model, **sections)
-
-
-def _is_seed(value: object) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and value >= 0
+    empty = {name for name, kind in _types(Config).items() if is_dataclass(kind) and values.get(name) is None}
+    return section("", Config, values | {name: {} for name in empty})
 
 
 def each_seed(config: Config, run: Path) -> dict[Path, Config]:
@@ -319,32 +448,71 @@ def each_seed(config: Config, run: Path) -> dict[Path, Config]:
     return {run / f"seed-{seed}": replace(config, seed=seed, seeds=()) for seed in config.seeds}
 
 
-def section(name: str, cls: type, values: dict[str, Any]) -> Any:
-    """Build one section's dataclass from plain values, rejecting unknown keys and wrong types by name.
+def section(name: str, cls: type[T], values: dict[str, Any]) -> T:
+    """Build a section's dataclass, and those within it, from plain values.
 
+    Parameters
+    ----------
+    name
+        Of the section, for errors; empty for a whole configuration.
+    cls
+        The dataclass.
+    values
+        Some of its fields; the others take their defaults.
+
+    Raises
+    ------
+    ConfigError
+        A key is unknown, or a value has the wrong type or lies out of range; the message names the key.
+
+    Examples
+    --------
     >>> section("decode", DecodeConfig, {"beam_size": 4}).beam_size
     4
     """
-    check(isinstance(values, dict), name, "be a section of keys and values", values)
-    fields = cls.__dataclass_fields__  # type: ignore[attr-defined]
-    for key in values:
-        if key not in fields:
-            raise ConfigError(f"config: unknown key '{name}.{key}'; {name} has {', '.join(fields)}")
-    merged = _merged(cls, values)
-    for key, value in values.items() if merged is None else ():
-        if _merged(cls, {key: value}) is None:
-            kind = fields[key].type
-            wanted = kind.__name__ if isinstance(kind, type) else kind
-            raise ConfigError(f"config: {name}.{key} must be of type {wanted}, but it is {value!r}")
-    return OmegaConf.to_object(merged)
+    merged = _merged(cls, values) if isinstance(values, dict) else None
+    if merged is None:
+        raise next(_faults(name, cls, values))
+    return OmegaConf.to_object(merged)  # type: ignore[return-value]
+
+
+def model_options(model: dict[str, Any], cls: type[T]) -> T:
+    """Build the dataclass of what a `model` section holds beside the name.
+
+    >>> model_options({"name": "anything", "beam_size": 4}, DecodeConfig).beam_size
+    4
+    """
+    return section("model", cls, {key: value for key, value in model.items() if key != "name"})
+
+
+def _types(cls: type) -> dict[str, Any]:
+    return {key: each.type for key, each in cls.__dataclass_fields__.items()}  # type: ignore[attr-defined]
 
 
 def _merged(cls: type, values: dict[str, Any]) -> Any:
-    """Return a dataclass's defaults with some values put in; nothing where one of them has the wrong type."""
+    """Return a dataclass's defaults with some values put in; None where OmegaConf refuses one of them."""
     try:
         return OmegaConf.merge(OmegaConf.structured(cls), values)
     except (OmegaConfBaseException, TypeError):  # TypeError: a list for a mapping
         return None
+
+
+def _faults(name: str, cls: type, values: Any) -> Iterator[ConfigError]:
+    """Find what OmegaConf refuses, unknown keys first: its own errors do not always name the key."""
+    if not isinstance(values, dict):
+        yield ConfigError(f"config: {name} must be a section of keys and values, but it is {values!r}")
+        return
+    types, prefix = _types(cls), f"{name}." if name else ""
+    for key in sorted(values.keys() - types.keys()):
+        has = f"{name} has" if name else "the sections are"
+        yield ConfigError(f"config: unknown key '{prefix}{key}'; {has} {', '.join(types)}")
+    for key, value in values.items():
+        kind = types[key]
+        if isinstance(kind, type) and is_dataclass(kind):
+            yield from _faults(f"{prefix}{key}", kind, value)
+        elif _merged(cls, {key: value}) is None:
+            wanted = kind.__name__ if isinstance(kind, type) else kind
+            yield ConfigError(f"config: {prefix}{key} must be of type {wanted}, but it is {value!r}")
 
 
 def to_dict(config: Config) -> dict[str, Any]:

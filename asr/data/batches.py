@@ -95,7 +95,7 @@ class LabelTargets:
         self._label_set = label_set
 
     def __contains__(self, cut: Cut) -> bool:
-        """There are, for all."""
+        """Return true: every utterance has labels."""
         return True
 
     def __call__(self, cut: Cut, speed: float = 1.0) -> list[int]:
@@ -107,7 +107,7 @@ class NoTargets:
     """Targets of utterances that are only to be recognised."""
 
     def __contains__(self, cut: Cut) -> bool:
-        """Any utterance can be recognised."""
+        """Return true: no utterance needs targets to be recognised."""
         return True
 
     def __call__(self, cut: Cut, speed: float = 1.0) -> list[int]:
@@ -151,8 +151,10 @@ class SpeechDataset(torch.utils.data.Dataset):
         """Load, normalise, augment and pad the utterances; one that cannot be read is named and left out."""
         utterances = []
         for cut in cuts:
+            # Lhotse repeats utterances under other ids, so that each of several processes has as many batches.
+            original = cut.with_id(cut.supervisions[0].id) if cut.id != cut.supervisions[0].id else cut
             try:
-                utterances.append((cut.id, *self.utterance(cut)))
+                utterances.append((cut.id, *self.utterance(original)))
             except AudioError as error:
                 log.warning("skipped %s: %s", cut.id, error)
         if not utterances:
@@ -207,6 +209,8 @@ class BatchLoader:
         Feature frames in a batch, padding included; an utterance longer than those before it may end a batch above it.
     shuffle
         Whether utterances and batches change their order from epoch to epoch.
+    world_size, rank
+        Processes that share an epoch, and which of them this one is: each takes batches of its own.
     """
 
     def __init__(
@@ -217,9 +221,11 @@ class BatchLoader:
         num_buckets: int = 20,
         shuffle: bool = False,
         seed: int = 0,
+        world_size: int = 1,
+        rank: int = 0,
     ):
         self.cuts, self.dataset, self.max_frames, self.num_buckets = cuts, dataset, max_frames, num_buckets
-        self.shuffle, self.seed = shuffle, seed
+        self.shuffle, self.seed, self.world_size, self.rank = shuffle, seed, world_size, rank
         self.sampler, self.batch_sampler = self, None  # Lightning calls `loader.sampler.set_epoch`
         self.position = 0  # batches of this epoch already handed out
         self._resumed = False
@@ -240,6 +246,8 @@ class BatchLoader:
                 num_buckets=min(self.num_buckets, len(self.cuts)),
                 shuffle=self.shuffle,
                 seed=self.seed,
+                world_size=self.world_size,  # Lhotse would take both from the environment, also when one process scores
+                rank=self.rank,
             )
         sampler.set_epoch(epoch)
         return sampler
@@ -271,30 +279,41 @@ class BatchLoader:
 def usable(cuts: CutSet, stores: Mapping[float, Features], config: Config, subsampling: int) -> CutSet:
     """Keep the training utterances that have features, are not too long, and have a CTC path at each speed.
 
-    Each one left out is named in a warning.
+    Those that are too long or have no path are named in warnings; who made the stores has named those without features.
 
     Raises
     ------
     CorpusError
         Nothing is left.
     """
-    kept = []
-    for cut in cuts:
-        if any(cut.id not in store for store in stores.values()):
-            continue
-        if cut.duration > config.data.max_duration:
-            log.warning("skipped %s: %.1f s is longer than data.max_duration", cut.id, cut.duration)
-            continue
-        try:
-            frames = min(store.num_frames(cut.id) for store in stores.values())
-            check_feasible(cut.id, reference(cut, config.data.labels), frames, subsampling)
-        except InfeasibleError as error:
-            log.warning("skipped %s", error)
-            continue
-        kept.append(cut)
+    kept = [
+        cut
+        for cut in cuts
+        if all(cut.id in store for store in stores.values())
+        and is_short_enough(cut, config.data.max_duration)
+        and _has_path(cut, stores, config.data.labels, subsampling)
+    ]
     if not kept:
         raise CorpusError("no utterance is left to train on; the warnings above say why")
     return CutSet.from_cuts(kept)
+
+
+def is_short_enough(cut: Cut, max_duration: float) -> bool:
+    """Tell whether an utterance lasts no longer than so many seconds; a warning names one that does."""
+    if cut.duration > max_duration:
+        log.warning("skipped %s: %.1f s is longer than data.max_duration", cut.id, cut.duration)
+    return cut.duration <= max_duration
+
+
+def _has_path(cut: Cut, stores: Mapping[float, Features], label_set: str, subsampling: int) -> bool:
+    """Tell whether a CTC path spells an utterance at its fastest speed; a warning names one without."""
+    frames = min(store.num_frames(cut.id) for store in stores.values())
+    try:
+        check_feasible(cut.id, reference(cut, label_set), frames, subsampling)
+    except InfeasibleError as error:
+        log.warning("skipped %s", error)
+        return False
+    return True
 
 
 def check_feasible(utterance_id: str, labels: Sequence[str], num_frames: int, subsampling: int) -> None:

@@ -1,7 +1,6 @@
 """The splits of prepared corpora: their utterances, as Lhotse's cuts, and what a corpus knows of each.
 
-The only file of the library that asks `data_prep`, which wheels do not have: whoever trains or scores on a corpus has a
-checkout.
+No other file of the library imports `data_prep`, which wheels do not have: training and scoring need a checkout.
 """
 
 import itertools
@@ -52,8 +51,9 @@ def phone_set(corpus: str) -> str:
 def load_split(manifests: str | Path, corpora: Sequence[str], split: str) -> CutSet:
     """Read the prepared utterances of one split over several corpora, which may share speakers.
 
-    A speaker of a corpus's test set is in no train or dev of another that shares speakers, one of a dev set in no train
-    of another; of utterances with one id, as where a corpus is part of another, the first stays.
+    Where corpora share speakers, no speaker of one's test set is in the train or dev set of another, and none of its
+    dev set in the train set of another. Of utterances with the same id, as where one corpus is a part of another, the
+    first stays.
 
     Parameters
     ----------
@@ -74,29 +74,44 @@ def load_split(manifests: str | Path, corpora: Sequence[str], split: str) -> Cut
     CorpusError
         The manifests are missing: the corpus was not prepared.
     """
-    held = set()
-    for other in SPLITS[SPLITS.index(split) + 1 :] if split in SPLITS and len(corpora) > 1 else ():
-        having = [name for name in corpora if has_split(manifests, name, other)]
-        held |= {(cut.supervisions[0].speaker, cut.corpus) for name in having for cut in _read(manifests, name, other)}
+    held_out = _held_out(manifests, corpora, split)
     cuts: dict[str, Cut] = {}
-    for name in corpora:
-        if has_split(manifests, name, "train") and not has_split(manifests, name, split):
-            continue
-        family = CORPORA[name].speakers
-        kin = {other for other in corpora if family and other != name and CORPORA[other].speakers == family}
-        elsewhere = {speaker for speaker, corpus in held if corpus in kin}
-        found = list(_read(manifests, name, split))
-        kept = [cut for cut in found if cut.supervisions[0].speaker not in elsewhere]
-        if len(kept) < len(found):
-            log.info(
-                f"{name}: {len(found) - len(kept)} of {len(found)} {split} utterances are left out: their speakers are "
-                f"held out in {', '.join(sorted(kin))}"
-            )
-        for cut in kept:
+    for corpus in corpora:
+        if has_split(manifests, corpus, "train") and not has_split(manifests, corpus, split):
+            continue  # the corpus is for training alone
+        for cut in _allowed(list(_read(manifests, corpus, split)), corpus, split, held_out):
             cuts.setdefault(cut.id, cut)
     if not cuts:
         raise CorpusError(f"{', '.join(corpora)}: no {split} utterances: name a corpus that has some")
     return CutSet.from_cuts(cuts.values())
+
+
+def _held_out(manifests: str | Path, corpora: Sequence[str], split: str) -> dict[str, set[str]]:
+    """Return the speakers of each corpus who are in a later split: dev and test for train, test for dev."""
+    later = SPLITS[SPLITS.index(split) + 1 :] if split in SPLITS and len(corpora) > 1 else ()
+    return {
+        corpus: {
+            cut.supervisions[0].speaker
+            for other in later
+            if has_split(manifests, corpus, other)
+            for cut in _read(manifests, corpus, other)
+        }
+        for corpus in corpora
+    }
+
+
+def _allowed(cuts: list[Cut], corpus: str, split: str, held_out: Mapping[str, set[str]]) -> list[Cut]:
+    """Leave out the speakers of a corpus whom another corpus that shares its speakers holds out."""
+    family = CORPORA[corpus].speakers
+    kin = [other for other in held_out if family and other != corpus and CORPORA[other].speakers == family]
+    elsewhere = set().union(*(held_out[other] for other in kin))
+    kept = [cut for cut in cuts if cut.supervisions[0].speaker not in elsewhere]
+    if len(kept) < len(cuts):
+        log.info(
+            f"{corpus}: {len(cuts) - len(kept)} of {len(cuts)} {split} utterances are left out: their speakers are "
+            f"held out in {', '.join(sorted(kin))}"
+        )
+    return kept
 
 
 def _read(manifests: str | Path, corpus: str, split: str) -> Iterator[Cut]:

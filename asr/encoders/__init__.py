@@ -8,17 +8,18 @@ feature frames make one of its output frames: T' = ⌈T / subsampling⌉.
 """
 
 import importlib
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from torch import nn
-
-from asr.core.config import section
+from asr.core.config import model_options
 from asr.core.errors import ConfigError
+
+if TYPE_CHECKING:
+    from torch import nn
 
 FAMILIES = ("attention_decoder", "blstm", "echo_state", "recurrent", "self_attention", "tdnn")
 
 
-def build(options: dict[str, Any], num_features: int, num_classes: int) -> nn.Module:
+def build(options: dict[str, Any], num_features: int, num_classes: int) -> "nn.Module":
     """Build the encoder that a recipe's `model` section describes.
 
     Parameters
@@ -40,9 +41,8 @@ def build(options: dict[str, Any], num_features: int, num_classes: int) -> nn.Mo
     >>> build({"name": "blstm", "num_layers": 1, "hidden_size": 8}, num_features=5, num_classes=3).subsampling
     1
     """
-    options = dict(options)
-    name = options.pop("name")
+    name = options["name"]
     if name not in FAMILIES:
         raise ConfigError(f"config: model.name must be one of {', '.join(FAMILIES)} or gmm_hmm, but it is {name!r}")
     family = importlib.import_module(f"asr.encoders.{name}")
-    return section("model", family.EncoderConfig, options).build(num_features, num_classes)
+    return model_options(options, family.EncoderConfig).build(num_features, num_classes)

@@ -10,44 +10,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from asr.core.config import check
+from asr.encoders.blstm_sizes import BLSTMSizes
 
 
 @dataclass(frozen=True)
-class EncoderConfig:
-    """The `model` section of a BLSTM recipe; the defaults are the 3 × 250 network of Graves (2013).
-
-    Attributes
-    ----------
-    num_layers
-        LSTM layers.
-    hidden_size
-        LSTM cells in each direction.
-    dropout
-        Probability of dropping a unit after each layer. All frames of an utterance share one mask (Gal and Ghahramani
-        2016).
-    stack
-        Feature frames that are joined into one, 1 to 8. With 3, a step is 30 ms long and the work is a third.
-    channels
-        Channels of two convolutions over time and frequency that join the frames. With 0 there are no convolutions, and
-        the frames are concatenated.
-    bidirectional
-        With false, the network uses no future frames, so it can follow speech as it comes.
-    """
-
-    num_layers: int = 3
-    hidden_size: int = 250
-    dropout: float = 0.0
-    stack: int = 1
-    channels: int = 0
-    bidirectional: bool = True
-
-    def __post_init__(self) -> None:
-        check(self.num_layers >= 1, "model.num_layers", "be 1 or more", self.num_layers)
-        check(self.hidden_size >= 1, "model.hidden_size", "be 1 or more", self.hidden_size)
-        check(0 <= self.dropout < 1, "model.dropout", "lie in 0..1", self.dropout)
-        check(1 <= self.stack <= 8, "model.stack", "lie in 1..8", self.stack)
-        check(self.channels >= 0, "model.channels", "be 0 or more", self.channels)
+class EncoderConfig(BLSTMSizes):
+    """The `model` section of a BLSTM recipe."""
 
     def build(self, num_features: int, num_classes: int) -> "BLSTM":
         """Make the network for F features and C classes."""
@@ -72,15 +40,12 @@ class BLSTM(nn.Module):
     def __init__(self, config: EncoderConfig, num_features: int, num_classes: int):
         super().__init__()
         self.subsampling = config.stack
-        hidden = config.hidden_size
-        self.front = Convolutions(num_features, config.channels, config.stack) if config.channels else None
-        first = self.front.num_features if self.front else num_features * config.stack
-        width = hidden * (2 if config.bidirectional else 1)
-        sizes = [first] + [width] * (config.num_layers - 1)
+        hidden, sizes = config.hidden_size, config.input_sizes(num_features)
+        self.front = Convolutions(config.channels, config.stack) if config.channels else None
         self.forward_layers = nn.ModuleList(nn.LSTM(size, hidden) for size in sizes)
         self.backward_layers = nn.ModuleList(nn.LSTM(size, hidden) for size in sizes if config.bidirectional)
         self.dropout = config.dropout
-        self.output = nn.Linear(width, num_classes)
+        self.output = nn.Linear(config.output_size, num_classes)
 
     def forward(self, features: Tensor, feature_lengths: Tensor) -> tuple[Tensor, Tensor]:
         """Map features (B, T, F) and their lengths (B,) to logits (T', B, C) and their lengths (B,)."""
@@ -108,17 +73,15 @@ class Convolutions(nn.Module):
 
     Examples
     --------
-    >>> front = Convolutions(num_features=80, channels=16, stack=3)
-    >>> front(torch.zeros(2, 10, 80), torch.tensor([10, 8])).shape, front.num_features
-    (torch.Size([2, 4, 640]), 640)
+    >>> Convolutions(channels=16, stack=3)(torch.zeros(2, 10, 80), torch.tensor([10, 8])).shape
+    torch.Size([2, 4, 640])
     """
 
-    def __init__(self, num_features: int, channels: int, stack: int):
+    def __init__(self, channels: int, stack: int):
         super().__init__()
         self.stack = stack
         self.first = nn.Conv2d(1, channels, 3, stride=(1, 2), padding=1)
         self.second = nn.Conv2d(channels, 2 * channels, (stack, 3), stride=(stack, 2), padding=(0, 1))
-        self.num_features = 2 * channels * -(-num_features // 4)
 
     def forward(self, features: Tensor, feature_lengths: Tensor) -> Tensor:
         """Map features (B, T, F) and their lengths (B,) to (B, T', 2 K ⌈F / 4⌉)."""

@@ -32,7 +32,7 @@ from asr.models import calibration, model_folder
 from asr.models.attention import AttentionHypothesis
 from asr.models.base import AcousticModel
 from asr.models.calibration import Calibration
-from asr.models.ctc import CTCModel, with_decoding
+from asr.models.ctc import CTCModel
 from asr.models.run_folder import read_history, training_seconds
 from asr.speech import audio
 from asr.speech.segments import Segment
@@ -163,7 +163,7 @@ def load(name: str, overrides: Sequence[str], corpora: Path | None) -> tuple[Pat
     own = model.config
     if (config.features, config.model, config.data.labels) != (own.features, own.model, own.data.labels):
         raise ConfigError("config: features, model and data.labels belong to the trained model: train another instead")
-    return folder, with_decoding(replace(model, config=config), config.decode), config
+    return folder, replace(model, config=config).with_decoding(config.decode), config
 
 
 @dataclass(frozen=True)

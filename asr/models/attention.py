@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from asr.core.config import Config, section
+from asr.core.config import Config, model_options
 from asr.core.errors import InfeasibleError
 from asr.ctc import Hypothesis
 from asr.encoders.attention_decoder import END, Decoder, EncoderConfig, State
@@ -24,13 +24,6 @@ from asr.models.base import AcousticModel
 from asr.speech.audio import SAMPLE_RATE
 from asr.speech.features import FRAME_SHIFT
 from asr.speech.segments import Segment
-
-
-def options(config: Config) -> EncoderConfig:
-    """Return the sizes in a recipe's `model` section."""
-    found = section("model", EncoderConfig, {key: value for key, value in config.model.items() if key != "name"})
-    assert isinstance(found, EncoderConfig)
-    return found
 
 
 @dataclass(frozen=True)
@@ -62,7 +55,7 @@ class AttentionModel(AcousticModel):
     @classmethod
     def parts(cls, config: Config, tokens: tuple[str, ...], tensors: dict[str, np.ndarray]) -> dict[str, Any]:
         """Build encoder and decoder and load their weights."""
-        sizes = options(config)
+        sizes = model_options(config.model, EncoderConfig)
         encoder, decoder = networks.load_encoder(config, sizes.state_size, tensors), Decoder(sizes, len(tokens))
         networks.load_weights(decoder, "decoder.", tensors)
         return {"encoder": encoder, "decoder": decoder.eval()}

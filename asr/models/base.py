@@ -9,20 +9,19 @@ states' densities for HMMs. `log_probs` gives of either the posteriors of labels
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar, Protocol, Self, runtime_checkable
 
 import numpy as np
 
-from asr.core.config import Config, check
+from asr.core.config import Config, DecodeConfig, check
+from asr.core.errors import ConfigError
 from asr.ctc import Hypothesis
 from asr.models.calibration import Calibration
 from asr.speech.normaliser import Normaliser
 from asr.speech.segments import Segment
 
 BLANK = "<blank>"
-GMM = "gmm_hmm"  # the name in a recipe's `model` section
-ATTENTION = "attention_decoder"  # the encoder family whose systems are no CTC models
 
 
 @dataclass(frozen=True)
@@ -39,7 +38,17 @@ class AcousticModel(ABC):
         To apply to its features.
     calibration
         Of confidences and times; changes nothing until it is fitted.
+    has_beam
+        Whether decoding can keep a beam of several hypotheses.
+    has_nbest
+        Whether decoding can return several hypotheses.
+    takes_lm
+        Whether a language model from outside can take part in decoding.
     """
+
+    has_beam: ClassVar[bool] = True
+    has_nbest: ClassVar[bool] = False
+    takes_lm: ClassVar[bool] = False
 
     config: Config
     tokens: tuple[str, ...]
@@ -79,15 +88,32 @@ class AcousticModel(ABC):
     def emissions(self, features: Sequence[np.ndarray]) -> list[np.ndarray]:
         """Return (T', …) for the normalised features (T, F) of each utterance."""
 
-    def prepare(self) -> None:
-        """Read what decoding needs beside the model, so that a fault of it is known before the first recording.
+    def with_decoding(self, decode: DecodeConfig) -> Self:
+        """Return a model with other settings of decoding.
+
+        Raises
+        ------
+        ConfigError
+            This kind of system cannot decode so: with a language model, or to several hypotheses; or a language model
+            comes with a beam of 1.
+        """
+        if decode.lm or decode.rescore_lm:
+            if not self.takes_lm:
+                raise ConfigError(
+                    "config: decode.lm and decode.rescore_lm are for systems trained with CTC: leave them out"
+                )
+            check(decode.beam_size > 1, "decode.beam_size", "be 2 or more with a language model", decode.beam_size)
+        check(decode.nbest == 1 or self.has_nbest, "decode.nbest", "be 1 for this system", decode.nbest)
+        return replace(self, config=replace(self.config, decode=decode))
+
+    def prepare(self) -> None:  # noqa: B027 - most need nothing
+        """Read what decoding needs beside the model, so that its faults are known before the first recording.
 
         Raises
         ------
         AsrError
-            Something is missing or does not fit; several hypotheses, of a system that has but one.
+            Something is missing or does not fit.
         """
-        check(self.config.decode.nbest == 1, "decode.nbest", "be 1 for this system", self.config.decode.nbest)
 
     @abstractmethod
     def decode(self, emissions: Sequence[np.ndarray], beam_size: int) -> list[Hypothesis]:
@@ -96,16 +122,6 @@ class AcousticModel(ABC):
     def hypotheses(self, emissions: Sequence[np.ndarray], beam_size: int, count: int) -> list[list[Hypothesis]]:
         """Return the likeliest of what was said in each utterance, best first: one at least, `count` at most."""
         return [[best] for best in self.decode(emissions, beam_size)]
-
-    def align_states(
-        self,
-        labels: Sequence[str],
-        emissions: np.ndarray,
-        word_lengths: Sequence[int] = (),
-        name: str = "the recording",
-    ) -> list[Segment]:
-        """Return the times of an HMM's states on the path of `align`; of other models, nothing."""
-        return []
 
     def best_tokens(self, emissions: Sequence[np.ndarray]) -> list[list[int]]:
         """Return the tokens of each utterance without a beam, and nothing else: what training is judged by."""
@@ -160,6 +176,15 @@ class AcousticModel(ABC):
         """
 
 
-def has_graph(config: Config) -> bool:
-    """Tell whether onnxruntime can run a configuration's system (asr/models/onnx.py)."""
-    return config.model["name"] == "blstm" and config.train.alignments is None
+@runtime_checkable
+class StateAligner(Protocol):
+    """An acoustic model that has states with times of their own, as HMMs have."""
+
+    def align_states(
+        self,
+        labels: Sequence[str],
+        emissions: np.ndarray,
+        word_lengths: Sequence[int] = (),
+        name: str = "the recording",
+    ) -> list[Segment]:
+        """Return the times of the states on the path of `AcousticModel.align`, whose arguments it takes."""

@@ -2,15 +2,15 @@
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from asr.core.config import Config, DecodeConfig, check
-from asr.core.errors import ConfigError, InfeasibleError
+from asr.core.config import Config
+from asr.core.errors import InfeasibleError
 from asr.ctc import Hypothesis, beam_search, best_path, forced_align
 from asr.ctc import required_frames as frames_for
 from asr.models.base import AcousticModel
@@ -31,6 +31,9 @@ class CTCModel(AcousticModel):
     encoder
         In evaluation mode.
     """
+
+    has_nbest: ClassVar[bool] = True
+    takes_lm: ClassVar[bool] = True
 
     encoder: "nn.Module"
 
@@ -95,7 +98,7 @@ class CTCModel(AcousticModel):
 
     def prepare(self) -> None:
         """Read language models and lexicon."""
-        assert self.search is not None
+        _ = self.search  # reads them, and keeps them
 
     def log_probs(self, emissions: np.ndarray) -> np.ndarray:
         """Return the emissions themselves."""
@@ -136,20 +139,3 @@ class CTCModel(AcousticModel):
 
 
 NOTHING = Hypothesis((), (), -math.inf, ())
-
-
-def with_decoding(model: AcousticModel, decode: DecodeConfig) -> AcousticModel:
-    """Return a model that decodes in another way.
-
-    Raises
-    ------
-    ConfigError
-        A language model for a system that is not CTC's, or with a beam of 1.
-    """
-    if decode.lm or decode.rescore_lm:
-        if not isinstance(model, CTCModel):
-            raise ConfigError(
-                "config: decode.lm and decode.rescore_lm are for systems trained with CTC: leave them out"
-            )
-        check(decode.beam_size > 1, "decode.beam_size", "be 2 or more with a language model", decode.beam_size)
-    return replace(model, config=replace(model.config, decode=decode))

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from threadpoolctl import threadpool_limits
@@ -53,6 +53,9 @@ class HMMModel(AcousticModel):
     log_bigram : (L + 1, L + 1)
         From `asr.hmm.phone_loop.bigram`.
     """
+
+    has_beam: ClassVar[bool] = False
+    has_nbest: ClassVar[bool] = True
 
     hmms: PhoneHMMs
     log_bigram: np.ndarray
@@ -103,7 +106,7 @@ class HMMModel(AcousticModel):
 
     def prepare(self) -> None:
         """Join the phones to a loop."""
-        assert self.loop is not None
+        _ = self.loop  # joins them, and keeps it
 
     def hypotheses(self, emissions: Sequence[np.ndarray], beam_size: int, count: int) -> list[list[Hypothesis]]:
         """Return the first of the Viterbi search."""

@@ -13,6 +13,7 @@
 Nothing here is unpickled: loading a folder never runs code from it.
 """
 
+import importlib
 import importlib.util
 from collections.abc import Mapping
 from dataclasses import replace
@@ -25,14 +26,20 @@ from asr.core.config import Config
 from asr.core.errors import ConfigError, ModelError
 from asr.core.files import read_tensors, write_tensors, write_text
 from asr.models import calibration
-from asr.models.base import ATTENTION, BLANK, GMM, AcousticModel, has_graph
+from asr.models.base import BLANK, AcousticModel
 from asr.models.calibration import Calibration
-from asr.models.ctc import CTCModel
+from asr.models.kinds import Kind, has_graph, kind_of
 from asr.speech.features import FeatureExtractor
 from asr.speech.normaliser import Normaliser
 
 GRAPH = "model.onnx"  # written by `asr export --onnx`
 PRETRAINED = Path(__file__).parent / "pretrained"
+CLASSES = {  # module and name, since a module is imported for its own kind of system only
+    Kind.CTC: ("asr.models.ctc", "CTCModel"),
+    Kind.ATTENTION: ("asr.models.attention", "AttentionModel"),
+    Kind.HYBRID: ("asr.models.hmm", "HybridModel"),
+    Kind.GMM_HMM: ("asr.models.hmm", "GMMModel"),
+}
 
 
 def save(folder: Path, model: AcousticModel, card: str, half: bool = False) -> None:
@@ -138,9 +145,9 @@ def load(folder: str | Path, light: bool = False) -> AcousticModel:
     if lost is not None:
         raise ModelError(f"{folder / 'model.safetensors'}: {lost} holds NaN or infinity: take it from the training run")
     normaliser = _normaliser(config, weights, folder)
-    kind = _light_kind(config) if light else _kind(config)
+    cls = _light_class(config) if light else _class(config)
     try:
-        parts = kind.parts(config, tokens, weights)
+        parts = cls.parts(config, tokens, weights)
     except ConfigError:
         raise
     except (RuntimeError, TypeError, ValueError, KeyError, IndexError) as error:
@@ -148,7 +155,7 @@ def load(folder: str | Path, light: bool = False) -> AcousticModel:
         raise ModelError(
             f"{folder / 'model.safetensors'} does not fit config.yaml and tokens.txt ({reason}): copy the folder again"
         ) from error
-    model = kind(config, tokens, normaliser, Calibration.load(folder), **parts)
+    model = cls(config, tokens, normaliser, Calibration.load(folder), **parts)
     if light and (folder / GRAPH).is_file():
         from asr.models.onnx import OnnxModel, read_graph
 
@@ -161,20 +168,13 @@ def _cast(weights: Mapping[str, np.ndarray], dtype: type) -> dict[str, np.ndarra
     return {name: value.astype(dtype) if value.dtype.kind == "f" else value for name, value in weights.items()}
 
 
-def _kind(config: Config) -> type[AcousticModel]:
-    """Return the class of a configuration's system; what the others need is not imported."""
-    if config.model["name"] == ATTENTION:
-        from asr.models.attention import AttentionModel
-
-        return AttentionModel
-    if config.model["name"] != GMM and config.train.alignments is None:
-        return CTCModel
-    from asr.models.hmm import GMMModel, HybridModel
-
-    return GMMModel if config.model["name"] == GMM else HybridModel
+def _class(config: Config) -> type[AcousticModel]:
+    """Return the class of a configuration's kind of system; the modules of the other kinds are not imported."""
+    module, name = CLASSES[kind_of(config)]
+    return getattr(importlib.import_module(module), name)
 
 
-def _light_kind(config: Config) -> type[AcousticModel]:
+def _light_class(config: Config) -> type[AcousticModel]:
     """Return the class that runs a configuration's system in onnxruntime, where there is one."""
     if has_graph(config):
         from asr.models.onnx import OnnxModel
@@ -182,7 +182,7 @@ def _light_kind(config: Config) -> type[AcousticModel]:
         return OnnxModel
     if importlib.util.find_spec("torch") is None:
         raise ConfigError(f'a model of {config.model["name"]} needs PyTorch: in a checkout, pip install ".[train]"')
-    return _kind(config)
+    return _class(config)
 
 
 def _normaliser(config: Config, weights: dict[str, np.ndarray], folder: Path) -> Normaliser:

@@ -17,8 +17,9 @@ import onnx
 import onnxruntime
 
 from asr.core import files
-from asr.core.config import Config
+from asr.core.config import Config, model_options
 from asr.core.errors import ModelError
+from asr.encoders.blstm_sizes import BLSTMSizes
 from asr.models.ctc import CTCModel
 from asr.models.onnx_graph import PROVIDERS, Graph, build
 from asr.speech.features import FeatureExtractor
@@ -66,54 +67,13 @@ def graph_of(
         Weights are missing, or have other shapes than the configuration says.
     """
     num_features = FeatureExtractor(config.features).num_features
-    sizes = _sizes(tensors, num_features)
-    asked = {key: value for key, value in config.model.items() if key in sizes}
-    if any(sizes[key] != value for key, value in asked.items()):
-        raise ValueError(f"the weights are of {sizes}")
-    expected = _shapes(num_features, num_classes, **sizes)
+    sizes = model_options(config.model, BLSTMSizes)
+    expected = {f"encoder.{name}": shape for name, shape in sizes.shapes(num_features, num_classes).items()}
     given = {name: value.shape for name, value in tensors.items()}
     wrong = next((name for name in sorted({*expected, *given}) if given.get(name) != expected.get(name)), None)
     if wrong is not None:
         raise ValueError(f"{wrong} is {given.get(wrong)} and not {expected.get(wrong)}")
-    return build(tensors, num_features, sizes["stack"], sizes["num_layers"], stateful), sizes["stack"]
-
-
-def _sizes(tensors: Mapping[str, np.ndarray], num_features: int) -> dict[str, Any]:
-    """Return the options of a network as its weights have them."""
-    front = tensors.get("encoder.front.second.weight")
-    width = tensors["encoder.forward_layers.0.weight_ih_l0"].shape[1]
-    return {
-        "num_layers": sum(name.startswith("encoder.forward_layers.") for name in tensors) // 4,
-        "hidden_size": tensors["encoder.forward_layers.0.weight_hh_l0"].shape[1],
-        "bidirectional": "encoder.backward_layers.0.weight_hh_l0" in tensors,
-        "stack": width // num_features if front is None else front.shape[2],
-        "channels": 0 if front is None else front.shape[1],
-    }
-
-
-def _shapes(
-    num_features: int,
-    num_classes: int,
-    num_layers: int,
-    hidden_size: int,
-    bidirectional: bool,
-    stack: int,
-    channels: int,
-) -> dict[str, tuple[int, ...]]:
-    """Return the shapes of a network's weights."""
-    size, width = hidden_size, 2 * channels * -(-num_features // 4) if channels else num_features * stack
-    ways = ("forward", "backward") if bidirectional else ("forward",)
-    found: dict[str, tuple[int, ...]] = {"output.weight": (num_classes, len(ways) * size)}
-    found["output.bias"] = (num_classes,)
-    if channels:
-        found |= {"front.first.weight": (channels, 1, 3, 3), "front.first.bias": (channels,)}
-        found |= {"front.second.weight": (2 * channels, channels, stack, 3), "front.second.bias": (2 * channels,)}
-    for layer in range(num_layers):
-        for prefix in (f"{way}_layers.{layer}." for way in ways):
-            found |= {f"{prefix}weight_ih_l0": (4 * size, width), f"{prefix}weight_hh_l0": (4 * size, size)}
-            found |= {f"{prefix}bias_ih_l0": (4 * size,), f"{prefix}bias_hh_l0": (4 * size,)}
-        width = len(ways) * size
-    return {f"encoder.{name}": shape for name, shape in found.items()}
+    return build(tensors, num_features, sizes.stack, sizes.num_layers, stateful), sizes.stack
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ import numpy as np
 
 from asr.core.errors import AsrError
 from asr.ctc.goodness import goodness
-from asr.models.base import AcousticModel
+from asr.models.base import AcousticModel, StateAligner
 from asr.models.ctc import CTCModel
 from asr.recognition.annotation import Annotation
 from asr.recognition.recogniser import Recogniser, group_phones
@@ -113,7 +113,9 @@ def align(
     _check(model, labels)
     heard, lengths = recogniser.hear(recording), [len(each) for each in spelled]
     found, score = model.align(labels, heard.emissions, heard.waveform, lengths, heard.name)
-    states = model.align_states(labels, heard.emissions, lengths, heard.name)
+    states = []
+    if isinstance(model, StateAligner):
+        states = model.align_states(labels, heard.emissions, lengths, heard.name)
     rated = None
     if with_goodness:
         tokens = np.array([model.tokens.index(label) for label in labels])

@@ -20,7 +20,7 @@ from asr.ctc import Hypothesis
 from asr.models import model_folder
 from asr.models.base import AcousticModel
 from asr.models.calibration import word_confidence
-from asr.models.ctc import CTCModel, with_decoding
+from asr.models.ctc import CTCModel
 from asr.recognition import notebook, windows
 from asr.recognition.annotation import Annotation
 from asr.speech import audio
@@ -133,8 +133,8 @@ class Recogniser:
     """
 
     def __init__(self, model: AcousticModel, beam_size: int | None = None, progress: bool = False):
-        if beam_size is not None and beam_size not in model.decoders(beam_size).values():
-            raise ConfigError("config: decode.beam_size is for CTC, and this model is an HMM: leave it out")
+        if beam_size not in (None, 1) and not model.has_beam:
+            raise ConfigError("an HMM has no beam of hypotheses: leave --beam-size out")
         self.model = model
         model.prepare()
         self.beam_size = model.config.decode.beam_size if beam_size is None else beam_size
@@ -165,7 +165,7 @@ class Recogniser:
         """
         found = model_folder.load(model, light=True)
         given = decode if beam_size is None else decode | {"beam_size": beam_size}
-        return cls(with_decoding(found, replace(found.config.decode, **given)), beam_size, progress)
+        return cls(found.with_decoding(replace(found.config.decode, **given)), beam_size, progress)
 
     def transcribe(
         self,

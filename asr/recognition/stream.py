@@ -17,7 +17,7 @@ import numpy as np
 
 from asr.core.errors import ConfigError
 from asr.models import model_folder
-from asr.models.base import has_graph
+from asr.models.kinds import has_graph
 from asr.models.onnx import OnnxModel, graph_of
 from asr.speech import audio
 from asr.speech.features import FRAME_LENGTH, FRAME_SHIFT, HOP_LENGTH, WINDOW_LENGTH, FeatureExtractor

@@ -4,7 +4,7 @@ Letters: B utterances, T' output frames, C classes, P densities of the HMM.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -13,20 +13,21 @@ from lhotse import CutSet
 from lhotse.cut import Cut
 from torch import Tensor, nn
 
-from asr.core.config import Config
+from asr.core.config import Config, model_options
 from asr.core.errors import ConfigError
 from asr.ctc import ctc_loss
 from asr.ctc.priors import LabelPriors
 from asr.data.batches import Batch, LabelTargets, Targets
 from asr.data.feature_store import cache_features
-from asr.encoders.attention_decoder import END, Decoder
+from asr.encoders.attention_decoder import END, Decoder, EncoderConfig
 from asr.hmm.alignment import align_all
 from asr.models import model_folder
-from asr.models.attention import AttentionModel, options
-from asr.models.base import ATTENTION, BLANK, AcousticModel
+from asr.models.attention import AttentionModel
+from asr.models.base import BLANK, AcousticModel
 from asr.models.calibration import Calibration
 from asr.models.ctc import CTCModel
 from asr.models.hmm import GMMModel, HybridModel
+from asr.models.kinds import Kind, kind_of
 from asr.speech import phones
 from asr.speech.normaliser import Normaliser
 from asr.training.gmm_data import load_utterances
@@ -56,21 +57,14 @@ class Criterion(nn.Module, ABC):
         """Return the loss of each utterance (B,)."""
 
     @abstractmethod
-    def model(self, encoder: nn.Module, normaliser: Normaliser) -> AcousticModel:
-        """Return the recogniser that the network makes."""
+    def acoustic_model(self, encoder: nn.Module, normaliser: Normaliser) -> AcousticModel:
+        """Return the acoustic model that the network makes."""
 
     def observe(self, logits: Tensor, lengths: Tensor) -> None:
         """Take note of a training step's outputs."""
 
     def end_epoch(self) -> None:
         """Take note that an epoch is over."""
-
-
-def build(config: Config) -> Criterion:
-    """Return the criterion of a configuration: frames if it names alignments, phones one by one for attention, CTC."""
-    if config.model["name"] == ATTENTION:
-        return Attention(config)
-    return CTC(config) if config.train.alignments is None else Frames(config)
 
 
 class CTC(Criterion):
@@ -98,8 +92,8 @@ class CTC(Criterion):
         """Return nats of each utterance."""
         return ctc_loss(logits, batch.targets, lengths, batch.target_lengths, reduction="none")
 
-    def model(self, encoder: nn.Module, normaliser: Normaliser) -> AcousticModel:
-        """Return a CTC recogniser."""
+    def acoustic_model(self, encoder: nn.Module, normaliser: Normaliser) -> AcousticModel:
+        """Return a CTC model."""
         return CTCModel(self.config, self.tokens, normaliser, Calibration(), encoder)
 
     def observe(self, logits: Tensor, lengths: Tensor) -> None:
@@ -158,8 +152,8 @@ class Frames(Criterion):
         inside = torch.arange(num_frames, device=logits.device) < lengths.to(logits.device)[:, None]
         return (losses * inside).sum(dim=1)
 
-    def model(self, encoder: nn.Module, normaliser: Normaliser) -> AcousticModel:
-        """Return a hybrid recogniser."""
+    def acoustic_model(self, encoder: nn.Module, normaliser: Normaliser) -> AcousticModel:
+        """Return a hybrid model."""
         aligner = self._aligner
         priors = self.log_priors.cpu().numpy()
         common = (self.config, aligner.tokens, normaliser, Calibration(), aligner.hmms, aligner.log_bigram)
@@ -203,7 +197,7 @@ class Attention(Criterion):
 
     def __init__(self, config: Config):
         super().__init__()
-        self.config, sizes = config, options(config)
+        self.config, sizes = config, model_options(config.model, EncoderConfig)
         phones.fold([], config.data.labels, config.data.scoring)  # a wrong name fails here, not after an epoch
         self.tokens = (BLANK, *phones.PhoneSet.load(config.data.labels).labels)
         self.num_classes = sizes.state_size
@@ -230,6 +224,18 @@ class Attention(Criterion):
         spelt = ctc_loss(self.ctc(logits), batch.targets, lengths, batch.target_lengths, reduction="none")
         return self.ctc_weight * spelt + (1 - self.ctc_weight) * losses
 
-    def model(self, encoder: nn.Module, normaliser: Normaliser) -> AcousticModel:
-        """Return a recogniser of encoder and decoder; what CTC needed is left behind."""
+    def acoustic_model(self, encoder: nn.Module, normaliser: Normaliser) -> AcousticModel:
+        """Return a model of encoder and decoder; the layer that CTC needed is left behind."""
         return AttentionModel(self.config, self.tokens, normaliser, Calibration(), encoder, self.decoder.eval())
+
+
+CRITERIA: dict[Kind, Callable[[Config], Criterion]] = {
+    Kind.CTC: CTC,
+    Kind.ATTENTION: Attention,
+    Kind.HYBRID: Frames,
+}
+
+
+def build(config: Config) -> Criterion:
+    """Return the criterion of a configuration's kind of system."""
+    return CRITERIA[kind_of(config)](config)

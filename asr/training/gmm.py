@@ -1,7 +1,7 @@
 """A run that trains GMM-HMMs: monophones from a flat start, triphones from their alignments, then LDA and MLLT.
 
-One stage a run: what a stage starts from is the run that `train.alignments` names. After each iteration all is kept in
-checkpoints/last.safetensors, and a run that was stopped goes on there.
+A run is one stage, which starts from the run that `train.alignments` names. After each iteration everything is written
+to checkpoints/last.safetensors, and a run that was stopped goes on from there.
 """
 
 import json
@@ -17,9 +17,11 @@ from lhotse import CutSet
 from threadpoolctl import threadpool_limits
 
 from asr.core import files
-from asr.core.config import Config, check, one_of, section
+from asr.core.config import Config, check, model_options, one_of
 from asr.core.errors import ConfigError
+from asr.core.terminal import pace
 from asr.data import splits
+from asr.data.batches import is_short_enough
 from asr.data.feature_store import Features, cache_features
 from asr.evaluation import figures
 from asr.hmm.alignment import StateAlignment, align_all
@@ -52,19 +54,39 @@ log = logging.getLogger(__name__)
 
 MLLT_ITERATIONS = (2, 4, 6, 12)  # Kaldi's
 MLLT_STEP = 4  # of so many frames one is enough to estimate MLLT on
+CHECKPOINT = Path("checkpoints") / "last.safetensors"
 LAST_SPLIT = 0.7  # of all iterations: after it no Gaussian is split any more
 
 
 @dataclass(frozen=True)
 class GMMConfig:
-    """The `model` section of a GMM-HMM."""
+    """The `model` section of a GMM-HMM.
 
-    num_gaussians: int = 1000  # of all densities together
-    num_pdfs: int = 0  # tied states of triphones; 0: monophones
-    transform: str = "none"  # none | lda_mllt
-    splice: int = 4  # frames to each side that LDA sees
-    num_values: int = 40  # that LDA leaves
-    algorithm: str = "viterbi"  # viterbi | baum_welch
+    Attributes
+    ----------
+    num_gaussians
+        Gaussians of all densities together, at the end.
+    num_pdfs
+        Tied states of triphones, each with a density of its own; 0 trains monophones.
+    transform
+        ``none``, or ``lda_mllt``: linear discriminant analysis of spliced frames, then maximum likelihood linear
+        transforms.
+    splice
+        Frames to each side that LDA takes in.
+    num_values
+        Values a frame that LDA leaves.
+    algorithm
+        ``viterbi`` trains on the likeliest path of each utterance, ``baum_welch`` on all paths.
+    num_iterations
+        E and M steps.
+    """
+
+    num_gaussians: int = 1000
+    num_pdfs: int = 0
+    transform: str = "none"
+    splice: int = 4
+    num_values: int = 40
+    algorithm: str = "viterbi"
     num_iterations: int = 30
 
     def __post_init__(self) -> None:
@@ -97,7 +119,7 @@ def train(config: Config, run: Path) -> Path:
     AsrError
         A corpus cannot be prepared, the run folder holds another configuration, or nothing is left to train on.
     """
-    options = section("model", GMMConfig, {key: value for key, value in config.model.items() if key != "name"})
+    options = model_options(config.model, GMMConfig)
     if bool(options.num_pdfs) != bool(config.train.alignments):
         raise ConfigError(
             "config: triphones (model.num_pdfs) start from the alignments of another system, monophones from none: "
@@ -109,66 +131,134 @@ def train(config: Config, run: Path) -> Path:
 
 
 def _train(config: Config, options: GMMConfig, run: Path) -> Path:
-    cuts, store = _features(config, "train")
-    normaliser = Normaliser.fit(config.features.cmvn, cuts, store)
-    normaliser.add_speakers(cuts, store)
-    stage = _Stage(config, options, run, cuts, store, normaliser)
+    speech = _Speech.load(config, "train")
+    normaliser = Normaliser.fit(config.features.cmvn, speech.cuts, speech.store)
+    normaliser.add_speakers(speech.cuts, speech.store)
+    checkpoint = run / CHECKPOINT
+    if checkpoint.is_file():
+        start = _resumed(config, checkpoint)
+    elif config.train.alignments is None:
+        start = _monophones(speech, normaliser)
+    else:
+        start = _triphones(config, options, speech, normaliser)
+    stage = _Stage(config, options, run, normaliser, speech.utterances(normaliser, start.model.hmms), start)
     while stage.number < options.num_iterations:
         stage.step()
-    dev_cuts, dev_store = _features(config, "dev")
-    normaliser.add_speakers(dev_cuts, dev_store)
-    model = tuned(stage.recogniser(), dev_cuts, dev_store, run / "tuning.json")
+    dev = _Speech.load(config, "dev")
+    normaliser.add_speakers(dev.cuts, dev.store)
+    model = tuned(stage.acoustic_model(), dev.cuts, dev.store, run / "tuning.json")
     figures.likelihood_curve(stage.history, run / "likelihood.png")
     model_folder.save(run / "model", model, _card(model, stage.history))
     return run / "model"
 
 
-def _features(config: Config, split: str) -> tuple[CutSet, Features]:
-    """Prepare a split, and keep the utterances that can be read and are not too long."""
-    manifests, names = config.data.manifests, list(config.data.corpora)
-    splits.prepare(config.data.corpora, manifests)
-    cuts = splits.load_split(manifests, names, split)
-    store = cache_features(cuts, config.features, Path(manifests) / "features", f"{'+'.join(names)}-{split}")
-    kept = []
-    for cut in cuts:
-        if cut.id not in store:
-            continue
-        if cut.duration > config.data.max_duration:
-            log.warning("skipped %s: %.1f s is longer than data.max_duration", cut.id, cut.duration)
-        else:
-            kept.append(cut)
-    return CutSet.from_cuts(kept), store
+@dataclass(frozen=True)
+class _Speech:
+    """The utterances of a split that can be read and are not too long, and their features."""
+
+    cuts: CutSet
+    store: Features
+    labels: str
+
+    @classmethod
+    def load(cls, config: Config, split: str) -> "_Speech":
+        """Prepare a split of a configuration's corpora."""
+        manifests, names = config.data.manifests, list(config.data.corpora)
+        splits.prepare(config.data.corpora, manifests)
+        cuts = splits.load_split(manifests, names, split)
+        store = cache_features(cuts, config.features, Path(manifests) / "features", f"{'+'.join(names)}-{split}")
+        kept = [cut for cut in cuts if cut.id in store and is_short_enough(cut, config.data.max_duration)]
+        return cls(CutSet.from_cuts(kept), store, config.data.labels)
+
+    def utterances(self, normaliser: Normaliser, hmms: PhoneHMMs) -> list[Utterance]:
+        """Return normalised features, and the states of the transcripts in HMMs."""
+        return load_utterances(self.cuts, self.store, normaliser, hmms, self.labels)
+
+
+@dataclass(frozen=True)
+class _Start:
+    """Where a run's iterations begin: its models, the transform of the features, and the iterations done before."""
+
+    model: GmmHmm
+    transform: Transform | None = None
+    history: Sequence[dict[str, Any]] = ()
+
+
+def _resumed(config: Config, checkpoint: Path) -> _Start:
+    """Go on from a checkpoint."""
+    tensors, notes = files.read_tensors(checkpoint)
+    tokens = (BLANK, *silences_of(config.data.labels)[0])
+    kept = GMMModel.parts(config, tokens, tensors)
+    return _Start(GmmHmm(kept["hmms"], kept["mixtures"]), kept["transform"], json.loads(notes["history"]))
+
+
+def _monophones(speech: _Speech, normaliser: Normaliser) -> _Start:
+    """Begin with monophones that know no more than the mean and the variance of all frames."""
+    hmms = PhoneHMMs.monophones(*silences_of(speech.labels))
+    return _Start(flat_start(hmms, speech.utterances(normaliser, hmms)))
+
+
+def _triphones(config: Config, options: GMMConfig, speech: _Speech, normaliser: Normaliser) -> _Start:
+    """Tie triphones by the alignments of the stage before, after LDA where it is asked for."""
+    before = model_folder.load(str(config.train.alignments))
+    if not isinstance(before, GMMModel) or before.config.features != config.features:
+        raise ConfigError(
+            f"config: {config.train.alignments} (train.alignments) is no GMM-HMM of the same features: name another"
+        )
+    hmms, transform = before.hmms, None
+    utterances = speech.utterances(normaliser, hmms)
+    alignments = align_all(hmms, before.mixtures, utterances, before.transform)
+    utterances = [each for each in utterances if each.id in alignments]
+    if options.transform == "lda_mllt":
+        num_statics = utterances[0].features.shape[1] // (config.features.delta_order + 1)
+        transform = _lda(options, num_statics, hmms, utterances, alignments)
+        utterances = _transformed(utterances, transform)
+    return _Start(triphones(hmms, utterances, alignments, options.num_pdfs), transform)
+
+
+def _transformed(utterances: Sequence[Utterance], transform: Transform) -> list[Utterance]:
+    return [replace(each, features=transform(each.features)) for each in utterances]
 
 
 class _Stage:
-    """The state of a run: models, transform, transformed utterances, history."""
+    """The iterations of a run.
+
+    Parameters
+    ----------
+    config, options
+        The run, and its `model` section.
+    run
+        Its folder.
+    normaliser
+        Of the utterances' features.
+    utterances
+        Normalised, and not transformed.
+    start
+        Where the iterations begin.
+    """
 
     def __init__(
-        self, config: Config, options: GMMConfig, run: Path, cuts: CutSet, store: Features, normaliser: Normaliser
+        self,
+        config: Config,
+        options: GMMConfig,
+        run: Path,
+        normaliser: Normaliser,
+        utterances: list[Utterance],
+        start: _Start,
     ):
-        self.config, self.options, self.normaliser = config, options, normaliser
-        before = training_seconds(Path(config.train.alignments)) if config.train.alignments else None
-        self.seconds_before = before or 0.0
-        self.checkpoint = run / "checkpoints" / "last.safetensors"
-        self.history: list[dict[str, Any]] = []
-        self.transform: Transform | None = None
-        hmms = PhoneHMMs.monophones(*silences_of(config.data.labels))
-        utterances = load_utterances(cuts, store, normaliser, hmms, config.data.labels)
-        if self.checkpoint.is_file():
-            self.model = self._resume()
-        elif config.train.alignments is None:
-            self.model = flat_start(hmms, utterances)
-        else:
-            self.model = self._begin(cuts, store, utterances)
-        if self.model.hmms.tying.has_context:
-            utterances = load_utterances(cuts, store, normaliser, self.model.hmms, config.data.labels)
-        self.originals = self.utterances = utterances
-        if self.transform is not None:
-            self._transform()
-        self.floor = VARIANCE_FLOOR * moments(each.features for each in self.utterances)[1]
-        self.first = self.model.hmms.tying.num_pdfs  # Gaussians, before the first split
+        self.config, self.options, self.run, self.normaliser = config, options, run, normaliser
+        self.model, self.transform, self.history = start.model, start.transform, list(start.history)
+        self._originals = utterances
+        self._first = self.model.hmms.tying.num_pdfs  # Gaussians before the first split
         self._seconds = self.history[-1]["seconds"] if self.history else 0.0
+        self._observe()
         self._started = time.monotonic()
+
+    def _observe(self) -> None:
+        """Transform the features as they were at first, and not again: to the last bit as a resumed run does."""
+        originals, transform = self._originals, self.transform
+        self.utterances = originals if transform is None else _transformed(originals, transform)
+        self._floor = VARIANCE_FLOOR * moments(each.features for each in self.utterances)[1]
 
     @property
     def number(self) -> int:
@@ -178,19 +268,21 @@ class _Stage:
     def step(self) -> None:
         """Do an iteration, after MLLT where it is time for it, and keep all."""
         options, number = self.options, self.number + 1
-        turned = options.transform == "lda_mllt" and number in MLLT_ITERATIONS
-        if turned:
-            self._turn()
+        turned = self.transform is not None and number in MLLT_ITERATIONS
+        if self.transform is not None and turned:
+            self._turn(self.transform)
         last_split = max(1, int(LAST_SPLIT * options.num_iterations))
-        target = gaussians_at(number, self.first, options.num_gaussians, last_split)
-        arguments = (number, target, options.algorithm, self.floor)
+        target = gaussians_at(number, self._first, options.num_gaussians, last_split)
+        arguments = (number, target, options.algorithm, self._floor)
         done, self.model = iterate(self.model, self.utterances, *arguments)
+        before = self.history[-1]["seconds"] if self.history else 0.0
         seconds = round(self._seconds + time.monotonic() - self._started, 1)
         self.history.append(asdict(done) | {"turned": turned, "seconds": seconds})
-        log.info("iteration %(number)d  %(log_likelihood).3f nats a frame  %(num_gaussians)d Gaussians", asdict(done))
-        self._keep()
+        line = "iteration %(number)d  %(log_likelihood).3f nats a frame  %(num_gaussians)d Gaussians  %(times)s"
+        log.info(line, asdict(done) | {"times": pace(seconds - before, seconds, options.num_iterations - number)})
+        self._save()
 
-    def _turn(self) -> None:
+    def _turn(self, transform: Transform) -> None:
         """Estimate MLLT on the present alignment, and turn features, means and floor with it."""
         hmms, mixtures = self.model.hmms, self.model.mixtures
         statistics = MlltStatistics.empty(mixtures.means_.shape[1])
@@ -202,66 +294,29 @@ class _Stage:
         matrix = mllt(statistics)
         gain = mllt_objective(matrix, statistics) - mllt_objective(np.eye(len(matrix)), statistics)
         log.info("MLLT: %.3f nats a frame", gain / statistics.num_frames)
-        assert self.transform is not None
-        self.transform = self.transform.then(matrix)
+        self.transform = transform.then(matrix)
         self.model = replace(self.model, mixtures=transform_means(mixtures, matrix))
-        self._transform()
-        self.floor = VARIANCE_FLOOR * moments(each.features for each in self.utterances)[1]
+        self._observe()
 
-    def _transform(self) -> None:
-        """Transform the features as they were at first, to the last bit as a resumed run does."""
-        change = self.transform
-        assert change is not None
-        self.utterances = [replace(each, features=change(each.features)) for each in self.originals]
-
-    def recogniser(self) -> GMMModel:
+    def acoustic_model(self) -> GMMModel:
         """Return what has been trained, with the bigram of the training utterances as it aligns them."""
         hmms, mixtures = self.model.hmms, self.model.mixtures
         alignments = align_all(hmms, mixtures, self.utterances)
         labels = hmms.labels
-        log_bigram = bigram(labels, [[labels[i] for i in each.sequence] for each in alignments.values()])
-        return self._model(log_bigram)
+        return self._with(bigram(labels, [[labels[i] for i in each.sequence] for each in alignments.values()]))
 
-    def _model(self, log_bigram: np.ndarray) -> GMMModel:
+    def _with(self, log_bigram: np.ndarray) -> GMMModel:
         hmms = self.model.hmms
-        tokens = (BLANK, *hmms.labels)
-        common = (self.config, tokens, self.normaliser, Calibration())
+        common = (self.config, (BLANK, *hmms.labels), self.normaliser, Calibration())
         return GMMModel(*common, hmms, log_bigram, self.model.mixtures, self.transform)
 
-    def _keep(self) -> None:
+    def _save(self) -> None:
+        """Write the checkpoint, then the history."""
         count = len(self.model.hmms.labels) + 1
-        tensors = self._model(np.zeros((count, count))).tensors()
-        files.write_tensors(self.checkpoint, tensors, {"history": json.dumps(self.history)})
-        lines = {"iterations": self.history, "seconds_before": self.seconds_before}
-        files.write_json(self.checkpoint.parent.parent / HISTORY, lines)
-
-    def _resume(self) -> GmmHmm:
-        tensors, notes = files.read_tensors(self.checkpoint)
-        self.history = json.loads(notes["history"])
-        tokens = (BLANK, *silences_of(self.config.data.labels)[0])
-        kept = GMMModel.parts(self.config, tokens, tensors)
-        self.transform = kept["transform"]
-        return GmmHmm(kept["hmms"], kept["mixtures"])
-
-    def _begin(self, cuts: CutSet, store: Features, utterances: Sequence[Utterance]) -> GmmHmm:
-        """Tie triphones by the alignments of the stage before, after LDA where it is asked for."""
-        config, options = self.config, self.options
-        before = model_folder.load(str(config.train.alignments))
-        if not isinstance(before, GMMModel) or before.config.features != config.features:
-            raise ConfigError(
-                f"config: {config.train.alignments} (train.alignments) is no GMM-HMM of the same features: name another"
-            )
-        hmms = before.hmms
-        if hmms.tying.has_context:
-            utterances = load_utterances(cuts, store, self.normaliser, hmms, config.data.labels)
-        alignments = align_all(hmms, before.mixtures, utterances, before.transform)
-        utterances = [each for each in utterances if each.id in alignments]
-        if options.transform == "lda_mllt":
-            num_statics = utterances[0].features.shape[1] // (config.features.delta_order + 1)
-            self.transform = _lda(options, num_statics, hmms, utterances, alignments)
-            change = self.transform
-            utterances = [replace(each, features=change(each.features)) for each in utterances]
-        return triphones(hmms, utterances, alignments, options.num_pdfs)
+        tensors = self._with(np.zeros((count, count))).tensors()
+        files.write_tensors(self.run / CHECKPOINT, tensors, {"history": json.dumps(self.history)})
+        before = training_seconds(Path(self.config.train.alignments)) if self.config.train.alignments else None
+        files.write_json(self.run / HISTORY, {"iterations": self.history, "seconds_before": before or 0.0})
 
 
 def _lda(

@@ -21,7 +21,7 @@ from torch import nn
 
 from asr.core import files
 from asr.core.errors import AsrError, ConfigError
-from asr.core.terminal import track
+from asr.core.terminal import pace, track
 from asr.data import splits
 from asr.lm import config as configuration
 from asr.lm import folder as folders
@@ -275,7 +275,8 @@ class _State:
             "seconds": round(before + seconds, 2),
         }
         self.history.append(line)
-        log.info("epoch %d  perplexity %.2f, held out %.2f", line["epoch"], trained, held_out)
+        times = pace(seconds, before + seconds, self.config.max_epochs - self.epoch)
+        log.info("epoch %d  perplexity %.2f, held out %.2f  %s", line["epoch"], trained, held_out, times)
         kept = {
             "network": self.network.state_dict(),
             "optimizer": self.optimizer.state_dict(),

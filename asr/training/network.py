@@ -1,16 +1,17 @@
 """Training of networks: a run folder (asr/models/run_folder.py) from a configuration, resumed where it stopped."""
 
-import ctypes
 import logging
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, NoReturn
 
 import pytorch_lightning as pl
 import torch
-from pytorch_lightning.callbacks import Callback, EarlyStopping, EMAWeightAveraging, TQDMProgressBar
+from lhotse import CutSet
+from pytorch_lightning.callbacks import Callback, Checkpoint, EarlyStopping, EMAWeightAveraging
 from pytorch_lightning.loggers import TensorBoardLogger
 from pytorch_lightning.utilities.exceptions import MisconfigurationException
 from pytorch_lightning.utilities.types import OptimizerLRScheduler
@@ -21,22 +22,20 @@ from asr.core import config as configuration
 from asr.core import files
 from asr.core.config import ConditionsConfig, Config
 from asr.core.errors import AsrError, ConfigError
-from asr.core.terminal import track
+from asr.core.terminal import Progress, pace, track
 from asr.data import batches, splits
 from asr.data.batches import Batch, BatchLoader, NoTargets, SpeechDataset
 from asr.data.feature_store import Features, LiveFeatures, cache_features
 from asr.evaluation.metrics import ErrorCounts, count_errors
 from asr.models import model_folder
-from asr.models.base import GMM, AcousticModel
-from asr.models.ctc import CTCModel
-from asr.models.hmm import HMMModel
+from asr.models.base import AcousticModel
+from asr.models.kinds import Kind, kind_of
 from asr.models.run_folder import HISTORY, claim, training_seconds
 from asr.speech import phones
 from asr.speech.features import FeatureExtractor
 from asr.speech.normaliser import Normaliser
 from asr.training import criteria
 from asr.training.criteria import Criterion
-from asr.training.gmm import train as train_hmms
 from asr.training.tuning import tuned
 
 log = logging.getLogger(__name__)
@@ -44,23 +43,8 @@ log = logging.getLogger(__name__)
 RBM_UTTERANCES = 200  # whose frames the machines of an RBM start are trained on
 
 
-def tune_malloc() -> None:
-    """Keep glibc from returning memory to the system after each step, which costs a training step a third of its time.
-
-    benchmarks/training_step.py measures it. Other C libraries are left as they are.
-    """
-    mmap_threshold, trim_threshold, top_pad = -3, -1, -2  # malloc.h: M_MMAP_THRESHOLD, M_TRIM_THRESHOLD, M_TOP_PAD
-    try:
-        mallopt = ctypes.CDLL("libc.so.6").mallopt
-    except (OSError, AttributeError):
-        return
-    mallopt(mmap_threshold, 1 << 30)
-    mallopt(trim_threshold, (1 << 31) - 1)
-    mallopt(top_pad, 256 << 20)
-
-
 def train(config: Config, run: Path) -> Path:
-    """Train the system that a configuration describes, from the last checkpoint if there is one.
+    """Train the network that a configuration describes, from the last checkpoint if there is one.
 
     Parameters
     ----------
@@ -79,9 +63,6 @@ def train(config: Config, run: Path) -> Path:
     AsrError
         A corpus cannot be prepared, the run folder holds another configuration, or nothing is left to train on.
     """
-    tune_malloc()
-    if config.model["name"] == GMM:
-        return train_hmms(config, run)
     claim(run, config)
     pl.seed_everything(config.seed, verbose=False)
     module = RecogniserModule(config, run)
@@ -91,8 +72,37 @@ def train(config: Config, run: Path) -> Path:
         _initialise(module.encoder, config, speech)
     module.normaliser = speech.normaliser
     module.references = {cut.id: splits.reference(cut, config.data.labels) for cut in speech.dev_cuts}
+    with _quiet_lightning():
+        trainer = _trainer(config, run)
+        try:
+            trainer.fit(module, speech, ckpt_path=last if last.is_file() else None, weights_only=True)
+        except SystemExit as error:  # what Lightning makes of Ctrl-C
+            raise KeyboardInterrupt from error
+    if not trainer.is_global_zero:
+        raise SystemExit  # the first of several processes goes on alone
+    model = module.best()
+    if kind_of(config) is Kind.HYBRID:
+        model = tuned(model, speech.dev_cuts, speech.dev_store, run / "tuning.json")
+    epoch = min(module.history, key=lambda entry: entry["dev_per"])
+    folder = run / "model"
+    model_folder.save(folder, model, model_card(model, epoch, module.seconds))
+    return folder
+
+
+@contextmanager
+def _quiet_lightning() -> Iterator[None]:
+    """Hide what Lightning says of devices, of other products, and of its own use of PyTorch."""
+    for name in ("pytorch_lightning", "lightning_fabric"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+    with warnings.catch_warnings():
+        for message in (".*does not have many workers.*", ".*logging interval.*", ".*LeafSpec.*is deprecated.*"):
+            warnings.filterwarnings("ignore", message)
+        yield
+
+
+def _trainer(config: Config, run: Path) -> pl.Trainer:
     try:
-        trainer = pl.Trainer(
+        return pl.Trainer(
             max_epochs=config.train.max_epochs,
             accelerator=config.train.accelerator,
             devices=config.train.devices,
@@ -101,7 +111,7 @@ def train(config: Config, run: Path) -> Path:
             callbacks=_callbacks(config, run),
             logger=TensorBoardLogger(run, name="tensorboard", version=""),
             use_distributed_sampler=False,
-            enable_checkpointing=False,
+            enable_progress_bar=False,
             enable_model_summary=False,
             num_sanity_val_steps=0,
             reload_dataloaders_every_n_epochs=1,  # epochs differ in their number of batches
@@ -109,21 +119,6 @@ def train(config: Config, run: Path) -> Path:
         )
     except MisconfigurationException as error:
         raise ConfigError(f"config: train.accelerator, train.devices: {str(error).splitlines()[0]}") from error
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", ".*does not have many workers.*")
-        try:
-            trainer.fit(module, speech, ckpt_path=last if last.is_file() else None, weights_only=True)
-        except SystemExit as error:  # what Lightning makes of Ctrl-C
-            raise KeyboardInterrupt from error
-    if not trainer.is_global_zero:
-        raise SystemExit  # the first of several processes goes on alone
-    model = module.best()
-    if isinstance(model, HMMModel):
-        model = tuned(model, speech.dev_cuts, speech.dev_store, run / "tuning.json")
-    epoch = min(module.history, key=lambda entry: entry["dev_per"])
-    folder = run / "model"
-    model_folder.save(folder, model, model_card(model, epoch, module.seconds))
-    return folder
 
 
 def _initialise(encoder: nn.Module, config: Config, speech: "SpeechData") -> None:
@@ -139,7 +134,7 @@ def _initialise(encoder: nn.Module, config: Config, speech: "SpeechData") -> Non
 
 
 def _callbacks(config: Config, run: Path) -> list[Callback]:
-    callbacks: list[Callback] = [TQDMProgressBar(refresh_rate=10)]
+    callbacks: list[Callback] = [EpochProgress()]
     if config.train.average > 0:
         callbacks.append(EMAWeightAveraging(decay=config.train.average))
     if config.train.patience > 0:
@@ -187,17 +182,19 @@ class SpeechData(pl.LightningDataModule):
 
     def train_dataloader(self) -> BatchLoader:
         """Return batches in an order that follows from the seed and the epoch."""
-        config, seed = self.config.data, self.config.seed
-        loader = BatchLoader(
-            self.train_cuts, self.train_set, config.max_frames, config.num_buckets, shuffle=True, seed=seed
-        )
+        loader = self._loader(self.train_cuts, self.train_set, shuffle=True, seed=self.config.seed)
         if self.trainer is not None:  # Lightning counts the batches before it tells the loader the epoch
             loader.set_epoch(self.trainer.current_epoch)
         return loader
 
     def val_dataloader(self) -> BatchLoader:
         """Return the dev utterances in batches of like length."""
-        return BatchLoader(self.dev_cuts, self._dev_set, self.config.data.max_frames, self.config.data.num_buckets)
+        return self._loader(self.dev_cuts, self._dev_set)
+
+    def _loader(self, cuts: CutSet, dataset: SpeechDataset, **options: Any) -> BatchLoader:
+        if self.trainer is not None:
+            options |= {"world_size": self.trainer.world_size, "rank": self.trainer.global_rank}
+        return BatchLoader(cuts, dataset, self.config.data.max_frames, self.config.data.num_buckets, **options)
 
 
 class RecogniserModule(pl.LightningModule):
@@ -240,7 +237,7 @@ class RecogniserModule(pl.LightningModule):
             self._explain(batch, logits, lengths)
         self.criterion.observe(logits, lengths)
         self._losses.append(loss.detach())
-        self.log("loss", loss, prog_bar=True, batch_size=len(batch.ids))
+        self.log("loss", loss, batch_size=len(batch.ids))
         return loss
 
     def _explain(self, batch: Batch, logits: Tensor, lengths: Tensor) -> NoReturn:
@@ -261,7 +258,7 @@ class RecogniserModule(pl.LightningModule):
 
     def on_validation_epoch_start(self) -> None:
         """Begin a new count of errors."""
-        self._model = self.criterion.model(self.encoder, self.normaliser)
+        self._model = self.criterion.acoustic_model(self.encoder, self.normaliser)
         self._errors = ErrorCounts(0, 0, 0, 0)
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
@@ -269,15 +266,23 @@ class RecogniserModule(pl.LightningModule):
         model = self._model
         source, target = self.config.data.labels, self.config.data.scoring
         for utterance_id, tokens in zip(batch.ids, model.best_tokens(model.emissions(batch.rows())), strict=True):
+            if utterance_id not in self.references:  # repeated for a process that would have no batch otherwise
+                continue
             guess = [model.tokens[token] for token in tokens]
             truth = self.references[utterance_id]
             self._errors += count_errors(phones.fold(truth, source, target), phones.fold(guess, source, target))
 
     def on_validation_epoch_end(self) -> None:
         """Log the dev PER, over all processes."""
-        counts = torch.tensor([self._errors.errors, self._errors.reference_length], dtype=torch.float64)
+        counts = torch.tensor([self._errors.errors, self._errors.reference_length], device=self.device)
         errors, total = self.trainer.strategy.reduce(counts, reduce_op="sum").tolist()
-        self.log("dev_per", 100 * errors / max(total, 1), prog_bar=True, rank_zero_only=False)
+        self.log("dev_per", 100 * errors / max(total, 1), sync_dist=True)  # the same in all processes
+
+    def on_train_start(self) -> None:
+        """Train no further where `train.patience` had already ended the run that is resumed."""
+        stopper = self.trainer.early_stopping_callback
+        if stopper is not None and stopper.wait_count >= stopper.patience:
+            self.trainer.should_stop = True
 
     def on_train_epoch_end(self) -> None:
         """Add a line to the history and to the log; renew the label priors."""
@@ -296,13 +301,17 @@ class RecogniserModule(pl.LightningModule):
         self.history.append(entry)
         if self.trainer.is_global_zero:
             files.write_json(self.run / HISTORY, {"epochs": self.history, "seconds_before": self._before})
-            log.info("epoch %(epoch)d  loss %(loss).3f  dev PER %(dev_per).2f %%  %(seconds).0f s", entry)
+            here = self.seconds - (self.history[-2]["seconds"] if len(self.history) > 1 else 0.0)
+            times = pace(here, self.seconds, self.config.train.max_epochs - self.current_epoch - 1)
+            log.info("epoch %(epoch)d  loss %(loss).3f  dev PER %(dev_per).2f %%  %(times)s", entry | {"times": times})
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """AdamW; the rate rises linearly to its peak, then falls along a cosine."""
         config = self.config.train
         optimizer = torch.optim.AdamW(self.parameters(), config.learning_rate, weight_decay=config.weight_decay)
-        total = int(self.trainer.estimated_stepping_batches)
+        # Each epoch counts as many updates as the first. Lightning's own estimate would lay out the batches before the
+        # checkpoint is read, and a run that is resumed within its first epoch would begin that epoch again.
+        total = config.max_epochs * len(self.trainer.datamodule.train_dataloader())  # type: ignore[attr-defined]
         schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, _warmup_cosine(config, total))
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
@@ -323,7 +332,7 @@ class RecogniserModule(pl.LightningModule):
         """Return the recogniser with the weights of the best epoch."""
         best = torch.load(self.run / "checkpoints" / "best.ckpt", map_location="cpu", weights_only=True)
         self.load_state_dict(best["state_dict"])
-        return self.criterion.model(self.encoder.eval(), self.normaliser)
+        return self.criterion.acoustic_model(self.encoder.eval(), self.normaliser)
 
 
 def _warmup_cosine(config: configuration.TrainConfig, total: int) -> Callable[[int], float]:
@@ -342,12 +351,14 @@ def model_card(model: AcousticModel, epoch: dict[str, float], seconds: float) ->
     """Return the README.md of a model folder before it is scored."""
     config = model.config
     updates, best = f"{epoch['updates']:,.0f}", f"{epoch['epoch']:.0f} of {config.train.max_epochs}"
-    method = "with CTC" if isinstance(model, CTCModel) else "phone by phone"
-    if config.train.alignments:
-        method = f"on the alignments of {Path(config.train.alignments).name}"
+    methods = {
+        Kind.CTC: "with CTC",
+        Kind.ATTENTION: "phone by phone",
+        Kind.HYBRID: f"on the alignments of {Path(config.train.alignments or '').name}",
+    }
     return f"""# {config.model["name"]}, {config.data.labels}
 
-Phone recogniser trained {method} by `asr train`; `config.yaml` holds every setting.
+Phone recogniser trained {methods[kind_of(config)]} by `asr train`; `config.yaml` holds every setting.
 
 - data: {", ".join(config.data.corpora)}; seed {config.seed}
 - {model.num_parameters:,} weights; {seconds / 60:.0f} minutes of training; kept: epoch {best}, after {updates} updates
@@ -355,11 +366,48 @@ Phone recogniser trained {method} by `asr train`; `config.yaml` holds every sett
 """
 
 
-class Checkpoints(Callback):
+class EpochProgress(Callback):
+    """Show how far the training of an epoch has come, in the first process."""
+
+    def __init__(self) -> None:
+        self._open = ExitStack()
+        self._progress: Progress | None = None
+        self._note = ""
+
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, module: pl.LightningModule, outputs: Any, batch: Batch, batch_idx: int
+    ) -> None:
+        """Count the batch; the loss is read now and then, since reading it waits for the device."""
+        if not trainer.is_global_zero:
+            return
+        if self._progress is None:  # not in on_train_epoch_start, which Lightning leaves out when it resumes an epoch
+            title = f"epoch {trainer.current_epoch + 1} of {trainer.max_epochs}"
+            self._progress = self._open.enter_context(Progress(title, int(trainer.num_training_batches)))
+        if batch_idx % 10 == 0:
+            self._note = f"loss {float(outputs['loss']):.3f}"
+        self._progress.update(batch_idx + 1, self._note)
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
+        """Show no more of this epoch."""
+        self._open.close()
+        self._progress = None
+
+    def on_exception(self, trainer: pl.Trainer, module: pl.LightningModule, exception: BaseException) -> None:
+        """Show no more."""
+        self._open.close()
+
+
+class Checkpoints(Checkpoint):
     """Write ``last.ckpt`` after each epoch and every few minutes, and ``best.ckpt`` when dev PER falls.
 
-    Each file is written under a temporary name first: a run killed at any moment finds a whole one.
+    Each file is written under a temporary name first: a run that is killed at any moment leaves whole ones. All
+    processes take part in saving, and the first one decides and writes.
     """
+
+    # Lightning's ModelCheckpoint does not resume exactly: it saves after the last batch of an epoch too, from where a
+    # resumed run goes on without the epoch's dev score. And it moves files from the system's temporary folder, which is
+    # a copy where that is another file system, so that a kill can leave half a file. The base class Checkpoint makes
+    # Lightning call this callback last, when the epoch's history, label priors and early stopping are up to date.
 
     def __init__(self, folder: Path, minutes: float):
         self.folder, self.interval = folder, 60 * minutes
@@ -376,7 +424,8 @@ class Checkpoints(Callback):
 
     def on_train_batch_end(self, trainer: pl.Trainer, module: pl.LightningModule, *_: Any) -> None:
         """Save within the epoch when it is time, but not after its last batch: resumed there, it would go unscored."""
-        if time.monotonic() - self._saved > self.interval and not trainer.is_last_batch:
+        due = time.monotonic() - self._saved > self.interval
+        if not trainer.is_last_batch and trainer.strategy.broadcast(due):  # all processes save, or none
             self._save(trainer, "last.ckpt")
 
     def on_train_epoch_end(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
@@ -388,6 +437,10 @@ class Checkpoints(Callback):
         self._save(trainer, "last.ckpt")
 
     def _save(self, trainer: pl.Trainer, name: str) -> None:
-        with files.replacing(self.folder / name) as temporary, files.as_os_error(RuntimeError):
-            trainer.save_checkpoint(temporary, weights_only=False)
+        path = self.folder / name
+        if trainer.is_global_zero:
+            with files.replacing(path) as temporary, files.as_os_error(RuntimeError):
+                trainer.save_checkpoint(temporary, weights_only=False)
+        else:
+            trainer.save_checkpoint(path, weights_only=False)  # waits for the first process, and writes nothing
         self._saved = time.monotonic()

@@ -378,10 +378,15 @@ main()
 
 
 def test_a_killed_run_ends_as_the_uninterrupted_one(python, run_asr, trained, tmp_path):
-    """Ctrl-C in the second epoch, SIGKILL while the fourth is scored; and features computed anew instead of kept."""
+    """SIGKILL in the first epoch and while the fourth is scored, Ctrl-C in the second; features computed anew.
+
+    The first and the last time it goes on within the epoch, else from the end of the one before.
+    """
     run, per_epoch = tmp_path / "run", history(trained.run)[0]["updates"]
-    often = (*trained.arguments, "train.checkpoint_minutes=1e-6", "data.cache_features=false", "--run", run)
-    stopped = python(KILLED, "SIGINT", "training_step", per_epoch + 3, "train", *often)
+    seldom = (*trained.arguments, "data.cache_features=false", "--run", run)
+    often = (*seldom, "train.checkpoint_minutes=1e-6")
+    assert python(KILLED, "SIGKILL", "training_step", 4, "train", *often).returncode == -9
+    stopped = python(KILLED, "SIGINT", "training_step", per_epoch + 3, "train", *seldom)
     assert stopped.returncode == 130
     assert "asr: stopped; the same command goes on from the last checkpoint" in stopped.stderr
     assert "Traceback" not in stopped.stderr

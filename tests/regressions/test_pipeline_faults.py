@@ -5,6 +5,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from pytorch_lightning.callbacks import Checkpoint
 
 from asr.cli import main as command_line
 from asr.core import config as configuration
@@ -21,12 +22,57 @@ def config():
 @pytest.mark.parametrize("is_last_batch", [False, True])
 def test_no_checkpoint_between_the_last_batch_of_an_epoch_and_its_score(tmp_path, is_last_batch):
     """A run killed there and resumed went on with the next epoch: the dev score and the history lacked one."""
-    saved = []
-    trainer = SimpleNamespace(is_last_batch=is_last_batch, is_global_zero=False)
-    trainer.save_checkpoint = lambda path, weights_only: saved.append(path)
     callback = Checkpoints(tmp_path, minutes=1e-9)
-    callback.on_train_batch_end(trainer, None)
-    assert bool(saved) is not is_last_batch
+    callback.on_train_batch_end(process(is_last_batch=is_last_batch), None)
+    assert (tmp_path / "last.ckpt").exists() is not is_last_batch
+
+
+def process(rank=0, is_last_batch=False, decision=None):
+    """Stand for a trainer in one of several processes, the first of which writes and decides."""
+
+    def save_checkpoint(path, weights_only):
+        if rank == 0:
+            path.write_bytes(b"whole")
+
+    strategy = SimpleNamespace(broadcast=lambda own: own if decision is None else decision)
+    values = {"is_last_batch": is_last_batch, "is_global_zero": rank == 0, "callback_metrics": {"dev_per": 3.0}}
+    return SimpleNamespace(save_checkpoint=save_checkpoint, strategy=strategy, **values)
+
+
+def test_only_the_first_process_writes_checkpoints(tmp_path):
+    """Each renamed its own temporary file: that of the second, which is empty, took the place of the checkpoint."""
+    for rank in (0, 1):
+        Checkpoints(tmp_path, minutes=5).on_train_epoch_end(process(rank), None)
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == dict.fromkeys(
+        ("best.ckpt", "last.ckpt"), b"whole"
+    )
+
+
+@pytest.mark.parametrize("decision", [False, True])
+def test_all_processes_save_when_the_first_one_does(tmp_path, decision):
+    """Each went by its own clock: one that saved alone waited for the others for ever."""
+    for minutes in (5, 1e-9):
+        Checkpoints(tmp_path, minutes).on_train_batch_end(process(decision=decision), None)
+        assert (tmp_path / "last.ckpt").exists() is decision
+
+
+def test_checkpoints_are_written_when_the_epoch_is_in_the_history(tmp_path):
+    """Lightning calls its own kind of callback last; ours came first, and a resumed run lacked the epoch's line."""
+    assert isinstance(Checkpoints(tmp_path, minutes=5), Checkpoint)
+
+
+@pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::UserWarning")  # PyTorch Lightning's
+def test_a_run_that_stopped_early_does_not_go_on(mini_tree, tmp_path):
+    """Started again before its model was written, it trained another epoch."""
+    values = {
+        "data": {"corpora": {"mini": str(mini_tree)}, "manifests": str(tmp_path / "data")},
+        "model": {"name": "blstm", "num_layers": 1, "hidden_size": 4, "stack": 4},
+        "train": {"max_epochs": 9, "patience": 1, "learning_rate": 1e-9, "final_learning_rate": 0.0},
+    }
+    values["data"] |= {"labels": "timit61", "scoring": "timit39"}
+    for _ in range(2):
+        train(configuration.from_dict(values), tmp_path / "run")
+        assert len(read_history(tmp_path / "run")["epochs"]) == 2
 
 
 def test_a_run_that_failed_before_its_first_checkpoint_claims_no_folder(tmp_path, config):

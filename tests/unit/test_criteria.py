@@ -218,7 +218,7 @@ def test_label_priors_are_in_force_after_the_first_epoch(ctc, rng):
 
 def test_its_model_hears_what_the_network_says(ctc):
     encoder = nn.Identity()
-    model = ctc().model(encoder, Normaliser("none"))
+    model = ctc().acoustic_model(encoder, Normaliser("none"))
     assert isinstance(model, CTCModel)
     assert model.encoder is encoder
     assert model.num_parameters == 0

@@ -472,7 +472,7 @@ def copied():
         losses.append(float(loss.detach()))
     unmoved = [weights for weights in learned if weights.grad is None or not weights.grad.abs().max() > 0]
     assert not unmoved
-    model = criterion.model(encoder.eval(), Normaliser("none"))
+    model = criterion.acoustic_model(encoder.eval(), Normaliser("none"))
     return model, criterion, losses, collate(sentences(16, draw=1000))
 
 
