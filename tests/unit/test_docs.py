@@ -250,10 +250,13 @@ def test_the_reference_has_every_command_and_option(hooks):
         rows = re.findall(r"^\| `([^`]*)` \| .* \| (.*) \|$", sections[verb], re.MULTILINE)
         cells = {re.sub(r"<.*>|[.,]", "", names).lower(): default for names, default in rows}
         defaults = {name: default for names, default in cells.items() for name in names.split()}
-        assert defaults.keys() - {"-h", "--help"} == {name for each in command.params for name in each.opts}
-        for parameter in command.params:
+        names = {
+            each: each.opts if each.opts[0].startswith("-") else [each.metavar or each.name] for each in command.params
+        }
+        assert defaults.keys() - {"-h", "--help"} == {name.lower() for each in names.values() for name in each}
+        for parameter, (name, *_) in names.items():
             if type(parameter.default) in (str, int, float) and parameter.default:
-                assert str(parameter.default) in defaults[parameter.opts[0]]
+                assert str(parameter.default) in defaults[name.lower()]
 
 
 def test_the_reference_has_every_setting_and_no_other(hooks):
