@@ -74,7 +74,7 @@ def train(recipe: Recipe, overrides: Overrides = None, data: Data = None, run: R
     asr train recipes/mini/blstm_ctc.yaml model.num_layers=2 seed=2 --run runs/mini/two_layers
     asr train recipes/mini/blstm_ctc.yaml "seeds=[1,2,3]" --run runs/mini/three_seeds
     """
-    from asr.evaluation.evaluate import calibrate as fit
+    from asr.evaluation.calibrate import calibrate as fit
     from asr.training.network import train as run_training
 
     config, base = configure(recipe, overrides, data), run or run_folder(recipe)
@@ -100,7 +100,7 @@ def calibrate(
 
     asr calibrate runs/mini/blstm_ctc
     """
-    from asr.evaluation.evaluate import calibrate as fit
+    from asr.evaluation.calibrate import calibrate as fit
 
     typer.echo(fit(model, overrides or (), data))
 
@@ -139,11 +139,11 @@ def tune(
     asr tune runs/mini/blstm_ctc decode.lm=runs/mini/lm/phone_trigram
     asr tune runs/mini_librispeech/blstm_ctc decode.lm=runs/mini_librispeech/lm/word_trigram decode.beam_size=50
     """
-    from asr.evaluation.evaluate import load
+    from asr.evaluation.inputs import load_configured
     from asr.models.model_folder import PRETRAINED
     from asr.training.tuning import tune as find
 
-    folder, recogniser, _ = load(model, overrides, data)
+    folder, recogniser = load_configured(model, overrides, data)
     typer.echo(find(recogniser, output or (Path("runs") / model if folder.parent == PRETRAINED else folder.parent)))
 
 
@@ -185,8 +185,8 @@ def score(
     asr score references.txt hypotheses.txt
     asr score ref.trn hyp.trn --speakers utt2spk --json
     """
-    from asr.evaluation import confusions
-    from asr.evaluation.score import score_files, table
+    from asr.evaluation.score import score_files
+    from asr.evaluation.tables import error_tables, regime_table
 
     found = score_files(reference, hypothesis, phone_set, speakers, file_format)
     if as_json:
@@ -195,9 +195,9 @@ def score(
         typer.echo(f"phone set: {found['phone_set'] or 'none of ours, labels as they stand'}")
         if found["hypothesis_phone_set"] != found["phone_set"]:
             typer.echo(f"hypotheses: {found['hypothesis_phone_set'] or 'none of ours'}")
-        typer.echo(table(found["regimes"]))
+        typer.echo(regime_table(found["regimes"]))
         if "confusions" in found:
-            typer.echo("\n" + confusions.table(found["confusions"], 10))
+            typer.echo("\n" + error_tables(found["confusions"], 10))
 
 
 @app.command()
