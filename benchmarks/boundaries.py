@@ -22,6 +22,7 @@ from _bench import describe
 from asr.core.errors import InfeasibleError, ModelError
 from asr.data import splits
 from asr.evaluation import boundaries
+from asr.evaluation.tables import boundary_table
 from asr.recognition.recogniser import Recogniser
 from asr.speech import audio
 from asr.speech.label_files import read_segments
@@ -101,7 +102,7 @@ def compare(recogniser: Recogniser, utterances: Iterator[Utterance]) -> list[dic
         true = np.array([phone.start for phone in phones[1:]])
         for system, place in systems.items():
             errors[system].append(place(starts, ends) - true)
-    return [boundaries.report(name, each) for name, each in errors.items()]
+    return [boundaries.summary(name, each) for name, each in errors.items()]
 
 
 def main() -> None:
@@ -121,7 +122,7 @@ def main() -> None:
     else:
         print(f"the embedded corpus's {arguments.split} speakers, times known from synthesis")
         utterances = of_corpus(arguments.manifests, arguments.split)
-    print(boundaries.table(compare(recogniser, utterances)))
+    print(boundary_table(compare(recogniser, utterances)))
 
 
 if __name__ == "__main__":

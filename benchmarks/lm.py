@@ -26,9 +26,9 @@ from torchaudio.models.decoder import ctc_decoder
 from asr.core.config import DecodeConfig
 from asr.core.workers import set_num_threads
 from asr.data import splits
-from asr.evaluation.evaluate import load as load_run
-from asr.evaluation.evaluate import recognise
+from asr.evaluation.inputs import load_configured
 from asr.evaluation.metrics import corpus_errors
+from asr.evaluation.recognise import recognise
 from asr.lm import arpa
 from asr.lm.estimation import estimate
 from asr.lm.folder import load
@@ -159,13 +159,13 @@ def spoken() -> Given:
 
 def recorded(run: str, lm: str, corpora: Path | None, count: int) -> Given:
     """Return posteriors and words of a run's test utterances, at equal steps, and a trigram."""
-    _, model, config = load_run(run, [], corpora)
-    (corpus,) = config.data.corpora
-    found = recognise(model, config, corpus, "test", with_sound=False)
-    cuts = list(found.cuts)[:: max(1, len(found.log_probs) // count)]
+    _, model = load_configured(run, corpora=corpora)
+    (corpus,) = model.config.data.corpora
+    found = recognise(model, corpus, "test", with_sound=False).utterances
+    some = found[:: max(1, len(found) // count)]
     given = load(lm)
     assert isinstance(given, NGram)
-    return [found.log_probs[cut.id] for cut in cuts], [splits.words(cut) for cut in cuts], given, model.tokens
+    return [each.log_probs for each in some], [splits.words(each.cut) for each in some], given, model.tokens
 
 
 def main() -> None:

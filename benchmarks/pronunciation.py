@@ -28,10 +28,9 @@ from _bench import describe
 from sklearn.svm import SVR
 
 from asr.core import config as configuration
-from asr.core.config import Config
 from asr.core.errors import CorpusError, ModelError
 from asr.ctc.goodness import alternatives
-from asr.evaluation.evaluate import recognise
+from asr.evaluation.recognise import recognise
 from asr.models import model_folder
 from asr.models.base import AcousticModel
 from asr.models.ctc import CTCModel
@@ -92,24 +91,26 @@ def read_scores(path: Path) -> Scores:
     return {key: ([re.sub(r"[0-2]?(_[BIES])?$", "", p) for p in phones], s) for key, (phones, s) in found.items()}
 
 
-def score_phones(model: AcousticModel, config: Config, splits: list[str], scores: Scores) -> Phones:
+def score_phones(model: AcousticModel, splits: list[str], scores: Scores) -> Phones:
     """Return the phones of some splits, and print how long the goodness took."""
     tokens = {token: i for i, token in enumerate(model.tokens)}
     utterances: dict[str, np.ndarray] = {}
-    prepare(CORPUS, config.data.corpora[CORPUS], config.data.manifests)
+    data = model.config.data
+    prepare(CORPUS, data.corpora[CORPUS], data.manifests)
     for split in splits:
-        utterances |= recognise(model, config, CORPUS, split, with_sound=False).log_probs
+        found = recognise(model, CORPUS, split, with_sound=False)
+        utterances |= {each.cut.id: each.log_probs for each in found.utterances}
     missing = utterances.keys() - scores.keys()
     if missing:
         raise CorpusError(f"no scores of {len(missing)} utterances, such as {min(missing)}: give all of the corpus's")
     labels = {key: np.array([tokens[phone] for phone in scores[key][0]]) for key in utterances}
     alternatives(*next((utterances[key], labels[key]) for key in utterances))  # compiles
     start = time.monotonic()
-    found = [alternatives(frames, labels[key]) for key, frames in utterances.items()]
+    goodness = [alternatives(frames, labels[key]) for key, frames in utterances.items()]
     spent = time.monotonic() - start
     phones = Phones(
         np.concatenate([labels[key] for key in utterances]),
-        np.concatenate(found),
+        np.concatenate(goodness),
         np.concatenate([scores[key][1] for key in utterances]),
     )
     print(
@@ -180,8 +181,9 @@ def main() -> None:
         print(
             f"of {CORPUS} it saw train's audio with the dictionary's phones: neither the scores nor the test speakers"
         )
-    train = score_phones(model, config, ["train", "dev"], scores)
-    test = score_phones(model, config, ["test"], scores)
+    configured = replace(model, config=config)
+    train = score_phones(configured, ["train", "dev"], scores)
+    test = score_phones(configured, ["test"], scores)
     report("goodness, nothing fitted", test.goodness, test.scores, error=False)
     curve = predict(polynomial, train, test, lambda phones: phones.goodness[:, None])
     report("polynomial of degree 2 a phone", curve, test.scores)

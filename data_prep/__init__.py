@@ -1,8 +1,8 @@
-"""Corpus trees become Lhotse manifests; one module a corpus.
+"""Preparation of corpora: a module for each corpus turns its files into Lhotse manifests.
 
-A corpus module's `prepare(corpus_dir, output_dir)` writes `recordings_SPLIT.jsonl.gz` and `supervisions_SPLIT.jsonl.gz`
-for the splits train, dev and test, or those of them that the corpus has; `obtain(target_dir)` downloads or synthesises
-the corpus where that is allowed.
+The module's `prepare(corpus_dir, output_dir)` writes ``recordings_SPLIT.jsonl.gz`` and ``supervisions_SPLIT.jsonl.gz``
+for those of the splits train, dev and test that the corpus has. Its `obtain(target_dir)` downloads or synthesises the
+corpus where that is allowed.
 """
 
 import importlib
@@ -15,13 +15,27 @@ from asr.core.errors import ConfigError
 
 @dataclass(frozen=True)
 class Corpus:
-    """What the pipeline knows of a corpus before it has read a file of it."""
+    """What is known of a corpus before any of its files is read.
 
-    module: str  # in data_prep
-    phone_set: str  # of the phones in its manifests
-    options: dict[str, Any] = field(default_factory=dict)  # of the module's `prepare`, beside its folders
-    parts: tuple[str, ...] = ()  # to download, where the module can download others
-    speakers: str = ""  # corpora with the same word here share speakers, who have the same names in all of them
+    Attributes
+    ----------
+    module
+        Its module in data_prep.
+    phone_set
+        The phone set of its manifests.
+    options
+        Arguments of the module's `prepare` besides the folders.
+    parts
+        The parts to download, where the module lets one choose.
+    speakers
+        Corpora with the same word here may share speakers, who have the same names in all of them.
+    """
+
+    module: str
+    phone_set: str
+    options: dict[str, Any] = field(default_factory=dict)
+    parts: tuple[str, ...] = ()
+    speakers: str = ""
 
 
 CORPORA = {
@@ -37,21 +51,21 @@ CORPORA = {
     ),
     "speechocean762": Corpus("speechocean762", "arpabet39"),
     "cmu_arctic": Corpus("cmu_arctic", "arpabet39"),
-    "table": Corpus("table", "arpabet39", speakers="librispeech"),  # where most free speech in small pieces is from
+    "table": Corpus("table", "arpabet39", speakers="librispeech"),  # the source of most small free corpora
 }
 
 
 def prepare(name: str, corpus_dir: str | Path | None, manifests: str | Path) -> Path:
-    """Write the manifests of a corpus unless they stand already.
+    """Write the manifests of a corpus unless they exist already.
 
     Parameters
     ----------
     name
         A key of CORPORA.
     corpus_dir
-        The corpus tree; None downloads or synthesises it into ``corpora/<name>``.
+        The folder of the corpus; None downloads or synthesises it into ``corpora/<name>``.
     manifests
-        The manifests go to ``<manifests>/<name>``.
+        The manifests are written to ``<manifests>/<name>``.
 
     Returns
     -------
@@ -61,9 +75,9 @@ def prepare(name: str, corpus_dir: str | Path | None, manifests: str | Path) -> 
     Raises
     ------
     ConfigError
-        No such corpus.
+        There is no such corpus.
     CorpusError
-        The tree is missing or not laid out as documented.
+        The folder is missing or not laid out as documented.
     """
     if name not in CORPORA:
         raise ConfigError(f"config: data.corpora has {name!r}; the corpora are {', '.join(CORPORA)}")

@@ -1,19 +1,19 @@
-"""CMU ARCTIC (free for any use): a US woman and a US man, 1,132 sentences each in a studio; words without times.
+"""CMU ARCTIC (free for any use): a US woman and a US man read 1,132 sentences each in a studio; words without times.
 
 J. Kominek and A. W. Black, "CMU ARCTIC databases for speech synthesis", CMU-LTI-03-177, 2003. Layout:
-``cmu_us_SPEAKER_arctic/etc/txt.done.data``, a line ``( NAME "TEXT" )`` an utterance, beside ``wav/NAME.wav``. Phones
-come from the words through `asr.speech.pronounce`. All of it is for training.
+``cmu_us_SPEAKER_arctic/etc/txt.done.data`` has a line ``( NAME "TEXT" )`` for each utterance, whose audio is
+``cmu_us_SPEAKER_arctic/wav/NAME.wav``. `asr.speech.pronounce` turns the words into phones. Every utterance is for
+training.
 """
 
 import re
 from pathlib import Path
 
 from asr.core.errors import CorpusError
-from asr.speech.pronounce import PUNCTUATION, pronounce
 from data_prep import download
-from data_prep.manifests import Utterance, write_manifests
+from data_prep.manifests import Utterance, bare_words, phones_of, write_manifests
 
-_ARCHIVES = {  # torchaudio.datasets.CMUARCTIC has the same sums
+_ARCHIVES = {  # torchaudio.datasets.CMUARCTIC has the same checksums
     "bdl": "sha256:26b91aaf48b2799b2956792b4632c2f926cd0542f402b5452d5adecb60942904",
     "slt": "sha256:7c173297916acf3cc7fcab2713be4c60b27312316765a90934651d367226b4ea",
 }
@@ -22,12 +22,12 @@ _LINE = re.compile(r'\(\s*(\S+)\s+"(.*)"\s*\)')
 
 
 def obtain(target_dir: Path) -> Path:
-    """Download and unpack the two speakers, unless they stand already; return `target_dir`, as `prepare` takes it.
+    """Download and unpack the two speakers, unless they are there; return `target_dir`, which `prepare` takes.
 
     Raises
     ------
     CorpusError
-        A transfer fails, or its checksum is wrong.
+        A download fails, or its checksum is wrong.
     """
     for speaker, checksum in _ARCHIVES.items():
         url = f"http://festvox.org/cmu_arctic/packed/cmu_us_{speaker}_arctic.tar.bz2"
@@ -71,11 +71,8 @@ def _read(path: Path) -> list[Utterance]:
         if found is None:
             raise CorpusError(f'{path}, line {number}: {line!r} is not ( NAME "TEXT" ): copy the corpus again')
         name, text = found.groups()
-        words = [word for word in (each.strip(PUNCTUATION) for each in text.replace("--", " ").split()) if word]
-        try:
-            phones = tuple(tuple(pronounce(word)) for word in words)
-        except CorpusError as error:
-            raise CorpusError(f"{path}, line {number}: {error}") from error
+        words = bare_words(text.replace("--", " "))
+        phones = phones_of(words, f"{path}, line {number}")
         audio = folder / "wav" / f"{name}.wav"
         utterances.append(
             Utterance(f"{speaker}-{name}", audio, " ".join(words), phones, speaker, _GENDERS.get(speaker))

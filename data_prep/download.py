@@ -1,4 +1,4 @@
-"""Public archives: transferred so that a broken transfer goes on where it stopped, verified, and unpacked safely."""
+"""Downloads of public archives: resumed after an interruption, verified, and unpacked safely."""
 
 import bz2
 import gzip
@@ -20,7 +20,7 @@ from asr.core.errors import CorpusError
 OPENSLR = "https://www.openslr.org/resources"
 _CHUNK = 1 << 20  # bytes
 _TIMEOUT = 60  # seconds without a byte
-_MAX_STALLS = 3  # connections in a row that bring nothing
+_MAX_STALLS = 3  # consecutive connections without a byte
 
 
 class _Interrupted(Exception):
@@ -28,16 +28,16 @@ class _Interrupted(Exception):
 
 
 def fetch_and_unpack(url: str, target_dir: Path, checksum: str | None = None) -> Path:
-    """Download an archive and unpack it into a folder of its own name, unless that folder stands.
+    """Download an archive and unpack it into a folder of the same name, unless that folder exists.
 
     Parameters
     ----------
     url : str
         Address of a file ``NAME.tar.gz`` or ``NAME.tar.bz2``.
     target_dir : Path
-        Receives ``NAME``; the archive lies here until it is unpacked.
+        Receives ``NAME``, and the archive until it is unpacked.
     checksum : str, optional
-        As in `download`.
+        As for `download`.
 
     Returns
     -------
@@ -59,21 +59,21 @@ def fetch_and_unpack(url: str, target_dir: Path, checksum: str | None = None) ->
 
 
 def download(url: str, target: Path, checksum: str | None = None) -> None:
-    """Download a file, unless it stands; go on from ``TARGET.part`` where an earlier transfer was broken off.
+    """Download a file, unless it exists; an interrupted download is resumed from ``TARGET.part``.
 
     Parameters
     ----------
     url : str
         An address with http or https.
     target : Path
-        The file, which appears only when it is whole and verified.
+        The file, which appears only when it is complete and verified.
     checksum : str, optional
-        Algorithm and digest, as in ``"md5:32fa31d2..."``.
+        Algorithm and digest, such as ``"md5:32fa31d2..."``.
 
     Raises
     ------
     CorpusError
-        If the server refuses, the connection keeps breaking, or the checksum is wrong.
+        The server refuses, the connection keeps breaking, or the checksum is wrong.
     """
     target = Path(target)
     if target.is_file():
@@ -89,21 +89,21 @@ def download(url: str, target: Path, checksum: str | None = None) -> None:
 
 
 def unpack(archive: Path, folder: Path) -> None:
-    """Unpack a tar.gz or tar.bz2 into a new folder, which appears only when all of it is there.
+    """Unpack a tar.gz or tar.bz2 into a new folder, which appears only when it is complete.
 
-    Members that would land outside of the folder, device files and the like are refused (tarfile's filter ``data``).
+    Members outside the folder, device files and the like are refused (tarfile's filter ``data``).
 
     Parameters
     ----------
     archive : Path
-        Read to its end, so that its checksum is verified; deleted if it is damaged.
+        Read to its end, so that its checksum is verified. It is deleted if it is damaged.
     folder : Path
         Must not exist.
 
     Raises
     ------
     CorpusError
-        If the archive is damaged or unsafe.
+        The archive is damaged or unsafe.
     """
     archive, folder = Path(archive), Path(folder)
     unpacking = folder.with_name(folder.name + ".part")
@@ -112,7 +112,7 @@ def unpack(archive: Path, folder: Path) -> None:
         with (bz2 if archive.suffix == ".bz2" else gzip).open(archive) as stream:
             with tarfile.open(fileobj=stream, mode="r|") as members:
                 members.extractall(unpacking, filter="data")
-            while stream.read(_CHUNK):
+            while stream.read(_CHUNK):  # what follows the last member: at its end the checksum is verified
                 pass
     except (tarfile.TarError, EOFError, zlib.error, OSError) as error:
         shutil.rmtree(unpacking, ignore_errors=True)
@@ -142,7 +142,7 @@ def _transfer_all(url: str, part: Path, progress: Progress) -> None:
 
 
 def _transfer(url: str, part: Path, size: int, report) -> None:
-    """Ask for what is missing after the first `size` bytes, and append it."""
+    """Request the bytes after the first `size`, and append them."""
     request = urllib.request.Request(url, headers={"Range": f"bytes={size}-"} if size else {})
     try:
         response = urllib.request.urlopen(request, timeout=_TIMEOUT)
@@ -156,7 +156,7 @@ def _transfer(url: str, part: Path, size: int, report) -> None:
         raise _Interrupted("the file on the server is another one now") from error
     with response:
         if response.status != http.HTTPStatus.PARTIAL_CONTENT:
-            size = 0  # a server that knows no ranges sends the file from its start
+            size = 0  # a server without ranges sends the whole file
         length = response.headers.get("Content-Length")
         total = size + int(length) if length else None
         with part.open("ab" if size else "wb") as file:

@@ -2,10 +2,10 @@
 
 V. Panayotov, G. Chen, D. Povey, S. Khudanpur, "Librispeech: an ASR corpus based on public domain audio books",
 ICASSP 2015. Layout: ``PART/SPEAKER/CHAPTER/SPEAKER-CHAPTER.trans.txt`` beside the FLAC files of the chapter, and
-``SPEAKERS.TXT`` beside the parts. Phones come from the words through `asr.speech.pronounce`.
+``SPEAKERS.TXT`` beside the parts. `asr.speech.pronounce` turns the words into phones.
 
-The default parts are those of mini_librispeech: 5.3 h to train on and the whole of test-clean. Of librispeech all the
-training parts that a folder has are taken.
+The default parts are those of mini_librispeech: 5.3 h to train on, and all of test-clean. The corpus librispeech takes
+all training parts that its folder has.
 """
 
 import logging
@@ -14,11 +14,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from asr.core.errors import CorpusError
-from asr.speech.pronounce import is_guessed, pronounce
+from asr.speech.pronounce import is_guessed
 from data_prep import download
-from data_prep.manifests import Utterance, hold_out, write_manifests
+from data_prep.manifests import Utterance, hold_out, phones_of, write_manifests
 
-_LOG = logging.getLogger(__name__)
+log = logging.getLogger(__name__)
+
 _DEEPEST = 3  # folders between the given one and a part
 _ARCHIVES = {
     # published in https://www.openslr.org/resources/31/md5sum.txt and https://www.openslr.org/resources/12/md5sum.txt
@@ -31,24 +32,24 @@ _ARCHIVES = {
 
 
 def obtain(target_dir: Path, parts: Sequence[str] = ("train-clean-5", "dev-clean-2", "test-clean")) -> Path:
-    """Download and unpack parts of the corpus, unless they stand already.
+    """Download and unpack parts of the corpus, unless they are there.
 
     Parameters
     ----------
     target_dir : Path
-        Receives ``PART/LibriSpeech/PART``; the archives are removed once unpacked.
+        Receives ``PART/LibriSpeech/PART``. Archives are removed after unpacking.
     parts : sequence of str
         Names of parts.
 
     Returns
     -------
     Path
-        `target_dir`, as `prepare` takes it.
+        `target_dir`, which `prepare` takes.
 
     Raises
     ------
     CorpusError
-        If a part has no known archive, or a transfer fails or its checksum is wrong.
+        A part has no known archive, a download fails, or its checksum is wrong.
     """
     for part in parts:
         if part not in _ARCHIVES:
@@ -74,28 +75,30 @@ def prepare(
     output_dir : Path
         Receives ``recordings_SPLIT.jsonl.gz`` and ``supervisions_SPLIT.jsonl.gz`` for train, dev and test.
     train : sequence of str
-        Names of parts; of several those that are there are taken.
+        Names of parts. Those that the folder has are taken; at least one must be there.
     dev, test : str
-        Names of parts. Without the part `dev`, a tenth of the speakers of `train` is held out for it: 3 of the 28 of
-        train-clean-5, chosen by `hold_out`.
+        Names of parts. If the folder does not have the part `dev`, `hold_out` chooses a tenth of the training speakers
+        for the split: 3 of the 28 speakers of train-clean-5.
 
     Raises
     ------
     CorpusError
-        If a part is missing or empty, a word has no pronunciation, or a speaker is in two splits.
+        A part is missing or empty, a word has no pronunciation, or a speaker is in two splits.
     """
     corpus_dir = Path(corpus_dir).resolve()
-    there = [part for part in train if _find(corpus_dir, part) is not None] or train[:1]  # whose lack is then reported
+    there = [part for part in train if _find(corpus_dir, part) is not None]
+    there = there or list(train[:1])  # reading it raises the error that says what is missing
     splits = {"train": [u for part in there for u in _read(corpus_dir, part)], "test": _read(corpus_dir, test)}
     if _find(corpus_dir, dev) is not None:
         splits["dev"] = _read(corpus_dir, dev)
     else:
         splits["train"], splits["dev"] = hold_out(splits["train"])
-        _LOG.info("no %s in %s: speakers of %s are held out for dev", dev, corpus_dir, ", ".join(there))
+        log.info("no %s in %s: speakers of %s are held out for dev", dev, corpus_dir, ", ".join(there))
     write_manifests(splits, Path(output_dir))
 
 
 def _find(corpus_dir: Path, part: str) -> Path | None:
+    """Find the folder of a part that has transcripts, the least deep one."""
     for depth in range(_DEEPEST + 1):
         for folder in sorted(corpus_dir.glob("*/" * depth + part)):
             if next(folder.glob("*/*/*.trans.txt"), None) is not None:
@@ -122,16 +125,14 @@ def _read_chapter(path: Path, genders: dict[str, str]) -> list[Utterance]:
     speaker = path.parent.parent.name
     for line in path.read_text(encoding="utf-8").splitlines():
         name, _, words = line.partition(" ")
-        try:
-            phones = tuple(tuple(pronounce(word)) for word in words.split())
-        except CorpusError as error:
-            raise CorpusError(f"{path}: utterance {name}: {error}") from error
+        phones = phones_of(words.split(), f"{path}: utterance {name}")
         audio = path.parent / f"{name}.flac"
         utterances.append(Utterance(name, audio, words.strip(), phones, speaker, genders.get(speaker)))
     return utterances
 
 
 def _genders(path: Path) -> dict[str, str]:
+    """Read the gender of each speaker, ``f`` or ``m``, where the corpus has the list."""
     if not path.is_file():
         return {}
     lines = path.read_text(encoding="utf-8").splitlines()
@@ -140,9 +141,10 @@ def _genders(path: Path) -> dict[str, str]:
 
 
 def _report_guesses(part: str, utterances: list[Utterance]) -> None:
+    """Log how many words are in no dictionary."""
     words = Counter(word for utterance in utterances for word in utterance.words.split())
     guessed = {word: count for word, count in words.items() if is_guessed(word)}
-    _LOG.info(
+    log.info(
         "%s: %d of %d words (%d of %d distinct) are not in CMUdict and are pronounced by rule",
         part, sum(guessed.values()), words.total(), len(guessed), len(words),
     )  # fmt: skip

@@ -1,6 +1,7 @@
-"""From audio files with their labels to Lhotse manifests: what the corpora without times have in common."""
+"""Lhotse manifests from audio files and their labels: what the modules of the corpora have in common."""
 
 import logging
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -10,33 +11,83 @@ from lhotse import AudioSource, Recording, RecordingSet, SupervisionSegment, Sup
 from asr.core import files
 from asr.core.errors import CorpusError
 from asr.core.terminal import track
+from asr.speech.pronounce import PUNCTUATION, pronounce
 
-_LOG = logging.getLogger(__name__)
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class Utterance:
-    """An audio file with its words and phones, before its header is read."""
+    """An audio file with its words and phones, before its header is read.
+
+    Attributes
+    ----------
+    id, words, speaker
+        As the corpus has them; the words are separated by spaces.
+    audio
+        The file.
+    phones
+        The phones of each word.
+    gender
+        ``f``, ``m``, or None where it is not known.
+    custom
+        Further values for the supervision.
+    """
 
     id: str
     audio: Path
     words: str
-    phones: tuple[tuple[str, ...], ...]  # of each word
+    phones: tuple[tuple[str, ...], ...]
     speaker: str
-    gender: str | None = None  # "f", "m" or unknown
+    gender: str | None = None
     custom: dict = field(default_factory=dict)
 
 
-def hold_out(utterances: list[Utterance]) -> tuple[list[Utterance], list[Utterance]]:
-    """Take the utterances of a tenth of the speakers away, always the same ones.
+def bare_words(text: str) -> list[str]:
+    """Split a text into words without the punctuation around them.
 
-    The speakers are put in order by gender, age where it is known, and name; those taken lie at equal distances in that
-    order, so that genders and ages are held out in proportion.
+    >>> bare_words("Hello, world ...")
+    ['Hello', 'world']
+    """
+    return [word for word in (each.strip(PUNCTUATION) for each in text.split()) if word]
+
+
+def phones_of(words: Iterable[str], place: str) -> tuple[tuple[str, ...], ...]:
+    """Return the ARPAbet phones of each word.
+
+    Parameters
+    ----------
+    words
+        Without punctuation around them.
+    place
+        Where the words are written, for errors.
+
+    Raises
+    ------
+    CorpusError
+        A word has no pronunciation.
+
+    Examples
+    --------
+    >>> phones_of(["oh", "no"], "a.txt, line 1")
+    (('OW',), ('N', 'OW'))
+    """
+    try:
+        return tuple(tuple(pronounce(word)) for word in words)
+    except CorpusError as error:
+        raise CorpusError(f"{place}: {error}") from error
+
+
+def hold_out(utterances: list[Utterance]) -> tuple[list[Utterance], list[Utterance]]:
+    """Separate the utterances of a tenth of the speakers from the rest. The same speakers are chosen each time.
+
+    Speakers are sorted by gender, by age where it is known, and by name. Those held out are at equal distances in this
+    order, so that they have genders and ages in proportion.
 
     Parameters
     ----------
     utterances : list of Utterance
-        Of two speakers or more.
+        Utterances of two speakers or more.
 
     Returns
     -------
@@ -45,7 +96,7 @@ def hold_out(utterances: list[Utterance]) -> tuple[list[Utterance], list[Utteran
     Raises
     ------
     CorpusError
-        If there are fewer than two speakers.
+        There are fewer than two speakers.
 
     Examples
     --------
@@ -67,8 +118,8 @@ def write_manifests(splits: dict[str, list[Utterance]], output_dir: Path) -> Non
     """Read the header of each audio file, and write the Lhotse manifests of all splits.
 
     An utterance without phones, or whose file is missing, empty or not audio, is named in a warning and left out. In a
-    supervision ``custom["phones"]`` are the phones with spaces between, and ``custom["word_lengths"]`` says how many of
-    them each word has: between words a speaker may pause.
+    supervision, ``custom["phones"]`` has the phones, separated by spaces, and ``custom["word_lengths"]`` the number of
+    phones of each word, because a speaker may pause between words.
 
     Parameters
     ----------
@@ -79,7 +130,7 @@ def write_manifests(splits: dict[str, list[Utterance]], output_dir: Path) -> Non
     Raises
     ------
     CorpusError
-        If a speaker is in two splits, or a split has no utterance left.
+        A speaker is in two splits, or a split has no utterance left.
     """
     _check_speakers(splits)
     manifests = {split: _manifests(split, utterances) for split, utterances in splits.items()}
@@ -107,17 +158,17 @@ def _manifests(split: str, utterances: list[Utterance]) -> tuple[RecordingSet, S
     recordings, supervisions = [], []
     for utterance in track(utterances, f"reading {split}"):
         try:
-            recording = _recording(utterance)
+            found = _recording(utterance)
         except (CorpusError, soundfile.LibsndfileError) as error:
-            _LOG.warning("%s left out: %s", utterance.id, error)
+            log.warning("%s left out: %s", utterance.id, error)
             continue
-        recordings.append(recording)
-        supervisions.append(_supervision(utterance, recording.duration))
+        recordings.append(found)
+        supervisions.append(_supervision(utterance, found.duration))
     num_left_out = len(utterances) - len(recordings)
     if not recordings:
         raise CorpusError(f"{split} has no utterance with audio and phones ({num_left_out} left out): mend the corpus")
     if num_left_out:
-        _LOG.warning("%s: %d of %d utterances left out", split, num_left_out, len(utterances))
+        log.warning("%s: %d of %d utterances left out", split, num_left_out, len(utterances))
     return RecordingSet.from_recordings(recordings), SupervisionSet.from_segments(supervisions)
 
 
@@ -126,11 +177,23 @@ def _recording(utterance: Utterance) -> Recording:
         raise CorpusError("it has no phones")
     if not utterance.audio.is_file():
         raise CorpusError(f"{utterance.audio} is missing")
-    header = soundfile.info(utterance.audio)
-    if header.frames == 0:
+    found = recording(utterance.id, utterance.audio)
+    if found.num_samples == 0:
         raise CorpusError(f"{utterance.audio} has no samples")
-    source = AudioSource(type="file", channels=list(range(header.channels)), source=str(utterance.audio))
-    return Recording(utterance.id, [source], header.samplerate, header.frames, header.frames / header.samplerate)
+    return found
+
+
+def recording(recording_id: str, audio: Path) -> Recording:
+    """Read the header of an audio file.
+
+    Raises
+    ------
+    soundfile.LibsndfileError
+        The file is not audio.
+    """
+    header = soundfile.info(str(audio))
+    source = AudioSource(type="file", channels=list(range(header.channels)), source=str(audio))
+    return Recording(recording_id, [source], header.samplerate, header.frames, header.frames / header.samplerate)
 
 
 def _supervision(utterance: Utterance, duration: float) -> SupervisionSegment:

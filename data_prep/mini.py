@@ -1,18 +1,20 @@
-"""The embedded corpus: synthetic speech in TIMIT's own layout, made on the spot, the same bytes each time.
+"""The embedded corpus: speech in TIMIT's layout that espeak-ng synthesises, the same bytes each time.
 
-espeak-ng speaks sentences of a small grammar (``mini_sentences.tsv`` over ``mini_vocabulary.tsv``) in many voices
-(``mini_voices.tsv``) at many rates and pitches; no sentence and no voice occurs in two splits. Speakers of the dev and
-test splits bear the names that TIMIT's standard splits ask for, so that `data_prep.timit` prepares the tree unchanged.
+espeak-ng speaks sentences of a small grammar (``mini_sentences.tsv`` and ``mini_vocabulary.tsv``) in many voices
+(``mini_voices.tsv``) at many rates and pitches. No sentence and no voice occurs in two splits. Speakers of the dev and
+test splits have the names of TIMIT's standard splits, so that `data_prep.timit` prepares the corpus like TIMIT.
 
-The labels are TIMIT's 61, from espeak-ng's own phones through ``espeak_en_us.tsv``. What that table cannot say:
+The labels are TIMIT's 61. The table ``espeak/en_us.tsv`` maps espeak-ng's own phones to them. The rest is found in the
+signal:
 
-- Closures. espeak-ng counts the silence before a stop as the end of the phone before it; from where that phone falls
-  26 dB below its loudest 2 ms, the rest is the stop's closure. A voiced stop may also begin with a murmur, which has
-  next to no high-frequency energy (the waveform differenced twice) and ends at the burst, the largest rise of that
-  energy within the stop. The burst and what follows are the release; without silence or murmur before it, the release
-  stands alone. After a pause a voiceless closure cannot be heard and is left to the pause.
+- Closures. espeak-ng counts the silence before a stop as the end of the phone before it. The closure of the stop begins
+  where that phone falls 26 dB below its loudest 2 ms. A voiced stop may also begin with a murmur, which has almost no
+  high-frequency energy (the waveform is differenced twice) and ends at the burst, the largest rise of that energy
+  within the stop. The release begins with the burst. A stop without silence or murmur before its burst has no closure.
+  After a pause, the closure of a voiceless stop cannot be heard and belongs to the pause.
 - A mnemonic of two phones (``aI3``: ``ay axr``) is cut in equal parts.
-- Edges are ``h#``, lengthened by a random silence; pauses within are ``pau``. A noise of 2 units in 32,768 is added.
+- Both ends are ``h#``, lengthened by a random silence; pauses between them are ``pau``. Noise of 2 units in 32,768 is
+  added.
 """
 
 import concurrent.futures
@@ -38,7 +40,7 @@ NUM_DEV_SPEAKERS = 24
 NUM_TEST_SPEAKERS = 24
 SENTENCES_PER_SPEAKER = 8
 NUM_SHARDS = 16
-"""Each shard is spoken by a process of its own, for espeak-ng's voices waver on from one text to the next."""
+"""Each shard has a process of its own, because espeak-ng's voices carry their state from one text to the next."""
 
 _TABLES = Path(__file__).parent / "tables"
 _STOPS = {"b": "bcl", "d": "dcl", "g": "gcl", "p": "pcl", "t": "tcl", "k": "kcl", "jh": "dcl", "ch": "tcl"}
@@ -52,12 +54,12 @@ _MURMUR_TILT_DB = -20.0
 
 @dataclass(frozen=True)
 class Speaker:
-    """One synthetic speaker and the sentences that they say.
+    """One synthetic speaker and the sentences to be spoken.
 
     Attributes
     ----------
     folder : str
-        Where their files are, relative to the corpus: ``TRAIN/DR1/MABC0``.
+        The folder of the speaker's files, relative to the corpus: ``TRAIN/DR1/MABC0``.
     voice : str
         Voice of espeak-ng with its variant.
     rate, pitch, pitch_range : int
@@ -65,7 +67,7 @@ class Speaker:
     sentences : dict
         Sentence id, as in TIMIT (``SX12``, ``SI340``), to text.
     seed : int
-        For the silences and the noise.
+        Of the random silences and the noise.
     """
 
     folder: str
@@ -84,14 +86,14 @@ def synthesise(
     num_test_speakers: int = NUM_TEST_SPEAKERS,
     seed: int = 0,
 ) -> Path:
-    """Make the corpus, unless it is there already.
+    """Synthesise the corpus, unless it is there already.
 
-    It is written under a temporary name and renamed when complete: `output_dir` never holds half a corpus.
+    It is written under a temporary name and renamed when complete, so that `output_dir` never holds half a corpus.
 
     Parameters
     ----------
     output_dir : Path
-        The corpus to make, with ``TRAIN`` and ``TEST`` inside.
+        The folder of the corpus, which receives ``TRAIN`` and ``TEST``.
     num_train_speakers, num_dev_speakers, num_test_speakers : int
         Speakers of each split, with 8 sentences each; at most 50 for dev and 24 for test.
     seed : int
@@ -105,7 +107,7 @@ def synthesise(
     Raises
     ------
     CorpusError
-        If `output_dir` exists and is not a corpus.
+        `output_dir` holds something else.
     """
     output_dir = Path(output_dir)
     if (output_dir / "TRAIN").is_dir() and (output_dir / "TEST").is_dir():
@@ -124,31 +126,31 @@ def synthesise(
 
 
 def obtain(target_dir: Path) -> Path:
-    """Make the corpus in its full size under `target_dir`, unless it is there; return where it is."""
+    """Synthesise the corpus in full size into `target_dir`, unless it is there; return `target_dir`."""
     return synthesise(target_dir)
 
 
 def prepare(corpus_dir: Path, output_dir: Path) -> None:
-    """Write the manifests of the corpus, which is made first if it is absent: the same as `data_prep.timit.prepare`."""
-    from data_prep import timit  # not at the top: the processes that speak would wait for its slow imports
+    """Write the manifests as `data_prep.timit.prepare` does; the corpus is synthesised first if it is absent."""
+    from data_prep import timit  # not at the top: each process that speaks would import lhotse, which is slow
 
     timit.prepare(synthesise(corpus_dir), output_dir)
 
 
 def plan(num_train: int, num_dev: int, num_test: int, seed: int = 0) -> list[Speaker]:
-    """Draw the speakers and their sentences, all different.
+    """Draw the speakers and their sentences. No sentence is drawn twice.
 
     Parameters
     ----------
     num_train, num_dev, num_test : int
         Speakers of each split.
     seed : int
-        Of everything drawn.
+        Of all random choices.
 
     Returns
     -------
     list of Speaker
-        Train, then dev, then test.
+        Those of train, then dev, then test.
 
     Examples
     --------
@@ -158,8 +160,10 @@ def plan(num_train: int, num_dev: int, num_test: int, seed: int = 0) -> list[Spe
     >>> len({text for speaker in speakers for text in speaker.sentences.values()})
     32
     """
+    from data_prep.timit import standard_speakers  # not at the top, as in `prepare`
+
     rng = np.random.default_rng(seed)
-    standard = {"dev": _standard_names("dev"), "test": _standard_names("test")}
+    standard = {"dev": standard_speakers("dev"), "test": standard_speakers("test")}
     taken = {name for names in standard.values() for name in names}
     for split, count in (("dev", num_dev), ("test", num_test)):
         if count > len(standard[split]):
@@ -188,12 +192,12 @@ def plan(num_train: int, num_dev: int, num_test: int, seed: int = 0) -> list[Spe
 
 
 def segment(speech: espeak.Speech) -> tuple[list[tuple[str, int, int]], list[tuple[str, int, int]]]:
-    """Label speech with TIMIT's 61 phones.
+    """Label synthetic speech with TIMIT's 61 phones.
 
     Parameters
     ----------
     speech : asr.speech.espeak.Speech
-        As synthesised.
+        Speech with espeak-ng's own phones.
 
     Returns
     -------
@@ -203,7 +207,7 @@ def segment(speech: espeak.Speech) -> tuple[list[tuple[str, int, int]], list[tup
     Raises
     ------
     CorpusError
-        If espeak-ng used a phone that ``espeak_en_us.tsv`` lacks.
+        espeak-ng used a phone that ``espeak/en_us.tsv`` lacks.
     """
     spans = _timit_spans(speech)
     phones: list[tuple[str, int, int]] = []
@@ -215,14 +219,14 @@ def segment(speech: espeak.Speech) -> tuple[list[tuple[str, int, int]], list[tup
         quiet = _trailing_quiet(speech, start, end) if follower in _STOPS or follower == "pau" else 0
         after_pause = not phones or phones[-1][0] == "pau"
         pieces = _pieces(speech, labels, start if after_pause else closure_start, start, end - quiet)
-        if phones and pieces[0][1] > phones[-1][2]:  # the silence is too short for a closure: it stays where it was
+        if phones and pieces[0][1] > phones[-1][2]:  # the silence is too short for a closure and stays with its phone
             phones[-1] = (*phones[-1][:2], pieces[0][1])
             ends[-1] = pieces[0][1]
         starts.append(pieces[0][1])
         ends.append(end - quiet)
         phones += pieces
         closure_start = end - quiet
-    # A word's edge within a span (a linking r, which has no span of its own) moves to the end of that span.
+    # An edge of a word within a span moves to the end of that span: a linking r has no span of its own.
     first = np.searchsorted([start for _, start, _ in spans], [start for _, start, _ in speech.words])
     last = np.searchsorted([end for _, _, end in spans], [end for _, _, end in speech.words])
     words = [(word, starts[i], ends[j]) for (word, _, _), i, j in zip(speech.words, first, last, strict=True)]
@@ -230,7 +234,7 @@ def segment(speech: espeak.Speech) -> tuple[list[tuple[str, int, int]], list[tup
 
 
 def _speak_all(corpus_dir: Path, speakers: list[Speaker]) -> None:
-    """Share the speakers out to fresh processes: what a shard says does not depend on how many processors there are."""
+    """Let fresh processes speak; the shards, and so the speech, do not depend on the number of processors."""
     shards = [speakers[i::NUM_SHARDS] for i in range(min(NUM_SHARDS, len(speakers)))]
     with (
         concurrent.futures.ProcessPoolExecutor(
@@ -276,7 +280,7 @@ def _speak(stem: Path, text: str, speaker: Speaker, rng: np.random.Generator) ->
 
 
 def _with_edges(phones: list[tuple[str, int, int]], num_samples: int) -> list[tuple[str, int, int]]:
-    """Make the pauses at both ends into h#, which reach to the ends of the file."""
+    """Replace the pauses at both ends by h#, which extend to the ends of the file."""
     spoken = [i for i, phone in enumerate(phones) if phone[0] != "pau"]
     inner = [phone for phone in phones[spoken[0] : spoken[-1] + 1] if phone[2] > phone[1]]
     return [("h#", 0, inner[0][1]), *inner, ("h#", inner[-1][2], num_samples)]
@@ -287,7 +291,7 @@ def _write_times(path: Path, rows: list[tuple[str, int, int]]) -> None:
 
 
 def _timit_spans(speech: espeak.Speech) -> list[tuple[list[str], int, int]]:
-    """Translate espeak-ng's phones; one without a label of its own lengthens the phone before it."""
+    """Translate espeak-ng's phones to TIMIT's labels; a phone without a label extends the phone before it."""
     table = espeak.mnemonics()
     spans: list[tuple[list[str], int, int]] = []
     names = espeak.without_linking_r([name for name, _, _ in speech.phones])
@@ -319,13 +323,13 @@ def _pieces(
 
 
 def _levels(samples: np.ndarray, frame: int) -> np.ndarray:
-    """Root mean square of each whole frame, never 0."""
+    """Return the root mean square of each whole frame, plus 1, so that its logarithm is finite."""
     frames = samples[: len(samples) // frame * frame].reshape(-1, frame).astype(np.float64)
     return np.sqrt((frames**2).mean(axis=1)) + 1
 
 
 def _trailing_quiet(speech: espeak.Speech, start: int, end: int) -> int:
-    """Count the samples at the end of a span, in whole frames, that are 26 dB below its loudest frame."""
+    """Count the samples in whole frames at the end of a span that are 26 dB below its loudest frame."""
     frame = round(_FRAME * speech.sample_rate)
     levels = _levels(speech.samples[start:end][::-1], frame)
     if len(levels) == 0:
@@ -335,7 +339,7 @@ def _trailing_quiet(speech: espeak.Speech, start: int, end: int) -> int:
 
 
 def _burst(speech: espeak.Speech, start: int, end: int) -> int:
-    """Find where a voiced stop's murmur ends and its release starts; `start` if there is no murmur."""
+    """Return the sample where a voiced stop's murmur ends and its release begins; `start` if there is no murmur."""
     frame = round(_FRAME * speech.sample_rate)
     samples = speech.samples[start:end].astype(np.float64)
     levels = 20 * np.log10(_levels(samples[2:], frame))
@@ -354,16 +358,12 @@ def _table(stem: str) -> list[dict[str, str]]:
         return list(csv.DictReader(lines, delimiter="\t", quoting=csv.QUOTE_NONE))
 
 
-def _standard_names(split: str) -> list[str]:
-    return [row["speaker"] for row in _table("timit_speakers") if row["split"] == split]
-
-
 def _voices(split: str, sex: str) -> list[str]:
     return [row["variant"] for row in _table("mini_voices") if (row["split"], row["sex"]) == (split, sex)]
 
 
 def _new_name(rng: np.random.Generator, taken: set[str]) -> str:
-    """Draw a speaker's name as TIMIT forms them, 3 women in 10."""
+    """Draw a new speaker's name in TIMIT's form; 3 of 10 are women's."""
     while True:
         initials = "".join(rng.choice(list("ABCDEFGHJKLMNPRSTVWXYZ"), size=3))
         name = f"{'F' if rng.random() < 0.3 else 'M'}{initials}0"
@@ -373,7 +373,7 @@ def _new_name(rng: np.random.Generator, taken: set[str]) -> str:
 
 
 def sentences(rng: np.random.Generator) -> Iterator[str]:
-    """Draw sentences of the grammar without end, none twice."""
+    """Draw sentences of the grammar endlessly, no sentence twice."""
     words: dict[str, list[str]] = {}
     for row in _table("mini_vocabulary"):
         words.setdefault(row["class"], []).append(row["word"])

@@ -2,8 +2,8 @@
 
 J. Zhang et al., "speechocean762: an open-source non-native English speech corpus for pronunciation assessment",
 Interspeech 2021. Layout: Kaldi's lists in ``train`` and ``test`` (``wav.scp``, ``text``, ``utt2spk``, ``spk2gender``,
-``spk2age``), audio in ``WAVE``, and the phones that the prompts call for in ``resource/text-phone``, one word a line:
-``UTTERANCE.WORD<TAB>K_B AO0_I L_E``. These phones are the dictionary's, not what the speaker made of them.
+``spk2age``), audio in ``WAVE``, and the phones of the prompts in ``resource/text-phone``, one word a line:
+``UTTERANCE.WORD<TAB>K_B AO0_I L_E``. These are the phones of a dictionary, not those that the speaker pronounced.
 """
 
 import re
@@ -20,25 +20,25 @@ _NUM_UTTERANCES, _NUM_SPEAKERS = 5000, 250
 
 
 def obtain(target_dir: Path) -> Path:
-    """Download and unpack the corpus, unless it stands already.
+    """Download and unpack the corpus, unless it is there.
 
-    OpenSLR publishes no checksum for it. Instead, gzip's own checksum is verified while unpacking, and all 5,000
-    utterances of 250 speakers must be there.
+    OpenSLR publishes no checksum for it. Instead, gzip's own checksum is verified while unpacking, and the audio of all
+    5,000 utterances of 250 speakers must be there.
 
     Parameters
     ----------
     target_dir : Path
-        Receives ``speechocean762/speechocean762``; the archive is removed once unpacked.
+        Receives ``speechocean762/speechocean762``. The archive is removed after unpacking.
 
     Returns
     -------
     Path
-        The folder of the corpus, as `prepare` takes it.
+        The folder of the corpus, which `prepare` takes.
 
     Raises
     ------
     CorpusError
-        If the transfer fails, or the archive is damaged or incomplete.
+        The download fails, or the archive is damaged or incomplete.
     """
     corpus_dir = _root(download.fetch_and_unpack(f"{download.OPENSLR}/101/speechocean762.tar.gz", Path(target_dir)))
     utterances = _read(corpus_dir, "train") + _read(corpus_dir, "test")
@@ -53,10 +53,10 @@ def obtain(target_dir: Path) -> Path:
 
 
 def prepare(corpus_dir: Path, output_dir: Path) -> None:
-    """Write the manifests: test as published, dev from a tenth of the training speakers (12 of 125).
+    """Write the manifests: test as published, and a tenth of the training speakers (12 of 125) for dev.
 
-    The dev speakers are those that `data_prep.manifests.hold_out` chooses, spread over genders and ages.
-    ``custom["age"]`` is the speaker's age in years where the corpus tells it.
+    `data_prep.manifests.hold_out` chooses the dev speakers, in proportion to genders and ages. ``custom["age"]`` is the
+    speaker's age in years where the corpus has it.
 
     Parameters
     ----------
@@ -68,7 +68,7 @@ def prepare(corpus_dir: Path, output_dir: Path) -> None:
     Raises
     ------
     CorpusError
-        If a list is missing or malformed, a phone is not an ARPAbet one, or a split has no usable utterance.
+        A list is missing or malformed, a phone is not in ARPAbet, or a split has no usable utterance.
     """
     corpus_dir = _root(Path(corpus_dir).resolve())
     train, dev = hold_out(_read(corpus_dir, "train"))
@@ -102,12 +102,13 @@ def _read(corpus_dir: Path, split: str) -> list[Utterance]:
 
 
 def _find_audio(path: Path) -> Path:
-    """Find a file whose ending differs from its list's: copies of the corpus are often kept as FLAC."""
+    """Return the file, with another suffix where only that exists: copies of the corpus are often kept as FLAC."""
     endings = (path.suffix, ".flac", ".FLAC", ".wav", ".WAV")
     return next((path.with_suffix(ending) for ending in endings if path.with_suffix(ending).is_file()), path)
 
 
 def _table(path: Path) -> dict[str, str]:
+    """Read a list of Kaldi's: a key and its value on each line."""
     if not path.is_file():
         raise CorpusError(f"{path} is missing: give the folder of speechocean762 as openslr.org/101 has it")
     rows = (line.split(maxsplit=1) for line in path.read_text(encoding="utf-8").splitlines())
@@ -115,7 +116,7 @@ def _table(path: Path) -> dict[str, str]:
 
 
 def _read_phones(path: Path) -> dict[str, tuple[tuple[str, ...], ...]]:
-    """Read the phones of all utterances by word, without stress and without Kaldi's marks of the place in the word."""
+    """Read the phones of each word of each utterance, without stress and without Kaldi's marks of word position."""
     spelled: dict[str, list[tuple[int, tuple[str, ...]]]] = defaultdict(list)
     for key, row in _table(path).items():
         name, _, position = key.rpartition(".")
@@ -123,11 +124,11 @@ def _read_phones(path: Path) -> dict[str, tuple[tuple[str, ...], ...]]:
             raise CorpusError(f"{path}: {key!r} is not UTTERANCE.WORD: copy the corpus again")
         spelled[name].append((int(position), tuple(_MARKS.sub("", phone) for phone in row.split())))
     phones = {name: tuple(word for _, word in sorted(rows)) for name, rows in spelled.items()}
-    _check(path, phones)
+    _check_phones(path, phones)
     return phones
 
 
-def _check(path: Path, phones: dict[str, tuple[tuple[str, ...], ...]]) -> None:
+def _check_phones(path: Path, phones: dict[str, tuple[tuple[str, ...], ...]]) -> None:
     arpabet = PhoneSet.load("arpabet39")
     for name, words in phones.items():
         try:

@@ -1,8 +1,8 @@
-"""TIMIT, the user's own copy, to Lhotse manifests with phone and word alignments.
+"""TIMIT, from the user's own copy: read English with the times of phones and words.
 
 TIMIT (J. Garofolo et al., LDC93S1, 1993) has 6,300 sentences of 630 American speakers in
 ``TRAIN|TEST/DR1-8/SPEAKER/SENTENCE.{WAV,PHN,WRD,TXT}``: NIST SPHERE audio at 16 kHz, and the times of phones (61
-labels) and words in samples. Everybody reads the two SA sentences, so they are left out, as in K.-F. Lee and
+labels) and words in samples. The two SA sentences are left out because every speaker reads them, as in K.-F. Lee and
 H.-W. Hon (1989).
 
 =============  ==========  ==========  ===================================================
@@ -14,8 +14,8 @@ split          speakers    utterances  of
 ``test_full``  168         1,344       TEST, all speakers, those of dev and test included
 =============  ==========  ==========  ===================================================
 
-A tree with less than half of TIMIT's speakers, such as the one that `data_prep.mini` makes, is split by the same lists
-without a check of these counts.
+A folder with less than half of TIMIT's speakers, such as the one that `data_prep.mini` makes, is split by the same
+lists, but these counts are not checked.
 """
 
 import csv
@@ -24,12 +24,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import soundfile
-from lhotse import AudioSource, Recording, RecordingSet, SupervisionSegment, SupervisionSet
+from lhotse import Recording, RecordingSet, SupervisionSegment, SupervisionSet
 from lhotse.supervision import AlignmentItem
 
 from asr.core.errors import CorpusError
 from asr.speech.phones import PhoneSet
-from data_prep.manifests import write
+from data_prep.manifests import recording, write
 
 SPLITS = ("train", "dev", "test", "test_full")
 NUM_SPEAKERS = {"train": 462, "dev": 50, "test": 24, "test_full": 168}
@@ -43,13 +43,13 @@ _HOW_TO_GET = (
 
 
 @dataclass(frozen=True)
-class Utterance:
+class SentenceFiles:
     """The files of one sentence of one speaker.
 
     Attributes
     ----------
     speaker, sentence, dialect : str
-        ``MDAB0``, ``SX139``, ``DR1``, in capitals whatever the files' case.
+        Such as ``MDAB0``, ``SX139``, ``DR1``; always in capitals.
     audio, phones, words : Path
         The .WAV, .PHN and .WRD file.
     """
@@ -63,45 +63,46 @@ class Utterance:
 
     @property
     def id(self) -> str:
-        """``MDAB0_SX139``."""
+        """Speaker and sentence, such as ``MDAB0_SX139``."""
         return f"{self.speaker}_{self.sentence}"
 
 
 def obtain(target_dir: Path) -> Path:
-    """Raise `CorpusError`, which says where TIMIT is sold and how to name one's copy: it cannot be downloaded."""
+    """Raise `CorpusError`: TIMIT cannot be downloaded. The error says where it is sold and how to name a copy."""
     raise CorpusError(f"no TIMIT is given. {_HOW_TO_GET}")
 
 
 def prepare(corpus_dir: Path, output_dir: Path) -> None:
-    """Write the manifests of all splits of TIMIT, or of a tree laid out like it.
+    """Write the manifests of all splits of TIMIT, or of a folder with the same layout.
 
-    Names in capitals or lower case are taken, and audio that was converted to RIFF as ``SX139.WAV.wav``.
+    File names may be in capitals or lower case. Audio that was converted to RIFF may be named ``SX139.WAV.wav``.
 
     Parameters
     ----------
     corpus_dir : Path
-        The folder with ``TRAIN`` and ``TEST`` inside, or one above it.
+        The folder with ``TRAIN`` and ``TEST`` inside, or the folder above it.
     output_dir : Path
-        Gets ``recordings_{split}.jsonl.gz`` and ``supervisions_{split}.jsonl.gz``. Supervisions have the phones as in
-        the .PHN file (``h#`` included) in ``custom["phones"]``, and alignments ``phone`` and ``word`` in seconds.
+        Receives ``recordings_SPLIT.jsonl.gz`` and ``supervisions_SPLIT.jsonl.gz``. A supervision has the phones of the
+        .PHN file, ``h#`` included, in ``custom["phones"]``, and the alignments ``phone`` and ``word`` in seconds.
 
     Raises
     ------
     CorpusError
-        If there is no corpus, if a file is missing or malformed, or if a full TIMIT is not complete.
+        There is no corpus, a file is missing or malformed, or a full TIMIT is not complete.
     """
     train, test = _find_parts(corpus_dir)
     splits = _split(_utterances(train), _utterances(test))
     _check_counts(train.parent, splits)
     output_dir.mkdir(parents=True, exist_ok=True)
     for split, utterances in splits.items():
-        pairs = [_manifests(utterance) for utterance in utterances]
-        write(RecordingSet.from_recordings(recording for recording, _ in pairs), output_dir, f"recordings_{split}")
-        write(SupervisionSet.from_segments(segment for _, segment in pairs), output_dir, f"supervisions_{split}")
+        recordings = [_recording(utterance) for utterance in utterances]
+        segments = [_supervision(*each) for each in zip(utterances, recordings, strict=True)]
+        write(RecordingSet.from_recordings(recordings), output_dir, f"recordings_{split}")
+        write(SupervisionSet.from_segments(segments), output_dir, f"supervisions_{split}")
 
 
-def standard_speakers(split: str) -> set[str]:
-    """Names of the speakers of TIMIT's standard ``dev`` or ``test`` split, in capitals.
+def standard_speakers(split: str) -> list[str]:
+    """Return the speakers of TIMIT's standard ``dev`` or ``test`` split, in capitals.
 
     Examples
     --------
@@ -109,16 +110,16 @@ def standard_speakers(split: str) -> set[str]:
     (50, 24)
     """
     with _SPEAKERS.open(newline="", encoding="utf-8") as lines:
-        return {row["speaker"] for row in csv.DictReader(lines, delimiter="\t") if row["split"] == split}
+        return [row["speaker"] for row in csv.DictReader(lines, delimiter="\t") if row["split"] == split]
 
 
 def _child(folder: Path, name: str) -> Path | None:
-    """Find the subfolder called `name` in whatever case."""
+    """Find the subfolder called `name`, in capitals or lower case."""
     return next((path for path in sorted(folder.iterdir()) if path.is_dir() and path.name.lower() == name), None)
 
 
 def _find_parts(corpus_dir: Path) -> tuple[Path, Path]:
-    """Find TRAIN and TEST in the folder or in one below it."""
+    """Find TRAIN and TEST in a folder or in a subfolder of it."""
     corpus_dir = Path(corpus_dir).absolute()
     if not corpus_dir.is_dir():
         raise CorpusError(f"no TIMIT at {corpus_dir}. {_HOW_TO_GET}")
@@ -129,8 +130,8 @@ def _find_parts(corpus_dir: Path) -> tuple[Path, Path]:
     raise CorpusError(f"{corpus_dir} is not TIMIT: it has no folders TRAIN and TEST; name the folder that holds them")
 
 
-def _utterances(part: Path) -> list[Utterance]:
-    """List the sentences below TRAIN or TEST, SA left out, in order of speaker and sentence."""
+def _utterances(part: Path) -> list[SentenceFiles]:
+    """List the sentences in TRAIN or TEST without SA, sorted by speaker and sentence."""
     found = []
     for folder in sorted(path for path in part.glob("*/*") if path.is_dir()):
         files = {path.name.lower(): path for path in sorted(folder.iterdir())}
@@ -141,16 +142,16 @@ def _utterances(part: Path) -> list[Utterance]:
     return found
 
 
-def _utterance(folder: Path, stem: str, files: dict[str, Path]) -> Utterance:
+def _utterance(folder: Path, stem: str, files: dict[str, Path]) -> SentenceFiles:
     audio = files.get(f"{stem}.wav", files.get(f"{stem}.wav.wav"))
     phones, words = files.get(f"{stem}.phn"), files.get(f"{stem}.wrd")
     if audio is None or phones is None or words is None:
         lacking = next(kind for kind, path in ((".WAV", audio), (".PHN", phones), (".WRD", words)) if path is None)
         raise CorpusError(f"{folder}: sentence {stem.upper()} has no {lacking} file: copy it from your TIMIT again")
-    return Utterance(folder.name.upper(), stem.upper(), folder.parent.name.upper(), audio, phones, words)
+    return SentenceFiles(folder.name.upper(), stem.upper(), folder.parent.name.upper(), audio, phones, words)
 
 
-def _split(train: list[Utterance], test: list[Utterance]) -> dict[str, list[Utterance]]:
+def _split(train: list[SentenceFiles], test: list[SentenceFiles]) -> dict[str, list[SentenceFiles]]:
     dev_speakers, core_speakers = standard_speakers("dev"), standard_speakers("test")
     return {
         "train": train,
@@ -160,8 +161,8 @@ def _split(train: list[Utterance], test: list[Utterance]) -> dict[str, list[Utte
     }
 
 
-def _check_counts(root: Path, splits: dict[str, list[Utterance]]) -> None:
-    """Raise unless a TIMIT (more than half of its speakers) is complete, and no split of anything else is empty."""
+def _check_counts(root: Path, splits: dict[str, list[SentenceFiles]]) -> None:
+    """Check that a TIMIT (more than half of its speakers) is complete, and that no split is empty."""
     sentences = {split: Counter(utterance.speaker for utterance in splits[split]) for split in SPLITS}
     is_timit = any(len(sentences[split]) > NUM_SPEAKERS[split] / 2 for split in ("train", "test_full"))
     for split, spoken in sentences.items():
@@ -169,7 +170,7 @@ def _check_counts(root: Path, splits: dict[str, list[Utterance]]) -> None:
             raise CorpusError(f"{root} has no speaker for {split}: TIMIT's TRAIN and TEST folders must have DR1 to DR8")
         odd = [f"{speaker} has {n} sentences" for speaker, n in sorted(spoken.items()) if n != SENTENCES_PER_SPEAKER]
         if split in ("dev", "test"):
-            odd += [f"{speaker} is missing" for speaker in sorted(standard_speakers(split) - set(spoken))]
+            odd += [f"{speaker} is missing" for speaker in sorted(set(standard_speakers(split)) - set(spoken))]
         expected = NUM_SPEAKERS[split]
         if is_timit and (odd or len(spoken) != expected):
             shown = ", ".join([f"{len(spoken)} of {expected} speakers", *odd[:5]])
@@ -177,29 +178,24 @@ def _check_counts(root: Path, splits: dict[str, list[Utterance]]) -> None:
             raise CorpusError(f"{root} is not a complete TIMIT: {split} has {counts} ({shown}): copy it again")
 
 
-def _manifests(utterance: Utterance) -> tuple[Recording, SupervisionSegment]:
+def _recording(utterance: SentenceFiles) -> Recording:
     try:
-        info = soundfile.info(str(utterance.audio))
+        return recording(utterance.id, utterance.audio)
     except soundfile.LibsndfileError as error:
         raise CorpusError(f"{utterance.audio} is not audio ({error.error_string}): copy it again") from error
-    recording = Recording(
-        id=utterance.id,
-        sources=[AudioSource(type="file", channels=[0], source=str(utterance.audio))],
-        sampling_rate=info.samplerate,
-        num_samples=info.frames,
-        duration=info.frames / info.samplerate,
-    )
-    phones = _times(utterance.phones, info.samplerate)
-    words = _times(utterance.words, info.samplerate)
+
+
+def _supervision(utterance: SentenceFiles, audio: Recording) -> SupervisionSegment:
+    phones, words = (_times(path, audio.sampling_rate) for path in (utterance.phones, utterance.words))
     known = set(PhoneSet.load("timit61").labels)
     for line, item in enumerate(phones, start=1):
         if item.symbol not in known:
             raise CorpusError(f"{utterance.phones}, line {line}: {item.symbol!r} is not one of TIMIT's 61 labels")
-    segment = SupervisionSegment(
+    return SupervisionSegment(
         id=utterance.id,
         recording_id=utterance.id,
         start=0.0,
-        duration=recording.duration,
+        duration=audio.duration,
         channel=0,
         text=" ".join(item.symbol for item in words),
         language="English",
@@ -208,11 +204,10 @@ def _manifests(utterance: Utterance) -> tuple[Recording, SupervisionSegment]:
         custom={"phones": " ".join(item.symbol for item in phones), "dialect": utterance.dialect},
         alignment={"phone": phones, "word": words},
     )
-    return recording, segment
 
 
 def _times(path: Path, sample_rate: int) -> list[AlignmentItem]:
-    """Read a .PHN or .WRD file: first sample, one past the last sample, label."""
+    """Read a .PHN or .WRD file, whose lines are first sample, one past the last sample, and label."""
     items = []
     for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
         match line.split():

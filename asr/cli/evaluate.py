@@ -73,8 +73,8 @@ def score(
     asr score references.txt hypotheses.txt
     asr score ref.trn hyp.trn --speakers utt2spk --json
     """
-    from asr.evaluation import confusions
-    from asr.evaluation.score import score_files, table
+    from asr.evaluation.score import score_files
+    from asr.evaluation.tables import error_tables, regime_table
 
     found = score_files(reference, hypothesis, phone_set, speakers, file_format)
     if as_json:
@@ -83,9 +83,9 @@ def score(
         typer.echo(f"phone set: {found['phone_set'] or 'none of ours, labels as they stand'}")
         if found["hypothesis_phone_set"] != found["phone_set"]:
             typer.echo(f"hypotheses: {found['hypothesis_phone_set'] or 'none of ours'}")
-        typer.echo(table(found["regimes"]))
+        typer.echo(regime_table(found["regimes"]))
         if "confusions" in found:
-            typer.echo("\n" + confusions.table(found["confusions"], 10))
+            typer.echo("\n" + error_tables(found["confusions"], 10))
 
 
 def sensitivity(

@@ -44,7 +44,7 @@ def train(recipe: Recipe, overrides: Overrides = None, data: Data = None, run: R
     asr train recipes/mini/blstm_ctc.yaml model.num_layers=2 seed=2 --run runs/mini/two_layers
     asr train recipes/mini/blstm_ctc.yaml "seeds=[1,2,3]" --run runs/mini/three_seeds
     """
-    from asr.evaluation.evaluate import calibrate as fit
+    from asr.evaluation.calibrate import calibrate as fit
     from asr.training import train as run_training
 
     config, base = configure(recipe, overrides, data), run or run_folder(recipe)
@@ -69,7 +69,7 @@ def calibrate(
 
     asr calibrate runs/mini/blstm_ctc
     """
-    from asr.evaluation.evaluate import calibrate as fit
+    from asr.evaluation.calibrate import calibrate as fit
 
     typer.echo(fit(model, overrides or (), data))
 
@@ -87,11 +87,11 @@ def tune(
     asr tune runs/mini/blstm_ctc decode.lm=runs/mini/lm/phone_trigram
     asr tune runs/mini_librispeech/blstm_ctc decode.lm=runs/mini_librispeech/lm/word_trigram decode.beam_size=50
     """
-    from asr.evaluation.evaluate import load
+    from asr.evaluation.inputs import load_configured
     from asr.models.model_folder import PRETRAINED
     from asr.training.tuning import tune as find
 
-    folder, recogniser, _ = load(model, overrides, data)
+    folder, recogniser = load_configured(model, overrides, data)
     typer.echo(find(recogniser, output or (Path("runs") / model if folder.parent == PRETRAINED else folder.parent)))
 
 

@@ -1,49 +1,50 @@
-"""How far phone boundaries are from where they should be: share within a tolerance, mean and median, histogram.
+"""Errors of phone boundaries: the share within a tolerance, mean, median and histogram.
 
-A boundary is the start of each phone of an utterance but the first. Both sides have the same labels: an alignment of
-known phones is judged, not a recognition. Where a pause goes before a phone, the phone's own start counts, not the
-pause's. The start of the first phone and the end of the last are left out: with a model that labels silence they are
-the edges of the recording, and no aligner could miss them.
+The boundaries of an utterance are the starts of its phones except the first. Both sides have the same labels, because
+what is judged is an alignment of known phones. Where a pause precedes a phone, its boundary is the phone's own start,
+not the pause's. The start of the first phone and the end of the last are left out: for a model that labels silence they
+are the edges of the recording, which every aligner gets right.
+
+Letters: L phones of an utterance, K boundaries.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from asr.core.errors import AsrError
-from asr.core.terminal import columns
 
 TOLERANCES_MS = (10, 20, 50)
-EDGES_MS = tuple(range(-100, 101, 10))  # of the histogram; what lies beyond is counted in the outermost bins
-TIE = 1e-9  # seconds; an error of exactly the tolerance is within it
+EDGES_MS = tuple(range(-100, 101, 10))  # of the histogram's bins; errors beyond them go into the outermost bins
+TIE = 1e-9  # seconds; an error equal to the tolerance is within it, whatever rounding does
 
 
 class Timed(Protocol):
-    """What is compared: an `asr.speech.segments.Segment`, or anything with a label and a start."""
+    """A phone with its start: an `asr.speech.segments.Segment`, or any object with these two attributes."""
 
     @property
     def label(self) -> str:
-        """A phone."""
+        """The phone's label."""
 
     @property
     def start(self) -> float:
-        """Seconds."""
+        """Its start in seconds."""
 
 
 def boundary_errors(reference: Sequence[Timed], hypothesis: Sequence[Timed]) -> np.ndarray:
-    """Return the signed error in seconds of each boundary (L − 1,): positive where the hypothesis is late.
+    """Return the signed error in seconds of each boundary (L − 1,); positive where the hypothesis is late.
 
     Parameters
     ----------
     reference, hypothesis
-        Phones with times, of the same labels in the same order.
+        Phones with times; both have the same labels in the same order.
 
     Raises
     ------
     AsrError
-        The labels differ; the first place where they do is named.
+        The labels differ. The error names the first phone where they do.
 
     Examples
     --------
@@ -61,10 +62,10 @@ def boundary_errors(reference: Sequence[Timed], hypothesis: Sequence[Timed]) -> 
 
 
 def fit_boundary_offset(true_starts: ArrayLike, found_starts: ArrayLike) -> float:
-    """Return the seconds to add to found starts so that the median error is 0: `Calibration.boundary_offset`.
+    """Return the seconds to add to found starts that make the median error 0: `Calibration.boundary_offset`.
 
-    The found starts come from `asr.models.times.phone_segments` without the waveform and without an offset: then every
-    boundary moves with the offset, so one pass finds it.
+    The found starts must come from `asr.models.times.phone_segments` without a waveform and without an offset. Every
+    boundary then moves by the offset, so the median of the differences is the answer.
 
     Parameters
     ----------
@@ -80,26 +81,26 @@ def fit_boundary_offset(true_starts: ArrayLike, found_starts: ArrayLike) -> floa
     return round(float(np.median(lags)), 4) if lags.size else 0.0
 
 
-def report(name: str, errors: Iterable[ArrayLike]) -> dict[str, Any]:
-    """Sum up the errors of a system.
+def summary(name: str, errors: Iterable[ArrayLike]) -> dict[str, Any]:
+    """Summarise the boundary errors of a system.
 
     Parameters
     ----------
     name
-        Of the system.
+        The system's name.
     errors
-        Of each utterance what `boundary_errors` returns, in seconds.
+        The errors in each utterance in seconds, as `boundary_errors` returns them.
 
     Returns
     -------
     dict
-        ``name``; ``within``: percent of boundaries off by at most 10, 20 and 50 ms; ``mean_ms`` and ``median_ms`` of
-        the signed errors; ``histogram``: ``edges_ms`` and ``counts`` of signed errors, those beyond the edges in the
-        outermost bins; ``num_boundaries``. Shares, mean and median are None without boundaries.
+        ``name``; ``within``: the percentage of boundaries whose error is at most 10, 20 and 50 ms; ``mean_ms`` and
+        ``median_ms`` of the signed errors; ``histogram``: ``edges_ms`` and ``counts`` of signed errors;
+        ``num_boundaries``. Percentages, mean and median are None without boundaries.
 
     Examples
     --------
-    >>> row = report("ours", [[0.004, -0.012], [0.060]])
+    >>> row = summary("ours", [[0.004, -0.012], [0.060]])
     >>> {key: round(share, 1) for key, share in row["within"].items()}, row["median_ms"], row["num_boundaries"]
     ({'10': 33.3, '20': 66.7, '50': 66.7}, 4.0, 3)
     """
@@ -116,31 +117,3 @@ def report(name: str, errors: Iterable[ArrayLike]) -> dict[str, Any]:
         "histogram": {"edges_ms": [float(edge) for edge in EDGES_MS], "counts": counts.tolist()},
         "num_boundaries": int(every.size),
     }
-
-
-def table(rows: Sequence[Mapping[str, Any]]) -> str:
-    """Return the rows of `report` as text, a line each.
-
-    Examples
-    --------
-    >>> print(table([report("ours", [[0.004, -0.012, 0.060]])]))
-    boundaries  ≤ 10 ms  ≤ 20 ms  ≤ 50 ms     mean  median  number
-    ours         33.3 %   66.7 %   66.7 %  17.3 ms  4.0 ms       3
-    """
-
-    def cell(value: float | None, unit: str) -> str:
-        return "–" if value is None else f"{value:.1f} {unit}"
-
-    lines = [["boundaries", *(f"≤ {ms} ms" for ms in TOLERANCES_MS), "mean", "median", "number"]]
-    for row in rows:
-        shares = [cell(row["within"][str(ms)], "%") for ms in TOLERANCES_MS]
-        lines.append(
-            [
-                row["name"],
-                *shares,
-                cell(row["mean_ms"], "ms"),
-                cell(row["median_ms"], "ms"),
-                f"{row['num_boundaries']:,}",
-            ]
-        )
-    return columns(lines)

@@ -1,17 +1,20 @@
-"""A recognised test set becomes the dictionary that `asr evaluate` writes as JSON and the report shows.
+"""Where the errors of a recognised test set are: by speaker, age and length, by phone, by confidence, by utterance.
 
-docs/reference/evaluation.md documents every key of it.
+The result is the dictionary that `asr evaluate` writes as JSON and the report shows; docs/reference/evaluation.md
+documents every key of it. Nothing here needs audio or a network.
+
+Letters: N recognised phones.
 """
 
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
 
 from asr.evaluation import confusions, metrics, reliability
-from asr.evaluation.metrics import ErrorCounts
+from asr.evaluation.metrics import ErrorCounts, Pairs, aligned_errors
 from asr.models.calibration import Calibration
 from asr.speech import phones
 from asr.speech.segments import Segment
@@ -22,8 +25,8 @@ ADULT = 16  # years
 
 
 @dataclass(frozen=True)
-class Utterance:
-    """One utterance of a test set and what was recognised in it.
+class ScoredUtterance:
+    """One utterance of a test set: what was said beside what was recognised.
 
     Attributes
     ----------
@@ -36,9 +39,9 @@ class Utterance:
     reference
         The phones said, in the model's phone set.
     times
-        The same with their times, where the corpus has them, in the corpus's phone set; else empty.
+        The phones said with their times, in the corpus's phone set; empty where the corpus has no times.
     hypothesis
-        The phones recognised, in the model's phone set; the confidence is the network's posterior.
+        The phones recognised, in the model's phone set; their confidences are the network's posteriors.
     """
 
     id: str
@@ -57,15 +60,17 @@ class Utterance:
         return [segment.label for segment in self.hypothesis]
 
 
-def analyse(utterances: Sequence[Utterance], labels: str, scoring: str, fitted: Calibration) -> dict[str, Any]:
-    """Count a test set's errors in every way of docs/reference/evaluation.md that needs no audio and no posteriors.
+def analyse(utterances: Sequence[ScoredUtterance], labels: str, scoring: str, fitted: Calibration) -> dict[str, Any]:
+    """Count the errors of a test set by group, by phone, by class of phones, by confidence and by utterance.
 
     Parameters
     ----------
     utterances
         The test set.
-    labels, scoring
-        The model's phone set, and the one that its headline rate is counted in.
+    labels
+        The model's phone set.
+    scoring
+        The phone set in which errors are counted.
     fitted
         The model's calibration.
 
@@ -74,83 +79,81 @@ def analyse(utterances: Sequence[Utterance], labels: str, scoring: str, fitted: 
     dict
         ``scoring``, ``groups``, ``confusions``, ``classes``, ``pfer``, ``calibration`` and ``utterances``.
     """
-    pairs = {each.id: align(each, labels, scoring) for each in utterances}
-    counted = confusions.Confusions.of(pairs.values(), scoring)
+    pairs = [align(each, labels, scoring) for each in utterances]
+    counted = confusions.Confusions.of(pairs, scoring)
     return {
         "scoring": scoring,
         "groups": groups(utterances, pairs),
         "confusions": counted.to_json(),
         "classes": counted.by_class(),
-        "pfer": _feature_errors(list(pairs.values()), scoring),
-        "calibration": _calibration(utterances, pairs, labels, scoring, fitted),
-        "utterances": [_row(each, pairs[each.id], fitted) for each in utterances],
+        "pfer": _feature_error_percent(pairs, scoring),
+        "calibration": _calibration_summary(utterances, pairs, labels, scoring, fitted),
+        "utterances": [_utterance_row(each, its, fitted) for each, its in zip(utterances, pairs, strict=True)],
     }
 
 
-def _feature_errors(utterances: Sequence[confusions.Pairs], scoring: str) -> float | None:
-    """Return the phonetic feature error rate in percent, where panphon is installed."""
+def _feature_error_percent(utterances: Sequence[Pairs], scoring: str) -> float | None:
+    """Return the phonetic feature error rate in percent; None where panphon is missing or nothing was said."""
     references = [[reference for reference, _ in pairs if reference is not None] for pairs in utterances]
     hypotheses = [[hypothesis for _, hypothesis in pairs if hypothesis is not None] for pairs in utterances]
-    made = confusions.articulations(scoring)
-    spoken = any(made[label].segments for labels in references for label in labels)
+    articulations = confusions.articulations(scoring)
+    spoken = any(articulations[label].segments for labels in references for label in labels)
     if not spoken or not confusions.has_features():
         return None
     return round(100 * confusions.feature_error_rate(references, hypotheses, scoring), 2)
 
 
-def align(utterance: Utterance, labels: str, scoring: str) -> list[tuple[str | None, str | None]]:
-    """Pair reference and hypothesis, folded for scoring, at the least edit distance."""
-    both = (phones.fold(each, labels, scoring) for each in (utterance.reference, utterance.labels))
-    return metrics.align(*both)
+def align(utterance: ScoredUtterance, labels: str, scoring: str) -> list[tuple[str | None, str | None]]:
+    """Fold reference and hypothesis into the phone set of scoring, and pair them at the least edit distance."""
+    reference, hypothesis = (phones.fold(each, labels, scoring) for each in (utterance.reference, utterance.labels))
+    return metrics.align(reference, hypothesis)
 
 
-def count(pairs: Sequence[Sequence[str | None]]) -> ErrorCounts:
-    """Count the errors in aligned labels.
+def groups(utterances: Sequence[ScoredUtterance], pairs: Sequence[Pairs]) -> dict[str, list[dict[str, Any]]]:
+    """Count the errors by speaker, by gender, of children and adults, by age and by length.
 
-    >>> count([("t", "d"), (None, "s"), ("iy", "iy")])
-    ErrorCounts(substitutions=1, insertions=1, deletions=0, reference_length=2)
-    """
-    insertions = sum(reference is None for reference, _ in pairs)
-    deletions = sum(hypothesis is None for _, hypothesis in pairs)
-    different = sum(reference != hypothesis for reference, hypothesis in pairs)
-    return ErrorCounts(different - insertions - deletions, insertions, deletions, len(pairs) - insertions)
-
-
-def groups(utterances: Sequence[Utterance], pairs: Mapping[str, Sequence]) -> dict[str, list[dict[str, Any]]]:
-    """Break a test set down by speaker, gender, children and adults, age and length.
+    Parameters
+    ----------
+    utterances
+        The test set.
+    pairs
+        The aligned labels of each utterance.
 
     Returns
     -------
     dict
-        Under each of these, rows with ``group``, ``per`` in percent, ``num_phones`` and ``num_utterances``; what the
-        corpus does not tell is left out.
+        ``speaker``, ``gender``, ``children``, ``age`` and ``length``: each a list of rows with ``group``, ``per`` in
+        percent, ``num_phones`` and ``num_utterances``. What the corpus does not tell is left out.
     """
-    ways: dict[str, Callable[[Utterance], str | None]] = {
+    group_of: dict[str, Callable[[ScoredUtterance], str | None]] = {
         "speaker": lambda each: each.speaker,
         "gender": lambda each: {"f": "female", "m": "male"}.get(each.gender or "", each.gender),
         "children": lambda each: None if each.age is None else "children" if each.age < ADULT else "adults",
         "age": lambda each: None if each.age is None else _range(each.age, AGES, "years"),
         "length": lambda each: _range(each.duration, LENGTHS, "s"),
     }
-    found = {}
-    for name, group_of in ways.items():
-        members: dict[str, list[ErrorCounts]] = defaultdict(list)
-        for each in utterances:
-            group = group_of(each)
-            if group is not None:
-                members[group].append(count(pairs[each.id]))
-        totals = {group: sum(counts, ErrorCounts()) for group, counts in sorted(members.items(), key=_number_first)}
-        found[name] = [
-            {
-                "group": group,
-                "per": _percent(total),
-                "num_phones": total.reference_length,
-                "num_utterances": len(members[group]),
-            }
-            for group, total in totals.items()
-            if total.reference_length
-        ]
+    counts = [aligned_errors(each) for each in pairs]
+    found = {name: _group_rows([find(each) for each in utterances], counts) for name, find in group_of.items()}
     return {name: rows for name, rows in found.items() if rows}
+
+
+def _group_rows(names: Sequence[str | None], counts: Sequence[ErrorCounts]) -> list[dict[str, Any]]:
+    """Return a row for each group that has phones, given each utterance's group and errors."""
+    members: dict[str, list[ErrorCounts]] = defaultdict(list)
+    for name, errors in zip(names, counts, strict=True):
+        if name is not None:
+            members[name].append(errors)
+    totals = {name: sum(members[name], ErrorCounts()) for name in sorted(members, key=_number_first)}
+    return [
+        {
+            "group": name,
+            "per": _percent(total),
+            "num_phones": total.reference_length,
+            "num_utterances": len(members[name]),
+        }
+        for name, total in totals.items()
+        if total.reference_length
+    ]
 
 
 def _range(value: float, edges: Sequence[float], unit: str) -> str:
@@ -165,41 +168,46 @@ def _range(value: float, edges: Sequence[float], unit: str) -> str:
     return f"{edges[i]} - {edges[i + 1]} {unit}"
 
 
-def _number_first(item: tuple[str, Any]) -> tuple[float, str]:
-    first = item[0].split(" ")[0]
-    return (float(first) if first.isdigit() else np.inf, item[0])
+def _number_first(group: str) -> tuple[float, str]:
+    """Return a sort key that puts groups in the order of the number that their names begin with."""
+    first = group.split(" ")[0]
+    return (float(first) if first.isdigit() else np.inf, group)
 
 
 def _percent(counts: ErrorCounts) -> float:
     return round(100 * counts.rate, 2)
 
 
-def _calibration(
-    utterances: Sequence[Utterance], pairs: Mapping[str, Sequence], labels: str, scoring: str, fitted: Calibration
+def _calibration_summary(
+    utterances: Sequence[ScoredUtterance], pairs: Sequence[Pairs], labels: str, scoring: str, fitted: Calibration
 ) -> dict[str, Any] | None:
     raw, correct = scored_confidences(utterances, pairs, labels, scoring)
-    return reliability.evaluation(raw, fitted.confidence(raw), correct)
+    return reliability.summary(raw, fitted.confidence(raw), correct)
 
 
 def scored_confidences(
-    utterances: Sequence[Utterance], pairs: Mapping[str, Sequence], labels: str, scoring: str
+    utterances: Sequence[ScoredUtterance], pairs: Sequence[Pairs], labels: str, scoring: str
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Return the posterior of every recognised phone that is scored (N,), and whether it is right (N,)."""
+    """Return the posterior of each recognised phone that is scored (N,), and whether the phone is right (N,)."""
     raw: list[float] = []
     correct: list[bool] = []
-    for each in utterances:
-        posteriors = [float(segment.confidence or 0) for segment in each.hypothesis]
-        raw += reliability.fold_confidences(each.labels, posteriors, labels, scoring)[1]
-        correct += reliability.correctness(pairs[each.id])
+    for utterance, its in zip(utterances, pairs, strict=True):
+        raw += reliability.fold_confidences(utterance.labels, _posteriors(utterance), labels, scoring)[1]
+        correct += reliability.correctness(its)
     return np.array(raw), np.array(correct, bool)
 
 
-def _row(utterance: Utterance, pairs: Sequence[tuple[str | None, str | None]], fitted: Calibration) -> dict[str, Any]:
-    counts = count(pairs)
-    sure = fitted.confidence(np.array([float(segment.confidence or 0) for segment in utterance.hypothesis]))
+def _posteriors(utterance: ScoredUtterance) -> list[float]:
+    return [float(segment.confidence or 0) for segment in utterance.hypothesis]
+
+
+def _utterance_row(utterance: ScoredUtterance, pairs: Pairs, fitted: Calibration) -> dict[str, Any]:
+    """Return what the report shows of an utterance."""
+    counts = aligned_errors(pairs)
+    confidences = fitted.confidence(np.array(_posteriors(utterance)))
     hypothesis = [
         replace(segment, confidence=round(float(value), 3))
-        for segment, value in zip(utterance.hypothesis, sure, strict=True)
+        for segment, value in zip(utterance.hypothesis, confidences, strict=True)
     ]
     return {
         "id": utterance.id,

@@ -1,9 +1,11 @@
-"""Where the errors are: confusions of phones, errors by manner and place of articulation, errors in features.
+"""Confusions of phones, errors by manner and place of articulation, and errors in articulatory features.
 
-``asr/speech/tables/articulation/phones.tsv`` has a line for each IPA symbol that `asr.speech.phones.ipa` gives:
-manner, place, voicing, and the segments that stand for it among articulatory features (an affricate is one, a
-diphthong two, a closure or a silence none). The vowel of "strut" counts as central, as English has it: foldings put the
-schwa into it.
+``asr/speech/tables/articulation/phones.tsv`` has a line for each IPA symbol that `asr.speech.phones.ipa` returns:
+manner, place, voicing, and the segments whose articulatory features describe it (one for an affricate, two for a
+diphthong, none for a closure or a silence). The vowel of "strut" counts as central, as is usual for English: foldings
+merge the schwa with it.
+
+Letters: C labels.
 """
 
 import csv
@@ -18,11 +20,9 @@ import numpy as np
 from numba import njit
 
 from asr.core.errors import AsrError
-from asr.core.terminal import columns
+from asr.evaluation.metrics import Pairs
 from asr.speech import phones
 
-Pairs = Sequence[tuple[str | None, str | None]]
-GAP = "(nothing)"  # in tables, where a label is missing
 MANNERS = [
     *("silence", "plosive", "affricate", "fricative", "nasal", "tap"),
     *("lateral approximant", "approximant", "vowel", "diphthong"),
@@ -35,7 +35,7 @@ PLACES = [  # from the lips inwards
 
 @dataclass(frozen=True)
 class Articulation:
-    """How a phone is made; `segments` are its parts in IPA."""
+    """How a phone is articulated; `segments` are its parts in IPA."""
 
     manner: str
     place: str
@@ -70,11 +70,11 @@ class Confusions:
     phone_set
         Name of the labels' set.
     labels
-        Those that occur, ordered by manner, then by place.
+        The labels that occur, ordered by manner, then by place.
     counts : (C, C)
-        Reference labels in rows, recognised ones in columns.
+        Reference labels in rows, recognised labels in columns.
     deletions, insertions : (C,)
-        Of each label.
+        How often each label was deleted and inserted.
     """
 
     phone_set: str
@@ -90,14 +90,14 @@ class Confusions:
         Parameters
         ----------
         utterances
-            Of each the pairs of `asr.evaluation.metrics.align`.
+            The aligned labels of each utterance, as `asr.evaluation.metrics.align` returns them.
         phone_set
-            Of the labels.
+            The name of the labels' set.
 
         Raises
         ------
         AsrError
-            If a label is not in the set, or if there is no such set.
+            A label is not in the set, or there is no such set.
 
         Examples
         --------
@@ -105,11 +105,10 @@ class Confusions:
         >>> found.labels, found.counts[1].tolist(), found.deletions.tolist()
         (('d', 't', 's', 'iy'), [1, 1, 0, 0], [0, 0, 0, 1])
         """
-        made = articulations(phone_set)
-        tally = Counter(pair for pairs in utterances for pair in pairs)
+        tally = Counter((reference, hypothesis) for pairs in utterances for reference, hypothesis in pairs)
         used = {label for pair in tally for label in pair if label is not None}
-        _check(used, phone_set)
-        labels = sorted(used, key=lambda x: (MANNERS.index(made[x].manner), PLACES.index(made[x].place), x))
+        _check_labels(used, phone_set)
+        labels = _ordered(used, phone_set)
         number = {label: i for i, label in enumerate(labels)}
         counts = np.zeros((len(labels) + 1, len(labels) + 1), np.int64)  # the last row and column are the gaps
         for (reference, hypothesis), count in tally.items():
@@ -131,22 +130,24 @@ class Confusions:
         Returns
         -------
         dict
-            Under ``manner`` and ``place`` a row for each class that occurs in the reference: ``group``; ``per``, the
-            share of its phones that were substituted or deleted, in percent (an insertion belongs to no reference
-            phone); ``num_phones``; ``most_confused_with``, the other class most often recognised in its place.
+            ``manner`` and ``place``: each a list with a row for each class that occurs in the reference. A row has
+            ``group``; ``per``, the percentage of its phones that were substituted or deleted (an insertion belongs to
+            no reference phone); ``num_phones``; ``most_confused_with``, the class that was most often recognised
+            instead.
 
         Examples
         --------
         >>> Confusions.of([[("t", "d"), ("t", "s"), (None, "m")]], "timit39").by_class()["manner"]
         [{'group': 'plosive', 'per': 100.0, 'num_phones': 2, 'most_confused_with': 'fricative'}]
         """
-        made = [articulations(self.phone_set)[label] for label in self.labels]
+        articulated = [articulations(self.phone_set)[label] for label in self.labels]
         return {
-            "manner": self._classes([each.manner for each in made], MANNERS),
-            "place": self._classes([each.place for each in made], PLACES),
+            "manner": self._class_rows([each.manner for each in articulated], MANNERS),
+            "place": self._class_rows([each.place for each in articulated], PLACES),
         }
 
-    def _classes(self, classes: Sequence[str], names: Sequence[str]) -> list[dict[str, Any]]:
+    def _class_rows(self, classes: Sequence[str], names: Sequence[str]) -> list[dict[str, Any]]:
+        """Return a row for each class of `names` that occurs, given the class of each label."""
         member = (np.array(names)[:, None] == np.array(classes, str)).astype(np.int64)  # (classes, labels)
         between = member @ self.counts @ member.T
         total = member @ (self.counts.sum(axis=1) + self.deletions)
@@ -167,19 +168,25 @@ class Confusions:
         return rows
 
 
-def top(confusions: Mapping[str, Any], number: int) -> list[tuple[str | None, str | None, int]]:
-    """Return the most frequent errors: reference, recognised and how often; None where one is missing.
+def _ordered(labels: Iterable[str], phone_set: str) -> list[str]:
+    """Sort labels by manner of articulation, then by place, then by name."""
+    of_label = articulations(phone_set)
+    return sorted(labels, key=lambda x: (MANNERS.index(of_label[x].manner), PLACES.index(of_label[x].place), x))
+
+
+def most_frequent(confusions: Mapping[str, Any], limit: int) -> list[tuple[str | None, str | None, int]]:
+    """Return the most frequent errors: reference label, recognised label, count. None stands for a missing label.
 
     Parameters
     ----------
     confusions
         From `Confusions.to_json`.
-    number
-        At most so many.
+    limit
+        The most errors to return.
 
     Examples
     --------
-    >>> top(Confusions.of([[("t", "d"), ("t", "d"), ("iy", None)]], "timit39").to_json(), 1)
+    >>> most_frequent(Confusions.of([[("t", "d"), ("t", "d"), ("iy", None)]], "timit39").to_json(), 1)
     [('t', 'd', 2)]
     """
     labels = confusions["labels"]
@@ -192,10 +199,10 @@ def top(confusions: Mapping[str, Any], number: int) -> list[tuple[str | None, st
     errors += [(label, None, count) for label, count in zip(labels, confusions["deletions"], strict=True)]
     errors += [(None, label, count) for label, count in zip(labels, confusions["insertions"], strict=True)]
     found = [error for error in errors if error[2] > 0]
-    return sorted(found, key=lambda error: (-error[2], error[0] or "", error[1] or ""))[:number]
+    return sorted(found, key=lambda error: (-error[2], error[0] or "", error[1] or ""))[:limit]
 
 
-def by_phone(confusions: Mapping[str, Any]) -> list[dict[str, Any]]:
+def phone_rows(confusions: Mapping[str, Any]) -> list[dict[str, Any]]:
     """Return the errors of each label, in the order of the labels.
 
     Parameters
@@ -206,13 +213,13 @@ def by_phone(confusions: Mapping[str, Any]) -> list[dict[str, Any]]:
     Returns
     -------
     list of dict
-        ``label``; ``num_phones``, how often the reference has it; ``substitutions`` and ``deletions`` of it, and
-        ``per``, their share of it in percent (None where the reference never has it); ``insertions``, how often it
-        was recognised where nothing was said.
+        ``label``; ``num_phones``, how often it is in the reference; ``substitutions`` and ``deletions`` of it;
+        ``per``, their sum in percent of ``num_phones`` (None where that is 0); ``insertions``, how often it was
+        recognised where nothing was said.
 
     Examples
     --------
-    >>> by_phone(Confusions.of([[("t", "t"), ("t", None), (None, "t")]], "timit39").to_json())
+    >>> phone_rows(Confusions.of([[("t", "t"), ("t", None), (None, "t")]], "timit39").to_json())
     [{'label': 't', 'num_phones': 2, 'substitutions': 0, 'deletions': 1, 'insertions': 1, 'per': 50.0}]
     """
     rows = []
@@ -232,40 +239,6 @@ def by_phone(confusions: Mapping[str, Any]) -> list[dict[str, Any]]:
     return rows
 
 
-def table(confusions: Mapping[str, Any], number: int) -> str:
-    """Return the most frequent errors, and below them the phones with most errors, as text tables.
-
-    Parameters
-    ----------
-    confusions
-        From `Confusions.to_json`.
-    number
-        At most so many lines in each.
-
-    Examples
-    --------
-    >>> found = Confusions.of([[("t", "d"), ("t", "d"), ("t", "t"), (None, "iy")]], "timit39").to_json()
-    >>> print(table(found, 1))
-    reference  recognised  count  % of the phone
-    t                   d      2            66.7
-    <BLANKLINE>
-    phone  in reference  sub  del  ins  PER %
-    t                 3    2    0    0   66.7
-    """
-    phone_rows = by_phone(confusions)
-    said = {row["label"]: row["num_phones"] for row in phone_rows}
-    errors = [["reference", "recognised", "count", "% of the phone"]]
-    for reference, hypothesis, count in top(confusions, number):
-        share = "-" if reference is None else f"{100 * count / said[reference]:.1f}"
-        errors.append([reference or GAP, hypothesis or GAP, f"{count:,}", share])
-    worst = [["phone", "in reference", "sub", "del", "ins", "PER %"]]
-    kinds = ("substitutions", "deletions", "insertions")
-    for row in sorted(phone_rows, key=lambda row: -sum(row[kind] for kind in kinds))[:number]:
-        rate = "-" if row["per"] is None else f"{row['per']:.1f}"
-        worst.append([row["label"], f"{row['num_phones']:,}", *(f"{row[kind]:,}" for kind in kinds), rate])
-    return f"{columns(errors)}\n\n{columns(worst)}"
-
-
 def has_features() -> bool:
     """Tell whether panphon is installed, which `feature_error_rate` needs."""
     return util.find_spec("panphon") is not None
@@ -274,12 +247,12 @@ def has_features() -> bool:
 def feature_error_rate(
     references: Iterable[Sequence[str]], hypotheses: Iterable[Sequence[str]], phone_set: str
 ) -> float:
-    """Phonetic feature error rate: what has to be changed in articulatory features, per reference segment.
+    """Return the phonetic feature error rate: the cost of edits in articulatory features, per reference segment.
 
     A substitution costs the share of panphon's 24 features that differ; an insertion or a deletion costs 1. Silences
-    and closures are left out; an affricate is one segment, and the parts of a diphthong count one by one. Length is
-    summed over the test set, as for phone error rates. Figures of other papers compare only where these choices are the
-    same: some give the mean distance of an utterance, undivided.
+    and closures are left out; an affricate is one segment, and a diphthong is two. Costs and segments are summed over
+    the test set, as for phone error rates. Published figures are comparable only where these choices are the same: some
+    papers give the mean cost of an utterance instead of a rate.
     Source: D. R. Mortensen et al., "PanPhon: a resource for mapping IPA segments to articulatory feature vectors",
     COLING 2016 (the features; the distance is the package's ``hamming_feature_edit_distance``); as an error rate of
     recognisers, C. Taguchi et al., "Universal automatic phonetic transcription into the International Phonetic
@@ -288,9 +261,9 @@ def feature_error_rate(
     Parameters
     ----------
     references, hypotheses
-        Labels of as many utterances each.
+        The labels of each utterance.
     phone_set
-        Of the labels.
+        The name of the labels' set.
 
     Returns
     -------
@@ -300,14 +273,14 @@ def feature_error_rate(
     Raises
     ------
     AsrError
-        panphon is not installed, a label is not in the set, or the references have nothing but silence.
+        panphon is not installed, a label is not in the set, or the references hold nothing but silence.
     ValueError
-        If there are not as many hypotheses as references.
+        There are not as many hypotheses as references.
     """
-    parts, costs = _features(phone_set)
+    parts, costs = _segment_costs(phone_set)
     total, length = 0.0, 0
     for reference, hypothesis in zip(references, hypotheses, strict=True):
-        _check({*reference, *hypothesis}, phone_set)
+        _check_labels({*reference, *hypothesis}, phone_set)
         one, other = (
             np.array([i for label in each for i in parts[label]], np.int64) for each in (reference, hypothesis)
         )
@@ -318,25 +291,25 @@ def feature_error_rate(
     return total / length
 
 
-def _check(labels: set[str], phone_set: str) -> None:
+def _check_labels(labels: set[str], phone_set: str) -> None:
     unknown = sorted(labels - articulations(phone_set).keys())
     if unknown:
         raise AsrError(f"label {unknown[0]!r} is not in the phone set {phone_set}: fold the labels into it first")
 
 
 @functools.cache
-def _features(phone_set: str) -> tuple[dict[str, list[int]], np.ndarray]:
-    """Return the numbers of each label's segments, and the cost of one segment for another (segments, segments)."""
+def _segment_costs(phone_set: str) -> tuple[dict[str, list[int]], np.ndarray]:
+    """Return the indices of each label's segments, and the cost of each substitution (segments, segments)."""
     if not has_features():
         raise AsrError('the feature error rate needs panphon: in a checkout, pip install ".[pfer]"')
     import panphon  # slow to import
 
-    made = articulations(phone_set)
-    segments = sorted({segment for each in made.values() for segment in each.segments})
-    table = panphon.FeatureTable()
-    values = np.array([table.fts(segment).numeric() for segment in segments])  # (segments, 24): −1, 0 or 1
+    segments_of = {label: each.segments for label, each in articulations(phone_set).items()}
+    segments = sorted({segment for parts in segments_of.values() for segment in parts})
+    feature_table = panphon.FeatureTable()
+    values = np.array([feature_table.fts(segment).numeric() for segment in segments])  # (segments, 24): −1, 0 or 1
     costs = (values[:, None] != values).mean(axis=2)
-    return {label: [segments.index(part) for part in each.segments] for label, each in made.items()}, costs
+    return {label: [segments.index(part) for part in parts] for label, parts in segments_of.items()}, costs
 
 
 @njit(cache=True)

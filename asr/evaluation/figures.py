@@ -1,8 +1,11 @@
-"""Pictures of a run: how training went, what the network says of an utterance, and which phones it mixes up."""
+"""Pictures of a run: how training went, the posteriors of an utterance, and which phones are confused.
 
-from collections.abc import Callable, Mapping, Sequence
+Letters: N samples, T' output frames, C classes, L phones.
+"""
+
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import matplotlib
 import numpy as np
@@ -14,7 +17,6 @@ matplotlib.use("agg")
 import librosa.display
 import matplotlib.pyplot as plt
 from matplotlib.colors import PowerNorm
-from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.ticker import MaxNLocator
 
 from asr.core import files
@@ -22,42 +24,10 @@ from asr.core.errors import AsrError
 from asr.ctc import best_path
 from asr.speech.features import HOP_LENGTH, fbank
 
+if TYPE_CHECKING:
+    from asr.evaluation.sensitivity import Curve
+
 BLANK_COLOUR = "0.8"
-BAR_COLOUR = "#4878b0"
-
-
-def number(value: float | None) -> str:
-    """Return a number with three digits or all before the point, and a dash where it is not known.
-
-    >>> [number(value) for value in (None, 0.123456, 9.96, 25.04, 1234.5)]
-    ['–', '0.123', '9.96', '25', '1,234']
-    """
-    if value is None:
-        return "–"
-    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
-
-
-def duration(seconds: float | None) -> str:
-    """Return a time in its largest whole unit.
-
-    >>> [duration(seconds) for seconds in (None, 4.2, 90, 7200)]
-    ['–', '4 s', '1.5 min', '2.0 h']
-    """
-    if seconds is None:
-        return "–"
-    if seconds < 60:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.1f} min" if seconds < 3600 else f"{seconds / 3600:.1f} h"
-
-
-MEASURES: tuple[tuple[str, str, Callable[[float | None], str]], ...] = (  # of a system: key, title, in words
-    ("parameters", "parameters", number),
-    ("training_seconds", "training time", duration),
-    ("times_real_time", "× real time", number),
-)
-
-
-TUNED = ("lm_weight", "insertion_penalty")
 
 
 def training_curves(epochs: Sequence[dict[str, float]], path: Path) -> None:
@@ -86,7 +56,7 @@ def training_curves(epochs: Sequence[dict[str, float]], path: Path) -> None:
 
 
 def likelihood_curve(iterations: Sequence[dict[str, float]], path: Path) -> None:
-    """Draw the likelihood of the training speech over the iterations of EM, and where Gaussians were split.
+    """Draw the likelihood of the training speech and the number of Gaussians over the iterations of EM.
 
     Parameters
     ----------
@@ -118,7 +88,7 @@ def posteriors(
     path: Path,
     title: str,
 ) -> None:
-    """Draw an utterance's spectrogram, the phones that were said, and the posteriors under them.
+    """Draw an utterance's spectrogram with the phones said, and the posteriors below it.
 
     Parameters
     ----------
@@ -131,9 +101,14 @@ def posteriors(
     frame_shift
         Seconds from one row of `log_probs` to the next.
     texts
-        Lines to print below, such as the reference's labels and the recognised ones, by their names.
+        Labels to print below, such as the reference and the hypothesis, by the name of their line.
     times
-        Label, start and end in seconds of each phone said, where the corpus has them; drawn over the spectrogram.
+        Label, start and end in seconds of each phone said, drawn over the spectrogram; empty where the corpus has no
+        times.
+    path
+        The picture to write; its suffix tells the format.
+    title
+        Printed above.
     """
     figure, (top, bottom) = plt.subplots(
         2, 1, figsize=(12, 5.6), sharex=True, layout="constrained", height_ratios=(2, 3)
@@ -147,56 +122,86 @@ def posteriors(
 
 
 def tuning(rows: Sequence[Mapping[str, float]], path: Path, title: str) -> None:
-    """Draw the error rates of settings that were tried: over the weight, and over the penalty.
+    """Draw the error rates of the settings that were tried: over the weight, and over the penalty.
 
     Parameters
     ----------
     rows
-        ``lm_weight``, ``insertion_penalty`` and ``dev_rate`` in percent.
+        ``lm_weight``, ``insertion_penalty`` and ``dev_rate`` in percent of each setting.
     path
-        The picture.
+        The picture to write; its suffix tells the format.
     title
         The language model's name.
     """
     best = min(rows, key=lambda row: row["dev_rate"])
     figure, panels = plt.subplots(1, 2, figsize=(9, 3.4), sharey=True, layout="constrained")
-    ratios = {round(row["insertion_penalty"] / row["lm_weight"], 1) for row in rows if row["lm_weight"]}
-    lines = [
-        (
-            0,
-            f"penalty {ratio:g} × weight",
-            [row for row in rows if abs(_off(row, ratio)) < 0.05 * row["lm_weight"] + 0.01],
-        )
-        for ratio in sorted(ratios)
-    ]
-    for weight in sorted({row["lm_weight"] for row in rows}):
-        lines.append((1, f"weight {weight:g}", [row for row in rows if row["lm_weight"] == weight]))
-    for panel, label, members in lines:
-        points = sorted((row[TUNED[panel]], row["dev_rate"]) for row in members)
-        if len(points) > 2:
-            panels[panel].plot(*zip(*points, strict=True), marker=".", label=label)
-    for axes, key in zip(panels, TUNED, strict=True):
-        axes.plot(best[key], best["dev_rate"], "o", markerfacecolor="none", color="black", markersize=10)
-        axes.set_xlabel(key.replace("lm_", "LM ").replace("_", " "))
-        axes.grid(alpha=0.3)
-        if axes.get_legend_handles_labels()[0]:
-            axes.legend(frameon=False, fontsize=8)
+    for axes, key, lines in zip(
+        panels, ("lm_weight", "insertion_penalty"), (_of_one_ratio(rows), _of_one_weight(rows)), strict=True
+    ):
+        _draw_tuning(axes, key, lines, best)
     panels[0].set_ylabel("errors on dev, %")
     found = f"weight {best['lm_weight']:g}, penalty {best['insertion_penalty']:g}"
     figure.suptitle(f"{title}: {best['dev_rate']:.2f} % at {found}")
     save(figure, path)
 
 
-def _off(row: Mapping[str, float], ratio: float) -> float:
-    """Return how far a setting's penalty is from so many times its weight."""
-    return row["insertion_penalty"] - ratio * row["lm_weight"]
+def _of_one_ratio(rows: Sequence[Mapping[str, float]]) -> dict[str, list[Mapping[str, float]]]:
+    """Return the settings with the same ratio of penalty to weight, up to rounding, by the name of their line."""
+    ratios = {round(row["insertion_penalty"] / row["lm_weight"], 1) for row in rows if row["lm_weight"]}
+
+    def has(row: Mapping[str, float], ratio: float) -> bool:
+        return abs(row["insertion_penalty"] - ratio * row["lm_weight"]) < 0.05 * row["lm_weight"] + 0.01
+
+    return {f"penalty {ratio:g} × weight": [row for row in rows if has(row, ratio)] for ratio in sorted(ratios)}
+
+
+def _of_one_weight(rows: Sequence[Mapping[str, float]]) -> dict[str, list[Mapping[str, float]]]:
+    """Return the settings with the same weight, by the name of their line."""
+    weights = sorted({row["lm_weight"] for row in rows})
+    return {f"weight {weight:g}": [row for row in rows if row["lm_weight"] == weight] for weight in weights}
+
+
+def _draw_tuning(
+    axes: plt.Axes, key: str, lines: Mapping[str, Sequence[Mapping[str, float]]], best: Mapping[str, float]
+) -> None:
+    """Draw error rates over one setting, a line for each group of more than two settings, and mark the best."""
+    for label, members in lines.items():
+        points = sorted((row[key], row["dev_rate"]) for row in members)
+        if len(points) > 2:
+            axes.plot(*zip(*points, strict=True), marker=".", label=label)
+    axes.plot(best[key], best["dev_rate"], "o", markerfacecolor="none", color="black", markersize=10)
+    axes.set_xlabel(key.replace("lm_", "LM ").replace("_", " "))
+    axes.grid(alpha=0.3)
+    if axes.get_legend_handles_labels()[0]:
+        axes.legend(frameon=False, fontsize=8)
+
+
+def sensitivity_curves(curves: "Sequence[Curve]", path: Path) -> None:
+    """Draw how the sensitivity of systems falls with the distance into the past.
+
+    Parameters
+    ----------
+    curves
+        One for each system.
+    path
+        The picture to write; its suffix tells the format.
+    """
+    figure, axes = plt.subplots(figsize=(7.5, 4.4), layout="constrained")
+    for each in curves:
+        label = each.name + (" (past frames only)" if each.ahead else "")
+        axes.plot(each.seconds, np.where(each.norms > 0, each.norms, np.nan), label=label)
+    axes.set(yscale="log", xlabel="T − t in seconds", ylabel="‖∂v_T / ∂x_t‖, largest = 1", ylim=(1e-6, 2))
+    axes.set_title("what the logits of a frame owe to the frames before it; mean over dev utterances", fontsize=10)
+    axes.grid(alpha=0.3)
+    axes.legend(frameon=False)
+    save(figure, path)
 
 
 def confusion_heatmap(confusions: Mapping[str, Any], path: Path, title: str = "What was recognised") -> None:
-    """Draw a confusion matrix: reference labels in rows, recognised ones in columns, deletions and insertions beside.
+    """Draw a confusion matrix: reference labels in rows, recognised labels in columns, deletions and insertions beside.
 
-    A cell's colour is its share of the reference label, on a square-root scale, so that rare confusions can be seen; of
-    the insertions, its share of all. A label that the reference never has leaves its row empty.
+    The colour of a cell is its share of the row, on a square-root scale, so that rare confusions can be seen. The row
+    of a label that is never in the reference is empty.
 
     Parameters
     ----------
@@ -205,12 +210,12 @@ def confusion_heatmap(confusions: Mapping[str, Any], path: Path, title: str = "W
     path
         The picture to write; its suffix tells the format.
     title
-        Printed above, such as the system's name and the test set's.
+        Printed above, such as the names of the test set and the decoder.
 
     Raises
     ------
     AsrError
-        If nothing was counted.
+        Nothing was counted.
     """
     labels = confusions["labels"]
     size = len(labels)
@@ -237,79 +242,8 @@ def confusion_heatmap(confusions: Mapping[str, Any], path: Path, title: str = "W
     save(figure, path)
 
 
-def comparison(comparisons: Sequence[Mapping[str, Any]], path: Path) -> None:
-    """Draw systems side by side, the best on top: error rates with their intervals, size, and times.
-
-    Parameters
-    ----------
-    comparisons
-        One for each test set, as ``compare.json`` has them: ``corpus``, ``split``, ``scoring`` and ``systems``.
-    path
-        The picture to write; its suffix tells the format.
-    """
-    sizes = [len(each["systems"]) for each in comparisons]
-    figure, grid = plt.subplots(
-        len(sizes),
-        1 + len(MEASURES),
-        figsize=(12, sum(0.9 + 0.34 * size for size in sizes) + 0.2),
-        layout=ConstrainedLayoutEngine(wspace=0.03, hspace=0.06),
-        sharey="row",
-        squeeze=False,
-        height_ratios=[2 + size for size in sizes],
-        width_ratios=(2.6, *(1 for _ in MEASURES)),
-    )
-    for row, each in zip(grid, comparisons, strict=True):
-        systems = each["systems"]
-        _draw_rates(row[0], systems)
-        row[0].set_title(
-            f"{each['corpus']} {each['split']}, {each['scoring']}: phone error rate", loc="left", fontsize=11
-        )
-        for axes, (key, title, formatter) in zip(row[1:], MEASURES, strict=True):
-            _draw_measure(axes, [system[key] for system in systems], formatter)
-            axes.set_title(title, loc="left", fontsize=11)
-        for axes in row:
-            axes.spines[["top", "right", "left"]].set_visible(False)
-            axes.tick_params(axis="y", length=0)
-    save(figure, path)
-
-
-def _draw_rates(axes: plt.Axes, systems: Sequence[Mapping[str, Any]]) -> None:
-    """Draw a bar for each system with its 95 % interval, and its rate in figures beside it."""
-    places = np.arange(len(systems))
-    rates = np.array([system["per"] for system in systems])
-    bounds = np.array([system["interval"] for system in systems])
-    axes.barh(places, rates, height=0.62, color=BAR_COLOUR)
-    whiskers = (rates - bounds[:, 0], bounds[:, 1] - rates)
-    axes.errorbar(rates, places, xerr=whiskers, fmt="none", ecolor="black", elinewidth=1, capsize=3)
-    top = max(bounds.max(), 0.01)  # all systems may be right
-    for place, system in enumerate(systems):
-        axes.text(system["interval"][1] + 0.015 * top, place, f"{system['per']:.2f}", va="center", fontsize=9)
-    axes.set_yticks(places, [system["name"] for system in systems])
-    axes.set(xlabel="%, with 95 % interval", xlim=(0, 1.12 * top), ylim=(len(systems) - 0.4, -0.6))
-    axes.xaxis.grid(alpha=0.3)
-    axes.set_axisbelow(True)
-
-
-def _draw_measure(axes: plt.Axes, values: Sequence[float | None], formatter: Callable[[float | None], str]) -> None:
-    """Draw a dot for each value on a logarithmic axis, and the value in figures above it."""
-    known = [(value, place) for place, value in enumerate(values) if value]
-    axes.set_xscale("log")
-    for place in range(len(values)):
-        axes.axhline(place, color="0.9", lw=0.8, zorder=0)
-    for value, place in known:
-        axes.plot(value, place, "o", color=BAR_COLOUR, ms=5)
-        axes.annotate(
-            formatter(value), (value, place), xytext=(0, 4), textcoords="offset points", ha="center", fontsize=8
-        )
-    axes.tick_params(axis="x", which="both", bottom=False, labelbottom=False)
-    axes.spines["bottom"].set_visible(False)
-    numbers = [value for value, _ in known] or [1.0]
-    margin = max(4, (max(numbers) / min(numbers)) ** 0.25)  # room for the figures
-    axes.set_xlim(min(numbers) / margin, max(numbers) * margin)
-
-
 def _draw_spikes(axes: plt.Axes, log_probs: np.ndarray, tokens: Sequence[str], frame_shift: float) -> None:
-    """Draw posteriors (T', C), each run of a likeliest phone named at its peak."""
+    """Draw posteriors (T', C), and name each phone of the best path at its peak."""
     probs = np.exp(log_probs)
     seconds = (np.arange(len(probs)) + 0.5) * frame_shift
     axes.fill_between(seconds, probs[:, 0], color=BLANK_COLOUR, lw=0, label="blank")
@@ -324,7 +258,7 @@ def _draw_spikes(axes: plt.Axes, log_probs: np.ndarray, tokens: Sequence[str], f
 def draw_spectrogram(
     axes: plt.Axes, waveform: np.ndarray, times: Sequence[tuple[str, float, float]], title: str
 ) -> None:
-    """Draw a mel spectrogram of a waveform (N,) at 16 kHz, with the phones said (label, start, end) above it."""
+    """Draw the mel spectrogram of a waveform (N,) at 16 kHz, with the phones said (label, start, end) above it."""
     mels = fbank(waveform, num_mel_bins=80, use_energy=False).T
     librosa.display.specshow(
         mels, sr=SAMPLE_RATE, hop_length=HOP_LENGTH, x_axis="time", ax=axes, cmap="magma", vmin=np.quantile(mels, 0.1)
@@ -365,20 +299,20 @@ def attention_weights(
     path: Path,
     title: str,
 ) -> None:
-    """Draw attention weights under the utterance's spectrogram, phone by phone from the top.
+    """Draw an utterance's spectrogram and, below it, the attention weights of each recognised phone in a row.
 
     Parameters
     ----------
     waveform : (N,)
         At 16 kHz.
     weights : (L, T')
-        α of each phone.
+        The attention weights of each recognised phone.
     labels : (L,)
-        The phones.
+        The recognised phones.
     frame_shift
         Seconds from one column of `weights` to the next.
     times
-        Label, start and end in seconds of each phone said, where the corpus has them; drawn over both.
+        Label, start and end in seconds of each phone said, drawn over both; empty where the corpus has no times.
     path
         The picture to write; its suffix tells the format.
     title

@@ -1,6 +1,6 @@
-"""Phone error rate: edit distance, corpus totals, and how sure of them a test set of this size lets us be.
+"""Error rates: edit distance, corpus totals, their confidence intervals, and tests of the difference of two systems.
 
-Labels are folded before they come here (`asr.speech.phones.fold`): what is compared is what is counted.
+Labels are folded before they come here (`asr.speech.phones.fold`): two labels are equal or are an error.
 """
 
 import statistics
@@ -15,10 +15,12 @@ from asr.core.errors import AsrError
 
 _GAP = -1
 
+Pairs = Sequence[Sequence[str | None]]  # aligned labels, reference first; None where one of them is missing
+
 
 @dataclass(frozen=True)
 class ErrorCounts:
-    """Edits that turn references into hypotheses, at the least total number of them.
+    """Counts of the edits that turn references into hypotheses, where the total number of edits is the least.
 
     Examples
     --------
@@ -39,7 +41,7 @@ class ErrorCounts:
 
     @property
     def rate(self) -> float:
-        """Errors per reference label: 0 is perfect, and above 1 is possible.
+        """Errors per reference label: 0 is perfect; insertions can bring it above 1.
 
         Raises
         ------
@@ -70,7 +72,7 @@ class Score:
     interval : (float, float)
         95 % bootstrap interval of the rate, by resampling utterances.
     interval_speakers : (float, float) or None
-        The same by resampling speakers, where two or more are known.
+        The same by resampling speakers; None with fewer than two known speakers.
     num_utterances : int
     """
 
@@ -118,6 +120,20 @@ def count_errors(reference: Sequence[str], hypothesis: Sequence[str]) -> ErrorCo
     return ErrorCounts(edits["sub"], edits["ins"], edits["del"], len(reference))
 
 
+def aligned_errors(pairs: Pairs) -> ErrorCounts:
+    """Count the errors in aligned labels, as `align` returns them.
+
+    Examples
+    --------
+    >>> aligned_errors([("t", "d"), (None, "s"), ("iy", "iy")])
+    ErrorCounts(substitutions=1, insertions=1, deletions=0, reference_length=2)
+    """
+    insertions = sum(reference is None for reference, _ in pairs)
+    deletions = sum(hypothesis is None for _, hypothesis in pairs)
+    different = sum(reference != hypothesis for reference, hypothesis in pairs)
+    return ErrorCounts(different - insertions - deletions, insertions, deletions, len(pairs) - insertions)
+
+
 def corpus_errors(references: Iterable[Sequence[str]], hypotheses: Iterable[Sequence[str]]) -> ErrorCounts:
     """Sum the edits over utterances.
 
@@ -142,11 +158,11 @@ def bootstrap_interval(
     seed: int = 0,
     groups: Sequence[str] | None = None,
 ) -> tuple[float, float]:
-    """Confidence interval of a corpus error rate, by resampling its utterances, or whole groups of them.
+    """Return a confidence interval of a corpus error rate, by resampling its utterances, or whole groups of them.
 
-    Test sets of as many utterances are drawn with replacement, and the interval lies between the quantiles of their
-    rates. Utterances are taken as independent; those of one speaker are not quite. With the speakers as groups, all
-    utterances of a speaker are drawn together: the interval is wider, and true of other speakers.
+    Test sets of the same number of utterances are drawn with replacement; the interval lies between quantiles of their
+    rates. Utterances are treated as independent, which utterances of one speaker are not quite. With speakers as
+    groups, all utterances of a speaker are drawn together: the interval is wider, and holds for other speakers.
     Source: M. Bisani and H. Ney, "Bootstrap estimates for confidence intervals in ASR performance evaluation", ICASSP
     2004, section 3.
 
@@ -183,17 +199,20 @@ def bootstrap_interval(
     >>> print(f"{low:.3f} {high:.3f}")
     0.000 0.200
     """
+    # kaldialign.bootstrap_wer_ci gives another interval, the mean of the drawn rates ± 1.96 standard deviations. That
+    # interval can begin below 0, and is infinite once a draw has no reference label. Nor does it resample groups, or
+    # take counts in which silence is forgiven.
     values = np.array([(count.errors, count.reference_length) for count in counts]).reshape(-1, 2)
     if values[:, 1].sum() == 0:
         raise AsrError("no error rate without reference labels: check the references' phones")
     values = _sum_groups(values, groups)
     rng = np.random.default_rng(seed)
-    # How often each row is drawn, times the rows: several times faster than to gather the rows drawn.
+    # Counting how often each row is drawn and multiplying is several times faster than gathering the rows drawn.
     draws = (
         np.bincount(rng.integers(len(values), size=len(values)), minlength=len(values)) for _ in range(num_resamples)
     )
     totals = np.array([times_drawn @ values for times_drawn in draws])
-    totals = totals[totals[:, 1] > 0]  # a draw of empty references alone has no rate
+    totals = totals[totals[:, 1] > 0]  # a draw of nothing but empty references has no rate
     tail = (1 - level) / 2
     low, high = np.quantile(totals[:, 0] / totals[:, 1], [tail, 1 - tail])
     return float(low), float(high)
@@ -233,9 +252,9 @@ def matched_pairs(
 ) -> PairedDifference:
     """Test whether two systems differ, by the differences of their errors in each utterance.
 
-    What is hard for both is in neither's favour, so that smaller differences show than the two intervals would let
-    one see. Student's t with as many degrees of freedom as there are utterances, less one; or with groups, such as
-    speakers, whose utterances are summed first.
+    An utterance that is hard for both systems favours neither, so the test finds smaller differences than a comparison
+    of the two intervals would. It is Student's t test, with one degree of freedom less than there are utterances. With
+    groups, such as speakers, the errors of each group are summed first.
     Source: L. Gillick and S. J. Cox, "Some statistical issues in the comparison of speech recognition algorithms",
     ICASSP 1989, the matched-pairs test, with utterances for segments.
 
@@ -281,8 +300,38 @@ def matched_pairs(
     return PairedDifference(float(difference), (float(difference - half), float(difference + half)), float(p_value))
 
 
+def holm(p_values: Sequence[float]) -> list[float]:
+    """Correct p-values for multiple tests: the probability of any false positive stays that of a single test.
+
+    The k-th smallest of m p-values is multiplied by m - k + 1, and is never below a smaller one's corrected value.
+    Source: S. Holm, "A simple sequentially rejective multiple test procedure", Scandinavian Journal of Statistics
+    6(2), 1979, section 3.
+
+    Parameters
+    ----------
+    p_values
+        Of all tests that are reported together.
+
+    Returns
+    -------
+    list of float
+        The corrected p-values in the same order, at most 1.
+
+    Examples
+    --------
+    >>> holm([0.25, 0.0625, 0.125])
+    [0.25, 0.1875, 0.25]
+    """
+    values = np.asarray(p_values, float)
+    order = np.argsort(values, kind="stable")
+    scaled = values[order] * np.arange(len(values), 0, -1)
+    corrected = np.empty_like(values)
+    corrected[order] = np.minimum(np.maximum.accumulate(scaled), 1)
+    return corrected.tolist()
+
+
 def seed_spread(rates: Sequence[float]) -> tuple[float, float]:
-    """Return the mean and the sample standard deviation of one system's rates over seeds.
+    """Return the mean and the sample standard deviation of the rates of one system trained with several seeds.
 
     >>> mean, deviation = seed_spread([2.0, 3.0])
     >>> round(mean, 2), round(deviation, 2)
@@ -304,9 +353,9 @@ def score(
     references, hypotheses
         Labels of each utterance.
     speakers
-        Who said each utterance.
+        The speaker of each utterance.
     count
-        How the errors of one are counted.
+        Counts the errors of one utterance, given reference and hypothesis.
 
     Raises
     ------

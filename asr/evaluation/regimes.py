@@ -1,7 +1,7 @@
-"""The error rates that the field calls by one name: which phones are told apart, and what becomes of silence.
+"""Scoring regimes: the different error rates that are all called phone error rate.
 
-From the same references and hypotheses each regime counts something else; on TIMIT they differ by points. `for_labels`
-lists those that a phone set allows.
+Regimes differ in which phones they tell apart and how they count silence. From the same references and hypotheses each
+gives another rate; on TIMIT they differ by percentage points. `for_labels` lists the regimes that a phone set allows.
 """
 
 from collections.abc import Callable, Sequence
@@ -24,12 +24,13 @@ class Regime:
     Attributes
     ----------
     name, description
-        For people.
+        Text for people.
     phone_set
-        What the labels are folded into; None takes them as they stand.
+        The set that labels are folded into; None leaves them as they are.
     silence
-        ``scored`` like any label; ``forgiven``, which may be deleted at no cost while every reference label counts in
-        the rate's denominator; ``merged``, where consecutive ones are one; ``dropped`` from both sides.
+        ``scored``: silence is a label like any other. ``forgiven``: it may be deleted at no cost, and still counts in
+        the denominator of the rate. ``merged``: consecutive silences are one. ``dropped``: it is removed from both
+        sides.
     """
 
     name: str
@@ -48,7 +49,7 @@ class Regime:
         return phones.fold(labels, source, self.phone_set)
 
     def treat_silence(self, folded: Sequence[str]) -> list[str]:
-        """Return what is compared of folded labels.
+        """Return folded labels as they are compared: with silences merged or dropped where the regime says so.
 
         >>> Regime("", "", "timit39", "merged").treat_silence(["sil", "sil", "t", "iy", "sil"])
         ['sil', 't', 'iy', 'sil']
@@ -62,7 +63,7 @@ class Regime:
 
     @property
     def count(self) -> Callable[[Sequence[str], Sequence[str]], ErrorCounts]:
-        """The function that counts the errors between what is compared of two transcriptions."""
+        """The function that counts the errors of a hypothesis, given reference and hypothesis."""
         return forgiving_errors if self.silence == "forgiven" else count_errors
 
 
@@ -85,14 +86,14 @@ _ARPABET39 = Regime("39 ARPAbet", "CMUdict's phones without stress; no silence",
 
 
 def for_labels(phone_set: str | None, scoring: str | None = None) -> list[Regime]:
-    """Return the regimes for transcriptions in a phone set; the first counts in `scoring`, and is what is quoted.
+    """Return the regimes for transcriptions in a phone set. The first, whose rate is quoted, counts in `scoring`.
 
     Parameters
     ----------
     phone_set
-        Of references and hypotheses; None where it is none of ours.
+        The set of references and hypotheses; None where it is not a known set.
     scoring
-        The phone set of the first; by default the usual one: 39 labels with `sil` for TIMIT's sets.
+        The phone set of the first regime; by default the usual one, which for TIMIT's sets is 39 labels with `sil`.
 
     Examples
     --------
@@ -115,10 +116,11 @@ def for_labels(phone_set: str | None, scoring: str | None = None) -> list[Regime
 
 
 def forgiving_errors(reference: Sequence[str], hypothesis: Sequence[str]) -> ErrorCounts:
-    """Count the edits between two sequences where the reference's silences may be deleted at no cost.
+    """Count the edits between two sequences where silences of the reference may be deleted at no cost.
 
-    That is what optionally deletable words, ``(sil)``, did in NIST's scorer for Kaldi's TIMIT recipe before 2014.
-    Silences recognised where there are none are insertions, and those taken for a phone substitutions, as everywhere.
+    NIST's scorer did the same with optionally deletable words, ``(sil)``, in Kaldi's TIMIT recipe before 2014. Other
+    errors count as usual: a silence recognised where there is none is an insertion, and a silence recognised as a phone
+    is a substitution.
 
     Examples
     --------
@@ -135,7 +137,7 @@ def forgiving_errors(reference: Sequence[str], hypothesis: Sequence[str]) -> Err
 
 @njit(cache=True)
 def _forgiving(reference, hypothesis):
-    """Least edits by a row of (total, substitutions, insertions, deletions) a reference label; silence is 0."""
+    """Count the least edits by rows of (total, substitutions, insertions, deletions); silence is 0."""
     row = np.zeros((len(hypothesis) + 1, 4), np.int64)
     row[:, 0] = row[:, 2] = np.arange(len(hypothesis) + 1)
     before = row.copy()

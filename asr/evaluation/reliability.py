@@ -1,19 +1,22 @@
-"""How sure the recogniser may be: confidences that are right as often as they say, and times without a constant lag.
+"""Reliability of confidences: the map from posteriors to probabilities of being right, and the error of calibration.
 
-A network's posteriors are not the shares of phones that are right: they are fitted to the training speakers. On dev
-speakers, whose phones are known, the map from the one to the other is measured, and kept with the model.
+A network's posterior is not the probability that a phone is right, because it was fitted to the training speakers. The
+map from one to the other is measured on dev speakers, whose phones are known, and kept with the model.
+
+Letters: N recognised phones.
 """
 
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
+from asr.evaluation.metrics import Pairs
 from asr.speech import phones
 
 NUM_POINTS = 30
-LEAST_PHONES = 100  # fewer say too little about a probability
+LEAST_PHONES = 100  # fewer phones cannot tell a probability
 
 log = logging.getLogger(__name__)
 
@@ -21,9 +24,9 @@ log = logging.getLogger(__name__)
 def fit(posteriors: np.ndarray, correct: np.ndarray) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """Fit the map from a recognised phone's posterior to its probability of being right, on held-out speakers.
 
-    The phones are put into groups of equal size by their posterior, so that the map has few points and each rests on
-    many phones; isotonic regression makes the groups' shares of right phones rise. No probability goes past what the
-    rule of succession allows: of n phones that were all right, the next is right with (n + 1) / (n + 2).
+    The phones are sorted into groups of equal size by their posterior, so that the map has few points and each point
+    rests on many phones. Isotonic regression makes the share of right phones rise from group to group. The rule of
+    succession bounds the probabilities: after n phones that were all right, the next is right with (n + 1) / (n + 2).
     Source: B. Zadrozny and C. Elkan, "Transforming classifier scores into accurate multiclass probability estimates",
     KDD 2002, section 3.
 
@@ -37,7 +40,7 @@ def fit(posteriors: np.ndarray, correct: np.ndarray) -> tuple[tuple[float, ...],
     Returns
     -------
     posteriors, probabilities : tuple of float
-        Points for `Calibration`, at most 30. None, with a warning, where fewer than 100 phones are given.
+        Points for `Calibration`, at most 30. There are no points, and a warning, if fewer than 100 phones are given.
 
     Raises
     ------
@@ -58,7 +61,7 @@ def fit(posteriors: np.ndarray, correct: np.ndarray) -> tuple[tuple[float, ...],
         return (), ()
     order = np.argsort(posteriors, kind="stable")
     values, group = np.unique(posteriors[order], return_inverse=True)
-    # Equal posteriors share a group, that of the first of them.
+    # Equal posteriors are in one group, that of the first of them.
     firsts = np.arange(count) * min(NUM_POINTS, count // 10) // count
     group = firsts[np.searchsorted(posteriors[order], values)][group]
     sizes = np.bincount(group)
@@ -71,8 +74,8 @@ def fit(posteriors: np.ndarray, correct: np.ndarray) -> tuple[tuple[float, ...],
     return tuple(points.tolist()), tuple(shares[places].round(6).tolist())
 
 
-def reliability(confidences: np.ndarray, correct: np.ndarray, num_bins: int = 10) -> list[dict[str, Any]]:
-    """Compare confidence and accuracy in bins of equal width, (0, 0.1], (0.1, 0.2] and so on; a 0 is in the first.
+def reliability_bins(confidences: np.ndarray, correct: np.ndarray, num_bins: int = 10) -> list[dict[str, Any]]:
+    """Compare confidence and accuracy in bins of equal width: (0, 0.1], (0.1, 0.2] and so on. 0 is in the first bin.
 
     Parameters
     ----------
@@ -84,7 +87,8 @@ def reliability(confidences: np.ndarray, correct: np.ndarray, num_bins: int = 10
     Returns
     -------
     list of dict
-        ``low`` and ``high``, the bin; ``confidence`` and ``accuracy``, its means; ``count``. Empty bins are left out.
+        ``low`` and ``high``, the bin's edges; ``confidence`` and ``accuracy``, its means; ``count``. Empty bins are
+        left out.
 
     Raises
     ------
@@ -93,11 +97,11 @@ def reliability(confidences: np.ndarray, correct: np.ndarray, num_bins: int = 10
 
     Examples
     --------
-    >>> reliability(np.array([0.75, 0.85]), np.array([True, False]), num_bins=2)
+    >>> reliability_bins(np.array([0.75, 0.85]), np.array([True, False]), num_bins=2)
     [{'low': 0.5, 'high': 1.0, 'confidence': 0.8, 'accuracy': 0.5, 'count': 2}]
     """
     confidences, correct = _check_samples(confidences, correct)
-    # The edges are those that are printed, so that 0.3 is in the bin that ends with 0.3.
+    # These are the edges as they are printed, so that 0.3 is in the bin that ends with 0.3.
     edges = np.arange(num_bins + 1) / num_bins
     places = np.maximum(np.searchsorted(edges, confidences, side="left"), 1) - 1
     bins = []
@@ -119,7 +123,7 @@ def expected_calibration_error(confidences: np.ndarray, correct: np.ndarray, num
     """Return the mean distance between confidence and accuracy over bins of equal width, weighted by their counts.
 
     Source: C. Guo, G. Pleiss, Y. Sun and K. Q. Weinberger, "On calibration of modern neural networks", ICML 2017,
-    equation 3. Parameters and errors are those of `reliability`.
+    equation 3. Parameters and errors are those of `reliability_bins`.
 
     Returns
     -------
@@ -131,30 +135,31 @@ def expected_calibration_error(confidences: np.ndarray, correct: np.ndarray, num
     >>> round(expected_calibration_error(np.array([0.9, 0.9, 0.9, 0.9]), np.array([1, 1, 1, 0])), 3)
     0.15
     """
-    bins = reliability(confidences, correct, num_bins)
+    bins = reliability_bins(confidences, correct, num_bins)
     count = sum(each["count"] for each in bins)
     error = sum(each["count"] * abs(each["accuracy"] - each["confidence"]) for each in bins)
     return error / count if count else float("nan")
 
 
-def evaluation(raw: np.ndarray, calibrated: np.ndarray, correct: np.ndarray) -> dict[str, Any] | None:
-    """Return calibration errors and reliability diagrams, before and after, as the report shows them.
+def summary(raw: np.ndarray, calibrated: np.ndarray, correct: np.ndarray) -> dict[str, Any] | None:
+    """Return calibration errors and reliability diagrams before and after calibration, as the report shows them.
 
     Parameters
     ----------
     raw, calibrated : (N,)
-        The network's posteriors of recognised phones, and what `Calibration.confidence` makes of them.
+        The network's posteriors of recognised phones, and the confidences that `Calibration.confidence` returns for
+        them.
     correct : (N,)
-        Whether each is right.
+        Whether each phone is right.
 
     Returns
     -------
     dict or None
-        ``ece``, ``ece_raw``, ``bins`` and ``bins_raw``; nothing where there are no phones.
+        ``ece``, ``ece_raw``, ``bins`` and ``bins_raw``; None where there are no phones.
 
     Examples
     --------
-    >>> result = evaluation(np.array([0.9, 0.9]), np.array([0.5, 0.5]), np.array([1, 0]))
+    >>> result = summary(np.array([0.9, 0.9]), np.array([0.5, 0.5]), np.array([1, 0]))
     >>> round(result["ece_raw"], 3), result["ece"], len(result["bins"])
     (0.4, 0.0, 1)
     """
@@ -163,13 +168,13 @@ def evaluation(raw: np.ndarray, calibrated: np.ndarray, correct: np.ndarray) -> 
     return {
         "ece": expected_calibration_error(calibrated, correct),
         "ece_raw": expected_calibration_error(raw, correct),
-        "bins": reliability(calibrated, correct),
-        "bins_raw": reliability(raw, correct),
+        "bins": reliability_bins(calibrated, correct),
+        "bins_raw": reliability_bins(raw, correct),
     }
 
 
-def correctness(pairs: Iterable[tuple[str | None, str | None]]) -> list[bool]:
-    """Tell for each label of a hypothesis whether `asr.evaluation.metrics.align` pairs it with a label equal to it.
+def correctness(pairs: Pairs) -> list[bool]:
+    """Tell for each label of an aligned hypothesis whether it is paired with an equal label of the reference.
 
     >>> correctness([("k", "k"), ("ae", None), ("t", "d"), (None, "s")])
     [True, False, False]
@@ -180,9 +185,9 @@ def correctness(pairs: Iterable[tuple[str | None, str | None]]) -> list[bool]:
 def fold_confidences(
     labels: Sequence[str], confidences: Sequence[float], source: str, target: str
 ) -> tuple[list[str], list[float]]:
-    """Fold labels as `asr.speech.phones.fold` does, and keep each one's confidence beside what becomes of it.
+    """Fold labels as `asr.speech.phones.fold` does, and give the folded labels the confidences of the original ones.
 
-    A label that has no counterpart takes its confidence with it; of one that has two, both get it.
+    A label that is dropped takes its confidence with it. The labels that one label becomes all have its confidence.
 
     Raises
     ------
@@ -194,8 +199,8 @@ def fold_confidences(
     >>> fold_confidences(["q", "el", "k"], [0.2, 0.7, 0.9], "timit61", "arpabet39")
     (['AH', 'L', 'K'], [0.7, 0.7, 0.9])
     """
-    folded = {label: phones.fold([label], source, target) for label in dict.fromkeys(labels)}
-    both = [(new, value) for label, value in zip(labels, confidences, strict=True) for new in folded[label]]
+    folded_of = {label: phones.fold([label], source, target) for label in dict.fromkeys(labels)}
+    both = [(new, value) for label, value in zip(labels, confidences, strict=True) for new in folded_of[label]]
     return [label for label, _ in both], [value for _, value in both]
 
 

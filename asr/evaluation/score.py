@@ -1,11 +1,11 @@
-"""Anybody's hypotheses against references, in every regime that their labels allow.
+"""Scores of hypotheses against references, whoever made them, in every regime that their labels allow.
 
-Every edit costs one, as in Kaldi's compute-wer, so that the rate is the least that any alignment gives. NIST's sclite
-(2.10) looks for another alignment and counts the edits in that one: there a substitution weighs 4, an insertion or a
-deletion 3, and the deletion of an optional word 2, although it counts as no error. Five substitutions (20) then lose to
-two labels right beside three deletions and three insertions (18), which are six errors. So sclite's total is never
-below ours and may be above. Measured with sclite on 1,000 made pairs of 20 to 60 labels at each rate, and on 1,000
-pairs of unrelated sequences of up to 30 of the same 39 labels:
+Every edit costs one, as in Kaldi's compute-wer, so that the rate is the lowest that any alignment gives. NIST's sclite
+(2.10) aligns by other costs and counts the edits of that alignment: a substitution costs 4, an insertion or a deletion
+3, and the deletion of an optional word 2, although it counts as no error. Three deletions and three insertions around
+two correct labels (18) then win over five substitutions (20), although they are six errors. So sclite's total is never
+below ours and may be above it. Measured with sclite on 1,000 synthetic pairs of 20 to 60 labels at each rate, and on
+1,000 pairs of unrelated sequences of up to 30 of the same 39 labels:
 
 ================  ==============================  ================================
 pairs             silence scored: sclite's, ours  silence forgiven: sclite's, ours
@@ -15,7 +15,7 @@ two fifths wrong  37.55 %, 37.55 %                34.16 %, 34.10 %
 unrelated         121.50 %, 121.20 %              119.97 %, 119.60 %
 ================  ==============================  ================================
 
-How a total is split into kinds differs more often, where alignments tie.
+The split of a total into substitutions, insertions and deletions differs more often, where alignments tie.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -23,7 +23,6 @@ from pathlib import Path
 from typing import Any
 
 from asr.core.errors import AsrError
-from asr.core.terminal import columns
 from asr.evaluation import confusions, metrics, regimes
 from asr.speech import phones
 from asr.speech.label_files import format_of, read_labels
@@ -46,23 +45,24 @@ def score_files(
         Label files that `asr.speech.label_files.read_labels` reads: Kaldi text, sclite's .trn, CTM, TextGrid, JSON,
         plain text.
     phone_set
-        Of the labels in both; by default the smallest of ours that has them all, for each file by itself.
+        The phone set of the labels in both files; by default, for each file, the smallest known set that has them all.
     speakers
-        Kaldi's utt2spk: an utterance id and its speaker on each line. With it, intervals by speaker too.
+        Kaldi's utt2spk: an utterance id and its speaker on each line. With it there are intervals by speaker too.
     file_format
-        Of both files, where the names do not tell.
+        The format of both files, where their names do not tell.
 
     Returns
     -------
     dict
-        ``phone_set`` of the reference and ``hypothesis_phone_set``, None where the labels are in none of ours; and
-        ``regimes``, as in docs/reference/evaluation.md; and where the labels are known ``confusions`` and ``classes``.
+        ``phone_set`` of the reference and ``hypothesis_phone_set``, None where no known set has the labels;
+        ``regimes``, as in docs/reference/evaluation.md; and, where the phone sets are known, ``confusions`` and
+        ``classes``.
 
     Raises
     ------
     AsrError
-        A file cannot be read, the files hold other utterances, or a label is not in the phone set; or only the
-        reference's labels are in one of ours, so that nothing says how to compare the two.
+        A file cannot be read, the files hold different utterances, or a label is not in the phone set; or only the
+        reference's labels are in a known phone set, so that the two cannot be compared.
     """
     references, hypotheses = (read_labels(path, file_format) for path in (reference, hypothesis))
     if references and hypotheses and not references.keys() & hypotheses.keys():
@@ -70,18 +70,18 @@ def score_files(
         raise AsrError(
             f"{hypothesis} and {reference} share no utterance: one has {theirs!r}, the other {ours!r}; name them alike"
         )
-    if (file_format or format_of(hypothesis)) == "ctm":  # which has no line for an utterance in which nothing was found
+    if (file_format or format_of(hypothesis)) == "ctm":  # has no line for an utterance without labels
         hypotheses = {key: [] for key in references} | hypotheses
     sets = [phone_set or guess_phone_set(texts.values()) for texts in (references, hypotheses)]
     if sets[0] is not None and sets[1] is None:
-        sets[1] = _set_of_the_reference(sets[0], hypotheses, hypothesis)
+        sets[1] = _reference_phone_set(sets[0], hypotheses, hypothesis)
     source = common_phone_set(*sets)
     if source is not None:
         references, hypotheses = (
             {key: phones.fold(labels, each or "", source) for key, labels in texts.items()}
             for texts, each in zip((references, hypotheses), sets, strict=True)
         )
-    who = None if speakers is None else _speakers(speakers, references)
+    who = None if speakers is None else _read_speakers(speakers, references)
     rows = regime_rows(references, hypotheses, source, who)
     found = {"phone_set": sets[0], "hypothesis_phone_set": sets[1], "regimes": rows}
     if source is None:
@@ -95,7 +95,7 @@ def score_files(
 
 
 def guess_phone_set(texts: Iterable[Sequence[str]]) -> str | None:
-    """Return the smallest phone set that has all labels, or None.
+    """Return the name of the smallest phone set that has all labels; None where no set has them.
 
     >>> guess_phone_set([["HH", "AY"]]), guess_phone_set([["h#", "pcl"]]), guess_phone_set([["a"]])
     ('arpabet39', 'timit61', None)
@@ -106,13 +106,13 @@ def guess_phone_set(texts: Iterable[Sequence[str]]) -> str | None:
     return min(fitting, key=lambda each: (len(each.labels), each.name)).name if used and fitting else None
 
 
-def _set_of_the_reference(phone_set: str, hypotheses: Texts, path: Path) -> str:
-    """Return the reference's phone set for hypotheses without a label; those with strange labels are refused.
+def _reference_phone_set(phone_set: str, hypotheses: Texts, path: Path) -> str:
+    """Return the reference's phone set for hypotheses that have no label, and refuse those with unknown labels.
 
-    Compared as they stand, a stressed vowel or a label for noise would pass for phone errors.
+    If they were compared as they stand, a stressed vowel or a label for noise would count as a phone error.
     """
-    anybodys = {label for name in phones.names() for label in phones.PhoneSet.load(name).labels}
-    for known in (anybodys, set(phones.PhoneSet.load(phone_set).labels)):
+    all_labels = {label for name in phones.names() for label in phones.PhoneSet.load(name).labels}
+    for known in (all_labels, set(phones.PhoneSet.load(phone_set).labels)):
         for key, labels in hypotheses.items():
             for label in labels:
                 if label not in known:
@@ -124,7 +124,7 @@ def _set_of_the_reference(phone_set: str, hypotheses: Texts, path: Path) -> str:
 
 
 def common_phone_set(one: str | None, other: str | None) -> str | None:
-    """Return the richest phone set that both can be folded into; None unless both are known.
+    """Return the largest phone set that both can be folded into; None unless both are known.
 
     >>> common_phone_set("timit61", "timit39"), common_phone_set("timit61", "arpabet39")
     ('timit39', 'arpabet39')
@@ -148,18 +148,18 @@ def regime_rows(
     Parameters
     ----------
     references, hypotheses
-        Labels of each utterance, in the phone set.
+        The labels of each utterance, in the phone set.
     phone_set
-        None where it is none of ours.
+        Its name; None where it is not a known set.
     speakers
-        Who said each utterance, for intervals by speaker.
+        The speaker of each utterance, for intervals by speaker.
     scoring
         The phone set of the headline.
 
     Returns
     -------
     list of dict
-        ``regimes`` of docs/reference/evaluation.md, the headline first.
+        The rows of ``regimes`` in docs/reference/evaluation.md, the headline first.
 
     Raises
     ------
@@ -171,62 +171,46 @@ def regime_rows(
     for regime in regimes.for_labels(phone_set, scoring):
         if regime.phone_set not in folded:
             folded[regime.phone_set] = [
-                {key: regime.fold(labels, phone_set) for key, labels in each.items()}
-                for each in (references, hypotheses)
+                {key: regime.fold(labels, phone_set) for key, labels in texts.items()}
+                for texts in (references, hypotheses)
             ]
-        ours, theirs = (
-            {key: regime.treat_silence(labels) for key, labels in each.items()} for each in folded[regime.phone_set]
-        )
-        if rows and not any(ours.values()):
-            continue  # nothing but silence, which this regime leaves out
-        result = metrics.score(ours, theirs, speakers, regime.count)
-        rows.append(
-            {
-                "name": regime.name,
-                "description": regime.description,
-                "headline": not rows,
-                "per": _percent(result.rate),
-                "interval": [_percent(bound) for bound in result.interval],
-                "interval_speakers": result.interval_speakers and [_percent(x) for x in result.interval_speakers],
-                "substitutions": result.counts.substitutions,
-                "insertions": result.counts.insertions,
-                "deletions": result.counts.deletions,
-                "num_phones": result.counts.reference_length,
-                "num_utterances": result.num_utterances,
-            }
-        )
+        compared = [
+            {key: regime.treat_silence(labels) for key, labels in texts.items()} for texts in folded[regime.phone_set]
+        ]
+        if rows and not any(compared[0].values()):
+            continue  # the references are nothing but silence, which this regime leaves out
+        result = metrics.score(compared[0], compared[1], speakers, regime.count)
+        rows.append(_regime_row(regime, result, is_headline=not rows))
     return rows
 
 
+def _regime_row(regime: regimes.Regime, result: metrics.Score, is_headline: bool) -> dict[str, Any]:
+    return {
+        "name": regime.name,
+        "description": regime.description,
+        "headline": is_headline,
+        "per": _percent(result.rate),
+        "interval": [_percent(bound) for bound in result.interval],
+        "interval_speakers": result.interval_speakers and [_percent(x) for x in result.interval_speakers],
+        "substitutions": result.counts.substitutions,
+        "insertions": result.counts.insertions,
+        "deletions": result.counts.deletions,
+        "num_phones": result.counts.reference_length,
+        "num_utterances": result.num_utterances,
+    }
+
+
 def headline(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """Return the row that a system is quoted by."""
+    """Return the row whose rate is quoted for a system."""
     return next(row for row in rows if row["headline"])
-
-
-def table(rows: Sequence[dict[str, Any]]) -> str:
-    """Return the regimes as a text table.
-
-    >>> print(table(regime_rows({"a": ["HH", "AY"]}, {"a": ["HH", "EY"]}, "arpabet39")))
-    regime      PER %  95 % by utterance  95 % by speaker  sub  ins  del  phones  utterances
-    39 ARPAbet  50.00      50.00 - 50.00                -    1    0    0       2           1
-    """
-    lines = [["regime", "PER %", "95 % by utterance", "95 % by speaker", "sub", "ins", "del", "phones", "utterances"]]
-    for row in rows:
-        intervals = [_between(row["interval"]), _between(row["interval_speakers"])]
-        counts = [row[key] for key in ("substitutions", "insertions", "deletions", "num_phones", "num_utterances")]
-        lines.append([row["name"], f"{row['per']:.2f}", *intervals, *(f"{count:,}" for count in counts)])
-    return columns(lines)
-
-
-def _between(bounds: Sequence[float] | None) -> str:
-    return "-" if bounds is None else f"{bounds[0]:.2f} - {bounds[1]:.2f}"
 
 
 def _percent(rate: float) -> float:
     return round(100 * rate, 2)
 
 
-def _speakers(path: Path, references: Texts) -> dict[str, str]:
+def _read_speakers(path: Path, references: Texts) -> dict[str, str]:
+    """Read Kaldi's utt2spk, which must have each utterance of the references."""
     who = {key: labels[0] for key, labels in read_labels(path, "kaldi").items() if len(labels) == 1}
     missing = sorted(references.keys() - who.keys())
     if missing:

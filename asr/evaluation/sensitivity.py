@@ -1,36 +1,30 @@
-"""The vanishing gradient, seen: how much an output of a trained network still depends on inputs long past.
+"""The vanishing gradient: how much the outputs of a trained network depend on inputs long past.
 
-For an output frame T the Jacobian ∂v_T / ∂x_t of its logits v at each input frame t has C × F entries; its Frobenius
-norm against T − t is the picture that the lectures draw of the sigmoid network that forgets (and A. Graves 2012,
-figure 4.1). Logits, not posteriors: where a softmax is sure of itself its own derivative is nearly 0, which has nothing
-to do with memory.
+The Jacobian ∂v_T / ∂x_t of the logits v of an output frame T with respect to an input frame t has C × F entries. Its
+Frobenius norm as a function of T − t shows how a recurrent network forgets (A. Graves, "Supervised sequence labelling
+with recurrent neural networks", 2012, figure 4.1). Logits are used instead of posteriors because the derivative of a
+softmax is nearly 0 where one posterior is near 1, which has nothing to do with memory.
 
-Letters: T feature frames, F values a frame, C classes, n feature frames an output frame.
+Letters: T feature frames, F values a frame, C classes, T' output frames, D distances.
 """
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import matplotlib
-
-matplotlib.use("agg")
-
-import matplotlib.pyplot as plt
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from asr.core.errors import ModelError
 from asr.core.terminal import track
-from asr.data import splits
-from asr.data.feature_store import cache_features
 from asr.evaluation import figures
+from asr.evaluation.inputs import cuts_with_features, load_configured
 from asr.models.base import AcousticModel
 from asr.speech.features import FRAME_SHIFT
 
-NUM_UTTERANCES = 20
-NOT_SHOWN = ("attention_decoder", "echo_state")  # a step a phone and not a frame; a reservoir outside autograd
+NUM_UTTERANCES = 20  # of each corpus
+NOT_SHOWN = ("attention_decoder", "echo_state")  # has a step a phone, not a frame; has a reservoir outside autograd
 LONGEST = 1.5  # seconds into the past that are drawn
 
 
@@ -42,7 +36,7 @@ def sensitivity(encoder: nn.Module, features: Tensor, frame: int | None = None) 
     encoder
         In evaluation mode.
     features : (T, F)
-        Of one utterance.
+        The features of one utterance.
     frame
         The output frame; by default the middle one.
 
@@ -53,7 +47,7 @@ def sensitivity(encoder: nn.Module, features: Tensor, frame: int | None = None) 
 
     Examples
     --------
-    >>> class Sum(nn.Module):  # v_T = Σ_{t ≤ T} x_t: nothing is ever forgotten
+    >>> class Sum(nn.Module):  # v_T = Σ_{t ≤ T} x_t: nothing is forgotten
     ...     def forward(self, features, lengths):
     ...         return features.cumsum(dim=1).transpose(0, 1), lengths
     >>> sensitivity(Sum(), torch.zeros(5, 1)).tolist()
@@ -63,7 +57,7 @@ def sensitivity(encoder: nn.Module, features: Tensor, frame: int | None = None) 
     with torch.no_grad():
         num_frames, _, num_classes = encoder(features[None], lengths)[0].shape
     frame = num_frames // 2 if frame is None else frame
-    # The same utterance once a class: the gradient of the sum of logit c of copy c is then all rows at once.
+    # A copy of the utterance for each class: the gradient of the sum over c of logit c of copy c has all rows at once.
     copies = features.detach().repeat(num_classes, 1, 1).requires_grad_()  # (C, T, F)
     logits, _ = encoder(copies, lengths.repeat(num_classes))  # (T', C, C)
     (jacobian,) = torch.autograd.grad(logits[frame].diagonal().sum(), copies)
@@ -72,16 +66,16 @@ def sensitivity(encoder: nn.Module, features: Tensor, frame: int | None = None) 
 
 @dataclass(frozen=True)
 class Curve:
-    """How the sensitivity of one system falls with the distance.
+    """How the sensitivity of one system falls with the distance into the past.
 
     Attributes
     ----------
     name
-        Of the system.
+        The system's name.
     seconds, norms : (D,)
-        Distance into the past, and the mean of ‖∂v_T / ∂x_t‖ over utterances, its largest value set to 1.
+        The distance, and the mean of ‖∂v_T / ∂x_t‖ over utterances, scaled so that its largest value is 1.
     ahead
-        Whether the system also depends on frames to come, which are not shown.
+        Whether the system also depends on later frames, which are not shown.
     """
 
     name: str
@@ -91,12 +85,12 @@ class Curve:
 
 
 def curve(name: str, model: AcousticModel, utterances: Sequence[Tensor]) -> Curve:
-    """Average a model's sensitivity over utterances (T, F), each at its middle frame.
+    """Average a model's sensitivity over utterances (T, F), each at its middle output frame.
 
     Raises
     ------
     ModelError
-        The system is an HMM of Gaussians or one of NOT_SHOWN.
+        The system is a GMM-HMM or one of NOT_SHOWN.
     """
     encoder = getattr(model, "encoder", None)
     if encoder is None or model.config.model["name"] in NOT_SHOWN:
@@ -107,7 +101,7 @@ def curve(name: str, model: AcousticModel, utterances: Sequence[Tensor]) -> Curv
     for features in utterances:
         middle = -(-len(features) // step) // 2
         norms = sensitivity(encoder, features, middle).double().numpy()
-        last = min(middle * step + step, len(features)) - 1  # the newest of the frames that the output frame stands for
+        last = min(middle * step + step, len(features)) - 1  # the last input frame of the output frame
         past = norms[last::-1][:longest]
         sums[: len(past)] += past
         counts[: len(past)] += 1
@@ -118,7 +112,7 @@ def curve(name: str, model: AcousticModel, utterances: Sequence[Tensor]) -> Curv
 
 
 def draw(runs: Sequence[Path], output: Path, corpora: Path | None = None) -> str:
-    """Draw the sensitivity of several trained networks into one picture, and return what it shows as lines.
+    """Draw the sensitivity of several trained networks into one picture, and describe each curve in a line of text.
 
     Parameters
     ----------
@@ -132,24 +126,19 @@ def draw(runs: Sequence[Path], output: Path, corpora: Path | None = None) -> str
     Raises
     ------
     AsrError
-        A folder holds no network; the dev split of its corpora is not there; the picture cannot be written.
+        A folder holds no network, its corpora have no dev split, or the picture cannot be written.
     """
-    from asr.evaluation.evaluate import (
-        load,  # which imports what draws reports, and is not needed for the numbers alone
-    )
-
     curves = []
     for run in track(list(runs), "sensitivity"):
-        folder, model, config = load(str(run), (), corpora)
+        folder, model = load_configured(str(run), (), corpora)
         name = folder.parent.name if folder.name == "model" else folder.name
-        utterances = list(_utterances(model, config.data.corpora, config.data.manifests))
-        curves.append(curve(name, model, utterances))
-    _picture(curves, output)
+        curves.append(curve(name, model, list(_dev_features(model))))
+    figures.sensitivity_curves(curves, output)
     return "\n".join(map(describe, curves))
 
 
 def describe(found: Curve) -> str:
-    """Return how far back a curve stays above a tenth and a hundredth of its peak, in words.
+    """Say after how many seconds a curve falls below a tenth and a hundredth of its peak.
 
     >>> describe(Curve("elman", np.arange(4) / 100, np.array([1.0, 0.1, 0.01, 0.001]), ahead=False))
     'elman: falls below 1/10 after 0.02 s, below 1/100 after 0.03 s'
@@ -163,26 +152,11 @@ def describe(found: Curve) -> str:
     return f"{found.name}: falls {', '.join(told)}" + (" (past frames only)" if found.ahead else "")
 
 
-def _utterances(model: AcousticModel, corpora: Sequence[str] | dict, manifests: str) -> Iterator[Tensor]:
-    """Yield the normalised features (T, F) of some dev utterances, at equal steps through each corpus's."""
-    for corpus in corpora:
-        cuts = splits.load_split(manifests, [corpus], "dev")
-        store = cache_features(cuts, model.config.features, Path(manifests) / "features", f"{corpus}-dev")
-        cuts = cuts.filter(lambda cut, store=store: cut.id in store).to_eager()
-        model.normaliser.add_speakers(cuts, store)
+def _dev_features(model: AcousticModel) -> Iterator[Tensor]:
+    """Yield the normalised features (T, F) of some dev utterances of each corpus, at equal steps."""
+    for corpus in model.config.data.corpora:
+        cuts, store = cuts_with_features(model, [corpus], "dev")
         members = list(cuts)
         for i in np.linspace(0, len(members) - 1, min(NUM_UTTERANCES, len(members))).round().astype(int):
             speaker = members[i].supervisions[0].speaker
             yield torch.from_numpy(model.normaliser(store[members[i].id], speaker))
-
-
-def _picture(curves: Sequence[Curve], output: Path) -> None:
-    figure, axes = plt.subplots(figsize=(7.5, 4.4), layout="constrained")
-    for each in curves:
-        label = each.name + (" (past frames only)" if each.ahead else "")
-        axes.plot(each.seconds, np.where(each.norms > 0, each.norms, np.nan), label=label)
-    axes.set(yscale="log", xlabel="T − t in seconds", ylabel="‖∂v_T / ∂x_t‖, largest = 1", ylim=(1e-6, 2))
-    axes.set_title("what the logits of a frame owe to the frames before it; mean over dev utterances", fontsize=10)
-    axes.grid(alpha=0.3)
-    axes.legend(frameon=False)
-    figures.save(figure, output)

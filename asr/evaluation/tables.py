@@ -1,19 +1,46 @@
-"""Scores as text: lines to read, the table of a model card, and the spread over seeds."""
+"""Scores as text: lines to read, tables of regimes, errors and boundaries, and the tables of a model card."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from asr.evaluation import boundaries, confusions, score
-from asr.evaluation.metrics import seed_spread
+from asr.core.terminal import columns
+from asr.evaluation.boundaries import TOLERANCES_MS
+from asr.evaluation.confusions import most_frequent, phone_rows
 
-NUM_ERRORS = 8  # in each table
+NUM_ERRORS = 8  # lines of each table of errors in `evaluation_text`
+GAP = "(nothing)"  # where a label is missing
 
 
-def score_table(rows: Sequence[dict[str, Any]]) -> str:
-    """Return the rows as a Markdown table.
+def number(value: float | None) -> str:
+    """Return a number with three digits, or with all digits before the point; a dash where it is not known.
 
-    >>> print(score_table([{"corpus": "mini", "split": "test", "decoder": "beam 16", "scoring": "timit39", "per": 9.5,
-    ...     "interval": [9.0, 10.0], "num_phones": 84, "num_utterances": 3}]))  # doctest: +NORMALIZE_WHITESPACE
+    >>> [number(value) for value in (None, 0.123456, 9.96, 25.04, 1234.5)]
+    ['–', '0.123', '9.96', '25', '1,234']
+    """
+    if value is None:
+        return "–"
+    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
+
+
+def duration(seconds: float | None) -> str:
+    """Return a duration in seconds, minutes or hours; a dash where it is not known.
+
+    >>> [duration(seconds) for seconds in (None, 4.2, 90, 7200)]
+    ['–', '4 s', '1.5 min', '2.0 h']
+    """
+    if seconds is None:
+        return "–"
+    if seconds < 60:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.1f} min" if seconds < 3600 else f"{seconds / 3600:.1f} h"
+
+
+def score_markdown(rows: Sequence[dict[str, Any]]) -> str:
+    """Return the rows of ``metrics.json`` as a Markdown table.
+
+    >>> row = {"corpus": "mini", "split": "test", "decoder": "beam 16", "scoring": "timit39", "per": 9.5}
+    >>> row |= {"interval": [9.0, 10.0], "num_phones": 84, "num_utterances": 3}
+    >>> print(score_markdown([row]))  # doctest: +NORMALIZE_WHITESPACE
     | corpus | split | decoder | phones | PER | 95 % interval | scored |
     |---|---|---|---|---|---|---|
     | mini | test | beam 16 | timit39 | 9.50 % | 9.00 - 10.00 | 3 utterances, 84 phones |
@@ -27,11 +54,11 @@ def score_table(rows: Sequence[dict[str, Any]]) -> str:
     )
 
 
-def group_table(rows: Sequence[dict[str, Any]]) -> str:
-    """Return a Markdown table of the rates by gender, and of children and adults, of the rows that have them.
+def group_markdown(rows: Sequence[dict[str, Any]]) -> str:
+    """Return a Markdown table of the rates by gender, and of children and adults, for the rows that have them.
 
     >>> women = {"group": "female", "per": 9.5, "num_phones": 84, "num_utterances": 3}
-    >>> print(group_table([{"corpus": "mini", "split": "test", "decoder": "beam 16",
+    >>> print(group_markdown([{"corpus": "mini", "split": "test", "decoder": "beam 16",
     ...     "groups": {"gender": [women]}}]))  # doctest: +NORMALIZE_WHITESPACE
     | corpus | split | decoder | speakers | PER | scored |
     |---|---|---|---|---|---|
@@ -47,25 +74,24 @@ def group_table(rows: Sequence[dict[str, Any]]) -> str:
     )
 
 
-def lines(rows: Sequence[dict[str, Any]]) -> str:
-    """Return the rows as lines to read.
+def score_lines(rows: Sequence[dict[str, Any]]) -> list[str]:
+    """Return a line to read for each row of ``metrics.json``.
 
-    >>> print(lines([{"corpus": "mini", "split": "test", "decoder": "beam 16", "per": 9.5, "interval": [9.0, 10.0],
-    ...     "substitutions": 5, "insertions": 1, "deletions": 2, "num_phones": 84, "num_utterances": 3}]))
+    >>> print(*score_lines([{"corpus": "mini", "split": "test", "decoder": "beam 16", "per": 9.5,
+    ...     "interval": [9.0, 10.0], "substitutions": 5, "insertions": 1, "deletions": 2, "num_phones": 84,
+    ...     "num_utterances": 3}]))
     mini test, beam 16: PER 9.50 % [9.00, 10.00]  (5 sub, 1 ins, 2 del of 84 phones, 3 utterances)
     """
-    return "\n".join(
+    return [
         f"{row['corpus']} {row['split']}, {row['decoder']}: PER {row['per']:.2f} % "
         f"[{row['interval'][0]:.2f}, {row['interval'][1]:.2f}]  ({row['substitutions']} sub, {row['insertions']} ins, "
         f"{row['deletions']} del of {row['num_phones']} phones, {row['num_utterances']} utterances)"
-        + _say_words(row.get("words"))
+        + (_word_error_text(row["words"]) if "words" in row else "")
         for row in rows
-    )
+    ]
 
 
-def _say_words(words: Mapping[str, Any] | None) -> str:
-    if words is None:
-        return ""
+def _word_error_text(words: Mapping[str, Any]) -> str:
     low, high = words["interval"]
     return (
         f"; WER {words['wer']:.2f} % [{low:.2f}, {high:.2f}]  ({words['substitutions']} sub, "
@@ -73,12 +99,12 @@ def _say_words(words: Mapping[str, Any] | None) -> str:
     )
 
 
-def details(evaluation: Mapping[str, Any]) -> str:
-    """Return what an evaluation found on one corpus: all regimes, the commonest errors, features, times, confidence."""
+def evaluation_text(evaluation: Mapping[str, Any]) -> str:
+    """Return an evaluation as text: regimes, frequent errors, feature errors, confidences and boundaries."""
     parts = [
         f"{evaluation['corpus']} {evaluation['split']}, {evaluation['decoder']}",
-        score.table(evaluation["regimes"]),
-        "\n" + confusions.table(evaluation["confusions"], NUM_ERRORS) + "\n",
+        regime_table(evaluation["regimes"]),
+        "\n" + error_tables(evaluation["confusions"], NUM_ERRORS) + "\n",
     ]
     if evaluation["pfer"] is not None:
         parts.append(f"phonetic feature error rate: {evaluation['pfer']:.2f} %")
@@ -86,31 +112,96 @@ def details(evaluation: Mapping[str, Any]) -> str:
         raw, ece = evaluation["calibration"]["ece_raw"], evaluation["calibration"]["ece"]
         parts.append(f"expected calibration error of confidences: {ece:.3f} (of the network's posteriors: {raw:.3f})")
     if evaluation["boundaries"] is not None:
-        parts.append(boundaries.table(evaluation["boundaries"]))
+        parts.append(boundary_table(evaluation["boundaries"]))
     return "\n".join(parts)
 
 
-def seed_rows(found: dict[str, list[dict[str, Any]]]) -> list[dict[str, Any]]:
-    """Return the mean and the standard deviation of the rates of several seeds, a row for each decoder and corpus.
+def regime_table(rows: Sequence[dict[str, Any]]) -> str:
+    """Return the rows of `asr.evaluation.score.regime_rows` as a text table.
 
-    >>> rows = {"seed-1": [{"corpus": "mini", "split": "test", "decoder": "beam 16", "per": 2.0}],
-    ...         "seed-2": [{"corpus": "mini", "split": "test", "decoder": "beam 16", "per": 3.0}]}
-    >>> seed_rows(rows)[0]["per"], seed_rows(rows)[0]["standard_deviation"]
-    (2.5, 0.71)
+    >>> from asr.evaluation.score import regime_rows
+    >>> print(regime_table(regime_rows({"a": ["HH", "AY"]}, {"a": ["HH", "EY"]}, "arpabet39")))
+    regime      PER %  95 % by utterance  95 % by speaker  sub  ins  del  phones  utterances
+    39 ARPAbet  50.00      50.00 - 50.00                -    1    0    0       2           1
     """
-    spread = []
-    for members in zip(*found.values(), strict=True):
-        rates = [row["per"] for row in members]
-        mean, deviation = seed_spread(rates)
-        about = {key: members[0][key] for key in ("corpus", "split", "decoder")}
-        spread.append(about | {"per": round(mean, 2), "standard_deviation": round(deviation, 2), "rates": rates})
-    return spread
+    lines = [["regime", "PER %", "95 % by utterance", "95 % by speaker", "sub", "ins", "del", "phones", "utterances"]]
+    for row in rows:
+        intervals = [_between(row["interval"]), _between(row["interval_speakers"])]
+        counts = [row[key] for key in ("substitutions", "insertions", "deletions", "num_phones", "num_utterances")]
+        lines.append([row["name"], f"{row['per']:.2f}", *intervals, *(f"{count:,}" for count in counts)])
+    return columns(lines)
 
 
-def say_spread(row: dict[str, Any]) -> str:
-    """Return a row of `seed_rows` as a line to read.
+def _between(bounds: Sequence[float] | None) -> str:
+    return "-" if bounds is None else f"{bounds[0]:.2f} - {bounds[1]:.2f}"
 
-    >>> say_spread({"corpus": "mini", "split": "test", "decoder": "beam 16", "per": 2.5, "standard_deviation": 0.71,
+
+def error_tables(confusions: Mapping[str, Any], limit: int) -> str:
+    """Return two text tables: the most frequent errors, and the phones with the most errors.
+
+    Parameters
+    ----------
+    confusions
+        From `asr.evaluation.confusions.Confusions.to_json`.
+    limit
+        The most lines in each table.
+
+    Examples
+    --------
+    >>> from asr.evaluation.confusions import Confusions
+    >>> found = Confusions.of([[("t", "d"), ("t", "d"), ("t", "t"), (None, "iy")]], "timit39").to_json()
+    >>> print(error_tables(found, 1))
+    reference  recognised  count  % of the phone
+    t                   d      2            66.7
+    <BLANKLINE>
+    phone  in reference  sub  del  ins  PER %
+    t                 3    2    0    0   66.7
+    """
+    rows = phone_rows(confusions)
+    said = {row["label"]: row["num_phones"] for row in rows}
+    errors = [["reference", "recognised", "count", "% of the phone"]]
+    for reference, hypothesis, count in most_frequent(confusions, limit):
+        share = "-" if reference is None else f"{100 * count / said[reference]:.1f}"
+        errors.append([reference or GAP, hypothesis or GAP, f"{count:,}", share])
+    worst = [["phone", "in reference", "sub", "del", "ins", "PER %"]]
+    kinds = ("substitutions", "deletions", "insertions")
+    for row in sorted(rows, key=lambda row: -sum(row[kind] for kind in kinds))[:limit]:
+        rate = "-" if row["per"] is None else f"{row['per']:.1f}"
+        worst.append([row["label"], f"{row['num_phones']:,}", *(f"{row[kind]:,}" for kind in kinds), rate])
+    return f"{columns(errors)}\n\n{columns(worst)}"
+
+
+def boundary_table(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Return the rows of `asr.evaluation.boundaries.summary` as a text table.
+
+    >>> from asr.evaluation.boundaries import summary
+    >>> print(boundary_table([summary("ours", [[0.004, -0.012, 0.060]])]))
+    boundaries  ≤ 10 ms  ≤ 20 ms  ≤ 50 ms     mean  median  number
+    ours         33.3 %   66.7 %   66.7 %  17.3 ms  4.0 ms       3
+    """
+
+    def cell(value: float | None, unit: str) -> str:
+        return "–" if value is None else f"{value:.1f} {unit}"
+
+    lines = [["boundaries", *(f"≤ {ms} ms" for ms in TOLERANCES_MS), "mean", "median", "number"]]
+    for row in rows:
+        shares = [cell(row["within"][str(ms)], "%") for ms in TOLERANCES_MS]
+        lines.append(
+            [
+                row["name"],
+                *shares,
+                cell(row["mean_ms"], "ms"),
+                cell(row["median_ms"], "ms"),
+                f"{row['num_boundaries']:,}",
+            ]
+        )
+    return columns(lines)
+
+
+def spread_line(row: dict[str, Any]) -> str:
+    """Return the rates of several seeds as a line to read.
+
+    >>> spread_line({"corpus": "mini", "split": "test", "decoder": "beam 16", "per": 2.5, "standard_deviation": 0.71,
     ...     "rates": [2.0, 3.0]})
     'mini test, beam 16: PER 2.50 ± 0.71 % over 2 seeds (2.00, 3.00)'
     """

@@ -1,9 +1,9 @@
 """The weight of a language model and the penalty of a phone or word, chosen on dev speakers: coarse, then fine."""
 
-import json
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
@@ -17,8 +17,9 @@ from asr.core.errors import ConfigError
 from asr.core.terminal import track
 from asr.data import splits
 from asr.data.batches import BatchLoader, NoTargets, SpeechDataset
-from asr.data.feature_store import Features, cache_features
+from asr.data.feature_store import Features
 from asr.evaluation import figures
+from asr.evaluation.inputs import cuts_with_features
 from asr.evaluation.metrics import ErrorCounts, count_errors
 from asr.models.base import AcousticModel
 from asr.models.ctc import CTCModel
@@ -27,21 +28,22 @@ from asr.speech import phones
 log = logging.getLogger(__name__)
 
 Model = TypeVar("Model", bound=AcousticModel)
-NEARER = (0.7, 0.85, 1.2, 1.4)  # times the best weight
+NEARER = (0.7, 0.85, 1.2, 1.4)  # multiples of the best weight, tried last
 
 
 @dataclass(frozen=True)
 class Grid:
-    """What is tried.
+    """The settings to try. Penalties are multiples of the weight.
 
     Attributes
     ----------
     weights
-        Until errors have risen twice: for HMMs a greater one makes the search slower.
+        Tried in this order, until the best weight is neither of the last two: a greater weight makes an HMM's search
+        slower.
     penalty
-        With the weights; like all of them in multiples of the weight.
+        Tried with the weights.
     penalties
-        With the best weight.
+        Tried with the best weight.
     """
 
     weights: tuple[float, ...]
@@ -50,12 +52,42 @@ class Grid:
 
 
 HMM = Grid((1.0, 2.0, 4.0, 6.0, 8.0, 11.0, 15.0, 20.0, 27.0, 36.0), 0.0, (-2.0, -1.5, -1.0, -0.5, 0.5, 1.0))
-# A phone costs a language model some 2.5 nats: without a bonus in return, every weight is a way to leave phones out.
+# A phone costs about 2.5 nats in a language model. Without a bonus in return, any weight only favours deletions.
 CTC = Grid((0.0, 0.1, 0.2, 0.3, 0.45, 0.6, 0.8, 1.0, 1.3, 1.7, 2.2), -1.5, (-3.0, -2.25, -0.75, 0.0, 0.75))
 
 
+@dataclass(frozen=True)
+class Setting:
+    """A weight and a penalty, rounded to hundredths."""
+
+    weight: float
+    penalty: float
+
+    @classmethod
+    def of(cls, weight: float, ratio: float) -> "Setting":
+        """Return the setting whose penalty is `ratio` times the weight.
+
+        >>> Setting.of(0.45, -1.5)
+        Setting(weight=0.45, penalty=-0.68)
+        """
+        return cls(round(weight, 2), round(ratio * weight, 2) + 0.0)  # no -0.0
+
+    def applied_to(self, model: Model) -> Model:
+        """Return a model with this weight and this penalty in its configuration."""
+        decode = replace(model.config.decode, lm_weight=self.weight, insertion_penalty=self.penalty)
+        return replace(model, config=replace(model.config, decode=decode))
+
+
+@dataclass(frozen=True)
+class Trial:
+    """A setting that was tried, and its error rate on dev utterances in percent."""
+
+    setting: Setting
+    dev_rate: float
+
+
 def tuned(model: Model, cuts: CutSet, store: Features, path: Path, grid: Grid = HMM) -> Model:
-    """Return a model with the weight and the penalty that make least errors on dev utterances.
+    """Return a model with the weight and the penalty that make the fewest errors on dev utterances.
 
     Parameters
     ----------
@@ -64,60 +96,107 @@ def tuned(model: Model, cuts: CutSet, store: Features, path: Path, grid: Grid = 
     cuts, store
         The dev utterances and their features.
     path
-        Receives every setting tried with its error rate, as JSON.
+        Receives each setting that was tried with its error rate, as JSON.
     grid
-        What to try.
+        The settings to try.
     """
-    tried: dict[tuple[float, float], float] = {}
+    return _best(_try_settings(model, cuts, store, path, grid)).setting.applied_to(model)
+
+
+def _try_settings(model: AcousticModel, cuts: CutSet, store: Features, path: Path, grid: Grid) -> list[Trial]:
+    """Search for the best setting, write what was tried, and log the result. Parameters are those of `tuned`."""
+    trials = search(partial(_dev_rates, model, cuts, store), grid)
+    files.write_json(path, {"tried": _rows(trials)})
+    best = _best(trials)
+    weight, penalty = best.setting.weight, best.setting.penalty
+    log.info("LM weight %g, penalty %g: dev error rate %.2f %%", weight, penalty, best.dev_rate)
+    return trials
+
+
+def search(dev_rates: Callable[[Sequence[Setting]], Sequence[float]], grid: Grid) -> list[Trial]:
+    """Try the settings of a grid, then settings near the best one.
+
+    Parameters
+    ----------
+    dev_rates
+        Returns the error rate of each setting.
+    grid
+        The settings to try.
+
+    Returns
+    -------
+    list of Trial
+        In the order in which they were tried; no setting is tried twice.
+
+    Examples
+    --------
+    >>> grid = Grid(weights=(1, 2, 3, 4, 5), penalty=0, penalties=(1,))
+    >>> trials = search(lambda settings: [abs(each.weight - 2) for each in settings], grid)
+    >>> [trial.setting.weight for trial in trials]  # 5 is left out: 2 was better than 3 and 4
+    [1, 2, 3, 4, 2, 1.4, 1.7, 2.4, 2.8]
+    """
+    trials: list[Trial] = []
+
+    def add(settings: Sequence[Setting]) -> Setting:
+        """Try those settings that are new, and return the best of all."""
+        tried = {trial.setting for trial in trials}
+        new = [setting for setting in dict.fromkeys(settings) if setting not in tried]
+        trials.extend(Trial(*each) for each in zip(new, dev_rates(new), strict=True))
+        return _best(trials).setting
+
     for weight in grid.weights:
-        tried |= _rates(model, cuts, store, [_setting(weight, grid.penalty)])
-        if list(tried).index(_best(tried)) < len(tried) - 2:
+        best = add([Setting.of(weight, grid.penalty)])
+        if best not in [trial.setting for trial in trials[-2:]]:
             break
-    weight, _ = _best(tried)
-    if weight > 0:
-        tried |= _rates(model, cuts, store, [_setting(weight, ratio) for ratio in grid.penalties])
-        weight, penalty = _best(tried)
-        tried |= _rates(model, cuts, store, [_setting(weight * factor, penalty / weight) for factor in NEARER])
-    weight, penalty = _best(tried)
-    rows = [{"lm_weight": w, "insertion_penalty": p, "dev_rate": round(rate, 4)} for (w, p), rate in tried.items()]
-    files.write_json(path, {"tried": rows})
-    log.info("LM weight %g, penalty %g: dev error rate %.2f %%", weight, penalty, tried[weight, penalty])
-    return weighted(model, weight, penalty)
+    if best.weight > 0:
+        best = add([Setting.of(best.weight, ratio) for ratio in grid.penalties])
+        add([Setting.of(best.weight * factor, best.penalty / best.weight) for factor in NEARER])
+    return trials
 
 
-def _setting(weight: float, ratio: float) -> tuple[float, float]:
-    return round(weight, 2), round(ratio * weight, 2) + 0.0
+def _best(trials: Sequence[Trial]) -> Trial:
+    """Return the trial with the fewest errors; among equals the one with the smaller penalty, then weight."""
+    return min(trials, key=lambda trial: (trial.dev_rate, abs(trial.setting.penalty), trial.setting.weight))
 
 
-def _best(tried: dict[tuple[float, float], float]) -> tuple[float, float]:
-    return min(tried, key=lambda each: (tried[each], abs(each[1]), each[0]))
+def _rows(trials: Sequence[Trial]) -> list[dict[str, float]]:
+    return [
+        {
+            "lm_weight": trial.setting.weight,
+            "insertion_penalty": trial.setting.penalty,
+            "dev_rate": round(trial.dev_rate, 4),
+        }
+        for trial in trials
+    ]
 
 
-def weighted(model: Model, weight: float, penalty: float) -> Model:
-    """Return a model with another weight and penalty in its configuration."""
-    decode = replace(model.config.decode, lm_weight=weight, insertion_penalty=penalty)
-    return replace(model, config=replace(model.config, decode=decode))
+def _dev_rates(model: AcousticModel, cuts: CutSet, store: Features, settings: Sequence[Setting]) -> list[float]:
+    """Return the error rate of each setting in percent; the emissions of a batch are computed once for all of them."""
+    models = [setting.applied_to(model) for setting in settings]
+    errors = [ErrorCounts() for _ in models]
+    for members, emissions in _emissions(model, cuts, store):
+        errors = [total + _errors(each, members, emissions) for total, each in zip(errors, models, strict=True)]
+    return [100 * counts.rate for counts in errors]
 
 
-def _rates(
-    model: AcousticModel, cuts: CutSet, store: Features, settings: Iterable[tuple[float, float]]
-) -> dict[tuple[float, float], float]:
-    """Return the error rate of each setting, in percent: of words where the search is for words, else of phones."""
+def _emissions(model: AcousticModel, cuts: CutSet, store: Features) -> Iterator[tuple[CutSet, list[np.ndarray]]]:
+    """Yield batches of utterances with their emissions."""
     config = model.config.data
     dataset = SpeechDataset({1.0: store}, model.normaliser, NoTargets())
     loader = BatchLoader(cuts, dataset, config.max_frames, config.num_buckets)
-    models = {setting: weighted(model, *setting) for setting in settings}
-    errors = dict.fromkeys(models, ErrorCounts(0, 0, 0, 0))
     for members in track(loader.batches, "LM weights"):
-        emissions = model.emissions(dataset[members].rows())
-        for setting, each in models.items():
-            for cut, said in zip(members, _said(each, emissions), strict=True):
-                errors[setting] += count_errors(*_compared(cut, said, config))
-    return {setting: 100 * counts.rate for setting, counts in errors.items()}
+        yield members, model.emissions(dataset[members].rows())
 
 
-def _said(model: AcousticModel, emissions: Sequence[np.ndarray]) -> list[tuple[Sequence[str], bool]]:
-    """Return what a model finds in each utterance, and whether it is words."""
+def _errors(model: AcousticModel, cuts: CutSet, emissions: Sequence[np.ndarray]) -> ErrorCounts:
+    """Count the errors in a batch: in words where the model searches for words, else in phones."""
+    pairs = zip(cuts, _recognised(model, emissions), strict=True)
+    counts = (count_errors(*_compared(cut, *found, model.config.data)) for cut, found in pairs)
+    return sum(counts, ErrorCounts())
+
+
+def _recognised(model: AcousticModel, emissions: Sequence[np.ndarray]) -> list[tuple[Sequence[str], bool]]:
+    """Return what a model recognises in each utterance, and whether it is words instead of phones."""
     if not isinstance(model, CTCModel):
         return [([model.tokens[token] for token in tokens], False) for tokens in model.best_tokens(emissions)]
     found = model.decode(emissions, model.config.decode.beam_size)
@@ -127,31 +206,30 @@ def _said(model: AcousticModel, emissions: Sequence[np.ndarray]) -> list[tuple[S
     ]
 
 
-def _compared(cut: Cut, said: tuple[Sequence[str], bool], config: DataConfig) -> tuple[Sequence[str], Sequence[str]]:
+def _compared(
+    cut: Cut, labels: Sequence[str], are_words: bool, config: DataConfig
+) -> tuple[Sequence[str], Sequence[str]]:
     """Return reference and hypothesis as they are scored."""
-    labels, are_words = said
     if are_words:
         return splits.words(cut), [word.lower() for word in labels]
-    reference, hypothesis = (
-        phones.fold(each, config.labels, config.scoring) for each in (splits.reference(cut, config.labels), labels)
-    )
-    return reference, hypothesis
+    reference = splits.reference(cut, config.labels)
+    return phones.fold(reference, config.labels, config.scoring), phones.fold(labels, config.labels, config.scoring)
 
 
 def tune(model: AcousticModel, output: Path) -> str:
-    """Find the weight and the penalty of a CTC system's language model on its corpora's dev speakers.
+    """Find the weight and the penalty of a CTC system's language model on the dev speakers of its corpora.
 
     Parameters
     ----------
     model
         Its configuration names the language model.
     output
-        Folder of ``tuning-NAME.json`` and its picture.
+        Receives ``tuning-NAME.json`` and its picture.
 
     Returns
     -------
     str
-        The two as settings for `asr evaluate`, and what they bring.
+        The two as settings for `asr evaluate`, and the error rates with and without them.
 
     Raises
     ------
@@ -161,17 +239,14 @@ def tune(model: AcousticModel, output: Path) -> str:
     config = model.config
     if config.decode.lm is None:
         raise ConfigError("nothing to tune: name a language model with decode.lm=FOLDER")
-    manifests, names = config.data.manifests, list(config.data.corpora)
-    splits.prepare(config.data.corpora, manifests)
-    cuts = splits.load_split(manifests, names, "dev")
-    store = cache_features(cuts, config.features, Path(manifests) / "features", f"{'+'.join(names)}-dev")
-    cuts = cuts.filter(lambda cut: cut.id in store).to_eager()
-    model.normaliser.add_speakers(cuts, store)
-    path = output / f"tuning-{Path(config.decode.lm).name}.json"
+    splits.prepare(config.data.corpora, config.data.manifests)
+    cuts, store = cuts_with_features(model, list(config.data.corpora), "dev")
     output.mkdir(parents=True, exist_ok=True)
-    found = tuned(model, cuts, store, path, CTC).config.decode
-    rows = json.loads(path.read_text(encoding="utf8"))["tried"]
-    figures.tuning(rows, path.with_suffix(".png"), Path(config.decode.lm).name)
-    best, without = min(row["dev_rate"] for row in rows), rows[0]["dev_rate"]
-    settings = f"decode.lm_weight={found.lm_weight:g} decode.insertion_penalty={found.insertion_penalty:g}"
-    return f"{settings}\n{len(rows)} settings on dev: {best:.2f} % errors, {without:.2f} % with weight 0 ({path})"
+    name = Path(config.decode.lm).name
+    path = output / f"tuning-{name}.json"
+    trials = _try_settings(model, cuts, store, path, CTC)
+    rows, best = _rows(trials), _best(trials).setting
+    figures.tuning(rows, path.with_suffix(".png"), name)
+    rates = f"{min(row['dev_rate'] for row in rows):.2f} % errors, {rows[0]['dev_rate']:.2f} % with weight 0"
+    settings = f"decode.lm_weight={best.weight:g} decode.insertion_penalty={best.penalty:g}"
+    return f"{settings}\n{len(rows)} settings on dev: {rates} ({path})"

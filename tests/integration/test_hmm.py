@@ -14,8 +14,9 @@ from safetensors.numpy import load_file, save_file
 from asr.core import config as configuration
 from asr.core import files
 from asr.core.errors import ModelError
-from asr.evaluation.boundaries import boundary_errors, report
-from asr.evaluation.evaluate import load, recognise
+from asr.evaluation.boundaries import boundary_errors, summary
+from asr.evaluation.inputs import load_configured
+from asr.evaluation.recognise import recognise
 from asr.models import model_folder
 from asr.models.hmm import GMMModel, HybridModel
 from asr.recognition.align import align
@@ -212,9 +213,9 @@ def test_every_key_is_documented(ladder, scored):
 def test_settings_of_the_search_change_what_is_found(ladder):
     counts = []
     for penalty in (0, 200):
-        _, model, config = load(str(ladder / "runs" / "mono"), [f"decode.insertion_penalty={penalty}"], None)
-        found = recognise(model, config, "timit", "dev", with_sound=False)
-        counts.append(sum(map(len, found.phones.values())))
+        _, model = load_configured(str(ladder / "runs" / "mono"), [f"decode.insertion_penalty={penalty}"])
+        found = recognise(model, "timit", "dev", with_sound=False)
+        counts.append(sum(len(each.segments) for each in found.utterances))
     assert counts[1] < 0.7 * counts[0]
 
 
@@ -277,7 +278,7 @@ def test_known_phones_get_their_times(cli, ladder, wav, name):
     values = json.loads(out)
     assert [phone["label"] for phone in values["phones"]] == labels.split()
     found = [Segment(**phone) for phone in values["phones"]]
-    assert report(name, [boundary_errors(true, found)])["within"]["50"] > 70
+    assert summary(name, [boundary_errors(true, found)])["within"]["50"] > 70
     assert values["score"] < 0 or name == "hybrid"
 
 

@@ -12,8 +12,9 @@ import time
 import numpy as np
 import pytest
 
+from asr.evaluation.media import utterance_media
 from asr.evaluation.metrics import align
-from asr.evaluation.page import utterance_media, write
+from asr.evaluation.page import write
 from asr.speech.audio import SAMPLE_RATE
 
 BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)

@@ -14,7 +14,7 @@ from asr.core.config import from_dict
 from asr.core.errors import AsrError, AudioError, CorpusError, InfeasibleError
 from asr.ctc import forced_align
 from asr.data import splits
-from asr.evaluation.boundaries import boundary_errors, fit_boundary_offset, report
+from asr.evaluation.boundaries import boundary_errors, fit_boundary_offset, summary
 from asr.models.calibration import Calibration
 from asr.models.ctc import CTCModel
 from asr.recognition.align import align, pronounce_words, split_words
@@ -241,7 +241,7 @@ def test_a_small_trained_network_finds_most_boundaries_and_more_than_the_spikes(
         starts = np.array([phone.start for phone in true[1:]])
         errors["first frames"].append(spikes.starts[1:] * model.frame_shift - starts)
         errors["mid-points"].append((spikes.starts[1:] + spikes.ends[:-1]) / 2 * model.frame_shift - starts)
-    within = {name: report(name, each)["within"]["20"] for name, each in errors.items()}
+    within = {name: summary(name, each)["within"]["20"] for name, each in errors.items()}
     assert within["ours"] > 70, within
     assert within["ours"] > max(within["first frames"], within["mid-points"]) + 3, within
     assert within["first frames"] > 20, within

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from asr.core.errors import AsrError
-from asr.evaluation.boundaries import EDGES_MS, boundary_errors, fit_boundary_offset, report, table
+from asr.evaluation.boundaries import EDGES_MS, boundary_errors, fit_boundary_offset, summary
+from asr.evaluation.tables import boundary_table
 from asr.speech.segments import Segment
 
 
@@ -22,7 +23,7 @@ def test_the_starts_of_all_but_the_first_count():
 
 
 def test_shares_and_averages_by_hand():
-    row = report("x", [np.array([-0.010, 0.025]), np.array([0.060, -0.020, 0.0])])
+    row = summary("x", [np.array([-0.010, 0.025]), np.array([0.060, -0.020, 0.0])])
     assert row["within"] == {"10": 40.0, "20": 60.0, "50": 80.0}  # an error of the tolerance is within it
     assert (row["mean_ms"], row["median_ms"], row["num_boundaries"], row["name"]) == (11.0, 0.0, 5, "x")
 
@@ -30,12 +31,12 @@ def test_shares_and_averages_by_hand():
 def test_ties_survive_what_floats_do_to_differences():
     """0.31 − 0.3 is 0.010000000000000009."""
     found = phones(("S", 0.1, 0.2), ("IH", 0.2, 0.3), ("K", 0.3, 0.4), ("S", 0.55, 0.7))
-    assert report("x", [boundary_errors(REFERENCE, found)])["within"]["10"] == 100.0
+    assert summary("x", [boundary_errors(REFERENCE, found)])["within"]["10"] == 100.0
 
 
 def test_the_histogram_counts_every_boundary_once():
     errors = np.array([-0.5, -0.1, -0.095, -0.0001, 0.0, 0.0099, 0.0951, 0.1, 3.0])
-    histogram = report("x", [errors])["histogram"]
+    histogram = summary("x", [errors])["histogram"]
     assert histogram["edges_ms"] == list(EDGES_MS) == list(range(-100, 101, 10))
     expected = np.zeros(20, int)
     expected[0], expected[9], expected[10], expected[19] = 3, 1, 2, 3
@@ -54,11 +55,11 @@ def test_other_labels_are_one_line(labels, what):
 
 def test_without_boundaries_there_is_nothing_to_average():
     assert boundary_errors(REFERENCE[:1], REFERENCE[:1]).tolist() == boundary_errors([], []).tolist() == []
-    row = report("x", [np.array([])])
+    row = summary("x", [np.array([])])
     assert (row["within"], row["num_boundaries"]) == ({"10": None, "20": None, "50": None}, 0)
     assert row["mean_ms"] is row["median_ms"] is None
     assert sum(row["histogram"]["counts"]) == 0
-    assert table([row]).splitlines()[1].split() == ["x", "–", "–", "–", "–", "–", "0"]
+    assert boundary_table([row]).splitlines()[1].split() == ["x", "–", "–", "–", "–", "–", "0"]
 
 
 def test_the_offset_is_the_median_lag_which_outliers_leave_alone(rng):
@@ -71,7 +72,9 @@ def test_the_offset_is_the_median_lag_which_outliers_leave_alone(rng):
 
 
 def test_the_table_has_a_line_for_each_system():
-    lines = table([report("ours", [[0.004]]), report("theirs, of a longer name", [[-0.03] * 1234])]).splitlines()
+    lines = boundary_table(
+        [summary("ours", [[0.004]]), summary("theirs, of a longer name", [[-0.03] * 1234])]
+    ).splitlines()
     assert len(lines) == 3
     assert len({len(line) for line in lines}) == 1
     assert lines[2].split()[-3:] == ["-30.0", "ms", "1,234"]

@@ -72,13 +72,13 @@ def test_wrong_samples(values, correct, message):
     with pytest.raises(ValueError, match=message):
         reliability.fit(np.array(values), np.array(correct))
     with pytest.raises(ValueError, match=message):
-        reliability.reliability(np.array(values), np.array(correct))
+        reliability.reliability_bins(np.array(values), np.array(correct))
 
 
 def test_reliability_by_hand():
     confidences = np.array([0.0, 0.1, 0.3, 0.35, 0.85, 0.9, 0.9, 1.0])
     correct = np.array([0, 1, 0, 1, 1, 1, 0, 1])
-    bins = reliability.reliability(confidences, correct)
+    bins = reliability.reliability_bins(confidences, correct)
     # Guo et al.: a bin holds its upper edge, not its lower.
     assert [(each["low"], each["high"], each["count"], each["accuracy"]) for each in bins] == [
         (0.0, 0.1, 2, 0.5),
@@ -101,12 +101,12 @@ def test_error_with_one_bin_is_the_distance_of_the_means(overconfident):
 
 def test_evaluation_can_be_written_as_json():
     raw, correct = np.array([0.95, 0.75, 0.35], np.float32), np.array([True, False, True])
-    result = reliability.evaluation(raw, np.full(3, 2 / 3), correct)
+    result = reliability.summary(raw, np.full(3, 2 / 3), correct)
     assert json.loads(json.dumps(result)) == result
     assert result["ece"] == pytest.approx(0)
     assert result["ece_raw"] == pytest.approx((0.05 + 0.75 + 0.65) / 3)
     assert [each["count"] for each in result["bins_raw"]] == [1, 1, 1]
-    assert reliability.evaluation(np.array([]), np.array([]), np.array([])) is None
+    assert reliability.summary(np.array([]), np.array([]), np.array([])) is None
 
 
 def test_correctness_of_an_alignment():

@@ -9,7 +9,8 @@ from scipy.stats import ttest_rel
 
 from asr.core.errors import AsrError
 from asr.evaluation import figures, page
-from asr.evaluation.compare import compare_runs, holm
+from asr.evaluation.compare import compare_runs
+from asr.evaluation.metrics import holm
 
 NUM_PHONES = 20  # in each utterance
 

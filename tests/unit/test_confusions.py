@@ -11,11 +11,11 @@ from asr.evaluation.confusions import (
     Confusions,
     _edit_distance,
     articulations,
-    by_phone,
     feature_error_rate,
-    table,
-    top,
+    most_frequent,
+    phone_rows,
 )
+from asr.evaluation.tables import error_tables
 from asr.speech import phones
 
 # Two utterances: t heard as d twice, s as z once and lost once, an iy and a sil put in.
@@ -39,8 +39,8 @@ def test_counts_by_hand():
 
 def test_top_by_hand():
     errors = [("t", "d", 2), (None, "iy", 1), (None, "sil", 1), ("s", None, 1), ("s", "z", 1)]
-    assert top(Confusions.of(PAIRS, "timit39").to_json(), 9) == errors
-    assert top(Confusions.of(PAIRS, "timit39").to_json(), 1) == errors[:1]
+    assert most_frequent(Confusions.of(PAIRS, "timit39").to_json(), 9) == errors
+    assert most_frequent(Confusions.of(PAIRS, "timit39").to_json(), 1) == errors[:1]
 
 
 def test_labels_go_from_silence_to_diphthongs_and_from_the_lips_inwards():
@@ -55,7 +55,7 @@ def test_labels_go_from_silence_to_diphthongs_and_from_the_lips_inwards():
 def test_phones_by_hand():
     keys = ("num_phones", "substitutions", "deletions", "insertions", "per")
     rows = {
-        row["label"]: tuple(row[key] for key in keys) for row in by_phone(Confusions.of(PAIRS, "timit39").to_json())
+        row["label"]: tuple(row[key] for key in keys) for row in phone_rows(Confusions.of(PAIRS, "timit39").to_json())
     }
     assert rows == {
         "sil": (1, 0, 0, 1, 0.0),
@@ -78,7 +78,7 @@ def test_tables_by_hand():
 
 
 def _tables(pairs, number):
-    return table(Confusions.of(pairs, "timit39").to_json(), number).split("\n\n")
+    return error_tables(Confusions.of(pairs, "timit39").to_json(), number).split("\n\n")
 
 
 def test_classes_by_hand():
@@ -100,7 +100,7 @@ def test_classes_by_hand():
 def test_nothing_is_confused_in_nothing():
     found = Confusions.of([], "timit39")
     assert found.labels == ()
-    assert top(found.to_json(), 3) == []
+    assert most_frequent(found.to_json(), 3) == []
     assert found.by_class() == {"manner": [], "place": []}
 
 
@@ -109,10 +109,10 @@ def test_counts_equal_those_of_the_error_rate(rng):
     texts = [tuple(rng.choice(labels, rng.integers(0, 30)).tolist() for _ in range(2)) for _ in range(20)]
     found = Confusions.of([metrics.align(*each) for each in texts], "timit39")
     total = sum((metrics.count_errors(*each) for each in texts), metrics.ErrorCounts())
-    rows = by_phone(found.to_json())
+    rows = phone_rows(found.to_json())
     assert sum(row["num_phones"] for row in rows) == total.reference_length
     errors = sum(row[kind] for row in rows for kind in ("substitutions", "deletions", "insertions"))
-    assert errors == total.errors == sum(count for *_, count in top(found.to_json(), 10_000))
+    assert errors == total.errors == sum(count for *_, count in most_frequent(found.to_json(), 10_000))
     for classes in found.by_class().values():
         wrong = sum(row["per"] * row["num_phones"] / 100 for row in classes)
         assert wrong == pytest.approx(errors - found.insertions.sum(), abs=0.1)
@@ -212,7 +212,7 @@ def test_feature_errors_weigh_by_length_rather_than_by_utterance():
 
 
 def test_feature_errors_without_panphon_say_what_to_install(monkeypatch):
-    confusions._features.cache_clear()
+    confusions._segment_costs.cache_clear()
     monkeypatch.setattr(confusions.util, "find_spec", lambda name: None)
     with pytest.raises(AsrError, match=r'pip install "\.\[pfer\]"'):
         feature_error_rate([["t"]], [["t"]], "timit39")

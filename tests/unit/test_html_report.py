@@ -10,6 +10,7 @@ from PIL import Image
 
 from asr.core.errors import AsrError, AudioError
 from asr.evaluation import page as report_page
+from asr.evaluation.media import utterance_media
 from asr.speech.audio import SAMPLE_RATE
 
 TOKENS = ["<blank>", "t", "n", "iy"]
@@ -99,7 +100,7 @@ def test_what_is_missing_is_named_and_nothing_written(tmp_path):
 def test_the_sound_is_the_recording():
     seconds = np.arange(3 * SAMPLE_RATE + 77) / SAMPLE_RATE
     waveform = (0.4 * np.sin(2 * np.pi * 440 * seconds)).astype(np.float32)
-    text = report_page.utterance_media(waveform, np.log(np.full((150, 4), 0.25)), TOKENS, 0.02)["audio"]
+    text = utterance_media(waveform, np.log(np.full((150, 4), 0.25)), TOKENS, 0.02)["audio"]
     heard, rate = soundfile.read(io.BytesIO(base64.b64decode(text)))
     assert rate == SAMPLE_RATE
     assert len(heard) == len(waveform)
@@ -111,7 +112,7 @@ def test_the_spectrogram_has_high_frequencies_on_top_and_10_ms_a_column():
     seconds = np.arange(SAMPLE_RATE) / SAMPLE_RATE
     low, high = (0.3 * np.sin(2 * np.pi * frequency * seconds) for frequency in (300, 6000))
     waveform = np.where(seconds < 0.4, low, high).astype(np.float32)
-    media = report_page.utterance_media(waveform, np.log(np.full((50, 4), 0.25)), TOKENS, 0.02)
+    media = utterance_media(waveform, np.log(np.full((50, 4), 0.25)), TOKENS, 0.02)
     brightness = picture(media["spectrogram"])[..., :3].sum(axis=2)
     assert brightness.shape == (80, 100)
     loudest = brightness.argmax(axis=0)
@@ -122,7 +123,7 @@ def test_the_spectrogram_has_high_frequencies_on_top_and_10_ms_a_column():
 def test_the_posteriorgram_follows_the_frames_and_their_probabilities():
     posteriors = np.full((4, 4), 0.01)  # n never is likely
     posteriors[[0, 1, 2, 3], [0, 3, 0, 1]] = [0.97, 0.97, 0.25, 0.97]
-    media = report_page.utterance_media(np.zeros(16 * 160, np.float32), np.log(posteriors), TOKENS, 0.04)
+    media = utterance_media(np.zeros(16 * 160, np.float32), np.log(posteriors), TOKENS, 0.04)
     assert media["posterior_tokens"] == ["iy", "t", "<blank>"]
     opacity = picture(media["posteriors"])[..., 3] / 255
     assert opacity.shape == (3, 16)
@@ -134,7 +135,7 @@ def test_the_posteriorgram_follows_the_frames_and_their_probabilities():
 
 def test_columns_past_the_last_frame_are_empty():
     log_probs = np.log(np.full((2, 4), 0.25))
-    media = report_page.utterance_media(np.zeros(10 * 160, np.float32), log_probs, TOKENS, 0.03)
+    media = utterance_media(np.zeros(10 * 160, np.float32), log_probs, TOKENS, 0.03)
     opacity = picture(media["posteriors"])[..., 3]
     assert (opacity[:, :6] > 0).all()
     assert (opacity[:, 6:] == 0).all()
@@ -142,4 +143,4 @@ def test_columns_past_the_last_frame_are_empty():
 
 def test_a_recording_shorter_than_a_frame_is_refused():
     with pytest.raises(AudioError):
-        report_page.utterance_media(np.zeros(399, np.float32), np.log(np.full((1, 4), 0.25)), TOKENS, 0.03)
+        utterance_media(np.zeros(399, np.float32), np.log(np.full((1, 4), 0.25)), TOKENS, 0.03)

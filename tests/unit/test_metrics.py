@@ -9,6 +9,7 @@ from asr.core.errors import AsrError
 from asr.evaluation.metrics import (
     ErrorCounts,
     align,
+    aligned_errors,
     bootstrap_interval,
     corpus_errors,
     count_errors,
@@ -73,6 +74,12 @@ def test_alignment_by_hand():
         ("d", "d"),
         (None, "e"),
     ]
+
+
+def test_counts_of_aligned_labels_are_those_of_the_metric(rng):
+    for _ in range(200):
+        one, other = (rng.choice(list("abc"), rng.integers(0, 8)).tolist() for _ in range(2))
+        assert aligned_errors(align(one, other)) == count_errors(one, other)
 
 
 @given(labels, labels)

@@ -16,7 +16,8 @@ from asr.encoders.cells import LSTM, Elman, PeepholeLSTM
 from asr.encoders.initialisers import NAMES, initialise
 from asr.encoders.rbm import RBM, Options, contrastive_divergence, pretrain, train_rbm
 from asr.encoders.rtrl import OnlineElman, RtrlElman
-from asr.evaluation.sensitivity import _picture, curve, describe, sensitivity
+from asr.evaluation.figures import sensitivity_curves
+from asr.evaluation.sensitivity import curve, describe, sensitivity
 from asr.models.base import BLANK
 from asr.models.calibration import Calibration
 from asr.models.ctc import CTCModel
@@ -425,8 +426,8 @@ def test_a_curve_begins_at_the_frame_itself_and_tells_who_looks_ahead():
 
 def test_the_picture(tmp_path):
     found = curve("half", recogniser(scaled_identity(0.5)), [torch.rand(30, 3)])
-    _picture([found], tmp_path / "new" / "sensitivity.png")
+    sensitivity_curves([found], tmp_path / "new" / "sensitivity.png")
     assert (tmp_path / "new" / "sensitivity.png").read_bytes().startswith(b"\x89PNG")
     with pytest.raises(AsrError, match="name it"):
-        _picture([found], tmp_path / "sensitivity.xyz")
+        sensitivity_curves([found], tmp_path / "sensitivity.xyz")
     assert len(list(tmp_path.iterdir())) == 1

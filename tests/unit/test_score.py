@@ -7,7 +7,8 @@ import pytest
 from asr.core.errors import AsrError
 from asr.evaluation.metrics import count_errors
 from asr.evaluation.regimes import forgiving_errors
-from asr.evaluation.score import guess_phone_set, headline, regime_rows, score_files, table
+from asr.evaluation.score import guess_phone_set, headline, regime_rows, score_files
+from asr.evaluation.tables import regime_table
 from asr.speech import phones
 
 REFERENCE = {"a_1": "h# dh ax kcl k ae q h#", "b_2": "h# s iy h#"}
@@ -166,7 +167,7 @@ def test_the_command_prints_a_table_and_json(cli, tmp_path):
 
 def test_columns_of_the_table_line_up(tmp_path):
     rows = regime_rows({"u": ["h#", "s"]}, {"u": ["h#", "s"]}, "timit61", {"u": "ann"})
-    lines = table(rows).splitlines()
+    lines = regime_table(rows).splitlines()
     assert len({len(line) for line in lines}) == 1
 
 

@@ -1,0 +1,63 @@
+"""Calibration of a trained model: its confidences and the lag of its times, fitted on its dev speakers."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from asr.data import splits
+from asr.evaluation import boundaries, breakdown, corpus_scores, reliability
+from asr.evaluation.inputs import load_configured, prepare_corpora
+from asr.evaluation.recognise import Recognised, recognise
+from asr.models import calibration
+from asr.models.base import AcousticModel
+from asr.models.calibration import Calibration
+
+
+def calibrate(name: str, overrides: Sequence[str] = (), corpora: Path | None = None) -> str:
+    """Fit a model's confidences, and the lag of its times where the corpora have times, on its dev speakers.
+
+    ``calibration.json`` is written into the model folder.
+
+    Parameters
+    ----------
+    name, overrides, corpora
+        As for `asr.evaluation.inputs.load_configured`.
+
+    Returns
+    -------
+    str
+        A line that says what was fitted.
+
+    Raises
+    ------
+    AsrError
+        The model or a corpus is missing.
+    """
+    folder, model = load_configured(name, overrides, corpora)
+    model = replace(model, calibration=Calibration())
+    names = prepare_corpora(model.config, "dev")
+    utterances = [each for name in names for each in recognise(model, name, "dev", with_sound=False).utterances]
+    posteriors, correct = _confidences(model, utterances)
+    true_starts, found_starts = _starts(utterances)
+    points = reliability.fit(posteriors, correct)
+    fitted = Calibration(*points, boundaries.fit_boundary_offset(true_starts, found_starts))
+    fitted.save(folder)
+    offset = f"; times move by {1e3 * fitted.boundary_offset:+.0f} ms" if true_starts else ""
+    return f"calibrated on {len(posteriors):,} phones of dev speakers{offset}: {folder / calibration.FILE}"
+
+
+def _confidences(model: AcousticModel, utterances: Sequence[Recognised]) -> tuple[np.ndarray, np.ndarray]:
+    """Return the posterior of each recognised phone (N,) and whether the phone is right (N,)."""
+    data = model.config.data
+    scored = corpus_scores.scored_utterances(model, utterances)
+    pairs = [breakdown.align(each, data.labels, data.scoring) for each in scored]
+    return breakdown.scored_confidences(scored, pairs, data.labels, data.scoring)
+
+
+def _starts(utterances: Sequence[Recognised]) -> tuple[list[float], list[float]]:
+    """Return the true and the found start of each phone but the first of its utterance, in seconds."""
+    aligned = [(splits.true_times(each.cut), each.alignment) for each in utterances if each.alignment is not None]
+    true_starts = [segment.start for truth, _ in aligned for segment in truth[1:]]
+    return true_starts, [segment.start for _, alignment in aligned for segment in alignment[1:]]
