@@ -56,7 +56,7 @@ def typed(lines):
 
 
 def yaml_files(document):
-    """The YAML files that a document's reader is to write: the first line of each of its blocks says which file it is."""
+    """The YAML files that a document has its reader write, by the name in their first line."""
     blocks = re.findall(r"^```yaml\n# (\S+)\n(.*?)^```", document.read_text(encoding="utf8"), re.MULTILINE | re.DOTALL)
     return dict(blocks)
 
