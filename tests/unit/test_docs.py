@@ -69,9 +69,18 @@ def typed(lines):
             yield shlex.split(found[1])
 
 
+def yaml_files(document):
+    """The YAML files that a document has its reader write, by the name in their first line."""
+    blocks = re.findall(r"^```yaml\n# (\S+)\n(.*?)^```", document.read_text(encoding="utf8"), re.MULTILINE | re.DOTALL)
+    return dict(blocks)
+
+
 def commands():
     for document in DOCUMENTS:
+        written = yaml_files(document).keys()
         for words in typed(code(document)):
+            if written & set(words):  # there is no such file before the reader has written it
+                continue
             yield pytest.param(words, id=f"{document.relative_to(ROOT)}: {' '.join(words)}")
     for verb, text in HELP.items():
         for words in typed(text.splitlines()):
@@ -129,6 +138,15 @@ def test_what_is_to_be_typed_exists(words):
         check_make(arguments)
     else:
         check_asr(arguments)
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [pytest.param(*item, id=item[0]) for document in DOCUMENTS for item in yaml_files(document).items()],
+)
+def test_a_yaml_that_the_reader_is_to_write_can_be_loaded(name, text, tmp_path):
+    (tmp_path / Path(name).name).write_text(text)
+    configuration.load(tmp_path / Path(name).name)
 
 
 def test_the_readme_shows_the_ways_in():
