@@ -116,7 +116,7 @@ def check_asr(words):
     values, settings = [], []
     while words:
         word = words.pop(0)
-        if word.startswith("-"):
+        if word.startswith("-") and word != "-":  # which is standard input
             assert word in (*options, "--help", "-h"), f"asr {verb} has no option {word}"
             words = words[1:]
         elif re.fullmatch(r"[\w.]+=.*", word):
