@@ -53,7 +53,7 @@ lint: $(READY) ## ruff, mypy and the order of the rooms, as pre-commit runs them
 
 # Without --quiet, which would hide the warnings from --strict, too.
 docs: $(READY) ## build the documentation in site/, every link checked; no network is needed
-	NO_MKDOCS_2_WARNING=1 NO_MKDOCS_2_WARNING=1 $(VENV)/bin/mkdocs build --strict
+	NO_MKDOCS_2_WARNING=1 $(VENV)/bin/mkdocs build --strict
 	@echo "open site/index.html"
 
 test: $(READY) ## run the tests
