@@ -182,10 +182,17 @@ class SpeechData(pl.LightningDataModule):
 
     def train_dataloader(self) -> BatchLoader:
         """Return batches in an order that follows from the seed and the epoch."""
-        loader = self._loader(self.train_cuts, self.train_set, shuffle=True, seed=self.config.seed)
+        loader = self._train_loader()
         if self.trainer is not None:  # Lightning counts the batches before it tells the loader the epoch
             loader.set_epoch(self.trainer.current_epoch)
         return loader
+
+    def num_first_batches(self) -> int:
+        """Return how many batches the first epoch has, which the learning rate takes for that of each epoch."""
+        return len(self._train_loader())
+
+    def _train_loader(self) -> BatchLoader:
+        return self._loader(self.train_cuts, self.train_set, shuffle=True, seed=self.config.seed)
 
     def val_dataloader(self) -> BatchLoader:
         """Return the dev utterances in batches of like length."""
@@ -309,9 +316,9 @@ class RecogniserModule(pl.LightningModule):
         """AdamW; the rate rises linearly to its peak, then falls along a cosine."""
         config = self.config.train
         optimizer = torch.optim.AdamW(self.parameters(), config.learning_rate, weight_decay=config.weight_decay)
-        # Each epoch counts as many updates as the first. Lightning's own estimate would lay out the batches before the
-        # checkpoint is read, and a run that is resumed within its first epoch would begin that epoch again.
-        total = config.max_epochs * len(self.trainer.datamodule.train_dataloader())  # type: ignore[attr-defined]
+        # Lightning's own estimate would lay out the batches before it reads the checkpoint, and a run that is resumed
+        # within its first epoch would begin that epoch again.
+        total = config.max_epochs * self.trainer.datamodule.num_first_batches()  # type: ignore[attr-defined]
         schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, _warmup_cosine(config, total))
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
