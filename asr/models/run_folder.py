@@ -16,7 +16,7 @@ from typing import Any
 from pytorch_lightning.utilities.rank_zero import rank_zero_only
 
 from asr.core import config as configuration
-from asr.core import files
+from asr.core import files, terminal
 from asr.core.config import Config
 from asr.core.errors import ConfigError
 
@@ -55,6 +55,7 @@ def log_to(path: Path) -> None:
         handler.close()
     handler = logging.FileHandler(path, encoding="utf8")
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+    handler.addFilter(lambda record: record.name != terminal.__name__)  # progress is of no interest afterwards
     logger.addHandler(handler)
 
 

@@ -68,7 +68,7 @@ class Criterion(nn.Module, ABC):
 
 
 class CTC(Criterion):
-    """Labels without times: the loss sums over all their alignments (docs/ctc.md)."""
+    """Labels without times: the sum over all their alignments (docs/theory/ctc.md)."""
 
     def __init__(self, config: Config):
         super().__init__()
