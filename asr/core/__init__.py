@@ -1,1 +1,1 @@
-"""What every room uses: configurations, errors, files, threads, the terminal; no speech in it."""
+"""What every room uses: configurations, errors, files, threads and the terminal. Nothing here knows of speech."""

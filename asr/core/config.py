@@ -317,7 +317,8 @@ class Config:
     data, features, conditions, spec_augment, train, decode
         The sections.
     model
-        The name of an encoder family, or ``gmm_hmm``, and the options of its own dataclass.
+        The name of an encoder family, or ``gmm_hmm``, and the options of its own dataclass; without the section,
+        ``blstm``.
     """
 
     seed: int = 1
@@ -326,7 +327,7 @@ class Config:
     features: FeatureConfig = field(default_factory=FeatureConfig)
     conditions: ConditionsConfig = field(default_factory=ConditionsConfig)
     spec_augment: SpecAugmentConfig = field(default_factory=SpecAugmentConfig)
-    model: dict[str, Any] = field(default_factory=lambda: {"name": "blstm"})
+    model: dict[str, Any]
     train: TrainConfig = field(default_factory=TrainConfig)
     decode: DecodeConfig = field(default_factory=DecodeConfig)
 
@@ -363,12 +364,12 @@ def load(path: str | Path, overrides: Sequence[str] = ()) -> Config:
 
 
 def read(path: str | Path, overrides: Sequence[str] = ()) -> dict[str, Any]:
-    """Return the sections of a YAML file as plain values, dotted overrides applied.
+    """Return the sections of a YAML file as plain values, with dotted overrides applied.
 
     Raises
     ------
     ConfigError
-        The file is missing or not YAML, or an override has no form.
+        The file is missing or not YAML, or an override is not of the form ``section.key=value``.
     """
     path = Path(path)
     if not path.is_file():
@@ -391,7 +392,7 @@ def read(path: str | Path, overrides: Sequence[str] = ()) -> dict[str, Any]:
 
 
 def with_corpora_in(config: Config, folder: Path) -> Config:
-    """Look for the corpora that have no folder yet in `folder`: each in the subfolder of its name, else in it itself.
+    """Return a configuration whose corpora without a folder lie in `folder`, as `places_in` says.
 
     >>> config = from_dict({"data": {"corpora": {"timit": None}}})
     >>> with_corpora_in(config, Path("/speech")).data.corpora["timit"]
@@ -401,7 +402,7 @@ def with_corpora_in(config: Config, folder: Path) -> Config:
 
 
 def places_in(corpora: dict[str, str | None], folder: Path) -> dict[str, str | None]:
-    """Return corpora with the folder of each that has none: the subfolder of its name, else `folder` itself.
+    """Return corpora in which each without a folder lies in the subfolder of its name, or in `folder` itself.
 
     >>> places_in({"timit": None, "mini": "here"}, Path("/speech"))
     {'timit': '/speech', 'mini': 'here'}
@@ -412,7 +413,7 @@ def places_in(corpora: dict[str, str | None], folder: Path) -> dict[str, str | N
 
 
 def align_beside(config: Config, run: Path) -> Config:
-    """Return a configuration whose `train.alignments` is a run folder: of a system's name, that beside `run`.
+    """Return a configuration in which `train.alignments`, where it names a system, is its run folder beside `run`.
 
     >>> config = from_dict({"data": {"corpora": {"mini": None}}, "train": {"alignments": "gmm_hmm"}})
     >>> align_beside(config, Path("runs/mini/blstm_hmm")).train.alignments
@@ -430,14 +431,15 @@ def from_dict(values: dict[str, Any]) -> Config:
     >>> from_dict({"data": {"corpora": {"mini": None}}, "seed": 3}).seed
     3
     """
-    model = values.get("model", {"name": "blstm"})
+    values = {"model": {"name": "blstm"}} | values
+    model = values["model"]
     check(isinstance(model, dict) and "name" in model, "model", "hold a name and the options of that encoder", model)
     empty = {name for name, kind in _types(Config).items() if is_dataclass(kind) and values.get(name) is None}
     return section("", Config, values | {name: {} for name in empty})
 
 
 def each_seed(config: Config, run: Path) -> dict[Path, Config]:
-    """Return the run folders of a configuration: the run's own, or with `seeds` one within it for each.
+    """Return the configuration of each run folder: that of the run, or with `seeds` one folder in it for each seed.
 
     >>> config = from_dict({"data": {"corpora": {"mini": None}}, "seeds": [1, 5]})
     >>> {path.as_posix(): each.seed for path, each in each_seed(config, Path("runs/a")).items()}

@@ -1,4 +1,4 @@
-"""Faults that a user can mend.
+"""Errors that a user can correct.
 
 Each message is one line that says what is wrong, where, and how to mend it; the command line prints it alone, without a
 traceback, and exits with 2.
@@ -6,7 +6,7 @@ traceback, and exits with 2.
 
 
 class AsrError(Exception):
-    """Base of every fault that the user can mend."""
+    """Base of all errors that a user can correct."""
 
 
 class AudioError(AsrError):

@@ -1,4 +1,4 @@
-"""Files written whole or not at all, and tensors as safetensors: nothing here is ever unpickled."""
+"""Files that are written whole or not at all, and tensors as safetensors; nothing here is ever unpickled."""
 
 import json
 import secrets
@@ -16,11 +16,10 @@ from asr.core.errors import ModelError, OutputError
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """Give a path to write to, which becomes `path` when the block ends, and vanishes if it fails.
+    """Give a temporary path to write to; it is renamed to `path` when the block ends, and deleted if the block fails.
 
-    The temporary path is in the same folder, ends in the same suffix and is nobody else's, so that two processes may
-    write the same file: the last one wins, and what stands there is always whole. The file has the permissions that
-    any new file would have.
+    The temporary path is in the same folder, has the same suffix, and belongs to this call alone. So two processes may
+    write the same file: the last one wins, and the file is always whole. It has the permissions of any new file.
 
     Raises
     ------
@@ -53,7 +52,7 @@ def replacing(path: Path) -> Iterator[Path]:
 
 @contextmanager
 def as_os_error(kind: type[Exception]) -> Iterator[None]:
-    """Raise OSError for what a library raises in its place when a file cannot be written."""
+    """Raise OSError in place of the exception that a library raises when it cannot write a file."""
     try:
         yield
     except kind as error:
@@ -78,12 +77,12 @@ def write_tensors(path: Path, tensors: Mapping[str, np.ndarray], notes: dict[str
 
 
 def read_tensors(path: Path) -> tuple[dict[str, np.ndarray], dict[str, str]]:
-    """Return tensors and texts of a file that `write_tensors` wrote.
+    """Return the tensors and texts of a file that `write_tensors` wrote.
 
     Raises
     ------
     ModelError
-        It is damaged.
+        The file is damaged.
     """
     try:
         with safe_open(path, "np") as file:

@@ -14,6 +14,9 @@ from typing import Any
 import numba
 import numpy as np
 
+from asr.core import compilation
+
+compilation.announce()
 _num_threads = int(numba.config.NUMBA_NUM_THREADS)  # type: ignore[attr-defined]
 _local = threading.local()
 

@@ -1,1 +1,1 @@
-"""Utterances of prepared corpora as batches for training and scoring."""
+"""The utterances of prepared corpora, and batches of them for training and scoring."""

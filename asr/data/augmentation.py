@@ -1,8 +1,8 @@
-"""Augmentation of training features: rooms, noises, telephones and voices that were not recorded; masks.
+"""Augmentation of training features: simulated rooms, noises, telephones and voices; masks.
 
-Log mel energies are changed as if the sound had been, but for the cross terms of powers, whose mean is 0: noise and
-echoes add their power, a telephone leaves a band of it, and another vocal tract moves it to other bins. No waveform is
-convolved, and no feature computed anew.
+Log mel energies change as they would if the sound changed, but for the cross terms of powers, whose mean is 0. Noise
+and echoes add power, a telephone keeps a band, and another vocal tract moves power to other bins. No waveform is
+convolved, and no feature is computed anew.
 
 Letters: T frames, M mel bins, F values a frame.
 """
@@ -21,7 +21,7 @@ CIRCUIT_NOISE = (-60.0, -30.0)  # dB below the utterance: what a telephone has o
 
 
 def change_conditions(log_mel: np.ndarray, config: ConditionsConfig, rng: np.random.Generator) -> np.ndarray:
-    """Return log mel energies (T, M) as of another voice, room, noise or line, each drawn anew.
+    """Return log mel energies (T, M) with a random voice, room, noise and telephone line.
 
     >>> log_mel = np.zeros((20, 40), np.float32)
     >>> noisy = change_conditions(log_mel, ConditionsConfig(noise=1.0), np.random.default_rng(0))
@@ -48,9 +48,9 @@ def change_conditions(log_mel: np.ndarray, config: ConditionsConfig, rng: np.ran
 
 
 def warp_frequencies(log_mel: np.ndarray, factor: float) -> np.ndarray:
-    """Move log mel energies (T, M) along the mel scale: bin j takes what was at `factor` times j.
+    """Move log mel energies (T, M) along the mel scale: bin j takes the value at `factor` times j.
 
-    A vocal tract that is shorter by a tenth has formants higher by a tenth (Jaitly and Hinton, "Vocal tract length
+    A vocal tract that is a tenth shorter has formants that are a tenth higher (Jaitly and Hinton, "Vocal tract length
     perturbation (VTLP) improves speech recognition", 2013, which bends the scale at its upper end instead).
 
     >>> warp_frequencies(np.arange(5.0)[None], 0.5).tolist()
@@ -83,10 +83,10 @@ def add_echoes(energies: np.ndarray, reverberation_time: float, direct_to_reverb
 
 
 def noise_energies(energies: np.ndarray, snr: float, rng: np.random.Generator) -> np.ndarray:
-    """Return mel energies (T, M) of a noise, `snr` dB below those given on the whole.
+    """Return mel energies (T, M) of a random noise whose mean is `snr` dB below that of the given energies.
 
-    From the lowest bin to the highest it falls by up to 26 dB or rises by up to 9, unevenly; its level drifts; and from
-    frame to frame energies vary as sums of squares do, of the fewer the narrower the bin.
+    From the lowest bin to the highest, the noise falls by up to 26 dB or rises by up to 9 dB, unevenly. Its level
+    drifts. From frame to frame, energies vary like sums of squares, of fewer squares in narrower bins.
     """
     num_frames, num_bins = energies.shape
     tilt = rng.uniform(-3, 1) * np.linspace(-1, 1, num_bins)

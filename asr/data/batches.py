@@ -2,8 +2,8 @@
 
     splits.load_split ─▶ CutSet ─ cache_features ─▶ FeatureStore ─ SpeechDataset ─▶ utterances ─ collate ─▶ Batch
 
-What an epoch holds follows from the seed, the epoch's number and the utterance's id alone, so that a run which was
-killed and resumed sees what the uninterrupted run would have seen.
+What an epoch holds depends on nothing but the seed, the epoch's number and the utterances' ids, so that a run which
+is killed and resumed sees what an undisturbed run would see.
 
 Letters: B utterances, T feature frames of the longest, F values a frame, S labels of the longest target.
 """
@@ -46,8 +46,9 @@ class Batch:
     feature_lengths : (B,) int64
         Frames.
     targets : (B, S) int64
-        Indices into the model's tokens; the padding is 0, which is the blank.
+        Indices of the model's tokens; the padding is 0, which is the blank.
     target_lengths : (B,) int64
+        Labels.
     """
 
     ids: list[str]
@@ -68,10 +69,10 @@ class Batch:
 
 
 class Targets(Protocol):
-    """What utterances are trained on."""
+    """The targets that a network is trained on, by utterance."""
 
     def __contains__(self, cut: Cut) -> bool:
-        """Tell whether there are targets for an utterance."""
+        """Tell whether an utterance has targets."""
         ...
 
     def __call__(self, cut: Cut, speed: float) -> list[int]:
@@ -85,9 +86,9 @@ class LabelTargets:
     Parameters
     ----------
     tokens
-        The model's.
+        The model's tokens.
     label_set
-        Their phone set.
+        The phone set that they are from.
     """
 
     def __init__(self, tokens: Sequence[str], label_set: str):
@@ -104,34 +105,34 @@ class LabelTargets:
 
 
 class NoTargets:
-    """Targets of utterances that are only to be recognised."""
+    """No targets, for utterances that are only recognised."""
 
     def __contains__(self, cut: Cut) -> bool:
         """Return true: no utterance needs targets to be recognised."""
         return True
 
     def __call__(self, cut: Cut, speed: float = 1.0) -> list[int]:
-        """Return nothing."""
+        """Return no targets."""
         return []
 
 
 class SpeechDataset(torch.utils.data.Dataset):
-    """Batches of cuts become Batch objects.
+    """Makes a Batch of the cuts of a batch.
 
     Parameters
     ----------
     stores
         Features at each speed.
     normaliser
-        Applied to the features as they leave the store.
+        Normalises the features.
     targets
-        What an utterance is trained or scored on.
+        The targets of the utterances.
     spec_augment
         Masks for training; None leaves the features whole.
     seed
-        Of the choice of speeds, conditions and masks.
+        Seed of the choice of speeds, conditions and masks.
     conditions
-        Voices, rooms, noises and lines for training; None leaves the recording as it is.
+        Voices, rooms, noises and lines for training; None leaves the recordings as they are.
     """
 
     def __init__(
@@ -148,7 +149,7 @@ class SpeechDataset(torch.utils.data.Dataset):
         self.epoch = 0
 
     def __getitem__(self, cuts: CutSet) -> Batch:
-        """Load, normalise, augment and pad the utterances; one that cannot be read is named and left out."""
+        """Load, normalise, augment and pad the utterances; a warning names one that cannot be read."""
         utterances = []
         for cut in cuts:
             # Lhotse repeats utterances under other ids, so that each of several processes has as many batches.
@@ -194,9 +195,9 @@ def collate(utterances: Sequence[tuple[str, np.ndarray, list[int]]]) -> Batch:
 
 
 class BatchLoader:
-    """Batches of utterances of like length, in an order that follows from the seed and the epoch.
+    """Batches of utterances of similar length, in an order that depends on the seed and the epoch.
 
-    Lightning iterates it once an epoch, tells it the epoch (`set_epoch`), and saves and restores how far it came
+    Lightning iterates over it once an epoch, tells it the epoch (`set_epoch`), and saves and restores its position
     (`state_dict`).
 
     Parameters
@@ -206,11 +207,16 @@ class BatchLoader:
     dataset
         Turns the cuts of a batch into a Batch.
     max_frames
-        Feature frames in a batch, padding included; an utterance longer than those before it may end a batch above it.
+        Feature frames in a batch, padding included. A batch may exceed it if its last utterance is longer than those
+        before.
+    num_buckets
+        Classes of similar length that batches are drawn from.
     shuffle
         Whether utterances and batches change their order from epoch to epoch.
+    seed
+        Seed of the order.
     world_size, rank
-        Processes that share an epoch, and which of them this one is: each takes batches of its own.
+        The number of processes that share an epoch, and the index of this one: each has batches of its own.
     """
 
     def __init__(
@@ -232,13 +238,13 @@ class BatchLoader:
         self.set_epoch(0)
 
     def set_epoch(self, epoch: int) -> None:
-        """Lay out the batches of an epoch."""
+        """Choose the batches of an epoch."""
         self.dataset.epoch = epoch
         if self.shuffle or not hasattr(self, "batches"):
             self.batches = list(self._sampler(epoch))
 
     def _sampler(self, epoch: int) -> DynamicBucketingSampler:
-        with warnings.catch_warnings():  # an eager CutSet is meant: the manifests fit in memory
+        with warnings.catch_warnings():  # it warns of eager CutSets, but the manifests fit in memory
             warnings.filterwarnings("ignore", ".*eagerly read CutSet.*")
             sampler = DynamicBucketingSampler(
                 self.cuts,
@@ -257,7 +263,7 @@ class BatchLoader:
         return len(self.batches)
 
     def __iter__(self) -> Iterator[Batch]:
-        """Yield the batches of this epoch from where it stands."""
+        """Yield the batches of this epoch from the present position."""
         if not self._resumed:
             self.position = 0
         self._resumed = False
@@ -266,11 +272,11 @@ class BatchLoader:
             yield self.dataset[self.batches[self.position - 1]]
 
     def state_dict(self) -> dict[str, int]:
-        """Tell the epoch and how many of its batches have been handed out."""
+        """Return the epoch, and how many of its batches have been handed out."""
         return {"epoch": self.dataset.epoch, "position": self.position}
 
     def load_state_dict(self, state: dict[str, int]) -> None:
-        """Go on where `state_dict` stood."""
+        """Go on from where `state_dict` was called."""
         self.set_epoch(state["epoch"])
         self.position = state["position"]
         self._resumed = self.position < len(self.batches)
@@ -279,7 +285,7 @@ class BatchLoader:
 def usable(cuts: CutSet, stores: Mapping[float, Features], config: Config, subsampling: int) -> CutSet:
     """Keep the training utterances that have features, are not too long, and have a CTC path at each speed.
 
-    Those that are too long or have no path are named in warnings; who made the stores has named those without features.
+    Warnings name those that are too long or have no path; those without features were named when the stores were made.
 
     Raises
     ------
@@ -323,7 +329,7 @@ def check_feasible(utterance_id: str, labels: Sequence[str], num_frames: int, su
     >>> check_feasible("u7", ["AA", "AA"], num_frames=6, subsampling=3)  # doctest: +ELLIPSIS
     Traceback (most recent call last):
     ...
-    ...InfeasibleError: u7: its 2 labels need 3 output frames and it has 2 (6 feature frames, 3 an output frame)
+    asr.core.errors.InfeasibleError: u7: its 2 labels need 3 output frames and it has 2 (6 feature frames, ...)
     """
     have = -(-num_frames // subsampling)
     need = required_frames(labels)

@@ -1,4 +1,4 @@
-"""Features of whole corpora: cached in one file a corpus, or computed when they are asked for.
+"""Features of whole corpora: cached in one file a corpus, or computed on demand.
 
 Letters: T feature frames, F values a frame.
 """
@@ -26,20 +26,20 @@ log = logging.getLogger(__name__)
 
 
 class Features(Protocol):
-    """Features of many utterances by id, before normalisation: read from a file or computed when asked for."""
+    """Features of many utterances by id, before normalisation: read from a file, or computed on demand."""
 
     def __getitem__(self, utterance_id: str) -> np.ndarray:
         """Return (T, F) float32."""
 
     def __contains__(self, utterance_id: str) -> bool:
-        """Tell whether the utterance can be had."""
+        """Tell whether the utterance has features."""
 
     def num_frames(self, utterance_id: str) -> int:
         """Return T."""
 
 
 class FeatureStore:
-    """Features in one file, which is mapped into memory; what `cache_features` wrote."""
+    """Features in a file of `cache_features`, which is mapped into memory."""
 
     def __init__(self, path: Path):
         index = json.loads(path.with_suffix(".json").read_text(encoding="utf8"))
@@ -61,16 +61,16 @@ class FeatureStore:
 
 
 class LiveFeatures:
-    """Features computed from the audio each time that they are asked for: slower, and no space on the disk.
+    """Features that are computed from the audio each time: slower, but without space on the disk.
 
     Parameters
     ----------
     cuts
         Utterances, one recording each.
     extractor
-        Makes features of a waveform.
+        Computes the features of a waveform.
     speed
-        Tempo and pitch together: 1.1 is 10 % faster, by resampling.
+        Factor of tempo and pitch, by resampling: 1.1 is 10 % faster.
     """
 
     def __init__(self, cuts: CutSet, extractor: FeatureExtractor, speed: float = 1.0):
@@ -84,7 +84,7 @@ class LiveFeatures:
         return utterance_id in self._recordings
 
     def num_frames(self, utterance_id: str) -> int:
-        """Return T as the header has it."""
+        """Return T, computed from the length in the recording's header."""
         recording = self._recordings[utterance_id]
         return num_frames(int(recording.num_samples / recording.sampling_rate / self._speed * audio.SAMPLE_RATE))
 
@@ -104,23 +104,25 @@ def extract(path: str, extractor: FeatureExtractor, speed: float = 1.0) -> np.nd
 
 
 def cache_features(cuts: CutSet, config: FeatureConfig, folder: Path, label: str, speed: float = 1.0) -> FeatureStore:
-    """Compute the features of all utterances once; a later call with equal arguments opens the file.
+    """Compute the features of all utterances once; a later call with the same arguments opens the file.
 
     Parameters
     ----------
     cuts
         Utterances, one recording each.
     config
-        The features; normalisation is not part of the file.
+        The features; the file holds them before normalisation.
     folder
-        Where the file goes; its name is `label` and a hash of everything that it depends on.
+        The folder of the file.
+    label
+        The beginning of the file's name; a hash of everything that the features depend on follows.
     speed
-        Tempo and pitch together: 1.1 is 10 % faster, by resampling.
+        Factor of tempo and pitch, by resampling: 1.1 is 10 % faster.
 
     Raises
     ------
     AsrError
-        The file cannot be written, as on a full disk; nothing half is left.
+        No recording can be read, or the file cannot be written, as on a full disk.
     """
     values = {key: value for key, value in asdict(config).items() if key != "cmvn"}
     sources = [[cut.id, cut.recording.sources[0].source, cut.recording.num_samples] for cut in cuts]

@@ -1,4 +1,4 @@
-"""The splits of prepared corpora: their utterances, as Lhotse's cuts, and what a corpus knows of each.
+"""The splits of prepared corpora: their utterances as cuts of Lhotse, and the corpus's labels, words and times.
 
 No other file of the library imports `data_prep`, which wheels do not have: training and scoring need a checkout.
 """
@@ -131,7 +131,7 @@ def _read(manifests: str | Path, corpus: str, split: str) -> Iterator[Cut]:
 
 
 def has_split(manifests: str | Path, corpus: str, split: str) -> bool:
-    """Tell whether a prepared corpus has a split: some are for training alone."""
+    """Tell whether a prepared corpus has a split; some corpora are for training alone."""
     return (Path(manifests) / corpus / f"recordings_{split}.jsonl.gz").is_file()
 
 
@@ -141,18 +141,18 @@ def reference(cut: Cut, label_set: str) -> list[str]:
 
 
 def words(cut: Cut) -> list[str]:
-    """Return an utterance's words in small letters, without punctuation at their edges."""
+    """Return an utterance's words in lower case, without punctuation at their edges."""
     said = (word.strip(PUNCTUATION).replace("’", "'") for word in (cut.supervisions[0].text or "").lower().split())
     return [word for word in said if word]
 
 
 def word_lengths(cut: Cut, label_set: str) -> list[int]:
-    """Return how many labels each word has, where the corpus tells and its phone set is the one asked for."""
+    """Return the number of labels of each word, or nothing if the corpus lacks it or has another phone set."""
     same = phone_set(cut.corpus) == label_set
     return cut.supervisions[0].custom.get("word_lengths", []) if same else []
 
 
 def true_times(cut: Cut) -> list[Segment]:
-    """Return the times of the phones said, in the corpus's phone set, where the corpus has them; else nothing."""
+    """Return the times of the phones, in the corpus's phone set, or nothing if the corpus has no times."""
     items = (cut.supervisions[0].alignment or {}).get("phone", [])
     return [Segment(item.symbol, item.start, round(item.start + item.duration, 7)) for item in items]

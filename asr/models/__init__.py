@@ -1,1 +1,1 @@
-"""What a model folder holds: a trained recogniser with everything that surrounds it."""
+"""Trained systems, and the folders that keep them."""

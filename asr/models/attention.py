@@ -1,9 +1,9 @@
-"""Attention encoder-decoders: how they write phones down, and where each phone lies.
+"""Attention encoder-decoders: how they emit phones, and where each phone lies.
 
     features ─ encoder ─▶ states ─ Decoder (asr/encoders/attention_decoder.py) ─▶ a phone a step, with its weights α
 
-Unlike CTC, the network alone says when the sentence ends, and phones need not be read in order; `rising_peaks` makes
-times of what it looked at. Letters: B utterances, T' encoder frames, E values of a state, L phones, C classes, K
+Unlike CTC, the network decides when the sentence ends, and its attention need not move forward; `rising_peaks` makes
+times of its attention weights. Letters: B utterances, T' encoder frames, E values of a state, L phones, C classes, K
 hypotheses in a beam.
 """
 
@@ -28,12 +28,12 @@ from asr.speech.segments import Segment
 
 @dataclass(frozen=True)
 class AttentionHypothesis(Hypothesis):
-    """What a decoder wrote; the timesteps are where it looked most, taken in order.
+    """The phones that a decoder emitted; the timesteps are the peaks of its attention, in rising order.
 
     Attributes
     ----------
     weights : (L, T')
-        α of each phone; a row sums to 1.
+        The attention weights α of each phone; a row sums to 1.
     """
 
     weights: np.ndarray = field(compare=False)
@@ -41,12 +41,12 @@ class AttentionHypothesis(Hypothesis):
 
 @dataclass(frozen=True)
 class AttentionModel(AcousticModel):
-    """An encoder and a decoder that writes one phone a step; the emissions are the encoder's states (T', E).
+    """An encoder, and a decoder that emits one phone a step; the emissions are the encoder's states (T', E).
 
     Attributes
     ----------
     encoder, decoder
-        In evaluation mode.
+        The networks, in evaluation mode.
     """
 
     encoder: nn.Module
@@ -54,7 +54,7 @@ class AttentionModel(AcousticModel):
 
     @classmethod
     def parts(cls, config: Config, tokens: tuple[str, ...], tensors: dict[str, np.ndarray]) -> dict[str, Any]:
-        """Build encoder and decoder and load their weights."""
+        """Build encoder and decoder, and load their weights."""
         sizes = model_options(config.model, EncoderConfig)
         encoder, decoder = networks.load_encoder(config, sizes.state_size, tensors), Decoder(sizes, len(tokens))
         networks.load_weights(decoder, "decoder.", tensors)
@@ -75,7 +75,7 @@ class AttentionModel(AcousticModel):
         return sum(each.numel() for part in (self.encoder, self.decoder) for each in part.parameters())
 
     def decoders(self, beam_size: int) -> dict[str, int]:
-        """Return the choice of the likeliest next phone, and the beam search."""
+        """Return greedy decoding and the beam search."""
         return {"greedy": 1} | ({f"beam {beam_size}": beam_size} if beam_size > 1 else {})
 
     def emissions(self, features: Sequence[np.ndarray]) -> list[np.ndarray]:
@@ -85,15 +85,15 @@ class AttentionModel(AcousticModel):
         return [np.ascontiguousarray(rows[:length, i]) for i, length in enumerate(lengths.tolist())]
 
     def decode(self, emissions: Sequence[np.ndarray], beam_size: int) -> list[Hypothesis]:
-        """Return the likeliest sentence of a beam; a phone costs `decode.insertion_penalty` nats."""
+        """Return the best hypothesis of a beam search in which each phone costs `decode.insertion_penalty` nats."""
         states, lengths = self._pad(emissions)
         return list(beam_search(self.decoder, states, lengths, beam_size, self.config.decode.insertion_penalty))
 
     def log_probs(self, emissions: np.ndarray) -> np.ndarray:
-        """Spread the probability of each phone of the beam's best sentence over the frames it was read from.
+        """Spread the probability of each phone of the best hypothesis over the frames that the decoder attended to.
 
-        At the peak of its weights a phone has its probability; the blank has what phones leave. These are no
-        posteriors of frames, which this system does not have: they show what was read where.
+        A phone has its probability at the peak of its weights, and the blank has what the phones leave. They are made
+        for pictures: this kind of system has no posteriors of frames.
         """
         (found,) = self.decode([emissions], self.config.decode.beam_size)
         assert isinstance(found, AttentionHypothesis)
@@ -107,7 +107,7 @@ class AttentionModel(AcousticModel):
     def segments(
         self, hypothesis: Hypothesis, emissions: np.ndarray, waveform: np.ndarray | None = None
     ) -> list[Segment]:
-        """Put boundaries half-way between the frames where neighbours were looked at most."""
+        """Put boundaries half-way between the attention peaks of neighbours."""
         return self._segments(hypothesis.tokens, hypothesis.timesteps, hypothesis.confidences, emissions, waveform)
 
     def align(
@@ -118,7 +118,7 @@ class AttentionModel(AcousticModel):
         word_lengths: Sequence[int] = (),
         name: str = "the recording",
     ) -> tuple[list[Segment], float]:
-        """Follow the labels, then put boundaries as `segments` does; their log probability is that of the sentence."""
+        """Feed the labels to the decoder, then put boundaries as `segments` does; the score is the sentence's."""
         if len(emissions) < len(labels):
             raise InfeasibleError(
                 f"{name}: {len(labels)} phones need at least as many frames, and there are {len(emissions)} of "
@@ -162,25 +162,25 @@ class AttentionModel(AcousticModel):
 def beam_search(
     decoder: Decoder, states: Tensor, lengths: Tensor, beam_size: int, penalty: float = 0.0
 ) -> list[AttentionHypothesis]:
-    """Write down the likeliest sentence of each utterance.
+    """Return the likeliest sentence of each utterance.
 
     A beam holds the best K sentences so far, ended ones among them; with K = 1 each phone is the likeliest after those
-    before it. A sentence has at most as many phones as frames. The search ends when no open sentence can come before
-    the best ended one any more.
+    before it. A sentence has at most as many phones as frames. The search ends when no open sentence can overtake the
+    best ended one.
 
     Parameters
     ----------
     decoder
-        In evaluation mode.
+        The decoder, in evaluation mode.
     states : (B, T', E)
-        Of the encoder, padded.
+        The encoder's states, padded.
     lengths : (B,)
-        Their frames.
+        Frames of each utterance.
     beam_size
         K.
     penalty
-        Nats that each phone costs beside its probability: above 0 for shorter sentences, below for longer ones. It is
-        not in the hypotheses' scores.
+        Nats that each phone costs beside its probability: above 0 for shorter sentences, below 0 for longer ones. The
+        hypotheses' scores do not contain it.
     """
     batch, beam = len(states), beam_size
     rows = torch.arange(batch, device=states.device)[:, None]
@@ -232,12 +232,12 @@ def _trace(history: list[tuple[Any, ...]], b: int, k: int, beam: int, num_frames
 
 
 def rising_peaks(weights: np.ndarray) -> list[int]:
-    """Return a frame for each phone, each after the one before, where the product of the weights is greatest.
+    """Return a frame for each phone, in rising order, so that the product of the weights is greatest.
 
     Parameters
     ----------
     weights : (L, T')
-        α of each phone; L ≤ T'.
+        The attention weights α of each phone; L ≤ T'.
 
     Examples
     --------

@@ -1,10 +1,10 @@
-"""What every trained system can do, be it CTC or HMM: emissions from features, then phones, times and confidences.
+"""What every trained system can do, whatever its kind: emissions from features, then phones, times and confidences.
 
     features ─ emissions ─▶ a row a frame ─ decode ─▶ Hypothesis ─ segments ─▶ phones with times and confidences
                                           └ align (the phones are known) ─▶ the same
 
-What the rows hold is the system's own affair: log posteriors of labels and blank for CTC, log likelihoods of the
-states' densities for HMMs. `log_probs` gives of either the posteriors of labels, to look at.
+What a row holds depends on the kind: log posteriors of labels and blank for CTC, an encoder's state for attention, log
+likelihoods of the states' densities for HMMs. `log_probs` turns each of them into posteriors of labels.
 """
 
 from abc import ABC, abstractmethod
@@ -26,18 +26,18 @@ BLANK = "<blank>"
 
 @dataclass(frozen=True)
 class AcousticModel(ABC):
-    """A trained system with all that surrounds it.
+    """A trained system, with everything that it needs to recognise speech.
 
     Attributes
     ----------
     config
-        What it was trained with.
+        The configuration that it was trained with.
     tokens : (C,)
         The label of each class; class 0 is the blank, which HMMs do not use.
     normaliser
-        To apply to its features.
+        The normalisation of its features.
     calibration
-        Of confidences and times; changes nothing until it is fitted.
+        The calibration of its confidences and times; one that was not fitted changes nothing.
     has_beam
         Whether decoding can keep a beam of several hypotheses.
     has_nbest
@@ -58,17 +58,17 @@ class AcousticModel(ABC):
     @classmethod
     @abstractmethod
     def parts(cls, config: Config, tokens: tuple[str, ...], tensors: dict[str, np.ndarray]) -> dict[str, Any]:
-        """Return this kind's own attributes, by name, from what `tensors` returns.
+        """Return the attributes of this kind alone, by name, from what `tensors` returns.
 
         Raises
         ------
         KeyError, RuntimeError, TypeError, ValueError
-            Something is missing, or does not fit the rest.
+            A tensor is missing, or does not fit the others or the configuration.
         """
 
     @abstractmethod
     def tensors(self) -> dict[str, np.ndarray]:
-        """Return what training found, by name, as a model folder keeps it."""
+        """Return the trained parameters by name, as a model folder keeps them."""
 
     @property
     @abstractmethod
@@ -78,15 +78,15 @@ class AcousticModel(ABC):
     @property
     @abstractmethod
     def num_parameters(self) -> int:
-        """Numbers that training found."""
+        """The number of trained parameters."""
 
     @abstractmethod
     def decoders(self, beam_size: int) -> dict[str, int]:
-        """Return the ways of decoding that are scored, by name, each with its beam; the last is the one to use."""
+        """Return the beam size of each way of decoding that is scored, by its name; the last one is the best."""
 
     @abstractmethod
     def emissions(self, features: Sequence[np.ndarray]) -> list[np.ndarray]:
-        """Return (T', …) for the normalised features (T, F) of each utterance."""
+        """Return the emissions (T', …) of each utterance from its normalised features (T, F)."""
 
     def with_decoding(self, decode: DecodeConfig) -> Self:
         """Return a model with other settings of decoding.
@@ -117,14 +117,14 @@ class AcousticModel(ABC):
 
     @abstractmethod
     def decode(self, emissions: Sequence[np.ndarray], beam_size: int) -> list[Hypothesis]:
-        """Return what was said in each utterance."""
+        """Return the best hypothesis of each utterance."""
 
     def hypotheses(self, emissions: Sequence[np.ndarray], beam_size: int, count: int) -> list[list[Hypothesis]]:
-        """Return the likeliest of what was said in each utterance, best first: one at least, `count` at most."""
+        """Return the best hypotheses of each utterance, best first: at least one, at most `count`."""
         return [[best] for best in self.decode(emissions, beam_size)]
 
     def best_tokens(self, emissions: Sequence[np.ndarray]) -> list[list[int]]:
-        """Return the tokens of each utterance without a beam, and nothing else: what training is judged by."""
+        """Return the tokens of each utterance, decoded without a beam: the dev score of training needs no more."""
         return [list(hypothesis.tokens) for hypothesis in self.decode(emissions, 1)]
 
     @abstractmethod
@@ -135,16 +135,17 @@ class AcousticModel(ABC):
     def segments(
         self, hypothesis: Hypothesis, emissions: np.ndarray, waveform: np.ndarray | None = None
     ) -> list[Segment]:
-        """Return what `decode` found as phones with times and calibrated confidences.
+        """Return the phones of a hypothesis with times and calibrated confidences.
 
         Parameters
         ----------
         hypothesis
-            Of `decode`.
+            From `decode`.
         emissions : (T', …)
-            That it was made of.
+            The emissions that were decoded.
         waveform : (N,), optional
-            At 16 kHz; with it CTC's boundaries are better, and pauses are left out (see `asr.models.times`).
+            The sound at 16 kHz. With it the boundaries of CTC are better, and pauses are left out (see
+            `asr.models.times`).
         """
 
     @abstractmethod
@@ -156,23 +157,23 @@ class AcousticModel(ABC):
         word_lengths: Sequence[int] = (),
         name: str = "the recording",
     ) -> tuple[list[Segment], float]:
-        """Return the times of known phones and the natural log probability of their likeliest path.
+        """Return the times of known phones, and the natural log probability of their likeliest path.
 
         Parameters
         ----------
         labels : (L,)
-            What is said.
+            The phones that are said.
         emissions, waveform
             As for `segments`.
         word_lengths
-            Phones of each word, where it is known: between words there may be silence.
+            The number of phones in each word, where it is known: silence may stand between words.
         name
-            Of the recording, for errors.
+            The recording's name, for errors.
 
         Raises
         ------
         InfeasibleError
-            Too few frames for the labels.
+            There are too few frames for the labels.
         """
 
 

@@ -1,4 +1,4 @@
-"""The calibration that a model folder keeps: posteriors to probabilities of being right, and the lag of times."""
+"""The calibration in a model folder: the map from posteriors to probabilities of being right, and the lag of times."""
 
 import json
 from collections.abc import Sequence
@@ -16,15 +16,15 @@ FILE = "calibration.json"
 
 @dataclass(frozen=True)
 class Calibration:
-    """What was fitted on dev speakers, kept in a model folder as ``calibration.json``.
+    """What was fitted on dev speakers; a model folder keeps it as ``calibration.json``.
 
     Attributes
     ----------
     posteriors, probabilities
-        Points of the map from the network's posterior to the probability of being right, both rising; straight lines
-        between them. Without points a posterior stays as it is.
+        Points of the map from posteriors to probabilities of being right, both rising; the map is linear between them.
+        Without points a posterior stays as it is.
     boundary_offset
-        Seconds to add to a phone's start that comes from CTC's frames.
+        Seconds to add to boundaries that come from frames.
     """
 
     posteriors: tuple[float, ...] = ()
@@ -82,10 +82,10 @@ class Calibration:
 
 
 def word_confidence(confidences: Sequence[float]) -> float:
-    """Return the probability that all of a word's phones are right: the product of their calibrated confidences.
+    """Return the probability that all phones of a word are right: the product of their calibrated confidences.
 
-    It takes the phones for independent of each other. Their geometric mean, or the least of them, says how sure the
-    phones are, and is far too high for the word.
+    The phones are taken as independent. Their geometric mean, or the least of them, tells how sure the phones are; it
+    is far too high for the word.
 
     >>> round(word_confidence([0.9, 0.5]), 3)
     0.45

@@ -29,7 +29,7 @@ class CTCModel(AcousticModel):
     Attributes
     ----------
     encoder
-        In evaluation mode.
+        The network, in evaluation mode.
     """
 
     has_nbest: ClassVar[bool] = True
@@ -40,7 +40,7 @@ class CTCModel(AcousticModel):
     @classmethod
     def parts(cls, config: Config, tokens: tuple[str, ...], tensors: dict[str, np.ndarray]) -> dict[str, Any]:
         """Build the network and load its weights."""
-        from asr.models import networks  # torch, which whoever only recognises can do without (asr/models/onnx.py)
+        from asr.models import networks  # needs torch, which onnxruntime can replace (asr/models/onnx.py)
 
         return {"encoder": networks.load_encoder(config, len(tokens), tensors)}
 
@@ -68,11 +68,11 @@ class CTCModel(AcousticModel):
 
     @cached_property
     def search(self) -> Callable[[np.ndarray, np.ndarray, int, int], list[list[Hypothesis]]]:
-        """The search that the configuration asks for, of log posteriors, lengths, beam and number of hypotheses."""
+        """The configured search: log posteriors, lengths, beam size and number of hypotheses to hypotheses."""
         decode = self.config.decode
         if decode.lm is None and decode.rescore_lm is None:
             return beam_search
-        from asr.lm import search  # of those alone who have a language model
+        from asr.lm import search  # imported only where there is a language model
 
         return search.build(decode, self.tokens)
 
@@ -83,11 +83,11 @@ class CTCModel(AcousticModel):
         return networks.outputs(self.encoder, features)
 
     def decode(self, emissions: Sequence[np.ndarray], beam_size: int) -> list[Hypothesis]:
-        """Return the labels of the best path for a beam of 1, else of the beam search."""
+        """Return the best path for a beam of 1, else the best hypothesis of the beam search."""
         return [nbest[0] for nbest in self.hypotheses(emissions, beam_size, 1)]
 
     def hypotheses(self, emissions: Sequence[np.ndarray], beam_size: int, count: int) -> list[list[Hypothesis]]:
-        """Return the first of the beam."""
+        """Return the first hypotheses of the beam."""
         lengths = np.array([len(rows) for rows in emissions])
         log_probs = np.zeros((lengths.max(), len(emissions), emissions[0].shape[1]), np.float32)
         for i, rows in enumerate(emissions):
@@ -107,7 +107,7 @@ class CTCModel(AcousticModel):
     def segments(
         self, hypothesis: Hypothesis, emissions: np.ndarray, waveform: np.ndarray | None = None
     ) -> list[Segment]:
-        """Align the labels found, then place their boundaries (`asr.models.times`)."""
+        """Align the hypothesis, then place its boundaries (`asr.models.times`)."""
         if not hypothesis.tokens:
             return []
         (alignment,) = forced_align(emissions[:, None], np.array([hypothesis.tokens]))

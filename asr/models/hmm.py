@@ -1,6 +1,7 @@
-"""Recognisers whose time is ruled by HMMs: Gaussian mixtures or a network tell how likely each state is in each frame.
+"""Systems of HMMs, whose states Gaussian mixtures or a network score in each frame.
 
-Emissions are ln p(frame | density) (T, P), up to a constant a frame. Letters: T frames, P densities, L phones.
+Emissions are ln p(frame | density) (T, P), up to a constant that depends on the frame alone.
+Letters: T frames, P densities, L phones.
 """
 
 from abc import abstractmethod
@@ -30,13 +31,14 @@ from asr.models.base import AcousticModel
 from asr.speech.features import FRAME_LENGTH, FRAME_SHIFT, FeatureExtractor
 from asr.speech.segments import Segment
 
-# A frame's window has its middle here; a change of state between two frames lies half-way between theirs.
+# Seconds from the start of a frame's window to the boundary before the frame, which lies half-way between the middles
+# of this window and the one before.
 FRAME_MIDDLE = FRAME_LENGTH / 2 - FRAME_SHIFT / 2
 
 
 @dataclass(frozen=True)
 class TimedHypothesis(Hypothesis):
-    """What a Viterbi search finds: also the frames where each phone starts and, not included, ends."""
+    """What a Viterbi search finds: also the frame where each phone starts, and the frame after its last."""
 
     starts: tuple[int, ...]
     ends: tuple[int, ...]
@@ -44,12 +46,12 @@ class TimedHypothesis(Hypothesis):
 
 @dataclass(frozen=True)
 class HMMModel(AcousticModel):
-    """HMMs of phones with a bigram.
+    """HMMs of phones, with a bigram of phones.
 
     Attributes
     ----------
     hmms : PhoneHMMs
-        States, ties and transitions; phone i is token i + 1.
+        States, their ties, and transitions; phone i is token i + 1.
     log_bigram : (L + 1, L + 1)
         From `asr.hmm.phone_loop.bigram`.
     """
@@ -70,26 +72,26 @@ class HMMModel(AcousticModel):
 
     @property
     def frame_shift(self) -> float:
-        """10 ms, whatever the network's own frames are."""
+        """10 ms, also where a network has longer steps."""
         return FRAME_SHIFT
 
     @property
     @abstractmethod
     def num_parameters(self) -> int:
-        """Numbers that training found, those of the bigram not counted."""
+        """The number of trained parameters, without those of the bigram."""
 
     def decoders(self, beam_size: int) -> dict[str, int]:
-        """Return the Viterbi search; its beam is measured in nats (decode.beam), not in hypotheses."""
+        """Return the Viterbi search, whose beam is in nats (decode.beam) and not in hypotheses."""
         return {"Viterbi": 1}
 
     @cached_property
     def unlabelled(self) -> tuple[int, ...]:
-        """The silence that is no label of the phone set, where there is one."""
+        """The index of the silence phone, where the HMMs have one that is no label of the phone set."""
         return (self.hmms.labels.index(SILENCE),) if SILENCE in self.hmms.labels else ()
 
     @cached_property
     def loop(self) -> PhoneLoop:
-        """All phones end to start, with the weights of the configuration."""
+        """The loop in which each phone may follow each, with the weights of the configuration."""
         options = self.config.decode
         arguments = (self.hmms.tying, self.hmms.log_transitions, self.log_bigram, self.unlabelled)
         return PhoneLoop.of(*arguments, options.lm_weight, options.insertion_penalty)
@@ -100,20 +102,20 @@ class HMMModel(AcousticModel):
         return self.config.decode.beam * max(self.config.decode.lm_weight, 1.0)
 
     def decode(self, emissions: Sequence[np.ndarray], beam_size: int = 1) -> list[Hypothesis]:
-        """Return the likeliest phones of each utterance, several utterances at a time."""
+        """Return the likeliest phones of each utterance; several utterances are decoded at a time."""
         with ThreadPoolExecutor(get_num_threads()) as pool:
             return [nbest[0] for nbest in pool.map(self.nbest, emissions)]
 
     def prepare(self) -> None:
-        """Join the phones to a loop."""
-        _ = self.loop  # joins them, and keeps it
+        """Build the phone loop."""
+        _ = self.loop  # builds it, and keeps it
 
     def hypotheses(self, emissions: Sequence[np.ndarray], beam_size: int, count: int) -> list[list[Hypothesis]]:
-        """Return the first of the Viterbi search."""
+        """Return the first hypotheses of the Viterbi search."""
         return [[*self.nbest(each, count)] for each in emissions]
 
     def best_tokens(self, emissions: Sequence[np.ndarray]) -> list[list[int]]:
-        """Return the tokens of what `decode` finds alone, without the posteriors that it takes confidences from."""
+        """Return the tokens that `decode` finds, without the posteriors that it needs for confidences."""
 
         def best(scores: np.ndarray) -> list[int]:
             (path,) = decode(scores, self.loop, self.beam)
@@ -138,7 +140,7 @@ class HMMModel(AcousticModel):
 
     def log_probs(self, emissions: np.ndarray) -> np.ndarray:
         """Return ln of the posteriors of the phones (T, L + 1) float32; the blank's column is −inf."""
-        weight = max(self.config.decode.lm_weight, 1.0)  # the weight says how much the frames overstate themselves
+        weight = max(self.config.decode.lm_weight, 1.0)  # scales the frames down, which are not independent
         arguments = (self.hmms.tying, self.hmms.log_transitions, self.log_bigram)
         found = phone_posteriors(emissions, *arguments, weight)
         padded = np.zeros((len(found), found.shape[1] + 1), np.float32)
@@ -160,7 +162,7 @@ class HMMModel(AcousticModel):
         word_lengths: Sequence[int] = (),
         name: str = "the recording",
     ) -> tuple[list[Segment], float]:
-        """Find the likeliest path through the states of the phones; silence may stand at the ends and between words."""
+        """Find the likeliest path through the phones' states; silence may stand at the ends and between words."""
         transcript = self.hmms.transcript(labels, word_lengths)
         score, path = viterbi(emissions, transcript.graph(self.hmms), name)
         phones, starts = transcript.segments(path)
@@ -178,7 +180,7 @@ class HMMModel(AcousticModel):
         word_lengths: Sequence[int] = (),
         name: str = "the recording",
     ) -> list[Segment]:
-        """Return the times of the states on the path of `align`, silences' too; AH.2 is the second state of AH."""
+        """Return the times of the states on the path of `align`, with silences; AH.2 is the second state of AH."""
         transcript = self.hmms.transcript(labels, word_lengths)
         _, path = viterbi(emissions, transcript.graph(self.hmms), name)
         starts = np.flatnonzero(np.diff(path, prepend=-1))
@@ -202,7 +204,7 @@ class HMMModel(AcousticModel):
         ]
 
     def _seconds(self, edges: np.ndarray, num_frames: int) -> np.ndarray:
-        """Turn frames that begin or, not included, end something into seconds; the recording's own edges stay."""
+        """Turn boundaries, as the frames after them, into seconds; the recording's own edges stay."""
         duration = (num_frames - 1) * FRAME_SHIFT + FRAME_LENGTH
         inner = (edges > 0) & (edges < num_frames)
         seconds = edges * FRAME_SHIFT + FRAME_MIDDLE + self.calibration.boundary_offset
@@ -211,12 +213,12 @@ class HMMModel(AcousticModel):
 
 @dataclass(frozen=True)
 class GMMModel(HMMModel):
-    """Gaussian mixtures on transformed features.
+    """HMMs whose states Gaussian mixtures score, on transformed features.
 
     Attributes
     ----------
     mixtures : Mixtures
-        Of all densities.
+        The mixtures of all densities.
     transform : Transform or None
         LDA and MLLT, where the system has them.
     """
@@ -226,7 +228,7 @@ class GMMModel(HMMModel):
 
     @classmethod
     def parts(cls, config: Config, tokens: tuple[str, ...], tensors: dict[str, np.ndarray]) -> dict[str, Any]:
-        """Read HMMs, bigram and what the states emit by."""
+        """Read HMMs, bigram, mixtures and transform."""
         parts = {name: value.astype(np.float64) for name, value in tensors.items()}
         if any(np.isnan(part).any() for part in parts.values()):
             raise ValueError("NaN among the numbers")
@@ -243,7 +245,7 @@ class GMMModel(HMMModel):
         return {"hmms": hmms, "log_bigram": log_bigram, "mixtures": mixtures, "transform": transform}
 
     def tensors(self) -> dict[str, np.ndarray]:
-        """Return the HMMs' and those of mixtures and transform."""
+        """Return the tensors of HMMs, mixtures and transform."""
         mixtures, found = self.mixtures, super().tensors()
         found["gmm.offsets"] = mixtures.offsets.astype(np.int32)
         for name in ("weights", "means", "covars"):
@@ -272,14 +274,14 @@ class GMMModel(HMMModel):
 
 @dataclass(frozen=True)
 class HybridModel(HMMModel):
-    """A network trained on the HMMs' states, its posteriors divided by how often each density came.
+    """HMMs whose states a network scores: its posteriors of the densities, divided by their priors.
 
     Source: H. Bourlard and N. Morgan, "Connectionist Speech Recognition: A Hybrid Approach", Kluwer 1994, chapter 7.
 
     Attributes
     ----------
     encoder
-        In evaluation mode; its outputs are the densities.
+        The network, in evaluation mode; its classes are the densities.
     log_priors : (P,)
         ln of each density's share of the training frames.
     """
@@ -289,7 +291,7 @@ class HybridModel(HMMModel):
 
     @classmethod
     def parts(cls, config: Config, tokens: tuple[str, ...], tensors: dict[str, np.ndarray]) -> dict[str, Any]:
-        """Read HMMs, bigram and what the states emit by."""
+        """Read HMMs, bigram, priors and network."""
         parts = {name: value.astype(np.float64) for name, value in tensors.items() if name.startswith("hmm.")}
         hmms, log_bigram = _hmms(config, tokens, parts)
         log_priors = parts["hmm.log_priors"].astype(np.float32)
@@ -309,7 +311,7 @@ class HybridModel(HMMModel):
         return sum(parameter.numel() for parameter in self.encoder.parameters()) + int(self.hmms.ways().sum())
 
     def emissions(self, features: Sequence[np.ndarray]) -> list[np.ndarray]:
-        """Return ln (posterior / prior) of the densities (T, P); an output frame stands for those stacked in it."""
+        """Return ln (posterior / prior) of the densities (T, P); an output frame is repeated for each frame in it."""
         subsampling = int(self.encoder.subsampling)  # type: ignore[arg-type]
         return [
             np.repeat(log_probs - self.log_priors, subsampling, axis=0)[: len(each)]

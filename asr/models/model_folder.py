@@ -10,7 +10,7 @@
 ``README.md``       the model card
 =================== ==========================================================================
 
-Nothing here is unpickled: loading a folder never runs code from it.
+Nothing here is unpickled, so loading a folder never runs code from it.
 """
 
 import importlib
@@ -43,16 +43,16 @@ CLASSES = {  # module and name, since a module is imported for its own kind of s
 
 
 def save(folder: Path, model: AcousticModel, card: str, half: bool = False) -> None:
-    """Write a model folder, each file under a temporary name first.
+    """Write a model folder, each file under a temporary name first; the calibration is not written.
 
     Parameters
     ----------
     model
-        To write, but for its calibration.
+        The acoustic model.
     card
-        Text of README.md.
+        The text of README.md.
     half
-        Store the weights as float16.
+        Whether to store the weights as float16.
     """
     weights = model.tensors()
     if half:
@@ -61,7 +61,7 @@ def save(folder: Path, model: AcousticModel, card: str, half: bool = False) -> N
     if normaliser.mean is not None and normaliser.std is not None:
         weights["cmvn.mean"], weights["cmvn.std"] = normaliser.mean, normaliser.std
     folder.mkdir(parents=True, exist_ok=True)
-    # Where this machine keeps the corpora is nobody else's business.
+    # A model folder is passed on: it does not tell where this machine keeps corpora and language models.
     config = model.config
     beside = config.train.alignments and Path(config.train.alignments).name
     public = replace(
@@ -77,12 +77,18 @@ def save(folder: Path, model: AcousticModel, card: str, half: bool = False) -> N
 
 
 def export(name: str | Path, folder: Path, onnx: bool = False, int8: bool = False) -> None:
-    """Copy a model folder, its weights as float16.
+    """Copy a model folder, with its weights as float16.
 
     Parameters
     ----------
-    onnx, int8
-        With the network as ``model.onnx`` of float32, or of 8 bits.
+    name
+        A run or model folder, or a shipped model's name.
+    folder
+        The model folder to write.
+    onnx
+        Whether to add the network as ``model.onnx``.
+    int8
+        Whether the weights in it have 8 bits instead of float32.
 
     Raises
     ------
@@ -118,7 +124,7 @@ def load(folder: str | Path, light: bool = False) -> AcousticModel:
     Parameters
     ----------
     light
-        In onnxruntime where the network has a graph for it: quicker to start, and without torch.
+        Whether to run the network in onnxruntime where it has a graph: it starts sooner, and needs no torch.
 
     Raises
     ------
@@ -140,7 +146,7 @@ def load(folder: str | Path, light: bool = False) -> AcousticModel:
         )
     weights, _ = read_tensors(folder / "model.safetensors")
     weights = _cast(weights, np.float32)
-    networks = (name for name in weights if name.startswith("encoder."))  # HMMs know what of theirs may be infinite
+    networks = (name for name in weights if name.startswith("encoder."))  # tensors of HMMs may be infinite
     lost = next((name for name in networks if not np.isfinite(weights[name]).all()), None)
     if lost is not None:
         raise ModelError(f"{folder / 'model.safetensors'}: {lost} holds NaN or infinity: take it from the training run")
@@ -164,7 +170,7 @@ def load(folder: str | Path, light: bool = False) -> AcousticModel:
 
 
 def _cast(weights: Mapping[str, np.ndarray], dtype: type) -> dict[str, np.ndarray]:
-    """Return arrays, those of floating numbers in one precision."""
+    """Return the arrays, with floating-point ones converted to a type."""
     return {name: value.astype(dtype) if value.dtype.kind == "f" else value for name, value in weights.items()}
 
 
@@ -186,7 +192,7 @@ def _light_class(config: Config) -> type[AcousticModel]:
 
 
 def _normaliser(config: Config, weights: dict[str, np.ndarray], folder: Path) -> Normaliser:
-    """Take the statistics of global normalisation out of the weights."""
+    """Remove the statistics of global normalisation from the weights, and return the normaliser."""
     statistics = {name: weights.pop(name) for name in ("cmvn.mean", "cmvn.std") if name in weights}
     normaliser = Normaliser(config.features.cmvn, statistics.get("cmvn.mean"), statistics.get("cmvn.std"))
     shapes = [statistic.shape for statistic in (normaliser.mean, normaliser.std) if statistic is not None]
@@ -200,7 +206,7 @@ def _normaliser(config: Config, weights: dict[str, np.ndarray], folder: Path) ->
 
 
 def find(name: str | Path) -> Path:
-    """Return the model folder that a path or the name of a shipped model means.
+    """Return the model folder of a path, or of a shipped model's name.
 
     Raises
     ------

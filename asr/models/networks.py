@@ -15,7 +15,7 @@ from asr.speech.features import FeatureExtractor
 
 
 def run(encoder: nn.Module, features: Sequence[np.ndarray]) -> tuple[Tensor, Tensor]:
-    """Return what a network makes of utterances (T, F), padded into a batch: outputs and their lengths."""
+    """Run a network on utterances (T, F), padded into a batch; return outputs (T', B, C) and lengths (B,)."""
     device = next((weights.device for weights in encoder.parameters()), torch.device("cpu"))
     padded = nn.utils.rnn.pad_sequence([torch.tensor(each) for each in features], batch_first=True).to(device)
     with torch.inference_mode():
@@ -23,14 +23,14 @@ def run(encoder: nn.Module, features: Sequence[np.ndarray]) -> tuple[Tensor, Ten
 
 
 def outputs(encoder: nn.Module, features: Sequence[np.ndarray]) -> list[np.ndarray]:
-    """Return natural-log posteriors (T', C) float32 that a network gives each utterance (T, F)."""
+    """Return a network's natural-log posteriors (T', C) float32 for each utterance (T, F)."""
     logits, lengths = run(encoder, features)
     log_probs = logits.float().log_softmax(dim=2).cpu().numpy()
     return [np.ascontiguousarray(log_probs[:length, i]) for i, length in enumerate(lengths.tolist())]
 
 
 def load_encoder(config: Config, num_classes: int, tensors: Mapping[str, np.ndarray]) -> nn.Module:
-    """Build a configuration's network, load the tensors named ``encoder.…``, and set it to evaluate.
+    """Build a configuration's network, load the tensors named ``encoder.…``, and set evaluation mode.
 
     Raises
     ------

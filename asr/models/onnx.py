@@ -1,7 +1,7 @@
 """A CTC recogniser in onnxruntime, from the same model folder and without torch.
 
-The graph is written from the folder's weights when it is loaded (`asr.models.onnx_graph`), or read from ``model.onnx``
-where `asr export --onnx` put one beside them.
+Loading a model folder makes the graph from its weights (`asr.models.onnx_graph`), or reads ``model.onnx`` where
+`asr export --onnx` has put one beside them.
 
 Letters: T feature frames, F values a frame, T' output frames, C classes.
 """
@@ -28,14 +28,14 @@ WEIGHTS = "weights"  # the note in a graph that holds the hash of what it was ma
 
 
 class OnnxEncoder:
-    """A graph ready to run; several threads may run it at once.
+    """A graph that is ready to run; several threads may run it at once.
 
     Parameters
     ----------
     session
-        Of the graph.
+        The graph in onnxruntime.
     subsampling
-        Feature frames an output frame.
+        Feature frames in an output frame.
     """
 
     def __init__(self, session: onnxruntime.InferenceSession, subsampling: int):
@@ -43,7 +43,7 @@ class OnnxEncoder:
 
     @property
     def notes(self) -> dict[str, str]:
-        """Texts that the graph carries."""
+        """The texts in the graph's metadata."""
         return dict(self._session.get_modelmeta().custom_metadata_map)
 
     def __call__(self, features: Sequence[np.ndarray]) -> list[np.ndarray]:
@@ -59,7 +59,7 @@ class OnnxEncoder:
 def graph_of(
     config: Config, num_classes: int, tensors: Mapping[str, np.ndarray], stateful: bool = False
 ) -> tuple[Graph, int]:
-    """Return the graph of a configuration's network with given weights, and its frames a step.
+    """Return the graph of a configuration's network with given weights, and the feature frames in a step.
 
     Raises
     ------
@@ -78,14 +78,14 @@ def graph_of(
 
 @dataclass(frozen=True)
 class OnnxModel(CTCModel):
-    """A CTC recogniser whose network runs in onnxruntime.
+    """A CTC model whose network runs in onnxruntime.
 
     Attributes
     ----------
     encoder
         The graph.
     weights
-        What it was made of.
+        The weights that it was made of.
     """
 
     encoder: OnnxEncoder  # type: ignore[assignment]
@@ -93,7 +93,7 @@ class OnnxModel(CTCModel):
 
     @classmethod
     def parts(cls, config: Config, tokens: tuple[str, ...], tensors: dict[str, np.ndarray]) -> dict[str, Any]:
-        """Write the graph."""
+        """Make the graph."""
         graph, subsampling = graph_of(config, len(tokens), tensors)
         return {"encoder": OnnxEncoder(graph.session(), subsampling), "weights": tensors}
 
@@ -117,7 +117,7 @@ def read_graph(path: Path, model: OnnxModel) -> OnnxModel:
     Raises
     ------
     ModelError
-        It is damaged, or was made of other weights.
+        The graph is damaged, or was made of other weights.
     """
     graph = path.read_bytes()
     try:
@@ -131,7 +131,7 @@ def read_graph(path: Path, model: OnnxModel) -> OnnxModel:
 
 
 def _hash(model: OnnxModel) -> str:
-    """Return what tells a model's weights from all others."""
+    """Return a hash of a model's weights."""
     found = hashlib.sha256()
     for name, value in sorted(model.weights.items()):
         found.update(name.encode() + np.ascontiguousarray(value).tobytes())
@@ -144,7 +144,7 @@ def write_graph(path: Path, model: OnnxModel, int8: bool = False) -> None:
     Parameters
     ----------
     int8
-        Weights of layers in 8 bits: a quarter of the size.
+        Whether the layers' weights have 8 bits: a quarter of the size.
     """
     graph, _ = graph_of(model.config, len(model.tokens), model.tensors())
     with files.replacing(path) as temporary:

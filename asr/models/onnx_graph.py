@@ -29,21 +29,21 @@ class Graph:
     model
         Its operators, which name the weights.
     weights
-        By name, float32. They stay out of the model, which would copy them four times on the way to a session.
+        By name, float32. They are kept outside the model, since a session would copy them four times from it.
     """
 
     model: onnx.ModelProto
     weights: dict[str, np.ndarray]
 
     def session(self) -> onnxruntime.InferenceSession:
-        """Make it ready to run."""
+        """Return the graph in onnxruntime."""
         options = onnxruntime.SessionOptions()
         values = map(onnxruntime.OrtValue.ortvalue_from_numpy, self.weights.values())
         options.add_external_initializers([*self.weights], [*values])
         return onnxruntime.InferenceSession(self.model.SerializeToString(), options, providers=PROVIDERS)
 
     def whole(self) -> onnx.ModelProto:
-        """Return the model with the weights in it, as a file has to be."""
+        """Return the model with the weights in it, to be written as a file."""
         whole = onnx.ModelProto()
         whole.CopyFrom(self.model)
         for tensor in whole.graph.initializer:
@@ -53,7 +53,7 @@ class Graph:
 
 
 class _Operators:
-    """Nodes and constants, each named when it is added."""
+    """The nodes and constants of a graph; each gets its name when it is added."""
 
     def __init__(self) -> None:
         self.nodes: list[onnx.NodeProto] = []
@@ -85,17 +85,17 @@ class _Operators:
 def build(
     tensors: Mapping[str, np.ndarray], num_features: int, num_steps: int, num_layers: int, stateful: bool = False
 ) -> Graph:
-    """Write the graph of a `asr.encoders.blstm` network.
+    """Make the graph of an `asr.encoders.blstm` network.
 
     Parameters
     ----------
     tensors
-        Its weights, named ``encoder.…`` as a model folder has them.
+        The network's weights, named ``encoder.…`` as in a model folder.
     num_features, num_steps, num_layers
         F, n and the number of layers.
     stateful
-        Of a network in one direction: with inputs ``h_0``, ``c_0`` … (1, B, H), the states of the layers before the
-        first frame, and outputs ``h_0_after`` …, those after the last.
+        For a network in one direction: whether the graph has inputs ``h_0``, ``c_0`` … (1, B, H), the states of the
+        layers before the first frame, and outputs ``h_0_after`` …, their states after the last.
 
     Raises
     ------

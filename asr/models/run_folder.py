@@ -1,4 +1,4 @@
-"""Run folders: who may write into one, and the systems that stand beside each other in a recipe's.
+"""Run folders: what a training writes, and the check that two configurations do not share one.
 
 runs/<recipe>/<system>/
     config.yaml  git.txt  train.log  history.json        what was run, and how it went
@@ -16,7 +16,7 @@ from typing import Any
 from pytorch_lightning.utilities.rank_zero import rank_zero_only
 
 from asr.core import config as configuration
-from asr.core import files
+from asr.core import files, terminal
 from asr.core.config import Config
 from asr.core.errors import ConfigError
 
@@ -25,7 +25,7 @@ HISTORY = "history.json"
 
 @rank_zero_only
 def claim(run: Path, config: Config) -> None:
-    """Write the configuration into the run folder, or check that the one there is the same.
+    """Write the configuration into the run folder, or check that the folder has the same one.
 
     Raises
     ------
@@ -34,7 +34,7 @@ def claim(run: Path, config: Config) -> None:
     """
     run.mkdir(parents=True, exist_ok=True)
     path = run / "config.yaml"
-    if path.is_file() and any((run / "checkpoints").glob("last.*")):  # a run that failed at once claims nothing
+    if path.is_file() and any((run / "checkpoints").glob("last.*")):  # a run without a checkpoint does not count
         theirs, ours = (_trained_by(c) for c in (configuration.load(path), config))
         different = [key for key in ours if ours[key] != theirs[key]]
         if different:
@@ -48,18 +48,19 @@ def claim(run: Path, config: Config) -> None:
 
 
 def log_to(path: Path) -> None:
-    """Append what is logged to a file, and no longer to that of a run which this process trained before."""
+    """Append log lines to a file, and stop appending them to the file of an earlier run of this process."""
     logger = logging.getLogger("asr")
     for handler in [each for each in logger.handlers if isinstance(each, logging.FileHandler)]:
         logger.removeHandler(handler)
         handler.close()
     handler = logging.FileHandler(path, encoding="utf8")
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+    handler.addFilter(lambda record: record.name != terminal.__name__)  # progress is of no interest afterwards
     logger.addHandler(handler)
 
 
 def _trained_by(config: Config) -> dict[str, Any]:
-    """Return what the weights depend on: not where the corpus lies, nor how it is decoded."""
+    """Return the settings that the weights depend on: not the corpora's folders, and not the decoding."""
     values = configuration.to_dict(config)
     del values["decode"]
     values["data"]["corpora"] = sorted(values["data"]["corpora"])
@@ -68,13 +69,13 @@ def _trained_by(config: Config) -> dict[str, Any]:
 
 
 def read_history(run: Path) -> dict[str, Any]:
-    """Return a run's history: ``epochs`` of a network, ``iterations`` of a GMM-HMM; empty where there is none."""
+    """Return a run's history: ``epochs`` of a network or ``iterations`` of a GMM-HMM, empty if there is none."""
     path = run / HISTORY
     return json.loads(path.read_text(encoding="utf8")) if path.is_file() else {}
 
 
 def training_seconds(run: Path) -> float | None:
-    """Return how long a run took, with those whose alignments it was trained on; None where it does not say."""
+    """Return the seconds of a run, with the runs whose alignments it used; None if the history has none."""
     history = read_history(run)
     lines = history.get("epochs") or history.get("iterations")
     return history.get("seconds_before", 0.0) + lines[-1]["seconds"] if lines else None

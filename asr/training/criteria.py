@@ -1,4 +1,4 @@
-"""What a network is trained on: labels by CTC, or an HMM's states frame by frame.
+"""Training criteria of networks: labels with CTC or attention, or the states of HMMs frame by frame.
 
 Letters: B utterances, T' output frames, C classes, P densities of the HMM.
 """
@@ -34,19 +34,19 @@ from asr.training.gmm_data import load_utterances
 
 
 class Criterion(nn.Module, ABC):
-    """What a network is trained on.
+    """A training criterion: targets, loss, and the acoustic model that the trained network makes.
 
     Attributes
     ----------
     num_classes
-        C, outputs of the network.
+        C, the outputs of the network.
     """
 
     num_classes: int
 
     @abstractmethod
     def targets(self, cuts: CutSet, split: str, subsampling: int) -> Targets:
-        """Return the targets of a split's utterances, for a network with an output frame for so many frames."""
+        """Return the targets of a split, for a network with `subsampling` feature frames in an output frame."""
 
     @abstractmethod
     def forward(self, logits: Tensor, lengths: Tensor, batch: Batch) -> Tensor:
@@ -61,10 +61,10 @@ class Criterion(nn.Module, ABC):
         """Return the acoustic model that the network makes."""
 
     def observe(self, logits: Tensor, lengths: Tensor) -> None:
-        """Take note of a training step's outputs."""
+        """Take in the outputs of a training step."""
 
     def end_epoch(self) -> None:
-        """Take note that an epoch is over."""
+        """Do what is due at the end of an epoch."""
 
 
 class CTC(Criterion):
@@ -84,12 +84,12 @@ class CTC(Criterion):
         return LabelTargets(self.tokens, self.config.data.labels)
 
     def forward(self, logits: Tensor, lengths: Tensor, batch: Batch) -> Tensor:
-        """Return the mean over utterances of nats a label."""
+        """Return the mean over the utterances of their nats per label."""
         priors = None if self.priors is None else self.priors.log_priors
         return ctc_loss(logits, batch.targets, lengths, batch.target_lengths, log_priors=priors)
 
     def each(self, logits: Tensor, lengths: Tensor, batch: Batch) -> Tensor:
-        """Return nats of each utterance."""
+        """Return the nats of each utterance."""
         return ctc_loss(logits, batch.targets, lengths, batch.target_lengths, reduction="none")
 
     def acoustic_model(self, encoder: nn.Module, normaliser: Normaliser) -> AcousticModel:
@@ -97,18 +97,18 @@ class CTC(Criterion):
         return CTCModel(self.config, self.tokens, normaliser, Calibration(), encoder)
 
     def observe(self, logits: Tensor, lengths: Tensor) -> None:
-        """Add the outputs to the label priors, where they are asked for."""
+        """Add the outputs to the label priors, where they are used."""
         if self.priors is not None:
             self.priors.observe(logits, lengths)
 
     def end_epoch(self) -> None:
-        """Renew the label priors."""
+        """Update the label priors."""
         if self.priors is not None:
             self.priors.update()
 
 
 class Frames(Criterion):
-    """The density of each frame in the alignments of a GMM-HMM: the hybrid of Bourlard and Morgan (1994)."""
+    """The density of each frame in a GMM-HMM's alignments: the hybrid of Bourlard and Morgan (1994)."""
 
     log_priors: Tensor
 
@@ -126,7 +126,7 @@ class Frames(Criterion):
         self.register_buffer("log_priors", torch.zeros(self.num_classes))
 
     def targets(self, cuts: CutSet, split: str, subsampling: int) -> Targets:
-        """Align a split; from the training speech, take the priors too."""
+        """Align a split; the alignments of the training speech also give the priors."""
         aligner, config = self._aligner, self.config
         title = f"{'+'.join(config.data.corpora)}-{split}"
         store = cache_features(cuts, aligner.config.features, Path(config.data.manifests) / "features", title)
@@ -141,7 +141,7 @@ class Frames(Criterion):
         return targets
 
     def forward(self, logits: Tensor, lengths: Tensor, batch: Batch) -> Tensor:
-        """Return the mean over frames of the cross entropy in nats."""
+        """Return the mean cross entropy of the frames in nats."""
         return self.each(logits, lengths, batch).sum() / lengths.sum()
 
     def each(self, logits: Tensor, lengths: Tensor, batch: Batch) -> Tensor:
@@ -161,25 +161,25 @@ class Frames(Criterion):
 
 
 class FrameTargets:
-    """The density of the middle of each output frame.
+    """The density at the middle of each output frame.
 
     Parameters
     ----------
     pdfs
-        Of each utterance, the density of each feature frame at its own speed (T,).
+        The densities of each utterance's feature frames at speed 1, (T,).
     subsampling
-        Feature frames an output frame.
+        Feature frames in an output frame.
     """
 
     def __init__(self, pdfs: Mapping[str, np.ndarray], subsampling: int):
         self.pdfs, self.subsampling = pdfs, subsampling
 
     def __contains__(self, cut: Cut) -> bool:
-        """Tell whether the utterance could be aligned."""
+        """Tell whether the utterance was aligned."""
         return cut.id in self.pdfs
 
     def __call__(self, cut: Cut, speed: float) -> list[int]:
-        """Return the density of each output frame, as many as there are at least."""
+        """Return the density of each output frame, and perhaps of a few frames beyond the end."""
         pdfs = self.pdfs[cut.id]
         middles = np.arange(self.subsampling // 2, len(pdfs) / speed + self.subsampling, self.subsampling)
         nearest = np.rint(middles * speed).astype(int)
@@ -187,9 +187,9 @@ class FrameTargets:
 
 
 class Attention(Criterion):
-    """The next phone, given those before (teacher forcing), and a share of CTC on the encoder's states.
+    """The next phone given those before it (teacher forcing), and a share of CTC on the encoder's states.
 
-    Without CTC's share little data may never show the decoder where to look: S. Watanabe, T. Hori, S. Kim, J. R.
+    Without CTC, the decoder may never learn from little data where to look: S. Watanabe, T. Hori, S. Kim, J. R.
     Hershey and T. Hayashi, "Hybrid CTC/attention architecture for end-to-end speech recognition", IEEE Journal of
     Selected Topics in Signal Processing 11(8), 2017, equation 15. The network's outputs are the encoder's states, so
     the decoder is a part of this module, and is trained with it.
@@ -210,11 +210,11 @@ class Attention(Criterion):
         return LabelTargets(self.tokens, self.config.data.labels)
 
     def forward(self, logits: Tensor, lengths: Tensor, batch: Batch) -> Tensor:
-        """Return the mean over utterances of nats a label, of states (T', B, E)."""
+        """Return the mean over the utterances of their nats per label, from states (T', B, E)."""
         return (self.each(logits, lengths, batch) / batch.target_lengths.clamp(min=1)).mean()
 
     def each(self, logits: Tensor, lengths: Tensor, batch: Batch) -> Tensor:
-        """Return nats of each utterance, the end of the sentence and CTC's share included."""
+        """Return the nats of each utterance, with the end of the sentence and the share of CTC."""
         log_probs, _ = self.decoder(logits.transpose(0, 1), lengths, batch.targets)
         right = nn.functional.pad(batch.targets, (0, 1), value=END)
         inside = torch.arange(right.shape[1], device=right.device) <= batch.target_lengths[:, None]

@@ -53,9 +53,9 @@ from asr.training.tuning import tuned
 log = logging.getLogger(__name__)
 
 MLLT_ITERATIONS = (2, 4, 6, 12)  # Kaldi's
-MLLT_STEP = 4  # of so many frames one is enough to estimate MLLT on
+MLLT_STEP = 4  # MLLT is estimated on every fourth frame, which is enough
 CHECKPOINT = Path("checkpoints") / "last.safetensors"
-LAST_SPLIT = 0.7  # of all iterations: after it no Gaussian is split any more
+LAST_SPLIT = 0.7  # share of the iterations after which no Gaussian is split
 
 
 @dataclass(frozen=True)
@@ -326,7 +326,7 @@ def _lda(
     utterances: Sequence[Utterance],
     alignments: dict[str, StateAlignment],
 ) -> Transform:
-    """Estimate LDA with the densities as classes, but for those of silences, which would take all the room."""
+    """Estimate LDA with the densities as classes, without those of silences, which would dominate it."""
     num_classes = hmms.tying.num_pdfs
     statistics = LdaStatistics.empty(num_classes, (2 * options.splice + 1) * num_statics)
     for each in utterances:

@@ -19,7 +19,7 @@ log = logging.getLogger(__name__)
 def load_utterances(
     cuts: Sequence[Cut], store: Features, normaliser: Normaliser, hmms: PhoneHMMs, label_set: str
 ) -> list[Utterance]:
-    """Read the features of utterances and lay out the states of their phones; one that cannot be read is named.
+    """Return normalised features and the states of the phones of utterances; a warning names one that cannot be read.
 
     Raises
     ------

@@ -36,7 +36,7 @@ from asr.speech import phones
 log = logging.getLogger(__name__)
 
 Sentences = list[list[str]]
-HELD_OUT = 20  # every so many lines of a text file are held out where nothing else is
+HELD_OUT = 20  # every 20th line of a text file is held out where no other text is
 
 
 def train(config: LmConfig, run: Path) -> Path:
@@ -90,7 +90,7 @@ def train(config: LmConfig, run: Path) -> Path:
 
 
 def read(config: LmConfig) -> tuple[Sentences, Sentences]:
-    """Return the sentences to learn from and those held out.
+    """Return the training sentences and those held out.
 
     Raises
     ------
@@ -113,7 +113,7 @@ def read(config: LmConfig) -> tuple[Sentences, Sentences]:
 
 
 def transcripts(given: configuration.TextConfig, split: str) -> Sentences:
-    """Return what a split of the corpora says, a list of tokens an utterance; repeated prompts each time.
+    """Return the transcripts of a split of the corpora, a list of tokens for each utterance.
 
     Raises
     ------
@@ -136,7 +136,7 @@ def _lines(path: str, given: configuration.TextConfig) -> Sentences:
 
 
 def _claim(config: LmConfig, run: Path) -> None:
-    """Write the configuration into the run folder, or check that the one there is the same."""
+    """Write the configuration into the run folder, or check that the folder has the same one."""
     run.mkdir(parents=True, exist_ok=True)
     path = run / "config.yaml"
     if path.is_file() and (run / "checkpoints").is_dir():
@@ -148,14 +148,14 @@ def _claim(config: LmConfig, run: Path) -> None:
 
 
 def _placeless(config: LmConfig) -> LmConfig:
-    """Return a configuration that does not say where the corpora lie."""
+    """Return a configuration without the folders of the corpora."""
     return replace(config, text=replace(config.text, corpora=dict.fromkeys(config.text.corpora)))
 
 
 def _train_network(
     config: LmConfig, tokens: list[str], sentences: Sentences, dev: Sentences, run: Path
 ) -> tuple[RecurrentLM, list[dict[str, Any]]]:
-    """Train a recurrent model by teacher forcing, and return it with the weights of the best epoch."""
+    """Train a recurrent model with teacher forcing; return it, with the weights of the best epoch, and its history."""
     torch.manual_seed(config.seed)
     network = Network(config.model, 1 + len(tokens))  # type: ignore[arg-type]
     lm = RecurrentLM(config.text.unit, (EDGE, *tokens), network)
@@ -163,7 +163,7 @@ def _train_network(
     state = _State(network, config.train, run, list(lm.tokens))
     total = config.train.max_epochs * len(list(_batches(rows, config.train, config.seed)))
     while state.epoch < config.train.max_epochs:
-        torch.manual_seed(config.seed * 1_000_003 + state.epoch)  # of dropout, so that a resumed run repeats it
+        torch.manual_seed(config.seed * 1_000_003 + state.epoch)  # so that a resumed run repeats the dropout
         network.train()
         started, losses, count = time.monotonic(), 0.0, 0
         batches = list(_batches(rows, config.train, config.seed + state.epoch))
@@ -186,7 +186,7 @@ def _train_network(
 
 
 def _known(dev: Sentences, tokens: list[str]) -> Sentences:
-    """Return the sentences held out that a model of these tokens can score."""
+    """Return the held-out sentences that a model of these tokens can score."""
     known = set(tokens)
     kept = dev if UNKNOWN in known else [sentence for sentence in dev if known.issuperset(sentence)]
     if len(kept) < len(dev):
@@ -196,7 +196,7 @@ def _known(dev: Sentences, tokens: list[str]) -> Sentences:
 
 
 def _vocabulary(config: LmConfig, sentences: Sentences) -> list[str]:
-    """Return the tokens of a model, an open one's UNKNOWN first."""
+    """Return the tokens of a model, with UNKNOWN first if its vocabulary is open."""
     given = config.text
     of_phones = given.unit == "phones"
     known = phones.PhoneSet.load(given.labels).labels if of_phones else text.vocabulary(sentences, given.min_count)
@@ -204,7 +204,7 @@ def _vocabulary(config: LmConfig, sentences: Sentences) -> list[str]:
 
 
 def _batches(rows: list[np.ndarray], config: LmTrainConfig, seed: int) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-    """Yield inputs and targets (K, T) of sentences of like length, or of pieces of the whole text, in random order."""
+    """Yield inputs and targets (K, T) of sentences of similar length, or of windows of the text, in random order."""
     draws = np.random.default_rng(seed)
     if config.window:
         edge = np.zeros(1, np.int64)
@@ -230,7 +230,7 @@ def _batches(rows: list[np.ndarray], config: LmTrainConfig, seed: int) -> Iterat
 
 
 class _State:
-    """Optimiser, history and best weights: what a resumed run takes up."""
+    """What a resumed run needs: network, optimiser, history and best weights."""
 
     def __init__(self, network: Network, config: LmTrainConfig, run: Path, tokens: list[str]):
         self.network, self.config, self.path = network, config, run / "checkpoints" / "last.pt"
@@ -249,11 +249,11 @@ class _State:
 
     @property
     def epoch(self) -> int:
-        """Epochs that are done."""
+        """The number of finished epochs."""
         return len(self.history)
 
     def step(self, loss: torch.Tensor, total: int) -> None:
-        """Make an update; the rate falls along a cosine."""
+        """Make an update; the learning rate falls along a cosine."""
         rate = self.config.learning_rate * (1 + math.cos(math.pi * min(1.0, self.updates / total))) / 2
         for group in self.optimizer.param_groups:
             group["lr"] = rate
@@ -264,7 +264,7 @@ class _State:
         self.updates += 1
 
     def end_epoch(self, trained: float, held_out: float, seconds: float) -> None:
-        """Write a line and a checkpoint; keep the weights if they are the best so far."""
+        """Log the epoch, keep its weights if they are the best so far, and write a checkpoint."""
         before = self.history[-1]["seconds"] if self.history else 0.0
         if held_out < min((line["dev_perplexity"] for line in self.history), default=math.inf):
             self.best = {key: value.clone() for key, value in self.network.state_dict().items()}

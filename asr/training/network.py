@@ -4,14 +4,13 @@ import logging
 import time
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NoReturn
 
 import pytorch_lightning as pl
 import torch
 from lhotse import CutSet
-from pytorch_lightning.callbacks import Callback, Checkpoint, EarlyStopping, EMAWeightAveraging
 from pytorch_lightning.loggers import TensorBoardLogger
 from pytorch_lightning.utilities.exceptions import MisconfigurationException
 from pytorch_lightning.utilities.types import OptimizerLRScheduler
@@ -22,7 +21,7 @@ from asr.core import config as configuration
 from asr.core import files
 from asr.core.config import ConditionsConfig, Config
 from asr.core.errors import AsrError, ConfigError
-from asr.core.terminal import Progress, pace, track
+from asr.core.terminal import pace, track
 from asr.data import batches, splits
 from asr.data.batches import Batch, BatchLoader, NoTargets, SpeechDataset
 from asr.data.feature_store import Features, LiveFeatures, cache_features
@@ -35,12 +34,13 @@ from asr.speech import phones
 from asr.speech.features import FeatureExtractor
 from asr.speech.normaliser import Normaliser
 from asr.training import criteria
+from asr.training.callbacks import callbacks_of
 from asr.training.criteria import Criterion
 from asr.training.tuning import tuned
 
 log = logging.getLogger(__name__)
 
-RBM_UTTERANCES = 200  # whose frames the machines of an RBM start are trained on
+RBM_UTTERANCES = 200  # the RBMs of train.initialiser=rbm are trained on their frames
 
 
 def train(config: Config, run: Path) -> Path:
@@ -108,7 +108,7 @@ def _trainer(config: Config, run: Path) -> pl.Trainer:
             devices=config.train.devices,
             precision=config.train.precision,  # type: ignore[arg-type]
             gradient_clip_val=config.train.gradient_clip,
-            callbacks=_callbacks(config, run),
+            callbacks=callbacks_of(config.train, run / "checkpoints"),
             logger=TensorBoardLogger(run, name="tensorboard", version=""),
             use_distributed_sampler=False,
             enable_progress_bar=False,
@@ -122,8 +122,8 @@ def _trainer(config: Config, run: Path) -> pl.Trainer:
 
 
 def _initialise(encoder: nn.Module, config: Config, speech: "SpeechData") -> None:
-    """Draw the weights anew by the rule that the configuration names, or from what machines learn of the features."""
-    from asr.encoders.initialisers import initialise  # of the lectures' systems alone
+    """Initialise the weights as the configuration says: by a rule, or by RBMs that are trained on the features."""
+    from asr.encoders.initialisers import initialise  # few systems need it
     from asr.encoders.rbm import pretrain
 
     if config.train.initialiser != "rbm":
@@ -131,15 +131,6 @@ def _initialise(encoder: nn.Module, config: Config, speech: "SpeechData") -> Non
         return
     heard = list(speech.train_cuts)[:RBM_UTTERANCES]
     pretrain(encoder, [torch.from_numpy(speech.train_set.utterance(cut)[0]) for cut in track(heard, "features")])
-
-
-def _callbacks(config: Config, run: Path) -> list[Callback]:
-    callbacks: list[Callback] = [EpochProgress()]
-    if config.train.average > 0:
-        callbacks.append(EMAWeightAveraging(decay=config.train.average))
-    if config.train.patience > 0:
-        callbacks.append(EarlyStopping("dev_per", patience=config.train.patience))
-    return [*callbacks, Checkpoints(run / "checkpoints", config.train.checkpoint_minutes)]
 
 
 class SpeechData(pl.LightningDataModule):
@@ -150,9 +141,9 @@ class SpeechData(pl.LightningDataModule):
     config
         The run; corpora that are not prepared yet are prepared.
     criterion
-        What the network is trained on.
+        The training criterion, which makes the targets.
     subsampling
-        Feature frames that make one output frame: utterances with too few for their labels are left out.
+        Feature frames in an output frame; utterances with too few frames for their labels are left out.
     """
 
     def __init__(self, config: Config, criterion: Criterion, subsampling: int):
@@ -181,14 +172,21 @@ class SpeechData(pl.LightningDataModule):
         self._dev_set = SpeechDataset({1.0: self.dev_store}, self.normaliser, NoTargets())
 
     def train_dataloader(self) -> BatchLoader:
-        """Return batches in an order that follows from the seed and the epoch."""
-        loader = self._loader(self.train_cuts, self.train_set, shuffle=True, seed=self.config.seed)
+        """Return the training batches, in an order that depends on the seed and the epoch."""
+        loader = self._train_loader()
         if self.trainer is not None:  # Lightning counts the batches before it tells the loader the epoch
             loader.set_epoch(self.trainer.current_epoch)
         return loader
 
+    def num_first_batches(self) -> int:
+        """Return how many batches the first epoch has, which the learning rate takes for that of each epoch."""
+        return len(self._train_loader())
+
+    def _train_loader(self) -> BatchLoader:
+        return self._loader(self.train_cuts, self.train_set, shuffle=True, seed=self.config.seed)
+
     def val_dataloader(self) -> BatchLoader:
-        """Return the dev utterances in batches of like length."""
+        """Return the dev utterances in batches of similar length."""
         return self._loader(self.dev_cuts, self._dev_set)
 
     def _loader(self, cuts: CutSet, dataset: SpeechDataset, **options: Any) -> BatchLoader:
@@ -198,14 +196,14 @@ class SpeechData(pl.LightningDataModule):
 
 
 class RecogniserModule(pl.LightningModule):
-    """The encoder, its loss and its dev score, as Lightning wants them.
+    """The encoder, its loss and its dev score, in the form that Lightning asks for.
 
     Parameters
     ----------
     config
-        The run.
+        The configuration of the run.
     run
-        Its folder.
+        The run folder.
     """
 
     def __init__(self, config: Config, run: Path):
@@ -241,7 +239,7 @@ class RecogniserModule(pl.LightningModule):
         return loss
 
     def _explain(self, batch: Batch, logits: Tensor, lengths: Tensor) -> NoReturn:
-        """Raise the first reason in a batch for a loss that is infinite or NaN."""
+        """Raise an error that names the first utterance of a batch whose loss is infinite or NaN."""
         losses = self.criterion.each(logits.float(), lengths, batch)
         b = int(torch.isfinite(losses).int().argmin())
         raise AsrError(
@@ -257,7 +255,7 @@ class RecogniserModule(pl.LightningModule):
         return torch.func.functional_call(self.encoder, noisy, (batch.features, batch.feature_lengths))
 
     def on_validation_epoch_start(self) -> None:
-        """Begin a new count of errors."""
+        """Begin to count errors."""
         self._model = self.criterion.acoustic_model(self.encoder, self.normaliser)
         self._errors = ErrorCounts(0, 0, 0, 0)
 
@@ -273,19 +271,19 @@ class RecogniserModule(pl.LightningModule):
             self._errors += count_errors(phones.fold(truth, source, target), phones.fold(guess, source, target))
 
     def on_validation_epoch_end(self) -> None:
-        """Log the dev PER, over all processes."""
+        """Log the dev PER of all processes together."""
         counts = torch.tensor([self._errors.errors, self._errors.reference_length], device=self.device)
         errors, total = self.trainer.strategy.reduce(counts, reduce_op="sum").tolist()
         self.log("dev_per", 100 * errors / max(total, 1), sync_dist=True)  # the same in all processes
 
     def on_train_start(self) -> None:
-        """Train no further where `train.patience` had already ended the run that is resumed."""
+        """Stop at once if `train.patience` had already ended the run that is resumed."""
         stopper = self.trainer.early_stopping_callback
         if stopper is not None and stopper.wait_count >= stopper.patience:
             self.trainer.should_stop = True
 
     def on_train_epoch_end(self) -> None:
-        """Add a line to the history and to the log; renew the label priors."""
+        """Update the label priors; add a line to the history and to the log."""
         self.criterion.end_epoch()
         self.seconds += time.monotonic() - self._started
         self._started = time.monotonic()
@@ -306,30 +304,30 @@ class RecogniserModule(pl.LightningModule):
             log.info("epoch %(epoch)d  loss %(loss).3f  dev PER %(dev_per).2f %%  %(times)s", entry | {"times": times})
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
-        """AdamW; the rate rises linearly to its peak, then falls along a cosine."""
+        """Return AdamW with a learning rate that rises linearly to its peak and falls along a cosine."""
         config = self.config.train
         optimizer = torch.optim.AdamW(self.parameters(), config.learning_rate, weight_decay=config.weight_decay)
-        # Each epoch counts as many updates as the first. Lightning's own estimate would lay out the batches before the
-        # checkpoint is read, and a run that is resumed within its first epoch would begin that epoch again.
-        total = config.max_epochs * len(self.trainer.datamodule.train_dataloader())  # type: ignore[attr-defined]
+        # Lightning's own estimate would lay out the batches before it reads the checkpoint, and a run that is resumed
+        # within its first epoch would begin that epoch again.
+        total = config.max_epochs * self.trainer.datamodule.num_first_batches()  # type: ignore[attr-defined]
         schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, _warmup_cosine(config, total))
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Keep the history and the time spent; the losses of a broken-off epoch are kept too."""
+        """Save the history, the time spent, and the losses of the present epoch."""
         checkpoint["history"] = self.history
         checkpoint["seconds"] = self.seconds + time.monotonic() - self._started
         checkpoint["losses"] = [float(loss) for loss in self._losses]
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Take up the history and the time spent."""
+        """Restore the history, the time spent, and the losses of the present epoch."""
         self.history = checkpoint["history"]
         self.seconds = checkpoint["seconds"]
         self._losses = [torch.tensor(loss) for loss in checkpoint["losses"]]
         self._started = time.monotonic()
 
     def best(self) -> AcousticModel:
-        """Return the recogniser with the weights of the best epoch."""
+        """Return the acoustic model with the weights of the best epoch."""
         best = torch.load(self.run / "checkpoints" / "best.ckpt", map_location="cpu", weights_only=True)
         self.load_state_dict(best["state_dict"])
         return self.criterion.acoustic_model(self.encoder.eval(), self.normaliser)
@@ -364,83 +362,3 @@ Phone recogniser trained {methods[kind_of(config)]} by `asr train`; `config.yaml
 - {model.num_parameters:,} weights; {seconds / 60:.0f} minutes of training; kept: epoch {best}, after {updates} updates
 - phone error rate on the dev speakers without a beam: {epoch["dev_per"]:.2f} % ({config.data.scoring})
 """
-
-
-class EpochProgress(Callback):
-    """Show how far the training of an epoch has come, in the first process."""
-
-    def __init__(self) -> None:
-        self._open = ExitStack()
-        self._progress: Progress | None = None
-        self._note = ""
-
-    def on_train_batch_end(
-        self, trainer: pl.Trainer, module: pl.LightningModule, outputs: Any, batch: Batch, batch_idx: int
-    ) -> None:
-        """Count the batch; the loss is read now and then, since reading it waits for the device."""
-        if not trainer.is_global_zero:
-            return
-        if self._progress is None:  # not in on_train_epoch_start, which Lightning leaves out when it resumes an epoch
-            title = f"epoch {trainer.current_epoch + 1} of {trainer.max_epochs}"
-            self._progress = self._open.enter_context(Progress(title, int(trainer.num_training_batches)))
-        if batch_idx % 10 == 0:
-            self._note = f"loss {float(outputs['loss']):.3f}"
-        self._progress.update(batch_idx + 1, self._note)
-
-    def on_train_epoch_end(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
-        """Show no more of this epoch."""
-        self._open.close()
-        self._progress = None
-
-    def on_exception(self, trainer: pl.Trainer, module: pl.LightningModule, exception: BaseException) -> None:
-        """Show no more."""
-        self._open.close()
-
-
-class Checkpoints(Checkpoint):
-    """Write ``last.ckpt`` after each epoch and every few minutes, and ``best.ckpt`` when dev PER falls.
-
-    Each file is written under a temporary name first: a run that is killed at any moment leaves whole ones. All
-    processes take part in saving, and the first one decides and writes.
-    """
-
-    # Lightning's ModelCheckpoint does not resume exactly: it saves after the last batch of an epoch too, from where a
-    # resumed run goes on without the epoch's dev score. And it moves files from the system's temporary folder, which is
-    # a copy where that is another file system, so that a kill can leave half a file. The base class Checkpoint makes
-    # Lightning call this callback last, when the epoch's history, label priors and early stopping are up to date.
-
-    def __init__(self, folder: Path, minutes: float):
-        self.folder, self.interval = folder, 60 * minutes
-        self.best = float("inf")
-        self._saved = time.monotonic()
-
-    def state_dict(self) -> dict[str, Any]:
-        """Keep the best dev PER so far."""
-        return {"best": self.best}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Take up the best dev PER so far."""
-        self.best = state["best"]
-
-    def on_train_batch_end(self, trainer: pl.Trainer, module: pl.LightningModule, *_: Any) -> None:
-        """Save within the epoch when it is time, but not after its last batch: resumed there, it would go unscored."""
-        due = time.monotonic() - self._saved > self.interval
-        if not trainer.is_last_batch and trainer.strategy.broadcast(due):  # all processes save, or none
-            self._save(trainer, "last.ckpt")
-
-    def on_train_epoch_end(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
-        """Save, and keep the epoch if it is the best."""
-        score = float(trainer.callback_metrics["dev_per"])
-        if score < self.best:
-            self.best = score
-            self._save(trainer, "best.ckpt")
-        self._save(trainer, "last.ckpt")
-
-    def _save(self, trainer: pl.Trainer, name: str) -> None:
-        path = self.folder / name
-        if trainer.is_global_zero:
-            with files.replacing(path) as temporary, files.as_os_error(RuntimeError):
-                trainer.save_checkpoint(temporary, weights_only=False)
-        else:
-            trainer.save_checkpoint(path, weights_only=False)  # waits for the first process, and writes nothing
-        self._saved = time.monotonic()

@@ -11,7 +11,8 @@ from asr.cli import main as command_line
 from asr.core import config as configuration
 from asr.core.errors import ConfigError
 from asr.models.run_folder import claim, read_history
-from asr.training.network import Checkpoints, RecogniserModule, SpeechData, train
+from asr.training.callbacks import Checkpoints
+from asr.training.network import RecogniserModule, SpeechData, train
 
 
 @pytest.fixture
