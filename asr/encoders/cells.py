@@ -9,10 +9,8 @@ Letters: T frames, B utterances, F inputs, H units, O outputs of a Jordan networ
 """
 
 import math
-import os
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
-from functools import lru_cache
+from functools import partial
 from itertools import pairwise
 from typing import Any
 
@@ -20,6 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from asr.core import workers
 from asr.encoders import cell_kernels
 from asr.encoders.rtrl import RtrlElman
 
@@ -374,19 +373,10 @@ def _outer(deltas: np.ndarray, values: np.ndarray) -> np.ndarray:
 
 
 def _share(kernel: Callable[..., Any], batch: int, truncate: int, *args: Any) -> None:
-    """Call kernel((first, last, truncate), *args) for shares of the batch, side by side on as many threads as torch's.
+    """Call kernel((first, last, truncate), *args) for shares of the batch, side by side.
 
     A frame waits for the frame before, but no utterance for another: threads meet once a sequence and not once a frame.
     """
-    count = max(1, min(torch.get_num_threads(), batch // LEAST_SHARE))
+    count = max(1, min(torch.get_num_threads(), workers.get_num_threads(), batch // LEAST_SHARE))
     edges = [batch * i // count for i in range(count + 1)]
-    others = [_pool(os.getpid()).submit(kernel, (first, last, truncate), *args) for first, last in pairwise(edges[1:])]
-    kernel((0, edges[1], truncate), *args)
-    for other in others:
-        other.result()
-
-
-@lru_cache(1)
-def _pool(process: int) -> ThreadPoolExecutor:
-    """Return this process's threads; a forked child has none of its parent's."""
-    return ThreadPoolExecutor(os.cpu_count(), thread_name_prefix="asr.encoders")
+    workers.side_by_side([partial(kernel, (first, last, truncate), *args) for first, last in pairwise(edges)])
