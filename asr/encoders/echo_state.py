@@ -89,11 +89,24 @@ class Reservoir(nn.Module):
 
     @torch.no_grad()
     def forward(self, inputs: Tensor, lengths: Tensor, state: Tensor | None = None) -> Tensor:
-        """Return the states (T', B, N) for inputs (T', B, I) from a state (B, N), zeros by default; padding gives 0."""
+        """Return the states (T', B, N) for inputs (T', B, I) from a state (B, N), zeros by default; padding gives 0.
+
+        Raises
+        ------
+        ValueError
+            Lengths (B,) or a state that do not fit the inputs.
+        """
+        num_frames, batch, _ = inputs.shape
+        start = torch.zeros(batch, self.weights.shape[0]) if state is None else state.float()
+        inside = lengths.shape == (batch,) and bool(((lengths >= 0) & (lengths <= num_frames)).all())
+        if not inside or start.shape != (batch, self.weights.shape[0]):
+            raise ValueError(
+                f"lengths {lengths.tolist()} or a state {tuple(start.shape)} do not fit inputs of {num_frames} frames, "
+                f"{batch} utterances and {self.weights.shape[0]} units"
+            )
         with torch.autocast(inputs.device.type, enabled=False):
             drive = torch.addmm(self.bias, inputs.float().flatten(0, 1), self.input_weights)  # (T'B, N)
         states = drive.unflatten(0, inputs.shape[:2]).transpose(0, 1).contiguous().cpu().numpy()  # (B, T', N)
-        start = torch.zeros(inputs.shape[1], self.weights.shape[0]) if state is None else state.float()
         graph = csr_matrix(self.weights.cpu().numpy())
         args = states, lengths.cpu().numpy(), start.cpu().numpy(), (graph.indptr, graph.indices, graph.data), self.leak
         workers.side_by_side([partial(run_reservoirs, share, *args) for share in workers.shares(len(states))])

@@ -256,6 +256,15 @@ def test_the_kernel_without_compilation():
     assert np.abs(plain[0]).max() > 0.1
 
 
+@pytest.mark.parametrize(
+    ("lengths", "shape"), [([8, 4], (2, 60)), ([-1, 4], (2, 60)), ([7], (2, 60)), ([7, 4], (1, 60)), ([7, 4], (2, 59))]
+)
+def test_lengths_and_states_that_do_not_fit_are_refused(lengths, shape):
+    """The kernel would write past the end of its arrays."""
+    with pytest.raises(ValueError, match=r"do not fit inputs of 7 frames, 2 utterances and 60 units"):
+        reservoir()(torch.randn(7, 2, 5), torch.tensor(lengths), torch.zeros(shape))
+
+
 @pytest.mark.parametrize(("radius", "forgets"), [(0.9, True), (1.9, False)])
 def test_two_states_converge_where_the_radius_is_below_1(radius, forgets):
     """Jaeger 2001, proposition 3: with zero input a radius above 1 keeps states apart, as 0 is no longer stable."""
