@@ -60,14 +60,15 @@ def _viterbi(log_probs, b, first, symbols, priors, blanks, labels, work):
 
 
 @njit(cache=True, nogil=True)
-def best_paths(alignments, log_probs, symbols, shapes, priors, frames, confidences, scores, work):
+def best_paths(alignments, log_probs, symbols, shapes, priors, found, work):
     """Align some of N labellings with log_probs (T, B, C) less the log priors (C,).
 
-    symbols (N, 1 + L) hold the blank, then the labels; shapes (3, N) their utterances, frames and lengths. Writes
-    each label's first frame, the one after its last, and its likeliest (N, L, 3), the geometric mean of its
+    symbols (N, 1 + L) hold the blank, then the labels; shapes (3, N) their utterances, frames and lengths. Writes to
+    `found` each label's first frame, the one after its last, and its likeliest (N, L, 3), the geometric mean of its
     probabilities (N, L), and the path's score (N,): −inf where there is no path, NaN where a label's log_probs hold NaN
     or +inf.
     """
+    frames, confidences, scores = found
     for n in alignments:
         b, num_frames, end = np.uintp(shapes[0, n]), shapes[1, n], shapes[2, n] + 1
         if num_frames == 0:

@@ -146,7 +146,6 @@ def _timesteps(
     frames, confidences = np.zeros((*tokens.shape, 3), np.int64), np.empty(tokens.shape)
     priors, scores = np.zeros(log_probs.shape[2]), np.empty(len(tokens))
     size = align_kernels.workspace_size(*shapes[1:])
-    workers.run(
-        align_kernels.best_paths, len(tokens), size, log_probs, symbols, shapes, priors, frames, confidences, scores
-    )
+    found = frames, confidences, scores
+    workers.run(align_kernels.best_paths, len(tokens), size, log_probs, symbols, shapes, priors, found)
     return frames[:, :, align_kernels.PEAK]

@@ -5,7 +5,7 @@ Letters: T frames, M phones of an utterance, silences among them.
 
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 from threadpoolctl import threadpool_limits
@@ -76,7 +76,7 @@ def align_all(
         features = utterance.features if transform is None else transform(utterance.features)
         scores = mixtures.select(used)[0].log_likelihoods(features)
         try:
-            _, path = viterbi(scores, replace(graph, pdfs=pdfs), utterance.id)
+            _, path = viterbi(scores, graph._replace(pdfs=pdfs), utterance.id)
         except AsrError as error:
             return error
         return StateAlignment.of(path, utterance.transcript, len(hmms.labels))

@@ -134,7 +134,7 @@ def _e_step(model: GmmHmm, utterances: Sequence[Utterance], algorithm: str) -> E
         gaussians = mixtures.gaussians(features)
         scores = mixtures.scores(gaussians)
         try:
-            found = SEARCHES[algorithm](scores, replace(graph, pdfs=pdfs), utterance.id)
+            found = SEARCHES[algorithm](scores, graph._replace(pdfs=pdfs), utterance.id)
         except InfeasibleError as error:
             skipped.append(str(error))
             continue

@@ -172,8 +172,8 @@ class Statistics:
                 f"features, Gaussians, scores and posteriors {shapes} of {len(index)} Gaussians and {len(pdfs)} states "
                 f"do not fit statistics {self.sums.shape}"
             )
-        fields = (self.occupancy, self.sums, self.squares)
-        _accumulate(features, gaussians, scores, offsets, index, posteriors, pdfs, *fields)  # type: ignore[call-arg]
+        statistics = (self.occupancy, self.sums, self.squares)
+        _accumulate(features, gaussians, scores, offsets, index, posteriors, pdfs, statistics)
 
     def __iadd__(self, other: "Statistics") -> "Statistics":
         for name in ("occupancy", "sums", "squares"):
@@ -306,7 +306,8 @@ def _add_logs(terms, offsets, scores):
 
 
 @njit(cache=True, nogil=True)
-def _accumulate(features, gaussians, scores, offsets, index, posteriors, pdfs, occupancy, sums, squares):
+def _accumulate(features, gaussians, scores, offsets, index, posteriors, pdfs, statistics):
+    occupancy, sums, squares = statistics
     num_values = features.shape[1]
     shares = np.zeros(len(offsets) - 1)
     for t in range(len(features)):
