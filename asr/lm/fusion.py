@@ -23,7 +23,7 @@ from asr.ctc.arguments import check_log_probs, check_values
 from asr.ctc.beam import hypotheses
 from asr.ctc.beam_kernels import Limits, TokenModel
 from asr.ctc.hypothesis import Hypothesis
-from asr.lm.model import UNKNOWN, LanguageModel
+from asr.lm.language_model import UNKNOWN, LanguageModel
 from asr.lm.ngram import NGram
 
 

@@ -122,7 +122,7 @@ def rows(trie, states, log_probs, after):
             log_probs[k, token], after[k, token] = look_up(trie, states[k], token)
 
 
-class Graph(NamedTuple):
+class LexiconGraph(NamedTuple):
     """The lexicon's tree.
 
     Attributes

@@ -12,7 +12,7 @@ import numpy as np
 
 from asr.lm import kernels
 from asr.lm.kernels import BACKOFF, SHORTER, TARGET, Trie
-from asr.lm.model import LanguageModel
+from asr.lm.language_model import LanguageModel
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from asr.core.errors import ConfigError, ModelError
 from asr.lm import arpa
 from asr.lm.estimation import DISCOUNTS, SMOOTHINGS, estimate
 from asr.lm.folder import load, save
-from asr.lm.model import EDGE, UNKNOWN, perplexity
+from asr.lm.language_model import EDGE, UNKNOWN, perplexity
 from asr.lm.ngram import NGram
 
 GOLDEN = Path(__file__).parent.parent / "golden"
