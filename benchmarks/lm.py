@@ -35,7 +35,7 @@ from asr.lm.folder import load
 from asr.lm.lexicon import Lexicon
 from asr.lm.ngram import NGram
 from asr.lm.search import BEAM_THRESHOLD, TOKEN_THRESHOLD
-from asr.lm.words import WordSearch
+from asr.lm.word_search import WordSearch
 from asr.recognition.recogniser import Recogniser
 from asr.speech import audio, espeak
 from data_prep import mini

@@ -64,7 +64,7 @@ def score(
     """
     from asr.lm import text
     from asr.lm.folder import load
-    from asr.lm.model import perplexity
+    from asr.lm.language_model import perplexity
 
     lm = load(model, unit)
     for path in files:

@@ -1,24 +1,36 @@
-"""Utterances of a batch side by side: the kernels release Python's lock, and each thread takes every n-th utterance.
+"""The threads of a process: kernels release Python's lock, so utterances of a batch are worked on side by side.
 
-Threads of Python's own, since a kernel that Numba makes parallel takes twice as long to compile, ends the process when
+The threads are Python's own. A kernel that Numba makes parallel takes twice as long to compile, ends the process when
 two threads call it at once on Numba's own scheduler, and cannot be called after a fork on OpenMP's.
 """
 
 import os
 import threading
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
-from functools import lru_cache
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor, wait
+from functools import lru_cache, partial
+from typing import Any, TypeVar
 
 import numba
 import numpy as np
 
 from asr.core import compilation
 
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
 compilation.announce()
+
+
+class _Local(threading.local):
+    """What a thread keeps: its workspace, and whether it belongs to the pool."""
+
+    workspace = np.empty(0)
+    is_worker = False
+
+
 _num_threads = int(numba.config.NUMBA_NUM_THREADS)  # type: ignore[attr-defined]
-_local = threading.local()
+_local = _Local()
 
 
 def get_num_threads() -> int:
@@ -40,27 +52,59 @@ def set_num_threads(num_threads: int) -> None:
     _num_threads = num_threads
 
 
+def shares(batch: int) -> list[np.ndarray]:
+    """Return the utterances 0 … batch − 1 of each thread, which takes every n-th.
+
+    >>> [share.tolist() for share in shares(1)]
+    [[0]]
+    """
+    return [np.arange(first, batch, _num_threads) for first in range(min(batch, _num_threads))]
+
+
 def run(kernel: Callable[..., Any], batch: int, workspace: int, *args: Any) -> None:
     """Call kernel(utterances, *args, workspace) in each thread with its share of the utterances 0 … batch − 1.
 
-    The workspace is a float64 array of at least that size. A thread keeps its own from call to call, since memory fresh
-    from the system costs more time than the work that is done in it.
+    The workspace is a float64 array of that size, neither cleared nor larger, so that bounds checks see its end. A
+    thread keeps its memory from call to call, since memory fresh from the system costs more time than the work that is
+    done in it.
     """
-    shares = [np.arange(first, batch, _num_threads) for first in range(min(batch, _num_threads))]
-    others = [_pool(os.getpid()).submit(_call, kernel, share, workspace, args) for share in shares[1:]]
-    for share in shares[:1]:
-        _call(kernel, share, workspace, args)
+    side_by_side([partial(_call, kernel, share, workspace, args) for share in shares(batch)])
+
+
+def side_by_side(calls: Sequence[Callable[[], Any]]) -> None:
+    """Make calls at the same time, the first of them in this thread, and return when all are done.
+
+    An exception that one of them raises is raised here. A call may itself use the functions of this module: its work is
+    then done in its own thread, since threads that waited for each other might wait for ever.
+    """
+    if _local.is_worker:
+        for call in calls:
+            call()
+        return
+    others = [_pool(os.getpid(), _num_threads).submit(call) for call in calls[1:]]
+    try:
+        for call in calls[:1]:
+            call()
+    finally:
+        wait(others)
     for other in others:
         other.result()
 
 
+def map_in_order(function: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[Result]:
+    """Yield function(item) for each item in order; as many items at a time as there are threads."""
+    if _local.is_worker:
+        return map(function, items)
+    return _pool(os.getpid(), _num_threads).map(function, items)
+
+
 def _call(kernel: Callable[..., Any], share: np.ndarray, workspace: int, args: tuple[Any, ...]) -> None:
-    if len(getattr(_local, "workspace", ())) < workspace:
+    if len(_local.workspace) < workspace:
         _local.workspace = np.empty(workspace)
-    kernel(share, *args, _local.workspace)
+    kernel(share, *args, _local.workspace[:workspace])
 
 
 @lru_cache(1)
-def _pool(process: int) -> ThreadPoolExecutor:
+def _pool(process: int, num_threads: int) -> ThreadPoolExecutor:
     """Return this process's threads; a forked child has none of its parent's."""
-    return ThreadPoolExecutor(os.cpu_count(), thread_name_prefix="asr.ctc")
+    return ThreadPoolExecutor(num_threads, "asr", initializer=lambda: setattr(_local, "is_worker", True))

@@ -1,11 +1,13 @@
 """Connectionist temporal classification: the loss, best-path and beam decoding, alignment.
 
-Decoders and aligners need no torch; the loss is imported when it is first asked for.
+Decoders and aligners do not need torch.
 """
 
 from collections.abc import Sequence
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
+
+import lazy_loader
 
 from asr.core.workers import get_num_threads, set_num_threads
 from asr.ctc.align import TokenAlignment, ctc_posteriors, forced_align, soft_align
@@ -41,10 +43,5 @@ def required_frames(target: Sequence[Any]) -> int:
     return len(target) + sum(left == right for left, right in pairwise(target))
 
 
-def __getattr__(name: str) -> Any:
-    """Import the loss, and torch with it, on first use."""
-    if name == "ctc_loss":
-        from asr.ctc.loss import ctc_loss
-
-        return ctc_loss
-    raise AttributeError(f"module 'asr.ctc' has no attribute {name!r}")
+# Only the loss needs torch, which takes a second to import: it is imported when it is first asked for.
+__getattr__, _, _ = lazy_loader.attach(__name__, submod_attrs={"loss": ["ctc_loss"]})

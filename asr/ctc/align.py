@@ -88,10 +88,9 @@ def forced_align(
     count, most = len(batch.symbols), batch.symbols.shape[1] - 1
     shapes = np.array([np.arange(count), batch.input_lengths, batch.target_lengths])
     frames, confidences, scores = np.zeros((count, most, 3), np.int64), np.empty((count, most)), np.empty(count)
-    size = workspace_size(len(batch.log_probs), most)
-    workers.run(
-        best_paths, count, size, batch.log_probs, batch.symbols, shapes, batch.log_priors, frames, confidences, scores
-    )
+    size = workspace_size(batch.input_lengths, batch.target_lengths)
+    found = frames, confidences, scores
+    workers.run(best_paths, count, size, batch.log_probs, batch.symbols, shapes, batch.log_priors, found)
     alignments = []
     for b, (length, score) in enumerate(zip(batch.target_lengths.tolist(), scores.tolist(), strict=True)):
         if not score > -np.inf:

@@ -18,16 +18,19 @@ CELLS = 1 << 21  # states times frames that a block may have, or √T frames: 32
 
 
 @njit(cache=True)
-def block_size(num_frames, num_labels):
-    """Return how many frames a block has."""
-    return min(num_frames, max(CELLS // (num_labels + 1), 1 + int(math.sqrt(num_frames))))
+def layout(num_frames, num_labels):
+    """Return the frames of a block, the number of blocks, and how many float64 an utterance of so many labels takes."""
+    block = max(1, min(num_frames, max(CELLS // (num_labels + 1), 1 + int(math.sqrt(num_frames)))))
+    num_blocks = (num_frames + block - 1) // block
+    return block, num_blocks, 2 * (block + 1 + num_blocks + 1) * (num_labels + 1)
 
 
-def workspace_size(num_frames: int, num_labels: int) -> int:
-    """Return how many float64 a thread needs for utterances of up to T frames and L labels."""
-    longest = max(num_frames, 1)
-    rows = block_size(longest, num_labels) + 1
-    return 2 * (rows + 1 + longest // (rows - 1) + 1) * (num_labels + 1)
+def workspace_size(num_frames: np.ndarray, num_labels: np.ndarray) -> int:
+    """Return how many float64 a thread needs for utterances of these numbers of frames and labels (N,).
+
+    Blocks are rounded to whole frames, so that neither the longest utterance nor the longest labelling need take most.
+    """
+    return max((layout(*each)[2] for each in zip(num_frames.tolist(), num_labels.tolist(), strict=True)), default=0)
 
 
 @njit(cache=True, inline="always")
@@ -57,21 +60,21 @@ def _viterbi(log_probs, b, first, symbols, priors, blanks, labels, work):
 
 
 @njit(cache=True, nogil=True)
-def best_paths(alignments, log_probs, symbols, shapes, priors, frames, confidences, scores, work):
+def best_paths(alignments, log_probs, symbols, shapes, priors, found, work):
     """Align some of N labellings with log_probs (T, B, C) less the log priors (C,).
 
-    symbols (N, 1 + L) hold the blank, then the labels; shapes (3, N) their utterances, frames and lengths. Writes
-    each label's first frame, the one after its last, and its likeliest (N, L, 3), the geometric mean of its
+    symbols (N, 1 + L) hold the blank, then the labels; shapes (3, N) their utterances, frames and lengths. Writes to
+    `found` each label's first frame, the one after its last, and its likeliest (N, L, 3), the geometric mean of its
     probabilities (N, L), and the path's score (N,): −inf where there is no path, NaN where a label's log_probs hold NaN
     or +inf.
     """
+    frames, confidences, scores = found
     for n in alignments:
         b, num_frames, end = np.uintp(shapes[0, n]), shapes[1, n], shapes[2, n] + 1
         if num_frames == 0:
             scores[n] = 0.0 if end == 1 else -np.inf
             continue
-        spelt, block = symbols[n, :end], block_size(num_frames, end - 1)
-        num_blocks = (num_frames + block - 1) // block
+        spelt, (block, num_blocks, _) = symbols[n, :end], layout(num_frames, end - 1)
         size = (block + 1) * end
         blanks, labels = work[:size].reshape(block + 1, end), work[size : 2 * size].reshape(block + 1, end)
         kept = work[2 * size : 2 * size + 2 * num_blocks * end].reshape(num_blocks, 2, end)  # rows 0 of the blocks

@@ -145,8 +145,7 @@ def _timesteps(
     shapes = np.array([utterances, lengths[utterances], (tokens >= 0).sum(axis=1)])
     frames, confidences = np.zeros((*tokens.shape, 3), np.int64), np.empty(tokens.shape)
     priors, scores = np.zeros(log_probs.shape[2]), np.empty(len(tokens))
-    size = align_kernels.workspace_size(len(log_probs), int(shapes[2].max(initial=0)))
-    workers.run(
-        align_kernels.best_paths, len(tokens), size, log_probs, symbols, shapes, priors, frames, confidences, scores
-    )
+    size = align_kernels.workspace_size(*shapes[1:])
+    found = frames, confidences, scores
+    workers.run(align_kernels.best_paths, len(tokens), size, log_probs, symbols, shapes, priors, found)
     return frames[:, :, align_kernels.PEAK]

@@ -11,10 +11,13 @@ from typing import NamedTuple
 import numpy as np
 from numba import njit
 
-# Log probabilities of a prefix in the beam: of its paths that end in a blank, in its last label, in either; and of
-# those that stay on it for another frame.
-ENDS_BLANK, ENDS_LABEL, ENDS, STAYS_BLANK, STAYS_LABEL, STAYS = range(6)
-NODE_FIELDS = 5  # int32: parent, token, first child, next sibling, place in the beam
+# Rows of the beam (9, K): log probabilities of a prefix's paths that end in a blank, in its last label, in either; of
+# those that stay on it for another frame; and of the prefixes that are kept after that frame.
+ENDS_BLANK, ENDS_LABEL, ENDS, STAYS_BLANK, STAYS_LABEL, STAYS, KEPT_BLANK, KEPT_LABEL, KEPT = range(9)
+NODE, STATE, LAST = range(3)  # rows of what is held (3, K): node of a prefix, the model's state, last token or −1
+# Rows of the tree (5, 1 + T K) int32; node 0 is the empty prefix, and −1 stands for no node and no place in the beam.
+PARENT, TOKEN, CHILD, SIBLING, PLACE = range(5)  # CHILD is the first child, SIBLING the next child of the same parent
+NODE_FIELDS = 5
 
 
 class Limits(NamedTuple):
@@ -50,7 +53,7 @@ def workspace_size(num_frames: int, beam_size: int) -> int:
 
 
 @njit(cache=True)
-def _logaddexp(a, b):
+def _logaddexp(a, b):  # a copy in each file of kernels: Numba's cache does not notice an edit elsewhere
     """Return ln(eᵃ + eᵇ), −inf for two −inf."""
     high, low = max(a, b), min(a, b)
     if low == -np.inf or low - high < -45.0:  # e^−45 is beyond the last bit of any sum but one next to 0
@@ -65,32 +68,31 @@ def _lm_score(model, state, token):
 
 
 @njit(cache=True)
-def _stay(frame, limits, model, beam, nodes, states, places, tree, taken, stamp):
+def _stay(frame, stamp, limits, model, beam, held, tree, taken):
     """Score the prefixes of the beam where they stay as they are for one frame.
 
     A prefix whose parent is in the beam too is also reached by growing out of it; `taken` (K, C) gets the frame's stamp
     for that extension, so that it is not made a second time.
     """
-    parents, tokens = tree
-    size = len(nodes)
+    size = held.shape[1]
     for k in range(size):
-        places[nodes[k]] = k
+        tree[PLACE, held[NODE, k]] = k
     for k in range(size):
         beam[STAYS_BLANK, k] = beam[ENDS, k] + frame[limits.blank]
         beam[STAYS_LABEL, k] = -np.inf
-        if nodes[k] > 0:
-            token = tokens[nodes[k]]
+        node, token = held[NODE, k], held[LAST, k]
+        if node > 0:
             beam[STAYS_LABEL, k] = beam[ENDS_LABEL, k] + frame[token]
-            parent = places[parents[nodes[k]]]
+            parent = tree[PLACE, tree[PARENT, node]]
             if parent >= 0 and frame[token] >= limits.least:
                 taken[parent, token] = stamp
-                repeated = nodes[parent] > 0 and tokens[nodes[parent]] == token  # the same again needs a blank between
+                repeated = held[LAST, parent] == token  # the same again needs a blank between
                 came = beam[ENDS_BLANK, parent] if repeated else beam[ENDS, parent]
-                came += frame[token] + _lm_score(model, states[parent], token)
+                came += frame[token] + _lm_score(model, held[STATE, parent], token)
                 beam[STAYS_LABEL, k] = _logaddexp(beam[STAYS_LABEL, k], came)
         beam[STAYS, k] = _logaddexp(beam[STAYS_BLANK, k], beam[STAYS_LABEL, k])
     for k in range(size):
-        places[nodes[k]] = -1
+        tree[PLACE, held[NODE, k]] = -1
 
 
 @njit(cache=True)
@@ -134,135 +136,135 @@ def _sort(scores, choices, size):
 
 
 @njit(cache=True)
-def _extend(frame, limits, model, most, beam, nodes, states, tokens, taken, stamp, scores, choices, size):
-    """Offer the prefixes that are longer by one token to the heap, as choice K + k C + c; return its size.
+def _choose(frame, stamp, limits, scorer, beam, held, taken, heap):
+    """Fill the heap with the best prefixes: choice k stays, choice K + k C + c is longer by token c; return its size.
 
-    Prefixes and tokens go from the likeliest down, so that each row ends at the first token that cannot come in:
-    `most` (Q,) bounds what the language model adds in a state.
+    Prefixes and tokens go from the likeliest down, so that each row ends at the first token that cannot come in: what
+    the language model adds in a state is at most the bound in `scorer`.
     """
+    (model, most), (scores, choices) = scorer, heap
     beam_size, num_classes = taken.shape
+    size = np.int64(0)  # a bare 0 is to Numba a type of its own, and compiles what it is given to twice
+    for k in range(held.shape[1]):
+        if beam[STAYS, k] > -np.inf:
+            size = _offer(beam[STAYS, k], k, scores, choices, size)
     floor = scores[0] if size == beam_size else -np.inf
     bonus = -np.inf
-    for k in range(len(nodes)):
-        bonus = max(bonus, most[states[k]])
+    for k in range(held.shape[1]):
+        bonus = max(bonus, most[held[STATE, k]])
     heights, tops, num_tops = np.empty(num_classes), np.empty(num_classes, np.int64), np.int64(0)
     for c in range(num_classes):
         if c != limits.blank and frame[c] >= limits.least and beam[ENDS, 0] + frame[c] + bonus > floor:
             num_tops = _offer(frame[c], c, heights, tops, num_tops)
     _sort(heights, tops, num_tops)
-    for k in range(len(nodes)):
+    for k in range(held.shape[1]):
+        state, last = held[STATE, k], held[LAST, k]
         for i in range(num_tops):
             c = tops[i]
             if size == beam_size:
                 floor = scores[0]
-            if beam[ENDS, k] + frame[c] + most[states[k]] <= floor:
+            if beam[ENDS, k] + frame[c] + most[state] <= floor:
                 break
             if taken[k, c] == stamp:
                 continue
-            repeated = nodes[k] > 0 and tokens[nodes[k]] == c
-            score = (beam[ENDS_BLANK, k] if repeated else beam[ENDS, k]) + frame[c] + _lm_score(model, states[k], c)
+            score = (beam[ENDS_BLANK, k] if last == c else beam[ENDS, k]) + frame[c] + _lm_score(model, state, c)
             if score > floor:
                 size = _offer(score, beam_size + k * num_classes + c, scores, choices, size)
     return size
 
 
 @njit(cache=True)
-def _child(node, token, num_nodes, tree, children, siblings, places):
+def _child(node, token, num_nodes, tree):
     """Return the node for a prefix longer by a token: a new one, num_nodes, where the tree has none.
 
     A prefix that left the beam and comes back is the node it was: its own children may be in the beam still.
     """
-    parents, tokens = tree
-    child = children[node]
-    while child >= 0 and tokens[child] != token:
-        child = siblings[child]
+    child = tree[CHILD, node]
+    while child >= 0 and tree[TOKEN, child] != token:
+        child = tree[SIBLING, child]
     if child < 0:
         child = num_nodes
-        parents[child], tokens[child], children[child], places[child] = node, token, -1, -1
-        siblings[child], children[node] = children[node], child
+        tree[PARENT, child], tree[TOKEN, child], tree[CHILD, child], tree[PLACE, child] = node, token, -1, -1
+        tree[SIBLING, child], tree[CHILD, node] = tree[CHILD, node], child
     return child
 
 
 @njit(cache=True)
-def advance(frame, stamp, limits, model, most, beam, grown, held, tree, links, taken, heap):
-    """Go on by a frame: `grown` gets the scores of the prefixes kept, and heap their choices, best first.
+def advance(frame, stamp, limits, scorer, beam, held, tree, taken):
+    """Go on by a frame; return what is held then, and the choices that made it, best first.
 
-    Prefix i of them is what prefix k = choice was, where choice < K, else prefix k grown by token c, where choice = K +
-    k C + c. `held` is nodes and states of the beam, and the number of nodes in the tree; the same is returned. A model
-    without next states has a state a node, whose row of scores is written before the next frame.
+    Prefix i is what prefix k = choice was, where choice < K, else prefix k grown by token c, where choice = K + k C +
+    c. `held` is nodes, states and last tokens of the beam (3, K), and the number of nodes in the tree. `scorer` is a
+    token model and the highest score of each of its states (Q,). A model without next states has a state a node, whose
+    row of scores is written before the next frame.
     """
-    nodes, states, num_nodes = held
-    children, siblings, places = links
-    scores, choices = heap
+    (prefixes, num_nodes), (model, _) = held, scorer
     beam_size, num_classes = taken.shape
-    _stay(frame, limits, model, beam, nodes, states, places, tree, taken, stamp)
-    size = np.int64(0)  # a bare 0 is to Numba a type of its own, and compiles what it is given to twice
-    for k in range(len(nodes)):
-        if beam[STAYS, k] > -np.inf:
-            size = _offer(beam[STAYS, k], k, scores, choices, size)
-    size = _extend(frame, limits, model, most, beam, nodes, states, tree[1], taken, stamp, scores, choices, size)
+    scores, choices = np.empty(beam_size), np.empty(beam_size, np.int64)
+    _stay(frame, stamp, limits, model, beam, prefixes, tree, taken)
+    size = _choose(frame, stamp, limits, scorer, beam, prefixes, taken, (scores, choices))
     _sort(scores, choices, size)
     while size > 0 and scores[size - 1] < scores[0] - limits.threshold:
         size -= 1
-    kept, moved = np.empty(size, np.int64), np.empty(size, np.int64)
+    kept = np.empty((3, size), np.int64)
     for i in range(size):
         if choices[i] < beam_size:
             k = choices[i]
-            kept[i], moved[i] = nodes[k], states[k]
-            grown[ENDS_BLANK, i], grown[ENDS_LABEL, i], grown[ENDS, i] = (
+            kept[NODE, i], kept[STATE, i], kept[LAST, i] = prefixes[NODE, k], prefixes[STATE, k], prefixes[LAST, k]
+            beam[KEPT_BLANK, i], beam[KEPT_LABEL, i], beam[KEPT, i] = (
                 beam[STAYS_BLANK, k],
                 beam[STAYS_LABEL, k],
                 beam[STAYS, k],
             )
         else:
             k, c = divmod(choices[i] - beam_size, num_classes)
-            kept[i] = _child(nodes[k], c, num_nodes, tree, children, siblings, places)
-            num_nodes = max(num_nodes, kept[i] + 1)
-            moved[i] = model.next_states[states[k], c] if len(model.next_states) else kept[i]
-            grown[ENDS_BLANK, i], grown[ENDS_LABEL, i], grown[ENDS, i] = -np.inf, scores[i], scores[i]
-    return kept, moved, num_nodes
+            node = _child(prefixes[NODE, k], c, num_nodes, tree)
+            num_nodes = max(num_nodes, node + 1)
+            kept[NODE, i], kept[LAST, i] = node, c
+            kept[STATE, i] = model.next_states[prefixes[STATE, k], c] if len(model.next_states) else node
+            beam[KEPT_BLANK, i], beam[KEPT_LABEL, i], beam[KEPT, i] = -np.inf, scores[i], scores[i]
+    for row in range(3):
+        for i in range(size):
+            beam[ENDS_BLANK + row, i] = beam[KEPT_BLANK + row, i]
+    return (kept, num_nodes), choices[:size]
 
 
 @njit(cache=True)
-def finish(held, beam, model, heap):
+def finish(prefixes, beam, model):
     """Sort the beam by its scores with what the model adds at the end; return nodes and scores, best first."""
-    nodes, states, _ = held
-    scores, choices = heap
-    size = np.int64(0)
-    for k in range(len(nodes)):
-        total = beam[ENDS, k] + model.finals[states[k]]
+    count = prefixes.shape[1]
+    scores, nodes, size = np.empty(count), np.empty(count, np.int64), np.int64(0)
+    for k in range(count):
+        total = beam[ENDS, k] + model.finals[prefixes[STATE, k]]
         if total > -np.inf:
-            size = _offer(total, nodes[k], scores, choices, size)
-    _sort(scores, choices, size)
-    return choices[:size], scores[:size]
+            size = _offer(total, prefixes[NODE, k], scores, nodes, size)
+    _sort(scores, nodes, size)
+    return nodes[:size], scores[:size]
 
 
 @njit(cache=True)
 def begin(num_frames, limits, num_classes, work):
-    """Return what a search of one utterance works in: beam, grown, held, tree, links, taken and heap of `advance`."""
+    """Return what a search of one utterance begins with: beam, held, tree and taken of `advance`."""
     beam_size, room = limits.beam_size, 1 + num_frames * limits.beam_size
-    fields = work.view(np.int32)
-    tree = fields[:room], fields[room : 2 * room]
-    links = fields[2 * room : 3 * room], fields[3 * room : 4 * room], fields[4 * room : 5 * room]
-    links[0][0], links[2][0] = -1, -1
-    beam, grown = np.full((6, beam_size), -np.inf), np.full((6, beam_size), -np.inf)
+    tree = work.view(np.int32)[: NODE_FIELDS * room].reshape(NODE_FIELDS, room)
+    tree[CHILD, 0], tree[PLACE, 0] = -1, -1
+    beam = np.full((9, beam_size), -np.inf)
     beam[ENDS_BLANK, 0], beam[ENDS, 0] = 0.0, 0.0
-    held = np.zeros(1, np.int64), np.zeros(1, np.int64), np.int64(1)
-    taken = np.zeros((beam_size, num_classes), np.int32)
-    return beam, grown, held, tree, links, taken, (np.empty(beam_size), np.empty(beam_size, np.int64))
+    prefixes = np.zeros((3, 1), np.int64)
+    prefixes[LAST, 0] = -1
+    return beam, (prefixes, np.int64(1)), tree, np.zeros((beam_size, num_classes), np.int32)
 
 
 @njit(cache=True)
 def spell(node, tree, tokens):
     """Write the tokens of a prefix."""
-    parents, labels = tree
     length, last = 0, node
     while last > 0:
         length += 1
-        last = parents[last]
+        last = tree[PARENT, last]
     for i in range(length - 1, -1, -1):
-        tokens[i] = labels[node]
-        node = parents[node]
+        tokens[i] = tree[TOKEN, node]
+        node = tree[PARENT, node]
 
 
 @njit(cache=True, nogil=True)
@@ -273,11 +275,10 @@ def search(utterances, log_probs, lengths, limits, model, tokens, scores, work):
         for c in range(log_probs.shape[2]):
             most[q] = max(most[q], model.scores[q, c])
     for b in utterances:
-        beam, grown, held, tree, links, taken, heap = begin(lengths[b], limits, log_probs.shape[2], work)
+        beam, held, tree, taken = begin(lengths[b], limits, log_probs.shape[2], work)
         for t in range(lengths[b]):
-            held = advance(log_probs[t, b], t + 1, limits, model, most, beam, grown, held, tree, links, taken, heap)
-            beam, grown = grown, beam
-        nodes, values = finish(held, beam, model, heap)
+            held, _ = advance(log_probs[t, b], t + 1, limits, (model, most), beam, held, tree, taken)
+        nodes, values = finish(held[0], beam, model)
         for n in range(min(len(nodes), scores.shape[1])):
             scores[b, n] = values[n]
             spell(nodes[n], tree, tokens[b, n])

@@ -88,7 +88,7 @@ def alternatives(log_probs: np.ndarray, targets: np.ndarray, blank: int = 0) -> 
 
 
 @njit(cache=True)
-def _logaddexp(a, b):
+def _logaddexp(a, b):  # a copy in each file of kernels: Numba's cache does not notice an edit elsewhere
     """Return ln(eᵃ + eᵇ), −inf for two −inf."""
     high, low = max(a, b), min(a, b)
     return high if low == -np.inf else high + math.log1p(math.exp(low - high))

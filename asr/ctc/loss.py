@@ -127,7 +127,8 @@ class _CTCLoss(torch.autograd.Function):
         size = workspace_size(len(values), symbols.shape[1] - 1, values.shape[2])
         least = log_priors.min()
         log_weights = least - log_priors  # at most 0, so that the kernel's bounds hold
-        workers.run(forward_backward, len(lengths), size, values, symbols, lengths, log_weights, scales, losses, grads)
+        found = losses, grads
+        workers.run(forward_backward, len(lengths), size, values, symbols, lengths, log_weights, scales, found)
         losses = (losses + lengths[:, 0] * least) * scales
         if zero_infinity:
             losses[losses == np.inf] = 0.0

@@ -40,7 +40,7 @@ def workspace_size(num_frames: int, num_labels: int, num_classes: int) -> int:
 
 
 @njit(cache=True, fastmath={"contract"})
-def _exp(x):
+def _exp(x):  # a copy in each file of kernels: Numba's cache does not notice an edit elsewhere
     """Return eˣ for x ≤ 0 to the last bit but one, 0 below −708: 2ⁿ by its bits times a Taylor series for the rest."""
     shifted = x * 1.4426950408889634 + 6755399441055744.0  # 1.5 · 2⁵² leaves the integer n in the last bits
     n = shifted - 6755399441055744.0
@@ -124,9 +124,9 @@ def _tilt(logits, b, num_frames, symbols):
 
 
 @njit(cache=True, fastmath=VECTORS)
-def _forward(probs, tilt, rows, blanks, labels):
+def _forward(probs, tilt, rows, alphas):
     """Write rescaled α (Graves 2006, eq. 6–8) to blanks and labels; return ln p(l|x), −inf if lost."""
-    weights, skips = rows[WEIGHTS], rows[SKIPS]
+    (blanks, labels), weights, skips = alphas, rows[WEIGHTS], rows[SKIPS]
     num_frames, end = np.uintp(len(probs)), np.uintp(len(weights)) - ONE
     num_labels = end - ONE
     for s in range(ZERO, end + ONE):
@@ -167,7 +167,10 @@ def _forward(probs, tilt, rows, blanks, labels):
 
 @njit(cache=True)
 def _distinct(symbols, num_classes):
-    """Return the columns in which a class of the target comes first (U,), and each column's place among those."""
+    """Return the classes of a target (U,), the column in which each comes first, and of each column the class's place.
+
+    symbols (L + 1,) are the columns' classes.
+    """
     places, num_distinct = np.full(num_classes, -1), 0
     firsts, slots = np.empty(len(symbols), np.uintp), np.empty(len(symbols), np.uintp)
     for s in range(len(symbols)):
@@ -176,35 +179,37 @@ def _distinct(symbols, num_classes):
             firsts[num_distinct] = s
             num_distinct += 1
         slots[s] = places[symbols[s]]
-    return firsts[:num_distinct], slots
+    return symbols[firsts[:num_distinct]], firsts[:num_distinct], slots
 
 
 @njit(cache=True, fastmath={"contract"})
-def _write_gradient(grads, t, b, scale, symbols, probs, posteriors, total, firsts, slots, sums):
+def _write_gradient(grads, t, b, scale, distinct, probs, rows, total):
     """Write scale × (softmax − posterior) of the target's classes (eq. 16) to frame t of grads (T, B, C).
 
-    posteriors (L + 1,) are those of the symbols, times the total; that of all blanks together is in column 0.
+    `distinct` is what `_distinct` returns. The row of posteriors holds those of the symbols, times the total; that of
+    all blanks together is in column 0.
     """
+    (classes, firsts, slots), posteriors, sums = distinct, rows[POSTERIORS], rows[SUMS]
     for i in range(ZERO, np.uintp(len(firsts))):
         sums[i] = 0.0
     for s in range(ZERO, np.uintp(len(slots))):
         sums[slots[s]] += posteriors[s]
     share = 1 / total
     for i in range(ZERO, np.uintp(len(firsts))):
-        grads[t, b, symbols[firsts[i]]] = scale * (probs[t, firsts[i]] - sums[i] * share)
+        grads[t, b, classes[i]] = scale * (probs[t, firsts[i]] - sums[i] * share)
 
 
 @njit(cache=True, fastmath=VECTORS)
-def _backward(grads, b, scale, symbols, probs, tilt, rows, blanks, labels):
+def _backward(grads, b, scale, symbols, probs, tilt, rows, alphas):
     """Write the gradient from α and a running β (eq. 10–11, without its own frame); return whether nothing was lost."""
-    weights, skips, posteriors, sums = rows[WEIGHTS], rows[SKIPS], rows[POSTERIORS], rows[SUMS]
-    beta_blanks, beta_labels, arrived = rows[BETA_BLANKS], rows[BETA_LABELS], rows[ARRIVED]
+    weights, skips, posteriors = rows[WEIGHTS], rows[SKIPS], rows[POSTERIORS]
+    (blanks, labels), beta_blanks, beta_labels, arrived = alphas, rows[BETA_BLANKS], rows[BETA_LABELS], rows[ARRIVED]
     num_frames, end = np.uintp(len(probs)), np.uintp(len(symbols))
     for s in range(ZERO, end + ONE):
         beta_blanks[s], beta_labels[s], arrived[s] = 0.0, 0.0, 0.0
     beta_blanks[end - ONE] = 1.0
     beta_labels[end - ONE] = 1.0 if end > 1 else 0.0
-    firsts, slots = _distinct(symbols, grads.shape[2])
+    distinct = _distinct(symbols, grads.shape[2])
     norm = 1.0
     for after in range(ZERO, num_frames):
         t = num_frames - ONE - after
@@ -234,12 +239,12 @@ def _backward(grads, b, scale, symbols, probs, tilt, rows, blanks, labels):
         total = sum_blanks + sum_labels
         if not total > LEAST_MASS:
             return False
-        _write_gradient(grads, t, b, scale, symbols, probs, posteriors, total, firsts, slots, sums)
+        _write_gradient(grads, t, b, scale, distinct, probs, rows, total)
     return True
 
 
 @njit(cache=True)
-def _logaddexp(a, b):
+def _logaddexp(a, b):  # a copy in each file of kernels: Numba's cache does not notice an edit elsewhere
     """Return ln(eᵃ + eᵇ), −inf for two −inf."""
     high, low = max(a, b), min(a, b)
     return high if low == -np.inf else high + math.log1p(math.exp(low - high))
@@ -312,28 +317,31 @@ def _utterance(logits, b, num_frames, symbols, log_weights, scale, grads, work):
         rows[WEIGHTS, s] = _exp(log_weights[symbols[s]])
         rows[SKIPS, s] = tilt if s > 1 and symbols[s] != symbols[s - 1] else 0.0
     _softmax(logits, b, symbols, scale, grads, probs, block)
-    total = _forward(probs, tilt, rows, blanks, labels) - (len(symbols) - 1) * math.log(tilt)
-    if total > -np.inf and _backward(grads, b, scale, symbols, probs, tilt, rows, blanks, labels):
+    total = _forward(probs, tilt, rows, (blanks, labels)) - (len(symbols) - 1) * math.log(tilt)
+    if total > -np.inf and _backward(grads, b, scale, symbols, probs, tilt, rows, (blanks, labels)):
         return -total
     _log_probs(logits, b, symbols, log_weights, probs)
     total = log_posteriors(probs, rows[SKIPS], blanks, labels)
     _softmax(logits, b, symbols, scale, grads, probs, block)
-    firsts, slots = _distinct(symbols, grads.shape[2])
+    distinct = _distinct(symbols, grads.shape[2])
     for t in range(ZERO, np.uintp(num_frames)):
         for s in range(len(symbols)):
             labels[t, 0] += blanks[t, s]
-        _write_gradient(grads, t, b, scale, symbols, probs, labels[t], 1.0, firsts, slots, rows[SUMS])
+        for s in range(len(symbols)):
+            rows[POSTERIORS, s] = labels[t, s]
+        _write_gradient(grads, t, b, scale, distinct, probs, rows, 1.0)
     return -total
 
 
 @njit(cache=True, nogil=True)
-def forward_backward(utterances, logits, symbols, lengths, log_weights, scales, losses, grads, work):
-    """Write losses (B,) of some utterances among logits (T, B, C), and the gradient (T, B, C) of Σ scales × losses.
+def forward_backward(utterances, logits, symbols, lengths, log_weights, scales, found, work):
+    """Find losses (B,) of some utterances among logits (T, B, C), and the gradient (T, B, C) of Σ scales × losses.
 
     symbols (B, 1 + L) hold the blank, then the labels; lengths (B, 2) the frames and labels; log_weights (C,), at most
-    0, are added to the log softmax. An utterance has no path when its frames are fewer than its labels and repeats: its
-    loss is +inf and its gradient 0.
+    0, are added to the log softmax. `found` gets losses and gradient. An utterance has no path when its frames are
+    fewer than its labels and repeats: its loss is +inf and its gradient 0.
     """
+    losses, grads = found
     for b in utterances:
         num_frames, target = lengths[b, 0], symbols[b, : lengths[b, 1] + 1]
         needed = len(target) - 1

@@ -291,11 +291,10 @@ def _softmax(row):
 
 
 @njit(cache=True, fastmath={"contract"})
-def _exp(x):
+def _exp(x):  # a copy in each file of kernels: Numba's cache does not notice an edit elsewhere
     """Return eˣ for x ≤ 0 to the last bit but one, 0 below −708: 2ⁿ by its bits times a Taylor series for the rest.
 
-    Without a call or a branch, unlike math.exp, so that loops become vectors; asr.ctc has the same in its own file, as
-    a cached kernel's helpers must.
+    Without a call or a branch, unlike math.exp, so that loops become vectors.
     """
     shifted = x * 1.4426950408889634 + 6755399441055744.0  # 1.5 · 2⁵² leaves the integer n in the last bits
     n = shifted - 6755399441055744.0

@@ -9,10 +9,8 @@ Letters: T frames, B utterances, F inputs, H units, O outputs of a Jordan networ
 """
 
 import math
-import os
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
-from functools import lru_cache
+from functools import partial
 from itertools import pairwise
 from typing import Any
 
@@ -20,6 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from asr.core import workers
 from asr.encoders import cell_kernels
 from asr.encoders.rtrl import RtrlElman
 
@@ -70,7 +69,7 @@ class Elman(nn.Module):
     def forward(self, x: Tensor, state: State | None = None) -> tuple[Tensor, State]:
         """Map x (T, B, F) and the state (h (B, H),) to h (T, B, H) and the state."""
         weights = self.recurrent_weights
-        (first,) = state or _zeros(x, weights, self.output_size)
+        (first,) = _initial(x, weights, state, self.output_size)
         relu = self.nonlinearity == "relu"
         if self.online and self.training:  # in evaluation the other kernels, which know a gradient at x
             hidden = RtrlElman.apply(x, first, self.input_weights, weights, self.bias, relu)
@@ -134,7 +133,7 @@ class Jordan(nn.Module):
     def forward(self, x: Tensor, state: State | None = None) -> tuple[Tensor, State]:
         """Map x (T, B, F) and the state (y (B, O),) to y or v (T, B, O) and the state."""
         weights = self.recurrent_weights
-        (first,) = state or _zeros(x, weights, self.output_size)
+        (first,) = _initial(x, weights, state, self.output_size)
         inputs = nn.functional.linear(x, self.input_weights, self.bias).to(weights.dtype)
         softmax = self.activation == "softmax"
         net, outputs = _JordanThroughTime.apply(
@@ -183,7 +182,7 @@ class PeepholeLSTM(nn.Module):
     def forward(self, x: Tensor, state: State | None = None) -> tuple[Tensor, State]:
         """Map x (T, B, F) and the state (z, s), each (B, H), to z (T, B, H) and the state."""
         weights = self.recurrent_weights
-        outputs, cells = state or _zeros(x, weights, self.output_size, self.output_size)
+        outputs, cells = _initial(x, weights, state, self.output_size, self.output_size)
         inputs = nn.functional.linear(x, self.input_weights, self.bias).to(weights.dtype)
         peepholes = self.peepholes.reshape(3, self.hidden_size)
         outputs, cells = _LSTMThroughTime.apply(inputs, weights, peepholes, outputs, cells, self.truncate)
@@ -249,8 +248,24 @@ def _uniform(hidden_size: int, *shape: int) -> nn.Parameter:
     return nn.Parameter(torch.empty(shape).uniform_(-bound, bound))
 
 
-def _zeros(x: Tensor, like: Tensor, *sizes: int) -> State:
-    return tuple(like.new_zeros(x.shape[1], size) for size in sizes)
+def _initial(x: Tensor, like: Tensor, state: State | None, *sizes: int) -> State:
+    """Return a state for x (T, B, F) in the type of the weights: the one given, or zeros (B, size) of each size.
+
+    Raises
+    ------
+    ValueError
+        The state has another shape, which the kernels would read past.
+    """
+    shapes = [(x.shape[1], size) for size in sizes]
+    if not state:
+        return tuple(like.new_zeros(shape) for shape in shapes)
+    found = [tuple(part.shape) for part in state]
+    if found != shapes:
+        expected, given = (" and ".join(map(str, each)) for each in (shapes, found))
+        raise ValueError(
+            f"the state of a batch of {x.shape[1]} must have the shape{'s' * (len(shapes) > 1)} {expected}, not {given}"
+        )
+    return tuple(part.to(like) for part in state)
 
 
 class _ElmanThroughTime(torch.autograd.Function):
@@ -261,14 +276,15 @@ class _ElmanThroughTime(torch.autograd.Function):
         num_frames, batch, _ = inputs.shape
         trail = _start(num_frames, first)
         _share(cell_kernels.elman_forward, batch, 0, _array(inputs), _array(recurrent.T), relu, trail)
-        ctx.save_for_backward(recurrent)
+        (hidden,) = _tensors(inputs.device, trail[1:])
+        ctx.save_for_backward(recurrent, hidden)  # the trail's own memory: autograd tells when it was changed in place
         ctx.trail, ctx.relu, ctx.truncate = trail, relu, truncate
-        return torch.from_numpy(trail[1:]).to(inputs.device)
+        return hidden
 
     @staticmethod
     def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor | None, ...]:
         _refuse_second_derivative()
-        (recurrent,) = ctx.saved_tensors
+        recurrent, _ = ctx.saved_tensors
         grads, trail = _array(grad_outputs[0]), ctx.trail
         deltas, carry = np.empty_like(grads), np.empty_like(grads[0])
         args = grads, _array(recurrent), ctx.relu, trail, deltas, carry
@@ -297,15 +313,15 @@ class _JordanThroughTime(torch.autograd.Function):
         trail = _start(num_frames, first, first)
         args = values, _array(feedback.T), _array(output.T), _array(bias), hidden, trail
         _share(cell_kernels.jordan_forward, batch, 0, softmax, *args)
-        ctx.save_for_backward(feedback, output)
-        ctx.memory, ctx.softmax, ctx.truncate = (hidden, trail[1]), softmax, truncate
         net, outputs = _tensors(inputs.device, trail[0, 1:], trail[1, 1:])
+        ctx.save_for_backward(feedback, output, outputs)  # as above; the net inputs are not read again
+        ctx.memory, ctx.softmax, ctx.truncate = (hidden, trail[1]), softmax, truncate
         return net, outputs
 
     @staticmethod
     def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor | None, ...]:
         _refuse_second_derivative()
-        feedback, output = ctx.saved_tensors
+        feedback, output, _ = ctx.saved_tensors
         hidden, outputs = ctx.memory
         out_deltas, grads = _array(grad_outputs[0]).copy(), _array(grad_outputs[1])
         deltas, carry = np.empty_like(hidden), np.empty_like(grads[0])
@@ -327,15 +343,15 @@ class _LSTMThroughTime(torch.autograd.Function):
         values = _array(inputs)
         gates, trail = np.empty_like(values), _start(num_frames, first, cells, cells)
         _share(cell_kernels.lstm_forward, batch, 0, values, _array(recurrent.T), _array(peepholes), gates, trail)
-        ctx.save_for_backward(recurrent, peepholes)
-        ctx.gates, ctx.trail, ctx.truncate = gates, trail, truncate
         outputs, last = _tensors(inputs.device, trail[0, 1:], trail[1, -1].copy())
+        ctx.save_for_backward(recurrent, peepholes, outputs)  # as above
+        ctx.gates, ctx.trail, ctx.truncate = gates, trail, truncate
         return outputs, last
 
     @staticmethod
     def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor | None, ...]:
         _refuse_second_derivative()
-        recurrent, peepholes = ctx.saved_tensors
+        recurrent, peepholes, _ = ctx.saved_tensors
         grads, trail = _array(grad_outputs[0]), ctx.trail
         deltas, carries = np.empty_like(ctx.gates), np.empty((5, *grads.shape[1:]), grads.dtype)
         carries[1] = _array(grad_outputs[1])
@@ -374,19 +390,10 @@ def _outer(deltas: np.ndarray, values: np.ndarray) -> np.ndarray:
 
 
 def _share(kernel: Callable[..., Any], batch: int, truncate: int, *args: Any) -> None:
-    """Call kernel((first, last, truncate), *args) for shares of the batch, side by side on as many threads as torch's.
+    """Call kernel((first, last, truncate), *args) for shares of the batch, side by side.
 
     A frame waits for the frame before, but no utterance for another: threads meet once a sequence and not once a frame.
     """
-    count = max(1, min(torch.get_num_threads(), batch // LEAST_SHARE))
+    count = max(1, min(torch.get_num_threads(), workers.get_num_threads(), batch // LEAST_SHARE))
     edges = [batch * i // count for i in range(count + 1)]
-    others = [_pool(os.getpid()).submit(kernel, (first, last, truncate), *args) for first, last in pairwise(edges[1:])]
-    kernel((0, edges[1], truncate), *args)
-    for other in others:
-        other.result()
-
-
-@lru_cache(1)
-def _pool(process: int) -> ThreadPoolExecutor:
-    """Return this process's threads; a forked child has none of its parent's."""
-    return ThreadPoolExecutor(os.cpu_count(), thread_name_prefix="asr.encoders")
+    workers.side_by_side([partial(kernel, (first, last, truncate), *args) for first, last in pairwise(edges)])

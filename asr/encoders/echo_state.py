@@ -17,14 +17,16 @@ Letters: B utterances, T feature frames, F values a frame, n stacked frames, T' 
 
 import contextlib
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
-from numba import njit, prange
+from numba import njit
 from scipy.sparse import csr_matrix
 from scipy.sparse.linalg import ArpackNoConvergence, eigs
 from torch import Tensor, nn
 
+from asr.core import workers
 from asr.core.config import check
 from asr.encoders.blstm import _Reverse, output_lengths, stack_frames
 
@@ -107,15 +109,27 @@ class Reservoir(nn.Module):
 
     @torch.no_grad()
     def forward(self, inputs: Tensor, lengths: Tensor, state: Tensor | None = None) -> Tensor:
-        """Return the states (T', B, N) for inputs (T', B, I) from a state (B, N), zeros by default; padding gives 0."""
+        """Return the states (T', B, N) for inputs (T', B, I) from a state (B, N), zeros by default; padding gives 0.
+
+        Raises
+        ------
+        ValueError
+            Lengths (B,) or a state that do not fit the inputs.
+        """
+        num_frames, batch, _ = inputs.shape
+        start = torch.zeros(batch, self.weights.shape[0]) if state is None else state.float()
+        inside = lengths.shape == (batch,) and bool(((lengths >= 0) & (lengths <= num_frames)).all())
+        if not inside or start.shape != (batch, self.weights.shape[0]):
+            raise ValueError(
+                f"lengths {lengths.tolist()} or a state {tuple(start.shape)} do not fit inputs of {num_frames} frames, "
+                f"{batch} utterances and {self.weights.shape[0]} units"
+            )
         with torch.autocast(inputs.device.type, enabled=False):
             drive = torch.addmm(self.bias, inputs.float().flatten(0, 1), self.input_weights)  # (T'B, N)
         states = drive.unflatten(0, inputs.shape[:2]).transpose(0, 1).contiguous().cpu().numpy()  # (B, T', N)
-        start = torch.zeros(inputs.shape[1], self.weights.shape[0]) if state is None else state.float()
         graph = csr_matrix(self.weights.cpu().numpy())
-        run_reservoirs(
-            states, lengths.cpu().numpy(), start.cpu().numpy(), graph.indptr, graph.indices, graph.data, self.leak
-        )
+        args = states, lengths.cpu().numpy(), start.cpu().numpy(), (graph.indptr, graph.indices, graph.data), self.leak
+        workers.side_by_side([partial(run_reservoirs, share, *args) for share in workers.shares(len(states))])
         return torch.from_numpy(states).to(inputs.device).transpose(0, 1)
 
 
@@ -190,17 +204,21 @@ def _radius(weights: np.ndarray, start: np.ndarray) -> float:
     return float(np.abs(np.linalg.eigvals(weights)).max())
 
 
-@njit(cache=True, parallel=True)
-def run_reservoirs(states, lengths, start, indptr, indices, weights, leak):
-    """Replace drives (B, T', N) by the states that they lead to; W in compressed rows."""
-    for b in prange(len(states)):
+@njit(cache=True, nogil=True)
+def run_reservoirs(utterances, states, lengths, start, graph, leak):
+    """Replace the drives of some utterances, states (B, T', N), by the states that they lead to; padding becomes 0.
+
+    `start` (B, N) are the states before the first frame, `graph` is W in compressed rows: offsets, columns, weights.
+    """
+    offsets, columns, weights = graph
+    for b in utterances:
         before = start[b].copy()
         for t in range(lengths[b]):
             now = states[b, t]
             for i in range(len(now)):
                 total = np.float64(now[i])
-                for k in range(indptr[i], indptr[i + 1]):
-                    total += weights[k] * before[indices[k]]
+                for k in range(offsets[i], offsets[i + 1]):
+                    total += weights[k] * before[columns[k]]
                 now[i] = (1 - leak) * before[i] + leak * np.tanh(total)
             before[:] = now
         states[b, lengths[b] :] = 0

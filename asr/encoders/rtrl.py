@@ -92,8 +92,17 @@ class OnlineElman:
         self._column = np.ones(width, self.weights.dtype)
 
     def step(self, inputs: np.ndarray) -> np.ndarray:
-        """Take in x_t (F,) and return h_t (H,)."""
-        self._column[: len(inputs)] = inputs
+        """Take in x_t (F,) and return h_t (H,).
+
+        Raises
+        ------
+        ValueError
+            Not F inputs.
+        """
+        num_inputs = len(self._column) - len(self.state) - 1
+        if np.shape(inputs) != (num_inputs,):
+            raise ValueError(f"a frame of {num_inputs} inputs is needed, not {np.shape(inputs)}")
+        self._column[:num_inputs] = inputs
         advance(self.weights, self.relu, self._column, self.state, self.influence, self._buffer)
         self.influence, self._buffer = self._buffer, self.influence
         return self.state.copy()
@@ -151,6 +160,8 @@ class RtrlElman(torch.autograd.Function):
             raise RuntimeError(
                 "RTRL gives no gradient at its input: only the lowest layer can learn by it, and nothing below it"
             )
+        if start.shape != (x.shape[1], len(bias)):
+            raise ValueError(f"the state of a batch of {x.shape[1]} must have a row each, not {tuple(start.shape)}")
         x, start = x.to(bias.dtype), start.to(bias.dtype)
         ctx.save_for_backward(x, start, input_weights, recurrent_weights, bias)
         ctx.relu = relu
@@ -168,18 +179,18 @@ class RtrlElman(torch.autograd.Function):
     def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor | None, ...]:
         """Return the gradients at the weights, from errors (T, B, H) used up one after the other."""
         x, start, input_weights, recurrent_weights, bias = ctx.saved_tensors
-        weights = torch.cat((input_weights, recurrent_weights, bias[:, None]), dim=1).numpy()  # (H, N)
+        weights = torch.cat((input_weights, recurrent_weights, bias[:, None]), dim=1).detach().cpu().numpy()  # (H, N)
         size, width = weights.shape
         inputs, errors, starts = (_by_utterance(values) for values in (x, grad_outputs[0], start[None]))
         influences = np.empty((2, size, size * width), weights.dtype)
         gradient = np.zeros(size * width, weights.dtype)
         for b in range(len(inputs)):
             run(inputs[b], errors[b], starts[b, 0], weights, ctx.relu, influences, gradient)
-        whole = torch.from_numpy(gradient).reshape(size, width)
+        whole = torch.from_numpy(gradient).reshape(size, width).to(bias.device)
         of_input, of_state, of_bias = whole.split((x.shape[2], size, 1), dim=1)
         return None, None, of_input.contiguous(), of_state.contiguous(), of_bias[:, 0].contiguous(), None
 
 
 def _by_utterance(values: Tensor) -> np.ndarray:
     """Return (T, B, ·) as contiguous (B, T, ·)."""
-    return values.detach().transpose(0, 1).contiguous().numpy()
+    return values.detach().cpu().transpose(0, 1).contiguous().numpy()

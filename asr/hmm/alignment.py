@@ -5,15 +5,14 @@ Letters: T frames, M phones of an utterance, silences among them.
 
 import logging
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 from threadpoolctl import threadpool_limits
 
+from asr.core import workers
 from asr.core.errors import AsrError, CorpusError
 from asr.core.terminal import track
-from asr.core.workers import get_num_threads
 from asr.hmm.em import Utterance
 from asr.hmm.inference import viterbi
 from asr.hmm.mixtures import Mixtures
@@ -77,14 +76,14 @@ def align_all(
         features = utterance.features if transform is None else transform(utterance.features)
         scores = mixtures.select(used)[0].log_likelihoods(features)
         try:
-            _, path = viterbi(scores, replace(graph, pdfs=pdfs), utterance.id)
+            _, path = viterbi(scores, graph._replace(pdfs=pdfs), utterance.id)
         except AsrError as error:
             return error
         return StateAlignment.of(path, utterance.transcript, len(hmms.labels))
 
     found: dict[str, StateAlignment] = {}
-    with ThreadPoolExecutor(get_num_threads()) as pool, threadpool_limits(1, "blas"):
-        aligned = zip(utterances, pool.map(align, utterances), strict=True)
+    with threadpool_limits(1, "blas"):
+        aligned = zip(utterances, workers.map_in_order(align, utterances), strict=True)
         for utterance, alignment in track(aligned, "alignment", total=len(utterances)):
             if isinstance(alignment, AsrError):
                 log.warning("skipped %s", alignment)

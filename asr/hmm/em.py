@@ -7,14 +7,13 @@ transitions from it. Between splits neither ever lowers what it climbs: the like
 """
 
 from collections.abc import Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 
 import numpy as np
 from threadpoolctl import threadpool_limits
 
+from asr.core import workers
 from asr.core.errors import AsrError, InfeasibleError
-from asr.core.workers import get_num_threads
 from asr.hmm.inference import best_path, forward_backward
 from asr.hmm.mixtures import VARIANCE_FLOOR, Mixtures, Statistics, estimate, split
 from asr.hmm.phone_hmms import PhoneHMMs, Transcript
@@ -108,9 +107,9 @@ def e_step(model: GmmHmm, utterances: Sequence[Utterance], algorithm: str = "bau
     algorithm
         ``baum_welch`` or ``viterbi``.
     """
-    shares = [utterances[i :: get_num_threads()] for i in range(get_num_threads())]
-    with ThreadPoolExecutor(len(shares)) as pool, threadpool_limits(1, "blas"):
-        found = list(pool.map(lambda share: _e_step(model, share, algorithm), shares))
+    shares = [utterances[i :: workers.get_num_threads()] for i in range(workers.get_num_threads())]
+    with threadpool_limits(1, "blas"):
+        found = list(workers.map_in_order(lambda share: _e_step(model, share, algorithm), shares))
     statistics = found[0].statistics
     for other in found[1:]:
         statistics += other.statistics
@@ -135,7 +134,7 @@ def _e_step(model: GmmHmm, utterances: Sequence[Utterance], algorithm: str) -> E
         gaussians = mixtures.gaussians(features)
         scores = mixtures.scores(gaussians)
         try:
-            found = SEARCHES[algorithm](scores, replace(graph, pdfs=pdfs), utterance.id)
+            found = SEARCHES[algorithm](scores, graph._replace(pdfs=pdfs), utterance.id)
         except InfeasibleError as error:
             skipped.append(str(error))
             continue

@@ -6,15 +6,14 @@ Letters: N states, A arcs, P emission densities ("pdfs").
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
 from asr.core.errors import InfeasibleError
 
 
-@dataclass(frozen=True, eq=False)
-class Graph:
+class Graph(NamedTuple):
     """States with weighted arcs; all weights are natural log probabilities.
 
     Attributes

@@ -58,11 +58,10 @@ def forward_backward(scores: np.ndarray, graph: Graph, name: str = "the utteranc
     scores = _check(scores, graph, name)
     shape = (len(scores), len(graph.pdfs))
     alpha, states, arcs = np.empty(shape), np.empty(shape), np.zeros(len(graph.sources))
-    arguments = (scores, *_fields(graph), alpha, states)
-    total = inference_kernels.forward_backward(*arguments, arcs)  # type: ignore[call-arg]
+    total = inference_kernels.forward_backward(scores, graph, alpha, states, arcs)
     if not (np.isfinite(total) and np.abs(states.sum(axis=1) - 1).max() < AGREE):
         arcs = np.zeros(len(graph.sources))
-        total = inference_kernels.log_forward_backward(*arguments, arcs)  # type: ignore[call-arg]
+        total = inference_kernels.log_forward_backward(scores, graph, alpha, states, arcs)
     if total == -np.inf:
         raise InfeasibleError(f"{name}: no path through its phones has a probability above 0")
     return Posteriors(float(total), states, arcs)
@@ -88,7 +87,7 @@ def viterbi(scores: np.ndarray, graph: Graph, name: str = "the utterance") -> tu
     """
     scores = _check(scores, graph, name)
     came_from, path = np.empty((len(scores), len(graph.pdfs)), np.int32), np.empty(len(scores), np.int64)
-    best = inference_kernels.viterbi(scores, *_fields(graph), came_from, path)  # type: ignore[call-arg]
+    best = inference_kernels.viterbi(scores, graph, came_from, path)
     if best == -np.inf:
         raise InfeasibleError(f"{name}: no path through its phones has a probability above 0")
     return float(best), path
@@ -109,10 +108,6 @@ def best_path(scores: np.ndarray, graph: Graph, name: str = "the utterance") -> 
     targets = np.repeat(np.arange(count), np.diff(graph.offsets))
     taken = np.searchsorted(targets * count + graph.sources, path[1:] * count + path[:-1])
     return Posteriors(best, states, np.bincount(taken, minlength=len(targets)).astype(float))
-
-
-def _fields(graph: Graph) -> tuple[np.ndarray, ...]:
-    return graph.pdfs, graph.offsets, graph.sources, graph.weights, graph.starts, graph.finals
 
 
 def _check(scores: np.ndarray, graph: Graph, name: str) -> np.ndarray:

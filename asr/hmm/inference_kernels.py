@@ -1,8 +1,10 @@
 """Forward-backward and Viterbi over a graph of states, in Numba: Rabiner 1989, sections III.A–III.C.
 
-Letters: T frames, N states, A arcs, P densities. `scores[t, p]` is ln p(x_t | density p); the rest is the fields of
+Letters: T frames, N states, A arcs, P densities. `scores[t, p]` is ln p(x_t | density p); `graph` is an
 `asr.hmm.graph.Graph`. Kernels trust their arguments: `asr.hmm.inference` checks them.
 """
+
+import math
 
 import numpy as np
 from numba import njit
@@ -11,12 +13,13 @@ LEAST_SHARE = 1e-240  # of all paths, that those to the end must have in a frame
 
 
 @njit(cache=True, nogil=True)
-def forward_backward(scores, pdfs, offsets, sources, weights, starts, finals, alpha, gamma, arcs):
+def forward_backward(scores, graph, alpha, gamma, arcs):
     """Recursions scaled in each frame, eq. 91–92 and 103: the fast path.
 
     Writes the posterior of each state in each frame to gamma (T, N), and adds the expected number of times that each
     arc is taken to arcs (A,); alpha (T, N) is room to work in. Returns ln p(x), or NaN where scaling lost all paths.
     """
+    pdfs, offsets, sources, weights, starts, finals = graph
     num_frames, count = alpha.shape
     moves, ends = np.exp(weights), np.exp(finals)
     emitted, total = np.empty(scores.shape), 0.0  # p(x_t | density), the largest of each frame 1
@@ -72,20 +75,28 @@ def forward_backward(scores, pdfs, offsets, sources, weights, starts, finals, al
     return total + np.log(ending)
 
 
+@njit(cache=True)
+def _logaddexp(a, b):  # a copy in each file of kernels: Numba's cache does not notice an edit elsewhere
+    """Return ln(eᵃ + eᵇ), −inf for two −inf."""
+    high, low = max(a, b), min(a, b)
+    return high if low == -np.inf else high + math.log1p(math.exp(low - high))
+
+
 @njit(cache=True, nogil=True)
-def log_forward_backward(scores, pdfs, offsets, sources, weights, starts, finals, alpha, gamma, arcs):
+def log_forward_backward(scores, graph, alpha, gamma, arcs):
     """Do the same in logarithms, which lose no path: slower, for what the fast path returns NaN for."""
+    pdfs, offsets, sources, weights, starts, finals = graph
     num_frames, count = alpha.shape
     for t in range(num_frames):
         for j in range(count):
             came = starts[j] if t == 0 else -np.inf
             if t > 0:
                 for a in range(offsets[j], offsets[j + 1]):
-                    came = _log_add(came, alpha[t - 1, sources[a]] + weights[a])
+                    came = _logaddexp(came, alpha[t - 1, sources[a]] + weights[a])
             alpha[t, j] = came + scores[t, pdfs[j]]
     total = -np.inf
     for j in range(count):
-        total = _log_add(total, alpha[num_frames - 1, j] + finals[j])
+        total = _logaddexp(total, alpha[num_frames - 1, j] + finals[j])
     if total == -np.inf:
         return total
     beta, before = finals.copy(), np.empty(count)
@@ -98,25 +109,19 @@ def log_forward_backward(scores, pdfs, offsets, sources, weights, starts, finals
         for j in range(count):
             ahead = beta[j] + scores[t, pdfs[j]]
             for a in range(offsets[j], offsets[j + 1]):
-                before[sources[a]] = _log_add(before[sources[a]], weights[a] + ahead)
+                before[sources[a]] = _logaddexp(before[sources[a]], weights[a] + ahead)
                 arcs[a] += np.exp(alpha[t - 1, sources[a]] + weights[a] + ahead - total)
         beta[:] = before
     return total
 
 
-@njit(cache=True, inline="always")
-def _log_add(x, y):
-    if x < y:
-        x, y = y, x
-    return x if y == -np.inf else x + np.log1p(np.exp(y - x))
-
-
 @njit(cache=True, nogil=True)
-def viterbi(scores, pdfs, offsets, sources, weights, starts, finals, came_from, path):
+def viterbi(scores, graph, came_from, path):
     """Write the likeliest states to path (T,), eq. 32–35; came_from (T, N) int32 is room to work in.
 
     Returns ln p of the path and the frames together: −inf where there is no path.
     """
+    pdfs, offsets, sources, weights, starts, finals = graph
     num_frames, count = came_from.shape
     best, before = np.empty(count), np.empty(count)
     for j in range(count):

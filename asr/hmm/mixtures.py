@@ -74,6 +74,8 @@ class Mixtures:
 
     def scores(self, gaussians: np.ndarray) -> np.ndarray:
         """Return ln p(frame | density) (T, P) from what `gaussians` gives."""
+        if gaussians.ndim != 2 or gaussians.shape[1] != self.offsets[-1]:
+            raise ValueError(f"columns {gaussians.shape} do not fit {self.offsets[-1]} Gaussians")
         found = np.empty((len(gaussians), self.num_pdfs), gaussians.dtype)
         _sum_gaussians(gaussians, self.offsets, found)
         return found
@@ -149,9 +151,29 @@ class Statistics:
             Of each state in each frame.
         pdfs : (N,)
             The density of each state, in 0..P' − 1.
+
+        Raises
+        ------
+        ValueError
+            The arrays do not fit each other or these statistics.
         """
-        fields = (self.occupancy, self.sums, self.squares)
-        _accumulate(features, gaussians, scores, offsets, index, posteriors, pdfs, *fields)  # type: ignore[call-arg]
+        num_frames, (num_gaussians, num_values) = len(features), self.sums.shape
+        fits = (
+            features.shape == (num_frames, num_values)
+            and gaussians.shape == (num_frames, len(index)) == (num_frames, offsets[-1])
+            and scores.shape == (num_frames, len(offsets) - 1)
+            and posteriors.shape == (num_frames, len(pdfs))
+            and _lie_in(index, num_gaussians)
+            and _lie_in(pdfs, len(offsets) - 1)
+        )
+        if not fits:
+            shapes = ", ".join(str(each.shape) for each in (features, gaussians, scores, posteriors))
+            raise ValueError(
+                f"features, Gaussians, scores and posteriors {shapes} of {len(index)} Gaussians and {len(pdfs)} states "
+                f"do not fit statistics {self.sums.shape}"
+            )
+        statistics = (self.occupancy, self.sums, self.squares)
+        _accumulate(features, gaussians, scores, offsets, index, posteriors, pdfs, statistics)
 
     def __iadd__(self, other: "Statistics") -> "Statistics":
         for name in ("occupancy", "sums", "squares"):
@@ -245,6 +267,10 @@ def split(mixtures: Mixtures, statistics: Statistics, num_gaussians: int) -> Mix
     return Mixtures(offsets, np.array(weights)[order], np.array(means)[order], np.array(variances)[order])
 
 
+def _lie_in(numbers: np.ndarray, count: int) -> bool:
+    return numbers.min(initial=0) >= 0 and numbers.max(initial=-1) < count
+
+
 def _squares(features: np.ndarray) -> np.ndarray:
     return np.concatenate((features, np.square(features)), axis=1)
 
@@ -280,7 +306,8 @@ def _add_logs(terms, offsets, scores):
 
 
 @njit(cache=True, nogil=True)
-def _accumulate(features, gaussians, scores, offsets, index, posteriors, pdfs, occupancy, sums, squares):
+def _accumulate(features, gaussians, scores, offsets, index, posteriors, pdfs, statistics):
+    occupancy, sums, squares = statistics
     num_values = features.shape[1]
     shares = np.zeros(len(offsets) - 1)
     for t in range(len(features)):

@@ -199,6 +199,11 @@ def most_likely(mixtures: Mixtures, features: np.ndarray, pdfs: np.ndarray) -> n
     pdfs : (T,) int64
         The density that each frame is aligned with.
 
+    Raises
+    ------
+    ValueError
+        Features and alignment do not fit each other or the mixtures.
+
     Examples
     --------
     >>> means = np.array([[9.0], [0.0], [9.0]])
@@ -206,6 +211,12 @@ def most_likely(mixtures: Mixtures, features: np.ndarray, pdfs: np.ndarray) -> n
     >>> most_likely(mixtures, np.array([[8.0], [8.0], [1.0]]), np.array([0, 1, 1])).tolist()
     [0, 2, 1]
     """
+    low, high = pdfs.min(initial=0), pdfs.max(initial=0)
+    if features.shape != (len(pdfs), mixtures.means_.shape[1]) or low < 0 or high >= mixtures.num_pdfs:
+        raise ValueError(
+            f"features {features.shape} and {len(pdfs)} densities in {low}..{high} do not fit {mixtures.num_pdfs} "
+            f"densities of {mixtures.means_.shape[1]} values"
+        )
     found = np.empty(len(features), np.int64)
     fields = (mixtures.offsets, mixtures.weights_, mixtures.means_, mixtures.covars_)
     _most_likely(features, pdfs, *fields, found)  # type: ignore[call-arg]

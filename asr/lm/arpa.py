@@ -27,7 +27,7 @@ import numpy as np
 
 from asr.core import files
 from asr.core.errors import ModelError
-from asr.lm.model import EDGE
+from asr.lm.language_model import EDGE
 from asr.lm.ngram import NGram, Order
 
 START = "<s>"

@@ -8,7 +8,7 @@ from typing import Any
 from asr.core.config import check, one_of, places_in, read, section
 from asr.core.errors import ConfigError
 from asr.lm.estimation import SMOOTHINGS
-from asr.lm.recurrent import RecurrentConfig
+from asr.lm.recurrent_lm import RecurrentConfig
 from asr.lm.text import UNITS
 
 

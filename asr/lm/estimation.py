@@ -24,7 +24,7 @@ import numpy as np
 from asr.core.config import one_of
 from asr.core.errors import ConfigError
 from asr.lm import text
-from asr.lm.model import EDGE, UNKNOWN
+from asr.lm.language_model import EDGE, UNKNOWN
 from asr.lm.ngram import NGram, Order
 
 log = logging.getLogger(__name__)

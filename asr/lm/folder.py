@@ -6,7 +6,7 @@ from pathlib import Path
 from asr.core.errors import ModelError
 from asr.core.files import read_tensors, write_json, write_tensors, write_text
 from asr.lm import arpa
-from asr.lm.model import EDGE, LanguageModel
+from asr.lm.language_model import EDGE, LanguageModel
 from asr.lm.ngram import NGram
 from asr.lm.text import UNITS
 
@@ -61,6 +61,6 @@ def _kind(name: str) -> type[LanguageModel]:
         return NGram
     if name != "recurrent":
         raise ValueError(f"{ABOUT}: no kind {name!r}")
-    from asr.lm.recurrent import RecurrentLM
+    from asr.lm.recurrent_lm import RecurrentLM
 
     return RecurrentLM

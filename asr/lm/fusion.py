@@ -23,7 +23,7 @@ from asr.ctc.arguments import check_log_probs, check_values
 from asr.ctc.beam import hypotheses
 from asr.ctc.beam_kernels import Limits, TokenModel
 from asr.ctc.hypothesis import Hypothesis
-from asr.lm.model import UNKNOWN, LanguageModel
+from asr.lm.language_model import UNKNOWN, LanguageModel
 from asr.lm.ngram import NGram
 
 
@@ -135,7 +135,7 @@ def _go_on(lm: LanguageModel, states: Any, searches: "list[_Search]", t: int) ->
     """Take a frame into each search that has one, and return the states of all prefixes that are left."""
     origins, added, first = [], [], 0
     for search in searches:
-        size = len(search.held[0])
+        size = search.held[0].shape[1]
         prefixes, tokens = search.step(t) if t < len(search.log_probs) else (np.arange(size), np.full(size, -1))
         origins.append(first + prefixes)
         added.append(tokens)
@@ -179,29 +179,28 @@ class _Search:
         self.model = TokenModel(np.zeros((room, num_classes)), none, np.zeros(room))
         self.most = np.full(room, -np.inf)
         work = np.empty(kernels.workspace_size(num_frames, beam_size))
-        self.beam, self.grown, self.held, *self.room = kernels.begin(num_frames, self.limits, num_classes, work)
+        self.beam, self.held, *self.room = kernels.begin(num_frames, self.limits, num_classes, work)
         self.give(np.zeros(1, np.int64), scorer.lm.log_probs(scorer.lm.start()))
 
     def step(self, t: int) -> tuple[np.ndarray, np.ndarray]:
         """Take in a frame; return which prefix each one kept was, and the language model's token added, or −1."""
-        self.held = kernels.advance(
-            self.log_probs[t], t + 1, self.limits, self.model, self.most, self.beam, self.grown, self.held, *self.room
+        scorer = self.model, self.most
+        self.held, choices = kernels.advance(
+            self.log_probs[t], t + 1, self.limits, scorer, self.beam, self.held, *self.room
         )
-        self.beam, self.grown = self.grown, self.beam
-        choices = self.room[-1][1][: len(self.held[0])]
         grew = choices >= self.limits.beam_size
         prefixes, tokens = np.divmod(choices - self.limits.beam_size, self.log_probs.shape[1])
         return np.where(grew, prefixes, choices), np.where(grew, self.scorer.columns[tokens], -1)
 
     def give(self, prefixes: np.ndarray, log_probs: np.ndarray) -> None:
         """Write what the language model says after some of the prefixes in the beam."""
-        nodes = self.held[0][prefixes]
+        nodes = self.held[0][kernels.NODE, prefixes]
         self.model.scores[nodes], self.model.finals[nodes] = self.scorer(log_probs)
         self.most[nodes] = self.model.scores[nodes].max(axis=1, initial=-np.inf)
 
     def end(self, tokens: np.ndarray, scores: np.ndarray) -> None:
         """Write tokens (N, T), −1 after the last, and scores (N,) of the best."""
-        nodes, values = kernels.finish(self.held, self.beam, self.model, self.room[-1])
+        nodes, values = kernels.finish(self.held[0], self.beam, self.model)
         for n in range(min(len(nodes), len(scores))):
             scores[n] = values[n]
             kernels.spell(nodes[n], self.room[0], tokens[n])

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from asr.core.config import check
-from asr.lm.model import LanguageModel
+from asr.lm.language_model import LanguageModel
 
 
 @dataclass(frozen=True)

@@ -122,7 +122,7 @@ def rows(trie, states, log_probs, after):
             log_probs[k, token], after[k, token] = look_up(trie, states[k], token)
 
 
-class Graph(NamedTuple):
+class LexiconGraph(NamedTuple):
     """The lexicon's tree.
 
     Attributes
@@ -159,9 +159,40 @@ class Limits(NamedTuple):
     alike: int  # prefixes kept of those that the same can follow: as many as sentences are asked for
 
 
-# Log probabilities of a prefix in the beam: of its paths that end in a blank, in its last label, in either.
-ENDS_BLANK, ENDS_LABEL, ENDS = range(3)
-HISTORY_FIELDS = 7  # int32: parent, arc, first child, next sibling, place in the beam, lexicon's node, n-gram's node
+# Rows of the beam (6, K): log probabilities of a prefix's paths that end in a blank, in its last label, in either; and
+# of those that stay on it for another frame.
+ENDS_BLANK, ENDS_LABEL, ENDS, STAYS_BLANK, STAYS_LABEL, STAYS = range(6)
+HISTORY_FIELDS = 7  # int32: all of `History` but gains and taken
+
+
+class History(NamedTuple):
+    """The prefixes of an utterance as nodes of a tree, (1 + T K,) but for `taken`; node 0 is the empty prefix.
+
+    Attributes
+    ----------
+    gains : float64
+        What the last arc of each prefix added beside its frames.
+    parents, arcs : int32
+        The prefix without its last arc, and that arc.
+    children, siblings : int32
+        First child of each node, and the next child of its parent; −1 where there is none.
+    places : int32
+        Where the node is in the beam while a frame is taken in; −1 if it is not there.
+    nodes, states : int32
+        The lexicon's node and the n-gram's node after the prefix.
+    taken : (K, ·) int32
+        The last frame in which a prefix in the beam was not to be grown by an arc, as the longer one was there.
+    """
+
+    gains: np.ndarray
+    parents: np.ndarray
+    arcs: np.ndarray
+    children: np.ndarray
+    siblings: np.ndarray
+    places: np.ndarray
+    nodes: np.ndarray
+    states: np.ndarray
+    taken: np.ndarray
 
 
 def workspace_size(num_frames: int, beam_size: int) -> int:
@@ -171,10 +202,10 @@ def workspace_size(num_frames: int, beam_size: int) -> int:
 
 
 @njit(cache=True)
-def _logaddexp(a, b):
+def _logaddexp(a, b):  # a copy in each file of kernels: Numba's cache does not notice an edit elsewhere
     """Return ln(eᵃ + eᵇ), −inf for two −inf."""
     high, low = max(a, b), min(a, b)
-    if low == -np.inf or low - high < -45.0:
+    if low == -np.inf or low - high < -45.0:  # e^−45 is beyond the last bit of any sum but one next to 0
         return high
     return high + math.log1p(math.exp(low - high))
 
@@ -190,47 +221,47 @@ def _best(scores, size, floor):
 
 
 @njit(cache=True)
-def _stay(frame, network, limits, beam, stays, held, tree, taken, stamp):
-    """Score the prefixes of the beam where they stay as they are for one frame; return the best of them.
+def _stay(frame, stamp, network, limits, beam, held, history):
+    """Score the prefixes of the beam where they stay as they are for one frame.
 
-    A prefix whose parent is in the beam too is also reached by growing out of it; `taken` (K, ·) gets the frame's stamp
-    for that arc, so that the prefix is not made a second time.
+    A prefix whose parent is in the beam too is also reached by growing out of it; `taken` gets the frame's stamp for
+    that arc, so that the prefix is not made a second time.
     """
     graph, _ = network
-    gains, parents, arcs, _, _, places, nodes, _ = tree
+    gains, parents, arcs, _, _, places, nodes, _, taken = history
     for k in range(len(held)):
         places[held[k]] = k
-    best = -np.inf
     for k in range(len(held)):
         h = held[k]
-        stays[ENDS_BLANK, k] = beam[ENDS, k] + frame[limits.blank]
-        stays[ENDS_LABEL, k] = -np.inf
+        beam[STAYS_BLANK, k] = beam[ENDS, k] + frame[limits.blank]
+        beam[STAYS_LABEL, k] = -np.inf
         if h > 0:
             token, parent = graph.tokens[arcs[h]], parents[h]
-            stays[ENDS_LABEL, k] = beam[ENDS_LABEL, k] + frame[token]
+            beam[STAYS_LABEL, k] = beam[ENDS_LABEL, k] + frame[token]
             place = places[parent]
             if place >= 0 and frame[token] >= limits.least:
                 taken[place, arcs[h] - graph.offsets[nodes[parent]]] = stamp
                 repeated = parent > 0 and graph.tokens[arcs[parent]] == token  # the same again needs a blank between
                 came = beam[ENDS_BLANK, place] if repeated else beam[ENDS, place]
-                stays[ENDS_LABEL, k] = _logaddexp(stays[ENDS_LABEL, k], came + frame[token] + gains[h])
-        stays[ENDS, k] = _logaddexp(stays[ENDS_BLANK, k], stays[ENDS_LABEL, k])
-        best = max(best, stays[ENDS, k])
+                beam[STAYS_LABEL, k] = _logaddexp(beam[STAYS_LABEL, k], came + frame[token] + gains[h])
+        beam[STAYS, k] = _logaddexp(beam[STAYS_BLANK, k], beam[STAYS_LABEL, k])
     for k in range(len(held)):
         places[held[k]] = -1
-    return best
 
 
 @njit(cache=True)
-def _grow(frame, network, limits, beam, held, tree, taken, stamp, best, offers):
+def _grow(frame, stamp, network, limits, beam, held, history, offers):
     """Offer the prefixes that are longer by an arc: scores, prefixes, arcs, gains and n-gram nodes, after the others.
 
     Returns the offers, in longer arrays where they needed more room, and their number.
     """
     graph, trie = network
-    _, _, arcs, _, _, _, nodes, states = tree
+    _, _, arcs, _, _, _, nodes, states, taken = history
     scores, prefixes, taken_arcs, gained, after = offers
-    num = len(held)
+    num, best = len(held), -np.inf
+    for k in range(len(held)):
+        scores[k] = beam[STAYS, k]
+        best = max(best, scores[k])
     for k in range(len(held)):
         h = held[k]
         node = nodes[h]
@@ -264,10 +295,10 @@ def _grow(frame, network, limits, beam, held, tree, taken, stamp, best, offers):
 
 
 @njit(cache=True)
-def _follows(network, num_tokens, held, stays, tree, offers, num):
+def _follows(network, num_tokens, held, beam, history, offers, num):
     """Return a key of what can follow each offer (num,), and the log probabilities of its two ends (2, num)."""
     graph, trie = network
-    _, _, arcs, _, _, _, nodes, states = tree
+    _, _, arcs, _, _, _, nodes, states, _ = history
     scores, _, taken_arcs, _, after = offers
     num_states = len(trie.tokens)
     keys, ends = np.empty(num, np.int64), np.full((2, num), -np.inf)
@@ -276,7 +307,7 @@ def _follows(network, num_tokens, held, stays, tree, offers, num):
             h = held[i]
             token = graph.tokens[arcs[h]] if h > 0 else 0
             node, state = nodes[h], states[h]
-            ends[0, i], ends[1, i] = stays[ENDS_BLANK, i], stays[ENDS_LABEL, i]
+            ends[0, i], ends[1, i] = beam[STAYS_BLANK, i], beam[STAYS_LABEL, i]
         else:
             arc = taken_arcs[i]
             token, node, state = graph.tokens[arc], graph.nodes[arc], after[i]
@@ -317,9 +348,9 @@ def _differ(chosen, limits, keys, ends, table):
 
 
 @njit(cache=True)
-def _child(parent, arc, count, tree):
+def _child(parent, arc, count, history):
     """Return the node for a prefix longer by an arc: a new one, `count`, where the tree has none."""
-    _, parents, arcs, children, siblings, places, _, _ = tree
+    _, parents, arcs, children, siblings, places, _, _, _ = history
     child = children[parent]
     while child >= 0 and arcs[child] != arc:
         child = siblings[child]
@@ -332,14 +363,16 @@ def _child(parent, arc, count, tree):
 
 @njit(cache=True, inline="always")
 def _search(log_probs, b, num_frames, network, limits, work):
-    """Search one utterance; return prefixes, best first, their scores, and the tree's parents and arcs.
+    """Search one utterance; return prefixes, best first, their scores, and the history's parents and arcs.
 
     Where no prefix ends with a word, those that do not are returned, the language model's guess at their end taken out.
     """
     graph, trie = network
-    room = 1 + num_frames * limits.beam_size
+    room, most = 1 + num_frames * limits.beam_size, 1
+    for n in range(len(graph.offsets) - 1):
+        most = max(most, graph.offsets[n + 1] - graph.offsets[n])
     fields = work[room:].view(np.int32)
-    tree = (
+    history = History(
         work[:room],
         fields[:room],
         fields[room : 2 * room],
@@ -348,14 +381,11 @@ def _search(log_probs, b, num_frames, network, limits, work):
         fields[4 * room : 5 * room],
         fields[5 * room : 6 * room],
         fields[6 * room : 7 * room],
+        np.zeros((limits.beam_size, most), np.int32),
     )
-    gains, parents, arcs, children, _, places, nodes, states = tree
+    gains, parents, arcs, children, _, places, nodes, states, _ = history
     parents[0], arcs[0], children[0], places[0], nodes[0], states[0] = -1, -1, -1, -1, 0, limits.start
-    count, most = 1, 1
-    for n in range(len(graph.offsets) - 1):
-        most = max(most, graph.offsets[n + 1] - graph.offsets[n])
-    taken = np.zeros((limits.beam_size, most), np.int32)
-    beam, stays = np.full((3, limits.beam_size), -np.inf), np.full((3, limits.beam_size), -np.inf)
+    count, beam = 1, np.full((6, limits.beam_size), -np.inf)
     beam[ENDS_BLANK, 0], beam[ENDS, 0] = 0.0, 0.0
     held = np.zeros(1, np.int64)
     first = 2 * limits.beam_size
@@ -369,13 +399,12 @@ def _search(log_probs, b, num_frames, network, limits, work):
     table = np.full((2, 4 * limits.beam_size + 1), -1)  # odd, for remainders of keys that are multiples of a power of 2
     for t in range(num_frames):
         frame = log_probs[t, b]
-        best = _stay(frame, network, limits, beam, stays, held, tree, taken, t + 1)
-        offers[0][: len(held)] = stays[ENDS, : len(held)]
-        offers, num = _grow(frame, network, limits, beam, held, tree, taken, t + 1, best, offers)
+        _stay(frame, t + 1, network, limits, beam, held, history)
+        offers, num = _grow(frame, t + 1, network, limits, beam, held, history, offers)
         scores, prefixes, taken_arcs, gained, after = offers
         top = -np.inf if num == 0 else scores[:num].max()
         chosen = _best(scores[:num], num, max(top - limits.threshold, -1e300))
-        keys, ends = _follows(network, len(frame), held, stays, tree, offers, num)
+        keys, ends = _follows(network, len(frame), held, beam, history, offers, num)
         chosen = _differ(chosen, limits, keys, ends, table)
         kept = np.empty(len(chosen), np.int64)
         for i in range(len(chosen)):
@@ -383,10 +412,10 @@ def _search(log_probs, b, num_frames, network, limits, work):
             if choice < len(held):
                 kept[i] = held[choice]
                 for row in range(3):
-                    beam[row, i] = stays[row, choice]
+                    beam[ENDS_BLANK + row, i] = beam[STAYS_BLANK + row, choice]
             else:
                 arc = taken_arcs[choice]
-                kept[i] = _child(held[prefixes[choice]], arc, count, tree)
+                kept[i] = _child(held[prefixes[choice]], arc, count, history)
                 count = max(count, kept[i] + 1)
                 nodes[kept[i]], gains[kept[i]], states[kept[i]] = graph.nodes[arc], gained[choice], after[choice]
                 beam[ENDS_BLANK, i], beam[ENDS_LABEL, i], beam[ENDS, i] = -np.inf, scores[choice], scores[choice]

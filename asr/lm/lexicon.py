@@ -11,8 +11,8 @@ from pathlib import Path
 import numpy as np
 
 from asr.core.errors import ConfigError
-from asr.lm.kernels import Graph
-from asr.lm.model import EDGE, UNKNOWN
+from asr.lm.kernels import LexiconGraph
+from asr.lm.language_model import EDGE, UNKNOWN
 from asr.lm.ngram import NGram
 
 ROOT = 0
@@ -72,7 +72,7 @@ class Lexicon:
             raise ConfigError(f"{path} holds no words: write a word and its phones a line")
         return cls(words)
 
-    def graph(self, labels: Sequence[str], lm: NGram, weight: float, spelling: NGram | None = None) -> Graph:
+    def graph(self, labels: Sequence[str], lm: NGram, weight: float, spelling: NGram | None = None) -> LexiconGraph:
         """Build the tree of the words that a language model knows.
 
         Parameters
@@ -130,7 +130,7 @@ class _Builder:
         if end not in self.ends[node]:
             self.ends[node].append(end)
 
-    def graph(self, single: np.ndarray, spelling: NGram | None, unknown: int, weight: float) -> Graph:
+    def graph(self, single: np.ndarray, spelling: NGram | None, unknown: int, weight: float) -> LexiconGraph:
         """Lay the arcs out, node by node; what lies ahead of a node is its likeliest word alone (single)."""
         ahead = np.full(len(self.children), -np.inf)
         for node in range(len(self.children) - 1, -1, -1):  # children have greater numbers than their parents
@@ -147,7 +147,7 @@ class _Builder:
         flat = [arc for each in arcs for arc in each]
         tokens, nodes, words = (np.array([arc[i] for arc in flat], np.int32) for i in range(3))
         offsets = np.cumsum([0, *map(len, arcs)]).astype(np.int32)
-        return Graph(offsets, tokens, nodes, words, np.array([arc[3] for arc in flat]), ahead)
+        return LexiconGraph(offsets, tokens, nodes, words, np.array([arc[3] for arc in flat]), ahead)
 
     def _with_spelling(
         self,

@@ -12,7 +12,7 @@ import numpy as np
 
 from asr.lm import kernels
 from asr.lm.kernels import BACKOFF, SHORTER, TARGET, Trie
-from asr.lm.model import LanguageModel
+from asr.lm.language_model import LanguageModel
 
 
 @dataclass(frozen=True)
@@ -149,8 +149,19 @@ class NGram(LanguageModel[np.ndarray]):
         return self.query(states, tokens)[1]
 
     def query(self, states: np.ndarray, tokens: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Return the natural log probability of one token after each node, and the nodes after it, both (K,)."""
-        return kernels.advance(self.trie, states, np.asarray(tokens))
+        """Return the natural log probability of one token after each node, and the nodes after it, both (K,).
+
+        Raises
+        ------
+        ValueError
+            Not as many tokens as nodes, or one that there is not.
+        """
+        tokens = np.asarray(tokens)
+        if states.shape != tokens.shape or not (
+            _lie_in(states, len(self.trie.tokens)) and _lie_in(tokens, len(self.tokens))
+        ):
+            raise ValueError(f"nodes {states.tolist()} and tokens {tokens.tolist()} do not fit the model")
+        return kernels.advance(self.trie, states, tokens)
 
     def select(self, states: np.ndarray, indices: np.ndarray) -> np.ndarray:
         """Return some of the nodes."""
@@ -166,6 +177,8 @@ class NGram(LanguageModel[np.ndarray]):
 
     def tables(self, states: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Return natural log probabilities of each token and the node it leads to, both (K, V)."""
+        if not _lie_in(states, len(self.trie.tokens)):
+            raise ValueError(f"nodes {states.tolist()} do not fit the model")
         log_probs = np.empty((len(states), len(self.tokens)))
         after = np.empty(log_probs.shape, np.int32)
         kernels.rows(self.trie, states, log_probs, after)
@@ -192,6 +205,10 @@ class NGram(LanguageModel[np.ndarray]):
         tokens = self.indices(list(chain.from_iterable(sentences)))
         kernels.score(self.trie, self.start()[0], tokens, lengths, found)
         return found, np.cumsum(lengths + 1)
+
+
+def _lie_in(numbers: np.ndarray, count: int) -> bool:
+    return bool(numbers.min(initial=0) >= 0 and numbers.max(initial=-1) < count)
 
 
 def _find_endings(

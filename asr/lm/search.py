@@ -13,10 +13,10 @@ from asr.ctc import Hypothesis, beam_search
 from asr.lm import fusion
 from asr.lm.estimation import estimate
 from asr.lm.folder import load
+from asr.lm.language_model import EDGE, UNKNOWN, LanguageModel
 from asr.lm.lexicon import Lexicon
-from asr.lm.model import EDGE, UNKNOWN, LanguageModel
 from asr.lm.ngram import NGram
-from asr.lm.words import WordSearch
+from asr.lm.word_search import WordSearch
 
 RESCORED = 5  # sentences of a search for words, whose beam has the less room the more are asked for
 Search = Callable[[np.ndarray, np.ndarray, int, int], list[list[Hypothesis]]]
@@ -41,11 +41,11 @@ def build(config: DecodeConfig, labels: Sequence[str]) -> Search:
     search = _first(config, labels)
     if config.rescore_lm is None:
         return search
-    return _rescored(search, model(config.rescore_lm, tuple(labels)), labels, config.rescore_weight)
+    return _rescored(search, language_model(config.rescore_lm, tuple(labels)), labels, config.rescore_weight)
 
 
 @functools.lru_cache(4)
-def model(path: str, labels: tuple[str, ...]) -> LanguageModel:
+def language_model(path: str, labels: tuple[str, ...]) -> LanguageModel:
     """Read a language model once; an ARPA file is over phones if all its tokens are labels, else over words.
 
     Raises
@@ -68,7 +68,7 @@ def _first(config: DecodeConfig, labels: Sequence[str]) -> Search:
     weight, penalty = config.lm_weight, config.insertion_penalty
     if config.lm is None:
         return beam_search
-    lm = model(config.lm, tuple(labels))
+    lm = language_model(config.lm, tuple(labels))
     if lm.unit == "words":
         words = _words(lm, config, labels)
         return lambda log_probs, lengths, beam, nbest: words(

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from asr.core.config import one_of
 from asr.core.errors import ConfigError
-from asr.lm.model import UNKNOWN
+from asr.lm.language_model import UNKNOWN
 
 UNITS = ("phones", "characters", "words")
 EDGES = {"<s>", "</s>"}

@@ -6,7 +6,6 @@ Letters: T frames, P densities, L phones.
 
 from abc import abstractmethod
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, ClassVar
@@ -15,8 +14,8 @@ import numpy as np
 from threadpoolctl import threadpool_limits
 from torch import nn
 
+from asr.core import workers
 from asr.core.config import Config
-from asr.core.workers import get_num_threads
 from asr.ctc import Hypothesis
 from asr.hmm.decoding import decode
 from asr.hmm.inference import viterbi
@@ -103,8 +102,7 @@ class HMMModel(AcousticModel):
 
     def decode(self, emissions: Sequence[np.ndarray], beam_size: int = 1) -> list[Hypothesis]:
         """Return the likeliest phones of each utterance; several utterances are decoded at a time."""
-        with ThreadPoolExecutor(get_num_threads()) as pool:
-            return [nbest[0] for nbest in pool.map(self.nbest, emissions)]
+        return [nbest[0] for nbest in workers.map_in_order(self.nbest, emissions)]
 
     def prepare(self) -> None:
         """Build the phone loop."""
@@ -121,8 +119,7 @@ class HMMModel(AcousticModel):
             (path,) = decode(scores, self.loop, self.beam)
             return [phone + 1 for phone in path.phones if phone not in self.unlabelled]
 
-        with ThreadPoolExecutor(get_num_threads()) as pool:
-            return list(pool.map(best, emissions))
+        return list(workers.map_in_order(best, emissions))
 
     def nbest(self, scores: np.ndarray, count: int = 1) -> list[TimedHypothesis]:
         """Return the likeliest label sequences of an utterance (T, P), best first."""
@@ -264,8 +261,8 @@ class GMMModel(HMMModel):
 
     def emissions(self, features: Sequence[np.ndarray]) -> list[np.ndarray]:
         """Return the log likelihoods of the densities (T, P) in each utterance."""
-        with ThreadPoolExecutor(get_num_threads()) as pool, threadpool_limits(1, "blas"):
-            return list(pool.map(self.scores, features))
+        with threadpool_limits(1, "blas"):
+            return list(workers.map_in_order(self.scores, features))
 
     def scores(self, features: np.ndarray) -> np.ndarray:
         """Return the log likelihoods of the densities (T, P) for normalised features (T, F)."""

@@ -28,8 +28,8 @@ from asr.lm import folder as folders
 from asr.lm import text
 from asr.lm.config import LmConfig, LmTrainConfig, NGramConfig
 from asr.lm.estimation import estimate
-from asr.lm.model import EDGE, UNKNOWN, LanguageModel, perplexity
-from asr.lm.recurrent import Network, RecurrentLM, batch
+from asr.lm.language_model import EDGE, UNKNOWN, LanguageModel, perplexity
+from asr.lm.recurrent_lm import Network, RecurrentLM, batch
 from asr.models.run_folder import log_to
 from asr.speech import phones
 

@@ -18,7 +18,7 @@ from asr import ctc
 from asr.lm import config as configuration
 from asr.lm.estimation import estimate
 from asr.lm.folder import load
-from asr.lm.model import perplexity
+from asr.lm.language_model import perplexity
 from asr.training.lm import train
 from data_prep.mini import sentences
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from asr.lm import arpa
 from asr.lm.estimation import estimate
-from asr.lm.model import UNKNOWN
+from asr.lm.language_model import UNKNOWN
 
 
 def main() -> None:

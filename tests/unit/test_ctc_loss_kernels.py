@@ -26,8 +26,8 @@ def rescaled(logits, target, tilt=None, log_priors=None):
     if tilt is None:
         tilt = loss_kernels._tilt(logits, first, num_frames, symbols) if len(target) else 1.0
     rows[loss_kernels.SKIPS, 2:-1] = tilt * (symbols[2:] != symbols[1:-1])
-    total = loss_kernels._forward(probs, tilt, rows, blanks, labels) - len(target) * np.log(tilt)
-    whole = loss_kernels._backward(grads, first, 1.0, symbols, probs, tilt, rows, blanks, labels)
+    total = loss_kernels._forward(probs, tilt, rows, (blanks, labels)) - len(target) * np.log(tilt)
+    whole = loss_kernels._backward(grads, first, 1.0, symbols, probs, tilt, rows, (blanks, labels))
     return (total - num_frames * least if whole else -np.inf), grads[:, 0]
 
 

@@ -1,4 +1,5 @@
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -29,7 +30,7 @@ def test_each_utterance_is_taken_once(num_threads, threads, batch):
         shares.append(len(utterances))
         counts[utterances] += one
         assert workspace.dtype == np.float64
-        assert len(workspace) >= 100
+        assert len(workspace) == 100
 
     workers.run(kernel, batch, 100, seen, 1)
     assert (seen == 1).all()
@@ -56,10 +57,11 @@ def test_one_thread_is_the_callers_and_its_memory_is_kept(num_threads):
     found = []
     for size in (1000, 10, 1000, 10**6, 1000):
         workers.run(lambda _, workspace: found.append((threading.get_ident(), workspace)), 3, size)
-        assert len(found[-1][1]) >= size
+        assert len(found[-1][1]) == size
     assert {thread for thread, _ in found} == {threading.get_ident()}
-    assert found[0][1] is found[1][1] is found[2][1]
-    assert found[3][1] is found[4][1]
+    memory = [workspace.ctypes.data for _, workspace in found]
+    assert memory[0] == memory[1] == memory[2]
+    assert memory[3] == memory[4]
 
 
 @pytest.mark.parametrize("faulty", [0, 1, 2])
@@ -73,6 +75,63 @@ def test_faults_in_any_thread_are_raised(num_threads, faulty):
     with pytest.raises(ZeroDivisionError, match="of the kernel"):
         workers.run(kernel, 3, 1)
     workers.run(lambda *_: None, 3, 1)  # and the threads live on
+
+
+def test_a_fault_is_raised_after_all_have_ended(num_threads):
+    """Others would still write to arrays that the caller has given to somebody else."""
+    num_threads(2)
+    ended = []
+
+    def fail():
+        raise ZeroDivisionError("of the first")
+
+    def go_on():
+        time.sleep(0.2)
+        ended.append(True)
+
+    with pytest.raises(ZeroDivisionError, match="of the first"):
+        workers.side_by_side([fail, go_on])
+    assert ended == [True]
+
+
+def test_work_within_work_ends(num_threads):
+    """Threads of the pool that waited for each other would wait for ever."""
+    num_threads(2)
+    found = np.zeros((8, 5))
+
+    def kernel(utterances, row, workspace):
+        row[utterances] += 1
+
+    def outer(row):
+        workers.run(kernel, 5, 1, row)
+        return sum(workers.map_in_order(int, row))
+
+    assert list(workers.map_in_order(outer, found)) == [5] * 8
+    assert (found == 1).all()
+
+
+@pytest.mark.parametrize("threads", [1, 3])
+def test_items_are_mapped_in_order_by_so_many_threads(num_threads, threads):
+    num_threads(threads)
+    active, most, lock = 0, 0, threading.Lock()
+
+    def function(item):
+        nonlocal active, most
+        with lock:
+            active += 1
+            most = max(most, active)
+        time.sleep(0.002 * (item % 3))
+        with lock:
+            active -= 1
+        return item
+
+    assert list(workers.map_in_order(function, range(30))) == list(range(30))
+    assert most == threads
+    for _ in range(3):
+        items = workers.map_in_order(lambda item: 1 // item, [1, 0])
+        assert next(items) == 1
+        with pytest.raises(ZeroDivisionError):
+            next(items)
 
 
 def test_number_of_threads_is_checked():

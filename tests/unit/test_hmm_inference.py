@@ -6,7 +6,7 @@ import pytest
 from asr.core.errors import InfeasibleError
 from asr.hmm import inference_kernels
 from asr.hmm.graph import Graph, required_frames
-from asr.hmm.inference import _fields, best_path, forward_backward, viterbi
+from asr.hmm.inference import best_path, forward_backward, viterbi
 
 
 def chain(pdfs, loops, optional=()):
@@ -78,7 +78,7 @@ def test_scaled_recursions_equal_those_in_logarithms(rng, spread):
     graph = chain(rng.integers(0, 9, 30).tolist(), rng.uniform(0.3, 0.9, 30).tolist(), (rng.random(30) < 0.2).tolist())
     scores = spread * rng.standard_normal((200, 9))
     alpha, states, arcs = np.empty((200, 30)), np.empty((200, 30)), np.zeros(len(graph.sources))
-    total = inference_kernels.log_forward_backward(scores, *_fields(graph), alpha, states, arcs)
+    total = inference_kernels.log_forward_backward(scores, graph, alpha, states, arcs)
     found = forward_backward(scores, graph)
     assert found.log_likelihood == pytest.approx(total, rel=1e-12)
     np.testing.assert_allclose(found.states, states, rtol=0, atol=1e-8)
@@ -92,7 +92,7 @@ def test_what_scaling_loses_is_found_in_logarithms():
     scores[:, 1:] = -30.0
     scores[200:, 0] = -1e5
     alpha, states, arcs = np.empty((400, 3)), np.empty((400, 3)), np.zeros(len(graph.sources))
-    scaled = inference_kernels.forward_backward(scores, *_fields(graph), alpha, states, arcs)
+    scaled = inference_kernels.forward_backward(scores, graph, alpha, states, arcs)
     found = forward_backward(scores, graph)
     np.testing.assert_allclose(found.states.sum(axis=1), 1, atol=1e-9)
     assert np.isfinite(found.log_likelihood)

@@ -142,3 +142,33 @@ def test_variances_are_floored():
     frames = np.full((10, 1), 3.0)
     statistics = collect(start, frames, np.ones((10, 1)))
     assert estimate(start, statistics, np.array([0.25])).covars_ == 0.25
+
+
+def test_arrays_that_do_not_fit_are_refused(mixtures, rng):
+    """Kernels would read and write past their ends."""
+    frames = rng.standard_normal((7, mixtures.means_.shape[1]))
+    gaussians = mixtures.gaussians(frames)
+    scores = mixtures.scores(gaussians)
+    count, pdfs = gaussians.shape[1], np.arange(mixtures.num_pdfs)
+    right = {
+        "features": frames,
+        "gaussians": gaussians,
+        "scores": scores,
+        "offsets": mixtures.offsets,
+        "index": np.arange(count),
+        "posteriors": np.ones((7, len(pdfs))),
+        "pdfs": pdfs,
+    }
+    Statistics.empty(mixtures).add(**right)
+    for name, wrong in {
+        "features": frames[:, 1:],
+        "gaussians": gaussians[:, 1:],
+        "scores": scores[1:],
+        "index": np.arange(1, count + 1),
+        "posteriors": np.ones((6, len(pdfs))),
+        "pdfs": pdfs + 1,
+    }.items():
+        with pytest.raises(ValueError, match="do not fit"):
+            Statistics.empty(mixtures).add(**right | {name: wrong})
+    with pytest.raises(ValueError, match="do not fit"):
+        mixtures.scores(gaussians[:, 1:])

@@ -276,3 +276,13 @@ def test_a_transform_is_splicing_then_lda_then_mllt(rng):
     np.testing.assert_allclose(first(features), expected, atol=1e-5)
     np.testing.assert_allclose(first.then(turn)(features), expected @ turn.T, atol=1e-5)
     assert first(features).dtype == first(features.astype(np.float64)).dtype == np.float32
+
+
+@pytest.mark.parametrize(
+    ("shape", "pdfs"), [((3, 2), [0, 1, 2]), ((3, 2), [0, -1, 1]), ((3, 2), [0, 1]), ((3, 1), [0, 1, 1])]
+)
+def test_an_alignment_that_does_not_fit_is_refused(shape, pdfs):
+    """The kernel would read past the end of its arrays."""
+    mixtures = Mixtures.flat(2, np.zeros(2), np.ones(2))
+    with pytest.raises(ValueError, match="do not fit"):
+        most_likely(mixtures, np.zeros(shape), np.array(pdfs))

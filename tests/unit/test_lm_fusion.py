@@ -10,8 +10,8 @@ from asr import ctc
 from asr.core.errors import ConfigError
 from asr.lm import fusion
 from asr.lm.estimation import estimate
-from asr.lm.model import EDGE, UNKNOWN
-from asr.lm.recurrent import Network, RecurrentConfig, RecurrentLM
+from asr.lm.language_model import EDGE, UNKNOWN
+from asr.lm.recurrent_lm import Network, RecurrentConfig, RecurrentLM
 from tests import naive
 
 LABELS = ["<blank>", "A", "B", "C"]

@@ -15,7 +15,7 @@ from asr.core.errors import ConfigError, ModelError
 from asr.lm import arpa
 from asr.lm.estimation import DISCOUNTS, SMOOTHINGS, estimate
 from asr.lm.folder import load, save
-from asr.lm.model import EDGE, UNKNOWN, perplexity
+from asr.lm.language_model import EDGE, UNKNOWN, perplexity
 from asr.lm.ngram import NGram
 
 GOLDEN = Path(__file__).parent.parent / "golden"
@@ -293,3 +293,11 @@ def test_what_comes_next_is_looked_up_for_many_contexts_at_once():
         for token in "abc":
             assert row[lm.index[token]] == lm.score([[sentence, token]])[0][1]
     assert lm.select(nodes, np.array([2, 0])).tolist() == [nodes[2], nodes[0]]
+
+
+@pytest.mark.parametrize(("states", "tokens"), [([0, 0], [1]), ([0], [3]), ([0], [-1]), ([99], [1]), ([-1], [1])])
+def test_states_and_tokens_that_there_are_not_are_refused(states, tokens):
+    """The kernel would read past the end of the tree."""
+    lm = estimate([["a", "b"]], "words", order=2, smoothing="witten_bell")
+    with pytest.raises(ValueError, match="do not fit"):
+        lm.query(np.array(states), np.array(tokens))

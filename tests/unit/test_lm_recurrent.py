@@ -15,8 +15,8 @@ from asr.core.errors import AsrError, ConfigError, ModelError
 from asr.lm import config as configuration
 from asr.lm.folder import load, save
 from asr.lm.generation import Sampling, continuation
-from asr.lm.model import EDGE, perplexity
-from asr.lm.recurrent import CELLS, Network, RecurrentConfig, RecurrentLM
+from asr.lm.language_model import EDGE, perplexity
+from asr.lm.recurrent_lm import CELLS, Network, RecurrentConfig, RecurrentLM
 from asr.training.lm import train
 
 # The sentences of the lectures on recurrent networks.

@@ -7,9 +7,9 @@ import pytest
 
 from asr.core.errors import ConfigError
 from asr.lm.estimation import estimate
+from asr.lm.language_model import EDGE, UNKNOWN
 from asr.lm.lexicon import Lexicon
-from asr.lm.model import EDGE, UNKNOWN
-from asr.lm.words import WordSearch
+from asr.lm.word_search import WordSearch
 from tests import naive
 
 LABELS = ["<blank>", "A", "B", "C"]

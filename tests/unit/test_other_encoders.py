@@ -247,12 +247,22 @@ def test_the_kernel_without_compilation():
     weights = draw_weights(6, 0.5, 0.9, np.random.default_rng(3)).astype(np.float32)
     graph = echo_state.csr_matrix(weights)
     drives = np.random.default_rng(4).standard_normal((2, 5, 6)).astype(np.float32)
-    arguments = (np.array([5, 3]), np.zeros((2, 6), np.float32), graph.indptr, graph.indices, graph.data, 0.5)
+    rows = graph.indptr, graph.indices, graph.data
+    arguments = (np.array([5, 3]), np.zeros((2, 6), np.float32), rows, 0.5)
     compiled, plain = drives.copy(), drives.copy()
-    run_reservoirs(compiled, *arguments)
-    getattr(run_reservoirs, "py_func", run_reservoirs)(plain, *arguments)
+    run_reservoirs(np.arange(2), compiled, *arguments)
+    getattr(run_reservoirs, "py_func", run_reservoirs)(np.arange(2), plain, *arguments)
     np.testing.assert_allclose(compiled, plain, atol=1e-6)
     assert np.abs(plain[0]).max() > 0.1
+
+
+@pytest.mark.parametrize(
+    ("lengths", "shape"), [([8, 4], (2, 60)), ([-1, 4], (2, 60)), ([7], (2, 60)), ([7, 4], (1, 60)), ([7, 4], (2, 59))]
+)
+def test_lengths_and_states_that_do_not_fit_are_refused(lengths, shape):
+    """The kernel would write past the end of its arrays."""
+    with pytest.raises(ValueError, match=r"do not fit inputs of 7 frames, 2 utterances and 60 units"):
+        reservoir()(torch.randn(7, 2, 5), torch.tensor(lengths), torch.zeros(shape))
 
 
 @pytest.mark.parametrize(("radius", "forgets"), [(0.9, True), (1.9, False)])

@@ -250,6 +250,43 @@ def test_functions_that_no_layer_has():
         Jordan(2, 3, 4, "sine")
 
 
+@pytest.mark.parametrize("name", [name for name in OURS if name != "jordan_logits"])
+def test_a_change_of_the_output_in_place_is_noticed(name):
+    """The backward pass reads the outputs: with others in their place the gradient was wrong, without a word."""
+    layer, x = LAYERS[name](), torch.randn(7, 3, 5)
+    for change in (lambda y, state: y.mul_(2), lambda y, state: state[0].add_(1)):
+        y, state = layer(x)
+        change(y, state)
+        with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+            y.sum().backward()
+
+
+def test_a_change_of_logits_in_place_does_no_harm():
+    """Those of a Jordan network's softmax are not read again."""
+    layer, x = LAYERS["jordan_logits"](), torch.randn(7, 3, 5)
+    found = []
+    for change in (torch.mul, torch.Tensor.mul_):
+        layer.zero_grad()
+        change(layer(x)[0], 2.0).sum().backward()
+        found.append([weights.grad for weights in layer.parameters()])
+    for first, second in zip(*found, strict=True):
+        assert torch.equal(first, second)
+
+
+@pytest.mark.parametrize("name", OURS)
+def test_a_state_of_another_shape_is_refused(name):
+    """Kernels would read past its end."""
+    layer, x = LAYERS[name](), torch.randn(7, 3, 5)
+    _, state = layer(x)
+    for wrong in (state[0][:2], state[0][:, 1:], torch.zeros(4, *state[0].shape[1:]), state[0][0]):
+        with pytest.raises(ValueError, match=r"the state of a batch of 3 must have the shapes? \(3, \d\)"):
+            layer(x, (wrong, *state[1:]))
+    with pytest.raises(ValueError, match="the state of a batch of 3"):
+        layer(x, (*state, state[0]))
+    y, _ = layer(x, tuple(part.double() for part in state))
+    assert torch.equal(y, layer(x, state)[0])
+
+
 def build(cell, **options):
     torch.manual_seed(3)
     return encoders.build({"name": "recurrent", "cell": cell, "hidden_size": 6, **options}, 5, 4)

@@ -341,6 +341,17 @@ def test_rtrl_says_what_it_cannot_do():
         RtrlElman.apply(x.requires_grad_(), start, *weights, False)
 
 
+def test_real_time_learning_refuses_a_state_or_a_frame_of_another_shape():
+    """The kernels would read past its end."""
+    weights = [torch.ones(shape, requires_grad=True) for shape in ((3, 2), (3, 3), (3,))]
+    with pytest.raises(ValueError, match="the state of a batch of 4"):
+        RtrlElman.apply(torch.zeros(5, 4, 2), torch.zeros(1, 3), *weights, False)
+    network = OnlineElman(np.zeros((3, 6)))
+    for wrong in (np.zeros(3), np.zeros(1), np.zeros((2, 1))):
+        with pytest.raises(ValueError, match="a frame of 2 inputs is needed"):
+            network.step(wrong)
+
+
 # Vanishing gradients
 
 

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from asr.core.config import check, one_of
-from asr.lm.model import LanguageModel
+from asr.lm.language_model import LanguageModel
 
 CELLS: dict[str, Any] = {"elman": nn.RNN, "gru": nn.GRU, "lstm": nn.LSTM}
 MOST_LOGITS = 20_000_000  # of the sentences that are scored at once

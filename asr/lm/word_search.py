@@ -17,8 +17,8 @@ from asr.ctc.beam import hypotheses
 from asr.ctc.hypothesis import Hypothesis
 from asr.lm import kernels
 from asr.lm.kernels import Limits
+from asr.lm.language_model import UNKNOWN
 from asr.lm.lexicon import Lexicon
-from asr.lm.model import UNKNOWN
 from asr.lm.ngram import NGram
 
 
