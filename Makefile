@@ -51,8 +51,8 @@ lint: $(READY) ## ruff, mypy and the order of the rooms, as pre-commit runs them
 	$(VENV)/bin/mypy
 	$(VENV)/bin/lint-imports
 
-test: $(READY) ## run the tests
-	$(VENV)/bin/python -m pytest -q
+test: $(READY) ## run the tests, two files of them at a time
+	$(VENV)/bin/python -m pytest -q -n 2 --dist loadfile --no-loadscope-reorder
 
 train: $(SCORED) ## train a recipe's system and score it; goes on where it stopped
 	@cat $(SCORED)

@@ -185,8 +185,8 @@ def pretrain(
 
     Examples
     --------
-    >>> from asr import models
-    >>> network = models.build({"name": "blstm", "num_layers": 1, "hidden_size": 4}, num_features=5, num_classes=3)
+    >>> from asr import encoders
+    >>> network = encoders.build({"name": "blstm", "num_layers": 1, "hidden_size": 4}, num_features=5, num_classes=3)
     >>> sorted(pretrain(network, [torch.randn(20, 5)], Options(epochs=1)))
     ['backward_layers.0', 'forward_layers.0']
     """
