@@ -68,7 +68,7 @@ def test_a_higher_pitch_has_shorter_periods():
 
 def test_same_calls_in_new_processes_give_the_same_samples():
     code = (
-        "import hashlib; from data_prep import espeak;"
+        "import hashlib; from asr.speech import espeak;"
         "print([hashlib.sha256(espeak.synthesise('A breeze', voice=v).samples).hexdigest()"
         " for v in ('en-us+f1', 'en-us', 'en-us')])"
     )
