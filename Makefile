@@ -56,8 +56,8 @@ docs: $(READY) ## build the documentation in site/, every link checked; no netwo
 	NO_MKDOCS_2_WARNING=1 $(VENV)/bin/mkdocs build --strict
 	@echo "open site/index.html"
 
-test: $(READY) ## run the tests
-	$(VENV)/bin/python -m pytest -q
+test: $(READY) ## run the tests, two files of them at a time
+	$(VENV)/bin/python -m pytest -q -n 2 --dist loadfile --no-loadscope-reorder
 
 train: $(SCORED) ## train a recipe's system and score it; goes on where it stopped
 	@cat $(SCORED)

@@ -1,16 +1,28 @@
+import contextlib
+import gc
+import io
+import logging
 import os
 import subprocess
 import sys
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
+from unittest import mock
 
 import numpy as np
 import pytest
 
 # Set before torch and Numba are imported: with tiny networks their threads wait for each other, and on a busy machine
-# they do so for most of the time, in loops that keep the processor from those they wait for.
+# they do so for most of the time, in loops that keep the processor from those they wait for. `make test` has a process
+# for each of two processors; tests of threads ask for more themselves.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+os.environ.setdefault("NUMBA_NUM_THREADS", "1")
+# The last three are Numba's own defaults.
+LOCATORS = ("tests.kernel_cache.TakeTurns", "UserProvidedCacheLocator", "InTreeCacheLocator", "UserWideCacheLocator")
+os.environ.setdefault("NUMBA_CACHE_LOCATOR_CLASSES", ",".join(LOCATORS))
 
 ROOT = Path(__file__).parents[1]
 
@@ -84,7 +96,7 @@ def run_python(python):
 
 @pytest.fixture(scope="session")
 def run_asr(python):
-    """Run the `asr` command as a user does, in a process of its own."""
+    """Run the `asr` command as a user does, in a process of its own; for tests of what a process does."""
 
     def run(*arguments, cwd=ROOT):
         return python("from asr.cli.main import main; main()", *arguments, cwd=cwd)
@@ -92,23 +104,50 @@ def run_asr(python):
     return run
 
 
-@pytest.fixture
-def cli(monkeypatch, capsys):
+class Outcome(NamedTuple):
+    code: int
+    out: str
+    err: str
+
+
+@contextlib.contextmanager
+def fresh_process():
+    """Take pytest's handlers from the loggers, and undo what the command leaves for its process's end to undo."""
+    loggers = [logging.getLogger(name) for name in (None, "asr", "data_prep")]
+    before = [(logger, logger.handlers[:], logger.level) for logger in loggers]
+    threshold = gc.get_threshold()
+    try:
+        with mock.patch.dict(os.environ, COLUMNS="400"), mock.patch("gc.freeze"), warnings.catch_warnings():
+            warnings.simplefilter("ignore", FutureWarning)  # PyTorch Lightning's, as are the next
+            warnings.simplefilter("ignore", UserWarning)
+            for logger in loggers:
+                logger.handlers[:] = []
+            yield
+    finally:
+        gc.set_threshold(*threshold)
+        for logger, handlers, level in before:
+            for handler in logger.handlers:
+                handler.close()
+            logger.handlers[:] = handlers
+            logger.setLevel(level)
+
+
+@pytest.fixture(scope="session")
+def cli():
     """Run the `asr` command within this process, which spares the imports; gives exit code, output and errors."""
 
     def run(*arguments):
         from asr.cli.main import main
 
-        monkeypatch.setattr(sys, "argv", ["asr", *map(str, arguments)])
-        monkeypatch.setattr("gc.freeze", lambda: None)  # this process goes on
-        capsys.readouterr()
+        out, err = (io.TextIOWrapper(io.BytesIO(), "utf8", "surrogateescape", write_through=True) for _ in range(2))
         code = 0
-        try:
-            main()
-        except SystemExit as stop:
-            code = stop.code
-        captured = capsys.readouterr()
-        return code, captured.out, captured.err
+        argv = mock.patch("sys.argv", ["asr", *map(str, arguments)])
+        with fresh_process(), argv, contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+            try:
+                main()
+            except SystemExit as stop:
+                code = stop.code
+        return Outcome(code, *(stream.buffer.getvalue().decode("utf8", "surrogateescape") for stream in (out, err)))
 
     return run
 
@@ -128,14 +167,14 @@ class TrainedRun:
     run: Path
     manifests: Path
     arguments: tuple[str, ...]
-    process: subprocess.CompletedProcess
+    out: str
 
 
 @pytest.fixture(scope="session")
-def trained(run_asr, mini_tree, tmp_path_factory):
+def trained(cli, mini_tree, tmp_path_factory):
     folder = tmp_path_factory.mktemp("trained")
     manifests, run = folder / "data", folder / "run"
     arguments = ("recipes/timit/blstm_ctc.yaml", f"data.manifests={manifests}", *SETTINGS, "--data", str(mini_tree))
-    process = run_asr("train", *arguments, "--run", run)
-    assert process.returncode == 0, process.stderr
-    return TrainedRun(run, manifests, arguments, process)
+    code, out, err = cli("train", *arguments, "--run", run)
+    assert code == 0, err
+    return TrainedRun(run, manifests, arguments, out)

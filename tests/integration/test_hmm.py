@@ -15,6 +15,7 @@ from asr.core import config as configuration
 from asr.core import files
 from asr.core.errors import ModelError
 from asr.evaluation.boundaries import boundary_errors, summary
+from asr.evaluation.evaluate import evaluate_run
 from asr.evaluation.inputs import load_configured
 from asr.evaluation.recognise import recognise
 from asr.models import model_folder
@@ -66,15 +67,15 @@ def write_recipe(folder, name, manifests, **changes):
 
 
 @pytest.fixture(scope="module")
-def ladder(run_asr, mini_tree, tmp_path_factory):
+def ladder(cli, mini_tree, tmp_path_factory):
     """The folder of four runs, of which only the last was asked for."""
     folder = tmp_path_factory.mktemp("hmm")
     for name in STAGES:
         write_recipe(folder / "recipes", name, folder / "data")
     run = folder / "runs" / "hybrid"
-    process = run_asr("train", folder / "recipes" / "hybrid.yaml", "--data", mini_tree, "--run", run)
-    assert process.returncode == 0, process.stderr
-    (folder / "stdout.txt").write_text(process.stdout)
+    code, out, err = cli("train", folder / "recipes" / "hybrid.yaml", "--data", mini_tree, "--run", run)
+    assert code == 0, err
+    (folder / "stdout.txt").write_text(out)
     return folder
 
 
@@ -147,10 +148,9 @@ def test_silence_is_one_of_timits_labels_and_none_is_added(ladder):
 
 
 @pytest.fixture(scope="module")
-def scored(run_python, ladder):
+def scored(ladder):
     """What `asr evaluate` says of two of them, and writes."""
-    runs = [str(ladder / "runs" / name) for name in SCORED]
-    return run_python(f"from asr.evaluation.evaluate import evaluate_run\nfor run in {runs}: print(evaluate_run(run))")
+    return "\n".join(evaluate_run(str(ladder / "runs" / name)) for name in SCORED)
 
 
 def evaluation(ladder, name):

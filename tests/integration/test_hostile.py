@@ -35,10 +35,9 @@ def strange(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def outcome(strange, python):
+def outcome(strange, run_asr):
     """All of them in one batch."""
-    code = "import sys; from asr.cli.main import main; main()"
-    return python(code, "transcribe", "--format", "json", "--", *strange.values())
+    return run_asr("transcribe", "--format", "json", "--", *strange.values())
 
 
 def test_a_batch_is_finished_whatever_is_in_it(strange, outcome):
@@ -79,19 +78,19 @@ def test_a_name_that_is_no_utf8(strange, cli, tmp_path):
     assert len(list(tmp_path.iterdir())) == 6
 
 
-def test_pipes_and_patterns(strange, python, tmp_path):
+def test_pipes_and_patterns(strange, cli, tmp_path):
     (tmp_path / "with").mkdir()
     (tmp_path / "without").mkdir()
     (tmp_path / "with" / "a.wav").write_bytes(strange["clipped"].read_bytes())
-    code = "from asr.cli.main import main; main()"
     os.mkfifo(tmp_path / "pipe.wav")
-    writer = threading.Thread(target=(tmp_path / "pipe.wav").write_bytes, args=[strange["clipped"].read_bytes()])
+    write = (tmp_path / "pipe.wav").write_bytes  # waits for a reader, which a failed command is not
+    writer = threading.Thread(target=write, args=[strange["clipped"].read_bytes()], daemon=True)
     writer.start()
-    done = python(code, "transcribe", "--format", "json", tmp_path / "w*", tmp_path / "pipe.wav")
-    writer.join()
-    assert (done.returncode, done.stderr) == (0, "")
-    first, second = (json.loads(line) for line in done.stdout.splitlines())
+    code, out, err = cli("transcribe", "--format", "json", tmp_path / "w*", tmp_path / "pipe.wav")
+    assert (code, err) == (0, "")
+    first, second = (json.loads(line) for line in out.splitlines())
     assert first["phones"] == second["phones"]
+    writer.join()
 
 
 @pytest.fixture(scope="module")

@@ -69,7 +69,7 @@ def test_a_run_folder_holds_what_was_run_and_how_it_went(trained):
     assert names >= {"checkpoints/last.ckpt", "checkpoints/best.ckpt"}
     assert any(name.startswith("tensorboard/events") for name in names)
     assert not [name for name in names if "partial" in name]
-    first, last = trained.process.stdout.splitlines()[-2:]
+    first, last = trained.out.splitlines()[-2:]
     assert first == f"model folder: {trained.run / 'model'}"
     assert re.fullmatch(r"calibrated on [\d,]+ phones of dev speakers; times move by [+-]\d+ ms: .*", last)
     assert (trained.run / "train.log").read_text().count("dev PER") == 6
@@ -82,7 +82,8 @@ def test_training_learns_and_its_history_is_whole(trained):
     assert epochs[-1]["loss"] < 0.7 * epochs[0]["loss"]
     assert epochs[-1]["dev_per"] < 80
     assert epochs[-1]["learning_rate"] == pytest.approx(1e-5, rel=1e-3)
-    assert all(left["seconds"] < right["seconds"] for left, right in pairwise(epochs))
+    assert all(left["seconds"] <= right["seconds"] for left, right in pairwise(epochs))  # of a tenth of a second
+    assert epochs[0]["seconds"] < epochs[-1]["seconds"]
 
 
 def test_the_model_emits_the_recipes_61_labels(trained):
@@ -96,11 +97,11 @@ def test_the_model_emits_the_recipes_61_labels(trained):
 
 
 @pytest.fixture(scope="module")
-def scored(run_asr, trained):
+def scored(cli, trained):
     """`asr evaluate RUN`, which needs no word of where the corpus lies."""
-    process = run_asr("evaluate", trained.run)
-    assert process.returncode == 0, process.stderr
-    return process.stdout
+    code, out, err = cli("evaluate", trained.run)
+    assert code == 0, err
+    return out
 
 
 def hypotheses(run, decoder):
@@ -148,11 +149,11 @@ def test_evaluation_leaves_figures_and_says_where(trained, scored):
     assert f"{min(row['per'] for row in results(trained.run)):.2f}" in card
 
 
-def test_seeds_are_trained_one_by_one_and_reported_together(run_asr, cli, trained, tmp_path):
+def test_seeds_are_trained_one_by_one_and_reported_together(cli, trained, tmp_path):
     run = tmp_path / "seeds"
-    process = run_asr("train", *trained.arguments, "train.max_epochs=1", "seeds=[1,5]", "--run", run)
-    assert process.returncode == 0, process.stderr
-    assert all(str(run / f"seed-{seed}" / "model") in process.stdout for seed in (1, 5))
+    code, out, err = cli("train", *trained.arguments, "train.max_epochs=1", "seeds=[1,5]", "--run", run)
+    assert code == 0, err
+    assert all(str(run / f"seed-{seed}" / "model") in out for seed in (1, 5))
     one, other = (weights(run / f"seed-{seed}")["encoder.output.weight"] for seed in (1, 5))
     assert not np.allclose(one, other)
     code, out, _ = cli("evaluate", run, "decode.beam_size=1")
@@ -262,13 +263,13 @@ def test_scoring_another_split_keeps_the_rows_there_are(cli, trained, scored, tm
     assert {row["split"] for row in results(trained.run)} == {"test"}
 
 
-def test_a_corpus_that_is_not_there_is_left_out_of_the_scores(cli, trained, tmp_path, caplog):
-    code, out, _ = cli(
+def test_a_corpus_that_is_not_there_is_left_out_of_the_scores(cli, trained, tmp_path):
+    code, out, err = cli(
         "evaluate", trained.run, "data.corpora.table=/nowhere", "decode.beam_size=1", "--output", tmp_path
     )
     assert code == 0, out
     assert {row["corpus"] for row in results(tmp_path)} == {"timit"}
-    assert "left out: table: " in caplog.text
+    assert "left out: table: " in err
 
 
 # --- transcription
@@ -377,7 +378,7 @@ main()
 """
 
 
-def test_a_killed_run_ends_as_the_uninterrupted_one(python, run_asr, trained, tmp_path):
+def test_a_killed_run_ends_as_the_uninterrupted_one(python, cli, trained, tmp_path):
     """SIGKILL in the first epoch and while the fourth is scored, Ctrl-C in the second; features computed anew.
 
     The first and the last time it goes on within the epoch, else from the end of the one before.
@@ -395,8 +396,8 @@ def test_a_killed_run_ends_as_the_uninterrupted_one(python, run_asr, trained, tm
     assert killed.returncode == -9
     assert len(history(run)) == 3
     assert not (run / "model").exists()
-    finished = run_asr("train", *often)
-    assert finished.returncode == 0, finished.stderr
+    code, _, err = cli("train", *often)
+    assert code == 0, err
     for ours, theirs in zip(history(run), history(trained.run), strict=True):
         assert ours | {"seconds": 0} == theirs | {"seconds": 0}
     expected = weights(trained.run)
@@ -406,12 +407,12 @@ def test_a_killed_run_ends_as_the_uninterrupted_one(python, run_asr, trained, tm
     assert not list(run.rglob("*partial*"))
 
 
-def test_a_finished_run_is_not_trained_again(run_asr, trained, tmp_path):
+def test_a_finished_run_is_not_trained_again(cli, trained, tmp_path):
     run = shutil.copytree(trained.run, tmp_path / "run")
     expected = weights(run)
     shutil.rmtree(run / "model")  # as if killed just before it was written
-    again = run_asr("train", *trained.arguments, "--run", run)
-    assert again.returncode == 0, again.stderr
+    code, _, err = cli("train", *trained.arguments, "--run", run)
+    assert code == 0, err
     assert history(run) == history(trained.run)
     assert (run / "train.log").read_text().count("dev PER") == 6
     for name, value in weights(run).items():

@@ -18,7 +18,7 @@ from asr.lm.folder import load, save
 from asr.lm.language_model import EDGE, UNKNOWN, perplexity
 from asr.lm.ngram import NGram
 
-GOLDEN = Path(__file__).parent.parent / "golden"
+GOLDEN = Path(__file__).parents[2] / "golden"
 SENTENCES = [list(line) for line in ("abab", "abc", "cab", "aab", "b", "", "acba", "abcab")]
 
 

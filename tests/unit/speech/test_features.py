@@ -22,7 +22,7 @@ from asr.speech.features import (
     num_frames,
 )
 
-GOLDEN = Path(__file__).parents[1] / "golden" / "features.npz"
+GOLDEN = Path(__file__).parents[2] / "golden" / "features.npz"
 
 
 def scaled(waveform, dtype=torch.float64):

@@ -172,7 +172,7 @@ def test_columns_of_the_table_line_up(tmp_path):
 
 
 def test_ten_thousand_utterances_are_scored_in_all_regimes_in_seconds(rng):
-    """Half of the bound, of the processor's time, where this was written."""
+    """A fifth of the bound, of the processor's time, where this was written."""
     labels = np.array(phones.PhoneSet.load("timit61").labels)
     references, hypotheses = {}, {}
     for i in range(10_000):
@@ -183,5 +183,5 @@ def test_ten_thousand_utterances_are_scored_in_all_regimes_in_seconds(rng):
     speakers = {name: name[-2:] for name in references}
     start = time.process_time()
     rows = regime_rows(references, hypotheses, "timit61", speakers)
-    assert time.process_time() - start < 5
+    assert time.process_time() - start < 12
     assert len(rows) == 5

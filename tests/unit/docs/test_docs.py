@@ -36,7 +36,7 @@ from asr.recognition.recogniser import Recogniser
 from asr.speech.segments import Segment
 from asr.training.gmm import GMMConfig
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 DOCUMENTS = sorted([*ROOT.glob("*.md"), *ROOT.glob("recipes/*/README.md"), *ROOT.glob("docs/**/*.md")])
 BY_NAME = [pytest.param(path, id=str(path.relative_to(ROOT))) for path in DOCUMENTS]
 MAKEFILE = (ROOT / "Makefile").read_text(encoding="utf8")

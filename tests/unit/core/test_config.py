@@ -17,7 +17,7 @@ from asr.speech.features import FeatureExtractor
 from asr.training.gmm import GMMConfig
 from data_prep import CORPORA
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 RECIPES = sorted(path.relative_to(ROOT).as_posix() for path in ROOT.glob("recipes/*/*.yaml"))
 
 
