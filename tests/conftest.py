@@ -122,7 +122,10 @@ def fresh_process():
             warnings.simplefilter("ignore", UserWarning)
             for logger in loggers:
                 logger.handlers[:] = []
-            yield
+            with mock.patch.object(
+                logging.getLogger("asr.core.compilation"), "disabled", True
+            ):  # as if compiled before
+                yield
     finally:
         gc.set_threshold(*threshold)
         for logger, handlers, level in before:

@@ -151,7 +151,7 @@ def test_a_broken_model_folder(cli, trained, good_wav, tmp_path, change, words):
     ("setting", "words"),
     [
         ("train.epochs=3", ["unknown key 'train.epochs'", "train has max_epochs"]),
-        ("trian.max_epochs=3", ["unknown key 'trian'", "the sections are seed, seeds, model, data"]),
+        ("trian.max_epochs=3", ["unknown key 'trian'", "the sections are seed, seeds, data"]),
         ("train.max_epochs=many", ["train.max_epochs must be of type int, but it is 'many'"]),
         ("train.learning_rate=-1", ["train.learning_rate must be positive, but it is -1"]),
         ("train.max_epochs", ["override 'train.max_epochs' is not of the form section.key=value"]),

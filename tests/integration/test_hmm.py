@@ -203,7 +203,7 @@ def test_parameters_are_counted(ladder, scored):
 
 
 def test_every_key_is_documented(ladder, scored):
-    text = (Path(__file__).parents[2] / "docs" / "evaluation.md").read_text(encoding="utf8")
+    text = (Path(__file__).parents[2] / "docs" / "reference" / "evaluation.md").read_text(encoding="utf8")
     documented = set(re.findall(r"`([a-z_]+)`", text[text.index("## The JSON") :]))
     found = evaluation(ladder, "lda")
     assert set(found) - documented == set()

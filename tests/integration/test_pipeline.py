@@ -221,7 +221,7 @@ def test_confidences_are_calibrated_on_other_speakers(evaluation):
 
 
 def test_every_key_of_the_json_is_documented(trained, evaluation):
-    text = (Path(__file__).parents[2] / "docs" / "evaluation.md").read_text(encoding="utf8")
+    text = (Path(__file__).parents[2] / "docs" / "reference" / "evaluation.md").read_text(encoding="utf8")
     documented = set(re.findall(r"`([a-z_]+)`", text[text.index("## The JSON") :]))
 
     def keys(value):
