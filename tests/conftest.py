@@ -94,12 +94,21 @@ def run_python(python):
     return run
 
 
+# Without the note that tells of kernels being compiled: whether there are any depends on what ran before.
+RUN_ASR = """
+import logging
+logging.getLogger("asr.core.compilation").disabled = True
+from asr.cli.main import main
+main()
+"""
+
+
 @pytest.fixture(scope="session")
 def run_asr(python):
     """Run the `asr` command as a user does, in a process of its own; for tests of what a process does."""
 
     def run(*arguments, cwd=ROOT):
-        return python("from asr.cli.main import main; main()", *arguments, cwd=cwd)
+        return python(RUN_ASR, *arguments, cwd=cwd)
 
     return run
 

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from asr.core.errors import AudioError
 from asr.speech import audio
 from tests import hostile
+from tests.conftest import RUN_ASR
 
 GOOD = {
     "400 samples", "silence", "clipped", "direct current", "one click", "floats of 1e30", "floats of 1e-30",
@@ -64,8 +65,12 @@ def test_each_fault_is_one_line_that_names_the_file(strange, outcome):
 
 
 def test_a_full_disk(strange, python):
-    code = "import sys; from asr.cli.main import main; sys.stdout = open('/dev/full', 'w'); main()"
-    done = python(code, "transcribe", strange["clipped"], strange["silence"])
+    done = python(
+        f"import sys; sys.stdout = open('/dev/full', 'w'){RUN_ASR}",
+        "transcribe",
+        strange["clipped"],
+        strange["silence"],
+    )
     assert done.returncode == 2
     assert done.stderr == "asr: what is printed: No space left on device: check the path, permissions and free space\n"
 
