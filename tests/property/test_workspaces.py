@@ -4,6 +4,7 @@ Each search and recursion runs here on batches of unequal utterances in an array
 for, with numbers behind it that must still be there afterwards.
 """
 
+import numba
 import numpy as np
 import pytest
 import torch
@@ -22,6 +23,8 @@ from asr.lm.estimation import estimate
 from asr.lm.language_model import UNKNOWN
 from asr.lm.lexicon import Lexicon
 from asr.lm.word_search import WordSearch
+
+pytestmark = pytest.mark.kernels
 
 modest = settings(deadline=None, derandomize=True, max_examples=100)
 BEHIND = np.full(4096, np.pi)
@@ -190,6 +193,7 @@ def test_alignments_of_any_size_fit(lengths):
         assert allotted >= taken == (block + 1) * two_rows + num_blocks * two_rows + two_rows
 
 
+@pytest.mark.skipif(numba.config.DISABLE_JIT, reason="minutes without compilation")
 @pytest.mark.parametrize(
     ("num_frames", "num_labels"), [(1570, (1518, 1375)), (17478, (406, 388)), (27437, (104, 94)), (40_000, (90, 40, 7))]
 )
