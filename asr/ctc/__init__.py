@@ -35,7 +35,7 @@ __all__ = [
 
 
 def required_frames(target: Sequence[Any]) -> int:
-    """Count the frames that the shortest CTC path of a target has: its labels, and a blank between two equal ones.
+    """Return the length in frames of a target's shortest CTC path: its labels, and a blank between equal neighbours.
 
     >>> required_frames(["T", "UW", "UW"])
     4

@@ -12,23 +12,24 @@ from asr.ctc.align_kernels import START, STOP, best_paths, workspace_size
 from asr.ctc.arguments import check_feasible, check_log_priors, check_log_probs, check_targets, check_values
 from asr.ctc.loss_kernels import log_posteriors
 
-HALF = 0.5 + 1e-9  # sums that ought to be one half may differ in their last bits
+HALF = 0.5 + 1e-9  # a sum of exactly one half may differ from 0.5 in its last bits
 
 
 @dataclass(frozen=True, eq=False)
 class TokenAlignment:
-    """Labels of an utterance and their frames; blanks lie between them.
+    """The labels of an utterance and the frames of each; blanks lie between them.
 
     Attributes
     ----------
     tokens : (L,)
         The labels.
     starts, ends : (L,)
-        Of each the first frame, and the one after its last.
+        First frame of each label, and the frame after its last one.
     confidences : (L,)
-        Of each the geometric mean of the network's posteriors of the token over its frames, in 0..1; not calibrated.
+        Geometric mean of each label's posterior over its frames, in 0..1; not calibrated.
     score : float
-        Natural log probability: of the one path for `forced_align`, of all paths for `soft_align`; less the log priors.
+        Natural log probability, with the log priors subtracted: of the best path for `forced_align`, of all paths
+        together for `soft_align`.
     """
 
     tokens: np.ndarray
@@ -48,8 +49,8 @@ def forced_align(
 ) -> list[TokenAlignment]:
     """Find the likeliest path that spells the targets (Viterbi over the 2L + 1 states of Graves et al. 2006, fig. 3).
 
-    A CTC network emits a label in few frames, which tell where it was decided and not how long the sound lasts. Label
-    priors make them more (Huang et al. 2024).
+    A CTC network emits each label in a few frames only. They show where it decided on the label, not how long the sound
+    lasts. Label priors spread labels over more frames (Huang et al. 2024).
 
     Parameters
     ----------
@@ -58,13 +59,13 @@ def forced_align(
     targets : (B, S) padded, or (sum of target_lengths,) concatenated
         Integers in 0..C − 1 other than the blank.
     input_lengths : (B,), optional
-        Frames of each utterance; T without them.
+        Number of frames of each utterance; T by default.
     target_lengths : (B,), optional
-        Labels of each utterance; S without them.
+        Number of labels of each utterance; S by default.
     blank
         Index of the blank.
     log_priors : (C,), optional
-        Natural logs of the classes' priors, times a scale, which are taken from the log_probs.
+        Natural logs of the classes' priors, times a scale; they are subtracted from log_probs.
 
     Returns
     -------
@@ -73,9 +74,9 @@ def forced_align(
     Raises
     ------
     ValueError
-        Shapes, lengths, labels or blank do not fit, or NaN or +inf for the blank or a label.
+        Shapes, lengths, labels or the blank do not fit, or a log probability of the blank or a label is NaN or +inf.
     InfeasibleError
-        Too few frames for an utterance's labels, or a label of probability zero.
+        An utterance has too few frames for its labels, or a label has probability zero.
 
     Examples
     --------
@@ -94,7 +95,7 @@ def forced_align(
     alignments = []
     for b, (length, score) in enumerate(zip(batch.target_lengths.tolist(), scores.tolist(), strict=True)):
         if not score > -np.inf:
-            batch.explain(b)
+            batch.raise_infeasible(b)
         starts, ends = frames[b, :length, START], frames[b, :length, STOP]
         tokens = batch.symbols[b, 1 : length + 1].astype(np.int64)
         alignments.append(TokenAlignment(tokens, starts, ends, confidences[b, :length], score))
@@ -112,9 +113,9 @@ def soft_align(
     """Place each label by the posteriors of all paths that spell the targets.
 
     A label starts in the first frame by which more than half of the probability has reached it, and ends in the first
-    by which more than half has left it: medians, from which the expected distance is least.
+    frame by which more than half has left it. These are medians, so the expected error of a boundary is least.
 
-    Parameters, returns and errors are those of `forced_align`.
+    Parameters, return value and errors are those of `forced_align`.
 
     Examples
     --------
@@ -155,7 +156,7 @@ def ctc_posteriors(
     Returns
     -------
     (T, B, C)
-        float64; each frame of an utterance sums to 1, those after its end are 0.
+        float64; each frame of an utterance sums to 1, and frames after its end are 0.
 
     Examples
     --------
@@ -174,7 +175,7 @@ def ctc_posteriors(
 
 
 class _Batch(NamedTuple):
-    """Checked arguments: symbols (B, 1 + S) are the blank and the labels."""
+    """Validated arguments; symbols (B, 1 + S) hold the blank, then the labels."""
 
     log_probs: np.ndarray
     symbols: np.ndarray
@@ -207,14 +208,14 @@ class _Batch(NamedTuple):
         skips[2:end] = symbols[2:] != symbols[1:-1]
         blanks, labels = np.empty(log_probs.shape), np.empty(log_probs.shape)
         score = 0.0 if have == 0 and end == 1 else -np.inf
-        if have > 0 and log_probs.max() < np.inf:  # so it is not with NaN
+        if have > 0 and log_probs.max() < np.inf:  # false for NaN too
             score = log_posteriors(log_probs, skips, blanks, labels)
         if not score > -np.inf:
-            self.explain(b)
+            self.raise_infeasible(b)
         return score, blanks[:, :end], labels[:, :end]
 
-    def explain(self, b: int) -> None:
-        """Raise what is wrong with utterance b, which has no alignment."""
+    def raise_infeasible(self, b: int) -> None:
+        """Raise the error that says why utterance b has no alignment."""
         check_values(self.log_probs, self.input_lengths)
         check_feasible(self.symbols, self.input_lengths, self.target_lengths)
         raise InfeasibleError(f"utterance {b} cannot have its labels: they have probability 0")

@@ -1,8 +1,8 @@
-"""The likeliest path of a labelling in Numba: Viterbi over the states that the loss sums over, in the same two rows.
+"""Forced alignment in Numba: the Viterbi algorithm over the states that the loss sums over, kept in the same two rows.
 
 `blanks[r, s]` is the blank after label s, s = 0 … L, and `labels[r, s]` is label s, s = 1 … L, in row r of a block of
-frames; row 0 is the frame before the block. A short utterance is one block. Of a long one only the rows between blocks
-are kept, and each block is gone through again when the path is followed back: memory grows with √T instead of T.
+frames; row 0 is the frame before the block. A short utterance is one block. For a long one only the rows between blocks
+are stored, and each block is computed again when the path is traced back, so that memory grows with √T instead of T.
 
 Letters: T frames, B utterances, C classes, L labels, N alignments.
 """
@@ -12,9 +12,10 @@ import math
 import numpy as np
 from numba import njit
 
-ZERO, ONE = np.uintp(0), np.uintp(1)  # an unsigned index is never taken from the end, which costs vectors and time
+# an unsigned index needs no test for negative values, which would cost time and prevent vector code
+ZERO, ONE = np.uintp(0), np.uintp(1)
 START, STOP, PEAK = 0, 1, 2
-CELLS = 1 << 21  # states times frames that a block may have, or √T frames: 32 MiB
+CELLS = 1 << 21  # states × frames that a block may have (32 MiB), unless √T frames are more
 
 
 @njit(cache=True)
@@ -35,14 +36,15 @@ def workspace_size(num_frames: np.ndarray, num_labels: np.ndarray) -> int:
 
 @njit(cache=True, inline="always")
 def _viterbi(log_probs, b, first, symbols, priors, blanks, labels, work):
-    """Write the log probability of the likeliest path into each state to blanks and labels, both (1 + frames, L + 1).
+    """Write the log probability of the best path into each state to blanks and labels, both (1 + frames, L + 1).
 
-    Row 0 is there already. Return whether all log_probs met are below infinity.
+    Row 0 is given. Return whether all log_probs that were read are below infinity.
     """
     end, blank = np.uintp(len(symbols)), symbols[0]
     bars, given = work[:end], work[end:]
     for s in range(ZERO, end):
-        bars[s] = 0.0 if s > ONE and symbols[s] != symbols[s - ONE] else -np.inf  # of skipping the blank before label s
+        # 0 where the blank before label s may be skipped
+        bars[s] = 0.0 if s > ONE and symbols[s] != symbols[s - ONE] else -np.inf
         given[s] = priors[symbols[s]]
     sound = True
     for r in range(ONE, np.uintp(len(blanks))):

@@ -1,4 +1,4 @@
-"""What the functions of this package take, checked and made into what the kernels take."""
+"""Validation of the arguments of this package's functions, and their conversion to what the kernels take."""
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -9,7 +9,7 @@ from asr.core.errors import InfeasibleError
 def check_log_probs(
     log_probs: np.ndarray, input_lengths: ArrayLike | None, blank: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Return log_probs (T, B, C) as contiguous float32 or float64, and lengths (B,) as int64; without them, T for all.
+    """Return log_probs (T, B, C) as contiguous float32 or float64, and lengths (B,) as int64, by default T for all.
 
     Raises
     ------
@@ -28,8 +28,8 @@ def check_log_probs(
 
 
 def check_values(log_probs: np.ndarray, lengths: np.ndarray) -> None:
-    """Raise ValueError, naming utterance and frame, for NaN or +inf in log_probs (T, B, C) before its end."""
-    if log_probs.max(initial=-np.inf) < np.inf:  # so it is not with NaN
+    """Raise ValueError, naming utterance and frame, for NaN or +inf in log_probs (T, B, C) within an utterance."""
+    if log_probs.max(initial=-np.inf) < np.inf:  # false for NaN too
         return
     bad = ~(log_probs < np.inf).all(axis=2) & (np.arange(len(log_probs))[:, None] < lengths)
     for frame, utterance in np.argwhere(bad):
@@ -38,13 +38,13 @@ def check_values(log_probs: np.ndarray, lengths: np.ndarray) -> None:
 
 
 def check_blank(blank: int, num_classes: int) -> None:
-    """Raise ValueError when the blank is none of the classes."""
+    """Raise ValueError if the blank is not one of the classes."""
     if not 0 <= blank < num_classes:
         raise ValueError(f"blank {blank} is not one of the {num_classes} classes")
 
 
 def check_lengths(name: str, lengths: ArrayLike | None, batch: int, most: int) -> np.ndarray:
-    """Return lengths (B,) as int64; without them, the most for all.
+    """Return lengths (B,) as int64, by default the maximum for all.
 
     Raises
     ------
@@ -66,14 +66,14 @@ def check_lengths(name: str, lengths: ArrayLike | None, batch: int, most: int) -
 def check_targets(
     targets: np.ndarray, target_lengths: ArrayLike | None, batch: int, num_classes: int, blank: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Return the symbols (B, 1 + S) of padded (B, S) or concatenated targets, the blank in front; and lengths (B,).
+    """Return symbols (B, 1 + S), the blank before each target's labels, and lengths (B,), by default S for all.
 
-    Without lengths all have S labels.
+    Targets are padded, (B, S), or concatenated.
 
     Raises
     ------
     ValueError
-        Shapes or lengths do not fit, or a label outside 0..C − 1, or the blank as a label, naming the utterance.
+        Shapes or lengths do not fit, or a label is the blank or outside 0..C − 1; the message names the utterance.
     """
     if targets.ndim not in (1, 2) or targets.dtype.kind not in "iu":
         raise ValueError(f"targets must be integers, (B, S) or in a row, not {targets.dtype} {targets.shape}")
@@ -97,7 +97,7 @@ def check_targets(
 
 
 def check_feasible(symbols: np.ndarray, input_lengths: np.ndarray, target_lengths: np.ndarray) -> None:
-    """Raise InfeasibleError, naming index and counts, for the first utterance without a path: too few frames."""
+    """Raise InfeasibleError for the first utterance with too few frames for its labels, naming its index and counts."""
     repeats = (symbols[:, 2:] == symbols[:, 1:-1]) & (np.arange(1, symbols.shape[1] - 1) < target_lengths[:, None])
     needed = target_lengths + repeats.sum(axis=1)
     for b in np.flatnonzero(input_lengths < needed):
@@ -108,7 +108,7 @@ def check_feasible(symbols: np.ndarray, input_lengths: np.ndarray, target_length
 
 
 def check_log_priors(log_priors: ArrayLike | None, num_classes: int) -> np.ndarray:
-    """Return log_priors (C,) as float64; without them, zeros.
+    """Return log_priors (C,) as float64, by default zeros.
 
     Raises
     ------

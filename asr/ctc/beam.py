@@ -22,37 +22,38 @@ def beam_search(
     token_threshold: float = 0.0,
     token_model: TokenModel | None = None,
 ) -> list[list[Hypothesis]]:
-    """Find the likeliest labellings, summing over the paths of each (Hannun et al. 2014, algorithm 1).
+    """Find the most probable labellings, summing over the paths of each (Hannun et al. 2014, algorithm 1).
 
     Parameters
     ----------
     log_probs : (T, B, C)
         Natural logs.
     input_lengths : (B,), optional
-        Frames of each utterance; T without them.
+        Number of frames of each utterance; T by default.
     beam_size
-        Prefixes kept after each frame. With more prefixes than labellings exist nothing is pruned and scores are exact.
+        Number of prefixes kept after each frame. If it exceeds the number of labellings, nothing is pruned and scores
+        are exact.
     nbest
-        Labellings to return for each utterance, at most `beam_size`; fewer where fewer are possible.
+        Number of labellings to return for each utterance, at most `beam_size`; fewer where fewer are possible.
     blank
         Index of the blank.
     beam_threshold
         Drop prefixes that are more than this many nats below a frame's best; infinity drops none.
     token_threshold
-        Let no prefix grow by a token whose probability in the frame is below this; 0 forbids none.
+        Tokens whose probability in a frame is below this do not extend a prefix there; 0 forbids none.
     token_model
-        Adds log weights to tokens by the states of an automaton: a language model, already scaled.
+        Log weights of tokens by the state of an automaton, such as a language model; already scaled.
 
     Returns
     -------
     list of list of Hypothesis
-        For each utterance its labellings, likeliest first, no two alike. Timesteps come from the best single path of
-        the labelling; the token model's weights are part of the score.
+        The labellings of each utterance, most probable first, no two alike. Timesteps come from the best single path of
+        the labelling. The token model's weights are part of the score.
 
     Raises
     ------
     ValueError
-        Shapes, lengths, blank, sizes, thresholds or the token model do not fit, or a NaN or +inf.
+        Shapes, lengths, blank, sizes, thresholds or the token model do not fit, or a log probability is NaN or +inf.
 
     Examples
     --------
@@ -83,12 +84,12 @@ def beam_search(
 
 
 def _checked(model: TokenModel | None, num_classes: int) -> TokenModel:
-    """Return a token model as the kernel takes it; without one, one that adds nothing.
+    """Return a token model as the kernel takes it, by default one that adds nothing.
 
     Raises
     ------
     ValueError
-        Shapes that do not fit, next states that do not exist, or NaN or +inf for a score.
+        Shapes do not fit, a next state does not exist, or a score is NaN or +inf.
     """
     if model is None:
         return TokenModel(np.zeros((1, num_classes)), np.zeros((1, num_classes), np.int64), np.zeros(1))
@@ -110,14 +111,14 @@ def _checked(model: TokenModel | None, num_classes: int) -> TokenModel:
 def hypotheses(
     log_probs: np.ndarray, lengths: np.ndarray, blank: int, tokens: np.ndarray, scores: np.ndarray
 ) -> list[list[Hypothesis]]:
-    """Return what a search found with timesteps and confidences.
+    """Return the hypotheses of a search, with timesteps and confidences.
 
     Parameters
     ----------
     log_probs : (T, B, C)
         Natural logs.
     lengths : (B,)
-        Frames of each utterance.
+        Number of frames of each utterance.
     blank
         Index of the blank.
     tokens : (B, N, T)
@@ -140,7 +141,7 @@ def hypotheses(
 def _timesteps(
     log_probs: np.ndarray, lengths: np.ndarray, blank: int, utterances: np.ndarray, tokens: np.ndarray
 ) -> np.ndarray:
-    """Return the frames (N, T) in which tokens (N, T), of these utterances, peak on their likeliest path."""
+    """Return the frames (N, T) in which the tokens (N, T) of these utterances peak on their best path."""
     symbols = np.pad(tokens.clip(0), ((0, 0), (1, 0)), constant_values=blank).astype(np.uintp)
     shapes = np.array([utterances, lengths[utterances], (tokens >= 0).sum(axis=1)])
     frames, confidences = np.zeros((*tokens.shape, 3), np.int64), np.empty(tokens.shape)

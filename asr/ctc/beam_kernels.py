@@ -1,8 +1,9 @@
 """Prefix beam search in Numba.
 
-A prefix is a node of a tree, one node a prefix for the whole utterance. The beam holds nodes, each with the log
-probability of the paths that end in a blank and of those that end in its last label. Letters: T frames, B utterances, C
-classes, K prefixes in the beam, N hypotheses, Q states of a language model.
+Each prefix is one node of a tree that grows over the utterance. The beam holds nodes, each with the log probability of
+the paths that end in a blank and of those that end in its last label.
+
+Letters: T frames, B utterances, C classes, K prefixes in the beam, N hypotheses, Q states of a language model.
 """
 
 import math
@@ -21,7 +22,19 @@ NODE_FIELDS = 5
 
 
 class Limits(NamedTuple):
-    """What a search keeps: `threshold` in nats below the best prefix, `least` in nats for a token's log probability."""
+    """What a search keeps.
+
+    Attributes
+    ----------
+    blank
+        Class of the blank.
+    beam_size
+        Number of prefixes, K.
+    threshold
+        Nats below the best prefix at which others are dropped.
+    least
+        Log probability of a token in a frame below which it does not extend a prefix.
+    """
 
     blank: int
     beam_size: int
@@ -37,7 +50,7 @@ class TokenModel(NamedTuple):
     scores : (Q, C)
         What a token adds to a prefix's log probability.
     next_states : (Q, C)
-        The state it leads to.
+        The state that it leads to.
     finals : (Q,)
         What the end of the utterance adds.
     """
@@ -48,7 +61,7 @@ class TokenModel(NamedTuple):
 
 
 def workspace_size(num_frames: int, beam_size: int) -> int:
-    """Return how many float64 a thread needs: room for a node a frame and prefix."""
+    """Return how many float64 a thread needs: room for K nodes a frame, and the root."""
     return ((1 + num_frames * beam_size) * NODE_FIELDS + 1) // 2
 
 
@@ -63,16 +76,16 @@ def _logaddexp(a, b):  # a copy in each file of kernels: Numba's cache does not 
 
 @njit(cache=True)
 def _lm_score(model, state, token):
-    """Return what a language model adds for a token in a state: the one place where it is asked."""
+    """Return what a language model adds for a token in a state. The search asks it nowhere else."""
     return model.scores[state, token]
 
 
 @njit(cache=True)
 def _stay(frame, stamp, limits, model, beam, held, tree, taken):
-    """Score the prefixes of the beam where they stay as they are for one frame.
+    """Score the prefixes of the beam that stay unchanged in a frame.
 
-    A prefix whose parent is in the beam too is also reached by growing out of it; `taken` (K, C) gets the frame's stamp
-    for that extension, so that it is not made a second time.
+    A prefix whose parent is also in the beam can be reached by extending the parent. That path is added here, and
+    `taken` (K, C) gets the frame's stamp, so that `_choose` does not make the same extension again.
     """
     size = held.shape[1]
     for k in range(size):
@@ -86,7 +99,7 @@ def _stay(frame, stamp, limits, model, beam, held, tree, taken):
             parent = tree[PLACE, tree[PARENT, node]]
             if parent >= 0 and frame[token] >= limits.least:
                 taken[parent, token] = stamp
-                repeated = held[LAST, parent] == token  # the same again needs a blank between
+                repeated = held[LAST, parent] == token  # a repeated token needs a blank between
                 came = beam[ENDS_BLANK, parent] if repeated else beam[ENDS, parent]
                 came += frame[token] + _lm_score(model, held[STATE, parent], token)
                 beam[STAYS_LABEL, k] = _logaddexp(beam[STAYS_LABEL, k], came)
@@ -97,7 +110,7 @@ def _stay(frame, stamp, limits, model, beam, held, tree, taken):
 
 @njit(cache=True)
 def _sift(scores, choices, size):
-    """Restore the order of a heap, least first, whose first entry is new."""
+    """Restore the order of a min-heap whose first entry was replaced."""
     i = 0
     while True:
         child = 2 * i + 1
@@ -112,7 +125,7 @@ def _sift(scores, choices, size):
 
 @njit(cache=True)
 def _offer(score, choice, scores, choices, size):
-    """Put a candidate into the heap of the best (K,), in place of the least where it is full; return its size."""
+    """Put a candidate into the min-heap of the best (K,), replacing the least where it is full; return its size."""
     if size == len(scores):
         if score > scores[0]:
             scores[0], choices[0] = score, choice
@@ -128,7 +141,7 @@ def _offer(score, choice, scores, choices, size):
 
 @njit(cache=True)
 def _sort(scores, choices, size):
-    """Sort a heap, best first."""
+    """Sort a min-heap in descending order."""
     for last in range(size - 1, 0, -1):
         scores[0], scores[last] = scores[last], scores[0]
         choices[0], choices[last] = choices[last], choices[0]
@@ -139,12 +152,13 @@ def _sort(scores, choices, size):
 def _choose(frame, stamp, limits, scorer, beam, held, taken, heap):
     """Fill the heap with the best prefixes: choice k stays, choice K + k C + c is longer by token c; return its size.
 
-    Prefixes and tokens go from the likeliest down, so that each row ends at the first token that cannot come in: what
-    the language model adds in a state is at most the bound in `scorer`.
+    Prefixes and tokens are tried in descending order of probability, so that each row ends at the first token that
+    cannot enter the heap. `scorer` bounds what the language model adds in a state.
     """
     (model, most), (scores, choices) = scorer, heap
     beam_size, num_classes = taken.shape
-    size = np.int64(0)  # a bare 0 is to Numba a type of its own, and compiles what it is given to twice
+    # a literal 0 has a type of its own in Numba, for which the heap's functions would be compiled again
+    size = np.int64(0)
     for k in range(held.shape[1]):
         if beam[STAYS, k] > -np.inf:
             size = _offer(beam[STAYS, k], k, scores, choices, size)
@@ -175,9 +189,9 @@ def _choose(frame, stamp, limits, scorer, beam, held, taken, heap):
 
 @njit(cache=True)
 def _child(node, token, num_nodes, tree):
-    """Return the node for a prefix longer by a token: a new one, num_nodes, where the tree has none.
+    """Return the node of a prefix extended by a token: a new one, num_nodes, where the tree has none.
 
-    A prefix that left the beam and comes back is the node it was: its own children may be in the beam still.
+    A prefix that left the beam and returns gets the node it had, as its children may still be in the beam.
     """
     child = tree[CHILD, node]
     while child >= 0 and tree[TOKEN, child] != token:
@@ -191,12 +205,12 @@ def _child(node, token, num_nodes, tree):
 
 @njit(cache=True)
 def advance(frame, stamp, limits, scorer, beam, held, tree, taken):
-    """Go on by a frame; return what is held then, and the choices that made it, best first.
+    """Process a frame; return what is held after it, and the choices that led there, best first.
 
-    Prefix i is what prefix k = choice was, where choice < K, else prefix k grown by token c, where choice = K + k C +
-    c. `held` is nodes, states and last tokens of the beam (3, K), and the number of nodes in the tree. `scorer` is a
-    token model and the highest score of each of its states (Q,). A model without next states has a state a node, whose
-    row of scores is written before the next frame.
+    Where choice < K, prefix i is the former prefix k = choice; otherwise it is prefix k extended by token c, where
+    choice = K + k C + c. `held` is nodes, states and last tokens of the beam (3, K), and the number of nodes in the
+    tree. `scorer` is a token model and the highest score of each of its states (Q,). A model without next states has
+    one state for each node, whose row of scores is written before the next frame.
     """
     (prefixes, num_nodes), (model, _) = held, scorer
     beam_size, num_classes = taken.shape
@@ -231,7 +245,7 @@ def advance(frame, stamp, limits, scorer, beam, held, tree, taken):
 
 @njit(cache=True)
 def finish(prefixes, beam, model):
-    """Sort the beam by its scores with what the model adds at the end; return nodes and scores, best first."""
+    """Add what the model says at the end to the beam's scores; return nodes and scores, best first."""
     count = prefixes.shape[1]
     scores, nodes, size = np.empty(count), np.empty(count, np.int64), np.int64(0)
     for k in range(count):
@@ -244,7 +258,7 @@ def finish(prefixes, beam, model):
 
 @njit(cache=True)
 def begin(num_frames, limits, num_classes, work):
-    """Return what a search of one utterance begins with: beam, held, tree and taken of `advance`."""
+    """Return the initial beam, held, tree and taken of `advance` for one utterance."""
     beam_size, room = limits.beam_size, 1 + num_frames * limits.beam_size
     tree = work.view(np.int32)[: NODE_FIELDS * room].reshape(NODE_FIELDS, room)
     tree[CHILD, 0], tree[PLACE, 0] = -1, -1

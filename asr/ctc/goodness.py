@@ -1,7 +1,7 @@
-"""Goodness of pronunciation: how surely a phone was said where the text has it, from CTC posteriors, without times.
+"""Goodness of pronunciation from CTC posteriors, without an alignment: how certain it is that each phone was said.
 
-Letters: T frames, C classes, L labels. The states are those of `asr.ctc.loss_kernels`: label s = 1 … L, and blank s,
-which follows it; blank 0 comes first.
+Letters: T frames, C classes, L labels. The states are those of `asr.ctc.loss_kernels`: label s = 1 … L and blank s
+after it; blank 0 comes first.
 """
 
 import math
@@ -14,16 +14,16 @@ from asr.ctc.arguments import check_feasible, check_log_probs, check_targets, ch
 
 
 def goodness(log_probs: np.ndarray, targets: np.ndarray, blank: int = 0) -> np.ndarray:
-    """Return the log posterior of each phone of a text among all that could have been said in its place.
+    """Return the log posterior of each phone of a text among all phones, or none, in its place.
 
     With y the text's labels and y[s→k] the same with label s replaced by k,
 
         goodness(s) = ln p(y | x) − ln ( Σₖ p(y[s→k] | x) + p(y without s | x) ),
 
-    k over all labels, y's own included, and every p a sum over all CTC paths: no phone is given frames.
+    where k runs over all labels, y's own included, and every p sums over all CTC paths, so that no phone is aligned.
     Source: X. Cao, Z. Fan, T. Svendsen and G. Salvi, "A framework for phoneme-level pronunciation assessment using
-    CTC", Interspeech 2024, the alignment-free measure with substitutions and deletions. There a loop in place of the
-    phone also takes in several labels; here exactly one stands for it, or none.
+    CTC", Interspeech 2024, the alignment-free measure with substitutions and deletions. There the
+    phone may also be replaced by several labels; here it is replaced by exactly one, or by none.
 
     Parameters
     ----------
@@ -37,14 +37,14 @@ def goodness(log_probs: np.ndarray, targets: np.ndarray, blank: int = 0) -> np.n
     Returns
     -------
     (L,)
-        Natural logs, at most 0: 0 where nothing else could have been said.
+        Natural logs, at most 0; 0 where no other label is possible.
 
     Raises
     ------
     ValueError
-        Shapes, labels or blank do not fit, or NaN or +inf in log_probs.
+        Shapes, labels or the blank do not fit, or log_probs hold NaN or +inf.
     InfeasibleError
-        Too few frames for the labels, or labels of probability zero.
+        There are too few frames for the labels, or the labels have probability zero.
 
     Examples
     --------
@@ -57,10 +57,10 @@ def goodness(log_probs: np.ndarray, targets: np.ndarray, blank: int = 0) -> np.n
 
 
 def alternatives(log_probs: np.ndarray, targets: np.ndarray, blank: int = 0) -> np.ndarray:
-    """Return for each phone of a text the log posteriors of every label in its place, and of none (the blank's column).
+    """Return the log posterior of every label in place of each phone of a text; the blank's column is for no label.
 
-    They come from one forward and one backward pass over the text: what replaces a label meets α of what is before it
-    and β of what is after it. That takes O(T L C) steps.
+    One forward and one backward pass over the text suffice: a label's substitute is combined with α of the labels
+    before it and β of those after it, in O(T L C) steps.
 
     Parameters and errors are those of `goodness`.
 
@@ -96,7 +96,7 @@ def _logaddexp(a, b):  # a copy in each file of kernels: Numba's cache does not 
 
 @njit(cache=True)
 def _forward(log_probs, symbols):
-    """Return ln α of the blanks and of the labels, both (T, L + 1); label 0 has none."""
+    """Return ln α of the blanks and of the labels, both (T, L + 1); there is no label 0."""
     num_frames, end = len(log_probs), len(symbols)
     blanks, labels = np.full((num_frames, end), -np.inf), np.full((num_frames, end), -np.inf)
     blanks[0, 0], labels[0, 1] = log_probs[0, symbols[0]], log_probs[0, symbols[1]]
@@ -113,9 +113,9 @@ def _forward(log_probs, symbols):
 
 @njit(cache=True)
 def _backward(log_probs, symbols):
-    """Return ln β, its own frame included, of the blanks (T, L + 1) and of the labels (T, L + 2).
+    """Return ln β, including each frame's own emission, of the blanks (T, L + 1) and of the labels (T, L + 2).
 
-    There is none of label 0, which is never read, nor of label L + 1.
+    Labels 0 and L + 1 do not exist: their columns are −inf.
     """
     num_frames, end = len(log_probs), len(symbols)
     blanks, labels = np.full((num_frames, end), -np.inf), np.full((num_frames, end + 1), -np.inf)
@@ -134,9 +134,9 @@ def _backward(log_probs, symbols):
 
 @njit(cache=True)
 def _connect(s, alphas, betas, entries, exits):
-    """Write what leads to a label in place of s in frame t, and on from it, to entries and exits (2, T).
+    """Write ln p of reaching a substitute of label s in each frame, and of leaving it, to entries and exits (2, T).
 
-    Row 0 is for a label that differs from its neighbour, row 1 for its equal, which a blank must keep apart.
+    Row 0 is for a label that differs from its neighbour, row 1 for an equal one, which needs a blank between.
     """
     blanks_before, labels_before = alphas
     blanks_after, labels_after = betas
@@ -152,9 +152,9 @@ def _connect(s, alphas, betas, entries, exits):
 
 @njit(cache=True, nogil=True)
 def _substitute(log_probs, symbols, scores):
-    """Write ln p of the text with label s replaced by each class, or left out for the blank, to scores (L, C).
+    """Write ln p of the text with label s replaced by each class, or deleted for the blank, to scores (L, C).
 
-    log_probs (T, C), T and L at least 1; symbols (1 + L,) hold the blank, then the labels.
+    log_probs are (T, C), with T and L at least 1; symbols (1 + L,) hold the blank, then the labels.
     """
     num_frames, num_classes = log_probs.shape
     end = len(symbols)

@@ -1,4 +1,4 @@
-"""Best-path decoding (Graves et al. 2006, section 3.2): the likeliest class of each frame, collapsed."""
+"""Best-path decoding (Graves et al. 2006, section 3.2): the most probable class of each frame, collapsed."""
 
 from itertools import pairwise
 from typing import Any, overload
@@ -18,27 +18,27 @@ def best_path(log_probs: np.ndarray, input_lengths: np.ndarray, blank: int = 0) 
 def best_path(
     log_probs: np.ndarray, input_lengths: np.ndarray | None = None, blank: int = 0
 ) -> Hypothesis | list[Hypothesis]:
-    """Take the likeliest class of each frame, join repeats, drop blanks.
+    """Take the most probable class of each frame, merge repeats and drop blanks.
 
     Parameters
     ----------
     log_probs : (T, B, C), or (T, C) for one utterance
         Natural logs.
     input_lengths : (B,), optional
-        Frames of each utterance; T without them.
+        Number of frames of each utterance; T by default.
     blank
         Index of the blank.
 
     Returns
     -------
     list of Hypothesis, or one Hypothesis for (T, C)
-        `score` is the log probability of that one path; a token's timestep is the frame of its run where it is
-        likeliest.
+        `score` is the log probability of that one path. A token's timestep is the frame of its run where its
+        probability is highest.
 
     Raises
     ------
     ValueError
-        Shapes, lengths or blank do not fit, or a NaN or +inf.
+        Shapes, lengths or the blank do not fit, or a log probability is NaN or +inf.
 
     Examples
     --------

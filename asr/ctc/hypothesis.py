@@ -12,16 +12,17 @@ class Hypothesis:
     tokens : tuple of int, length L
         Indices of the classes, without blanks.
     timesteps : tuple of int, length L
-        The output frame in which each token peaks: rising, one for each.
+        The output frame in which each token peaks, in ascending order.
     score : float
         Natural log probability: of the path for `best_path`, of the labelling over all its paths in the beam for
         `beam_search`.
     confidences : tuple of float, length L
-        Posterior of each token, in 0..1, in the frame of its timestep: the network's own, not calibrated.
+        The network's posterior of each token in the frame of its timestep, in 0..1; not calibrated.
     words : tuple of str, optional
-        What the tokens are together, where the search was for words. One that the lexicon lacks is spelt: [K AE T].
+        The words that the tokens spell, where the search was for words. A word that is not in the lexicon is given by
+        its phones: [K AE T].
     word_lengths : tuple of int
-        How many tokens each word has.
+        Number of tokens of each word.
     """
 
     tokens: tuple[int, ...]

@@ -28,37 +28,39 @@ def ctc_loss(
     """Connectionist temporal classification: −ln p(targets | logits), with its gradient (Graves et al. 2006).
 
     The signature and the meaning are those of `torch.nn.functional.ctc_loss`, except that the softmax is part of the
-    loss: logits and log-probabilities give the same loss, and each its right gradient.
+    loss: logits and log-probabilities give the same loss, each with its correct gradient.
 
     Parameters
     ----------
     logits : (T, B, C), or (T, C) for one utterance
-        Floating; computed in float64 on the CPU, wherever the tensor lies.
+        Floating point, on any device; the loss is computed in float64 on the CPU.
     targets : (B, S) padded, or (sum of target_lengths,) concatenated
         Integers in 0..C − 1 other than the blank.
     input_lengths : (B,)
-        Frames of each utterance, at most T.
+        Number of frames of each utterance, at most T.
     target_lengths : (B,)
-        Labels of each utterance.
+        Number of labels of each utterance.
     blank
         Index of the blank.
     reduction
-        ``none``; ``sum``; or ``mean``: each loss by its number of labels (at least 1), then the mean over utterances.
+        ``none``, ``sum`` or ``mean``: each loss is divided by its number of labels (at least 1), then averaged over
+        utterances.
     zero_infinity
-        Count an utterance without a path as 0 and not as infinity; its gradient is 0 either way.
+        Give an utterance without a path a loss of 0 instead of infinity; its gradient is 0 either way.
     infeasible
-        What an utterance with fewer frames than labels and repeats gets: a loss of ``inf``, or an error: ``raise``.
+        What happens to an utterance with fewer frames than labels and repeats: its loss is infinite (``inf``), or an
+        error is raised (``raise``).
     log_priors : (C,), optional
-        Natural logs by which the log-probabilities are lessened before paths are summed: those of the classes' priors,
-        times a scale, make spikes wider and their times better (Huang et al. 2024, "Less peaky and more accurate CTC
-        forced alignment by label priors").
+        Natural logs that are subtracted from the log-probabilities before paths are summed. Those of the classes'
+        priors, times a scale, make spikes wider and their times more accurate (Huang et al. 2024, "Less peaky and more
+        accurate CTC forced alignment by label priors").
 
     Returns
     -------
     Tensor
         (B,) for ``none`` (a scalar for one utterance), else a scalar; in the dtype of the logits (float32 for half
-        types), in nats. NaN or +inf among an utterance's logits make its loss and gradient NaN, as in torch; no others
-        do.
+        types), in nats. NaN or +inf among an utterance's logits make its loss and gradient NaN, as in torch, and those
+        of no other utterance.
 
     Raises
     ------
@@ -67,7 +69,7 @@ def ctc_loss(
     InfeasibleError
         An utterance has too few frames, and `infeasible` is ``raise``; the message names index and counts.
     RuntimeError
-        A second derivative is asked for: there is none.
+        A second derivative is requested, which is not implemented.
 
     Examples
     --------
@@ -108,7 +110,7 @@ def _array(values: Any) -> np.ndarray:
 
 
 class _CTCLoss(torch.autograd.Function):
-    """Scaled losses (B,); their gradient falls out of the forward pass and is kept for the backward one."""
+    """Scaled losses (B,); the forward pass computes their gradient too, and keeps it for the backward pass."""
 
     @staticmethod
     def forward(
@@ -122,7 +124,7 @@ class _CTCLoss(torch.autograd.Function):
     ) -> Tensor:
         dtype = torch.float64 if logits.dtype == torch.float64 else torch.float32
         values = np.ascontiguousarray(logits.detach().to("cpu", dtype).numpy())
-        # numpy's memory, and not torch's: numpy asks the system for large pages, which come many times faster
+        # numpy's memory instead of torch's: numpy asks the system for huge pages, which are allocated many times faster
         losses, grads = np.empty(len(lengths)), np.empty_like(values)
         size = workspace_size(len(values), symbols.shape[1] - 1, values.shape[2])
         least = log_priors.min()
@@ -137,12 +139,12 @@ class _CTCLoss(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor | None, ...]:
-        if torch.is_grad_enabled():  # create_graph: the gradient is a constant here, and would pass for one silently
+        if torch.is_grad_enabled():  # create_graph: the gradient would silently count as a constant
             raise RuntimeError("ctc_loss has no second derivative: do without create_graph=True")
         (grads,) = ctx.saved_tensors
         (factors,) = grad_outputs
-        # float32 for half types too, and autograd rounds the product: a loss scaler's factor can be beyond float16,
-        # and rescues gradients that are below it
+        # float32 for half types too; autograd rounds the product. A loss scaler's factor can exceed float16, and saves
+        # gradients that are too small for it.
         if not (factors == 1).all():
             grads = grads * factors[None, :, None].to(grads)
         return (grads, None, None, None, None, None)

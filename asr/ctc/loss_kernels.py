@@ -13,18 +13,19 @@ import math
 import numpy as np
 from numba import njit
 
-# Sums may be taken in another order, and a product and a sum fused, as vectors need; NaN and infinity stay.
+# Vector code may reorder sums and fuse products with sums; NaN and infinity keep their meaning.
 VECTORS = {"reassoc", "nsz", "contract"}
 
-# A state lost to underflow is below 1e-301 (2.2e-308 and MAX_TILT) before its frame is rescaled by the norm, so it is
-# less than 1e-301 / (norm × mass) of p(l|x), with mass = Σ α β over the rescaled states of the frame: below 1e-21
+# A state that is lost to underflow is below 1e-301 (2.2e-308 and MAX_TILT) before its frame is rescaled by the norm. So
+# it is less than 1e-301 / (norm × mass) of p(l|x), with mass = Σ α β over the rescaled states of the frame: below 1e-21
 # within these bounds. They serve for β too: its norm × mass is that of α one frame later. Outside them the utterance is
 # computed in logarithms. That α and β give the same total proves less: they can lose the same paths.
 LEAST_NORM = 1e-40
 LEAST_MASS = 1e-240
 MAX_TILT = 1e6
 
-ZERO, ONE = np.uintp(0), np.uintp(1)  # an unsigned index is never taken from the end, which costs vectors and time
+# an unsigned index needs no test for negative values, which would cost time and prevent vector code
+ZERO, ONE = np.uintp(0), np.uintp(1)
 
 # Rows of one number a state (L + 2,). They lie in the workspace, as all does that vectors go over: whether LLVM's code
 # takes them, and so the order of a sum, depends on how far from each other arrays lie: it must be the same each time.
@@ -41,7 +42,10 @@ def workspace_size(num_frames: int, num_labels: int, num_classes: int) -> int:
 
 @njit(cache=True, fastmath={"contract"})
 def _exp(x):  # a copy in each file of kernels: Numba's cache does not notice an edit elsewhere
-    """Return eˣ for x ≤ 0 to the last bit but one, 0 below −708: 2ⁿ by its bits times a Taylor series for the rest."""
+    """Return eˣ for x ≤ 0 with an error of one unit in the last place, and 0 below −708.
+
+    It is 2ⁿ, made from its bits, times a Taylor series for the rest.
+    """
     shifted = x * 1.4426950408889634 + 6755399441055744.0  # 1.5 · 2⁵² leaves the integer n in the last bits
     n = shifted - 6755399441055744.0
     r = (x - n * 6.93147180369123816490e-01) - n * 1.90821492927058770002e-10  # ln 2 in two parts: |r| ≤ ln 2 / 2
@@ -70,11 +74,12 @@ def _softmax(logits, b, symbols, scale, grads, probs, block):
     bits = block.view(np.int64)
     for start in range(ZERO, num_frames, rows):
         here = min(rows, num_frames - start)
-        for i in range(ZERO, here):  # nothing but copies: an utterance's frames lie far apart, and are fetched at once
+        for i in range(ZERO, here):  # only copies: an utterance's frames lie far apart, and are fetched together
             for c in range(ZERO, num_classes):
                 block[i * num_classes + c] = logits[start + i, b, c]
         for i in range(ZERO, here):
-            top = np.int64(-0x7FFFFFFFFFFFFFFF)  # as integers numbers keep their order, and vectors take their maximum
+            # floats keep their order as integers, whose maximum vector code can take
+            top = np.int64(-0x7FFFFFFFFFFFFFFF)
             for c in range(ZERO, num_classes):
                 value = bits[i * num_classes + c]
                 top = max(top, value ^ ((value >> 63) & 0x7FFFFFFFFFFFFFFF))
@@ -98,7 +103,7 @@ def _softmax(logits, b, symbols, scale, grads, probs, block):
 
 @njit(cache=True)
 def _tilt(logits, b, num_frames, symbols):
-    """Choose a factor by which to multiply all paths at each label, to keep α and β in range.
+    """Choose a factor that multiplies all paths at each label, to keep α and β in range.
 
     Every path enters each label once, so all of them are multiplied by factorᴸ and no posterior changes. What changes
     is how many labels α has behind it by frame t, before it has seen the rest. With constant probabilities, blank to

@@ -1,4 +1,4 @@
-"""Label priors, which make a CTC network's spikes wider and their times better."""
+"""Label priors, which make a CTC network's spikes wider and their times more accurate."""
 
 import torch
 from torch import Tensor, nn
@@ -7,20 +7,20 @@ from torch import Tensor, nn
 class LabelPriors(nn.Module):
     """Mean posteriors of the classes over an epoch's training frames, for the loss of the next (Huang et al. 2024).
 
-    Blanks have most of the frames, so that with posteriors divided by priors paths of few blanks cost less. The state
-    of the module is part of a checkpoint.
+    Most frames are blanks. Dividing posteriors by priors therefore makes paths with few blanks cheaper. The module's
+    state is part of a checkpoint.
 
     Parameters
     ----------
     num_classes
-        C, the blank included.
+        C, including the blank.
     scale
-        Power of the priors; 0 leaves them out.
+        Exponent of the priors; 0 disables them.
 
     Attributes
     ----------
     log_priors : (C,)
-        What `ctc_loss` takes: scale × ln prior; zeros in the first epoch.
+        Scale × ln prior, as `ctc_loss` takes them; zeros in the first epoch.
 
     Examples
     --------
@@ -40,11 +40,11 @@ class LabelPriors(nn.Module):
         self.register_buffer("_sums", torch.zeros(num_classes, dtype=torch.float64))
 
     def observe(self, logits: Tensor, lengths: Tensor) -> None:
-        """Count the posteriors of a batch: logits (T, B, C), of which lengths (B,) frames are used."""
+        """Accumulate the posteriors of a batch of logits (T, B, C) whose utterances have lengths (B,)."""
         used = torch.arange(len(logits), device=logits.device)[:, None] < lengths.to(logits.device)
         self._sums += logits.detach()[used].double().softmax(dim=1).sum(dim=0).to(self._sums.device)
 
     def update(self) -> None:
-        """Take the mean of what was observed since the last time as the new priors."""
+        """Set the priors to the mean of the posteriors observed since the last update."""
         self.log_priors = self.scale * (self._sums / self._sums.sum()).clamp(min=1e-10).log()
         self._sums.zero_()

@@ -1,10 +1,10 @@
 """Encoders: features in, one row of logits for each output frame.
 
-An encoder family is one file here, named in `FAMILIES`; the file's name is its name in a recipe. It has a frozen
-dataclass `EncoderConfig`, whose fields are the keys that a recipe's `model` section may hold beside `name`, and whose
-method `build(num_features, num_classes)` makes the `torch.nn.Module`. The module maps ``features (B, T, F)`` and
-``feature_lengths (B,)`` to ``logits (T', B, C)`` and ``output_lengths (B,)``, and tells in `subsampling` how many
-feature frames make one of its output frames: T' = ⌈T / subsampling⌉.
+Each encoder family is one file, listed in `FAMILIES`; a recipe names it by the file's name. The file has a frozen
+dataclass `EncoderConfig`, whose fields are the keys of a recipe's `model` section besides `name`, and whose method
+`build(num_features, num_classes)` makes the `torch.nn.Module`. The module maps ``features (B, T, F)`` and
+``feature_lengths (B,)`` to ``logits (T', B, C)`` and ``output_lengths (B,)``, and has an
+attribute `subsampling`, the number of feature frames in one output frame: T' = ⌈T / subsampling⌉.
 """
 
 import importlib
@@ -27,14 +27,14 @@ def build(options: dict[str, Any], num_features: int, num_classes: int) -> "nn.M
     options
         ``name`` and the keys of that family's EncoderConfig.
     num_features
-        F, values in a feature frame.
+        F, values of a feature frame.
     num_classes
-        C, labels and the blank.
+        C, the number of labels and the blank.
 
     Raises
     ------
     ConfigError
-        No such family; an unknown key or a wrong value.
+        There is no such family, a key is unknown, or a value is wrong.
 
     Examples
     --------

@@ -1,7 +1,7 @@
-"""Attention encoder-decoder: a BLSTM reads the utterance, and an LSTM writes it down, one step a phone.
+"""Attention encoder-decoder: a BLSTM encodes the utterance, and an LSTM writes its phones, one at each step.
 
-At each step the decoder looks at the encoder's states through weights α, which say where the next phone lies, and
-which depend on where it looked before (location-aware attention):
+At each step the decoder sees a weighted mean of the encoder's states. The weights α say where the next phone lies, and
+depend on the previous step's weights (location-aware attention):
 
     s_i = LSTM([embedding of y_{i−1}; g_{i−1}], s_{i−1})
     e_{it} = w · tanh(W s_i + V h_t + U f_{it} + b),  f_i = Q * α_{i−1}
@@ -10,10 +10,10 @@ which depend on where it looked before (location-aware attention):
 
 Sources: D. Bahdanau, K. Cho and Y. Bengio, "Neural machine translation by jointly learning to align and translate",
 ICLR 2015; J. Chorowski, D. Bahdanau, D. Serdyuk, K. Cho and Y. Bengio, "Attention-based models for speech recognition",
-NIPS 2015, equations 1-9, which number s one lower.
+NIPS 2015, equations 1-9, in which the index of s is lower by one.
 
 Letters: B utterances, T' encoder frames, E values of an encoder's state, S labels of the longest target, C classes, of
-which class 0 begins and ends every sentence, A values to compare, K filters over α.
+which class 0 begins and ends every sentence, A units of the comparison, K filters over α.
 """
 
 from dataclasses import dataclass
@@ -25,7 +25,7 @@ from torch import Tensor, nn
 from asr.core.config import check
 from asr.encoders import blstm
 
-END = 0  # the class that begins and ends a sentence: the blank's, which this system has no other use for
+END = 0  # the class that begins and ends a sentence: the blank's, which the decoder does not need otherwise
 
 
 @dataclass(frozen=True)
@@ -68,7 +68,7 @@ class EncoderConfig(blstm.EncoderConfig):
 
 
 class Memory(NamedTuple):
-    """What the decoder reads: states (B, T', E), their share V h of the comparison (B, T', A), valid frames (B, T')."""
+    """What the decoder attends to: states (B, T', E), keys V h + b (B, T', A), and which frames are valid (B, T')."""
 
     states: Tensor
     keys: Tensor
@@ -76,7 +76,7 @@ class Memory(NamedTuple):
 
 
 class State(NamedTuple):
-    """Where the decoder stands: its LSTM's output and cells (B, ·), the last glimpse (B, E) and its weights (B, T')."""
+    """The decoder's state: its LSTM's output and cells (B, ·), the last glimpse g (B, E) and its weights α (B, T')."""
 
     hidden: Tensor
     cells: Tensor
@@ -85,14 +85,14 @@ class State(NamedTuple):
 
 
 class Decoder(nn.Module):
-    """Writes labels, looking at encoder states.
+    """LSTM that predicts labels from encoder states by attention.
 
     Parameters
     ----------
     config
-        Sizes.
+        Sizes of the layers.
     num_classes
-        C, the end among them.
+        C, including the end.
 
     Examples
     --------
@@ -116,7 +116,7 @@ class Decoder(nn.Module):
         self.output = nn.Linear(decoder_size + size, num_classes)
 
     def start(self, states: Tensor, lengths: Tensor) -> tuple[Memory, State]:
-        """Return what is to be read of states (B, T', E), and a decoder that looks at the first frame."""
+        """Return the memory of states (B, T', E), and the decoder's initial state, which attends to the first frame."""
         valid = torch.arange(states.shape[1], device=states.device) < lengths.to(states.device)[:, None]
         nothing = states.new_zeros(len(states), self.cell.hidden_size)
         weights = states.new_zeros(valid.shape)
@@ -124,7 +124,7 @@ class Decoder(nn.Module):
         return Memory(states, self.key(states), valid), State(nothing, nothing, torch.zeros_like(states[:, 0]), weights)
 
     def step(self, memory: Memory, state: State, labels: Tensor) -> tuple[Tensor, State]:
-        """Return ln p of the next label (B, C) and the new state, given the labels before (B,)."""
+        """Return ln p of the next label (B, C) and the new state, given the previous labels (B,)."""
         inputs = torch.cat((self.embedding(labels), state.glimpse), dim=1)
         hidden, cells = self.cell(inputs, (state.hidden, state.cells))
         places = self.place(self.filters(state.weights[:, None]).transpose(1, 2))  # (B, T', A)
@@ -136,21 +136,21 @@ class Decoder(nn.Module):
         return logits.log_softmax(dim=1), State(hidden, cells, glimpse, weights)
 
     def forward(self, states: Tensor, lengths: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
-        """Follow the right labels (teacher forcing), whatever the network would have written.
+        """Predict each label given the correct previous labels (teacher forcing).
 
         Parameters
         ----------
         states : (B, T', E)
-            Of the encoder.
+            States of the encoder.
         lengths : (B,)
-            Their frames.
+            Number of their frames.
         targets : (B, S)
-            Labels, shorter ones padded.
+            Labels; shorter targets are padded.
 
         Returns
         -------
         log_probs : (B, S + 1, C)
-            ln p of the label at each place, given those before; the last place is for the end.
+            ln p of the label at each position, given the previous labels; the last position is the end's.
         weights : (B, S + 1, T')
             α of each step.
         """

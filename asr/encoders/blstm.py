@@ -1,4 +1,4 @@
-"""Deep bidirectional LSTM (Graves, Mohamed and Hinton 2013), or in one direction for speech as it comes.
+"""Deep bidirectional LSTM (Graves, Mohamed and Hinton 2013), or in one direction for live speech.
 
 Letters: B utterances, T feature frames, F values a frame, n frames a step, T' = ⌈T / n⌉, H cells a direction, K
 channels, C classes.
@@ -23,11 +23,11 @@ class EncoderConfig(BLSTMSizes):
 
 
 class BLSTM(nn.Module):
-    """Bidirectional LSTM layers under a linear layer, over stacked frames or two convolutions.
+    """Bidirectional LSTM layers and a linear output layer, over stacked frames or two convolutions.
 
-    Each layer is two one-directional LSTMs, the second over time-reversed utterances. A padded batch thus needs no
-    packing, which on a CPU takes several times as long as the recurrence itself, and padding still never touches a
-    valid frame.
+    Each layer consists of two one-directional LSTMs, the second over time-reversed utterances. Thus padding never
+    affects a valid frame, and a padded batch needs no packing, which on a CPU takes several times as long as the
+    recurrence.
 
     Examples
     --------
@@ -67,9 +67,9 @@ class BLSTM(nn.Module):
 
 
 class Convolutions(nn.Module):
-    """Two convolutions of 3 × 3, each halving the frequencies, the second taking steps of n frames (VGG's in small).
+    """Two 3 × 3 convolutions, as in a small VGG: each halves the frequencies, and the second has a stride of n frames.
 
-    Beyond the end of an utterance they see 0, whatever the batch.
+    Frames beyond the end of an utterance count as 0, whatever the padding of its batch.
 
     Examples
     --------
@@ -101,7 +101,7 @@ def output_lengths(feature_lengths: Tensor, subsampling: int) -> Tensor:
 
 
 def stack_frames(features: Tensor, stack: int) -> Tensor:
-    """Join each `stack` frames, (B, T, F) → (B, ⌈T / stack⌉, stack · F); the last group is filled with zeros.
+    """Concatenate every `stack` frames, (B, T, F) → (B, ⌈T / stack⌉, stack · F); the last group is padded with zeros.
 
     >>> stack_frames(torch.arange(3.0).reshape(1, 3, 1), 2).tolist()
     [[[0.0, 1.0], [2.0, 0.0]]]
@@ -112,7 +112,7 @@ def stack_frames(features: Tensor, stack: int) -> Tensor:
 
 
 class _Reverse(torch.autograd.Function):
-    """Reverse the first `lengths[b]` frames of each utterance of x (T, B, F), padding apart; its own gradient."""
+    """Reverse the first `lengths[b]` frames of each utterance of x (T, B, F); padding stays where it is."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, lengths: Tensor) -> Tensor:

@@ -1,11 +1,12 @@
 """Recurrences through time and back, in Numba; the numbers (R1), (R2), … are those of docs/theory/recurrent.md.
 
-A kernel runs over all T frames of the utterances first … last − 1 of a batch, so that each thread has its own. Products
-with weights that do not wait for the frame before, W x_t and the sums of the weights' gradients, are taken outside, for
-all frames at once; inside there is one product a frame for each matrix of the feedback. Arrays are C-contiguous
-and of one type, float32 or float64. A *trail* has T + 1 rows a unit: row 0 is the state before the first frame, and row
-t + 1 that after frame t. The gradient is cut at each multiple of `truncate` frames but 0. Slopes are written g − g² for
-g (1 − g): a literal 1 would turn float32 into float64 and halve the vectors.
+A kernel runs over all T frames of the utterances first … last − 1 of a batch, so that each thread has utterances of its
+own. Products that do not depend on the previous frame, W x_t and the sums of the weights' gradients, are computed
+outside for all frames at once; the kernel computes one product a frame for each feedback matrix. Arrays are
+C-contiguous and of one type, float32 or float64. A *trail* has T + 1 rows: row 0 is the state before the first frame,
+and row t + 1 the state after frame t. The gradient is cut at each multiple of `truncate` frames except 0. Slopes are
+written as g − g² instead of g (1 − g), since a literal 1 would turn float32 into float64 and halve the width of
+vectors.
 
 Letters: T frames, B utterances, H units, O outputs of a Jordan network.
 """
@@ -32,9 +33,9 @@ def elman_forward(share, inputs, recurrent, relu, trail):
 
 @njit(cache=True, nogil=True)
 def elman_backward(share, grads, recurrent, relu, trail, deltas, carry):
-    """Write δ (T, B, H), the error's gradients at the net inputs, from those at the hidden units.
+    """Write δ (T, B, H), the gradients at the net inputs, from those at the hidden units.
 
-    `carry` (B, H) is the gradient at the state before the first frame in the end.
+    `carry` (B, H) gets the gradient at the state before the first frame.
     """
     first, last, truncate = share
     epsilon = carry[first:last]
@@ -51,7 +52,7 @@ def elman_backward(share, grads, recurrent, relu, trail, deltas, carry):
 
 @njit(cache=True, nogil=True)
 def jordan_forward(share, softmax, inputs, feedback, output, bias, hidden, trail):
-    """Write hidden units h (T, B, H), and v, y to trail (2, T + 1, B, O); feedback = W_yᵀ, output = W_oᵀ."""
+    """Write hidden units h (T, B, H), and v and y to trail (2, T + 1, B, O); feedback = W_yᵀ, output = W_oᵀ."""
     first, last = share[0], share[1]
     for t in range(len(inputs)):
         now, net, outputs = hidden[t, first:last], trail[0, t + 1, first:last], trail[1, t + 1, first:last]
@@ -71,9 +72,10 @@ def jordan_forward(share, softmax, inputs, feedback, output, bias, hidden, trail
 
 @njit(cache=True, nogil=True)
 def jordan_backward(share, softmax, weights, memory, grads, out_deltas, deltas, carry):
-    """Write δ of the hidden units (T, B, H), and to out_deltas (T, B, O), which holds ∂E/∂v, that of the output units.
+    """Write δ of the hidden units (T, B, H), and add δ of the output units to out_deltas (T, B, O), given as ∂E/∂v.
 
-    `weights` are W_y (H, O) and W_o (O, H), `memory` h and y, `grads` ∂E/∂y (T, B, O); `carry` (B, O) is as above.
+    `weights` are W_y (H, O) and W_o (O, H), `memory` is h and y, `grads` is ∂E/∂y (T, B, O); `carry` (B, O) is as in
+    `elman_backward`.
     """
     first, last, truncate = share
     (feedback, output), (hidden, outputs) = weights, memory
@@ -101,7 +103,7 @@ def jordan_backward(share, softmax, weights, memory, grads, out_deltas, deltas, 
 def lstm_forward(share, inputs, recurrent, peepholes, gates, trail):
     """Write g^I, g^F, f(u), g^O to gates (T, B, 4H), and z, s and f(s) to trail (3, T + 1, B, H).
 
-    inputs = W x_t + b (T, B, 4H), recurrent = Wᵀ (H, 4H), peepholes (3, H) of the input, forget and output gates.
+    inputs = W x_t + b (T, B, 4H), recurrent = Wᵀ (H, 4H), and peepholes (3, H) of the input, forget and output gates.
     """
     first, last = share[0], share[1]
     size = peepholes.shape[1]
@@ -126,8 +128,8 @@ def lstm_forward(share, inputs, recurrent, peepholes, gates, trail):
 def lstm_backward(share, grads, recurrent, peepholes, gates, trail, deltas, carries):
     """Write δ^I, δ^F, δ, δ^O to deltas (T, B, 4H), from the gradients at z (T, B, H).
 
-    `carries` (5, B, H): 0 and 1 are the gradients at z and s, on entry those at the last frame's s from outside, in the
-    end those at the state before the first frame; 2 to 4 are the gradients of each utterance at the peepholes.
+    `carries` (5, B, H): rows 0 and 1 get the gradients at z and s before the first frame; on entry row 1 holds the
+    gradient at the last frame's s. Rows 2 to 4 get each utterance's gradients at the peepholes.
     """
     first, last, truncate = share
     carries[0, first:last], carries[2:, first:last] = 0, 0
@@ -146,9 +148,9 @@ def lstm_backward(share, grads, recurrent, peepholes, gates, trail, deltas, carr
 
 @njit(cache=True, fastmath={"contract"})
 def _multiply(a, b, c):
-    """Write a b to c (M, N), of a (M, K) and b (K, N): four rows of b at a time, for four rows of a, in whole vectors.
+    """Write the product of a (M, K) and b (K, N) to c (M, N), four rows of b at a time for four rows of a.
 
-    A BLAS prepares b anew in each call, which for so few rows of a takes longer than the product itself: with OpenBLAS
+    A BLAS would repack b in each call. For so few rows of a that takes longer than the product itself; OpenBLAS takes
     five times as long. A row of c depends on its own row of a alone, whatever share of a batch it is in.
     """
     size, depth = b.shape[1], len(b)
@@ -175,7 +177,7 @@ def _add_scaled(row, scale, other):
 
 @njit(cache=True)
 def _next_state(row, before, state):
-    """Write s_t, from row: g^I, g^F, f(u), g^O."""
+    """Write s_t from the gates' row g^I, g^F, f(u), g^O."""
     size = len(state)
     gate, forget, entered = row[:size], row[size : 2 * size], row[2 * size : 3 * size]
     for j in range(size):
@@ -184,7 +186,7 @@ def _next_state(row, before, state):
 
 @njit(cache=True)
 def _output_deltas(row, epsilon, squashed, peephole, delta, cell):
-    """Write δ^O of a frame, and add to the cell's gradient what comes through its output."""
+    """Write δ^O of a frame, and add to the cell's gradient what flows back through its output."""
     size = len(cell)
     opened, output = row[3 * size :], delta[3 * size :]
     for j in range(size):
@@ -196,7 +198,7 @@ def _output_deltas(row, epsilon, squashed, peephole, delta, cell):
 
 @njit(cache=True)
 def _cell_deltas(row, before, delta, cell, peepholes):
-    """Write δ^I, δ^F and δ of a frame; turn the cell's gradient into what it hands to the frame before."""
+    """Write δ^I, δ^F and δ of a frame; turn the cell's gradient into the gradient at the previous frame's cell."""
     size = len(cell)
     gate, forget, entered = row[:size], row[size : 2 * size], row[2 * size : 3 * size]
     into, kept, net = delta[:size], delta[size : 2 * size], delta[2 * size : 3 * size]
@@ -240,7 +242,7 @@ def _add_product(row, a, b):
 
 @njit(cache=True)
 def _slope(epsilon, values, relu, delta):
-    """Write f′(u) ε; f′ is known from f(u)."""
+    """Write f′(u) ε, with f′(u) computed from f(u)."""
     if relu:
         for j in range(len(delta)):
             delta[j] = epsilon[j] if values[j] > 0 else 0.0
@@ -265,14 +267,14 @@ def _relu(row):
         row[j] = 0.0 if row[j] < 0 else row[j]
 
 
-@njit(cache=True, error_model="numpy")  # no division by 0 is looked for: that would cost the vectors
+@njit(cache=True, error_model="numpy")  # no test for division by 0, which would prevent vector code
 def _sigmoid(row):
     for j in range(len(row)):
         e = _exp(-abs(row[j]))
         row[j] = (e if row[j] < 0 else 1.0) / (1.0 + e)
 
 
-@njit(cache=True, error_model="numpy")  # no division by 0 is looked for: that would cost the vectors
+@njit(cache=True, error_model="numpy")  # no test for division by 0, which would prevent vector code
 def _tanh(row):
     for j in range(len(row)):
         e = _exp(-2.0 * abs(row[j]))
@@ -292,9 +294,10 @@ def _softmax(row):
 
 @njit(cache=True, fastmath={"contract"})
 def _exp(x):  # a copy in each file of kernels: Numba's cache does not notice an edit elsewhere
-    """Return eˣ for x ≤ 0 to the last bit but one, 0 below −708: 2ⁿ by its bits times a Taylor series for the rest.
+    """Return eˣ for x ≤ 0 with an error of one unit in the last place, and 0 below −708.
 
-    Without a call or a branch, unlike math.exp, so that loops become vectors.
+    It is 2ⁿ, made from its bits, times a Taylor series for the rest. Unlike math.exp it has no call and no branch, so
+    that loops over it become vector code.
     """
     shifted = x * 1.4426950408889634 + 6755399441055744.0  # 1.5 · 2⁵² leaves the integer n in the last bits
     n = shifted - 6755399441055744.0

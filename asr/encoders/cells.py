@@ -1,9 +1,9 @@
-"""Recurrent layers: Elman, Jordan, LSTM with peepholes by our own kernels, LSTM without and GRU by torch's.
+"""Recurrent layers: Elman, Jordan and peephole LSTM by our own kernels, LSTM without peepholes and GRU by torch's.
 
-All are `layer(x (T, B, F), state=None) -> (y (T, B, output_size), state)`, one-directional. `state` is a tuple
-of tensors (B, ·), what the layer needs to go on after the last frame; None stands for zeros. With `truncate` frames the
-gradient does not flow over multiples of that many frames, while the state does: truncated backpropagation through
-time, as if the state were detached there; 0 is the whole sequence. The equations are in docs/theory/recurrent.md.
+All are one-directional and called as `layer(x (T, B, F), state=None) -> (y (T, B, output_size), state)`. `state` is a
+tuple of tensors (B, ·) from which the layer can continue after the last frame; None stands for zeros. With `truncate`
+the state is detached after every `truncate` frames, so that the gradient does not flow further back (truncated
+backpropagation through time); 0 never detaches it. The equations are in docs/theory/recurrent.md.
 
 Letters: T frames, B utterances, F inputs, H units, O outputs of a Jordan network.
 """
@@ -24,7 +24,7 @@ from asr.encoders.rtrl import RtrlElman
 
 State = tuple[Tensor, ...]
 
-LEAST_SHARE = 4  # utterances a thread: with fewer, a product is too small to be worth a thread
+LEAST_SHARE = 4  # utterances for each thread: with fewer, a product is too small to be worth a thread
 
 
 class Elman(nn.Module):
@@ -39,7 +39,7 @@ class Elman(nn.Module):
     truncate
         Frames after which the gradient is cut; 0: never.
     online
-        Learn in real time (`asr.encoders.rtrl`): no gradient at x.
+        Learn in real time (`asr.encoders.rtrl`), which gives no gradient at x.
 
     Attributes
     ----------
@@ -71,7 +71,7 @@ class Elman(nn.Module):
         weights = self.recurrent_weights
         (first,) = _initial(x, weights, state, self.output_size)
         relu = self.nonlinearity == "relu"
-        if self.online and self.training:  # in evaluation the other kernels, which know a gradient at x
+        if self.online and self.training:  # in evaluation the other kernels, which give a gradient at x too
             hidden = RtrlElman.apply(x, first, self.input_weights, weights, self.bias, relu)
             return hidden, (hidden[-1],)
         inputs = nn.functional.linear(x, self.input_weights, self.bias).to(weights.dtype)
@@ -80,21 +80,21 @@ class Elman(nn.Module):
 
 
 class Jordan(nn.Module):
-    """Jordan network: its own output units, and not the hidden ones, are fed back (Jordan 1986, "Serial order").
+    """Jordan network, which feeds back its output units instead of its hidden units (Jordan 1986, "Serial order").
 
     h_t = tanh(W_x x_t + W_y y_{t−1} + b), v_t = W_o h_t + c, y_t = g(v_t); before the first frame y is 0. Every layer
-    has output units, as many as is asked for, and returns them.
+    has output units of its own and returns them.
 
     Parameters
     ----------
     input_size, hidden_size, output_size
         F, H and O.
     activation
-        g: ``softmax`` where the outputs are classes; ``tanh`` below another layer, to which a softmax over many units
-        would hand next to nothing.
+        g: ``softmax`` where the outputs are classes; ``tanh`` below another layer, since a softmax over many units
+        would pass only small values to it.
     logits
-        Return v and not y. For the uppermost layer: the loss takes a softmax's inputs, and no other layer of
-        weights is needed. What is fed back is y either way.
+        Return v instead of y, for the uppermost layer: the loss takes a softmax's inputs, so that no further layer of
+        weights is needed. Either way y is fed back.
     truncate
         Frames after which the gradient is cut; 0: never.
 
@@ -157,7 +157,7 @@ class PeepholeLSTM(nn.Module):
     Attributes
     ----------
     input_weights (4H, F), recurrent_weights (4H, H), bias (4H,)
-        Rows of the input gate, the forget gate, the net input u and the output gate: the order of torch's LSTM.
+        Rows of the input gate, the forget gate, the net input u and the output gate, in the order of torch's LSTM.
     peepholes (3H,)
         w^I, w^F and w^O.
 
@@ -168,7 +168,7 @@ class PeepholeLSTM(nn.Module):
     ((10, 2, 8), [(2, 8), (2, 8)])
     """
 
-    forget_gate = 1  # which block of the rows is the forget gate's: an initialiser sets its bias apart
+    forget_gate = 1  # the forget gate's block of rows, whose bias is initialised differently
 
     def __init__(self, input_size: int, hidden_size: int, truncate: int = 0):
         super().__init__()
@@ -190,7 +190,7 @@ class PeepholeLSTM(nn.Module):
 
 
 class _TorchLayer(nn.Module):
-    """One of torch's recurrent layers behind the same signature; its weights are those of `cell`."""
+    """One of torch's recurrent layers, `cell`, with the signature of the others."""
 
     def __init__(self, cell: nn.RNNBase, truncate: int):
         super().__init__()
@@ -212,7 +212,7 @@ class _TorchLayer(nn.Module):
 
 
 class LSTM(_TorchLayer):
-    """LSTM without peepholes: torch's. The state is (z, s), each (B, H).
+    """LSTM without peepholes, by torch. The state is (z, s), each (B, H).
 
     >>> z, state = LSTM(5, 8, truncate=4)(torch.zeros(10, 2, 5))
     >>> tuple(z.shape), [tuple(part.shape) for part in state]
@@ -228,7 +228,7 @@ class LSTM(_TorchLayer):
 
 
 class GRU(_TorchLayer):
-    """Gated recurrent unit with update and reset gate: torch's (Cho et al. 2014). The state is (h (B, H),).
+    """Gated recurrent unit with update and reset gate (Cho et al. 2014), by torch. The state is (h (B, H),).
 
     >>> GRU(5, 8)(torch.zeros(10, 2, 5))[0].shape
     torch.Size([10, 2, 8])
@@ -243,7 +243,7 @@ class GRU(_TorchLayer):
 
 
 def _uniform(hidden_size: int, *shape: int) -> nn.Parameter:
-    """Return weights drawn evenly from ±1/√H, as torch's recurrent layers begin."""
+    """Return weights drawn uniformly from ±1/√H, as torch initialises its recurrent layers."""
     bound = 1 / math.sqrt(hidden_size)
     return nn.Parameter(torch.empty(shape).uniform_(-bound, bound))
 
@@ -269,7 +269,7 @@ def _initial(x: Tensor, like: Tensor, state: State | None, *sizes: int) -> State
 
 
 class _ElmanThroughTime(torch.autograd.Function):
-    """(R1)–(R7) but for the input weights, whose product is autograd's."""
+    """(R1)–(R7), except for the input weights, which autograd handles."""
 
     @staticmethod
     def forward(ctx: Any, inputs: Tensor, recurrent: Tensor, first: Tensor, relu: bool, truncate: int) -> Tensor:
@@ -294,7 +294,7 @@ class _ElmanThroughTime(torch.autograd.Function):
 
 
 class _JordanThroughTime(torch.autograd.Function):
-    """(R8)–(R13) but for the input weights; returns v and y."""
+    """(R8)–(R13), except for the input weights; returns v and y."""
 
     @staticmethod
     def forward(
@@ -333,7 +333,7 @@ class _JordanThroughTime(torch.autograd.Function):
 
 
 class _LSTMThroughTime(torch.autograd.Function):
-    """(R14)–(R25) but for the input weights; returns z and the last frame's s."""
+    """(R14)–(R25), except for the input weights; returns z and the last frame's s."""
 
     @staticmethod
     def forward(
@@ -362,7 +362,7 @@ class _LSTMThroughTime(torch.autograd.Function):
 
 
 def _refuse_second_derivative() -> None:
-    """Raise if the gradient is to be differentiated: it would come out wrong, and without a word."""
+    """Raise RuntimeError if the gradient is to be differentiated, which would silently give a wrong result."""
     if torch.is_grad_enabled():
         raise RuntimeError("recurrent layers have no second derivative: leave create_graph out")
 
@@ -376,7 +376,7 @@ def _tensors(device: torch.device, *arrays: np.ndarray) -> list[Tensor]:
 
 
 def _start(num_frames: int, *states: Tensor) -> np.ndarray:
-    """Return a trail (states, T + 1, B, ·) with the states in row 0, or (T + 1, B, ·) of a single one."""
+    """Return a trail (states, T + 1, B, ·) with the states in row 0; for a single state (T + 1, B, ·)."""
     rows = [_array(state) for state in states]
     trail = np.empty((len(rows), num_frames + 1, *rows[0].shape), rows[0].dtype)
     trail[:, 0] = rows
@@ -384,7 +384,7 @@ def _start(num_frames: int, *states: Tensor) -> np.ndarray:
 
 
 def _outer(deltas: np.ndarray, values: np.ndarray) -> np.ndarray:
-    """Return Σ_t,b δ valueᵀ, the gradient of weights, of (T, B, H) and (T, B, I)."""
+    """Return Σ_t,b δ valueᵀ (H, I), the gradient at weights, for deltas (T, B, H) and values (T, B, I)."""
     left, right = (torch.from_numpy(each.reshape(-1, each.shape[2])) for each in (deltas, values))
     return (left.T @ right).numpy()
 
@@ -392,7 +392,7 @@ def _outer(deltas: np.ndarray, values: np.ndarray) -> np.ndarray:
 def _share(kernel: Callable[..., Any], batch: int, truncate: int, *args: Any) -> None:
     """Call kernel((first, last, truncate), *args) for shares of the batch, side by side.
 
-    A frame waits for the frame before, but no utterance for another: threads meet once a sequence and not once a frame.
+    A frame depends on the previous frame, but no utterance on another: threads synchronise once a sequence.
     """
     count = max(1, min(torch.get_num_threads(), workers.get_num_threads(), batch // LEAST_SHARE))
     edges = [batch * i // count for i in range(count + 1)]

@@ -1,11 +1,11 @@
-"""Echo-state network: a fixed random recurrent network, and a linear readout that alone is trained.
+"""Echo-state network: a fixed random recurrent network, and a linear readout, which alone is trained.
 
     drive_t = W_in u_t + b
     x_t = (1 − a) x_{t−1} + a tanh(drive_t + W x_{t−1})
     logits_t = W_out [x_t; u_t]
 
-W is sparse, and scaled so that its largest eigenvalue has a given modulus, below 1: then the states forget where they
-began, and each is an echo of the input's recent past.
+W is sparse. It is scaled so that its largest eigenvalue has a given modulus below 1: then the states forget the initial
+state, and each is an echo of the recent input.
 
 Sources: H. Jaeger, "The 'echo state' approach to analysing and training recurrent neural networks", GMD report 148,
 2001; with the leak a: M. Lukoševičius and H. Jaeger, "Reservoir computing approaches to recurrent neural network
@@ -30,7 +30,7 @@ from asr.core import workers
 from asr.core.config import check
 from asr.encoders.blstm import _Reverse, output_lengths, stack_frames
 
-SMALL = 200  # units, up to which all eigenvalues are found at once
+SMALL = 200  # number of units up to which all eigenvalues are computed
 
 
 @dataclass(frozen=True)
@@ -81,16 +81,16 @@ class EncoderConfig:
 
 
 class Reservoir(nn.Module):
-    """Fixed recurrent units; their weights are buffers, kept with the model but never trained.
+    """Fixed recurrent units, whose weights are buffers: saved with the model but never trained.
 
     Parameters
     ----------
     config
-        Size, radius, scales and leak.
+        Size, spectral radius, scales and leak.
     num_inputs
-        Values in an input frame.
+        Values of an input frame, I.
     rng
-        Draws the weights.
+        Source of the random weights.
     """
 
     weights: Tensor
@@ -134,7 +134,7 @@ class Reservoir(nn.Module):
 
 
 class EchoState(nn.Module):
-    """One reservoir, or two in both directions of time, under a linear layer that also sees the input.
+    """One reservoir, or two in opposite directions of time, and a linear layer that also sees the input.
 
     Examples
     --------
@@ -165,18 +165,18 @@ class EchoState(nn.Module):
 
 
 def draw_weights(size: int, density: float, spectral_radius: float, rng: np.random.Generator) -> np.ndarray:
-    """Draw recurrent weights (N, N) in which each unit hears as many others, scaled to a spectral radius.
+    """Draw recurrent weights (N, N), with the same number of inputs for each unit, scaled to a spectral radius.
 
     Parameters
     ----------
     size
         N.
     density
-        Share of the weights that are not 0; each row has one at least.
+        Share of the weights that are not 0; each row has at least one.
     spectral_radius
         Modulus of the largest eigenvalue.
     rng
-        Draws which units are heard and the weights, which are normal.
+        Source of the positions and of the normal weights.
 
     Examples
     --------
@@ -186,7 +186,7 @@ def draw_weights(size: int, density: float, spectral_radius: float, rng: np.rand
     """
     heard = max(1, round(density * size))
     radius = 0.0
-    while radius < 1e-3:  # a handful of units may hear each other in no circle, and then the radius is 0
+    while radius < 1e-3:  # the graph of a few units may have no cycle, and then the radius is 0
         weights = np.zeros((size, size))
         for row in weights:
             row[rng.choice(size, heard, replace=False)] = rng.standard_normal(heard)
@@ -195,7 +195,7 @@ def draw_weights(size: int, density: float, spectral_radius: float, rng: np.rand
 
 
 def _radius(weights: np.ndarray, start: np.ndarray) -> float:
-    """Return the largest modulus of the eigenvalues; of many units by Arnoldi's iteration, a hundred times as fast."""
+    """Return the largest modulus of the eigenvalues; for many units by Arnoldi's iteration, 100 times as fast."""
     size = len(weights)
     if size > SMALL:
         with contextlib.suppress(ArpackNoConvergence):

@@ -1,18 +1,18 @@
-"""How weights begin, by name.
+"""Initial weights, by the name of the method.
 
 ============== ==========================================================================================
-``zeros``       all alike: to be seen failing, since units that begin alike stay alike (docs/theory/recurrent.md)
-``normal``      N(0, std²), the recurrent weights too
+``zeros``       all equal, to show that it fails: units that start equal stay equal (docs/theory/recurrent.md)
+``normal``      N(0, std²), recurrent weights included
 ``xavier``      uniform of variance 2 / (fan in + fan out): X. Glorot and Y. Bengio (2010), eq. 16
 ``he``          normal of variance 2 / fan in, for rectified linear units: K. He et al. (2015), eq. 10
-``orthogonal``  rows, or columns, at right angles and of length 1: A. Saxe, J. McClelland and S. Ganguli (2014)
+``orthogonal``  orthonormal rows or columns: A. Saxe, J. McClelland and S. Ganguli (2014)
 ============== ==========================================================================================
 
-The name is that of the input and feed-forward weights. Xavier's and He's rules are derived for layers that differ, and
-say nothing of one matrix that is applied at every frame; under them recurrent weights are orthogonal, which neither
-lengthens nor shortens a state. The matrices of a cell's gates are drawn each by itself, not as the tall one that they
-are stored in. Biases begin at 0, but that of a forget gate at 1, so that a cell remembers before it has learnt what to
-(F. Gers, J. Schmidhuber and F. Cummins 2000; R. Jozefowicz et al. 2015); so do peepholes, and gains at 1.
+The method applies to input and feed-forward weights. Xavier's and He's rules are derived for a sequence of different
+layers, not for one matrix that is applied at every frame; with them recurrent weights are orthogonal, which preserves
+the length of a state. The matrices of a cell's gates are drawn separately, although they are stored as one matrix.
+Biases and peepholes start at 0, gains at 1, and the bias of a forget gate at 1, so that a cell remembers from the start
+(F. Gers, J. Schmidhuber and F. Cummins 2000; R. Jozefowicz et al. 2015).
 """
 
 from collections.abc import Callable
@@ -28,24 +28,24 @@ NAMES = ("zeros", "normal", "xavier", "he", "orthogonal")
 
 _LSTMS = (PeepholeLSTM, nn.LSTM, nn.LSTMCell)
 _GATES = ((_LSTMS, 4), ((nn.GRU, nn.GRUCell), 3))
-FORGET = 1  # the place of the forget gate among an LSTM's
+FORGET = 1  # index of the forget gate among an LSTM's gates
 
 Draw = Callable[[Tensor], object]
 
 
 def initialise(encoder: nn.Module, name: str, generator: torch.Generator | None = None, std: float = STD) -> None:
-    """Draw all of a network's weights anew; buffers, such as a reservoir, stay.
+    """Initialise all weights of a network; buffers, such as a reservoir, stay as they are.
 
     Parameters
     ----------
     encoder
-        Any network; changed in place.
+        Any network; it is changed in place.
     name
         One of NAMES.
     generator
-        Source of randomness; by default torch's.
+        Source of randomness, by default torch's.
     std
-        Of ``normal``.
+        Standard deviation of ``normal``.
 
     Raises
     ------
@@ -73,7 +73,7 @@ def initialise(encoder: nn.Module, name: str, generator: torch.Generator | None 
 
 
 def _draws(name: str, generator: torch.Generator | None, std: float) -> tuple[Draw, Draw]:
-    """Return what draws a matrix of feed-forward weights, and what draws one of recurrent weights."""
+    """Return the functions that draw a matrix of feed-forward weights and one of recurrent weights."""
     init = nn.init
     draws: dict[str, Draw] = {
         "zeros": init.zeros_,
@@ -86,7 +86,7 @@ def _draws(name: str, generator: torch.Generator | None, std: float) -> tuple[Dr
 
 
 def is_recurrent(key: str) -> bool:
-    """Tell by a parameter's name whether it leads from a layer's state or output back into the layer.
+    """Tell from a parameter's name whether its weights feed a layer's state or output back into the layer.
 
     >>> [is_recurrent(key) for key in ("recurrent_weights", "weight_hh_l0", "weight_ih_l0", "weight")]
     [True, True, False, False]
@@ -95,7 +95,7 @@ def is_recurrent(key: str) -> bool:
 
 
 def gates(module: nn.Module, weights: Tensor) -> tuple[Tensor, ...]:
-    """Return the views of a stored matrix (g · H, ·) that belong to its g gates; one view if there are none.
+    """Return the views of a stored matrix (g · H, ·) for its g gates; one view if there are no gates.
 
     >>> [tuple(block.shape) for block in gates(nn.LSTM(5, 2), torch.zeros(8, 5))]
     [(2, 5), (2, 5), (2, 5), (2, 5)]
@@ -105,8 +105,8 @@ def gates(module: nn.Module, weights: Tensor) -> tuple[Tensor, ...]:
 
 
 def _fill(module: nn.Module, key: str, values: Tensor) -> None:
-    """Set a vector: gains of a normalisation to 1, the forget gate's bias to 1, other biases and peepholes to 0."""
+    """Initialise a vector: gains and the forget gate's bias to 1, other biases and peepholes to 0."""
     is_gain = key == "weight"
     values.fill_(1.0 if is_gain else 0.0)
-    if isinstance(module, _LSTMS) and key.startswith("bias") and "hh" not in key:  # torch has two, and adds them
+    if isinstance(module, _LSTMS) and key.startswith("bias") and "hh" not in key:  # torch has two biases, which it adds
         gates(module, values)[FORGET].fill_(1.0)

@@ -1,7 +1,8 @@
-"""Restricted Boltzmann machines, and networks that begin with their weights: the deep-belief start.
+"""Restricted Boltzmann machines, and networks initialised with their weights (deep belief networks).
 
-G. Hinton, S. Osindero and Y.-W. Teh (2006) for the greedy stack; A. Mohamed, G. Dahl and G. Hinton (2012) for speech:
-real-valued features below, contrastive divergence of one step. With hidden units h in {0, 1}:
+Sources: G. Hinton, S. Osindero and Y.-W. Teh (2006) for greedy training layer by layer; A. Mohamed, G. Dahl and
+G. Hinton (2012) for speech, with real-valued features below and contrastive divergence of one step. With hidden units h
+in {0, 1}:
 
     E(v, h) = −Σ b_j h_j − Σ v_i W_ij h_j − Σ a_i v_i            visible units in {0, 1}
     E(v, h) = −Σ b_j h_j − Σ v_i W_ij h_j + Σ (v_i − a_i)² / 2    real visible units, of variance 1 (Gaussian)
@@ -23,15 +24,15 @@ from asr.encoders.initialisers import is_recurrent
 
 @dataclass(frozen=True)
 class Options:
-    """How a machine is trained; the defaults are those of Mohamed et al. (2012) with few passes."""
+    """Training of a machine; the defaults are those of Mohamed et al. (2012), but with few epochs."""
 
     epochs: int = 5
     batch_size: int = 128
     learning_rate: float = 0.02  # visible units in {0, 1}
-    gaussian_learning_rate: float = 0.002  # real ones, whose reconstruction is not held within bounds
+    gaussian_learning_rate: float = 0.002  # real visible units, whose reconstruction is unbounded
     momentum: float = 0.9
     weight_decay: float = 2e-4
-    num_examples: int = 20_000  # at most; drawn from what there is
+    num_examples: int = 20_000  # at most; a random choice of all
 
 
 @dataclass(frozen=True)
@@ -44,7 +45,7 @@ class RBM:
     visible_bias : (V,)
     hidden_bias : (H,)
     gaussian
-        Real visible units, of variance 1.
+        Whether visible units are real, of variance 1, instead of binary.
 
     Examples
     --------
@@ -74,28 +75,28 @@ class RBM:
         return mean if self.gaussian else torch.sigmoid(mean)
 
     def free_energy(self, visible: Tensor) -> Tensor:
-        """Return F(v) (N,) in nats; −F(v) is ln p(v) but for a constant."""
+        """Return F(v) (N,) in nats; −F(v) is ln p(v) up to a constant."""
         squares = 0.5 * ((visible - self.visible_bias) ** 2).sum(dim=1)
         own = squares if self.gaussian else -(visible @ self.visible_bias)
         return own - nn.functional.softplus(visible @ self.weights + self.hidden_bias).sum(dim=1)
 
     def reconstruction_error(self, visible: Tensor) -> float:
-        """Return the mean squared difference between examples (N, V) and what the machine makes of them."""
+        """Return the mean squared difference between examples (N, V) and their reconstructions."""
         return float(((self.visible(self.hidden(visible)) - visible) ** 2).mean())
 
 
 def contrastive_divergence(
     machine: RBM, visible: Tensor, generator: torch.Generator | None = None
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Return CD-1's stand-in for the mean gradient of ln p(v) at weights (V, H), visible and hidden biases.
+    """Return CD-1's estimate of the mean gradient of ln p(v) at the weights (V, H), visible and hidden biases.
 
-    The hidden units are sampled once, and the reconstruction is left as a mean, as G. Hinton's practical guide (2010)
-    advises for the last step.
+    The hidden units are sampled once, and the reconstruction is a mean instead of a sample, as G. Hinton's practical
+    guide (2010) advises for the last step.
 
     Parameters
     ----------
     machine
-        A machine.
+        The machine.
     visible : (N, V)
         Examples.
     generator
@@ -104,7 +105,7 @@ def contrastive_divergence(
     Examples
     --------
     >>> machine = RBM(torch.zeros(1, 1), torch.zeros(1), torch.zeros(1))
-    >>> [float(part) for part in contrastive_divergence(machine, torch.ones(4, 1))]  # it gives 1/2 where 1 is seen
+    >>> [float(part) for part in contrastive_divergence(machine, torch.ones(4, 1))]  # seen: 1, reconstructed: 1/2
     [0.25, 0.5, 0.0]
     """
     hidden = machine.hidden(visible)
@@ -127,7 +128,7 @@ def train_rbm(
     Parameters
     ----------
     examples : (N, V)
-        Of mean 0 and variance 1 each value if `gaussian`; otherwise in 0..1, taken for probabilities.
+        Each value of mean 0 and variance 1 if `gaussian`; otherwise probabilities in 0..1.
     num_hidden
         H.
     gaussian
@@ -135,7 +136,7 @@ def train_rbm(
     options
         By default Options().
     generator
-        Source of randomness; by default torch's.
+        Source of randomness, by default torch's.
     """
     options = options or Options()
     rate = options.gaussian_learning_rate if gaussian else options.learning_rate
@@ -158,21 +159,21 @@ def pretrain(
     options: Options | None = None,
     generator: torch.Generator | None = None,
 ) -> dict[str, RBM]:
-    """Give a network's feed-forward and input weights the weights of machines trained on what these layers see.
+    """Initialise a network's feed-forward and input weights with machines trained on the inputs of each layer.
 
-    From the lowest layer up, in the order in which the network calls them: fully connected layers, convolutions over
-    time (on windows as wide as theirs) and the input weights of recurrent layers, whose gates count as hidden units
-    like any others. A fully connected layer that is called last is the classifier and stays as it is, and so do
-    recurrent weights: no machine tells what they should be. A layer that sees values in −1..1, as those above tanh and
-    sigmoid units do, gets a machine of binary visible units; any other a Gaussian one.
+    Layers are initialised from the lowest up, in the order in which the network calls them: fully connected layers,
+    convolutions over time (on windows of their width) and the input weights of recurrent layers, whose gates count as
+    hidden units. A fully connected layer that is called last is the classifier and stays as it is, and so do recurrent
+    weights, for which there is no such machine. A layer with inputs in −1..1, as above tanh and sigmoid units, gets a
+    machine with binary visible units, any other a Gaussian one.
 
-    A tanh layer takes half the weights, since tanh(a / 2) = 2 σ(a) − 1: its output then is the machine's hidden
-    probability, stretched to −1..1. Other layers take them whole.
+    A tanh layer takes half the weights, since tanh(a / 2) = 2 σ(a) − 1: its output is then the machine's hidden
+    probability, scaled to −1..1. Other layers take the weights as they are.
 
     Parameters
     ----------
     encoder
-        Maps features (1, T, F) and lengths (1,) to anything; changed in place, and left in the mode it was in.
+        Network that takes features (1, T, F) and lengths (1,). It is changed in place and keeps its mode.
     utterances
         Normalised features (T, F).
     options, generator
@@ -206,7 +207,7 @@ def pretrain(
 
 
 def _weights(layer: nn.Module) -> tuple[Tensor, Tensor | None] | None:
-    """Return the input weights of a layer (H, …) and their bias, or None if it is of no kind known here."""
+    """Return the input weights of a layer (H, …) and their bias, or None for a layer of another kind."""
     if isinstance(layer, nn.Linear | nn.Conv1d):
         return layer.weight, layer.bias
     own = dict(layer.named_parameters(recurse=False))
@@ -218,7 +219,7 @@ def _weights(layer: nn.Module) -> tuple[Tensor, Tensor | None] | None:
 
 
 def _layers(encoder: nn.Module, utterance: Tensor) -> list[str]:
-    """Return the names of the layers that have input weights, in the order of their calls."""
+    """Return the names of the layers that have input weights, in the order in which they are called."""
     called: list[str] = []
     hooks = []
     for name, layer in encoder.named_modules():
@@ -231,13 +232,13 @@ def _layers(encoder: nn.Module, utterance: Tensor) -> list[str]:
 
 
 def _seen(encoder: nn.Module, layer: nn.Module, utterances: Sequence[Tensor]) -> Iterator[Tensor]:
-    """Yield what a layer sees of each utterance, (N, V)."""
+    """Yield the inputs of a layer for each utterance, (N, V)."""
     caught: list[Tensor] = []
     hook = layer.register_forward_pre_hook(lambda _, inputs: caught.append(_windows(layer, inputs[0].detach())))
     for utterance in utterances:
         caught.clear()
         _call(encoder, utterance)
-        yield torch.cat(caught)  # with truncation a layer is called once a chunk
+        yield torch.cat(caught)  # with truncation a layer is called once for each chunk
     hook.remove()
 
 
@@ -251,7 +252,7 @@ def _call(encoder: nn.Module, utterance: Tensor) -> None:
 
 
 def _windows(layer: nn.Module, inputs: Tensor) -> Tensor:
-    """Return rows (N, V) of one utterance's inputs, which for a convolution are (1, V', T)."""
+    """Return rows (N, V) of one utterance's inputs; those of a convolution are (1, V', T)."""
     if not isinstance(layer, nn.Conv1d):
         return inputs.reshape(-1, inputs.shape[-1])
     (width,), (step,) = layer.kernel_size, layer.dilation
@@ -260,14 +261,14 @@ def _windows(layer: nn.Module, inputs: Tensor) -> Tensor:
 
 
 def _start(layer: nn.Module, seen: Tensor, options: Options, generator: torch.Generator | None) -> RBM:
-    """Train a machine on examples and give the layer its weights, with what was done to the examples undone."""
+    """Train a machine on normalised examples and give the layer its weights, adapted to the original examples."""
     found = _weights(layer)
     assert found is not None
     weights, bias = found
     gaussian = bool(seen.abs().max() > 1)
     if gaussian:
         shift, scale = seen.mean(dim=0), seen.std(dim=0, correction=0).clamp(min=1e-5)
-    else:  # −1..1 to 0..1, unless it lies there already
+    else:  # maps −1..1 to 0..1; values that are in 0..1 stay
         low = -1.0 if bool(seen.min() < 0) else 0.0
         shift, scale = torch.full_like(seen[0], low), torch.full_like(seen[0], 1.0 - low)
     machine = train_rbm((seen - shift) / scale, len(weights), gaussian, options, generator)

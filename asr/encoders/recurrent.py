@@ -1,4 +1,4 @@
-"""Deep one- or bidirectional networks of the lectures' recurrent cells (docs/theory/recurrent.md).
+"""Deep one- or bidirectional networks of recurrent cells (docs/theory/recurrent.md).
 
 Letters: B utterances, T feature frames, F values a frame, n stacked frames, T' = ⌈T / n⌉, H units a direction,
 C classes.
@@ -76,11 +76,11 @@ class EncoderConfig:
 
 
 class RecurrentEncoder(nn.Module):
-    """Recurrent layers under a linear layer; the uppermost of a Jordan network has the classes for outputs instead.
+    """Recurrent layers and a linear output layer, which a Jordan network does not have.
 
-    A Jordan network feeds its outputs back, so its uppermost layer must own them: its softmax's inputs are the logits,
-    and two directions add theirs. A second direction runs over time-reversed utterances, so that padding never touches
-    a valid frame.
+    The outputs of a Jordan network's uppermost layer are the classes, as it feeds its outputs back. The inputs of its
+    softmax are the logits; those of two directions are added. The second direction runs over time-reversed utterances,
+    so that padding never affects a valid frame.
 
     Examples
     --------
@@ -119,7 +119,7 @@ class RecurrentEncoder(nn.Module):
 
 
 def _layers(config: EncoderConfig, sizes: list[int], num_classes: int) -> nn.ModuleList:
-    """Make the layers of one direction for so many inputs each."""
+    """Make the layers of one direction; `sizes` are their numbers of inputs."""
     if config.gradient == "rtrl":
         return nn.ModuleList([Elman(sizes[0], config.hidden_size, config.cell.removeprefix("elman_"), online=True)])
     layers = [CELLS[config.cell](size, config.hidden_size, config.truncate) for size in sizes]

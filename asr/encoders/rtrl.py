@@ -2,10 +2,10 @@
 
     u_t = W_in x_t + W h_{t−1} + b        h_t = f(u_t)
 
-The rows of the weights lie side by side, θ_j = (W_in, W, b)_j, and so does what they meet, c_t = (x_t, h_{t−1}, 1): a
-unit's net input is u_{t,j} = θ_j · c_t. The influence P_t[i, j] = ∂h_{t,i} / ∂θ_j is carried from frame to frame, and
-an error signal e_t = ∂E / ∂h_t is used up the moment it comes: no state but the last is stored, however long the
-utterance. The price is in P, of H · H · (F + H + 1) numbers, and in the H times as many products that it takes a frame.
+With a unit's weights in one row, θ_j = (W_in, W, b)_j, and their inputs in one column, c_t = (x_t, h_{t−1}, 1), the net
+input of unit j is u_{t,j} = θ_j · c_t. The influence P_t[i, j] = ∂h_{t,i} / ∂θ_j is carried from frame to frame, and an
+error signal e_t = ∂E / ∂h_t is used as soon as it arrives: only the last state is stored, however long the utterance.
+The price is P, which has H · H · (F + H + 1) numbers and takes H times as many products for each frame.
 
 Letters: T frames, B utterances, F inputs, H units, N = F + H + 1 weights a unit.
 """
@@ -21,22 +21,22 @@ from torch.autograd.function import once_differentiable
 
 @njit(cache=True)
 def advance(weights, relu, column, state, influence, buffer):
-    """Go on by a frame: `state` (H,) becomes h_t, `buffer` (H, H · N) the influence P_t, which is not in place.
+    """Process a frame: `state` (H,) becomes h_t, and `buffer` (H, H · N) the influence P_t.
 
-    `column` is c_t (N,), of which the caller has filled in x_t and the 1; `influence` is P_{t−1}.
+    `column` is c_t (N,), in which the caller has set x_t and the 1; `influence` is P_{t−1}.
     """
     size = len(state)
     width = len(column)
     first = width - 1 - size
     column[first : width - 1] = state
     net = np.dot(weights, column)
-    np.dot(np.ascontiguousarray(weights[:, first : width - 1]), influence, buffer)  # what reaches h_t by way of h_{t−1}
+    np.dot(np.ascontiguousarray(weights[:, first : width - 1]), influence, buffer)  # what reaches h_t through h_{t−1}
     for i in range(size):
         state[i] = max(net[i], 0) if relu else np.tanh(net[i])
         slope = (1 if net[i] > 0 else 0) if relu else 1 - state[i] * state[i]
         row = buffer[i]
         for n in range(width):
-            row[i * width + n] += column[n]  # a unit's own weights meet c_t: (L1)
+            row[i * width + n] += column[n]  # a unit's own weights times c_t: (L1)
         for n in range(len(row)):
             row[n] *= slope
 
@@ -45,8 +45,8 @@ def advance(weights, relu, column, state, influence, buffer):
 def run(inputs, errors, start, weights, relu, influences, gradient):
     """Add Σ_t e_t P_t, the gradient at the weights of one utterance, to `gradient` (H · N,).
 
-    `inputs` (T, F), `errors` (T, H), `start` (H,) before the first frame, `weights` (H, N); `influences` (2, H, H · N)
-    is room to work in.
+    `inputs` are (T, F), `errors` (T, H), `start` (H,) is the state before the first frame, `weights` are (H, N);
+    `influences` (2, H, H · N) is working memory.
     """
     state = start.copy()
     column = np.ones(weights.shape[1], weights.dtype)
@@ -58,15 +58,15 @@ def run(inputs, errors, start, weights, relu, influences, gradient):
 
 
 class OnlineElman:
-    """An Elman network that learns at every frame: to show the algorithm, and for streams that never end.
+    """An Elman network that learns at every frame, to show the algorithm, and for endless streams.
 
     Parameters
     ----------
     weights : (H, N) float64 or float32
-        W_in, W and b side by side. They may be changed between frames; Williams and Zipser do so, after each error,
-        and the gradient is then that of slowly moving weights.
+        W_in, W and b side by side. They may be changed between frames, as Williams and Zipser do after each error; the
+        gradient is then that of slowly changing weights.
     relu
-        Rectified linear units in place of tanh.
+        Use rectified linear units instead of tanh.
 
     Attributes
     ----------
@@ -92,7 +92,7 @@ class OnlineElman:
         self._column = np.ones(width, self.weights.dtype)
 
     def step(self, inputs: np.ndarray) -> np.ndarray:
-        """Take in x_t (F,) and return h_t (H,).
+        """Process x_t (F,) and return h_t (H,).
 
         Raises
         ------
@@ -108,37 +108,39 @@ class OnlineElman:
         return self.state.copy()
 
     def gradient(self, error: np.ndarray) -> np.ndarray:
-        """Return what the error signal e_t (H,) of this frame adds to the gradient at the weights, (H, N)."""
+        """Return the contribution of this frame's error signal e_t (H,) to the gradient at the weights (H, N)."""
         return (error @ self.influence).reshape(self.weights.shape)
 
 
 class RtrlElman(torch.autograd.Function):
     """h (T, B, H) of an Elman layer whose backward pass runs forward in time and stores no states.
 
-    CTC's error signals are known only when an utterance is over, since its loss looks at all outputs. So the outputs
-    are made in a first pass, of which this function keeps nothing but x; when their errors have come, `backward` makes
-    the states anew and uses the errors up frame by frame. The outputs themselves live as long as the layer above needs
-    them, so that under CTC memory does grow with the length: only `OnlineElman`'s does not.
+    CTC's error signals are known only at the end of an utterance, since its loss depends on all outputs. A first pass
+    computes the outputs and keeps only x; when the errors are known, `backward` computes the states again and uses the
+    errors frame by frame. The outputs live as long as the layer above needs them, so that with CTC memory does grow
+    with the length; only `OnlineElman`'s does not.
 
-    A gradient at x would take the whole of BPTT, and there is none: an Elman layer that learns so must be the lowest
-    with weights, and the only one.
+    There is no gradient at x, which would need all of BPTT: an Elman layer that learns in this way must be the only
+    one, with no weights below it.
 
     Parameters
     ----------
     x : (T, B, F)
-        Must not ask for a gradient.
+        Must not require a gradient.
     start : (B, H)
-        h_0; taken as a constant.
+        h_0, a constant.
     input_weights : (H, F)
     recurrent_weights : (H, H)
     bias : (H,)
     relu : bool
-        Rectified linear units in place of tanh.
+        Use rectified linear units instead of tanh.
 
     Raises
     ------
     RuntimeError
-        x asks for a gradient, or a second derivative is asked for.
+        x requires a gradient, or a second derivative is requested.
+    ValueError
+        The state has another shape.
 
     Examples
     --------
@@ -155,7 +157,7 @@ class RtrlElman(torch.autograd.Function):
     def forward(
         ctx: Any, x: Tensor, start: Tensor, input_weights: Tensor, recurrent_weights: Tensor, bias: Tensor, relu: bool
     ) -> Tensor:
-        """Return the states, keeping none."""
+        """Return the states without keeping them."""
         if ctx.needs_input_grad[0]:
             raise RuntimeError(
                 "RTRL gives no gradient at its input: only the lowest layer can learn by it, and nothing below it"
@@ -165,7 +167,7 @@ class RtrlElman(torch.autograd.Function):
         x, start = x.to(bias.dtype), start.to(bias.dtype)
         ctx.save_for_backward(x, start, input_weights, recurrent_weights, bias)
         ctx.relu = relu
-        with torch.autocast(x.device.type, enabled=False):  # the backward pass makes the same states again
+        with torch.autocast(x.device.type, enabled=False):  # the backward pass computes the same states again
             nets = x @ input_weights.T + bias  # (T, B, H)
             state, states = start, torch.empty_like(nets)
             for t in range(len(x)):
@@ -177,7 +179,7 @@ class RtrlElman(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor | None, ...]:
-        """Return the gradients at the weights, from errors (T, B, H) used up one after the other."""
+        """Return the gradients at the weights, from errors (T, B, H) that are used one after the other."""
         x, start, input_weights, recurrent_weights, bias = ctx.saved_tensors
         weights = torch.cat((input_weights, recurrent_weights, bias[:, None]), dim=1).detach().cpu().numpy()  # (H, N)
         size, width = weights.shape

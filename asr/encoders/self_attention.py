@@ -5,7 +5,7 @@ Sources: A. Vaswani, N. Shazeer, N. Parmar, J. Uszkoreit, L. Jones, A. N. Gomez,
 "On layer normalization in the Transformer architecture", ICML 2020; positions from a convolution instead of sines:
 A. Mohamed, D. Okhonko and L. Zettlemoyer, "Transformers with convolutional context for ASR", arXiv:1904.11660, 2019.
 
-Letters: B utterances, T feature frames, F values a frame, n stacked frames, T' = ⌈T / n⌉, D values of a frame within
+Letters: B utterances, T feature frames, F values a frame, n stacked frames, T' = ⌈T / n⌉, D values of a frame inside
 the network, A heads, C classes.
 """
 
@@ -70,7 +70,7 @@ class EncoderConfig:
 
 
 class SelfAttention(nn.Module):
-    """Blocks of self-attention under a linear layer.
+    """Blocks of self-attention and a linear output layer.
 
     Examples
     --------
@@ -105,7 +105,7 @@ class SelfAttention(nn.Module):
             return self.output(self.norm(hidden.float())).transpose(0, 1), lengths
 
     def _place(self, hidden: Tensor, valid: Tensor) -> Tensor:
-        """Add to each frame (B, T', D) what tells its place: a summary of its neighbours, or sines of its number."""
+        """Add its position to each frame (B, T', D): a convolution of its neighbours, or sinusoids."""
         if self.convolution is None:
             return self.dropout(hidden + sinusoids(hidden.shape[1], hidden.shape[2]).to(hidden))
         inside = hidden * valid[:, :, None]
@@ -113,7 +113,7 @@ class SelfAttention(nn.Module):
 
 
 class Block(nn.Module):
-    """Self-attention over the utterance, then a network of two layers on each frame; each adds to what it is given."""
+    """Self-attention over the utterance, then two layers on each frame, both with a residual connection."""
 
     def __init__(self, config: EncoderConfig):
         super().__init__()
@@ -128,7 +128,7 @@ class Block(nn.Module):
         self.dropout = nn.Dropout(config.dropout)
 
     def forward(self, hidden: Tensor, valid: Tensor) -> Tensor:
-        """Map frames (B, T', D), of which `valid` (B, T') are no padding, to frames of the same shape."""
+        """Map frames (B, T', D) to frames of the same shape; `valid` (B, T') is false for padding."""
         projected = self.projections(self.attention_norm(hidden))  # (B, T', 3D)
         queries, keys, values = projected.unflatten(2, (3, self.num_heads, -1)).permute(
             2, 0, 3, 1, 4
@@ -141,7 +141,7 @@ class Block(nn.Module):
 
 
 def sinusoids(num_frames: int, size: int) -> Tensor:
-    """Return sines and cosines of the frames' numbers (T', D), D even: Vaswani et al. 2017, section 3.5.
+    """Return the positions' sines and cosines (T', D), for even D: Vaswani et al. 2017, section 3.5.
 
     >>> sinusoids(2, 2).tolist()[0], round(float(sinusoids(2, 2)[1, 0]), 4)
     ([0.0, 1.0], 0.8415)

@@ -3,7 +3,7 @@
 Sources: A. Waibel, T. Hanazawa, G. Hinton, K. Shikano and K. J. Lang, "Phoneme recognition using time-delay neural
 networks", IEEE Transactions on Acoustics, Speech and Signal Processing 37(3), 1989; V. Peddinti, D. Povey and
 S. Khudanpur, "A time delay neural network architecture for efficient modeling of long temporal contexts", Proc.
-Interspeech 2015, section 3, for layers that skip frames within a context that widens from layer to layer.
+Interspeech 2015, section 3, for layers that subsample a context that widens from layer to layer.
 
 Letters: B utterances, T feature frames, F values a frame, n stacked frames, T' = ⌈T / n⌉, H units a layer, C classes.
 """
@@ -55,10 +55,10 @@ class EncoderConfig:
 
 
 class TDNN(nn.Module):
-    """Layers of convolution, normalisation and ReLU under a linear layer.
+    """Layers of convolution, normalisation and ReLU, and a linear output layer.
 
-    An output frame depends on the `reach` frames on either side of it and on no others. Frames beyond the utterance
-    count as zeros in each layer, be they padding or not there at all, so padding touches no valid frame.
+    An output frame depends on `reach` frames on either side of it. Frames beyond the utterance, padding or not, count
+    as zeros in each layer, so that padding does not affect a valid frame.
 
     Examples
     --------

@@ -1,1 +1,1 @@
-"""Hidden Markov models with Gaussian mixtures: the classic recogniser that CTC is compared with."""
+"""Hidden Markov models with Gaussian mixtures: the classic recogniser, as a baseline for CTC."""

@@ -1,6 +1,6 @@
-"""Which state of which phone each frame of a corpus belongs to, by the HMMs of a trained system.
+"""Alignment of a corpus: the state of a phone that each frame belongs to, by the HMMs of a trained system.
 
-Letters: T frames, M phones of an utterance, silences among them.
+Letters: T frames, M phones of an utterance including silences, L phones of the set.
 """
 
 import logging
@@ -25,12 +25,12 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, eq=False)
 class StateAlignment:
-    """The likeliest path through an utterance.
+    """The most probable path through an utterance.
 
     Attributes
     ----------
     phones, states, lefts, rights : (T,)
-        Phone of each frame, state of it, and its neighbours, L beyond the utterance.
+        Phone of each frame, the phone's state, and its neighbours; L stands for the utterance's edge.
     sequence : (M,)
         The phones in order.
     """
@@ -43,7 +43,7 @@ class StateAlignment:
 
     @classmethod
     def of(cls, path: np.ndarray, transcript: Transcript, edge: int) -> "StateAlignment":
-        """Read a path of a transcript's states (T,); `edge` is L."""
+        """Make an alignment of a path of a transcript's states (T,); `edge` is L."""
         sequence, firsts = transcript.segments(path)
         lengths = np.diff(firsts, append=len(path))
         around = np.concatenate(([edge], sequence, [edge]))
@@ -51,23 +51,28 @@ class StateAlignment:
         return cls(transcript.phones[path], transcript.states[path], lefts, rights, sequence)
 
     def pdfs(self, tying: Tying) -> np.ndarray:
-        """Return the density of each frame (T,) under some tying."""
+        """Return the density of each frame (T,) for a tying."""
         return tying.pdfs[self.phones, self.states, self.lefts, self.rights]
 
 
 def align_all(
     hmms: PhoneHMMs, mixtures: Mixtures, utterances: Sequence[Utterance], transform: Transform | None = None
 ) -> dict[str, StateAlignment]:
-    """Find the likeliest path of each utterance; one without any is named and left out.
+    """Find the most probable path of each utterance. Utterances without a path are logged and left out.
 
     Parameters
     ----------
     hmms, mixtures
-        Of a trained system.
+        Parts of a trained system.
     utterances
-        With its features, or those that its transform makes them of.
+        With the system's features, or with those that its transform takes.
     transform
-        Its transform, where the utterances have not been through it.
+        The system's transform, if the utterances' features are not transformed yet.
+
+    Raises
+    ------
+    CorpusError
+        No utterance has a path.
     """
 
     def align(utterance: Utterance) -> StateAlignment | AsrError:

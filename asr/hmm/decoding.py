@@ -1,4 +1,4 @@
-"""Phone recognition by HMMs: Viterbi beam search over a loop of all phones, exact where its beam prunes nothing.
+"""Phone recognition by HMMs: Viterbi beam search over a loop of all phones, exact if its beam prunes nothing.
 
 Letters: T frames, P densities.
 """
@@ -11,7 +11,7 @@ from asr.core.errors import InfeasibleError
 from asr.hmm import decoding_kernels as kernels
 from asr.hmm.phone_loop import PhoneLoop
 
-WIDER = (1, 2, 4, 8, np.inf)  # times the beam: tried in turn while pruning loses every path to the utterance's end
+WIDER = (1, 2, 4, 8, np.inf)  # factors of the beam, tried in turn while pruning loses every path to the utterance's end
 
 
 @dataclass(frozen=True)
@@ -21,11 +21,11 @@ class Path:
     Attributes
     ----------
     phones : tuple of int
-        With silences.
+        Including silences.
     starts : tuple of int
         The first frame of each phone.
     score : float
-        Nats, of frames, transitions, weighted bigram and penalties together.
+        Sum of the log probabilities of frames, transitions and weighted bigram, and of penalties; nats.
     """
 
     phones: tuple[int, ...]
@@ -36,22 +36,22 @@ class Path:
 def decode(
     scores: np.ndarray, loop: PhoneLoop, beam: float = np.inf, nbest: int = 1, name: str = "the utterance"
 ) -> list[Path]:
-    """Find the likeliest phones.
+    """Find the most probable phone sequences.
 
-    Where pruning loses every path to the utterance's end, the search runs anew with a wider beam.
+    If pruning loses every path to the utterance's end, the search is repeated with a wider beam.
 
     Parameters
     ----------
     scores : (T, P)
         Natural log likelihoods of the frames under each density.
     loop
-        Of the phones.
+        The loop of phones.
     beam
-        Nats; what lies further below the best state of its frame is dropped.
+        Nats; states further below the best state of their frame are dropped.
     nbest
-        How many paths to find, each the best of its phones without silences.
+        Number of paths to find, each the best one for its phones without silences.
     name
-        Of the utterance, for errors.
+        Name of the utterance, for error messages.
 
     Returns
     -------
@@ -61,9 +61,9 @@ def decode(
     Raises
     ------
     InfeasibleError
-        No path reaches the end of the utterance: it has too few frames for a phone.
+        No path reaches the end of the utterance, which has too few frames for a phone.
     ValueError
-        Shapes do not fit, NaN or +inf among the scores, or a beam or a number of paths that is not above 0.
+        Shapes do not fit, scores are NaN or +inf, or the beam or the number of paths is not above 0.
 
     Examples
     --------
@@ -87,7 +87,7 @@ def decode(
 
 
 def check_scores(scores: np.ndarray, num_pdfs: int, name: str) -> np.ndarray:
-    """Return scores (T, P) as contiguous float64, or raise ValueError for what they lack."""
+    """Return scores (T, P) as contiguous float64; raise ValueError for a wrong shape, NaN or +inf."""
     scores = np.ascontiguousarray(scores, np.float64)
     if scores.ndim != 2 or scores.shape[1] != num_pdfs:
         raise ValueError(f"{name}: scores {scores.shape} do not have a column for each of {num_pdfs} densities")

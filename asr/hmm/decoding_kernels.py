@@ -1,8 +1,8 @@
 """Viterbi beam search over a loop of phones in all their contexts, in Numba, and posteriors of phones.
 
 Token passing: S. Young, N. Russell and J. Thornton, "Token passing: a simple conceptual model for connected speech
-recognition systems", CUED/F-INFENG/TR.38, 1989. Each state holds up to n tokens of different phone sequences; what a
-frame costs grows with the nodes that hold any.
+recognition systems", CUED/F-INFENG/TR.38, 1989. Each state holds up to n tokens of different phone sequences. The cost
+of a frame grows with the number of nodes that hold tokens.
 
 Letters: T frames, L phones, S states a phone, P densities, N nodes, X exit slots, Y entry slots, n tokens a row.
 Kernels trust their arguments: `asr.hmm.decoding` checks them.
@@ -13,7 +13,7 @@ from typing import NamedTuple
 import numpy as np
 from numba import njit
 
-ACTIVE, LEAVING, ENTERED, RECORDS, NODES = range(5)  # what `Search.sizes` counts
+ACTIVE, LEAVING, ENTERED, RECORDS, NODES = range(5)  # entries of `Search.sizes`
 PARENT, PHONE, END = range(3)  # columns of a record: the record before, a phone, its last frame
 LABEL, CHILD, SIBLING = range(3)  # columns of a node of the tree of label sequences
 
@@ -21,31 +21,32 @@ LABEL, CHILD, SIBLING = range(3)  # columns of a node of the tree of label seque
 class Network(NamedTuple):
     """A loop of all phones in all their contexts, as nodes (states) with arcs; all weights are natural logarithms.
 
-    Lists of different lengths lie end to end, list i from offsets[i] up to offsets[i + 1].
+    Lists of different lengths are concatenated: list i lies from offsets[i] up to offsets[i + 1].
 
     Attributes
     ----------
     pdfs : (N,) int32
         Density of each node.
     arc_offsets, arc_targets, arc_weights : (N + 1,), (·,) int32, (·,)
-        Out of each node to nodes of the same phone, itself among them.
+        Arcs from each node to nodes of the same phone, including itself.
     exits, exit_weights : (N,) int32, (N,)
-        Exit slot of each node, −1 for none: there is a slot for each phone and set of right neighbours.
+        Exit slot of each node, −1 for none. There is one slot for each phone and set of right neighbours.
     exit_phones : (X,) int32
+        Phone of each exit slot.
     exit_ends : (X,) bool
         Whether the utterance may end there.
     exit_offsets, exit_targets : (X + 1,), (·,) int32
-        Phones that may follow.
+        Phones that may follow each exit slot.
     entries : (L + 1, L) int32
         Entry slot of each pair of phones, row L for the first phone of an utterance.
     entry_offsets, entry_nodes : (Y + 1,), (·,) int32
-        Nodes that a phone begins with there.
+        First nodes of the phone at each entry slot.
     slot_offsets : (L + 1,) int32
         Entry slots of each phone.
     first_offsets, first_pdfs : (L + 1,), (·,) int32
-        All densities of each phone's state 0.
+        All densities of each phone's first state.
     weights : (L + 1, L + 1)
-        What each pair of phones adds to a path, and the utterance's start and end.
+        What each pair of phones adds to a path; the last row is the utterance's start, the last column its end.
     most : (L,)
         The highest of each phone's weights.
     silent : (L,) bool
@@ -74,7 +75,7 @@ class Network(NamedTuple):
 
 
 class Tokens(NamedTuple):
-    """Rows of at most n tokens, best first, of different labels: score (−inf where there is none), record, node."""
+    """Rows of at most n tokens with different labels, best first: score (−inf if there is no token), record, node."""
 
     score: np.ndarray
     record: np.ndarray
@@ -82,7 +83,7 @@ class Tokens(NamedTuple):
 
 
 class Search(NamedTuple):
-    """What a search works on beside the tokens of nodes: those of slots, lists of what holds any, and counts."""
+    """Working memory of a search besides the tokens of nodes: tokens of slots, lists of those that hold any, counts."""
 
     exits: Tokens
     entries: Tokens
@@ -101,9 +102,10 @@ def _tokens(num_rows, n):
 
 @njit(cache=True, nogil=True)
 def _offer(score, records, nodes, row, value, record, node):
-    """Put a token into a row, unless a better one of its labels, or n better ones, are there.
+    """Put a token into a row, unless the row has a better one with the same labels, or n better ones.
 
-    It takes bare arrays, and longer helpers are inlined, as a call with a tuple of arrays counts references to each.
+    This function takes single arrays, and longer helpers are inlined, because passing a tuple of arrays costs time for
+    counting references to each.
     """
     n = score.shape[1]
     if not value > score[row, n - 1]:
@@ -125,10 +127,10 @@ def _offer(score, records, nodes, row, value, record, node):
 
 @njit(cache=True, nogil=True, inline="always")
 def _advance(frame, network, search, now, then, beam):
-    """Move all tokens on along the arcs, from `now` to `then`, which is empty; return the best score.
+    """Move all tokens along the arcs, from `now` to `then`, which is empty; return the best score.
 
-    The arcs of the best node go first: what they reach is a bound for the rest. The list of active nodes becomes that
-    of `then`.
+    The arcs of the best node come first, as the scores that they reach allow pruning the rest. The list of active nodes
+    becomes that of `then`.
     """
     offsets, targets, weights, pdfs = network.arc_offsets, network.arc_targets, network.arc_weights, network.pdfs
     num_active, n, active = search.sizes[ACTIVE], now.score.shape[1], search.active
@@ -165,7 +167,10 @@ def _advance(frame, network, search, now, then, beam):
 
 @njit(cache=True, nogil=True, inline="always")
 def _look_ahead(frame, network, floor, needed):
-    """Find above which score each entry slot is of use, as no beginning of its phone adds more than the best one."""
+    """Write the score that a token needs at each entry slot to reach the floor, given its phone's best first state.
+
+    Returns the highest score of a first state of any phone.
+    """
     highest = -np.inf
     for c in range(len(network.silent)):
         ahead = -np.inf
@@ -180,7 +185,7 @@ def _look_ahead(frame, network, floor, needed):
 
 @njit(cache=True, nogil=True)
 def _follow(nodes, sizes, node, label):
-    """Return the node of a label sequence longer by one label."""
+    """Return the node of a label sequence extended by one label."""
     child = nodes[node, CHILD]
     while child >= 0 and nodes[child, LABEL] != label:
         child = nodes[child, SIBLING]
@@ -194,7 +199,7 @@ def _follow(nodes, sizes, node, label):
 
 @njit(cache=True, nogil=True)
 def _record(records, sizes, parent, phone, end):
-    """Write down that a phone ends in a frame."""
+    """Add a record of a phone that ends in a frame; return its number."""
     record = sizes[RECORDS]
     records[record, PARENT], records[record, PHONE], records[record, END] = parent, phone, end
     sizes[RECORDS] += 1
@@ -203,9 +208,9 @@ def _record(records, sizes, parent, phone, end):
 
 @njit(cache=True, nogil=True, inline="always")
 def _leave(frame, network, search, floor, end, records, nodes):
-    """Bring tokens that leave their phones after frame `end` to the entries of the next ones.
+    """Move tokens that leave their phones after frame `end` to the entry slots of the next phones.
 
-    Those are left out that cannot reach the floor, however well the next phone begins.
+    Tokens that cannot reach the floor, whatever the next phone's first state, are left out.
     """
     score, parent, labels = search.exits
     new_score, new_record, new_node = search.entries
@@ -239,7 +244,7 @@ def _leave(frame, network, search, floor, end, records, nodes):
 
 @njit(cache=True, nogil=True, inline="always")
 def _enter(frame, network, search, then, beam, top):
-    """Bring tokens from the entry slots to the first nodes of their phones; return the best score."""
+    """Move tokens from the entry slots to the first nodes of their phones; return the best score."""
     active, n, (score, record, node) = search.active, then.score.shape[1], search.entries
     new_score, new_record, new_node = then
     offsets, nodes, pdfs = network.entry_offsets, network.entry_nodes, network.pdfs
@@ -265,7 +270,7 @@ def _enter(frame, network, search, then, beam, top):
 
 @njit(cache=True, nogil=True, inline="always")
 def _prune(network, search, then, floor):
-    """Drop tokens below the floor, and bring the others that may leave their phone to the exit slots."""
+    """Drop tokens below the floor, and copy the others that may leave their phone to the exit slots."""
     active, sizes, n, (score, record, node) = search.active, search.sizes, then.score.shape[1], then
     exit_score, exit_record, exit_node = search.exits
     exits, weights = network.exits, network.exit_weights
@@ -298,7 +303,7 @@ def _prune(network, search, then, floor):
 
 @njit(cache=True, nogil=True)
 def _grown(table, size):
-    """Return a table with room for so many rows."""
+    """Return the table itself, or a copy that has room for `size` rows."""
     if size <= len(table):
         return table
     larger = np.empty((max(size, 2 * len(table)), table.shape[1]), table.dtype)
@@ -310,8 +315,9 @@ def _grown(table, size):
 def search_paths(scores, network, beam, n, active):
     """Find the n best paths of different labels through a loop of phones.
 
-    Writes how many nodes hold tokens after each frame to active (T,). Returns the scores (n,) of the paths, −inf where
-    there are fewer, the record of each one's last phone (n,), and the records (·, 3): parent, phone, last frame.
+    Writes the number of nodes that hold tokens after each frame to active (T,). Returns the scores of the paths (n,),
+    −inf where there are fewer, the record of each path's last phone (n,), and the records (·, 3): parent, phone, last
+    frame.
     """
     num_nodes, num_exits, num_entries = len(network.pdfs), len(network.exit_phones), len(network.entry_offsets) - 1
     now, then = _tokens(num_nodes, n), _tokens(num_nodes, n)

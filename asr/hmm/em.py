@@ -1,9 +1,9 @@
 """Training of GMM-HMMs on transcripts: flat start, embedded Baum-Welch or Viterbi training, growing mixtures.
 
-Both algorithms are the same loop. The E step finds what each utterance's graph makes of its frames: the posteriors of
-all paths (Baum-Welch: Rabiner 1989, sections III.C and V.B), or the likeliest path alone (Viterbi training, the
+Both algorithms are the same loop. The E step computes the posteriors of the states in each utterance's graph: over all
+paths (Baum-Welch: Rabiner 1989, sections III.C and V.B), or on the most probable path alone (Viterbi training, the
 segmental k-means of B.-H. Juang and L. R. Rabiner, IEEE Trans. ASSP 38(9), 1990). The M step estimates densities and
-transitions from it. Between splits neither ever lowers what it climbs: the likelihood, or that of the best paths.
+transitions from them. Between splits the objective never falls: the likelihood, or that of the best paths.
 """
 
 from collections.abc import Iterable, Sequence
@@ -20,12 +20,12 @@ from asr.hmm.phone_hmms import PhoneHMMs, Transcript
 from asr.hmm.tying import NUM_STATES
 
 SEARCHES = {"baum_welch": forward_backward, "viterbi": best_path}
-EDGE_FRAMES = 10  # at an utterance's beginning and end, which the flat start takes for silence
+EDGE_FRAMES = 10  # at an utterance's beginning and end, which the flat start assumes to be silence
 
 
 @dataclass(frozen=True, eq=False)
 class Utterance:
-    """What training is done on: an id, features (T, D), and the states of its transcript."""
+    """An utterance to train on: id, features (T, D), and the states of its transcript."""
 
     id: str
     features: np.ndarray
@@ -41,7 +41,7 @@ class GmmHmm:
 
 
 def flat_start(hmms: PhoneHMMs, utterances: Sequence[Utterance]) -> GmmHmm:
-    """Return models that know nothing but the mean and variance of all frames, and of silence those of the edges.
+    """Return models with the mean and variance of all frames, and for silences those of the utterances' edges.
 
     Raises
     ------
@@ -74,20 +74,20 @@ def moments(features: Iterable[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
 
 @dataclass(frozen=True, eq=False)
 class EStep:
-    """What one pass over the utterances gives.
+    """Result of one pass over the utterances.
 
     Attributes
     ----------
     log_likelihood : float
-        Of all frames together: of all paths, or of the best ones.
+        Of all frames together, over all paths or the best ones.
     num_frames : int
-        That were heard.
+        Number of frames that were used.
     statistics : Statistics
-        For the Gaussians.
+        Statistics for the Gaussians.
     transitions : (P, S + 1)
-        Expected number of times that each way is taken.
+        Expected number of times that each transition is taken.
     skipped : list of str
-        Reasons why utterances were left out: too short for their phones.
+        Error messages of utterances that were left out, being too short for their phones.
     """
 
     log_likelihood: float
@@ -98,12 +98,12 @@ class EStep:
 
 
 def e_step(model: GmmHmm, utterances: Sequence[Utterance], algorithm: str = "baum_welch") -> EStep:
-    """Search all utterances, some in each thread.
+    """Compute the E step over all utterances, a share of them in each thread.
 
     Parameters
     ----------
     model, utterances
-        Models and what they are to explain.
+        The models, and the utterances to train on.
     algorithm
         ``baum_welch`` or ``viterbi``.
     """
@@ -148,7 +148,7 @@ def _e_step(model: GmmHmm, utterances: Sequence[Utterance], algorithm: str) -> E
 
 
 def m_step(model: GmmHmm, found: EStep, floor: np.ndarray) -> GmmHmm:
-    """Estimate transitions and densities anew; a state that was never visited stays as it is."""
+    """Estimate transitions and densities; a state that was never visited stays as it is."""
     return GmmHmm(model.hmms.estimate(found.transitions), estimate(model.mixtures, found.statistics, floor))
 
 
@@ -161,9 +161,9 @@ class Iteration:
     number : int
         From 1.
     log_likelihood : float
-        Nats a frame, of the models before this iteration's step.
+        Nats for each frame, of the models before this iteration.
     num_gaussians : int
-        After the step and the split.
+        Number of Gaussians after the step and the split.
     """
 
     number: int
@@ -174,16 +174,16 @@ class Iteration:
 def iterate(
     model: GmmHmm, utterances: Sequence[Utterance], number: int, target: int, algorithm: str, floor: np.ndarray
 ) -> tuple[Iteration, GmmHmm]:
-    """Do one E and M step, and split Gaussians until there are `target`.
+    """Perform one E and one M step, and split Gaussians until there are `target`.
 
     Parameters
     ----------
     model, utterances
-        With features of equal width.
+        The models, and utterances with features of the models' width.
     number
-        Of this iteration, for its record.
+        Number of this iteration, for its record.
     target
-        Gaussians of all densities together after it.
+        Number of Gaussians of all densities together after it.
     algorithm
         ``baum_welch`` or ``viterbi``.
     floor : (D,)
@@ -208,7 +208,7 @@ def iterate(
 
 
 def gaussians_at(number: int, first: int, last: int, last_split: int) -> int:
-    """Return how many Gaussians an iteration splits them to: evenly more until `last_split`, then none, which is 0.
+    """Return the target number of Gaussians of an iteration: it grows evenly until `last_split`, and is 0 after it.
 
     >>> [gaussians_at(number, 10, 50, 4) for number in (1, 2, 4, 9)]
     [20, 30, 50, 0]

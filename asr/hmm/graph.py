@@ -1,6 +1,6 @@
-"""Graphs of HMM states: what an utterance's phones, or a whole phone loop, allow from frame to frame.
+"""Graphs of HMM states: the transitions that an utterance's phones, or a whole phone loop, allow between frames.
 
-Every path through a graph emits in each state that it visits. `asr.hmm.phone_hmms` makes the graphs of transcripts.
+Every path through a graph emits one frame in each state that it visits. `asr.hmm.phone_hmms` makes transcripts' graphs.
 
 Letters: N states, A arcs, P emission densities ("pdfs").
 """
@@ -19,15 +19,15 @@ class Graph(NamedTuple):
     Attributes
     ----------
     pdfs : (N,) int64
-        The density that each state emits by.
+        Emission density of each state.
     offsets : (N + 1,) int64
         Arcs into state j are those from offsets[j] up to offsets[j + 1].
     sources : (A,) int64
-        Where each arc comes from.
+        Source state of each arc.
     weights : (A,)
-        Of each arc.
+        Weight of each arc.
     starts, finals : (N,)
-        Of beginning in a state, and of ending after it; −inf where a path cannot.
+        Weights of starting in a state, and of ending after it; −inf where a path cannot.
     """
 
     pdfs: np.ndarray
@@ -50,7 +50,7 @@ class Graph(NamedTuple):
         Raises
         ------
         ValueError
-            An arc leads from or to a state that there is not, or a weight is above 0 or NaN.
+            An arc leads from or to a state that does not exist, or a weight is above 0 or NaN.
 
         Examples
         --------
@@ -79,7 +79,7 @@ class Graph(NamedTuple):
 
 
 def required_frames(graph: Graph) -> int:
-    """Return how many frames the shortest path takes.
+    """Return the number of frames of the shortest path.
 
     >>> required_frames(Graph.of([0, 1, 2], [(0, 1, -1), (0, 2, -1), (1, 2, -1)], {0: 0.0}, {2: 0.0}))
     2

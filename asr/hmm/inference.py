@@ -1,4 +1,4 @@
-"""What a graph of states makes of an utterance: its likelihood, posteriors, and likeliest path."""
+"""Likelihood, posteriors and most probable path of an utterance, given a graph of states."""
 
 from typing import NamedTuple
 
@@ -8,7 +8,7 @@ from asr.core.errors import InfeasibleError
 from asr.hmm import inference_kernels
 from asr.hmm.graph import Graph, check_feasible
 
-AGREE = 1e-6  # how far posteriors of a frame may be from adding up to 1 before the log-space recursion takes over
+AGREE = 1e-6  # if the sum of a frame's posteriors differs from 1 by more, the log-space recursion is used instead
 
 
 class Posteriors(NamedTuple):
@@ -37,16 +37,16 @@ def forward_backward(scores: np.ndarray, graph: Graph, name: str = "the utteranc
     scores : (T, P)
         Natural log likelihoods of the frames under each density.
     graph : Graph
-        What may follow what.
+        States and arcs of the utterance.
     name
-        Of the utterance, for errors.
+        Name of the utterance, for error messages.
 
     Raises
     ------
     InfeasibleError
-        Too few frames for the graph, or no path of a probability above 0.
+        There are too few frames for the graph, or no path has a probability above 0.
     ValueError
-        Shapes do not fit, or NaN or +inf among the scores.
+        Shapes do not fit, or a score is NaN or +inf.
 
     Examples
     --------
@@ -68,14 +68,14 @@ def forward_backward(scores: np.ndarray, graph: Graph, name: str = "the utteranc
 
 
 def viterbi(scores: np.ndarray, graph: Graph, name: str = "the utterance") -> tuple[float, np.ndarray]:
-    """Find the likeliest path: Rabiner 1989, section III.B.
+    """Find the most probable path: Rabiner 1989, section III.B.
 
     Parameters and errors are those of `forward_backward`.
 
     Returns
     -------
     log_probability : float
-        Of path and frames together.
+        ln p of the path and the frames together.
     states : (T,)
         The state in each frame.
 
@@ -94,7 +94,7 @@ def viterbi(scores: np.ndarray, graph: Graph, name: str = "the utterance") -> tu
 
 
 def best_path(scores: np.ndarray, graph: Graph, name: str = "the utterance") -> Posteriors:
-    """Give all probability to the likeliest path, in the form of `forward_backward`'s result.
+    """Return posteriors as `forward_backward` does, with all probability on the most probable path.
 
     >>> graph = Graph.of([0, 1], [(0, 0, -1), (0, 1, -1), (1, 1, -1)], {0: 0}, {1: 0})
     >>> found = best_path(np.array([[0.0, -9], [-9, 0.0], [-9, 0.0]]), graph)

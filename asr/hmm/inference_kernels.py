@@ -9,7 +9,7 @@ import math
 import numpy as np
 from numba import njit
 
-LEAST_SHARE = 1e-240  # of all paths, that those to the end must have in a frame: below, some have underflowed
+LEAST_SHARE = 1e-240  # of a frame's probability on paths to the end: below it, some paths have underflowed
 
 
 @njit(cache=True, nogil=True)
@@ -17,7 +17,7 @@ def forward_backward(scores, graph, alpha, gamma, arcs):
     """Recursions scaled in each frame, eq. 91–92 and 103: the fast path.
 
     Writes the posterior of each state in each frame to gamma (T, N), and adds the expected number of times that each
-    arc is taken to arcs (A,); alpha (T, N) is room to work in. Returns ln p(x), or NaN where scaling lost all paths.
+    arc is taken to arcs (A,); alpha (T, N) is working memory. Returns ln p(x), or NaN if scaling lost all paths.
     """
     pdfs, offsets, sources, weights, starts, finals = graph
     num_frames, count = alpha.shape
@@ -84,7 +84,7 @@ def _logaddexp(a, b):  # a copy in each file of kernels: Numba's cache does not 
 
 @njit(cache=True, nogil=True)
 def log_forward_backward(scores, graph, alpha, gamma, arcs):
-    """Do the same in logarithms, which lose no path: slower, for what the fast path returns NaN for."""
+    """Compute the same in logarithms, where no path underflows: slower, for utterances that the fast path fails on."""
     pdfs, offsets, sources, weights, starts, finals = graph
     num_frames, count = alpha.shape
     for t in range(num_frames):
@@ -117,9 +117,9 @@ def log_forward_backward(scores, graph, alpha, gamma, arcs):
 
 @njit(cache=True, nogil=True)
 def viterbi(scores, graph, came_from, path):
-    """Write the likeliest states to path (T,), eq. 32–35; came_from (T, N) int32 is room to work in.
+    """Write the most probable states to path (T,), eq. 32–35; came_from (T, N) int32 is working memory.
 
-    Returns ln p of the path and the frames together: −inf where there is no path.
+    Returns ln p of the path and the frames together, −inf if there is no path.
     """
     pdfs, offsets, sources, weights, starts, finals = graph
     num_frames, count = came_from.shape

@@ -1,6 +1,6 @@
 """Gaussian mixtures with diagonal covariances, one for each density: likelihoods, statistics, estimation, splitting.
 
-Letters: T frames, D values a frame, P densities, K Gaussians of all densities in a row, G of one density.
+Letters: T frames, D values a frame, P densities, K Gaussians of all densities, concatenated.
 """
 
 from dataclasses import dataclass
@@ -8,11 +8,11 @@ from dataclasses import dataclass
 import numpy as np
 from numba import njit
 
-FEWEST_FRAMES = 3.0  # that a Gaussian must account for; with fewer it is dropped, unless it is its density's last
+FEWEST_FRAMES = 3.0  # a Gaussian that accounts for fewer frames is dropped, unless it is its density's last
 VARIANCE_FLOOR = 0.01  # of the variance of all frames
-LEAST_POSTERIOR = 1e-8  # of a density in a frame, below which it is not counted
-BLOCK_FRAMES = 128  # whose Gaussians are computed at a time
-SPLIT_DISTANCE = 0.2  # standard deviations that the halves of a Gaussian are moved apart, to each side
+LEAST_POSTERIOR = 1e-8  # a density with a smaller posterior in a frame is not counted there
+BLOCK_FRAMES = 128  # number of frames whose Gaussians are computed together
+SPLIT_DISTANCE = 0.2  # standard deviations by which each half of a split Gaussian is moved
 
 
 @dataclass(frozen=True, eq=False)
@@ -22,7 +22,7 @@ class Mixtures:
     Attributes
     ----------
     offsets : (P + 1,) int64
-        Density p has the Gaussians from offsets[p] up to offsets[p + 1].
+        Density p consists of the Gaussians from offsets[p] up to offsets[p + 1].
     weights_ : (K,)
         Probabilities that add up to 1 within each density.
     means_, covars_ : (K, D)
@@ -36,7 +36,7 @@ class Mixtures:
 
     @classmethod
     def flat(cls, num_pdfs: int, mean: np.ndarray, variance: np.ndarray) -> "Mixtures":
-        """Return one Gaussian a density, all alike: the flat start, where nothing is known but the frames' moments.
+        """Return one Gaussian for each density, all equal: the flat start, which knows only the moments of all frames.
 
         >>> Mixtures.flat(3, np.zeros(2), np.ones(2)).means_.shape
         (3, 2)
@@ -52,7 +52,7 @@ class Mixtures:
     def gaussians(self, features: np.ndarray) -> np.ndarray:
         """Return ln (weight × Gaussian) of each frame and Gaussian (T, K), for features (T, D).
 
-        The exponent is expanded, so that nearly all of it is one matrix product, in the features' own precision.
+        The exponent is expanded, so that most of the work is one matrix product in the features' precision.
 
         >>> mixtures = Mixtures.flat(1, np.zeros(1), np.ones(1))
         >>> mixtures.gaussians(np.array([[0.0], [1.0]])).round(3).tolist()
@@ -64,7 +64,7 @@ class Mixtures:
         return found
 
     def _expanded(self, dtype: np.dtype) -> tuple[np.ndarray, np.ndarray]:
-        """Return what features and their squares are multiplied by (2 D, K), and constants (K,)."""
+        """Return the weights of features and their squares (2 D, K), and the constants (K,)."""
         precisions = 1 / self.covars_
         constants = np.log(self.weights_) - 0.5 * (
             np.log(2 * np.pi * self.covars_).sum(axis=1) + (self.means_**2 * precisions).sum(axis=1)
@@ -73,7 +73,13 @@ class Mixtures:
         return np.asarray(weights, dtype, order="C"), constants.astype(dtype)
 
     def scores(self, gaussians: np.ndarray) -> np.ndarray:
-        """Return ln p(frame | density) (T, P) from what `gaussians` gives."""
+        """Return ln p(frame | density) (T, P) from the result of `gaussians` (T, K).
+
+        Raises
+        ------
+        ValueError
+            Not K columns.
+        """
         if gaussians.ndim != 2 or gaussians.shape[1] != self.offsets[-1]:
             raise ValueError(f"columns {gaussians.shape} do not fit {self.offsets[-1]} Gaussians")
         found = np.empty((len(gaussians), self.num_pdfs), gaussians.dtype)
@@ -81,7 +87,7 @@ class Mixtures:
         return found
 
     def log_likelihoods(self, features: np.ndarray) -> np.ndarray:
-        """Return ln p(frame | density) (T, P) of features (T, D), some frames at a time: memory stays small.
+        """Return ln p(frame | density) (T, P) of features (T, D), computed in blocks of frames to save memory.
 
         >>> Mixtures.flat(3, np.zeros(1), np.ones(1)).log_likelihoods(np.zeros((2, 1))).shape
         (2, 3)
@@ -108,7 +114,7 @@ class Mixtures:
 
 @dataclass(frozen=True, eq=False)
 class Statistics:
-    """What an E step collects: of each Gaussian the frames it accounts for, their sums and sums of squares."""
+    """What an E step collects for each Gaussian: its share of the frames, their sums and sums of squares."""
 
     occupancy: np.ndarray  # (K,)
     sums: np.ndarray  # (K, D)
@@ -134,7 +140,7 @@ class Statistics:
         posteriors: np.ndarray,
         pdfs: np.ndarray,
     ) -> None:
-        """Add an utterance, of whose densities and Gaussians there may be fewer than in these statistics.
+        """Add an utterance, which may have only some of the densities and Gaussians of these statistics.
 
         Parameters
         ----------
@@ -144,13 +150,13 @@ class Statistics:
         scores : (T, P')
             From `Mixtures.scores`.
         offsets : (P' + 1,)
-            Of the mixtures that made both.
+            Offsets of the mixtures that computed both.
         index : (K',)
-            The number that each of their Gaussians has here.
+            Number of each of their Gaussians in these statistics.
         posteriors : (T, N)
-            Of each state in each frame.
+            Posterior of each state in each frame.
         pdfs : (N,)
-            The density of each state, in 0..P' − 1.
+            Density of each state, in 0..P' − 1.
 
         Raises
         ------
@@ -185,17 +191,17 @@ class Statistics:
 def estimate(mixtures: Mixtures, statistics: Statistics, floor: np.ndarray) -> Mixtures:
     """M step: Rabiner 1989, eq. 52–54, with floored variances.
 
-    A Gaussian that accounts for fewer than three frames is dropped, but for the largest of its density, which then
-    keeps its mean and variance if it accounts for none.
+    A Gaussian that accounts for fewer than three frames is dropped, except for the largest of its density, which keeps
+    its mean and variance if it accounts for no frames.
 
     Parameters
     ----------
     mixtures
-        As they were.
+        The present mixtures.
     statistics
-        Of the E step.
+        Result of the E step.
     floor : (D,)
-        Least variances.
+        Lower bounds of the variances.
 
     Examples
     --------
@@ -228,16 +234,16 @@ def estimate(mixtures: Mixtures, statistics: Statistics, floor: np.ndarray) -> M
 
 
 def split(mixtures: Mixtures, statistics: Statistics, num_gaussians: int) -> Mixtures:
-    """Grow to at most so many Gaussians: again and again the one that accounts for most frames becomes two.
+    """Split Gaussians until there are `num_gaussians`, always the one that accounts for most frames.
 
     Parameters
     ----------
     mixtures
-        Estimated from the statistics' frames.
+        Mixtures estimated from the statistics' frames.
     statistics
-        Whose occupancies say how many frames each density has.
+        Their occupancies give the number of frames of each density.
     num_gaussians
-        Of all densities together, K.
+        Maximum number of Gaussians of all densities together.
 
     Examples
     --------

@@ -1,8 +1,9 @@
-"""Hidden Markov models of phones, and the graph of states that a transcript makes of them.
+"""Hidden Markov models of phones, and the graph of states that they form for a transcript.
 
-A phone has three states, passed from left to right (Rabiner 1989, section IV.A); a silence may also skip its middle and
-go back to its beginning, so that it can be as short or as long as it likes. Between words, and at the utterance's ends,
-a silence may stand or not: the graph has both ways, and in models with context the phones beside it in both contexts.
+A phone has three states, visited from left to right (Rabiner 1989, section IV.A). A silence may also skip its middle
+state and return to its first, so that it can have any length. Silences between words and at the utterance's ends are
+optional: the graph has paths with and without them, and in models with context the neighbouring phones in both
+contexts.
 
 Letters: T frames, L phones, S states a phone, P densities; N states and A arcs of a transcript's graph.
 """
@@ -21,27 +22,28 @@ from asr.hmm.tying import NUM_STATES, Tying
 from asr.speech import phones
 
 SILENCE = "SIL"  # added to a phone set that has no silence of its own
-LEAST_TRANSITION = 0.01  # probability that training leaves to each way that a state has
+LEAST_TRANSITION = 0.01  # lower bound of the probability of each transition that a state has
 
-# The ways that a state has, to the states of its phone and, in the last column, out of it.
+# The transitions of each state, to the states of its phone and, in the last column, out of it.
 SPEECH = np.array([[1, 1, 0, 0], [0, 1, 1, 0], [0, 0, 1, 1]], bool)
 PAUSE = np.array([[1, 1, 1, 0], [0, 1, 1, 0], [1, 0, 1, 1]], bool)
 
 
 @dataclass(frozen=True, eq=False)
 class PhoneHMMs:
-    """The HMMs of all phones, but for what their states emit.
+    """The HMMs of all phones, without their emission densities.
 
     Attributes
     ----------
     labels : (L,)
         The phones.
     silences
-        The numbers of those that are silences. They have no context.
+        Numbers of the phones that are silences, which have no context.
     tying : Tying
         The density of each state in each context.
     log_transitions : (P, S + 1)
-        Natural log probability of the way from a state with that density to each state of its phone and out of it.
+        Natural log probability of the transition from a state with that density to each state of its phone and out of
+        it.
     """
 
     labels: tuple[str, ...]
@@ -51,7 +53,7 @@ class PhoneHMMs:
 
     @classmethod
     def monophones(cls, labels: Sequence[str], silences: Collection[int] = ()) -> "PhoneHMMs":
-        """Return HMMs without context; each state's ways are equally likely.
+        """Return HMMs without context; each state's transitions are equally likely.
 
         >>> PhoneHMMs.monophones(["a", "sil"], [1]).ways()[5].tolist()
         [True, False, True, True]
@@ -60,19 +62,19 @@ class PhoneHMMs:
 
     @classmethod
     def of(cls, labels: Sequence[str], silences: Collection[int], tying: Tying) -> "PhoneHMMs":
-        """Return HMMs of tied states; each state's ways are equally likely."""
+        """Return HMMs of tied states; each state's transitions are equally likely."""
         hmms = cls(tuple(labels), tuple(sorted(silences)), tying, np.empty((0, NUM_STATES + 1)))
         ways = hmms.ways()
         return cls(hmms.labels, hmms.silences, tying, _log(ways / ways.sum(axis=1, keepdims=True)))
 
     def ways(self) -> np.ndarray:
-        """Tell which ways a state with each density has, (P, S + 1) bool."""
+        """Return which transitions a state with each density has, (P, S + 1) bool."""
         owners = self.tying.owners()
         paused = np.isin(owners[:, 0], self.silences)
         return np.where(paused[:, None], PAUSE[owners[:, 1]], SPEECH[owners[:, 1]])
 
     def estimate(self, counts: np.ndarray) -> "PhoneHMMs":
-        """Return HMMs with transitions by expected counts (P, S + 1): Rabiner 1989, eq. 40b, with a floor.
+        """Return HMMs with transitions estimated from expected counts (P, S + 1): Rabiner 1989, eq. 40b, with a floor.
 
         >>> hmms = PhoneHMMs.monophones(["a"])
         >>> np.exp(hmms.estimate(np.array([[3, 1, 0, 0], [0, 1, 1, 0], [0, 0, 0, 0]])).log_transitions).round(2)
@@ -86,14 +88,14 @@ class PhoneHMMs:
         return PhoneHMMs(self.labels, self.silences, self.tying, _log(shares / shares.sum(axis=1, keepdims=True)))
 
     def transcript(self, labels: Sequence[str], word_lengths: Sequence[int] = ()) -> "Transcript":
-        """Return the states that an utterance's phones make.
+        """Return the states of an utterance's phones.
 
         Parameters
         ----------
         labels
-            What is said. Where the phone set has silences of its own, those that are said are among them.
+            The phones. If the phone set has silences of its own, they are included where they occur.
         word_lengths
-            Phones of each word, where it is known. Where the HMMs have an added silence, it may stand between words and
+            Number of phones of each word, if known. If the HMMs have an added silence, it may occur between words and
             at both ends.
 
         Raises
@@ -117,26 +119,26 @@ class PhoneHMMs:
 
     @cached_property
     def has_context(self) -> np.ndarray:
-        """Whether the neighbours of each phone matter, (L,) bool."""
+        """Whether the states of each phone depend on its neighbours, (L,) bool."""
         pdfs = self.tying.pdfs
         return (pdfs != pdfs[:, :, :1, :1]).any(axis=(1, 2, 3))
 
 
 @dataclass(frozen=True, eq=False)
 class Transcript:
-    """The states and arcs of an utterance; the models' weights and densities are put in by `graph`.
+    """The states and arcs of an utterance; `graph` adds the densities and weights of a model.
 
     Attributes
     ----------
     instances : (N,)
-        Which of the utterance's phones each state is of: phones in the order said, an optional silence's number among
-        them. A phone that has several contexts has as many instances.
+        Which of the utterance's phones each state belongs to, counted in the order of the transcript, optional silences
+        included. All contexts of a phone have the same number.
     phones, states, lefts, rights : (N,)
-        Phone, state of it, and neighbours; all zero where there is no context.
+        Phone, its state, and its neighbours; neighbours are 0 where there is no context.
     starts, finals : (N,)
-        ln of the share of beginning in a state, and of ending after it; −inf where no path does.
+        ln of the share of paths that start in a state, and that end after it; −inf where no path does.
     sources, targets, columns, shares : (A,)
-        From and to which state, by which column of the transitions, and ln of the share of it. Ordered by targets.
+        Source and target state, column of the transitions, and ln of the share of each arc, sorted by target.
     """
 
     instances: np.ndarray
@@ -152,7 +154,7 @@ class Transcript:
     shares: np.ndarray
 
     def graph(self, hmms: PhoneHMMs) -> Graph:
-        """Return the graph with the weights of some HMMs."""
+        """Return the graph with the weights of the HMMs."""
         pdfs = hmms.tying.pdfs[self.phones, self.states, self.lefts, self.rights]
         leave = hmms.log_transitions[pdfs, NUM_STATES]
         return Graph(
@@ -172,7 +174,7 @@ class Transcript:
 
 
 class _Instance(NamedTuple):
-    """A phone in one context: its first state, itself, and its neighbours, None where they do not matter."""
+    """A phone in one context: its first state, its number, and its neighbours, None where they do not matter."""
 
     first: int
     phone: int
@@ -181,7 +183,7 @@ class _Instance(NamedTuple):
 
 
 class _Builder:
-    """Lays out the states of one transcript."""
+    """Builds the states and arcs of one transcript."""
 
     def __init__(self, hmms: PhoneHMMs, said: Sequence[int], pause: int | None, pauses: Collection[int]):
         self.hmms, self.said, self.pause, self.pauses = hmms, said, pause, pauses
@@ -192,11 +194,11 @@ class _Builder:
         self.finals: dict[int, float] = {}
 
     def build(self) -> Transcript:
-        """Join what stands before each gap between phones to what stands after it; None is the utterance's edge."""
+        """Join the phones before each gap to those after it; None stands for the utterance's edge."""
         before: list[_Instance | None] = [None]
         for i in range(len(self.said) + 1):
             after: list[_Instance | None] = self._instances(i) if i < len(self.said) else [None]
-            share = float(np.log(0.5)) if i in self.pauses else 0.0  # a silence stands here or not, as likely as not
+            share = float(np.log(0.5)) if i in self.pauses else 0.0  # with and without a silence are equally likely
             for source, target in itertools.product(before, after):
                 self._join(source, target, share)
             if i in self.pauses and self.pause is not None:
@@ -209,7 +211,7 @@ class _Builder:
         return self._transcript()
 
     def _instances(self, i: int) -> list[_Instance | None]:
-        """Add phone i of the utterance, in each context that it may have there."""
+        """Add phone i of the utterance in each of its possible contexts."""
         phone = self.said[i]
         if not self.hmms.has_context[phone]:
             return [self._add(2 * i + 1, phone, None, None)]
@@ -255,7 +257,7 @@ class _Builder:
 
 
 def silences_of(phone_set: str) -> tuple[tuple[str, ...], tuple[int, ...]]:
-    """Return the labels of HMMs for a phone set, and which are silences; one is added to a set that has none.
+    """Return the labels of a phone set's HMMs, and the numbers of silences; a set without silences gets one.
 
     >>> labels, silences = silences_of("timit61")
     >>> len(labels), [labels[i] for i in silences]

@@ -1,7 +1,7 @@
-"""The loop of all phones that an HMM recogniser searches, and the bigram that weighs it.
+"""The loop of all phones that an HMM recogniser searches, and its bigram.
 
-The loop holds each phone in all its contexts: a path goes from a phone only to one that has it as left neighbour, and
-that it has as right neighbour itself. States that emit alike and go on alike are one.
+The loop holds each phone in all its contexts. A path leads from one phone to another only if each has the other as its
+neighbour. States with the same density and the same continuations are merged.
 
 Letters: L phones, S states a phone, P densities.
 """
@@ -19,23 +19,23 @@ from asr.hmm.tying import Tying
 
 
 def bigram(labels: Sequence[str], transcripts: Iterable[Sequence[str]]) -> np.ndarray:
-    """Estimate which phone follows which, smoothed with the phones' own frequencies by Witten and Bell's method.
+    """Estimate a bigram of phones, smoothed with the unigram by Witten and Bell's method.
 
     Source: I. H. Witten and T. C. Bell, "The zero-frequency problem", IEEE Trans. Information Theory 37(4), 1991,
-    method C: of n successors of a phone, of which t are different, new ones have the share t / (n + t).
+    method C: for n successors of a phone, t of them different, unseen successors have the share t / (n + t).
 
     Parameters
     ----------
     labels : (L,)
         The phones.
     transcripts
-        Of the training utterances.
+        Phones of the training utterances.
 
     Returns
     -------
     (L + 1, L + 1)
-        Natural log probabilities of each phone, and of the utterance's end in the last column, after each phone, and
-        after its start in the last row. No utterance is empty.
+        Natural log probabilities. Rows are the preceding phone, the last row the utterance's start; columns are the
+        next phone, the last column the utterance's end. No utterance is empty.
 
     Raises
     ------
@@ -72,7 +72,7 @@ class PhoneLoop:
     Attributes
     ----------
     network : Network
-        Of the kernels.
+        The loop as the kernels take it.
     num_pdfs : int
         P.
     """
@@ -95,22 +95,23 @@ class PhoneLoop:
         Parameters
         ----------
         tying
-            Which density a phone's states have between which neighbours.
+            Density of each phone's states between each pair of neighbours.
         log_transitions : (P, S + 1)
-            Natural logarithms, from a state with the density to each state of its phone; in the last column, out of it.
+            Natural logs of the transitions from a state with each density to each state of its phone; in the last
+            column, out of it.
         log_bigram : (L + 1, L + 1)
             From `bigram`.
         silences
-            Phones that are no labels: the penalty spares them, and paths that differ in them alone are one hypothesis.
+            Phones that are not labels: they have no penalty, and paths that differ only in them are one hypothesis.
         lm_weight
-            Of the bigram beside the acoustic scores, 0 or more.
+            Weight of the bigram relative to the acoustic scores, 0 or more.
         penalty
-            Nats that each phone but a silence costs beside; below 0 it is a bonus.
+            Nats that each phone other than a silence costs; a negative value is a bonus.
 
         Raises
         ------
         ValueError
-            Shapes do not fit, the weight is below 0, or NaN or +inf among the numbers.
+            Shapes do not fit, the weight is below 0, or a number is NaN or +inf.
 
         Examples
         --------
@@ -144,12 +145,12 @@ class PhoneLoop:
 
     @property
     def num_nodes(self) -> int:
-        """Number of states in contexts that differ, N."""
+        """Number of different states in context, N."""
         return len(self.network.pdfs)
 
 
 def check_shapes(tying: Tying, log_transitions: np.ndarray, log_bigram: np.ndarray) -> None:
-    """Raise ValueError where transitions (P, S + 1) or bigram (L + 1, L + 1) do not fit the ties."""
+    """Raise ValueError if transitions (P, S + 1) or bigram (L + 1, L + 1) do not fit the tying."""
     count, num_states = tying.pdfs.shape[:2]
     if log_transitions.shape != (tying.num_pdfs, num_states + 1) or log_bigram.shape != (count + 1, count + 1):
         raise ValueError(
@@ -161,13 +162,13 @@ def check_shapes(tying: Tying, log_transitions: np.ndarray, log_bigram: np.ndarr
 
 
 def _end_to_end(lists: Sequence[Sequence[int] | np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
-    """Lay lists end to end; return their offsets and entries."""
+    """Concatenate lists; return their offsets and entries."""
     offsets = np.concatenate(([0], np.cumsum([len(each) for each in lists])))
     return offsets.astype(np.int32), np.concatenate([np.asarray(each, np.int32) for each in lists])
 
 
 class _Builder:
-    """Makes the nodes of a network: states of phones that sound alike and can go on alike are one."""
+    """Builds the nodes of a network, merging states of a phone with the same density and continuations."""
 
     def __init__(self, pdfs: np.ndarray, log_transitions: np.ndarray) -> None:
         self.pdfs, self.log_transitions = pdfs, log_transitions
@@ -179,11 +180,11 @@ class _Builder:
         self.entered: list[list[int]] = []  # first nodes, of each entry
         self.entries = np.empty((self.count + 1, self.count), np.int32)
         for phone in range(self.count):
-            self.known: dict[tuple, tuple[int, ...]] = {}  # of this phone, what was made
+            self.known: dict[tuple, tuple[int, ...]] = {}  # nodes made for this phone, by their key
             self._add(phone)
 
     def _add(self, phone: int) -> None:
-        """Add a phone: its left neighbours that give the same densities before all right ones share an entry."""
+        """Add a phone. Left neighbours that give the same densities for all right neighbours share an entry."""
         contexts = self.pdfs[phone].transpose(1, 0, 2).reshape(self.count + 1, -1)
         _, lefts, row_of = np.unique(contexts, axis=0, return_index=True, return_inverse=True)
         self.entries[:, phone] = len(self.entered) + row_of.ravel()
@@ -193,14 +194,14 @@ class _Builder:
             self.entered.append(list(self._tree(phone, table, rights, 0) if onwards else self._chains(phone, table)))
 
     def _goes_onwards(self, phone: int, state: int) -> bool:
-        """Whether a state leads to nothing but itself and the next."""
+        """Whether a state leads only to itself and to the next state."""
         steps = self.log_transitions[np.unique(self.pdfs[phone, state])] > -np.inf
         return not np.delete(steps, [state, state + 1], axis=1).any()
 
     def _tree(self, phone: int, table: np.ndarray, rights: np.ndarray, state: int) -> tuple[int, ...]:
-        """Return the nodes of a state, with all that follows them, for right neighbours that are undecided so far.
+        """Return the nodes of a state and of all later states, for the right neighbours that are still possible.
 
-        Equal nodes are made once, whatever left neighbours and states came before.
+        Equal nodes are made once, whatever the left neighbours and previous states.
         """
         found: list[int] = []
         for pdf in np.unique(table[state, rights]).tolist():
@@ -219,7 +220,7 @@ class _Builder:
         return tuple(found)
 
     def _chains(self, phone: int, table: np.ndarray) -> list[int]:
-        """Return the first nodes of chains with arcs in all directions, one for each kind of right neighbours."""
+        """Return the first nodes of chains with arcs in all directions, one for each group of right neighbours."""
         found = []
         for pdfs in np.unique(table, axis=1).T:
             those = (table == pdfs[:, None]).all(axis=0)
@@ -233,7 +234,7 @@ class _Builder:
         return found
 
     def _node(self, pdf: int, rights: np.ndarray | tuple[()], phone: int) -> int:
-        """Make a node from which a phone may be left for some right neighbours, or for none."""
+        """Make a node from which the phone may be left towards some right neighbours, or none."""
         slot = -1
         if len(rights):
             key = ("exit", np.asarray(rights).tobytes())
@@ -247,7 +248,7 @@ class _Builder:
         return len(self.nodes) - 1
 
     def fields(self) -> dict[str, np.ndarray]:
-        """Return what was made as fields of a network."""
+        """Return the fields of the network."""
         count = self.count
         nodes = np.array(self.nodes, np.int32)
         arcs = [[arc for arc in each if arc[1] > -np.inf] for each in self.arcs]

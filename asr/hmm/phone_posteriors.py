@@ -1,4 +1,4 @@
-"""Posteriors of phones in each frame by HMMs: how sure a Viterbi path may be of itself, and pictures.
+"""Posteriors of phones in each frame by HMMs, for the confidences of a Viterbi path and for figures.
 
 Letters: T frames, L phones, S states a phone, P densities.
 """
@@ -11,7 +11,7 @@ from asr.hmm.decoding import check_scores
 from asr.hmm.phone_loop import check_shapes
 from asr.hmm.tying import Tying
 
-MOST_NATS = 50.0  # that a density's score counts for below the best one of its frame
+MOST_NATS = 50.0  # a density's score counts as at most this far below the best of its frame
 
 
 def phone_posteriors(
@@ -22,14 +22,14 @@ def phone_posteriors(
     lm_weight: float = 1.0,
     name: str = "the utterance",
 ) -> np.ndarray:
-    """Find the posterior of each phone in each frame, silences among them, for confidences and pictures.
+    """Compute the posterior of each phone, silences included, in each frame.
 
-    The loop is one of monophones: each state of a phone counts with the best of its densities in the frame, and its
-    transitions are their mean over all contexts. A bigram that is weighted in decoding says that scores of frames are
-    worth less than they claim, since neighbouring frames are much the same; so here they are divided by its weight
-    (G. Evermann and P. C. Woodland, "Large vocabulary decoding and confidence estimation using word posterior
-    probabilities", ICASSP 2000). Sums over paths: Rabiner 1989, section III.A. So that these neither
-    underflow nor overflow, scores count as at most 50 nats below the best of their frame.
+    The loop consists of monophones: each state of a phone has the score of its best density in the frame, and the mean
+    of its transitions over all contexts. Decoding weights the bigram because neighbouring frames are correlated, so
+    that their scores overstate the evidence; here the scores are divided by that weight instead (G. Evermann and P. C.
+    Woodland, "Large vocabulary decoding and confidence estimation using word posterior probabilities", ICASSP 2000).
+    Sums over paths: Rabiner 1989, section III.A. To avoid underflow, scores count as at most 50 nats below the best of
+    their frame.
 
     Parameters
     ----------
@@ -38,9 +38,9 @@ def phone_posteriors(
     tying, log_transitions, log_bigram
         As in `PhoneLoop.of`.
     lm_weight
-        The bigram's in decoding, above 0.
+        Weight of the bigram in decoding, above 0.
     name
-        Of the utterance, for errors.
+        Name of the utterance, for error messages.
 
     Returns
     -------
@@ -50,9 +50,9 @@ def phone_posteriors(
     Raises
     ------
     InfeasibleError
-        No path reaches the end of the utterance: it has too few frames for a phone.
+        No path reaches the end of the utterance, which has too few frames for a phone.
     ValueError
-        Shapes do not fit, NaN or +inf among the numbers, or the weight is not above 0.
+        Shapes do not fit, a number is NaN or +inf, or the weight is not above 0.
 
     Examples
     --------
@@ -86,11 +86,11 @@ def phone_posteriors(
 
 @njit(cache=True, nogil=True)
 def _phone_emissions(scores, owners, scale, emissions):
-    """Write likelihoods of each state of each phone, by the best of its densities, to emissions (T, L S).
+    """Write the likelihood of each state of each phone, that of its best density, to emissions (T, L S).
 
-    They are relative to the best of each frame, to the power `scale`, and at least e^−MOST_NATS: as every state can be
-    reached from every other in a few frames, none becomes 0 in floating point beside another. `owners` (P,) is
-    the state of each density.
+    Likelihoods are relative to the best of each frame, raised to the power `scale`, and at least e^−MOST_NATS. As every
+    state can be reached from every other in a few frames, none underflows relative to another. `owners` (P,) is the
+    state of each density.
     """
     for t in range(len(scores)):
         emissions[t] = -np.inf
@@ -105,7 +105,7 @@ def _phone_emissions(scores, owners, scale, emissions):
 
 @njit(cache=True, nogil=True)
 def _multiply(vector, matrix, result):
-    """Write vector · matrix, row by row, as the matrix lies in memory."""
+    """Write vector · matrix to result, reading the matrix row by row, as it lies in memory."""
     result[:] = 0.0
     for i in range(len(vector)):
         if vector[i] != 0:
@@ -117,9 +117,9 @@ def _multiply(vector, matrix, result):
 def _phone_forward_backward(emissions, inner, leave, pairs, starts, finals, posteriors):
     """Sum over all paths through a loop of context-free phones: Rabiner 1989, eq. 19–27, scaled in each frame.
 
-    `inner` (L, S, S) and `leave` (L, S) are probabilities of moving inside a phone, and out of it; `pairs` (L, L),
-    `starts` and `finals` (L,) those of one phone after another. Writes to posteriors (T, L). Returns whether there is a
-    path.
+    `inner` (L, S, S) and `leave` (L, S) are the probabilities of transitions inside a phone and out of it; `pairs`
+    (L, L), `starts` and `finals` (L,) are those of the bigram. Writes to posteriors (T, L), and uses emissions as
+    working memory. Returns whether there is a path.
     """
     num_frames, (num_phones, num_states) = len(emissions), leave.shape
     alpha = np.zeros((num_frames, num_phones, num_states))

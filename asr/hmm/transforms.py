@@ -1,13 +1,13 @@
-"""Linear transforms of features: LDA over neighbouring frames, then MLLT, so that diagonal covariances fit.
+"""Linear transforms of features for Gaussians with diagonal covariances: LDA over neighbouring frames, then MLLT.
 
-LDA picks the directions in which the densities lie apart: R. Haeb-Umbach and H. Ney, "Linear discriminant analysis for
-improved large vocabulary continuous speech recognition", ICASSP 1992. MLLT then turns and scales these values so that
-within a Gaussian they correlate little. It is the semi-tied covariance of M. J. F. Gales, "Semi-tied covariance
+LDA finds the directions that separate the densities best: R. Haeb-Umbach and H. Ney, "Linear discriminant analysis for
+improved large vocabulary continuous speech recognition", ICASSP 1992. MLLT then transforms these values so that
+they are nearly uncorrelated within a Gaussian. It is the semi-tied covariance of M. J. F. Gales, "Semi-tied covariance
 matrices for hidden Markov models", IEEE Transactions on Speech and Audio Processing 7(3), 1999, with one matrix for all
 Gaussians, used as a transform of the features. Kaldi's system "tri2" has both.
 
-Letters: T frames, F values of a frame before, W values of a spliced frame, D after, P densities, K Gaussians of all
-densities in a row.
+Letters: T frames, F values of an input frame, W values of a spliced frame, D values of an output frame, P densities,
+K Gaussians of all densities.
 """
 
 from dataclasses import dataclass
@@ -19,20 +19,20 @@ from numba import njit
 from asr.core.errors import CorpusError
 from asr.hmm.mixtures import Mixtures
 
-SINGULAR = 1e-10  # of the largest variance: what varies less in its direction does not vary
+SINGULAR = 1e-10  # share of the largest variance below which a variance counts as 0
 
 
 @dataclass(frozen=True, eq=False)
 class Transform:
-    """Splicing, then an affine map: what a frame of features becomes.
+    """Transform of features: splicing, then an affine map.
 
     Attributes
     ----------
     context : int
         Frames spliced to each side.
     num_statics : int
-        So many of the first columns of the features are taken, W / (2 · context + 1); the others, such as Δ, are not,
-        as neighbouring frames tell the same.
+        Number of columns of the features that are used, W / (2 · context + 1), from the first; the others, such as Δ,
+        repeat what neighbouring frames say.
     matrix : (D, W)
     offset : (D,)
 
@@ -49,7 +49,7 @@ class Transform:
     offset: np.ndarray
 
     def __call__(self, features: np.ndarray) -> np.ndarray:
-        """Return the features (T, D), float32, that `features` (T, F) become."""
+        """Return the transformed features (T, D), float32, for features (T, F)."""
         spliced = splice(features[:, : self.num_statics].astype(np.float32, copy=False), self.context)
         return spliced @ self.matrix.T.astype(np.float32) + self.offset.astype(np.float32)
 
@@ -79,7 +79,7 @@ def splice(features: np.ndarray, context: int) -> np.ndarray:
     Raises
     ------
     ValueError
-        There is no frame, or `context` is negative.
+        There are no frames, or `context` is negative.
 
     Examples
     --------
@@ -91,12 +91,12 @@ def splice(features: np.ndarray, context: int) -> np.ndarray:
     num_values = features.shape[1]
     flat = np.pad(features, ((context, context), (0, 0)), mode="edge").ravel()
     windows = np.lib.stride_tricks.sliding_window_view(flat, (2 * context + 1) * num_values)
-    return windows[::num_values].copy()  # NumPy multiplies overlapping rows without BLAS
+    return windows[::num_values].copy()  # a copy, as NumPy multiplies overlapping rows without BLAS
 
 
 @dataclass(frozen=True, eq=False)
 class LdaStatistics:
-    """Moments of spliced frames: of each class how many and their sum, of all together the sum of x xᵀ."""
+    """Moments of spliced frames: count and sum for each class, and the sum of x xᵀ over all classes."""
 
     counts: np.ndarray  # (P,)
     sums: np.ndarray  # (P, W)
@@ -112,14 +112,14 @@ class LdaStatistics:
         return cls(np.zeros(num_classes), np.zeros((num_classes, num_values)), np.zeros((num_values, num_values)))
 
     def add(self, spliced: np.ndarray, pdfs: np.ndarray) -> None:
-        """Add an utterance's frames, or a choice of them: Kaldi leaves silence out.
+        """Add an utterance's frames, or some of them, as Kaldi leaves out silence.
 
         Parameters
         ----------
         spliced : (T, W)
             From `splice`.
         pdfs : (T,) int64
-            The class of each frame, the density that it is aligned with.
+            Class of each frame: the density that it is aligned with.
         """
         if len(pdfs) == 0:
             return
@@ -137,33 +137,33 @@ class LdaStatistics:
 
 
 def lda(statistics: LdaStatistics, num_values: int) -> tuple[np.ndarray, np.ndarray]:
-    """Find the directions in which the means of the classes vary most, compared with the frames within the classes.
+    """Find the directions in which the classes' means vary most relative to the frames within the classes.
 
     The rows of the matrix solve B v = λ S v for the largest λ, where S is the covariance within the classes, pooled,
     and B that of their means (Haeb-Umbach and Ney). Transformed frames have mean 0 and, within the classes,
-    covariance 1: λ is the variance that the class means have in the direction.
+    covariance 1: λ is the variance of the classes' means in the direction.
 
     Parameters
     ----------
     statistics
-        Classes without frames do not count.
+        Moments of the frames; classes without frames do not count.
     num_values : int
-        Directions to keep, D. Those beyond the number of classes less one say nothing of the class.
+        Number of directions to keep, D. Directions beyond the number of classes minus one do not separate classes.
 
     Returns
     -------
     matrix : (D, W)
         The best direction first.
     offset : (D,)
-        To be added.
+        To be added after the matrix.
 
     Raises
     ------
     CorpusError
-        The frames of a class do not vary in some direction: there are too few, or a value is constant or the sum of
-        others.
+        The frames within classes do not vary in some direction: there are too few, or a value is constant or a linear
+        combination of others.
     ValueError
-        More directions are asked for than there are.
+        More directions are requested than the frames have values.
 
     Examples
     --------
@@ -190,14 +190,14 @@ def lda(statistics: LdaStatistics, num_values: int) -> tuple[np.ndarray, np.ndar
 
 
 def most_likely(mixtures: Mixtures, features: np.ndarray, pdfs: np.ndarray) -> np.ndarray:
-    """Return the Gaussian (T,), in 0 … K − 1, that says most of each frame among those of the frame's density.
+    """Return the most probable Gaussian (T,) of each frame, in 0 … K − 1, among those of the frame's density.
 
     Parameters
     ----------
     mixtures
     features : (T, D)
     pdfs : (T,) int64
-        The density that each frame is aligned with.
+        Density that each frame is aligned with.
 
     Raises
     ------
@@ -225,7 +225,7 @@ def most_likely(mixtures: Mixtures, features: np.ndarray, pdfs: np.ndarray) -> n
 
 @dataclass(eq=False)
 class MlltStatistics:
-    """Of all Gaussians k, each with its frames' scatter W_k about its mean: G_i = Σ W_k / variance of k in value i.
+    """Statistics G_i = Σ_k W_k / σ²_ki, with W_k the scatter of Gaussian k's frames and σ²_ki its variance in value i.
 
     Attributes
     ----------
@@ -247,15 +247,15 @@ class MlltStatistics:
         return cls(0, np.zeros((num_values, num_values, num_values)))
 
     def add(self, features: np.ndarray, gaussians: np.ndarray, mixtures: Mixtures) -> None:
-        """Add an utterance's frames; a part of all frames, such as every fourth, will do as well.
+        """Add an utterance's frames; a part of them, such as every fourth frame, suffices.
 
         Parameters
         ----------
         features : (T, D)
         gaussians : (T,) int64
-            Each frame's Gaussian, from `most_likely`.
+            Gaussian of each frame, from `most_likely`.
         mixtures
-            Of which they are.
+            The mixtures that these are numbered in.
         """
         away = features - mixtures.means_[gaussians]
         scales = np.sqrt(1 / mixtures.covars_[gaussians].T)
@@ -271,16 +271,16 @@ class MlltStatistics:
 
 
 def mllt(statistics: MlltStatistics, num_iterations: int = 100) -> np.ndarray:
-    """Find the matrix A that makes the frames likeliest once features x and means are multiplied by it.
+    """Find the matrix A that maximises the likelihood of the frames if features and means are multiplied by it.
 
-    The Gaussians keep their variances. Row after row, A is set to what is best while the other rows stay: with c the
-    row of cofactors, a_i = c G_i⁻¹ · √(num_frames / (c G_i⁻¹ cᵀ)) (Gales). So no step lowers `mllt_objective`.
+    The Gaussians keep their variances. Each row of A is optimised in turn while the others are fixed: with c the row of
+    cofactors, a_i = c G_i⁻¹ · √(num_frames / (c G_i⁻¹ cᵀ)) (Gales). So no step lowers `mllt_objective`.
 
     Parameters
     ----------
     statistics
     num_iterations : int
-        Passes over all rows.
+        Number of passes over all rows.
 
     Returns
     -------
@@ -289,11 +289,12 @@ def mllt(statistics: MlltStatistics, num_iterations: int = 100) -> np.ndarray:
     Raises
     ------
     CorpusError
-        The frames do not vary in some direction: there are too few, or a value is constant or the sum of others.
+        The frames do not vary in some direction: there are too few, or a value is constant or a linear combination of
+        others.
 
     Examples
     --------
-    >>> mllt(MlltStatistics(8, np.array([[[2.0]]]))).tolist()  # variance 1/4 of what the model says: to be doubled
+    >>> mllt(MlltStatistics(8, np.array([[[2.0]]]))).tolist()  # the variance is 1/4 of the model's: double the values
     [[2.0]]
     """
     for scatter in statistics.scatters:
@@ -310,9 +311,9 @@ def mllt(statistics: MlltStatistics, num_iterations: int = 100) -> np.ndarray:
 
 
 def mllt_objective(matrix: np.ndarray, statistics: MlltStatistics) -> float:
-    """Return num_frames · ln |det A| − ½ Σ a_i G_i a_iᵀ, the frames' log likelihood but for what A does not change.
+    """Return num_frames · ln |det A| − ½ Σ a_i G_i a_iᵀ, the frames' log likelihood up to a constant.
 
-    The first term is the Jacobian's: without it, shrinking all features would look like a gain.
+    The first term comes from the Jacobian: without it, shrinking all features would look like a gain.
 
     >>> round(mllt_objective(np.array([[2.0]]), MlltStatistics(8, np.array([[[2.0]]]))), 3)  # 8 ln 2 − 4
     1.545
@@ -324,9 +325,9 @@ def mllt_objective(matrix: np.ndarray, statistics: MlltStatistics) -> float:
 def transform_means(mixtures: Mixtures, matrix: np.ndarray) -> Mixtures:
     """Return the mixtures for features that were multiplied by MLLT's matrix (D, D).
 
-    Variances are kept, as Kaldi does: they are those that `mllt` reckoned with, so that the likelihood of the aligned
-    frames under their Gaussians, with ln |det A| a frame, is known not to fall. Variances estimated afresh from a part
-    of the frames could lower that of the others; the next pass of training estimates them from all.
+    Variances are kept, as in Kaldi. They are those that `mllt` assumed, so that the likelihood of the aligned frames
+    under their Gaussians, plus ln |det A| for each frame, does not fall. Variances estimated from a part of the frames
+    could lower the likelihood of the others; the next pass of training estimates them from all.
 
     >>> transform_means(Mixtures.flat(1, np.ones(2), np.ones(2)), np.diag([2.0, 3.0])).means_.tolist()
     [[2.0, 3.0]]
@@ -346,7 +347,7 @@ def _check_regular(scatter: np.ndarray, stage: str, num_frames: int) -> None:
 
 @njit(cache=True, nogil=True)
 def _most_likely(features, pdfs, offsets, weights, means, covars, found):
-    constants = np.full(len(weights), np.nan)  # an utterance meets few of the Gaussians: computed when met
+    constants = np.full(len(weights), np.nan)  # computed on demand, as an utterance needs few of the Gaussians
     for t in range(len(features)):
         peak = -np.inf
         found[t] = offsets[pdfs[t]]

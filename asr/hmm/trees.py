@@ -1,11 +1,11 @@
-"""Decision trees that tie the states of phones in context, with questions that are found and not written by hand.
+"""Decision trees that tie the states of phones in context, with automatically found questions.
 
 S. J. Young, J. J. Odell and P. C. Woodland, "Tree-based state tying for high accuracy acoustic modelling", Proc. ARPA
-Workshop on Human Language Technology, 1994: all contexts of a state begin in one leaf; a leaf is split by a question
-about the left or the right neighbour, always by the one that raises the likelihood most, if a single Gaussian were
-fitted to each leaf. Theirs ask for classes that phoneticians name; these ask for classes of phones that sound alike,
+Workshop on Human Language Technology, 1994: all contexts of a state start in one leaf. A leaf is split by the
+question about the left or right neighbour that raises the likelihood most, with a single Gaussian fitted to each leaf.
+Their questions are about phonetic classes; these are about classes of phones that sound alike,
 as in R. Singh, B. Raj and R. M. Stern, "Automatic clustering and generation of contextual questions for tied states in
-hidden Markov models", Proc. ICASSP 1999, though by plain agglomerative clustering.
+hidden Markov models", Proc. ICASSP 1999, but found by plain agglomerative clustering.
 
 Letters: D values a frame, L phones, S states a phone, N contexts, Q questions; neighbour L is the utterance's edge.
 """
@@ -20,11 +20,11 @@ import numpy as np
 from asr.core.errors import ConfigError
 from asr.hmm.tying import NUM_STATES, ContextStatistics, Tying, sum_by
 
-LEAST_GAIN = 1e-6  # nats; below, a gain is an error of rounding
+LEAST_GAIN = 1e-6  # nats; a smaller gain is a rounding error
 
 
 def log_likelihood(moments: np.ndarray, variance_floor: np.ndarray) -> np.ndarray:
-    """Return the log likelihood of frames under the diagonal Gaussian that fits them best.
+    """Return the log likelihood of frames under their maximum likelihood Gaussian with diagonal covariance.
 
     Parameters
     ----------
@@ -54,26 +54,26 @@ def log_likelihood(moments: np.ndarray, variance_floor: np.ndarray) -> np.ndarra
 def phone_classes(
     statistics: ContextStatistics, num_labels: int, silences: Collection[int], variance_floor: np.ndarray
 ) -> tuple[frozenset[int], ...]:
-    """Group the phones that sound alike.
+    """Group phones that sound alike, by agglomerative clustering.
 
-    Again and again the two groups are joined that lose the least likelihood when each state of both is described by one
-    Gaussian instead of two. The utterance's edge stands with the silence that has most frames.
+    Each step joins the two groups that lose the least likelihood if each of their states has one Gaussian instead of
+    two. The utterance's edge is grouped with the silence that has most frames.
 
     Parameters
     ----------
     statistics
-        Of all frames; contexts do not matter here.
+        Statistics of all frames; contexts do not matter here.
     num_labels
         Number of phones, L.
     silences
-        Which of them are silence.
+        Numbers of the phones that are silences.
     variance_floor : (D,)
         Least variances.
 
     Returns
     -------
     tuple of frozenset
-        Every group that was joined, in this order, and then each of 0..L alone. A phone that was never seen is in no
+        The groups in the order in which they were formed, then each of 0..L alone. A phone without frames is in no
         group.
 
     Examples
@@ -105,7 +105,7 @@ def phone_classes(
 
 
 def _join(states: np.ndarray, variance_floor: np.ndarray) -> Iterator[tuple[int, int]]:
-    """Join groups with moments (G, S, 1 + 2 D) pair by pair; the second of a pair becomes part of the first."""
+    """Yield the pairs of groups that are joined, for moments (G, S, 1 + 2 D); the second is merged into the first."""
     states = states.copy()
     size = len(states)
     alone = log_likelihood(states, variance_floor).sum(axis=1)
@@ -128,9 +128,9 @@ def _join(states: np.ndarray, variance_floor: np.ndarray) -> Iterator[tuple[int,
 
 @dataclass(frozen=True, eq=False)
 class _Leaf:
-    """Contexts that share a density: all of these left neighbours (L + 1,) with all of these right neighbours.
+    """Contexts that share a density: every pair of left neighbours (L + 1,) and right neighbours (L + 1,), both bool.
 
-    `rows` are those of them that were seen.
+    `rows` are the numbers of the contexts that have frames.
     """
 
     rows: np.ndarray
@@ -140,7 +140,7 @@ class _Leaf:
 
 @dataclass(frozen=True, eq=False)
 class _Splitter:
-    """Finds the best question about a leaf; the fields are those of `grow`, `asks` (Q, L + 1) is 1 in each class."""
+    """Finds the best question about a leaf; fields as in `grow`, and `asks` (Q, L + 1) is 1 for a class's members."""
 
     contexts: np.ndarray
     moments: np.ndarray
@@ -149,7 +149,7 @@ class _Splitter:
     variance_floor: np.ndarray
 
     def best(self, leaf: _Leaf) -> tuple[float, _Leaf, _Leaf] | None:
-        """Return the gain of the best question in nats, and what is left of the leaf for yes and for no."""
+        """Return the gain of the best question in nats, and the leaf's parts for the answers yes and no."""
         if not len(leaf.rows):
             return None
         moments = self.moments[leaf.rows]
@@ -186,39 +186,39 @@ def grow(
     *,
     variance_floor: np.ndarray,
 ) -> Tying:
-    """Tie the states of phones in context by a tree for each state of each phone, but for silences.
+    """Tie the states of phones in context by a tree for each state of each phone that is not a silence.
 
-    The leaf of all trees with the greatest gain in likelihood is split first. A context that was never seen has the
-    density that the answers lead to. Source: the module's first.
+    Of all trees, the leaf with the greatest gain in likelihood is split first. A context without frames has the density
+    of the leaf that it belongs to. Source: Young, Odell and Woodland 1994.
 
     Parameters
     ----------
     statistics
-        Of all frames.
+        Statistics of all frames.
     classes
-        Of neighbours, such as `phone_classes` finds: what may be asked for on either side.
+        Classes of neighbours, such as those from `phone_classes`, that questions on either side may ask about.
     num_labels
         Number of phones, L.
     silences
-        Those of them that have one density a state in all contexts; as neighbours they count.
+        Phones that have one density for each state in all contexts; as neighbours they do matter.
     num_pdfs
-        Most densities in all, silences' included.
+        Maximum number of densities, including those of silences.
     min_frames
-        Fewest in each leaf that a split makes.
+        Minimum number of frames in each leaf that a split makes.
     variance_floor : (D,)
         Least variances.
 
     Returns
     -------
     Tying
-        Numbered by phone, state, and leaf.
+        Densities are numbered by phone, state and leaf.
 
     Raises
     ------
     ConfigError
-        Fewer densities are asked for than the phones have states.
+        Fewer densities are requested than the phones have states.
     ValueError
-        The statistics or classes have numbers beyond L, or the variance floor is not above 0.
+        The statistics or classes have phone numbers above L, or the variance floor is not above 0.
 
     Examples
     --------
@@ -263,7 +263,7 @@ def _split_all(
 
     def push(owner: tuple[int, int], leaf: _Leaf) -> None:
         nonlocal pushed
-        pushed += 1  # breaks ties, and keeps leaves from being compared
+        pushed += 1  # breaks ties, so that leaves are never compared
         if (best := splitter.best(leaf)) is not None:
             heapq.heappush(queue, (-best[0], pushed, owner, leaf, *best[1:]))
 

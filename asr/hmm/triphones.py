@@ -1,4 +1,4 @@
-"""From an alignment to triphones: statistics of each context, a tree for each state, a Gaussian for each density."""
+"""Triphones from an alignment: statistics of each context, a tree for each state, a Gaussian for each density."""
 
 import logging
 from collections.abc import Mapping, Sequence
@@ -23,18 +23,18 @@ def triphones(
     Parameters
     ----------
     hmms
-        The phones.
+        The HMMs whose phones and silences are used.
     utterances
-        With the features that the new models are to explain.
+        Utterances with the features of the new models.
     alignments
-        Of each utterance.
+        Alignment of each utterance, by its id.
     num_pdfs
-        Densities of all states together, at most.
+        Maximum number of densities of all states together.
 
     Returns
     -------
     GmmHmm
-        With one Gaussian a density, estimated from the frames aligned with it, and fresh transitions.
+        Models with one Gaussian for each density, estimated from the frames aligned with it, and uniform transitions.
     """
     labels, silences = hmms.labels, hmms.silences
     statistics = ContextStatistics(utterances[0].features.shape[1])
@@ -53,7 +53,7 @@ def triphones(
 def _mixtures(
     tying: Tying, contexts: np.ndarray, found: np.ndarray, mean: np.ndarray, variance: np.ndarray, floor: np.ndarray
 ) -> Mixtures:
-    """Estimate a Gaussian for each density; one that no frame is aligned with gets that of all frames."""
+    """Estimate a Gaussian for each density; a density without frames gets the Gaussian of all frames."""
     mixtures = Mixtures.flat(tying.num_pdfs, mean, variance)
     seen, moments = sum_by(tying.pdfs[tuple(contexts.T)], found)
     mixtures.means_[seen], variances = _gaussians(moments)
@@ -62,6 +62,6 @@ def _mixtures(
 
 
 def _gaussians(moments: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return means and variances (N, D) of rows of count, sums and sums of squares."""
+    """Return means and variances (N, D) for rows of count, sums and sums of squares (N, 1 + 2 D)."""
     sums, squares = np.split(moments[:, 1:] / moments[:, :1], 2, axis=1)
     return sums, squares - np.square(sums)

@@ -1,9 +1,9 @@
 """States of phones in context, and which of them share a density.
 
-A phone sounds different between different neighbours, but most pairs of neighbours are too rare to learn a density
-from. So the states of each phone are tied: contexts that sound alike share one. Trees decide which (`asr.hmm.trees`).
+A phone sounds different between different neighbours, but most pairs of neighbours are too rare to estimate a density
+from. So the states of each phone are tied: contexts that sound alike share one. Trees find them (`asr.hmm.trees`).
 
-Letters: T frames, D values a frame, L phones, S states a phone, P densities, N contexts that were seen.
+Letters: T frames, D values a frame, L phones, S states a phone, P densities, N contexts that have frames.
 """
 
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 NUM_STATES = 3  # of each phone, S
-BITS = 20  # of a neighbour's number in the key of a context
+BITS = 20  # bits of a neighbour's number in the key of a context
 
 
 @dataclass(frozen=True, eq=False)
@@ -21,12 +21,12 @@ class Tying:
     Attributes
     ----------
     pdfs : (L, S, L + 1, L + 1) int64
-        Numbers of densities 0..P - 1, by phone, state, left and right neighbour; neighbour L is the utterance's edge.
+        Density, in 0..P − 1, by phone, state, left and right neighbour; neighbour L is the utterance's edge.
 
     Raises
     ------
     ValueError
-        The shape is another, a number is left out, or two states share a density.
+        The shape is wrong, a number is not used, or two states share a density.
 
     Examples
     --------
@@ -49,7 +49,7 @@ class Tying:
 
     @classmethod
     def monophones(cls, num_labels: int) -> "Tying":
-        """Return the tying in which neighbours do not matter: state s of phone c has density S c + s."""
+        """Return the tying that does not depend on neighbours: state s of phone c has density S c + s."""
         states = np.arange(num_labels * NUM_STATES).reshape(num_labels, NUM_STATES, 1, 1)
         return cls(np.tile(states, (1, 1, num_labels + 1, num_labels + 1)))
 
@@ -65,7 +65,7 @@ class Tying:
 
     @property
     def has_context(self) -> bool:
-        """Whether a neighbour matters anywhere."""
+        """Whether any density depends on a neighbour."""
         return bool((self.pdfs != self.pdfs[:, :, :1, :1]).any())
 
     def owners(self) -> np.ndarray:
@@ -80,12 +80,12 @@ class Tying:
 
 
 class ContextStatistics:
-    """What a single Gaussian needs to know of the frames of each state of each phone in each context that was seen.
+    """Moments of the frames of each state of each phone in each context that has frames.
 
     Parameters
     ----------
     num_values
-        Of a frame, D.
+        Number of values of a frame, D.
 
     Examples
     --------
@@ -104,14 +104,15 @@ class ContextStatistics:
     def add(
         self, features: np.ndarray, phones: np.ndarray, states: np.ndarray, lefts: np.ndarray, rights: np.ndarray
     ) -> None:
-        """Count the frames of an aligned utterance.
+        """Add the frames of an aligned utterance.
 
         Parameters
         ----------
         features : (T, D)
             The frames.
         phones, states, lefts, rights : (T,) int
-            The phone and its state that each frame is aligned with, and the phones before and after; L at an edge.
+            The phone and state that each frame is aligned with, and the previous and next phone, L at the utterance's
+            edge.
 
         Raises
         ------
@@ -144,7 +145,7 @@ class ContextStatistics:
         return self
 
     def table(self) -> tuple[np.ndarray, np.ndarray]:
-        """Return all that was counted, ordered by context.
+        """Return the moments of all contexts, sorted by context.
 
         Returns
         -------
@@ -162,7 +163,7 @@ class ContextStatistics:
 
 
 def sum_by(keys: np.ndarray, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Add up the rows (N, M) of each key (N,); return the different keys, sorted, and the sums.
+    """Sum the rows (N, M) of each key (N,); return the distinct keys, sorted, and the sums.
 
     >>> sum_by(np.array([7, 3, 7]), np.array([[1], [2], [4]]))
     (array([3, 7]), array([[2],

@@ -1,9 +1,9 @@
-"""Language models: how likely a sequence of phones, characters or words is, and what comes next.
+"""Language models: the probability of a sequence of phones, characters or words, and of the next token.
 
     text ─ text.read ─▶ sentences ─ estimation.estimate ─▶ NGram        (ngram.py; ARPA files in and out: arpa.py)
-                                  └ training.train ──────▶ RecurrentLM  (recurrent.py)
-    either ─ score, perplexity; generation.continuation; folder.load, folder.save
-           └ decoding.build: fused into CTC's beam (fusion.py), or over words (lexicon.py, words.py)
+                                  └ asr.training.lm ─────▶ RecurrentLM  (recurrent_lm.py)
+    either ─ score, perplexity (language_model.py); generation.continuation; folder.load, folder.save
+           └ search.build: fused into CTC's beam (fusion.py), or a search for words (lexicon.py, word_search.py)
 
 Token 0 of every model is the edge of a sentence: as a context its start, as a prediction its end. The theory is in
 docs/theory/language-models.md.

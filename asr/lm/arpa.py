@@ -1,4 +1,4 @@
-r"""ARPA files: what SRILM, KenLM and everybody else reads and writes. Logarithms there are decimal.
+r"""ARPA files, the format of n-grams that SRILM, KenLM and others read and write. Their logarithms are decimal.
 
     \data\
     ngram 1=4
@@ -10,8 +10,8 @@ r"""ARPA files: what SRILM, KenLM and everybody else reads and writes. Logarithm
     …
     \end\
 
-The sentence's edge is <s> where it starts one and </s> where it ends one. White space within a token (of characters) is
-written as its code point: <0x20>.
+The sentence's edge is <s> at the start and </s> at the end. White space within a token, which models of characters
+have, is written as its code point: <0x20>.
 """
 
 import gzip
@@ -32,7 +32,7 @@ from asr.lm.ngram import NGram, Order
 
 START = "<s>"
 LN10 = math.log(10)
-IMPOSSIBLE = -99.0  # what others write for a probability of 0
+IMPOSSIBLE = -99.0  # the decimal logarithm that other programs write for a probability of 0
 
 
 def write(lm: NGram, path: Path) -> None:
@@ -43,7 +43,7 @@ def write(lm: NGram, path: Path) -> None:
         orders = list(lm.orders())
         for n, order in enumerate(orders, 1):
             file.write(f"ngram {n}={len(order.tokens) + (n == 1)}\n")
-        words = [""]  # of each node, as a context
+        words = [""]  # text of each node as a context
         for n, order in enumerate(orders, 1):
             file.write(f"\n\\{n}-grams:\n")
             before = words
@@ -67,7 +67,7 @@ def read(path: str | Path, unit: str) -> NGram:
     Raises
     ------
     ModelError
-        It is missing or not an ARPA file; the line is named.
+        The file is missing or not an ARPA file; the message names the line.
     """
     path = Path(path)
     try:
@@ -78,7 +78,7 @@ def read(path: str | Path, unit: str) -> NGram:
 
 
 class _Reader:
-    """Reads sections one after the other, and numbers the n-grams of each as the tree has them."""
+    """Reads one section after the other, and numbers n-grams as in the tree."""
 
     def __init__(self, path: Path, lines: Iterable[str]):
         self.path, self.lines = path, enumerate(lines, 1)
@@ -94,7 +94,7 @@ class _Reader:
         if not counts:
             self._fail("no counts of n-grams")
         index: dict[str, int] = {EDGE: 0}
-        before: dict[tuple[int, ...], int] = {(): 0}  # node of each n-gram of the order before
+        before: dict[tuple[int, ...], int] = {(): 0}  # node of each n-gram of the previous order
         orders: list[Order] = []
         first = 1
         for n, count in enumerate(counts, 1):
@@ -123,7 +123,7 @@ class _Reader:
         return NGram.build(unit, list(index), orders)
 
     def _next(self) -> str:
-        """Return the next line that is not empty."""
+        """Return the next line that is not empty; raise ModelError at the end of the file."""
         for number, line in self.lines:
             self.number = number
             if line.strip():
@@ -138,9 +138,9 @@ class _Reader:
         raise ModelError(f"{self.path}, line {self.number}: {reason}; is it an ARPA file, and whole?")
 
     def _row(self, line: str, n: int, index: dict[str, int]) -> tuple[tuple[int, ...] | None, tuple[float, float]]:
-        """Return tokens, log probability and backoff of a line; no tokens where it says what cannot be asked.
+        """Return tokens, log probability and backoff of a line; None for tokens that are never looked up.
 
-        That is <s> as a prediction, but for its backoff, which is kept, and </s> as a context.
+        These are <s> as a prediction, whose backoff is kept, and </s> as a context.
         """
         fields = re.split(r"[ \t]+", line)
         try:
@@ -163,6 +163,6 @@ class _Reader:
 
 
 def _token(field: str) -> str:
-    """Return a token as it was before `write` spelt its white space out."""
+    """Return a token with its white space restored, which `write` encodes."""
     found = re.fullmatch(r"<0x([0-9A-F]{2,4})>", field)
     return chr(int(found[1], 16)) if found else unicodedata.normalize("NFC", field)

@@ -1,16 +1,19 @@
-"""N-grams from text: interpolated modified Kneser-Ney, and Witten-Bell for little text.
+"""Estimation of n-grams from text: interpolated modified Kneser-Ney, and Witten-Bell for little text.
 
 S. F. Chen and J. Goodman, "An empirical study of smoothing techniques for language modeling", Computer Speech and
 Language 13(4), 1999, section 3 and equations 26 to 29; I. H. Witten and T. C. Bell, "The zero-frequency problem", IEEE
 Trans. Information Theory 37(4), 1991, method C. Both have the form
 
-    p(w | h) = max(a(h w) − D, 0) / A(h) + γ(h) p(w | h without its first token),     A(h) and γ(h) so that Σ_w p = 1
+    p(w | h) = max(a(h w) − D, 0) / A(h) + γ(h) p(w | h without its first token),
 
-down to the empty context, whose shorter one is uniform; in an open vocabulary, over the tokens that the text lacks, so
-that what is set aside of single tokens is the unknown's (as SRILM has it, and KenLM with --interpolate_unigrams 0; a
-uniform share would make an unknown word as rare as the rarest that is known). Kneser-Ney: a is the count for the
-longest n-grams and those that begin a sentence, and for others the number of different tokens before them; D depends on
-a and the order. Witten-Bell: a is the count, D = 0, and A(h) = Σ a + the number of different tokens after h.
+with A(h) and γ(h) such that Σ_w p = 1. The recursion ends at the empty context, which is interpolated with a uniform
+distribution. In an open vocabulary that distribution is over the tokens that do not occur in the text, so that the
+probability set aside from unigrams goes to the unknown token, as in SRILM, and in KenLM with --interpolate_unigrams 0;
+a share for all tokens would make an unknown word as rare as the rarest known one.
+
+Kneser-Ney: a is the count for n-grams of the highest order and those at the start of a sentence, and for others the
+number of different tokens before them; D depends on a and the order. Witten-Bell: a is the count, D = 0, and A(h) = Σ a
++ the number of different tokens after h.
 
 Letters: V tokens, N positions of the text, M n-grams of an order.
 """
@@ -30,7 +33,7 @@ from asr.lm.ngram import NGram, Order
 log = logging.getLogger(__name__)
 
 SMOOTHINGS = ("kneser_ney", "witten_bell")
-DISCOUNTS = (0.5, 1.0, 1.5)  # of n-grams seen once, twice and more often, where the text is too small to tell
+DISCOUNTS = (0.5, 1.0, 1.5)  # of n-grams with counts of 1, 2 and more, if the text is too small to estimate them
 
 
 @dataclass(frozen=True)
@@ -40,12 +43,12 @@ class _Counts:
     Attributes
     ----------
     first
-        Node of the first one.
+        Node of the first n-gram.
     parents, tokens, counts : (M,)
     endings : (M,)
-        Node of each without its first token.
+        Node of each n-gram without its first token.
     at_start : (M,)
-        Whether it begins with the start of a sentence.
+        Whether the n-gram begins with the start of a sentence.
     """
 
     first: int
@@ -72,17 +75,17 @@ def estimate(
     unit
         phones, characters or words.
     order
-        Tokens of the longest n-grams.
+        Length of the longest n-grams.
     smoothing
         kneser_ney or witten_bell.
     tokens
-        The vocabulary, by default what the sentences hold. With UNKNOWN among them any other token has its probability:
-        that of what the text has of them, or a share of what is set aside.
+        The vocabulary, by default all tokens of the sentences. If it includes UNKNOWN, any other token counts as
+        UNKNOWN; if the text has no such token, UNKNOWN gets a share of the probability set aside.
 
     Raises
     ------
     ConfigError
-        No sentences; a token that the vocabulary lacks, and it is not open.
+        There are no sentences, or a token is not in a closed vocabulary.
 
     Examples
     --------
@@ -104,7 +107,7 @@ def estimate(
 
 
 def _stream(sentences: Sequence[Sequence[str]], names: list[str], unit: str) -> tuple[np.ndarray, np.ndarray]:
-    """Return all sentences with an edge on either side (N,), and the place of each token in its own (N,)."""
+    """Return all sentences with an edge on either side (N,), and each token's position in its sentence (N,)."""
     index = {name: i for i, name in enumerate(names)}
     other = index.get(UNKNOWN, -1)
     lengths = np.array([len(sentence) + 2 for sentence in sentences])
@@ -121,7 +124,7 @@ def _stream(sentences: Sequence[Sequence[str]], names: list[str], unit: str) -> 
 
 
 def _count(stream: np.ndarray, places: np.ndarray, num_tokens: int, order: int) -> list[_Counts]:
-    """Count the n-grams of all orders, each found from the node of its beginning and its last token."""
+    """Count the n-grams of all orders, each identified by its parent's node and its last token."""
     nodes = 1 + stream  # of the longest n-gram that ends at each position
     tokens = np.arange(num_tokens)
     nought, never = np.zeros(num_tokens, np.int64), np.zeros(num_tokens, bool)
@@ -143,9 +146,9 @@ def _count(stream: np.ndarray, places: np.ndarray, num_tokens: int, order: int) 
 
 
 def _smooth(counted: list[_Counts], smoothing: str, base: np.ndarray) -> list[Order]:
-    """Turn counts into probabilities and backoffs, from short n-grams to long ones; base (V,) comes before them."""
+    """Turn counts into probabilities and backoffs, from short to long n-grams; unigrams back off to base (V,)."""
     num_nodes = counted[-1].first + len(counted[-1].tokens)
-    probs, spared = np.zeros(num_nodes), np.ones(num_nodes)  # of each node; 1: nothing follows it
+    probs, spared = np.zeros(num_nodes), np.ones(num_nodes)  # of each node; 1 if nothing follows it
     for number, each in enumerate(counted, 1):
         longer = counted[number] if number < len(counted) else None
         counts = each.counts.astype(float)
@@ -174,7 +177,7 @@ def _smooth(counted: list[_Counts], smoothing: str, base: np.ndarray) -> list[Or
 
 
 def _discounts(counts: np.ndarray, order: int) -> np.ndarray:
-    """Return what n-grams counted 0, 1, 2 and 3 or more times lose (Chen and Goodman 1999, equations 26 and 27)."""
+    """Return the discounts for counts of 0, 1, 2 and 3 or more (Chen and Goodman 1999, equations 26 and 27)."""
     seen = [int((counts == n).sum()) for n in range(1, 5)]
     if all(seen[:3]):
         share = seen[0] / (seen[0] + 2 * seen[1])

@@ -1,4 +1,4 @@
-"""Folders of language models: ``lm.json``, ``model.safetensors`` and a card; loading one runs no code from it."""
+"""Folders of language models: ``lm.json``, ``model.safetensors`` and a card. Loading runs no code from a folder."""
 
 import json
 from pathlib import Path
@@ -14,7 +14,7 @@ ABOUT, WEIGHTS = "lm.json", "model.safetensors"
 
 
 def save(folder: Path, lm: LanguageModel, card: str) -> None:
-    """Write a model's folder, each file under a temporary name first."""
+    """Write a model's folder; each file is first written under a temporary name."""
     folder.mkdir(parents=True, exist_ok=True)
     kind = "ngram" if isinstance(lm, NGram) else "recurrent"
     write_json(folder / ABOUT, {"kind": kind, "unit": lm.unit, "options": lm.options(), "tokens": list(lm.tokens)})
@@ -30,12 +30,12 @@ def load(path: str | Path, unit: str = "words") -> LanguageModel:
     path
         The folder or file.
     unit
-        Of an ARPA file's tokens; a folder tells its own.
+        Unit of an ARPA file's tokens; a folder states its own.
 
     Raises
     ------
     ModelError
-        There is none, or a file of it is missing or damaged.
+        There is no model, or one of its files is missing or damaged.
     """
     path = Path(path)
     if path.is_file():
@@ -56,7 +56,7 @@ def load(path: str | Path, unit: str = "words") -> LanguageModel:
 
 
 def _kind(name: str) -> type[LanguageModel]:
-    """Return the class that a folder names; torch's networks are imported only where one is."""
+    """Return the class that a folder names; torch is imported only for a recurrent model."""
     if name == "ngram":
         return NGram
     if name != "recurrent":

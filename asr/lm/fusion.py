@@ -1,11 +1,11 @@
 """Shallow fusion: a language model over phones within CTC's beam search.
 
-    ln p(phones | audio) + weight · ln p_lm(phones) − penalty · their number
+    ln p(phones | audio) + weight · ln p_lm(phones) − penalty · number of phones
 
-An n-gram becomes an automaton in arrays, and the search never leaves Numba. A recurrent model has no arrays of states:
-the search goes frame by frame, and the prefixes that are new in a frame, of all utterances, are one batch of the
-network's; each prefix's state is kept as long as it is in the beam. Source: C. Gulcehre et al., "On using monolingual
-corpora in neural machine translation", 2015, section 4.1.
+An n-gram becomes an automaton in arrays, and the whole search runs in Numba. A recurrent model has no such arrays: the
+search runs frame by frame, and the new prefixes of all utterances in a frame are one batch for the network. Each
+prefix's state is kept as long as the prefix is in the beam. Source: C. Gulcehre et al., "On using monolingual corpora
+in neural machine translation", 2015, section 4.1.
 
 Letters: T frames, B utterances, C classes of the acoustic model, K prefixes in the beam, Q states, V tokens.
 """
@@ -28,12 +28,12 @@ from asr.lm.ngram import NGram
 
 
 def classes(lm: LanguageModel, labels: Sequence[str]) -> np.ndarray:
-    """Return the language model's token of each class (C,); the blank's is the edge, which nothing asks for.
+    """Return the language model's token of each class (C,); that of the blank is the edge and never used.
 
     Raises
     ------
     ConfigError
-        A label is not known to a model of a closed vocabulary, or the model is not over phones.
+        A label is not in the model's closed vocabulary, or the model is not over phones.
     """
     if lm.unit != "phones":
         raise ConfigError(f"a language model over {lm.unit} says nothing of phones: give one over phones")
@@ -46,23 +46,23 @@ def classes(lm: LanguageModel, labels: Sequence[str]) -> np.ndarray:
 
 
 def automaton(lm: NGram, labels: Sequence[str], weight: float, penalty: float = 0.0) -> TokenModel:
-    """Return an n-gram as `beam_search` takes it: every context that can be reached, with all classes.
+    """Return an n-gram as a token model for `asr.ctc.beam_search`: every context that can be reached, with all classes.
 
     Parameters
     ----------
     lm
-        Over phones.
+        N-gram over phones.
     labels : (C,)
         The acoustic model's; class 0 is the blank.
     weight
-        Of the log probabilities.
+        Weight of its log probabilities.
     penalty
-        Nats a phone; below 0 it is a bonus.
+        Nats that each phone costs; a negative value is a bonus.
 
     Raises
     ------
     ConfigError
-        A label is not known.
+        A label is not in the model's closed vocabulary.
 
     Examples
     --------
@@ -73,14 +73,14 @@ def automaton(lm: NGram, labels: Sequence[str], weight: float, penalty: float = 
     """
     columns = classes(lm, labels)
     order = fresh = lm.start()  # the start is state 0
-    while len(fresh):  # to all contexts within reach
+    while len(fresh):  # until no new context is reached
         fresh = np.setdiff1d(lm.tables(fresh)[1][:, columns[1:]], order)
         order = np.concatenate([order, fresh])
     state = np.zeros(order.max() + 1, np.int64)
     state[order] = np.arange(len(order))
     log_probs, after = lm.tables(order)
     scores = weight * log_probs[:, columns] - penalty
-    after[:, 0] = order  # never asked for
+    after[:, 0] = order  # the blank's column is never used
     return TokenModel(scores, state[after[:, columns]], weight * log_probs[:, 0])
 
 
@@ -94,14 +94,14 @@ def beam_search(
     beam_size: int = 16,
     nbest: int = 1,
 ) -> list[list[Hypothesis]]:
-    """Search as `asr.ctc.beam_search` does, with any language model, a frame at a time.
+    """Search as `asr.ctc.beam_search` does, but with any language model, one frame at a time.
 
     Parameters
     ----------
     log_probs : (T, B, C)
         Natural logs.
     lengths : (B,), optional
-        Frames of each utterance; T without them.
+        Number of frames of each utterance; T by default.
     lm, labels, weight, penalty
         As for `automaton`.
     beam_size, nbest
@@ -110,9 +110,9 @@ def beam_search(
     Raises
     ------
     ConfigError
-        A label is not known to the language model.
+        A label is not in the model's closed vocabulary.
     ValueError
-        Shapes or lengths do not fit, or a NaN or +inf.
+        Shapes or lengths do not fit, or a log probability is NaN or +inf.
     """
     log_probs, frames = check_log_probs(log_probs, lengths, 0)
     check_values(log_probs, frames)
@@ -132,7 +132,7 @@ def beam_search(
 
 
 def _go_on(lm: LanguageModel, states: Any, searches: "list[_Search]", t: int) -> Any:
-    """Take a frame into each search that has one, and return the states of all prefixes that are left."""
+    """Process a frame in each search that has one, and return the states of all prefixes in the beams."""
     origins, added, first = [], [], 0
     for search in searches:
         size = search.held[0].shape[1]
@@ -156,7 +156,7 @@ def _go_on(lm: LanguageModel, states: Any, searches: "list[_Search]", t: int) ->
 
 @dataclass(frozen=True)
 class _Scorer:
-    """What log probabilities (K, V) add to classes and to the end."""
+    """Turns log probabilities (K, V) into the scores of classes (K, C) and of the end (K,)."""
 
     lm: LanguageModel
     columns: np.ndarray
@@ -168,7 +168,7 @@ class _Scorer:
 
 
 class _Search:
-    """One utterance's search; a prefix's row of scores stands where its node is in the tree."""
+    """Search of one utterance; the row of scores of a prefix has the number of its node in the tree."""
 
     def __init__(self, log_probs: np.ndarray, beam_size: int, scorer: _Scorer):
         num_frames, num_classes = log_probs.shape
@@ -183,7 +183,7 @@ class _Search:
         self.give(np.zeros(1, np.int64), scorer.lm.log_probs(scorer.lm.start()))
 
     def step(self, t: int) -> tuple[np.ndarray, np.ndarray]:
-        """Take in a frame; return which prefix each one kept was, and the language model's token added, or −1."""
+        """Process a frame; return each kept prefix's former place in the beam, and the token added to it, or −1."""
         scorer = self.model, self.most
         self.held, choices = kernels.advance(
             self.log_probs[t], t + 1, self.limits, scorer, self.beam, self.held, *self.room
@@ -193,13 +193,13 @@ class _Search:
         return np.where(grew, prefixes, choices), np.where(grew, self.scorer.columns[tokens], -1)
 
     def give(self, prefixes: np.ndarray, log_probs: np.ndarray) -> None:
-        """Write what the language model says after some of the prefixes in the beam."""
+        """Set the language model's scores after some of the prefixes in the beam."""
         nodes = self.held[0][kernels.NODE, prefixes]
         self.model.scores[nodes], self.model.finals[nodes] = self.scorer(log_probs)
         self.most[nodes] = self.model.scores[nodes].max(axis=1, initial=-np.inf)
 
     def end(self, tokens: np.ndarray, scores: np.ndarray) -> None:
-        """Write tokens (N, T), −1 after the last, and scores (N,) of the best."""
+        """Write tokens (N, T), −1 after the last, and scores (N,) of the best hypotheses."""
         nodes, values = kernels.finish(self.held[0], self.beam, self.model)
         for n in range(min(len(nodes), len(scores))):
             scores[n] = values[n]

@@ -1,4 +1,4 @@
-"""Text that a language model goes on with.
+"""Generation of text by a language model.
 
 Nucleus sampling: A. Holtzman, J. Buys, L. Du, M. Forbes and Y. Choi, "The curious case of neural text degeneration",
 ICLR 2020, section 3.1. Letters: V tokens.
@@ -15,16 +15,16 @@ from asr.lm.language_model import LanguageModel
 
 @dataclass(frozen=True)
 class Sampling:
-    """How the next token is drawn.
+    """How the next token is chosen.
 
     Attributes
     ----------
     temperature
-        Log probabilities are divided by it; 0 takes the likeliest token (greedy).
+        Divisor of the log probabilities; 0 takes the most probable token (greedy).
     top_k
-        Draw from the likeliest k only; 0: from all.
+        Draw only from the k most probable tokens; 0 draws from all.
     top_p
-        Draw from the likeliest tokens that together have this probability.
+        Draw only from the most probable tokens that together have this probability.
     """
 
     temperature: float = 1.0
@@ -37,7 +37,7 @@ class Sampling:
         check(0 < self.top_p <= 1, "top-p", "lie in 0..1", self.top_p)
 
     def probabilities(self, log_probs: np.ndarray) -> np.ndarray:
-        """Return what the next token is drawn from, (V,) for log probabilities (V,).
+        """Return the distribution (V,) that the next token is drawn from, for log probabilities (V,).
 
         >>> Sampling(top_k=2).probabilities(np.log([0.5, 0.3, 0.2])).round(3).tolist()
         [0.625, 0.375, 0.0]
@@ -60,7 +60,7 @@ class Sampling:
 def continuation(
     lm: LanguageModel, beginning: Sequence[str], sampling: Sampling | None = None, seed: int = 1
 ) -> Iterator[str]:
-    """Yield tokens after a beginning, until the model ends the sentence: perhaps never.
+    """Yield tokens that continue a beginning, until the model ends the sentence, which may never happen.
 
     Parameters
     ----------
@@ -69,14 +69,14 @@ def continuation(
     beginning
         Tokens from the start of a sentence.
     sampling
-        By default plain draws.
+        By default the model's own distribution.
     seed
-        Of the draws.
+        Seed of the random draws.
 
     Raises
     ------
     ConfigError
-        The beginning has a token that is not in a closed vocabulary.
+        The beginning has a token that is not in the model's closed vocabulary.
 
     Examples
     --------

@@ -1,11 +1,15 @@
-"""N-grams as a tree in arrays, and the beam search for words, walked without Python.
+"""The n-gram's tree in arrays, and the beam search for words over it, in Numba.
 
-N-grams: node 0 is the empty context; the nodes of each order follow those of the one before, sorted by parent and
-token. A probability that the tree lacks is that of a shorter context,
-times what the longer ones set aside (Katz 1987): ln p(w | h) = ln backoff(h) + ln p(w | h without its first token).
+Both are in one file because Numba's cache does not notice an edit of `look_up`, which the search calls, in another
+file.
 
-Words: as in asr/ctc/beam_kernels.py a prefix is a node of a history tree, here a sequence of arcs of the lexicon's
-graph, each with a phone and perhaps the word that it ends; so prefixes of equal phones and different words are two.
+N-grams: node 0 is the empty context; the nodes of each order follow those of the previous one, sorted by parent and
+token. The probability of an n-gram that is not in the tree is that of the shorter n-gram times the context's backoff
+weight (Katz 1987): ln p(w | h) = ln backoff(h) + ln p(w | h without its first token).
+
+Words: as in asr/ctc/beam_kernels.py each prefix is a node of a history tree. Here it is a sequence of arcs of the
+lexicon's graph, each with a phone and possibly the word that it ends, so that equal phones with different words are two
+prefixes.
 
 Letters: M n-grams, V tokens, K contexts or prefixes in the beam, L tokens, T frames, B utterances, C classes, N nodes
 and A arcs of the lexicon.
@@ -19,7 +23,7 @@ from numba import njit
 
 
 class Trie(NamedTuple):
-    """N-grams of all orders; node i + 1 … of the arrays of nodes, of which there are M + 1.
+    """N-grams of all orders as a tree of M + 1 nodes, the root included.
 
     Attributes
     ----------
@@ -28,15 +32,15 @@ class Trie(NamedTuple):
     parents : (M + 1,) int32
         The n-gram without its last token; −1 of the root.
     values : (M + 1, 2) float64
-        Natural logs: of its probability; of what its probability as a context leaves to shorter ones.
+        Natural logs of the n-gram's probability and of its backoff weight as a context.
     links : (M + 1, 2) int32
-        The context after the n-gram: itself or, where no longer n-gram has it as a context, its longest ending that is.
-        And the longest proper ending that is a context; 0 of the root.
+        The context after the n-gram: itself or, if no longer n-gram has it as a context, its longest ending that is a
+        context. And the longest proper ending of that which is a context; 0 for the root.
     table : (S, 4) int64
-        A hash table of the n-grams of two tokens or more, at most half full: the key, of parent and token, −1 where
-        there is none, and copies of log probability and target, so that to find is to touch one line of the cache.
+        A hash table of the n-grams of two tokens or more, at most half full: the key made of parent and token, −1 for
+        an empty row, and copies of log probability and target, so that a lookup reads one cache line.
     table_values : (S, 4) float64
-        The same memory, for the log probabilities.
+        The same memory as floating-point numbers, for the log probabilities.
     """
 
     tokens: np.ndarray
@@ -54,7 +58,7 @@ KEY, FOUND_LOG_PROB, FOUND_TARGET = range(3)  # of the table
 
 @njit(cache=True)
 def _find(table, parent, token):
-    """Return the key of a node and its row in the table, or the empty row where it would be."""
+    """Return the key of a node and its row in the table, or the empty row where it would be inserted."""
     parent, token = np.int64(parent), np.int64(token)
     key = (parent << 32) | token
     row = ((parent * 0x1E3779B1 + token * 0x165667B1) >> 13) & (len(table) - 1)  # factors below 2^29: nothing overflows
@@ -65,7 +69,7 @@ def _find(table, parent, token):
 
 @njit(cache=True)
 def hashed(tokens, parents, values, links, first):
-    """Return the table of the nodes from `first` on, as integers and as floating numbers."""
+    """Return the hash table of the nodes from `first` on, as integers and as floating-point numbers."""
     size = 2
     while size < 2 * (len(parents) - first):
         size *= 2
@@ -88,13 +92,13 @@ def look_up(trie, state, token):
             return spared + trie.table_values[row, FOUND_LOG_PROB], np.int32(trie.table[row, FOUND_TARGET])
         spared += trie.values[state, BACKOFF]
         state = trie.links[state, SHORTER]
-    node = 1 + token  # every token is there, in order
+    node = 1 + token  # the unigrams of all tokens, in order
     return spared + trie.values[node, LOG_PROB], trie.links[node, TARGET]
 
 
 @njit(cache=True, nogil=True)
 def score(trie, start, tokens, lengths, log_probs):
-    """Write the log probability of each token, and of the end, of sentences whose tokens stand end to end."""
+    """Write the log probability of each token, and of the end, of sentences whose tokens are concatenated."""
     i, j = 0, 0
     for length in lengths:
         state = start
@@ -116,26 +120,26 @@ def advance(trie, states, tokens):
 
 @njit(cache=True, nogil=True)
 def rows(trie, states, log_probs, after):
-    """Write the log probability of every token (K, V), and the state that it leads to (K, V)."""
+    """Write the log probability of every token after each state, and the state that it leads to, both (K, V)."""
     for k in range(len(states)):
         for token in range(log_probs.shape[1]):
             log_probs[k, token], after[k, token] = look_up(trie, states[k], token)
 
 
 class LexiconGraph(NamedTuple):
-    """The lexicon's tree.
+    """The lexicon's tree, whose arcs may lead back to the root.
 
     Attributes
     ----------
     offsets : (N + 1,) int32
-        The arcs of node n are offsets[n] … offsets[n + 1] − 1; node 0 is where words begin and end.
+        The arcs of node n are offsets[n] … offsets[n + 1] − 1; words begin and end in node 0.
     tokens, nodes, words : (A,) int32
-        The class that an arc reads, the node that it leads to, and the word that ends with it, or −1.
+        The class of an arc, the node that it leads to, and the word that ends with it, or −1.
     weights : (A,)
-        What an arc adds to the log probability.
+        Log probability that an arc adds.
     ahead : (N,)
-        What the words that can still be meant will add at most, near enough: put in before a word is known, and taken
-        out again when it is.
+        Estimate of the most that the words still possible at a node will add (language model look-ahead): it is added
+        before the word is known and removed when it is.
     """
 
     offsets: np.ndarray
@@ -147,16 +151,16 @@ class LexiconGraph(NamedTuple):
 
 
 class Limits(NamedTuple):
-    """What a search keeps, and how it weighs words."""
+    """What a search keeps, and the weights of words."""
 
     blank: int
     beam_size: int
     threshold: float  # nats below the best prefix
     least: float  # nats, for a class's log probability in a frame
-    weight: float  # of the language model
-    penalty: float  # nats a word
+    weight: float  # of the language model's log probabilities
+    penalty: float  # nats that each word costs
     start: int  # the n-gram's node before a sentence
-    alike: int  # prefixes kept of those that the same can follow: as many as sentences are asked for
+    alike: int  # prefixes kept of those with the same continuations: the number of sentences requested
 
 
 # Rows of the beam (6, K): log probabilities of a prefix's paths that end in a blank, in its last label, in either; and
@@ -196,7 +200,7 @@ class History(NamedTuple):
 
 
 def workspace_size(num_frames: int, beam_size: int) -> int:
-    """Return how many float64 a thread needs: room for a node of the history tree a frame and prefix."""
+    """Return how many float64 a thread needs: room for K nodes of the history tree a frame, and the root."""
     room = 1 + num_frames * beam_size
     return room + (room * HISTORY_FIELDS + 1) // 2
 
@@ -222,10 +226,10 @@ def _best(scores, size, floor):
 
 @njit(cache=True)
 def _stay(frame, stamp, network, limits, beam, held, history):
-    """Score the prefixes of the beam where they stay as they are for one frame.
+    """Score the prefixes of the beam that stay unchanged in a frame.
 
-    A prefix whose parent is in the beam too is also reached by growing out of it; `taken` gets the frame's stamp for
-    that arc, so that the prefix is not made a second time.
+    A prefix whose parent is also in the beam can be reached by extending the parent. That path is added here, and
+    `taken` gets the frame's stamp for the arc, so that `_grow` does not make the same extension again.
     """
     graph, _ = network
     gains, parents, arcs, _, _, places, nodes, _, taken = history
@@ -241,7 +245,7 @@ def _stay(frame, stamp, network, limits, beam, held, history):
             place = places[parent]
             if place >= 0 and frame[token] >= limits.least:
                 taken[place, arcs[h] - graph.offsets[nodes[parent]]] = stamp
-                repeated = parent > 0 and graph.tokens[arcs[parent]] == token  # the same again needs a blank between
+                repeated = parent > 0 and graph.tokens[arcs[parent]] == token  # a repeated token needs a blank between
                 came = beam[ENDS_BLANK, place] if repeated else beam[ENDS, place]
                 beam[STAYS_LABEL, k] = _logaddexp(beam[STAYS_LABEL, k], came + frame[token] + gains[h])
         beam[STAYS, k] = _logaddexp(beam[STAYS_BLANK, k], beam[STAYS_LABEL, k])
@@ -251,9 +255,10 @@ def _stay(frame, stamp, network, limits, beam, held, history):
 
 @njit(cache=True)
 def _grow(frame, stamp, network, limits, beam, held, history, offers):
-    """Offer the prefixes that are longer by an arc: scores, prefixes, arcs, gains and n-gram nodes, after the others.
+    """Add the candidates of a frame to offers: prefixes that stay, then those that are extended by an arc.
 
-    Returns the offers, in longer arrays where they needed more room, and their number.
+    `offers` are scores, prefixes, arcs, gains and n-gram nodes. Returns them, in longer arrays if necessary, and their
+    number.
     """
     graph, trie = network
     _, _, arcs, _, _, _, nodes, states, taken = history
@@ -296,7 +301,7 @@ def _grow(frame, stamp, network, limits, beam, held, history, offers):
 
 @njit(cache=True)
 def _follows(network, num_tokens, held, beam, history, offers, num):
-    """Return a key of what can follow each offer (num,), and the log probabilities of its two ends (2, num)."""
+    """Return a key of each candidate's continuations (num,), and its log probabilities by last symbol (2, num)."""
     graph, trie = network
     _, _, arcs, _, _, _, nodes, states, _ = history
     scores, _, taken_arcs, _, after = offers
@@ -318,12 +323,12 @@ def _follows(network, num_tokens, held, beam, history, offers, num):
 
 @njit(cache=True)
 def _differ(chosen, limits, keys, ends, table):
-    """Return the first choices, as many as the beam holds, without those that cannot be among the best at the end.
+    """Return the best choices, as many as the beam holds, without those that cannot be among the best at the end.
 
-    keys (·,) tell what can follow, and ends (2, ·) are log probabilities of ending in a blank and in the label: a later
-    choice that is behind another of its key in both stays behind it, whatever comes (Viterbi's argument; what such a
-    prefix would still give to longer ones that are in the beam is lost to their sums). The rows of `table` (2, ·) are a
-    choice and how many of its key there are; the first is empty (−1), and is left so.
+    keys (·,) identify a choice's continuations, and ends (2, ·) are its log probabilities of ending in a blank and in
+    the label. A choice with a better one of the same key in both respects stays worse whatever follows (Viterbi's
+    argument; longer prefixes in the beam lose what it would still have added to them). The rows of `table` (2, ·) are a
+    choice and the number of choices with its key. The first row is −1 where empty, on entry and on return everywhere.
     """
     kept, slots = np.empty(limits.beam_size, np.int64), np.empty(limits.beam_size, np.int64)
     num, size = 0, table.shape[1]
@@ -349,7 +354,7 @@ def _differ(chosen, limits, keys, ends, table):
 
 @njit(cache=True)
 def _child(parent, arc, count, history):
-    """Return the node for a prefix longer by an arc: a new one, `count`, where the tree has none."""
+    """Return the node of a prefix extended by an arc: a new one, `count`, where the tree has none."""
     _, parents, arcs, children, siblings, places, _, _, _ = history
     child = children[parent]
     while child >= 0 and arcs[child] != arc:
@@ -365,7 +370,7 @@ def _child(parent, arc, count, history):
 def _search(log_probs, b, num_frames, network, limits, work):
     """Search one utterance; return prefixes, best first, their scores, and the history's parents and arcs.
 
-    Where no prefix ends with a word, those that do not are returned, the language model's guess at their end taken out.
+    If no prefix ends with a word, unfinished ones are returned, without the look-ahead in their scores.
     """
     graph, trie = network
     room, most = 1 + num_frames * limits.beam_size, 1
@@ -396,7 +401,7 @@ def _search(log_probs, b, num_frames, network, limits, work):
         np.empty(first),
         np.empty(first, np.int64),
     )
-    table = np.full((2, 4 * limits.beam_size + 1), -1)  # odd, for remainders of keys that are multiples of a power of 2
+    table = np.full((2, 4 * limits.beam_size + 1), -1)  # odd, as keys may be multiples of a power of 2
     for t in range(num_frames):
         frame = log_probs[t, b]
         _stay(frame, t + 1, network, limits, beam, held, history)

@@ -1,6 +1,6 @@
-"""What every language model can do, n-gram or recurrent.
+"""The interface of language models, n-gram or recurrent, and perplexity.
 
-Letters: V tokens, K contexts side by side, L tokens of a sentence, N sentences, M n-grams.
+Letters: V tokens, K contexts of a batch, L tokens of a sentence, N sentences.
 """
 
 import math
@@ -22,14 +22,14 @@ State = TypeVar("State")
 class LanguageModel(ABC, Generic[State]):
     """Probabilities of the next token.
 
-    A state stands for what came before. States come in batches of K, so that many contexts are looked up at once.
+    A state represents a context. States come in batches of K, so that many contexts are looked up at once.
 
     Attributes
     ----------
     unit
         phones, characters or words.
     tokens : (V,)
-        Token 0 is the sentence's edge; an open vocabulary has UNKNOWN among them.
+        Token 0 is the sentence's edge; an open vocabulary includes UNKNOWN.
     """
 
     unit: str
@@ -37,19 +37,19 @@ class LanguageModel(ABC, Generic[State]):
 
     @abstractmethod
     def start(self, count: int = 1) -> State:
-        """Return the state before a sentence, `count` times."""
+        """Return the state at the start of a sentence, `count` times."""
 
     @abstractmethod
     def advance(self, states: State, tokens: np.ndarray) -> State:
-        """Return the states after one more token (K,) each."""
+        """Return the states after one more token for each, tokens (K,)."""
 
     @abstractmethod
     def select(self, states: State, indices: np.ndarray) -> State:
-        """Return some of the states, by their indices, which may repeat."""
+        """Return some of the states by their indices, which may repeat."""
 
     @abstractmethod
     def concat(self, states: Sequence[State]) -> State:
-        """Return batches of states as one."""
+        """Concatenate batches of states."""
 
     @abstractmethod
     def log_probs(self, states: State) -> np.ndarray:
@@ -68,35 +68,35 @@ class LanguageModel(ABC, Generic[State]):
     @property
     @abstractmethod
     def num_parameters(self) -> int:
-        """Numbers that training found."""
+        """Number of trained parameters."""
 
     @abstractmethod
     def options(self) -> dict[str, Any]:
-        """Return what a folder keeps beside tokens and numbers, as plain values."""
+        """Return what a folder keeps besides tokens and parameters, as plain values."""
 
     @abstractmethod
     def arrays(self) -> dict[str, np.ndarray]:
-        """Return what training found, by name."""
+        """Return the trained parameters by name."""
 
     @classmethod
     @abstractmethod
     def restore(
         cls, unit: str, tokens: tuple[str, ...], options: dict[str, Any], arrays: dict[str, np.ndarray]
     ) -> "LanguageModel":
-        """Make the model anew from what `options` and `arrays` returned.
+        """Make a model from the results of `options` and `arrays`.
 
         Raises
         ------
         KeyError, RuntimeError, TypeError, ValueError
-            Something is missing, or does not fit the rest.
+            Something is missing or does not fit the rest.
         """
 
     def totals(self, sentences: Sequence[Sequence[str]]) -> np.ndarray:
-        """Return the natural log probability of each sentence, its end included (N,)."""
+        """Return the natural log probability of each sentence including its end (N,)."""
         return np.array([log_probs.sum() for log_probs in self.score(sentences)])
 
     def indices(self, sentence: Sequence[str]) -> np.ndarray:
-        """Return the indices of a sentence's tokens, UNKNOWN's for those that are not known.
+        """Return the indices of a sentence's tokens, with UNKNOWN's for tokens outside the vocabulary.
 
         Raises
         ------
@@ -118,7 +118,7 @@ class LanguageModel(ABC, Generic[State]):
 
 
 def perplexity(log_probs: Iterable[np.ndarray]) -> float:
-    """Return e to the mean negative log probability of a token, ends of sentences counted.
+    """Return e to the mean negative log probability of a token, including the ends of sentences.
 
     >>> round(perplexity([np.log([0.25, 0.25]), np.log([0.25])]), 6)
     4.0

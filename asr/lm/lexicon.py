@@ -1,4 +1,4 @@
-"""Words and their pronunciations, as a tree that a search walks.
+"""Words and their pronunciations, and the tree of them that a search runs on.
 
 Letters: N nodes, A arcs, V words of a language model, C classes of an acoustic model.
 """
@@ -25,7 +25,7 @@ class Lexicon:
     Attributes
     ----------
     words
-        The pronunciations of each word, one or more.
+        One or more pronunciations of each word.
 
     Examples
     --------
@@ -37,9 +37,9 @@ class Lexicon:
 
     @classmethod
     def of(cls, words: Iterable[str]) -> "Lexicon":
-        """Look words up in CMUdict, all their pronunciations, and apply rules to those that it lacks; no stress.
+        """Look up all pronunciations of words in CMUdict, without stress, and use rules for words that it lacks.
 
-        Words that cannot be pronounced, such as figures, are left out.
+        Words that cannot be pronounced, such as numbers in digits, are left out.
         """
         from asr.speech.pronounce import pronunciations
 
@@ -48,7 +48,7 @@ class Lexicon:
 
     @classmethod
     def read(cls, path: str | Path) -> "Lexicon":
-        """Read a file of a word and its phones a line, as Kaldi's lexicon.txt; a word may have several lines.
+        """Read a file with a word and its phones on each line, as Kaldi's lexicon.txt; a word may have several lines.
 
         Raises
         ------
@@ -73,24 +73,25 @@ class Lexicon:
         return cls(words)
 
     def graph(self, labels: Sequence[str], lm: NGram, weight: float, spelling: NGram | None = None) -> LexiconGraph:
-        """Build the tree of the words that a language model knows.
+        """Build the tree of the words that are in a language model.
 
         Parameters
         ----------
         labels : (C,)
-            The acoustic model's; class 0 is the blank.
+            Labels of the acoustic model; class 0 is the blank.
         lm
-            Over words.
+            N-gram over words.
         weight
-            Of its log probabilities.
+            Weight of its log probabilities.
         spelling
-            A bigram over phones, with which words that are not in the tree are spelt: they are the language model's
-            UNKNOWN. Without it nothing but the tree's words is heard.
+            Bigram over phones for words that are not in the tree, which count as the language model's UNKNOWN. By
+            default only the tree's words are recognised.
 
         Raises
         ------
         ConfigError
-            A phone is not one of the labels; no word of the model is in the lexicon; spelling for a closed vocabulary.
+            A phone is not one of the labels, no word of the model is in the lexicon, or spelling is given for a closed
+            vocabulary.
         """
         if spelling is not None and UNKNOWN not in lm.index:
             raise ConfigError(f"the language model has no {UNKNOWN}: train it with text.open_vocabulary=true")
@@ -106,12 +107,12 @@ class Lexicon:
 
 
 class _Builder:
-    """Makes the tree: node 0 is its root, where words begin and end."""
+    """Builds the tree; words begin and end in its root, node 0."""
 
     def __init__(self, classes: Mapping[str, int]):
         self.classes = classes
         self.children: list[dict[int, int]] = [{}]  # class → node
-        self.ends: list[list[tuple[int, int]]] = [[]]  # class and word, of the words that end with an arc from here
+        self.ends: list[list[tuple[int, int]]] = [[]]  # class and word of each arc that ends a word
 
     def add(self, phones: Sequence[str], word: int, name: str) -> None:
         """Add a pronunciation."""
@@ -131,9 +132,9 @@ class _Builder:
             self.ends[node].append(end)
 
     def graph(self, single: np.ndarray, spelling: NGram | None, unknown: int, weight: float) -> LexiconGraph:
-        """Lay the arcs out, node by node; what lies ahead of a node is its likeliest word alone (single)."""
+        """Return the tree's arrays; a node's look-ahead is the unigram score (single) of its most probable word."""
         ahead = np.full(len(self.children), -np.inf)
-        for node in range(len(self.children) - 1, -1, -1):  # children have greater numbers than their parents
+        for node in range(len(self.children) - 1, -1, -1):  # children have higher numbers than their parents
             below = [ahead[child] for child in self.children[node].values()]
             ahead[node] = max([*below, *(single[word] for _, word in self.ends[node])], default=-np.inf)
         ahead[ROOT] = 0.0
@@ -158,7 +159,7 @@ class _Builder:
         single: np.ndarray,
         weight: float,
     ) -> tuple[list[list[tuple[int, int, int, float]]], np.ndarray]:
-        """Add a node for each phone that an unknown word has come to; from each the word goes on or ends."""
+        """Add a node for each last phone of an unknown word so far; from each the word continues or ends."""
         phones = [(name, c) for name, c in self.classes.items() if name in spelling.index and c > 0]
         first = len(arcs)
         node_of = {c: first + i for i, (_, c) in enumerate(phones)}

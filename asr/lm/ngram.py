@@ -1,4 +1,4 @@
-"""The n-gram language model: what it answers. asr/lm/estimation.py makes it, asr/lm/arpa.py reads and writes it.
+"""The n-gram language model. asr/lm/estimation.py estimates it; asr/lm/arpa.py reads and writes it.
 
 Letters: V tokens, K contexts, L tokens of a sentence, N sentences, M n-grams, C classes of an acoustic model.
 """
@@ -24,9 +24,9 @@ class Order:
     parents : (M,)
         Node of each n-gram without its last token; 0 for unigrams.
     tokens : (M,)
-        Its last token.
+        Last token of each n-gram.
     log_probs, backoffs : (M,)
-        Natural logs; 0 for a backoff that is 1.
+        Natural logs; 0 for a backoff weight of 1.
     """
 
     parents: np.ndarray
@@ -37,14 +37,14 @@ class Order:
 
 @dataclass(frozen=True)
 class NGram(LanguageModel[np.ndarray]):
-    """An n-gram with backoff; a state is a node of its tree.
+    """An n-gram with backoff. A state is a node of its tree.
 
     Attributes
     ----------
     trie
-        See `asr.lm.kernels`.
+        The tree of `asr.lm.kernels`.
     firsts
-        The first node of each order, from the root's, and M + 1 at the end.
+        The first node of each order, beginning with the root's, and M + 1 at the end.
 
     Examples
     --------
@@ -63,9 +63,9 @@ class NGram(LanguageModel[np.ndarray]):
 
     @classmethod
     def build(cls, unit: str, tokens: Sequence[str], orders: Sequence[Order]) -> "NGram":
-        """Build the tree from the n-grams of each order, of which the first has every token.
+        """Build the tree from the n-grams of each order; the unigrams include every token.
 
-        Parents must be there before their children; shorter endings of an n-gram may lack.
+        Every n-gram's parent must be among the n-grams of the previous order; its shorter endings may be missing.
         """
         firsts = np.cumsum([0, 1, *(len(order.tokens) for order in orders)])
         none = np.zeros(1)
@@ -73,7 +73,7 @@ class NGram(LanguageModel[np.ndarray]):
         parents = np.concatenate([none - 1, *(order.parents for order in orders)]).astype(np.int64)
         log_probs = np.concatenate([none, *(order.log_probs for order in orders)])
         backoffs = np.concatenate([none, *(order.backoffs for order in orders)])
-        keys = parents * len(tokens) + last  # ascending, since children lie in the order of their parents
+        keys = parents * len(tokens) + last  # ascending, since children are in the order of their parents
         is_context = backoffs != 0
         is_context[np.maximum(parents, 0)] = True
         endings = np.zeros(len(last), np.int64)  # longest proper ending that is an n-gram
@@ -90,20 +90,20 @@ class NGram(LanguageModel[np.ndarray]):
 
     @property
     def order(self) -> int:
-        """Tokens of the longest n-grams."""
+        """Length of the longest n-grams."""
         return len(self.firsts) - 2
 
     @property
     def num_parameters(self) -> int:
-        """Probabilities, and backoffs that are not 1."""
+        """Number of probabilities, and of backoff weights other than 1."""
         return len(self.trie.tokens) - 1 + int((self.trie.values[:, BACKOFF] != 0).sum())
 
     def options(self) -> dict[str, Any]:
-        """Return where each order begins."""
+        """Return the first node of each order."""
         return {"firsts": list(self.firsts)}
 
     def arrays(self) -> dict[str, np.ndarray]:
-        """Return the tree, but for its hash table."""
+        """Return the tree without its hash table."""
         trie = self.trie
         return {"tokens": trie.tokens, "parents": trie.parents, "values": trie.values, "links": trie.links}
 
@@ -111,7 +111,13 @@ class NGram(LanguageModel[np.ndarray]):
     def restore(
         cls, unit: str, tokens: tuple[str, ...], options: dict[str, Any], arrays: dict[str, np.ndarray]
     ) -> "NGram":
-        """Check the tree, in which kernels look without asking, and make the model of it."""
+        """Validate the tree, which kernels trust, and make a model of it.
+
+        Raises
+        ------
+        KeyError, ValueError
+            An array is missing, or the arrays are not a tree of n-grams.
+        """
         tree, firsts = (
             (arrays["tokens"], arrays["parents"], arrays["values"], arrays["links"]),
             tuple(options["firsts"]),
@@ -135,17 +141,17 @@ class NGram(LanguageModel[np.ndarray]):
         return cls(unit, tokens, Trie(*tree, *kernels.hashed(*tree, 1 + vocabulary)), firsts)
 
     def orders(self) -> Iterator[Order]:
-        """Yield what `build` was given."""
+        """Yield the orders that `build` was given."""
         trie = self.trie
         for rows in (slice(*each) for each in pairwise(self.firsts[1:])):
             yield Order(trie.parents[rows], trie.tokens[rows], *trie.values[rows].T)
 
     def start(self, count: int = 1) -> np.ndarray:
-        """Return the node before a sentence (K,)."""
+        """Return the node of the start of a sentence, `count` times (K,)."""
         return np.full(count, self.trie.links[1, TARGET])
 
     def advance(self, states: np.ndarray, tokens: np.ndarray) -> np.ndarray:
-        """Return the nodes after one more token each (K,)."""
+        """Return the nodes (K,) after one more token for each, tokens (K,)."""
         return self.query(states, tokens)[1]
 
     def query(self, states: np.ndarray, tokens: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -154,7 +160,7 @@ class NGram(LanguageModel[np.ndarray]):
         Raises
         ------
         ValueError
-            Not as many tokens as nodes, or one that there is not.
+            Nodes and tokens differ in number, or one of them does not exist.
         """
         tokens = np.asarray(tokens)
         if states.shape != tokens.shape or not (
@@ -168,7 +174,7 @@ class NGram(LanguageModel[np.ndarray]):
         return states[indices]
 
     def concat(self, states: Sequence[np.ndarray]) -> np.ndarray:
-        """Return batches of nodes as one."""
+        """Concatenate batches of nodes."""
         return np.concatenate(states)
 
     def log_probs(self, states: np.ndarray) -> np.ndarray:
@@ -199,7 +205,7 @@ class NGram(LanguageModel[np.ndarray]):
         return np.add.reduceat(found, np.concatenate([[0], ends[:-1]]))
 
     def _score(self, sentences: Sequence[Sequence[str]]) -> tuple[np.ndarray, np.ndarray]:
-        """Return the log probabilities of all sentences end to end, and where each ends."""
+        """Return the log probabilities of all sentences, concatenated, and the end of each sentence."""
         lengths = np.fromiter(map(len, sentences), np.int64, len(sentences))
         found = np.empty(lengths.sum() + len(lengths))
         tokens = self.indices(list(chain.from_iterable(sentences)))
@@ -214,7 +220,7 @@ def _lie_in(numbers: np.ndarray, count: int) -> bool:
 def _find_endings(
     nodes: np.ndarray, parents: np.ndarray, last: np.ndarray, keys: np.ndarray, endings: np.ndarray, num_tokens: int
 ) -> np.ndarray:
-    """Return of each node its longest proper ending that is a node: its last token after an ending of its parent."""
+    """Return the longest proper ending of each node that is a node: its last token after an ending of its parent."""
     contexts, found = endings[parents[nodes]], np.full(len(nodes), -1)
     while (missing := found < 0).any():
         wanted = contexts[missing] * num_tokens + last[nodes[missing]]

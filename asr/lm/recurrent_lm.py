@@ -1,8 +1,11 @@
-"""The recurrent language model: a network reads the tokens so far and says what is likely to come.
+"""The recurrent language model: a network that predicts the next token from all previous ones.
 
 T. Mikolov, M. Karafiát, L. Burget, J. Černocký and S. Khudanpur, "Recurrent neural network based language model",
 Interspeech 2010. Tied embeddings: O. Press and L. Wolf, "Using the output embedding to improve language models", EACL
-2017. Letters: V tokens, K contexts, T tokens, E values of an embedding, H units, N layers.
+2017.
+
+Letters: V tokens, K contexts, T tokens of a piece of text, L tokens of a sentence, E values of an embedding, H units,
+N layers.
 """
 
 from collections.abc import Sequence
@@ -17,7 +20,7 @@ from asr.core.config import check, one_of
 from asr.lm.language_model import LanguageModel
 
 CELLS: dict[str, Any] = {"elman": nn.RNN, "gru": nn.GRU, "lstm": nn.LSTM}
-MOST_LOGITS = 20_000_000  # of the sentences that are scored at once
+MOST_LOGITS = 20_000_000  # in a batch of sentences that are scored together
 
 
 @dataclass(frozen=True)
@@ -55,7 +58,7 @@ class RecurrentConfig:
 
 
 class Network(nn.Module):
-    """Tokens in, logits of the next token out."""
+    """Network that maps tokens to logits of the next token."""
 
     def __init__(self, config: RecurrentConfig, num_tokens: int):
         super().__init__()
@@ -81,14 +84,14 @@ class Network(nn.Module):
 
 @dataclass(frozen=True)
 class RecurrentState:
-    """What K contexts have come to.
+    """The network's state after K contexts.
 
     Attributes
     ----------
     hidden
-        Tensors (N, K, H), one or, of an LSTM, two.
+        Tensors (N, K, H): one, or two for an LSTM.
     log_probs : (K, V)
-        Of the next token.
+        Natural log probabilities of the next token.
     """
 
     hidden: tuple[Tensor, ...]
@@ -102,7 +105,7 @@ class RecurrentLM(LanguageModel[RecurrentState]):
     Attributes
     ----------
     network
-        In evaluation mode.
+        The network, in evaluation mode.
     """
 
     unit: str
@@ -111,7 +114,7 @@ class RecurrentLM(LanguageModel[RecurrentState]):
 
     @property
     def num_parameters(self) -> int:
-        """Weights; tied ones count once."""
+        """Number of weights; tied ones count once."""
         return sum(weights.numel() for weights in self.network.parameters())
 
     def start(self, count: int = 1) -> RecurrentState:
@@ -119,7 +122,7 @@ class RecurrentLM(LanguageModel[RecurrentState]):
         return self._run(torch.zeros(count, 1, dtype=torch.long), None)
 
     def advance(self, states: RecurrentState, tokens: np.ndarray) -> RecurrentState:
-        """Return the states after one more token each."""
+        """Return the states after one more token for each, tokens (K,)."""
         return self._run(torch.as_tensor(np.asarray(tokens, np.int64))[:, None], states.hidden)
 
     def select(self, states: RecurrentState, indices: np.ndarray) -> RecurrentState:
@@ -128,7 +131,7 @@ class RecurrentLM(LanguageModel[RecurrentState]):
         return RecurrentState(tuple(each[:, rows] for each in states.hidden), states.log_probs[indices])
 
     def concat(self, states: Sequence[RecurrentState]) -> RecurrentState:
-        """Return batches of states as one."""
+        """Concatenate batches of states."""
         hidden = tuple(torch.cat(parts, dim=1) for parts in zip(*(each.hidden for each in states), strict=True))
         return RecurrentState(hidden, np.concatenate([each.log_probs for each in states]))
 
@@ -154,7 +157,7 @@ class RecurrentLM(LanguageModel[RecurrentState]):
         return found
 
     def _run(self, tokens: Tensor, hidden: tuple[Tensor, ...] | None) -> RecurrentState:
-        """Read a token (K, 1)."""
+        """Return the states after tokens (K, 1)."""
         state = hidden if hidden is None or len(hidden) > 1 else hidden[0]
         with torch.inference_mode():
             logits, after = self.network(tokens, state)
@@ -162,11 +165,11 @@ class RecurrentLM(LanguageModel[RecurrentState]):
         return RecurrentState(after if isinstance(after, tuple) else (after,), log_probs)
 
     def options(self) -> dict[str, Any]:
-        """Return the network's sizes."""
+        """Return the network's configuration."""
         return asdict(self.network.config)
 
     def arrays(self) -> dict[str, np.ndarray]:
-        """Return the network's weights; tied ones once."""
+        """Return the network's weights; tied ones are included once."""
         tied = {"output.weight"} if self.network.config.tied else set()
         return {key: value.cpu().numpy() for key, value in self.network.state_dict().items() if key not in tied}
 
@@ -184,7 +187,10 @@ class RecurrentLM(LanguageModel[RecurrentState]):
 
 
 def batch(rows: Sequence[np.ndarray]) -> tuple[Tensor, Tensor]:
-    """Return inputs and targets (K, L + 1) of sentences, the edge before or after them; −1 where there is no target."""
+    """Return padded inputs and targets (K, L + 1) of sentences.
+
+    Inputs begin with the edge, targets end with it; targets are −1 beyond the end of a sentence.
+    """
     inputs = np.zeros((len(rows), 1 + max(map(len, rows))), np.int64)
     targets = np.full_like(inputs, -1)
     for k, row in enumerate(rows):

@@ -1,4 +1,4 @@
-"""The search that a configuration's `decode` section asks for: CTC's beam alone, with a language model, for words."""
+"""The search that a configuration's `decode` section describes: CTC's beam, with a language model, or for words."""
 
 import functools
 from collections.abc import Callable, Sequence
@@ -18,25 +18,25 @@ from asr.lm.lexicon import Lexicon
 from asr.lm.ngram import NGram
 from asr.lm.word_search import WordSearch
 
-RESCORED = 5  # sentences of a search for words, whose beam has the less room the more are asked for
+RESCORED = 5  # sentences to rescore of a search for words; more of them would leave less room in its beam
 Search = Callable[[np.ndarray, np.ndarray, int, int], list[list[Hypothesis]]]
-BEAM_THRESHOLD, TOKEN_THRESHOLD = 15.0, 1e-3  # of the search for words: nats below the best, posterior of a phone
+BEAM_THRESHOLD, TOKEN_THRESHOLD = 15.0, 1e-3  # of the search for words: nats, and a phone's posterior
 
 
 def build(config: DecodeConfig, labels: Sequence[str]) -> Search:
-    """Return a search of log posteriors (T, B, C) with lengths (B,), beam and number of hypotheses.
+    """Return a function of log posteriors (T, B, C), lengths (B,), beam size and number of hypotheses.
 
     Parameters
     ----------
     config
-        With a language model: one over phones is fused into the beam; one over words needs a lexicon.
+        The section. A language model over phones is fused into the beam; one over words needs a lexicon.
     labels : (C,)
-        The acoustic model's; class 0 is the blank.
+        Labels of the acoustic model; class 0 is the blank.
 
     Raises
     ------
     AsrError
-        A language model or lexicon is missing, or does not fit.
+        A language model or lexicon is missing or does not fit.
     """
     search = _first(config, labels)
     if config.rescore_lm is None:
@@ -46,12 +46,12 @@ def build(config: DecodeConfig, labels: Sequence[str]) -> Search:
 
 @functools.lru_cache(4)
 def language_model(path: str, labels: tuple[str, ...]) -> LanguageModel:
-    """Read a language model once; an ARPA file is over phones if all its tokens are labels, else over words.
+    """Read a language model, with a cache; an ARPA file is over phones if all its tokens are labels, else over words.
 
     Raises
     ------
     AsrError
-        There is none, or it is damaged.
+        The model is missing or damaged.
     """
     lm = load(path)
     if isinstance(lm, NGram) and Path(path).is_file() and {*lm.tokens} <= {*labels, EDGE, UNKNOWN}:
@@ -83,7 +83,7 @@ def _first(config: DecodeConfig, labels: Sequence[str]) -> Search:
 
 
 def _words(lm: LanguageModel, config: DecodeConfig, labels: Sequence[str]) -> WordSearch:
-    """Return a search for words; an open vocabulary has unknown ones spelt as the lexicon's are."""
+    """Return a search for words; in an open vocabulary a bigram of the lexicon's phones spells unknown words."""
     if not isinstance(lm, NGram):
         raise ConfigError(f"{config.lm} is a recurrent model over words: search with an n-gram, and rescore with it")
     lexicon, spelling = _lexicon(config.lexicon, lm.tokens), None
@@ -94,7 +94,7 @@ def _words(lm: LanguageModel, config: DecodeConfig, labels: Sequence[str]) -> Wo
 
 
 def _rescored(search: Search, lm: LanguageModel, labels: Sequence[str], weight: float) -> Search:
-    """Return a search whose hypotheses are put into a new order by what another model adds to their scores."""
+    """Return a search whose hypotheses are sorted again after another model has added to their scores."""
     check(lm.unit in ("phones", "words"), "decode.rescore_lm", "be a model over phones or words", lm.unit)
     check(lm.unit == "phones" or UNKNOWN in lm.index, "decode.rescore_lm", f"know {UNKNOWN}, if over words", lm.unit)
 

@@ -1,4 +1,4 @@
-"""Text as tokens: phones and words stand between white space, characters side by side."""
+"""Text as tokens: phones and words are separated by white space, characters are not."""
 
 import unicodedata
 from collections.abc import Iterable, Sequence
@@ -13,7 +13,7 @@ EDGES = {"<s>", "</s>"}
 
 
 def split(line: str, unit: str) -> list[str]:
-    """Return the tokens of a line; letters and their accents are one code point where Unicode has one (NFC).
+    """Return the tokens of a line, in Unicode's normal form NFC.
 
     >>> split("the  cat", "words"), split("경마장에", "characters")
     (['the', 'cat'], ['경', '마', '장', '에'])
@@ -23,7 +23,7 @@ def split(line: str, unit: str) -> list[str]:
 
 
 def join(tokens: Iterable[str], unit: str) -> str:
-    """Return tokens as a line.
+    """Join tokens to a line.
 
     >>> join(["a", "b"], "words"), join(["a", "b"], "characters")
     ('a b', 'ab')
@@ -32,7 +32,7 @@ def join(tokens: Iterable[str], unit: str) -> str:
 
 
 def read(path: str | Path, unit: str) -> list[list[str]]:
-    """Return the sentences of a UTF-8 file, one a line; empty lines are none.
+    """Return the sentences of a UTF-8 file with one sentence on each line; empty lines are skipped.
 
     Raises
     ------
@@ -56,7 +56,7 @@ def read(path: str | Path, unit: str) -> list[list[str]]:
 
 
 def vocabulary(sentences: Iterable[Sequence[str]], min_count: int = 1) -> list[str]:
-    """Return the tokens that occur often enough, sorted; UNKNOWN is none of them.
+    """Return the tokens that occur at least `min_count` times, sorted, without UNKNOWN.
 
     >>> vocabulary([["b", "a"], ["b"]], min_count=2)
     ['b']

@@ -1,4 +1,4 @@
-"""Words from posteriors of phones: a beam search that walks the lexicon, weighed by a word n-gram.
+"""Words from posteriors of phones: a beam search over the lexicon's tree with a word n-gram.
 
 Letters: T frames, B utterances, C classes, N hypotheses.
 """
@@ -23,23 +23,23 @@ from asr.lm.ngram import NGram
 
 
 class WordSearch:
-    """A lexicon and a language model, ready to search with.
+    """Search for words with a lexicon and a language model.
 
     Parameters
     ----------
     lexicon
-        Pronunciations.
+        Pronunciations of the words.
     lm
         An n-gram over words.
     labels : (C,)
-        The acoustic model's; class 0 is the blank.
+        Labels of the acoustic model; class 0 is the blank.
     lm_weight
-        Of the language model's log probabilities.
+        Weight of the language model's log probabilities.
     word_penalty
-        Nats that each word costs; below 0 it is a bonus.
+        Nats that each word costs; a negative value is a bonus.
     spelling
-        A bigram over phones: words that the lexicon lacks are spelt with it, at the cost of the language model's
-        UNKNOWN. None: only the lexicon's words are heard.
+        Bigram over phones that spells words that are not in the lexicon, which the language model scores as UNKNOWN. By
+        default only the lexicon's words are recognised.
 
     Raises
     ------
@@ -77,24 +77,24 @@ class WordSearch:
         beam_threshold: float = math.inf,
         token_threshold: float = 0.0,
     ) -> list[list[Hypothesis]]:
-        """Find the likeliest sentences, summing over the paths of each sequence of words and pronunciations.
+        """Find the most probable sentences, summing over the paths of each sequence of words and pronunciations.
 
         Parameters
         ----------
         log_probs : (T, B, C)
             Natural logs.
         input_lengths : (B,), optional
-            Frames of each utterance; T without them.
+            Number of frames of each utterance; T by default.
         beam_size, beam_threshold, token_threshold
-            As for `asr.ctc.beam_search`; a prefix is phones and words.
+            As for `asr.ctc.beam_search`; a prefix consists of phones and words.
         nbest
-            Sentences to return for each utterance, at most `beam_size`. Of prefixes that nothing tells apart from here
-            on as many are kept, so a beam has more room for what differs where fewer sentences are asked for.
+            Number of sentences to return for each utterance, at most `beam_size`. As many prefixes with the same
+            continuations are kept, so that a small number leaves more room in the beam for different ones.
 
         Raises
         ------
         ValueError
-            Shapes, sizes or thresholds do not fit, or a NaN or +inf.
+            Shapes, sizes or thresholds do not fit, or a log probability is NaN or +inf.
         """
         log_probs, lengths = check_log_probs(log_probs, input_lengths, 0)
         check_values(log_probs, lengths)
@@ -127,7 +127,7 @@ class WordSearch:
         ]
 
     def _words(self, hypothesis: Hypothesis, arcs: np.ndarray) -> Hypothesis:
-        """Read words off a sequence of arcs; an unfinished one at the end is spelt."""
+        """Add the words of a sequence of arcs; an unfinished last word is given by its phones."""
         tokens, words = hypothesis.tokens, self.graph.words[arcs].tolist()
         ends = [0, *(i + 1 for i, word in enumerate(words) if word >= 0)]
         if ends[-1] < len(words):

@@ -20,6 +20,8 @@ from asr.ctc import (
     soft_align,
 )
 
+pytestmark = pytest.mark.kernels
+
 modest = settings(deadline=None, derandomize=True, max_examples=100)
 
 

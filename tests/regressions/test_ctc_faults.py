@@ -7,6 +7,8 @@ import torch
 
 from asr.ctc import beam_search, ctc_loss
 
+pytestmark = pytest.mark.kernels
+
 
 @pytest.mark.parametrize(
     ("logits", "target"),

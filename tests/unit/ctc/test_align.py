@@ -9,6 +9,8 @@ from asr import ctc
 from asr.core.errors import InfeasibleError
 from asr.ctc import align_kernels, ctc_loss, ctc_posteriors, forced_align, required_frames, soft_align
 
+pytestmark = pytest.mark.kernels
+
 ALIGN = pytest.mark.parametrize("align", [forced_align, soft_align])
 PRIORS = np.log([0.7, 0.1, 0.05, 0.05, 0.05, 0.05])
 

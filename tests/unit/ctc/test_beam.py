@@ -6,6 +6,8 @@ import torch
 from asr import ctc
 from asr.ctc import Hypothesis, TokenModel, beam_kernels, beam_search, best_path, ctc_loss, forced_align
 
+pytestmark = pytest.mark.kernels
+
 
 @pytest.fixture
 def log_probs(rng):

@@ -10,6 +10,8 @@ from asr.core.errors import InfeasibleError
 from asr.ctc.goodness import alternatives, goodness
 from asr.speech import audio
 
+pytestmark = pytest.mark.kernels
+
 
 def substituted(log_probs, target, loss, blank=0):
     """Normalised ln p of a target with each label replaced by each other or left out, one loss at a time."""

@@ -10,6 +10,8 @@ from asr import ctc
 from asr.core.errors import InfeasibleError
 from asr.ctc import ctc_loss, required_frames
 
+pytestmark = pytest.mark.kernels
+
 
 @pytest.fixture
 def batch(rng):

@@ -8,6 +8,8 @@ from torch_ctc import loss_and_gradient, torch_loss_and_gradient, torch_loss_wit
 
 from asr.ctc import loss_kernels
 
+pytestmark = pytest.mark.kernels
+
 
 def rescaled(logits, target, tilt=None, log_priors=None):
     """ln p(target | logits) by the rescaled recursions alone, blank 0, and −its gradient; −inf where they gave up."""

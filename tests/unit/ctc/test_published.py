@@ -5,6 +5,8 @@ from torch_ctc import loss_and_gradient
 
 from asr.ctc import ctc_loss
 
+pytestmark = pytest.mark.kernels
+
 # What other implementations publish: (T, C) activations, target, blank, cost.
 UNIFORM = np.full((1, 5), 0.2)
 COUNTING = np.arange(1.0, 16.0).reshape(3, 5)

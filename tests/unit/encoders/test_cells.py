@@ -12,6 +12,8 @@ from asr.data.batches import collate
 from asr.encoders.cells import GRU, LSTM, Elman, Jordan, PeepholeLSTM
 from asr.encoders.initialisers import initialise
 
+pytestmark = pytest.mark.kernels
+
 LAYERS = {
     "elman_tanh": lambda truncate=0: Elman(5, 6, "tanh", truncate),
     "elman_relu": lambda truncate=0: Elman(5, 6, "relu", truncate),

@@ -14,6 +14,8 @@ from asr.hmm.phone_loop import PhoneLoop, bigram
 from asr.hmm.phone_posteriors import phone_posteriors
 from asr.hmm.tying import NUM_STATES, Tying
 
+pytestmark = pytest.mark.kernels
+
 SIL = 0
 
 

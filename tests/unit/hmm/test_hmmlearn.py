@@ -9,6 +9,8 @@ from asr.hmm.graph import Graph
 from asr.hmm.inference import forward_backward, viterbi
 from asr.hmm.mixtures import Mixtures, Statistics, estimate
 
+pytestmark = pytest.mark.kernels
+
 hmm = pytest.importorskip("hmmlearn.hmm")
 
 

@@ -8,6 +8,8 @@ from asr.hmm import inference_kernels
 from asr.hmm.graph import Graph, required_frames
 from asr.hmm.inference import best_path, forward_backward, viterbi
 
+pytestmark = pytest.mark.kernels
+
 
 def chain(pdfs, loops, optional=()):
     """States in a row with probabilities of staying; of the paths to one that is optional, half pass it by."""

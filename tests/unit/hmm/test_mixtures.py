@@ -4,6 +4,8 @@ from scipy.stats import multivariate_normal
 
 from asr.hmm.mixtures import BLOCK_FRAMES, Mixtures, Statistics, estimate, split
 
+pytestmark = pytest.mark.kernels
+
 
 def collect(mixtures, frames, posteriors):
     """Statistics of frames (T, D) whose densities have these posteriors (T, P)."""

@@ -17,6 +17,8 @@ from asr.hmm.transforms import (
     transform_means,
 )
 
+pytestmark = pytest.mark.kernels
+
 D, P, K = 4, 3, 6
 
 

@@ -14,6 +14,8 @@ from asr.lm.language_model import EDGE, UNKNOWN
 from asr.lm.recurrent_lm import Network, RecurrentConfig, RecurrentLM
 from tests import naive
 
+pytestmark = pytest.mark.kernels
+
 LABELS = ["<blank>", "A", "B", "C"]
 TEXT = [list(line) for line in ("ABC", "AAB", "CB", "BCA", "A", "ABCB")]
 

@@ -18,6 +18,8 @@ from asr.lm.folder import load, save
 from asr.lm.language_model import EDGE, UNKNOWN, perplexity
 from asr.lm.ngram import NGram
 
+pytestmark = pytest.mark.kernels
+
 GOLDEN = Path(__file__).parents[2] / "golden"
 SENTENCES = [list(line) for line in ("abab", "abc", "cab", "aab", "b", "", "acba", "abcab")]
 

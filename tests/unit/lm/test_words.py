@@ -12,6 +12,8 @@ from asr.lm.lexicon import Lexicon
 from asr.lm.word_search import WordSearch
 from tests import naive
 
+pytestmark = pytest.mark.kernels
+
 LABELS = ["<blank>", "A", "B", "C"]
 LEXICON = Lexicon(
     {"a": [("A",)], "ab": [("A", "B"), ("B",)], "b": [("B",)], "caa": [("C", "A", "A")], "ca": [("C", "A")]}
