@@ -87,7 +87,7 @@ def run_asr(python):
     """Run the `asr` command as a user does, in a process of its own."""
 
     def run(*arguments, cwd=ROOT):
-        return python("from asr.cli.main import main; main()", *arguments, cwd=cwd)
+        return python("from asr.cli.app import main; main()", *arguments, cwd=cwd)
 
     return run
 
@@ -97,7 +97,7 @@ def cli(monkeypatch, capsys):
     """Run the `asr` command within this process, which spares the imports; gives exit code, output and errors."""
 
     def run(*arguments):
-        from asr.cli.main import main
+        from asr.cli.app import main
 
         monkeypatch.setattr(sys, "argv", ["asr", *map(str, arguments)])
         monkeypatch.setattr("gc.freeze", lambda: None)  # this process goes on

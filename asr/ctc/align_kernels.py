@@ -10,7 +10,8 @@ Letters: T frames, B utterances, C classes, L labels, N alignments.
 import math
 
 import numpy as np
-from numba import njit
+
+from asr.core.jit import njit
 
 ZERO, ONE = np.uintp(0), np.uintp(1)  # an unsigned index is never taken from the end, which costs vectors and time
 START, STOP, PEAK = 0, 1, 2

@@ -9,7 +9,8 @@ import math
 from typing import NamedTuple
 
 import numpy as np
-from numba import njit
+
+from asr.core.jit import njit
 
 # Log probabilities of a prefix in the beam: of its paths that end in a blank, in its last label, in either; and of
 # those that stay on it for another frame.

@@ -11,7 +11,8 @@ Letters: T frames, B utterances, C classes, L labels.
 import math
 
 import numpy as np
-from numba import njit
+
+from asr.core.jit import njit
 
 # Sums may be taken in another order, and a product and a sum fused, as vectors need; NaN and infinity stay.
 VECTORS = {"reassoc", "nsz", "contract"}

@@ -20,12 +20,13 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from numba import njit, prange
+from numba import prange
 from scipy.sparse import csr_matrix
 from scipy.sparse.linalg import ArpackNoConvergence, eigs
 from torch import Tensor, nn
 
 from asr.core.config import check
+from asr.core.jit import njit
 from asr.encoders.blstm import _Reverse, output_lengths, stack_frames
 
 SMALL = 200  # units, up to which all eigenvalues are found at once

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from itertools import chain
 
 import numpy as np
-from numba import njit
 
+from asr.core.jit import njit
 from asr.evaluation.metrics import ErrorCounts, count_errors
 from asr.speech import phones
 

@@ -5,7 +5,8 @@ Letters: T frames, N states, A arcs, P densities. `scores[t, p]` is ln p(x_t | d
 """
 
 import numpy as np
-from numba import njit
+
+from asr.core.jit import njit
 
 LEAST_SHARE = 1e-240  # of all paths, that those to the end must have in a frame: below, some have underflowed
 

@@ -37,7 +37,7 @@ def strange(tmp_path_factory):
 @pytest.fixture(scope="module")
 def outcome(strange, python):
     """All of them in one batch."""
-    code = "import sys; from asr.cli.main import main; main()"
+    code = "import sys; from asr.cli.app import main; main()"
     return python(code, "transcribe", "--format", "json", "--", *strange.values())
 
 
@@ -65,7 +65,7 @@ def test_each_fault_is_one_line_that_names_the_file(strange, outcome):
 
 
 def test_a_full_disk(strange, python):
-    code = "import sys; from asr.cli.main import main; sys.stdout = open('/dev/full', 'w'); main()"
+    code = "import sys; from asr.cli.app import main; sys.stdout = open('/dev/full', 'w'); main()"
     done = python(code, "transcribe", strange["clipped"], strange["silence"])
     assert done.returncode == 2
     assert done.stderr == "asr: what is printed: No space left on device: check the path, permissions and free space\n"
@@ -83,7 +83,7 @@ def test_pipes_and_patterns(strange, python, tmp_path):
     (tmp_path / "with").mkdir()
     (tmp_path / "without").mkdir()
     (tmp_path / "with" / "a.wav").write_bytes(strange["clipped"].read_bytes())
-    code = "from asr.cli.main import main; main()"
+    code = "from asr.cli.app import main; main()"
     os.mkfifo(tmp_path / "pipe.wav")
     writer = threading.Thread(target=(tmp_path / "pipe.wav").write_bytes, args=[strange["clipped"].read_bytes()])
     writer.start()
