@@ -31,7 +31,7 @@ def workspace_size(num_frames: int, num_labels: int) -> int:
     return 2 * (rows + 1 + longest // (rows - 1) + 1) * (num_labels + 1)
 
 
-@njit(cache=True, inline="always")
+@njit(cache=True)
 def _viterbi(log_probs, b, first, symbols, priors, blanks, labels, work):
     """Write the log probability of the likeliest path into each state to blanks and labels, both (1 + frames, L + 1).
 
@@ -55,6 +55,13 @@ def _viterbi(log_probs, b, first, symbols, priors, blanks, labels, work):
             labels[r, s] = max(labels[before, s], came) + emitted
             blanks[r, s] = max(blanks[before, s], labels[before, s]) + paused
     return sound
+
+
+@njit(cache=True)
+def _copy_rows(blanks, labels, blanks_copy, labels_copy):
+    """Copy two rows (L + 1,): Numba needs 2 s more to compile an assignment of one array to part of another."""
+    for s in range(len(blanks)):
+        blanks_copy[s], labels_copy[s] = blanks[s], labels[s]
 
 
 @njit(cache=True, nogil=True)
@@ -81,13 +88,13 @@ def best_paths(alignments, log_probs, symbols, shapes, priors, frames, confidenc
         blanks[0, 0] = 0.0
         sound, rows = True, block
         for i in range(num_blocks):
-            kept[i, 0], kept[i, 1] = blanks[0], labels[0]
+            _copy_rows(blanks[0], labels[0], kept[i, 0], kept[i, 1])
             rows = min(block, num_frames - i * block)
             sound &= _viterbi(
                 log_probs, b, np.uintp(i * block), spelt, priors, blanks[: rows + 1], labels[: rows + 1], spare
             )
             if i + 1 < num_blocks:
-                blanks[0], labels[0] = blanks[rows], labels[rows]
+                _copy_rows(blanks[rows], labels[rows], blanks[0], labels[0])
         s, t, r = end - 1, num_frames - 1, rows
         on_label = labels[r, s] > blanks[r, s]
         scores[n] = max(labels[r, s], blanks[r, s]) if sound else np.nan
@@ -95,7 +102,7 @@ def best_paths(alignments, log_probs, symbols, shapes, priors, frames, confidenc
         while scores[n] > -np.inf and t >= 0:
             if r == 0:
                 i, r = t // block, block
-                blanks[0], labels[0] = kept[i, 0], kept[i, 1]
+                _copy_rows(kept[i, 0], kept[i, 1], blanks[0], labels[0])
                 _viterbi(log_probs, b, np.uintp(i * block), spelt, priors, blanks, labels, spare)
             if not on_label:
                 on_label = labels[r - 1, s] > blanks[r - 1, s]

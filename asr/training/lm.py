@@ -1,4 +1,4 @@
-"""Training of language models: `asr lm train`.
+"""Training of language models: `asr lm train`. N-grams are counted here, and without torch.
 
 runs/<recipe>/lm/<name>/
     config.yaml  train.log  history.json                 what was run, and how it went
@@ -7,36 +7,28 @@ runs/<recipe>/lm/<name>/
 """
 
 import logging
-import math
 import time
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import torch
 from omegaconf import OmegaConf
-from torch import nn
 
 from asr.core import files
-from asr.core.errors import AsrError, ConfigError
-from asr.core.terminal import pace, track
-from asr.data import splits
+from asr.core.errors import ConfigError
 from asr.lm import config as configuration
 from asr.lm import folder as folders
 from asr.lm import text
-from asr.lm.config import LmConfig, LmTrainConfig, NGramConfig
+from asr.lm.config import LmConfig, NGramConfig
 from asr.lm.estimation import estimate
-from asr.lm.model import EDGE, UNKNOWN, LanguageModel, perplexity
-from asr.lm.recurrent import Network, RecurrentLM, batch
+from asr.lm.model import UNKNOWN, LanguageModel, perplexity
 from asr.models.run_folder import log_to
 from asr.speech import phones
 
 log = logging.getLogger(__name__)
 
 Sentences = list[list[str]]
-HELD_OUT = 20  # every so many lines of a text file are held out where nothing else is
+HELD_OUT = 20  # every 20th line of a text file is held out where no other text is
 
 
 def train(config: LmConfig, run: Path) -> Path:
@@ -69,7 +61,9 @@ def train(config: LmConfig, run: Path) -> Path:
         lm = estimate(sentences, config.text.unit, config.model.order, config.model.smoothing, tokens)
         history: list[dict[str, Any]] = []
     else:
-        lm, history = _train_network(config, tokens, sentences, dev, run)
+        from asr.training import recurrent_lm
+
+        lm, history = recurrent_lm.train(config, tokens, sentences, dev, run)
     seconds = history[-1]["seconds"] if history else time.monotonic() - started
     values = {"seconds": round(seconds, 2), "train_perplexity": round(perplexity(lm.score(sentences)), 3)}
     if dev:
@@ -90,7 +84,7 @@ def train(config: LmConfig, run: Path) -> Path:
 
 
 def read(config: LmConfig) -> tuple[Sentences, Sentences]:
-    """Return the sentences to learn from and those held out.
+    """Return the training sentences and those held out.
 
     Raises
     ------
@@ -113,7 +107,7 @@ def read(config: LmConfig) -> tuple[Sentences, Sentences]:
 
 
 def transcripts(given: configuration.TextConfig, split: str) -> Sentences:
-    """Return what a split of the corpora says, a list of tokens an utterance; repeated prompts each time.
+    """Return the transcripts of a split of the corpora, a list of tokens for each utterance.
 
     Raises
     ------
@@ -122,6 +116,8 @@ def transcripts(given: configuration.TextConfig, split: str) -> Sentences:
     """
     if not given.corpora:
         return []
+    from asr.data import splits
+
     splits.prepare(given.corpora, given.manifests)
     cuts = splits.load_split(given.manifests, list(given.corpora), split)
     if given.unit == "phones":
@@ -136,7 +132,7 @@ def _lines(path: str, given: configuration.TextConfig) -> Sentences:
 
 
 def _claim(config: LmConfig, run: Path) -> None:
-    """Write the configuration into the run folder, or check that the one there is the same."""
+    """Write the configuration into the run folder, or check that the folder has the same one."""
     run.mkdir(parents=True, exist_ok=True)
     path = run / "config.yaml"
     if path.is_file() and (run / "checkpoints").is_dir():
@@ -148,45 +144,12 @@ def _claim(config: LmConfig, run: Path) -> None:
 
 
 def _placeless(config: LmConfig) -> LmConfig:
-    """Return a configuration that does not say where the corpora lie."""
+    """Return a configuration without the folders of the corpora."""
     return replace(config, text=replace(config.text, corpora=dict.fromkeys(config.text.corpora)))
 
 
-def _train_network(
-    config: LmConfig, tokens: list[str], sentences: Sentences, dev: Sentences, run: Path
-) -> tuple[RecurrentLM, list[dict[str, Any]]]:
-    """Train a recurrent model by teacher forcing, and return it with the weights of the best epoch."""
-    torch.manual_seed(config.seed)
-    network = Network(config.model, 1 + len(tokens))  # type: ignore[arg-type]
-    lm = RecurrentLM(config.text.unit, (EDGE, *tokens), network)
-    rows = [lm.indices(sentence) for sentence in sentences]
-    state = _State(network, config.train, run, list(lm.tokens))
-    total = config.train.max_epochs * len(list(_batches(rows, config.train, config.seed)))
-    while state.epoch < config.train.max_epochs:
-        torch.manual_seed(config.seed * 1_000_003 + state.epoch)  # of dropout, so that a resumed run repeats it
-        network.train()
-        started, losses, count = time.monotonic(), 0.0, 0
-        batches = list(_batches(rows, config.train, config.seed + state.epoch))
-        for inputs, targets in track(batches, f"epoch {state.epoch + 1} of {config.train.max_epochs}"):
-            logits, _ = network(inputs)
-            loss = nn.functional.cross_entropy(logits.flatten(0, 1), targets.flatten(), ignore_index=-1)
-            if not torch.isfinite(loss):
-                raise AsrError(f"the loss is {loss.item()} in epoch {state.epoch + 1}: lower train.learning_rate")
-            state.step(loss, total)
-            known = int((targets >= 0).sum())
-            losses, count = losses + float(loss.detach()) * known, count + known
-        network.eval()
-        held_out = perplexity(lm.score(dev or sentences))
-        if not math.isfinite(held_out):
-            raise AsrError(f"the perplexity is {held_out} after epoch {state.epoch + 1}: lower train.learning_rate")
-        state.end_epoch(math.exp(min(700.0, losses / count)), held_out, time.monotonic() - started)
-    network.load_state_dict(state.best)
-    network.eval()
-    return lm, state.history
-
-
 def _known(dev: Sentences, tokens: list[str]) -> Sentences:
-    """Return the sentences held out that a model of these tokens can score."""
+    """Return the held-out sentences that a model of these tokens can score."""
     known = set(tokens)
     kept = dev if UNKNOWN in known else [sentence for sentence in dev if known.issuperset(sentence)]
     if len(kept) < len(dev):
@@ -196,97 +159,11 @@ def _known(dev: Sentences, tokens: list[str]) -> Sentences:
 
 
 def _vocabulary(config: LmConfig, sentences: Sentences) -> list[str]:
-    """Return the tokens of a model, an open one's UNKNOWN first."""
+    """Return the tokens of a model, with UNKNOWN first if its vocabulary is open."""
     given = config.text
     of_phones = given.unit == "phones"
     known = phones.PhoneSet.load(given.labels).labels if of_phones else text.vocabulary(sentences, given.min_count)
     return [*([UNKNOWN] if given.open_vocabulary else []), *known]
-
-
-def _batches(rows: list[np.ndarray], config: LmTrainConfig, seed: int) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-    """Yield inputs and targets (K, T) of sentences of like length, or of pieces of the whole text, in random order."""
-    draws = np.random.default_rng(seed)
-    if config.window:
-        edge = np.zeros(1, np.int64)
-        stream = np.concatenate([*(part for row in rows for part in (edge, row)), edge])
-        offset = int(draws.integers(min(config.window, max(1, len(stream) - config.window))))
-        starts = np.arange(offset, len(stream) - 1, config.window)
-        pieces = [stream[start : start + config.window + 1] for start in starts]
-        pieces = [piece for piece in pieces if len(piece) == config.window + 1] or [stream]
-        size = max(1, config.batch_tokens // config.window)
-        order = draws.permutation(len(pieces))
-        for first in range(0, len(order), size):
-            chosen = torch.from_numpy(np.stack([pieces[i] for i in order[first : first + size]]))
-            yield chosen[:, :-1], chosen[:, 1:]
-        return
-    order = np.lexsort((draws.random(len(rows)), np.array(list(map(len, rows)))))
-    groups: list[list[int]] = [[]]
-    for i in order:
-        if groups[-1] and (len(groups[-1]) + 1) * (len(rows[i]) + 1) > config.batch_tokens:
-            groups.append([])
-        groups[-1].append(int(i))
-    for g in draws.permutation(len(groups)):
-        yield batch([rows[i] for i in groups[g]])
-
-
-class _State:
-    """Optimiser, history and best weights: what a resumed run takes up."""
-
-    def __init__(self, network: Network, config: LmTrainConfig, run: Path, tokens: list[str]):
-        self.network, self.config, self.path = network, config, run / "checkpoints" / "last.pt"
-        self.tokens = tokens
-        self.optimizer = torch.optim.AdamW(network.parameters(), config.learning_rate, weight_decay=config.weight_decay)
-        self.history: list[dict[str, Any]] = []
-        self.best: dict[str, torch.Tensor] = {}
-        self.updates = 0
-        if self.path.is_file():
-            kept = torch.load(self.path, weights_only=True)
-            if kept["tokens"] != tokens:
-                raise ConfigError(f"{run} was trained on another text: delete it, or name another with --run")
-            network.load_state_dict(kept["network"])
-            self.optimizer.load_state_dict(kept["optimizer"])
-            self.history, self.best, self.updates = kept["history"], kept["best"], kept["updates"]
-
-    @property
-    def epoch(self) -> int:
-        """Epochs that are done."""
-        return len(self.history)
-
-    def step(self, loss: torch.Tensor, total: int) -> None:
-        """Make an update; the rate falls along a cosine."""
-        rate = self.config.learning_rate * (1 + math.cos(math.pi * min(1.0, self.updates / total))) / 2
-        for group in self.optimizer.param_groups:
-            group["lr"] = rate
-        self.optimizer.zero_grad()
-        loss.backward()
-        nn.utils.clip_grad_norm_(self.network.parameters(), self.config.gradient_clip)
-        self.optimizer.step()
-        self.updates += 1
-
-    def end_epoch(self, trained: float, held_out: float, seconds: float) -> None:
-        """Write a line and a checkpoint; keep the weights if they are the best so far."""
-        before = self.history[-1]["seconds"] if self.history else 0.0
-        if held_out < min((line["dev_perplexity"] for line in self.history), default=math.inf):
-            self.best = {key: value.clone() for key, value in self.network.state_dict().items()}
-        line = {
-            "epoch": self.epoch + 1,
-            "train_perplexity": round(trained, 3),
-            "dev_perplexity": round(held_out, 4),
-            "seconds": round(before + seconds, 2),
-        }
-        self.history.append(line)
-        times = pace(seconds, before + seconds, self.config.max_epochs - self.epoch)
-        log.info("epoch %d  perplexity %.2f, held out %.2f  %s", line["epoch"], trained, held_out, times)
-        kept = {
-            "network": self.network.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
-            "history": self.history,
-            "best": self.best,
-            "updates": self.updates,
-            "tokens": self.tokens,
-        }
-        with files.replacing(self.path) as temporary, files.as_os_error(RuntimeError):
-            torch.save(kept, temporary)
 
 
 def _card(config: LmConfig, lm: LanguageModel, values: dict[str, Any], num_tokens: int) -> str:
