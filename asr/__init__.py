@@ -7,9 +7,14 @@
 1.0
 """
 
+import os
 from typing import TYPE_CHECKING
 
 import lazy_loader
+
+# Since 1.31 onnxruntime keeps a device id and a queue of events below the user's cache folder and asks for its vendor's
+# host. It reads this variable when it is imported, which comes later than this; what the user has set stays.
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 if TYPE_CHECKING:
     from asr.core.errors import AsrError, AudioError, ConfigError, CorpusError, InfeasibleError, ModelError, OutputError

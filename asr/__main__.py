@@ -1,5 +1,5 @@
 """`python -m asr` is `asr`."""
 
-from asr.cli.main import main
+from asr.cli import main
 
 main()

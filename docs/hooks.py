@@ -26,7 +26,7 @@ from mkdocs.structure.pages import Page
 from typer.core import TyperArgument, TyperCommand, TyperGroup, TyperOption
 
 from asr import encoders
-from asr.cli.main import app
+from asr.cli.app import app
 from asr.core.config import Config
 from asr.lm import config as lm
 from asr.training.gmm import GMMConfig

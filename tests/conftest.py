@@ -98,7 +98,7 @@ def run_python(python):
 RUN_ASR = """
 import logging
 logging.getLogger("asr.core.compilation").disabled = True
-from asr.cli.main import main
+from asr.cli.app import main
 main()
 """
 
@@ -149,7 +149,7 @@ def cli():
     """Run the `asr` command within this process, which spares the imports; gives exit code, output and errors."""
 
     def run(*arguments):
-        from asr.cli.main import main
+        from asr.cli.app import main
 
         out, err = (io.TextIOWrapper(io.BytesIO(), "utf8", "surrogateescape", write_through=True) for _ in range(2))
         code = 0

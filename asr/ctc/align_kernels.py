@@ -10,7 +10,8 @@ Letters: T frames, B utterances, C classes, L labels, N alignments.
 import math
 
 import numpy as np
-from numba import njit
+
+from asr.core.jit import njit
 
 # an unsigned index needs no test for negative values, which would cost time and prevent vector code
 ZERO, ONE = np.uintp(0), np.uintp(1)
@@ -34,7 +35,7 @@ def workspace_size(num_frames: np.ndarray, num_labels: np.ndarray) -> int:
     return max((layout(*each)[2] for each in zip(num_frames.tolist(), num_labels.tolist(), strict=True)), default=0)
 
 
-@njit(cache=True, inline="always")
+@njit(cache=True)
 def _viterbi(log_probs, b, first, symbols, priors, blanks, labels, work):
     """Write the log probability of the best path into each state to blanks and labels, both (1 + frames, L + 1).
 
@@ -61,6 +62,13 @@ def _viterbi(log_probs, b, first, symbols, priors, blanks, labels, work):
     return sound
 
 
+@njit(cache=True)
+def _copy_rows(blanks, labels, blanks_copy, labels_copy):
+    """Copy two rows (L + 1,): Numba needs 2 s more to compile an assignment of one array to part of another."""
+    for s in range(len(blanks)):
+        blanks_copy[s], labels_copy[s] = blanks[s], labels[s]
+
+
 @njit(cache=True, nogil=True)
 def best_paths(alignments, log_probs, symbols, shapes, priors, found, work):
     """Align some of N labellings with log_probs (T, B, C) less the log priors (C,).
@@ -85,13 +93,13 @@ def best_paths(alignments, log_probs, symbols, shapes, priors, found, work):
         blanks[0, 0] = 0.0
         sound, rows = True, block
         for i in range(num_blocks):
-            kept[i, 0], kept[i, 1] = blanks[0], labels[0]
+            _copy_rows(blanks[0], labels[0], kept[i, 0], kept[i, 1])
             rows = min(block, num_frames - i * block)
             sound &= _viterbi(
                 log_probs, b, np.uintp(i * block), spelt, priors, blanks[: rows + 1], labels[: rows + 1], spare
             )
             if i + 1 < num_blocks:
-                blanks[0], labels[0] = blanks[rows], labels[rows]
+                _copy_rows(blanks[rows], labels[rows], blanks[0], labels[0])
         s, t, r = end - 1, num_frames - 1, rows
         on_label = labels[r, s] > blanks[r, s]
         scores[n] = max(labels[r, s], blanks[r, s]) if sound else np.nan
@@ -99,7 +107,7 @@ def best_paths(alignments, log_probs, symbols, shapes, priors, found, work):
         while scores[n] > -np.inf and t >= 0:
             if r == 0:
                 i, r = t // block, block
-                blanks[0], labels[0] = kept[i, 0], kept[i, 1]
+                _copy_rows(kept[i, 0], kept[i, 1], blanks[0], labels[0])
                 _viterbi(log_probs, b, np.uintp(i * block), spelt, priors, blanks, labels, spare)
             if not on_label:
                 on_label = labels[r - 1, s] > blanks[r - 1, s]

@@ -10,7 +10,8 @@ import math
 from typing import NamedTuple
 
 import numpy as np
-from numba import njit
+
+from asr.core.jit import njit
 
 # Rows of the beam (9, K): log probabilities of a prefix's paths that end in a blank, in its last label, in either; of
 # those that stay on it for another frame; and of the prefixes that are kept after that frame.

@@ -7,9 +7,9 @@ after it; blank 0 comes first.
 import math
 
 import numpy as np
-from numba import njit
 
 from asr.core.errors import InfeasibleError
+from asr.core.jit import njit
 from asr.ctc.arguments import check_feasible, check_log_probs, check_targets, check_values
 
 

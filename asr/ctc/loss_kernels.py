@@ -11,7 +11,8 @@ Letters: T frames, B utterances, C classes, L labels.
 import math
 
 import numpy as np
-from numba import njit
+
+from asr.core.jit import njit
 
 # Vector code may reorder sums and fuse products with sums; NaN and infinity keep their meaning.
 VECTORS = {"reassoc", "nsz", "contract"}

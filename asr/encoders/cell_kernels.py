@@ -12,7 +12,8 @@ Letters: T frames, B utterances, H units, O outputs of a Jordan network.
 """
 
 import numpy as np
-from numba import njit
+
+from asr.core.jit import njit
 
 
 @njit(cache=True, nogil=True)

@@ -17,9 +17,9 @@ from importlib import resources, util
 from typing import Any
 
 import numpy as np
-from numba import njit
 
 from asr.core.errors import AsrError
+from asr.core.jit import njit
 from asr.evaluation.metrics import Pairs
 from asr.speech import phones
 

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 
 import kaldialign
 import numpy as np
-from scipy.special import stdtr, stdtrit  # Student's t: scipy.stats takes half a second to import
 
 from asr.core.errors import AsrError
 
@@ -239,7 +238,7 @@ class PairedDifference:
     interval : (float, float)
         Its 95 % confidence interval.
     p_value : float
-        Probability of a difference as large in either direction, were the systems equally good.
+        Probability of a difference as large in either direction, were the systems equally good; never 0.
     """
 
     difference: float
@@ -254,7 +253,8 @@ def matched_pairs(
 
     An utterance that is hard for both systems favours neither, so the test finds smaller differences than a comparison
     of the two intervals would. It is Student's t test, with one degree of freedom less than there are utterances. With
-    groups, such as speakers, the errors of each group are summed first.
+    groups, such as speakers, the errors of each group are summed first. Where all n differences are the same, t is
+    infinite; the p-value then is that of their signs, 2 / 2ⁿ, the chance that n coins fall alike.
     Source: L. Gillick and S. J. Cox, "Some statistical issues in the comparison of speech recognition algorithms",
     ICASSP 1989, the matched-pairs test, with utterances for segments.
 
@@ -283,7 +283,11 @@ def matched_pairs(
     >>> found = matched_pairs(worse, better)
     >>> round(found.difference, 3), found.p_value < 0.001
     (0.05, True)
+    >>> matched_pairs(worse[:2], [ErrorCounts(reference_length=10)] * 2).p_value  # two utterances, and both better
+    0.5
     """
+    from scipy.special import stdtr, stdtrit  # Student's t; scipy.stats takes half a second to import
+
     if [count.reference_length for count in first] != [count.reference_length for count in second]:
         raise ValueError("the two systems were not scored on the same references")
     total = sum(count.reference_length for count in first)
@@ -291,12 +295,12 @@ def matched_pairs(
     values = _sum_groups(np.array([one.errors - other.errors for one, other in pairs]).reshape(-1, 1), groups)[:, 0]
     if len(values) < 2 or total == 0:
         raise AsrError("systems can be compared on two utterances or speakers with phones, and on no fewer")
-    difference, spread = values.sum() / total, np.sqrt(len(values) * values.var(ddof=1)) / total
-    if spread == 0:
-        return PairedDifference(float(difference), (float(difference),) * 2, float(difference == 0))
     freedom = len(values) - 1
+    difference, spread = values.sum() / total, np.sqrt(len(values) * values.var(ddof=1)) / total
     half = stdtrit(freedom, 0.975) * spread
-    p_value = 2 * stdtr(freedom, -abs(difference) / spread)
+    by_signs = 2.0**-freedom if difference else 1.0
+    p_value = 2 * stdtr(freedom, -abs(difference) / spread) if spread > 0 else by_signs
+    p_value = max(p_value, np.finfo(float).tiny)  # of the floats, none but 0 may be as small as the p-value
     return PairedDifference(float(difference), (float(difference - half), float(difference + half)), float(p_value))
 
 

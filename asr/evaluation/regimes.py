@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from itertools import chain
 
 import numpy as np
-from numba import njit
 
+from asr.core.jit import njit
 from asr.evaluation.metrics import ErrorCounts, count_errors
 from asr.speech import phones
 
@@ -139,23 +139,32 @@ def forgiving_errors(reference: Sequence[str], hypothesis: Sequence[str]) -> Err
 def _forgiving(reference, hypothesis):
     """Count the least edits by rows of (total, substitutions, insertions, deletions); silence is 0."""
     row = np.zeros((len(hypothesis) + 1, 4), np.int64)
-    row[:, 0] = row[:, 2] = np.arange(len(hypothesis) + 1)
+    for j in range(len(row)):
+        row[j, 0] = row[j, 2] = j
     before = row.copy()
     for r in reference:
-        before[:] = row
+        before, row = row, before
         cost = 0 if r == 0 else 1
-        row[0, 0] += cost
-        row[0, 3] += cost
+        _take(row, 0, before, 0, 3, cost)
         for j in range(len(hypothesis)):
             wrong = 0 if r == hypothesis[j] else 1
             replaced, deleted, inserted = before[j, 0] + wrong, before[j + 1, 0] + cost, row[j, 0] + 1
             if replaced <= deleted and replaced <= inserted:
-                row[j + 1] = before[j]
-                row[j + 1, 0], row[j + 1, 1] = replaced, before[j, 1] + wrong
+                _take(row, j + 1, before, j, 1, wrong)
             elif deleted <= inserted:
-                row[j + 1] = before[j + 1]
-                row[j + 1, 0], row[j + 1, 3] = deleted, before[j + 1, 3] + cost
+                _take(row, j + 1, before, j + 1, 3, cost)
             else:
-                row[j + 1] = row[j]
-                row[j + 1, 0], row[j + 1, 2] = inserted, row[j, 2] + 1
+                _take(row, j + 1, row, j, 2, 1)
     return row[-1, 1], row[-1, 2], row[-1, 3]
+
+
+@njit(cache=True)
+def _take(row, j, source, i, kind, cost):
+    """Write counts i of `source`, and an edit of a kind at its cost, to counts j of a row.
+
+    Number by number: Numba takes 2 s more to compile the assignment of an array to a part of another.
+    """
+    for k in range(4):
+        row[j, k] = source[i, k]
+    row[j, 0] += cost
+    row[j, kind] += cost

@@ -11,7 +11,8 @@ Kernels trust their arguments: `asr.hmm.decoding` checks them.
 from typing import NamedTuple
 
 import numpy as np
-from numba import njit
+
+from asr.core.jit import njit
 
 ACTIVE, LEAVING, ENTERED, RECORDS, NODES = range(5)  # entries of `Search.sizes`
 PARENT, PHONE, END = range(3)  # columns of a record: the record before, a phone, its last frame

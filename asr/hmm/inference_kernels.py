@@ -7,7 +7,8 @@ Letters: T frames, N states, A arcs, P densities. `scores[t, p]` is ln p(x_t | d
 import math
 
 import numpy as np
-from numba import njit
+
+from asr.core.jit import njit
 
 LEAST_SHARE = 1e-240  # of a frame's probability on paths to the end: below it, some paths have underflowed
 

@@ -6,7 +6,8 @@ Letters: T frames, D values a frame, P densities, K Gaussians of all densities, 
 from dataclasses import dataclass
 
 import numpy as np
-from numba import njit
+
+from asr.core.jit import njit
 
 FEWEST_FRAMES = 3.0  # a Gaussian that accounts for fewer frames is dropped, unless it is its density's last
 VARIANCE_FLOOR = 0.01  # of the variance of all frames

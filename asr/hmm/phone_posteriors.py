@@ -4,9 +4,9 @@ Letters: T frames, L phones, S states a phone, P densities.
 """
 
 import numpy as np
-from numba import njit
 
 from asr.core.errors import InfeasibleError
+from asr.core.jit import njit
 from asr.hmm.decoding import check_scores
 from asr.hmm.phone_loop import check_shapes
 from asr.hmm.tying import Tying

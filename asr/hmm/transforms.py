@@ -14,9 +14,9 @@ from dataclasses import dataclass
 
 import numpy as np
 import scipy.linalg
-from numba import njit
 
 from asr.core.errors import CorpusError
+from asr.core.jit import njit
 from asr.hmm.mixtures import Mixtures
 
 SINGULAR = 1e-10  # share of the largest variance below which a variance counts as 0

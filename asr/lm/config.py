@@ -8,8 +8,9 @@ from typing import Any
 from asr.core.config import check, one_of, places_in, read, section
 from asr.core.errors import ConfigError
 from asr.lm.estimation import SMOOTHINGS
-from asr.lm.recurrent_lm import RecurrentConfig
 from asr.lm.text import UNITS
+
+CELLS = ("elman", "gru", "lstm")
 
 
 @dataclass(frozen=True)
@@ -75,6 +76,40 @@ class NGramConfig:
     def __post_init__(self) -> None:
         one_of("model.smoothing", self.smoothing, SMOOTHINGS)
         check(self.order >= 1, "model.order", "be 1 or more", self.order)
+
+
+@dataclass(frozen=True)
+class RecurrentConfig:
+    """The `model` section of a recurrent language model.
+
+    Attributes
+    ----------
+    cell
+        ``elman``, ``gru`` or ``lstm``.
+    num_layers
+        Recurrent layers.
+    embedding_size
+        E, the size of a token's embedding.
+    hidden_size
+        H, units of each layer.
+    dropout
+        Probability of dropping a unit of the embeddings, between layers and before the output layer.
+    tied
+        Whether the weights of the output layer are the embeddings.
+    """
+
+    cell: str = "lstm"
+    num_layers: int = 1
+    embedding_size: int = 128
+    hidden_size: int = 256
+    dropout: float = 0.2
+    tied: bool = True
+
+    def __post_init__(self) -> None:
+        one_of("model.cell", self.cell, CELLS)
+        for name in ("num_layers", "embedding_size", "hidden_size"):
+            check(getattr(self, name) > 0, f"model.{name}", "be positive", getattr(self, name))
+        check(0 <= self.dropout < 1, "model.dropout", "lie in 0..1", self.dropout)
 
 
 @dataclass(frozen=True)

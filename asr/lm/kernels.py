@@ -19,7 +19,8 @@ import math
 from typing import NamedTuple
 
 import numpy as np
-from numba import njit
+
+from asr.core.jit import njit
 
 
 class Trie(NamedTuple):

@@ -16,45 +16,11 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from asr.core.config import check, one_of
+from asr.lm.config import RecurrentConfig
 from asr.lm.language_model import LanguageModel
 
 CELLS: dict[str, Any] = {"elman": nn.RNN, "gru": nn.GRU, "lstm": nn.LSTM}
 MOST_LOGITS = 20_000_000  # in a batch of sentences that are scored together
-
-
-@dataclass(frozen=True)
-class RecurrentConfig:
-    """The `model` section of a recurrent language model.
-
-    Attributes
-    ----------
-    cell
-        ``elman``, ``gru`` or ``lstm``.
-    num_layers
-        Recurrent layers.
-    embedding_size
-        E, the size of a token's embedding.
-    hidden_size
-        H, units of each layer.
-    dropout
-        Probability of dropping a unit of the embeddings, between layers and before the output layer.
-    tied
-        Whether the weights of the output layer are the embeddings.
-    """
-
-    cell: str = "lstm"
-    num_layers: int = 1
-    embedding_size: int = 128
-    hidden_size: int = 256
-    dropout: float = 0.2
-    tied: bool = True
-
-    def __post_init__(self) -> None:
-        one_of("model.cell", self.cell, tuple(CELLS))
-        for name in ("num_layers", "embedding_size", "hidden_size"):
-            check(getattr(self, name) > 0, f"model.{name}", "be positive", getattr(self, name))
-        check(0 <= self.dropout < 1, "model.dropout", "lie in 0..1", self.dropout)
 
 
 class Network(nn.Module):

@@ -13,8 +13,6 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
-from pytorch_lightning.utilities.rank_zero import rank_zero_only
-
 from asr.core import config as configuration
 from asr.core import files, terminal
 from asr.core.config import Config
@@ -23,15 +21,22 @@ from asr.core.errors import ConfigError
 HISTORY = "history.json"
 
 
-@rank_zero_only
 def claim(run: Path, config: Config) -> None:
     """Write the configuration into the run folder, or check that the folder has the same one.
+
+    Of several processes that train together the first does it.
 
     Raises
     ------
     ConfigError
         The folder holds a run with another configuration.
     """
+    from pytorch_lightning.utilities.rank_zero import rank_zero_only
+
+    rank_zero_only(_claim)(run, config)
+
+
+def _claim(run: Path, config: Config) -> None:
     run.mkdir(parents=True, exist_ok=True)
     path = run / "config.yaml"
     if path.is_file() and any((run / "checkpoints").glob("last.*")):  # a run without a checkpoint does not count

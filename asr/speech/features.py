@@ -15,7 +15,8 @@ from functools import cache
 from typing import Any
 
 import numpy as np
-from numba import njit
+
+from asr.core.jit import njit
 
 try:
     from scipy.fft import rfft  # it transforms all frames at once

@@ -75,7 +75,7 @@ def test_one_text_is_for_one_recording(cli, recordings):
 
 def test_a_pipe_is_aligned_like_a_file(python, recordings):
     arguments = ("--text", "hello world", "--format", "json")
-    code = "import sys; sys.stdin = open(sys.argv.pop(1)); from asr.cli.main import main; main()"
+    code = "import sys; sys.stdin = open(sys.argv.pop(1)); from asr.cli.app import main; main()"
     piped = json.loads(python(code, recordings / "a.wav", "align", "-", *arguments).stdout)
     plain = json.loads(python(code, "/dev/null", "align", recordings / "a.wav", *arguments).stdout)
     assert piped.pop("path") == "-"

@@ -373,7 +373,7 @@ def stop(self, batch, batch_idx):
 
 setattr(RecogniserModule, hook, stop)
 signal.signal(signal.SIGINT, signal.default_int_handler)  # which what a shell runs in the background has not
-from asr.cli.main import main
+from asr.cli.app import main
 main()
 """
 

@@ -24,7 +24,7 @@ def stop(self, batch, batch_idx):
     return step(self, batch, batch_idx)
 
 RecogniserModule.training_step = stop
-from asr.cli.main import main
+from asr.cli.app import main
 main()
 """
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from pytorch_lightning.callbacks import Checkpoint
 
-from asr.cli import main as command_line
+from asr.cli import app as command_line
 from asr.core import config as configuration
 from asr.core.errors import ConfigError
 from asr.models.run_folder import claim, read_history

@@ -92,7 +92,7 @@ def test_only_few_options_go_with_a_stream(cli, tone):
 
 
 def test_completion_of_the_shell(python):
-    code = "import sys; sys.argv[0] = 'asr'; from asr.cli.main import main; main()"
+    code = "import sys; sys.argv[0] = 'asr'; from asr.cli.app import main; main()"
     found = python(code, _ASR_COMPLETE="complete_bash", COMP_WORDS="asr trans", COMP_CWORD="1")
     assert found.stdout.split() == ["transcribe"]
     found = python(code, _ASR_COMPLETE="complete_bash", COMP_WORDS="asr align --g", COMP_CWORD="2")

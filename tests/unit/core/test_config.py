@@ -239,6 +239,6 @@ def test_run_folder_of_a_recipe_in_the_present_folder(tmp_path, monkeypatch):
 
 def test_configurations_and_the_command_line_need_no_torch(python):
     process = python(
-        "import asr.core.config, asr.cli.main, sys; print([m for m in ('torch', 'lhotse') if m in sys.modules])"
+        "import asr.core.config, asr.cli.app, sys; print([m for m in ('torch', 'lhotse') if m in sys.modules])"
     )
     assert process.stdout.strip() == "[]", process.stderr

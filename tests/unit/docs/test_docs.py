@@ -27,7 +27,7 @@ import typer
 import asr
 import asr.ctc
 from asr import encoders
-from asr.cli.main import app
+from asr.cli.app import app
 from asr.core import config as configuration
 from asr.ctc import ctc_posteriors
 from asr.hmm.inference import forward_backward, viterbi

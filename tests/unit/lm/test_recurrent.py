@@ -168,12 +168,12 @@ def test_a_seed_repeats_a_sentence():
 
 def test_training_goes_on_where_it_stopped(tmp_path, monkeypatch):
     whole = learn(tmp_path, KOREAN, "words", "whole", train={"max_epochs": 6}, model={"dropout": 0.3})
-    from asr.training import lm
+    from asr.training import recurrent_lm
 
     class Killed(Exception):
         pass
 
-    end_epoch = lm._State.end_epoch
+    end_epoch = recurrent_lm._State.end_epoch
 
     def die(state, *arguments):
         end_epoch(state, *arguments)
@@ -181,7 +181,7 @@ def test_training_goes_on_where_it_stopped(tmp_path, monkeypatch):
             raise Killed
 
     with monkeypatch.context() as patch:
-        patch.setattr(lm._State, "end_epoch", die)
+        patch.setattr(recurrent_lm._State, "end_epoch", die)
         with pytest.raises(Killed):
             learn(tmp_path, KOREAN, "words", "parts", train={"max_epochs": 6}, model={"dropout": 0.3})
     parts = learn(tmp_path, KOREAN, "words", "parts", train={"max_epochs": 6}, model={"dropout": 0.3})

@@ -130,7 +130,7 @@ class Lacking(importlib.abc.MetaPathFinder):
         if name.partition(".")[0] in {lacking}:
             raise ModuleNotFoundError(f"No module named {{name!r}}", name=name)
 sys.meta_path.insert(0, Lacking())
-from asr.cli.main import main
+from asr.cli.app import main
 main()
 """
 

@@ -67,7 +67,7 @@ def main() -> None:
     except ModuleNotFoundError as error:
         if (error.name or "asr").partition(".")[0] == "asr":
             raise
-        typer.echo(f"asr: no {error.name} here: this install recognises and aligns; {EVERYTHING}", err=True)
+        typer.echo(f"asr: no {error.name} here: this install recognises, aligns and scores; {EVERYTHING}", err=True)
         sys.exit(2)
     except OSError as error:
         if error.filename is None and error.errno != errno.ENOSPC:
