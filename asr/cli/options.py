@@ -22,9 +22,12 @@ Data = Annotated[
 Run = Annotated[Path | None, typer.Option("--run", help="The run folder.", show_default="runs/<recipe>/<system>")]
 Model = Annotated[str, typer.Argument(help="A run or model folder, or the name of a shipped model.")]
 ModelOption = Annotated[str, typer.Option("--model", help="A run or model folder, or the name of a shipped model.")]
+Channel = Annotated[
+    int | None, typer.Option(min=0, help="The channel to use, counted from 0.", show_default="their mean")
+]
 OutputDir = Annotated[
     Path | None,
-    typer.Option("--output-dir", help="Write one file for each recording into this folder.", show_default="print"),
+    typer.Option("--output-dir", help="Write one file for each recording into this folder; folders below a folder given are kept.", show_default="print"),
 ]
 Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Say more on standard error.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Only errors and warnings on standard error.")]
