@@ -176,7 +176,7 @@ def test_threads_share_a_recogniser(rng):
     noises = [rng.normal(0, 0.1, 8000 * (i + 1)).astype(np.float32) for i in range(6)]
     alone = [recogniser.transcribe(noise, 16000) for noise in noises]
     with ThreadPoolExecutor(4) as pool:
-        assert list(pool.map(recogniser.transcribe, noises * 3)) == alone * 3
+        assert list(pool.map(lambda noise: recogniser.transcribe(noise, 16000), noises * 3)) == alone * 3
 
 
 def test_it_says_what_torch_says(tmp_path, rng):
