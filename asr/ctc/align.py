@@ -73,7 +73,7 @@ def forced_align(
     Raises
     ------
     ValueError
-        Shapes, lengths, labels or blank do not fit, or NaN or +inf for the blank or a label.
+        Shapes, lengths, labels or blank do not fit; or NaN or a number above 0 in log_probs.
     InfeasibleError
         Too few frames for an utterance's labels, or a label of probability zero.
 
@@ -194,6 +194,7 @@ class _Batch(NamedTuple):
         log_priors: ArrayLike | None,
     ) -> "_Batch":
         log_probs, frames = check_log_probs(log_probs, input_lengths, blank)
+        check_values(log_probs, frames)
         _, batch, num_classes = log_probs.shape
         symbols, labels = check_targets(np.asarray(targets), target_lengths, batch, num_classes, blank)
         return cls(log_probs, symbols, frames, labels, check_log_priors(log_priors, num_classes))

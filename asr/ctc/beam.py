@@ -32,6 +32,8 @@ def beam_search(
         Frames of each utterance; T without them.
     beam_size
         Prefixes kept after each frame. With more prefixes than labellings exist nothing is pruned and scores are exact.
+        A beam of 1 is not `best_path`: it keeps the likeliest prefix, over all of its paths, and may merge two equal
+        labels that the best path keeps apart by a blank that is hardly likelier.
     nbest
         Labellings to return for each utterance, at most `beam_size`; fewer where fewer are possible.
     blank
@@ -52,7 +54,7 @@ def beam_search(
     Raises
     ------
     ValueError
-        Shapes, lengths, blank, sizes, thresholds or the token model do not fit, or a NaN or +inf.
+        Shapes, lengths, blank, sizes, thresholds or the token model do not fit; or NaN or a number above 0 in log_probs.
 
     Examples
     --------

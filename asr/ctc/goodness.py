@@ -42,7 +42,7 @@ def goodness(log_probs: np.ndarray, targets: np.ndarray, blank: int = 0) -> np.n
     Raises
     ------
     ValueError
-        Shapes, labels or blank do not fit, or NaN or +inf in log_probs.
+        Shapes, labels or blank do not fit; or NaN or a number above 0 in log_probs.
     InfeasibleError
         Too few frames for the labels, or labels of probability zero.
 

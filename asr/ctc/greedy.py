@@ -38,7 +38,7 @@ def best_path(
     Raises
     ------
     ValueError
-        Shapes, lengths or blank do not fit, or a NaN or +inf.
+        Shapes, lengths or blank do not fit; or NaN or a number above 0 in log_probs.
 
     Examples
     --------

@@ -112,7 +112,7 @@ def beam_search(
     ConfigError
         A label is not known to the language model.
     ValueError
-        Shapes or lengths do not fit, or a NaN or +inf.
+        Shapes or lengths do not fit; or NaN or a number above 0 in log_probs.
     """
     log_probs, frames = check_log_probs(log_probs, lengths, 0)
     check_values(log_probs, frames)

@@ -94,7 +94,7 @@ class WordSearch:
         Raises
         ------
         ValueError
-            Shapes, sizes or thresholds do not fit, or a NaN or +inf.
+            Shapes, sizes or thresholds do not fit; or NaN or a number above 0 in log_probs.
         """
         log_probs, lengths = check_log_probs(log_probs, input_lengths, 0)
         check_values(log_probs, lengths)
