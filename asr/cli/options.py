@@ -3,7 +3,7 @@
 import functools
 import inspect
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -27,7 +27,11 @@ Channel = Annotated[
 ]
 OutputDir = Annotated[
     Path | None,
-    typer.Option("--output-dir", help="Write one file for each recording into this folder; folders below a folder given are kept.", show_default="print"),
+    typer.Option(
+        "--output-dir",
+        help="Write one file for each recording into this folder; subfolders of a folder are kept.",
+        show_default="print",
+    ),
 ]
 Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Say more on standard error.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Only errors and warnings on standard error.")]
@@ -72,6 +76,26 @@ def check(fits: bool, option: str, requirement: str, value: object) -> None:
     """
     if not fits:
         raise AsrError(f"{option} must {requirement}, but it is {value!r}")
+
+
+def check_model(name: str, overrides: Sequence[str] | None = None) -> None:
+    """Raise AsrError if there is no such model, or a setting for it is none.
+
+    The verbs that need the extra `train` do this before they import it, so that a typo is named as what it is in an
+    install without the extra, too.
+    """
+    from asr.core import config
+    from asr.models import model_folder
+
+    if not any(Path(name).glob("seed-*/model/")):  # a run with several seeds has a model folder in each
+        config.load(model_folder.find(name) / "config.yaml", overrides or ())
+
+
+def check_exist(paths: Iterable[Path]) -> None:
+    """Raise AsrError if there is nothing at one of the paths."""
+    for path in paths:
+        if not path.exists():
+            raise AsrError(f"{path}: no such file or folder: check the path")
 
 
 def check_format(form: str, formats: tuple[str, ...]) -> None:

@@ -14,11 +14,13 @@ from asr.core.errors import AsrError, CorpusError
 from asr.speech import media_files
 
 STDIN = Path("-")
-# What is looked for in folders: what libsndfile decodes, and what ffmpeg does. The latter is reported if there is no ffmpeg.
-SUFFIXES = media_files.SUFFIXES.union(
-    ".wav .wave .bwf .w64 .rf64 .flac .ogg .oga .opus .mp3 .mp2 .sph .nist .aiff .aif .aifc .au .snd .caf .gsm .vox "
-    ".voc .ircam .sf .paf .pvf .svx .8svx .avr .sds .wve".split()
-)
+# Of what is looked for in folders: what libsndfile decodes, and what ffmpeg does, be there one or not.
+SUFFIXES = {
+    *media_files.SUFFIXES,
+    ".wav", ".wave", ".bwf", ".w64", ".rf64", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".mp2", ".sph", ".nist",
+    ".aiff", ".aif", ".aifc", ".au", ".snd", ".caf", ".gsm", ".vox", ".voc", ".ircam", ".sf", ".paf", ".pvf",
+    ".svx", ".8svx", ".avr", ".sds", ".wve",
+}  # fmt: skip
 TEXT_SUFFIXES = (".txt", ".lab")
 
 

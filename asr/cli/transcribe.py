@@ -3,6 +3,7 @@
 What recognises is imported by the functions that need it, so that `asr --help` does not wait for it.
 """
 
+import math
 import re
 import statistics
 import sys
@@ -86,6 +87,7 @@ def transcribe(
         raise typer.Exit(_stream_all(names or (), model, channel))
     check_format(output_format, FORMATS)
     check(nbest == 1 or output_format == "json", "--nbest", "be 1, or come with --format json", nbest)
+    check(penalty is None or math.isfinite(penalty), "--penalty", "be finite", penalty)
     if words and lm is None:
         raise AsrError("--words needs a language model over words: give one with --lm")
 

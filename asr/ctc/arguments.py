@@ -32,8 +32,8 @@ def check_log_probs(
 def check_values(log_probs: np.ndarray, lengths: np.ndarray) -> None:
     """Raise ValueError, naming utterance and frame, for what is no log probability in log_probs (T, B, C).
 
-    That is NaN, and what is above 0 by more than a softmax rounds: +inf, probabilities, logits. Frames behind the end of
-    an utterance are not looked at.
+    That is NaN, and what is above 0 by more than a softmax rounds: +inf, probabilities, logits. Frames after the end
+    of an utterance do not matter.
     """
     if log_probs.max(initial=-np.inf) <= ROUNDING:  # so it is not with NaN
         return

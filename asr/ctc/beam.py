@@ -54,7 +54,8 @@ def beam_search(
     Raises
     ------
     ValueError
-        Shapes, lengths, blank, sizes, thresholds or the token model do not fit; or NaN or a number above 0 in log_probs.
+        Shapes, lengths, blank, sizes, thresholds or the token model do not fit; or NaN or a number above 0 in
+        log_probs.
 
     Examples
     --------

@@ -211,9 +211,7 @@ class Recogniser:
             sound=heard.sound,
         )
 
-    def hear(
-        self, recording: audio.Recording, sample_rate: float | None = None, channel: int | None = None
-    ) -> Heard:
+    def hear(self, recording: audio.Recording, sample_rate: float | None = None, channel: int | None = None) -> Heard:
         """Read a recording and compute its emissions; parameters and errors are those of `transcribe`."""
         name, sound = audio.name_of(recording), partial(audio.load, recording, sample_rate, channel)
         waveform = sound()

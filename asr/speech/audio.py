@@ -70,7 +70,7 @@ def load(recording: Recording, sample_rate: float | None = None, channel: int | 
     >>> load(np.zeros(16000))
     Traceback (most recent call last):
     ...
-    asr.core.errors.AudioError: the recording: samples do not say their rate: give sample_rate, such as sample_rate=16000
+    asr.core.errors.AudioError: the recording: samples do not say their rate: give sample_rate, such as 16000
     """
     try:
         if not _is_file(recording):
@@ -83,7 +83,7 @@ def load(recording: Recording, sample_rate: float | None = None, channel: int | 
         raise AudioError(f"{name_of(recording)}: {error}") from error
 
 
-def from_array(samples: ArrayLike, sample_rate: float | None, channel: int | None = None) -> np.ndarray:
+def from_array(samples: Any, sample_rate: float | None, channel: int | None = None) -> np.ndarray:
     """Turn an array, a list or a tensor of samples into a waveform: `load` for samples alone.
 
     Examples
@@ -92,7 +92,7 @@ def from_array(samples: ArrayLike, sample_rate: float | None, channel: int | Non
     [0.25, -1.0]
     """
     if sample_rate is None:
-        raise AudioError("samples do not say their rate: give sample_rate, such as sample_rate=16000")
+        raise AudioError("samples do not say their rate: give sample_rate, such as 16000")
     array = _array(samples)
     if array.ndim == 2 and 0 < array.shape[0] < array.shape[1] and array.shape[0] <= MAX_CHANNELS:
         array = array.T
@@ -158,9 +158,7 @@ class Converter:
         return rest if self._resampler is None else self._resampler.resample_chunk(rest, last=True)
 
 
-def _waveform(
-    blocks: Iterable[tuple[float, np.ndarray]], sample_rate: float | None, channel: int | None
-) -> np.ndarray:
+def _waveform(blocks: Iterable[tuple[float, np.ndarray]], sample_rate: float | None, channel: int | None) -> np.ndarray:
     """Put the blocks of a recording, each with its sample rate, together to a waveform.
 
     `sample_rate` is the rate that the blocks must have, if it is known.

@@ -21,10 +21,11 @@ import numpy as np
 from asr.core.errors import AudioError
 
 # Of files with sound: what a search of folders finds beside the suffixes of libsndfile.
-SUFFIXES = frozenset(
-    ".m4a .m4b .mp4 .m4v .mov .3gp .3g2 .aac .amr .awb .wma .wmv .asf .webm .weba .mkv .mka .avi .ac3 .eac3 .dts .ape "
-    ".tta .wv .mpc .spx .ra .rm .mpg .mpeg .mts .m2ts .flv .dsf .tak .shn".split()
-)
+SUFFIXES = {
+    ".m4a", ".m4b", ".mp4", ".m4v", ".mov", ".3gp", ".3g2", ".aac", ".amr", ".awb", ".wma", ".wmv", ".asf", ".webm",
+    ".weba", ".mkv", ".mka", ".avi", ".ac3", ".eac3", ".dts", ".ape", ".tta", ".wv", ".mpc", ".spx", ".ra", ".rm",
+    ".mpg", ".mpeg", ".mts", ".m2ts", ".flv", ".dsf", ".tak", ".shn",
+}  # fmt: skip
 # How files begin that ffmpeg decodes: a place, and what stands there.
 SIGNATURES = (
     (4, b"ftyp"),  # MP4

@@ -47,7 +47,7 @@ def opened(recording: Any) -> Iterator[tuple[BinaryIO, Path | None]]:
     """
     if isinstance(recording, str | os.PathLike):
         try:
-            file = Path(recording).open("rb")
+            file = Path(recording).open("rb")  # noqa: SIM115 - what is done with it raises other errors
         except (OSError, ValueError) as error:  # ValueError: a NUL in the name
             reason = getattr(error, "strerror", None) or str(error)
             raise AudioError(f"{reason}: check the path and its permissions") from error

@@ -132,7 +132,9 @@ def test_a_long_recording_is_put_together_from_pieces(nbest, rng):
     noise = 0.1 * rng.standard_normal(90 * 16000)
     long = recogniser(Hearing(), beam_size=5, num_mel_bins=4, use_energy=False, delta_order=0)
     decode = replace(long.model.config.decode, nbest=nbest)
-    found = Recogniser(replace(long.model, config=replace(long.model.config, decode=decode)), 5).transcribe(noise, 16000)
+    found = Recogniser(replace(long.model, config=replace(long.model.config, decode=decode)), 5).transcribe(
+        noise, 16000
+    )
     times = [time for phone in found.phones for time in (phone.start, phone.end)]
     assert times == sorted(times)
     assert 60 < times[-1] <= found.duration == 90
