@@ -3,7 +3,7 @@
 >>> import numpy as np
 >>> from asr import Recogniser
 >>> recogniser = Recogniser.from_pretrained("en-us-phones")
->>> recogniser.transcribe(np.zeros(16000, np.float32)).duration  # or a path: recogniser.transcribe("a.wav")
+>>> recogniser.transcribe(np.zeros(16000), sample_rate=16000).duration  # or a path: recogniser.transcribe("a.wav")
 1.0
 """
 

@@ -72,7 +72,7 @@ def pocketsphinx() -> Recognise:
 def ours(name: str) -> Recognise:
     """Return one of our models."""
     recogniser = Recogniser.from_pretrained(name)
-    return lambda waveform: [phone.label for phone in recogniser.transcribe(waveform)]
+    return lambda waveform: [phone.label for phone in recogniser.transcribe(waveform, audio.SAMPLE_RATE)]
 
 
 def main() -> None:

@@ -89,9 +89,9 @@ def main() -> None:
             command = [sys.executable, "-c", PEAK, arguments.model, str(folder / f"{label}.wav")]
             done = subprocess.run(command, check=True, capture_output=True, text=True, env=os.environ)
             print(f"memory      {label:24} {int(done.stdout) / 1e6:.2f} GB at most")
-    joined = [phone.label for phone in recogniser.transcribe(ten[: 300 * audio.SAMPLE_RATE])]
+    joined = [phone.label for phone in recogniser.transcribe(ten[: 300 * audio.SAMPLE_RATE], audio.SAMPLE_RATE)]
     windows.CORE, windows.PIECE = 10**9, 1e9
-    whole = [phone.label for phone in recogniser.transcribe(ten[: 300 * audio.SAMPLE_RATE])]
+    whole = [phone.label for phone in recogniser.transcribe(ten[: 300 * audio.SAMPLE_RATE], audio.SAMPLE_RATE)]
     print(f"windows     {100 * count_errors(whole, joined).rate:.2f} % of {len(whole):,} phones differ")
 
 

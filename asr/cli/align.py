@@ -1,11 +1,10 @@
 """The verb `asr align`."""
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from asr.cli.options import ModelOption, OutputDir, check_format
+from asr.cli.options import Channel, ModelOption, OutputDir, check_format
 from asr.core.errors import AsrError
 
 FORMATS = ("textgrid", "ctm", "json", "audacity")
@@ -22,6 +21,7 @@ def align(
         str, typer.Option("--format", help="textgrid, ctm, json or audacity (words and phones in the first and third).")
     ] = "textgrid",
     output_dir: OutputDir = None,
+    channel: Channel = None,
 ) -> None:
     """Find where the words and phones of a known text are in a recording.
 
@@ -45,18 +45,18 @@ def align(
     from asr.recognition import align as alignment
     from asr.recognition.recogniser import Recogniser
 
-    paths, faults = batch.find(names)
-    if given is not None and len(paths) > 1:
-        raise AsrError(f"one text for {len(paths)} recordings: put each one's text in a .txt file beside it")
+    found, faults = batch.find(names)
+    if given is not None and len(found) > 1:
+        raise AsrError(f"one text for {len(found)} recordings: put each one's text in a .txt file beside it")
     output = batch.Output(output_format, output_dir)
-    output.prepare(paths)
+    output.prepare(len(found))
     recogniser = Recogniser.from_pretrained(model)
 
-    def work(path: Path) -> list[str]:
-        words = recordings.text_beside(path) if given is None else text
-        with recordings.opened(path) as file:
-            found = alignment.align(recogniser, file, words, phones, g2p=g2p, with_goodness=gop)
-        return [output.write(path, found)]
+    def work(recording: recordings.Recording) -> list[str]:
+        words = recordings.text_beside(recording.path) if given is None else text
+        with recordings.opened(recording.path) as file:
+            aligned = alignment.align(recogniser, file, words, phones, g2p, gop, channel=channel)
+        return [output.write(recording, aligned)]
 
     title = None if output_dir is None else "aligning"
-    raise typer.Exit(batch.run(paths, faults, work, title, fault="could not be aligned"))
+    raise typer.Exit(batch.run(found, faults, work, title, fault="could not be aligned"))

@@ -1,7 +1,7 @@
 """Many recordings, one after the other: the loop of `asr transcribe` and `asr align`.
 
 A recording that fails is reported in one line and skipped. The exit code is 0 if all went well, 1 if some recordings
-failed, and 2 if all failed.
+failed, and 2 if all failed. A result that cannot be written ends the loop.
 """
 
 import logging
@@ -11,11 +11,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from asr.cli import recordings
-from asr.core.errors import AsrError
+from asr.cli.recordings import Recording
+from asr.core.errors import AsrError, OutputError
 from asr.core.files import write_text
 from asr.core.terminal import track
 from asr.recognition.annotation import Annotation
 from asr.recognition.render import SUFFIXES, render
+
+NAMELESS = ("tsv", "srt", "textgrid", "audacity")  # formats that do not say which recording they are of
 
 log = logging.getLogger(__name__)
 
@@ -38,39 +41,54 @@ class Output:
     folder: Path | None
     words: bool = False
 
-    def prepare(self, paths: Sequence[Path]) -> None:
-        """Make the folder, and raise AsrError if two recordings would get one name."""
-        if self.folder is not None or self.form == "ctm":
-            recordings.check_stems(paths)
-        if self.folder is not None:
-            self.folder.mkdir(parents=True, exist_ok=True)
+    def prepare(self, count: int) -> None:
+        """Make the folder.
 
-    def write(self, path: Path, annotation: Annotation) -> str:
+        Raises
+        ------
+        AsrError
+            The results of several recordings would be printed in a form in which nothing tells them apart.
+        OutputError
+            The folder cannot be made.
+        """
+        if self.folder is None:
+            if count > 1 and self.form in NAMELESS:
+                raise AsrError(
+                    f"--format {self.form} does not name the recording, and there are {count}: give --output-dir, or "
+                    "--format json or ctm"
+                )
+            return
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise OutputError(f"cannot make the folder {self.folder}: {error.strerror}: name another one") from error
+
+    def write(self, recording: Recording, annotation: Annotation) -> str:
         """Write what was found in a recording to its file, or return it to be printed."""
-        name = recordings.stem(path)
-        text = render(annotation, self.form, str(path) if self.form == "json" else name, self.words)
+        name = str(recording.path) if self.form == "json" else recording.utterance
+        text = render(annotation, self.form, name, self.words)
         if self.folder is None:
             return text
-        write_text(self.folder / (name + SUFFIXES[self.form]), text)
+        write_text(self.folder / (recording.name + SUFFIXES[self.form]), text)
         return ""
 
 
-def find(names: Iterable[str]) -> tuple[list[Path], int]:
+def find(names: Iterable[str]) -> tuple[list[Recording], int]:
     """Return the recordings that names mean, and how many names mean none; each of those is reported."""
-    paths, faults = list[Path](), 0
+    found, faults = list[tuple[Path, Path]](), 0
     for name in names:
         try:
-            paths += recordings.find(name)
+            found += recordings.find(name).items()
         except (AsrError, OSError) as error:
             faults += 1
             report(Path(name), error)
-    return paths, faults
+    return recordings.named(found), faults
 
 
 def run(
-    paths: Sequence[Path],
+    found: Sequence[Recording],
     faults: int,
-    work: Callable[[Path], Iterable[str]],
+    work: Callable[[Recording], Iterable[str]],
     title: str | None = None,
     named: bool = False,
     fault: str = "could not be read",
@@ -79,7 +97,7 @@ def run(
 
     Parameters
     ----------
-    paths, faults
+    found, faults
         From `find`.
     work
         Returns the text to print, whole or in parts.
@@ -89,16 +107,23 @@ def run(
         Print the path of a recording before its text if there are several.
     fault
         What is said of recordings that failed.
+
+    Raises
+    ------
+    OutputError
+        A result cannot be written: no fault of the recording, and the next one would fail alike.
     """
-    total = len(paths) + faults
-    for path in paths if title is None else track(paths, title):
+    total = len(found) + faults
+    for recording in found if title is None else track(found, title):
         try:
-            parts = work(path)
+            parts = work(recording)
+        except OutputError:
+            raise
         except (AsrError, OSError) as error:
             faults += 1
-            report(path, error)
+            report(recording.path, error)
             continue
-        show(f"{path}: " if named and total > 1 else "")
+        show(f"{recording.path}: " if named and total > 1 else "")
         for part in parts:
             show(part)
     if faults and total > 1:

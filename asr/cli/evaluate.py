@@ -8,7 +8,9 @@ from typing import Annotated
 
 import typer
 
-from asr.cli.options import Data, Model, Overrides
+from asr.cli.options import Data, Model, Overrides, check, check_exist, check_model
+
+SPLITS = ("test", "dev", "train", "test_full")  # the last of TIMIT and mini
 
 
 def evaluate(
@@ -28,6 +30,9 @@ def evaluate(
     asr evaluate runs/mini/blstm_ctc decode.beam_size=50 --split dev
     asr evaluate en-us-phones --data /path/to/corpora --output scores
     """
+    check(split in SPLITS, "--split", f"be one of {', '.join(SPLITS)}", split)
+    check_model(model, overrides)
+
     from asr.evaluation.evaluate import evaluate_run
 
     typer.echo(evaluate_run(model, overrides or (), data, split, output))
@@ -45,6 +50,8 @@ def compare(
     asr compare runs/mini/blstm_ctc runs/mini/three_layers
     asr compare runs/mini
     """
+    check_exist(runs)
+
     from asr.evaluation.compare import compare_runs
 
     typer.echo(compare_runs(runs, output))
@@ -73,6 +80,8 @@ def score(
     asr score references.txt hypotheses.txt
     asr score ref.trn hyp.trn --speakers utt2spk --json
     """
+    check_exist([reference, hypothesis])
+
     from asr.evaluation.score import score_files
     from asr.evaluation.tables import error_tables, regime_table
 
@@ -97,6 +106,9 @@ def sensitivity(
 
     asr sensitivity runs/mini/elman runs/mini/gru runs/mini/lstm
     """
+    for run in runs:
+        check_model(str(run))
+
     from asr.evaluation.sensitivity import draw
 
     typer.echo(draw(runs, output, data))

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from asr.cli.options import check, with_verbosity
+from asr.cli.options import check, check_exist, with_verbosity
 
 app = typer.Typer(no_args_is_help=True, help="Language models over phones, characters or words: n-gram and recurrent.")
 
@@ -40,6 +40,8 @@ def train(
     asr lm train recipes/mini/lm/phone_trigram.yaml
     asr lm train recipes/mini_librispeech/lm/word_trigram.yaml text.text=book.txt --run runs/mini_librispeech/lm/more
     """
+    check_exist([recipe])
+
     from asr.lm import config as configuration
     from asr.training.lm import train as run_training
 

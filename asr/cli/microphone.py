@@ -4,12 +4,32 @@ import queue
 import sys
 import threading
 from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from asr.cli.options import note
+from asr.cli.recordings import Recording
 from asr.core.errors import AsrError
 from asr.speech.audio import SAMPLE_RATE
+
+RECORDING = Recording(Path("microphone"), "microphone", "microphone")  # as outputs name it
+
+
+def library() -> Any:
+    """Return the package sounddevice.
+
+    Raises
+    ------
+    AsrError
+        It is not installed.
+    """
+    try:
+        import sounddevice
+    except (ImportError, OSError) as error:  # OSError: PortAudio is missing
+        raise AsrError(f'--mic needs a microphone\'s library ({error}): in a checkout, pip install ".[mic]"') from error
+    return sounddevice
 
 
 def record() -> np.ndarray:
@@ -20,7 +40,6 @@ def record() -> np.ndarray:
     AsrError
         There is no microphone, or sounddevice is not installed.
     """
-    note("recording: press Enter to end")
     return np.concatenate([np.zeros(0, np.float32), *blocks()])
 
 
@@ -32,17 +51,13 @@ def blocks() -> Iterator[np.ndarray]:
     AsrError
         As for `record`.
     """
-    try:
-        import sounddevice
-    except (ImportError, OSError) as error:  # OSError: PortAudio is missing
-        raise AsrError(f'--mic needs a microphone\'s library ({error}): in a checkout, pip install ".[mic]"') from error
+    sounddevice = library()
     recorded: queue.SimpleQueue[np.ndarray | None] = queue.SimpleQueue()
 
     def wait() -> None:
         sys.stdin.readline()
         recorded.put(None)
 
-    threading.Thread(target=wait, daemon=True).start()
     try:
         with sounddevice.InputStream(
             samplerate=SAMPLE_RATE,
@@ -50,6 +65,8 @@ def blocks() -> Iterator[np.ndarray]:
             blocksize=SAMPLE_RATE // 10,
             callback=lambda block, frames, time, status: recorded.put(block[:, 0].copy()),
         ):
+            note("recording: press Enter to end")
+            threading.Thread(target=wait, daemon=True).start()
             while (block := recorded.get()) is not None:
                 yield block
     except sounddevice.PortAudioError as error:

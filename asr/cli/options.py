@@ -3,7 +3,7 @@
 import functools
 import inspect
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -22,9 +22,16 @@ Data = Annotated[
 Run = Annotated[Path | None, typer.Option("--run", help="The run folder.", show_default="runs/<recipe>/<system>")]
 Model = Annotated[str, typer.Argument(help="A run or model folder, or the name of a shipped model.")]
 ModelOption = Annotated[str, typer.Option("--model", help="A run or model folder, or the name of a shipped model.")]
+Channel = Annotated[
+    int | None, typer.Option(min=0, help="The channel to use, counted from 0.", show_default="their mean")
+]
 OutputDir = Annotated[
     Path | None,
-    typer.Option("--output-dir", help="Write one file for each recording into this folder.", show_default="print"),
+    typer.Option(
+        "--output-dir",
+        help="Write one file for each recording into this folder; subfolders of a folder are kept.",
+        show_default="print",
+    ),
 ]
 Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Say more on standard error.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Only errors and warnings on standard error.")]
@@ -69,6 +76,26 @@ def check(fits: bool, option: str, requirement: str, value: object) -> None:
     """
     if not fits:
         raise AsrError(f"{option} must {requirement}, but it is {value!r}")
+
+
+def check_model(name: str, overrides: Sequence[str] | None = None) -> None:
+    """Raise AsrError if there is no such model, or a setting for it is none.
+
+    The verbs that need the extra `train` do this before they import it, so that a typo is named as what it is in an
+    install without the extra, too.
+    """
+    from asr.core import config
+    from asr.models import model_folder
+
+    if not any(Path(name).glob("seed-*/model/")):  # a run with several seeds has a model folder in each
+        config.load(model_folder.find(name) / "config.yaml", overrides or ())
+
+
+def check_exist(paths: Iterable[Path]) -> None:
+    """Raise AsrError if there is nothing at one of the paths."""
+    for path in paths:
+        if not path.exists():
+            raise AsrError(f"{path}: no such file or folder: check the path")
 
 
 def check_format(form: str, formats: tuple[str, ...]) -> None:

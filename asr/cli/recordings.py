@@ -2,28 +2,56 @@
 
 import functools
 import glob
-import shutil
+import os
 import sys
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager, nullcontext
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from tempfile import NamedTemporaryFile
+from typing import BinaryIO
 
 from asr.core.errors import AsrError, CorpusError
+from asr.speech import media_files
 
 STDIN = Path("-")
-SUFFIXES = (".wav", ".flac", ".ogg", ".opus", ".mp3", ".sph", ".aiff", ".aif", ".au")
+# Of what is looked for in folders: what libsndfile decodes, and what ffmpeg does, be there one or not.
+SUFFIXES = {
+    *media_files.SUFFIXES,
+    ".wav", ".wave", ".bwf", ".w64", ".rf64", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".mp2", ".sph", ".nist",
+    ".aiff", ".aif", ".aifc", ".au", ".snd", ".caf", ".gsm", ".vox", ".voc", ".ircam", ".sf", ".paf", ".pvf",
+    ".svx", ".8svx", ".avr", ".sds", ".wve",
+}  # fmt: skip
 TEXT_SUFFIXES = (".txt", ".lab")
 
 
-def find(name: str | Path) -> list[Path]:
-    """Return the recordings that a name on the command line means.
+@dataclass(frozen=True)
+class Recording:
+    """A recording of a command line.
+
+    Attributes
+    ----------
+    path
+        Where it is; `STDIN` for standard input.
+    name
+        Its place below --output-dir, without the suffix of the format. No other recording of the command has it.
+    utterance
+        What formats that name utterances call it: the file's name without its suffix, unless another recording has the
+        same; then `name`.
+    """
+
+    path: Path
+    name: str
+    utterance: str
+
+
+def find(name: str | Path) -> dict[Path, Path]:
+    """Return the recordings that a name on the command line means, each with the folder that it was searched in.
 
     Parameters
     ----------
     name
         A file; a folder, which is searched to any depth for files of `SUFFIXES`; a pattern such as ``talks/*.wav`` that
-        the shell has not expanded; or ``-`` for standard input.
+        the shell has not expanded; or ``-`` for standard input. The folder of a file is the one that it is in.
 
     Raises
     ------
@@ -39,49 +67,75 @@ def find(name: str | Path) -> list[Path]:
     return _within(map(Path, fitting))
 
 
-def _within(paths: Iterable[Path]) -> list[Path]:
-    """Return the files among paths, and the recordings in the folders among them."""
-    paths, found = list(paths), list[Path]()
+def _within(paths: Iterable[Path]) -> dict[Path, Path]:
+    """Return the files among paths, and the recordings in the folders among them, each with its folder."""
+    paths, found = list(paths), dict[Path, Path]()
     for path in paths:
-        folder = path.is_dir()
-        within = path.rglob("*") if folder else ()
-        files = sorted(file for file in within if file.suffix.lower() in SUFFIXES and file.is_file())
-        found += files if folder else [path]
+        if path.is_dir():
+            files = sorted(file for file in path.rglob("*") if file.suffix.lower() in SUFFIXES and file.is_file())
+            found |= dict.fromkeys(files, path)
+        else:
+            found[path] = path.parent
     if not found:
-        raise AsrError(f"{paths[0]}: no audio files in this folder: give one with {', '.join(SUFFIXES)}")
+        raise AsrError(f"{paths[0]}: no audio files in this folder: give one with .wav, .flac, .mp3, .m4a or the like")
     return found
 
 
-def stem(path: Path) -> str:
-    """Return a recording's name without folder and suffix."""
-    return "stdin" if path == STDIN else path.stem
+def named(found: Sequence[tuple[Path, Path]]) -> list[Recording]:
+    """Give each recording a name of its own.
+
+    Names are paths below the folder in which a recording was found, without suffix. If two recordings would get the
+    same one, all names are paths below the folder that all have in common. Those that differ in their suffix alone
+    keep it.
+
+    Parameters
+    ----------
+    found
+        Recordings and folders, from `find`.
+
+    Examples
+    --------
+    >>> [each.name for each in named([(Path("talks/x/a.wav"), Path("talks")), (Path("b.wav"), Path("."))])]
+    ['x/a', 'b']
+    >>> [each.name for each in named([(Path("x/a.wav"), Path("x")), (Path("y/a.wav"), Path("y"))])]
+    ['x/a', 'y/a']
+    >>> [each.name for each in named([(Path("a.wav"), Path(".")), (Path("a.mp3"), Path("."))])]
+    ['a.wav', 'a.mp3']
+    """
+    files = {path: Path(os.path.abspath(path)) for path, _ in found}
+    names = {path: Path("stdin") if path == STDIN else path.relative_to(folder) for path, folder in found}
+    if _clashing(files, {path: name.with_suffix("") for path, name in names.items()}):
+        common = os.path.commonpath([file.parent for path, file in files.items() if path != STDIN])
+        names |= {path: file.relative_to(common) for path, file in files.items() if path != STDIN}
+    bare = {path: name.with_suffix("") for path, name in names.items()}
+    bare |= {path: names[path] for path in _clashing(files, bare)}
+    if _clashing(files, bare):  # such as of a.wav, a.mp3 and a.wav.mp3
+        bare = names
+    stems = {path: Path(name.name) for path, name in bare.items()}
+    utterances = bare if _clashing(files, stems) else stems
+    return [Recording(path, bare[path].as_posix(), utterances[path].as_posix()) for path, _ in found]
 
 
-def check_stems(paths: Iterable[Path]) -> None:
-    """Raise AsrError if two recordings have the same name without folder and suffix."""
-    stems: dict[str, Path] = {}
-    for path in paths:
-        if stems.setdefault(path.stem, path) is not path:
-            raise AsrError(f"{path} and {stems[path.stem]} would both be called {path.stem}: give them apart")
+def _clashing(files: dict[Path, Path], names: dict[Path, Path]) -> set[Path]:
+    """Return the recordings whose name another file has, too."""
+    owners: dict[Path, set[Path]] = {}
+    for path, name in names.items():
+        owners.setdefault(name, set()).add(files[path])
+    return {path for path, name in names.items() if len(owners[name]) > 1}
 
 
 @contextmanager
-def opened(path: Path) -> Iterator[Path]:
-    """Give the path of a file to read a recording from: its own, or for a pipe that of a temporary copy.
-
-    Most audio formats are read with seeks, which a pipe does not allow. Errors name the pipe and not the copy.
-    """
-    if path != STDIN and not path.is_fifo():
+def opened(path: Path) -> Iterator[Path | BinaryIO]:
+    """Give what `asr.speech.audio.load` reads a recording from: the path of a file, or an open pipe."""
+    if path == STDIN:
+        if sys.stdin is None:
+            raise AsrError("standard input is closed: give a file, or pipe a recording into it")
+        yield sys.stdin.buffer
+    elif path.is_fifo():
+        with path.open("rb") as pipe:
+            yield pipe
+    else:
         yield path
-        return
-    with nullcontext(sys.stdin.buffer) if path == STDIN else path.open("rb") as source, NamedTemporaryFile() as file:
-        shutil.copyfileobj(source, file)
-        file.flush()
-        try:
-            yield Path(file.name)
-        except AsrError as error:
-            name = "standard input" if path == STDIN else str(path)
-            raise type(error)(str(error).replace(file.name, name)) from error
 
 
 def text_beside(path: Path) -> str:

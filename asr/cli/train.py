@@ -5,8 +5,9 @@ from typing import Annotated
 
 import typer
 
-from asr.cli.options import Data, Model, Overrides, Recipe, Run, check, note
+from asr.cli.options import Data, Model, Overrides, Recipe, Run, check_model, note
 from asr.core import config as configuration
+from asr.core.errors import AsrError
 
 
 def run_folder(recipe: Path) -> Path:
@@ -30,9 +31,10 @@ def prepare(recipe: Recipe, overrides: Overrides = None, data: Data = None) -> N
     asr prepare recipes/mini/blstm_ctc.yaml
     asr prepare recipes/timit/blstm_ctc.yaml --data /path/to/TIMIT
     """
+    config = configure(recipe, overrides, data)
+
     from asr.data import splits
 
-    config = configure(recipe, overrides, data)
     for name, folder in splits.prepare(config.data.corpora, config.data.manifests).items():
         typer.echo(f"{name}: manifests in {folder}")
 
@@ -44,10 +46,11 @@ def train(recipe: Recipe, overrides: Overrides = None, data: Data = None, run: R
     asr train recipes/mini/blstm_ctc.yaml model.num_layers=2 seed=2 --run runs/mini/two_layers
     asr train recipes/mini/blstm_ctc.yaml "seeds=[1,2,3]" --run runs/mini/three_seeds
     """
+    config, base = configure(recipe, overrides, data), run or run_folder(recipe)
+
     from asr.evaluation.calibrate import calibrate as fit
     from asr.training import train as run_training
 
-    config, base = configure(recipe, overrides, data), run or run_folder(recipe)
     of_data = [each for each in overrides or () if each.startswith("data.")]  # a model folder does not keep places
     config = configuration.align_beside(config, base)
     before = config.train.alignments
@@ -69,6 +72,8 @@ def calibrate(
 
     asr calibrate runs/mini/blstm_ctc
     """
+    check_model(model, overrides)
+
     from asr.evaluation.calibrate import calibrate as fit
 
     typer.echo(fit(model, overrides or (), data))
@@ -87,6 +92,8 @@ def tune(
     asr tune runs/mini/blstm_ctc decode.lm=runs/mini/lm/phone_trigram
     asr tune runs/mini_librispeech/blstm_ctc decode.lm=runs/mini_librispeech/lm/word_trigram decode.beam_size=50
     """
+    check_model(model, overrides)
+
     from asr.evaluation.inputs import load_configured
     from asr.models.model_folder import PRETRAINED
     from asr.training.tuning import tune as find
@@ -109,6 +116,7 @@ def export(
     """
     from asr.models.model_folder import export as write
 
-    check(onnx or not int8, "--int8", "come with --onnx", int8)
+    if int8 and not onnx:
+        raise AsrError("--int8 is for the graph that --onnx adds: give both")
     write(model, folder, onnx, int8)
     typer.echo(f"model folder: {folder}")

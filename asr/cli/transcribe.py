@@ -3,17 +3,17 @@
 What recognises is imported by the functions that need it, so that `asr --help` does not wait for it.
 """
 
+import math
 import re
 import statistics
 import sys
 import time
 from collections.abc import Iterable, Iterator, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from asr.cli.options import ModelOption, OutputDir, check, check_format, note
+from asr.cli.options import Channel, ModelOption, OutputDir, check, check_format, note
 from asr.core.errors import AsrError, ConfigError
 
 if TYPE_CHECKING:
@@ -41,9 +41,7 @@ def transcribe(
     ] = "text",
     output_dir: OutputDir = None,
     ipa: Annotated[bool, typer.Option("--ipa", help="Write the phones in IPA instead of ARPAbet.")] = False,
-    channel: Annotated[
-        int | None, typer.Option(min=0, help="The channel to use, counted from 0.", show_default="their mean")
-    ] = None,
+    channel: Channel = None,
     nbest: Annotated[int, typer.Option(min=1, help="With --format json: how many hypotheses to write.")] = 1,
     beam_size: Annotated[
         int | None,
@@ -89,28 +87,32 @@ def transcribe(
         raise typer.Exit(_stream_all(names or (), model, channel))
     check_format(output_format, FORMATS)
     check(nbest == 1 or output_format == "json", "--nbest", "be 1, or come with --format json", nbest)
+    check(penalty is None or math.isfinite(penalty), "--penalty", "be finite", penalty)
     if words and lm is None:
         raise AsrError("--words needs a language model over words: give one with --lm")
 
     from asr.cli import batch, microphone, recordings
+    from asr.speech.audio import SAMPLE_RATE
 
-    paths, faults = batch.find(names or ())
+    if mic:
+        microphone.library()
+    found, faults = batch.find(names or ())
     output = batch.Output(output_format, output_dir, words)
-    output.prepare(paths)
+    output.prepare(len(found))
     options = {"lm": lm, "lexicon": lexicon, "lm_weight": lm_weight, "insertion_penalty": penalty}
     decode = {key: value for key, value in options.items() if value is not None} | {"nbest": nbest}
     recogniser = _recogniser(model, beam_size, decode, words, output_dir is None and sys.stderr.isatty())
 
-    def work(path: Path) -> list[str]:
-        with recordings.opened(path) as file:
+    def work(recording: recordings.Recording) -> list[str]:
+        with recordings.opened(recording.path) as file:
             said = recogniser.transcribe(file, channel=channel)
-        return [output.write(path, said.ipa if ipa else said)]
+        return [output.write(recording, said.ipa if ipa else said)]
 
     if mic:
-        said = recogniser.transcribe(microphone.record())
-        batch.show(output.write(Path("microphone"), said.ipa if ipa else said))
+        said = recogniser.transcribe(microphone.record(), SAMPLE_RATE)
+        batch.show(output.write(microphone.RECORDING, said.ipa if ipa else said))
     title, named = None if output_dir is None else "transcribing", output_format == "text" and output_dir is None
-    raise typer.Exit(batch.run(paths, faults, work, title, named))
+    raise typer.Exit(batch.run(found, faults, work, title, named))
 
 
 def _recogniser(model: str, beam_size: int | None, decode: dict[str, Any], words: bool, progress: bool) -> "Recogniser":
@@ -125,7 +127,7 @@ def _recogniser(model: str, beam_size: int | None, decode: dict[str, Any], words
     except ConfigError as error:
         option = re.sub(r"^config: decode\.(\w+)", lambda key: "--" + key[1].replace("_", "-"), str(error))
         raise ConfigError(option) from error
-    if words and recogniser.transcribe(np.zeros(SAMPLE_RATE, np.float32)).words is None:
+    if words and recogniser.transcribe(np.zeros(SAMPLE_RATE), SAMPLE_RATE).words is None:
         raise AsrError(f"{decode['lm']} is over phones: --words needs a language model over words")
     return recogniser
 
@@ -136,11 +138,13 @@ def _stream_all(names: Sequence[str], model: str, channel: int | None) -> int:
     from asr.recognition.stream import Stream, chunks
     from asr.speech import audio
 
-    stream = Stream(model)
+    if not names:
+        microphone.library()
+    stream = Stream(model, audio.SAMPLE_RATE)
 
-    def work(path: Path) -> Iterator[str]:
-        with recordings.opened(path) as file:
-            waveform = audio.load(file, channel)
+    def work(recording: recordings.Recording) -> Iterator[str]:
+        with recordings.opened(recording.path) as file:
+            waveform = audio.load(file, channel=channel)
         return _stream(stream, chunks(waveform))
 
     if not names:

@@ -74,7 +74,7 @@ def forced_align(
     Raises
     ------
     ValueError
-        Shapes, lengths, labels or the blank do not fit, or a log probability of the blank or a label is NaN or +inf.
+        Shapes, lengths, labels or the blank do not fit, or a log probability of the blank or a label is NaN or above 0.
     InfeasibleError
         An utterance has too few frames for its labels, or a label has probability zero.
 
@@ -194,6 +194,7 @@ class _Batch(NamedTuple):
         log_priors: ArrayLike | None,
     ) -> "_Batch":
         log_probs, frames = check_log_probs(log_probs, input_lengths, blank)
+        check_values(log_probs, frames)
         _, batch, num_classes = log_probs.shape
         symbols, labels = check_targets(np.asarray(targets), target_lengths, batch, num_classes, blank)
         return cls(log_probs, symbols, frames, labels, check_log_priors(log_priors, num_classes))

@@ -5,6 +5,8 @@ from numpy.typing import ArrayLike
 
 from asr.core.errors import InfeasibleError
 
+ROUNDING = 1e-3  # by how much a log softmax may be above 0, that of half precision too
+
 
 def check_log_probs(
     log_probs: np.ndarray, input_lengths: ArrayLike | None, blank: int
@@ -28,13 +30,19 @@ def check_log_probs(
 
 
 def check_values(log_probs: np.ndarray, lengths: np.ndarray) -> None:
-    """Raise ValueError, naming utterance and frame, for NaN or +inf in log_probs (T, B, C) within an utterance."""
-    if log_probs.max(initial=-np.inf) < np.inf:  # false for NaN too
+    """Raise ValueError, naming utterance and frame, for what is no log probability in log_probs (T, B, C).
+
+    That is NaN, and what is above 0 by more than a softmax rounds: +inf, probabilities, logits. Frames after the end
+    of an utterance do not matter.
+    """
+    if log_probs.max(initial=-np.inf) <= ROUNDING:  # so it is not with NaN
         return
-    bad = ~(log_probs < np.inf).all(axis=2) & (np.arange(len(log_probs))[:, None] < lengths)
+    bad = ~(log_probs <= ROUNDING).all(axis=2) & (np.arange(len(log_probs))[:, None] < lengths)
     for frame, utterance in np.argwhere(bad):
-        value = "NaN" if np.isnan(log_probs[frame, utterance]).any() else "+inf"
-        raise ValueError(f"log_probs of utterance {utterance} hold {value} in frame {frame}")
+        row = log_probs[frame, utterance]
+        value = "NaN" if np.isnan(row).any() else "+inf" if np.isposinf(row).any() else f"{row.max():.3g}"
+        more = "" if value in ("NaN", "+inf") else ", which is no log probability: give the log of a softmax"
+        raise ValueError(f"log_probs of utterance {utterance} hold {value} in frame {frame}{more}")
 
 
 def check_blank(blank: int, num_classes: int) -> None:

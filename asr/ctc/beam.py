@@ -32,7 +32,8 @@ def beam_search(
         Number of frames of each utterance; T by default.
     beam_size
         Number of prefixes kept after each frame. If it exceeds the number of labellings, nothing is pruned and scores
-        are exact.
+        are exact. A beam of 1 is not `best_path`: it keeps the likeliest prefix, over all of its paths, and may merge
+        two equal labels that the best path keeps apart by a blank that is hardly likelier.
     nbest
         Number of labellings to return for each utterance, at most `beam_size`; fewer where fewer are possible.
     blank
@@ -53,7 +54,7 @@ def beam_search(
     Raises
     ------
     ValueError
-        Shapes, lengths, blank, sizes, thresholds or the token model do not fit, or a log probability is NaN or +inf.
+        Shapes, lengths, blank, sizes, thresholds or the token model do not fit, or a log probability is NaN or above 0.
 
     Examples
     --------
@@ -89,7 +90,7 @@ def _checked(model: TokenModel | None, num_classes: int) -> TokenModel:
     Raises
     ------
     ValueError
-        Shapes do not fit, a next state does not exist, or a score is NaN or +inf.
+        Shapes do not fit, a next state does not exist, or a score is NaN or above 0.
     """
     if model is None:
         return TokenModel(np.zeros((1, num_classes)), np.zeros((1, num_classes), np.int64), np.zeros(1))
@@ -104,7 +105,7 @@ def _checked(model: TokenModel | None, num_classes: int) -> TokenModel:
     if (next_states < 0).any() or (next_states >= len(finals)).any():
         raise ValueError(f"the next_states of a token model must lie in 0..{len(finals) - 1}")
     if not (scores < np.inf).all() or not (finals < np.inf).all():
-        raise ValueError("the scores and finals of a token model must not be NaN or +inf")
+        raise ValueError("the scores and finals of a token model must not be NaN or above 0")
     return TokenModel(scores, next_states, finals)
 
 

@@ -42,7 +42,7 @@ def goodness(log_probs: np.ndarray, targets: np.ndarray, blank: int = 0) -> np.n
     Raises
     ------
     ValueError
-        Shapes, labels or the blank do not fit, or log_probs hold NaN or +inf.
+        Shapes, labels or the blank do not fit, or log_probs hold NaN or above 0.
     InfeasibleError
         There are too few frames for the labels, or the labels have probability zero.
 

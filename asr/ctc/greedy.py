@@ -38,7 +38,7 @@ def best_path(
     Raises
     ------
     ValueError
-        Shapes, lengths or the blank do not fit, or a log probability is NaN or +inf.
+        Shapes, lengths or the blank do not fit, or a log probability is NaN or above 0.
 
     Examples
     --------

@@ -112,7 +112,7 @@ def beam_search(
     ConfigError
         A label is not in the model's closed vocabulary.
     ValueError
-        Shapes or lengths do not fit, or a log probability is NaN or +inf.
+        Shapes or lengths do not fit, or a log probability is NaN or above 0.
     """
     log_probs, frames = check_log_probs(log_probs, lengths, 0)
     check_values(log_probs, frames)

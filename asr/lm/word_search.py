@@ -94,7 +94,7 @@ class WordSearch:
         Raises
         ------
         ValueError
-            Shapes, sizes or thresholds do not fit, or a log probability is NaN or +inf.
+            Shapes, sizes or thresholds do not fit, or a log probability is NaN or above 0.
         """
         log_probs, lengths = check_log_probs(log_probs, input_lengths, 0)
         check_values(log_probs, lengths)

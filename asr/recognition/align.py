@@ -8,7 +8,6 @@ import itertools
 import json
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -19,6 +18,7 @@ from asr.models.base import AcousticModel, StateAligner
 from asr.models.ctc import CTCModel
 from asr.recognition.annotation import Annotation
 from asr.recognition.recogniser import Recogniser, group_phones
+from asr.speech import audio
 from asr.speech.pronounce import PUNCTUATION, is_guessed, pronounce
 from asr.speech.segments import Segment
 
@@ -63,11 +63,14 @@ class Alignment(Annotation):
 
 def align(
     recogniser: Recogniser,
-    recording: str | Path | np.ndarray,
+    recording: audio.Recording,
     words: str | Sequence[str] | None = None,
     phones: str | Sequence[str] | None = None,
     g2p: bool = False,
     with_goodness: bool = False,
+    *,
+    sample_rate: float | None = None,
+    channel: int | None = None,
 ) -> Alignment:
     """Find the times of known words or phones.
 
@@ -76,7 +79,7 @@ def align(
     recogniser
         Words need a model of ARPAbet phones (``arpabet39``). Phones may be of any phone set.
     recording
-        A path, or samples (N,) or (N, channels) at 16 kHz.
+        A path, the bytes of a file, a file object or samples, as for `asr.Recogniser.transcribe`.
     words, phones
         What is said, as a list or separated by blanks. Give one of the two. Phones are labels of the model; those of a
         TIMIT model include silences and closures, which must be given where they occur (``h#`` at both ends).
@@ -84,6 +87,10 @@ def align(
         Use letter-to-sound rules for words that the dictionary lacks.
     with_goodness
         Rate the pronunciation of each phone too (`asr.ctc.goodness.goodness`).
+    sample_rate
+        Of samples, in Hz: they need it. A file states its own.
+    channel
+        Which channel to use, counted from 0; None uses their mean.
 
     Raises
     ------
@@ -91,14 +98,16 @@ def align(
         Neither or both of words and phones are given, or they are empty; a phone is not one of the model's; words are
         given for a model without ARPAbet; a word is not in the dictionary; goodness is asked of a model without CTC.
     AudioError
-        The recording is missing, damaged or too short.
+        The recording is missing, damaged or too short; it has no such channel; or its rate is not known, or not the one
+        given.
     InfeasibleError
         The recording has too few frames for the phones.
 
     Examples
     --------
     >>> from asr import Recogniser
-    >>> aligned = align(Recogniser.from_pretrained("en-us-phones"), np.zeros(16000, np.float32), words="Hello, world!")
+    >>> recogniser = Recogniser.from_pretrained("en-us-phones")
+    >>> aligned = align(recogniser, np.zeros(16000, np.float32), words="Hello, world!", sample_rate=16000)
     >>> [word.label for word in aligned.words], " ".join(phone.label for phone in aligned.phones)
     (['Hello', 'world'], 'HH AH L OW W ER L D')
     """
@@ -111,7 +120,7 @@ def align(
     spelled = pronounce_words(model, spoken, g2p)
     labels = list(itertools.chain.from_iterable(spelled)) if words is not None else _split(phones or "")
     _check(model, labels)
-    heard, lengths = recogniser.hear(recording), [len(each) for each in spelled]
+    heard, lengths = recogniser.hear(recording, sample_rate, channel), [len(each) for each in spelled]
     found, score = model.align(labels, heard.emissions, heard.waveform, lengths, heard.name)
     states = []
     if isinstance(model, StateAligner):

@@ -7,6 +7,7 @@ import heapq
 import itertools
 import json
 import operator
+import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
@@ -127,7 +128,7 @@ class Recogniser:
     Examples
     --------
     >>> recogniser = Recogniser.from_pretrained("en-us-phones")
-    >>> transcript = recogniser.transcribe(np.zeros(16000, np.float32))
+    >>> transcript = recogniser.transcribe(np.zeros(16000, np.float32), sample_rate=16000)
     >>> transcript.duration
     1.0
     """
@@ -169,25 +170,27 @@ class Recogniser:
 
     def transcribe(
         self,
-        recording: str | Path | np.ndarray,
-        sample_rate: int = audio.SAMPLE_RATE,
+        recording: audio.Recording,
+        sample_rate: float | None = None,
         channel: int | None = None,
     ) -> Transcript:
-        """Recognise the phones in a file or an array.
+        """Recognise the phones in a recording.
 
         Parameters
         ----------
         recording
-            A path, or samples (N,) or (N, channels), floats or integers.
+            A path, the bytes of a file, a file object, or samples: an array, a list or a tensor of shape (N,),
+            (N, channels) or (channels, N). `asr.speech.audio.load` says more.
         sample_rate
-            Of an array, in Hz. A file knows its own.
+            Of samples, in Hz: they need it. A file states its own.
         channel
-            Which channel of a file to use, counted from 0; None uses their mean.
+            Which channel to use, counted from 0; None uses their mean.
 
         Raises
         ------
         AudioError
-            The recording is missing, empty, corrupt, shorter than 25 ms or not finite.
+            The recording is missing, empty, corrupt, shorter than 25 ms or not finite; it has no such channel; or its
+            rate is not known, or not the one given.
         """
         heard = self.hear(recording, sample_rate, channel)
         phones, nbest = list[Segment](), list[NBest]([((), 0.0)])
@@ -208,24 +211,23 @@ class Recogniser:
             sound=heard.sound,
         )
 
-    def hear(
-        self, recording: str | Path | np.ndarray, sample_rate: int = audio.SAMPLE_RATE, channel: int | None = None
-    ) -> Heard:
+    def hear(self, recording: audio.Recording, sample_rate: float | None = None, channel: int | None = None) -> Heard:
         """Read a recording and compute its emissions; parameters and errors are those of `transcribe`."""
-        if isinstance(recording, np.ndarray):
-            name, sound = "the recording", partial(audio.from_array, recording, sample_rate)
-        else:
-            name, sound = str(recording), partial(audio.load, recording, channel)
+        name, sound = audio.name_of(recording), partial(audio.load, recording, sample_rate, channel)
         waveform = sound()
         try:
             emissions = self.emissions(waveform)
         except AudioError as error:  # it is too short, and only this function knows which recording it is
             raise AudioError(f"{name}: {error}") from error
+        if not isinstance(recording, str | os.PathLike | bytes | np.ndarray):  # a pipe, for one, can be read once only
+            sound = partial(np.asarray, waveform)
         short = len(waveform) <= notebook.LONGEST * audio.SAMPLE_RATE
         return Heard(waveform, emissions, name, sound if short else None)
 
     def emissions(self, waveform: np.ndarray) -> np.ndarray:
-        """Return the model's emissions (T', …) for a waveform (N,) at 16 kHz."""
+        """Return the model's emissions (T', …) for a waveform (N,) from `asr.speech.audio.load`: floats at 16 kHz."""
+        if not np.issubdtype(waveform.dtype, np.floating):
+            raise AudioError(f"the waveform is {waveform.dtype}, not float32: load it by asr.speech.audio.load")
         features, model = self.model.normaliser(self._extractor(waveform)), self.model
         # A network in one direction depends on everything before a frame, which a window would cut off.
         if isinstance(model, CTCModel) and model.config.model.get("bidirectional", True):

@@ -1,12 +1,12 @@
 """Phones while the speech is heard: a network in one direction takes it step by step and keeps its states.
 
-    samples ─ whole frames ─ normalise ─ steps of n frames ─ LSTM with states ─ best path ─▶ phones
+    samples ─ 16 kHz ─ whole frames ─ normalise ─ steps of n frames ─ LSTM with states ─ best path ─▶ phones
 
 A stream finds what the whole recording would give. The features, their normalisation by the training data's statistics,
 the network and the best path all look at earlier samples only. A phone is reported as soon as its spike begins. Its end
 is not known yet, so the only time it has is that of the spike.
 
-Letters: N samples.
+Letters: N samples, n samples of a block.
 """
 
 from collections.abc import Iterator
@@ -14,13 +14,16 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import ArrayLike
 
-from asr.core.errors import ConfigError
+from asr.core.errors import AudioError, ConfigError
 from asr.models import model_folder
 from asr.models.kinds import has_graph
 from asr.models.onnx import OnnxModel, graph_of
 from asr.speech import audio
 from asr.speech.features import FRAME_LENGTH, FRAME_SHIFT, HOP_LENGTH, WINDOW_LENGTH, FeatureExtractor
+
+LOUDEST = 2.0  # decoders overshoot 1 a little; what is above this is not in [-1, 1] at all
 
 
 @dataclass(frozen=True)
@@ -47,6 +50,10 @@ class Stream:
     model
         A run or model folder, or a shipped model's name. It must be a `blstm` with ``bidirectional: false`` and no
         convolutions, and its features must have no deltas and be normalised globally or not at all.
+    sample_rate
+        Samples a second, in Hz.
+    channel
+        Which channel of the samples to use, counted from 0; None uses their mean.
 
     Raises
     ------
@@ -54,9 +61,11 @@ class Stream:
         There is no such model.
     ConfigError
         The model needs the whole recording.
+    AudioError
+        The sample rate is not between 1 kHz and 1 MHz, or the channel is not a whole number from 0.
     """
 
-    def __init__(self, model: str | Path):
+    def __init__(self, model: str | Path, sample_rate: float, channel: int | None = None):
         found = model_folder.load(model, light=True)
         config = found.config
         causal = (
@@ -76,6 +85,7 @@ class Stream:
         self._steps = found.encoder.subsampling
         graph, _ = graph_of(config, len(found.tokens), found.weights, stateful=True)
         self._session = graph.session()
+        self._sample_rate, self._channel = sample_rate, channel
         self._begin()
 
     def _begin(self) -> None:
@@ -85,27 +95,47 @@ class Stream:
         self._samples = np.zeros(0, np.float32)
         self._features = np.zeros((0, self._extractor.num_features), np.float32)
         self._last, self._num_steps = 0, 0
+        self._converter = audio.Converter(self._sample_rate, self._channel)
 
     @property
     def latency(self) -> float:
         """Seconds of sound, at most, that must follow a sound before its step can be computed."""
         return self._steps * FRAME_SHIFT + FRAME_LENGTH - FRAME_SHIFT
 
-    def accept(self, samples: np.ndarray) -> list[Spike]:
-        """Hear the next samples (N,), mono at 16 kHz in [-1, 1], and return the phones that begin in them."""
-        self._samples = np.concatenate([self._samples, np.asarray(samples, np.float32)])
+    def accept(self, samples: ArrayLike) -> list[Spike]:
+        """Hear the next samples (n,) or (n, channels), and return the phones that begin in them.
+
+        Parameters
+        ----------
+        samples
+            An array, a list or a tensor of floats in [-1, 1], or of integers of 8, 16 or 32 bits, which are scaled by
+            the range of their type.
+
+        Raises
+        ------
+        AudioError
+            The samples have another shape or type, are not finite, leave [-1, 1] by far, or have no such channel.
+        """
+        self._take(self._converter(samples))
+        return self._hear(len(self._features) // self._steps * self._steps)
+
+    def finish(self) -> list[Spike]:
+        """Return the phones in the last frames, which fill no whole step, and get ready for another recording."""
+        self._take(self._converter.finish())
+        found = self._hear(len(self._features))
+        self._begin()
+        return found
+
+    def _take(self, waveform: np.ndarray) -> None:
+        """Compute the features of all whole frames so far."""
+        peak = np.abs(waveform).max(initial=0)
+        if peak > LOUDEST:
+            raise AudioError(f"the samples reach {peak:g}: give floats in [-1, 1], or integers such as int16")
+        self._samples = np.concatenate([self._samples, waveform])
         if len(self._samples) >= WINDOW_LENGTH:
             fresh = self.model.normaliser(self._extractor(self._samples))
             self._samples = self._samples[len(fresh) * HOP_LENGTH :]
             self._features = np.concatenate([self._features, fresh])
-        whole = len(self._features) // self._steps * self._steps
-        return self._hear(whole)
-
-    def finish(self) -> list[Spike]:
-        """Return the phones in the last frames, which fill no whole step, and get ready for another recording."""
-        found = self._hear(len(self._features))
-        self._begin()
-        return found
 
     def _hear(self, num_frames: int) -> list[Spike]:
         if num_frames == 0:

@@ -1,94 +1,188 @@
-"""Audio files and arrays to waveforms: mono, 16 kHz, float32 in [-1, 1].
+"""Recordings of every kind to waveforms: mono, 16 kHz, float32 in [-1, 1].
 
-libsndfile decodes (WAV, NIST SPHERE, FLAC, OGG, MP3, AIFF and more), soxr resamples.
+    path, bytes, file object ─ sound_files (libsndfile), media_files (ffmpeg) ─┐
+                                                                               ├─ blocks ─ Converter ─▶ waveform
+    array, list, tensor ───────────────────────────────────────────────────────┘
+
+`load` is the one way in for whole recordings, `Converter` for those that arrive block by block.
+
+Letters: N samples, n samples of a block.
 """
 
-import math
+import io
 import os
-import re
-from pathlib import Path
+from collections.abc import Iterable
+from numbers import Integral, Real
+from typing import Any, BinaryIO
 
 import numpy as np
-import soundfile
 import soxr
+from numpy.typing import ArrayLike
 
 from asr.core.errors import AudioError
+from asr.speech import sound_files
 
 SAMPLE_RATE = 16_000  # Hz
 MIN_RATE, MAX_RATE = 1_000, 1_000_000  # Hz; a header that says otherwise is damaged
-MAX_CHANNELS = 64  # an array with more columns is probably (channels, N), and is refused
-MP3_SLACK = 2 * 1152  # samples; encoders disagree whether the frame that holds the count is counted
-BLOCK_SAMPLES = 1 << 20  # that are read at once
-UNKNOWN_SIZE = 0x7FFF_0000  # bytes; programs that write WAV into a pipe announce this size or a larger one
+MAX_CHANNELS = 64
+
+# What `load` takes. A tensor is whatever has the methods of one of torch; torch itself is not imported.
+Recording = str | os.PathLike[str] | bytes | bytearray | BinaryIO | ArrayLike | Any
 
 
-def load(path: str | os.PathLike, channel: int | None = None) -> np.ndarray:
-    """Read an audio file of any sample rate and number of channels.
+def load(recording: Recording, sample_rate: float | None = None, channel: int | None = None) -> np.ndarray:
+    """Turn a recording of any kind, sample rate and number of channels into a waveform.
 
     Parameters
     ----------
-    path
-        A file in any format that libsndfile reads.
+    recording
+        One of these:
+
+        - the path of a file;
+        - the bytes of a file;
+        - a file object, opened in binary mode. It is read from its beginning, or where it cannot seek, from where it
+          stands;
+        - samples: an array, a list or a tensor of shape (N,), (N, channels) or (channels, N). The longer side is time.
+          Samples are floats, or integers of 8, 16 or 32 bits, which are scaled by the range of their type.
+    sample_rate
+        Samples a second, in Hz. Samples need it. A file states its own, and one that states another is refused.
     channel
         Which channel to take, counted from 0; None takes the mean of all.
 
     Returns
     -------
     np.ndarray, shape (N,), float32
-        One channel at 16 kHz, in [-1, 1].
+        One channel at 16 kHz. A waveform that leaves [-1, 1] is divided by its peak: float samples may be larger, and
+        resampling overshoots at loud peaks.
 
     Raises
     ------
     AudioError
-        The file is missing, a folder, unreadable, empty, not audio, cut short, without samples or not finite, or has no
-        such channel. A cut is noticed in WAV, SPHERE, FLAC, MP3, AIFF and AU; an Ogg stream may end anywhere.
+        The recording is of no kind above, missing, a folder, unreadable, empty, not audio, cut short, without samples
+        or not finite; it has no such channel; its rate is not known, not the one given, or not between 1 kHz and 1 MHz;
+        or it needs a decoder that is not installed. A cut is noticed in WAV, SPHERE, FLAC, MP3, AIFF, AU and MP4; an
+        Ogg stream may end anywhere.
 
     Examples
     --------
-    >>> import tempfile
-    >>> with tempfile.TemporaryDirectory() as folder:
-    ...     soundfile.write(f"{folder}/a.wav", np.zeros((8000, 2)), 8000)
-    ...     load(f"{folder}/a.wav").shape
+    >>> load(np.zeros((8000, 2), np.int16), sample_rate=8000).shape
     (16000,)
+    >>> load(np.zeros(16000))
+    Traceback (most recent call last):
+    ...
+    asr.core.errors.AudioError: the recording: samples do not say their rate: give sample_rate, such as 16000
     """
-    path = Path(path)
-    _check_readable(path)
     try:
-        with soundfile.SoundFile(os.fsencode(path)) as file:  # names need not be UTF-8
-            waveform, num_read = _read(file, channel)
-            expected = _frames_promised(path, file)
-    except soundfile.LibsndfileError as error:
-        reason = error.error_string.strip(" .") or f"libsndfile's error {error.code}"
-        raise AudioError(f"{path}: damaged, or not audio ({reason}): copy it again or convert it to WAV") from error
+        if not _is_file(recording):
+            return from_array(recording, sample_rate, channel)
+        if sample_rate is not None:
+            _checked_rate(sample_rate)
+        with sound_files.opened(recording) as (file, path):
+            return _waveform(sound_files.blocks(file, path), sample_rate, channel)
     except AudioError as error:
-        raise AudioError(f"{path}: {error}") from error
-    if num_read < expected:
-        raise AudioError(f"{path}: cut short, it has {num_read} of {expected} samples: copy or convert it again")
-    return waveform
+        raise AudioError(f"{name_of(recording)}: {error}") from error
 
 
-def _read(file: soundfile.SoundFile, channel: int | None) -> tuple[np.ndarray, int]:
-    """Return the waveform of an open file at 16 kHz, and the number of samples in each channel of the file."""
-    if not MIN_RATE <= file.samplerate <= MAX_RATE:
-        raise AudioError(f"the sample rate is {file.samplerate}: give it in Hz, from {MIN_RATE} to {MAX_RATE}")
-    stream = soxr.ResampleStream(file.samplerate, SAMPLE_RATE, 1, dtype="float32", quality="HQ")
-    parts, num_read = [], 0
-    while len(block := file.read(BLOCK_SAMPLES // file.channels, dtype="float32", always_2d=True)):
+def from_array(samples: Any, sample_rate: float | None, channel: int | None = None) -> np.ndarray:
+    """Turn an array, a list or a tensor of samples into a waveform: `load` for samples alone.
+
+    Examples
+    --------
+    >>> from_array(np.array([[16384, 0], [-32768, -32768]], np.int16), 16000).tolist()
+    [0.25, -1.0]
+    """
+    if sample_rate is None:
+        raise AudioError("samples do not say their rate: give sample_rate, such as 16000")
+    array = _array(samples)
+    if array.ndim == 2 and 0 < array.shape[0] < array.shape[1] and array.shape[0] <= MAX_CHANNELS:
+        array = array.T
+    return _waveform([(sample_rate, array)], None, channel)
+
+
+def name_of(recording: Recording) -> str:
+    """Return how messages name a recording: by its path, or as "the recording".
+
+    >>> name_of("talks/a.wav"), name_of(b"RIFF"), name_of([0.0])
+    ('talks/a.wav', 'the recording', 'the recording')
+    """
+    if isinstance(recording, str | os.PathLike):
+        return str(recording)
+    name = getattr(recording, "name", None) if _is_file(recording) else None
+    if name == "<stdin>":
+        return "standard input"
+    return os.fsdecode(name) if isinstance(name, str | bytes | os.PathLike) and name else "the recording"
+
+
+class Converter:
+    """Turns the samples of one recording into a waveform, block by block: takes a channel and resamples to 16 kHz.
+
+    Parameters
+    ----------
+    sample_rate
+        Samples a second, in Hz.
+    channel
+        Which channel to take, counted from 0; None takes the mean of all.
+
+    Raises
+    ------
+    AudioError
+        The rate is not a number between 1 kHz and 1 MHz, or the channel is not a whole number from 0.
+
+    Examples
+    --------
+    >>> converter = Converter(8000)
+    >>> sum(len(part) for part in [converter(np.zeros(4000, np.int16)), converter(np.zeros(4000)), converter.finish()])
+    16000
+    """
+
+    def __init__(self, sample_rate: float, channel: int | None = None):
+        self.sample_rate, self._channel = _checked_rate(sample_rate), _checked_channel(channel)
+        self._resampler = None
+        if self.sample_rate != SAMPLE_RATE:
+            self._resampler = soxr.ResampleStream(self.sample_rate, SAMPLE_RATE, 1, dtype="float32", quality="HQ")
+
+    def __call__(self, samples: ArrayLike) -> np.ndarray:
+        """Return what is certain of the waveform after the next samples (n,) or (n, channels) of any type.
+
+        Raises
+        ------
+        AudioError
+            The samples have another shape or type, no such channel, or are not finite.
+        """
+        mono = one_channel(_to_float32(_matrix(_array(samples))), self._channel)
+        return mono if self._resampler is None else self._resampler.resample_chunk(mono)
+
+    def finish(self) -> np.ndarray:
+        """Return the rest of the waveform."""
+        rest = np.zeros(0, np.float32)
+        return rest if self._resampler is None else self._resampler.resample_chunk(rest, last=True)
+
+
+def _waveform(blocks: Iterable[tuple[float, np.ndarray]], sample_rate: float | None, channel: int | None) -> np.ndarray:
+    """Put the blocks of a recording, each with its sample rate, together to a waveform.
+
+    `sample_rate` is the rate that the blocks must have, if it is known.
+    """
+    parts, num_read, converter = list[np.ndarray](), 0, None
+    for rate, block in blocks:
+        if converter is None or converter.sample_rate != rate:  # some codecs change their rate after the first frames
+            parts += [] if converter is None else [converter.finish()]
+            converter = Converter(rate, channel)
+            if sample_rate is not None and sample_rate != rate:
+                raise AudioError(f"the file says {rate:g} Hz, not {sample_rate:g}: leave sample_rate out")
         num_read += len(block)
-        mono = one_channel(block, channel)
-        parts.append(mono if file.samplerate == SAMPLE_RATE else stream.resample_chunk(mono))
-    if num_read == 0:
+        parts.append(converter(block))
+    if converter is None or num_read == 0:
         raise AudioError("there are no samples: record it again")
-    if file.samplerate != SAMPLE_RATE:
-        parts.append(stream.resample_chunk(np.zeros(0, np.float32), last=True))
-    waveform = np.concatenate(parts)
+    waveform = np.concatenate([*parts, converter.finish()])
     if len(waveform) == 0:
-        raise AudioError(f"{num_read} samples at {file.samplerate} Hz are too few to resample: record it again")
-    return _within_range(waveform), num_read
+        raise AudioError(f"{num_read} samples at {converter.sample_rate:g} Hz are too few to resample: record it again")
+    peak = np.abs(waveform).max()
+    return waveform / peak if peak > 1 else waveform
 
 
 def one_channel(samples: np.ndarray, channel: int | None) -> np.ndarray:
-    """Return one channel of samples (N, channels), or the mean of all.
+    """Return one channel of samples (n, channels), or the mean of all.
 
     Raises
     ------
@@ -101,51 +195,6 @@ def one_channel(samples: np.ndarray, channel: int | None) -> np.ndarray:
     if num_bad:
         raise AudioError(f"{num_bad} of {samples.size} samples are NaN or infinite: convert or record it again")
     return samples.mean(axis=1) if channel is None else np.ascontiguousarray(samples[:, channel])
-
-
-def _within_range(waveform: np.ndarray) -> np.ndarray:
-    """Divide a waveform that leaves [-1, 1] by its peak."""
-    peak = np.abs(waveform).max()
-    return waveform / peak if peak > 1 else waveform
-
-
-def from_array(samples: np.ndarray, sample_rate: float) -> np.ndarray:
-    """Turn an array of samples into a waveform.
-
-    Parameters
-    ----------
-    samples : np.ndarray, shape (N,) or (N, channels)
-        Floats, or integers of 8, 16 or 32 bits, which are scaled by their type's range.
-    sample_rate : float
-        Samples a second, in Hz.
-
-    Returns
-    -------
-    np.ndarray, shape (N,), float32
-        The mean of the channels at 16 kHz. A waveform that leaves [-1, 1] is divided by its peak: float samples may be
-        larger, and resampling overshoots at loud peaks.
-
-    Raises
-    ------
-    AudioError
-        The array has another shape or type, has no samples or is not finite; or the rate is not between 1 kHz and
-        1 MHz.
-
-    Examples
-    --------
-    >>> from_array(np.array([[16384, 0], [-32768, -32768]], np.int16), 16000).tolist()
-    [0.25, -1.0]
-    """
-    samples = np.asarray(samples)
-    if samples.ndim not in (1, 2) or (samples.ndim == 2 and not 1 <= samples.shape[1] <= MAX_CHANNELS):
-        raise AudioError(f"the samples have the shape {samples.shape}: give (N,) or (N, channels)")
-    if len(samples) == 0:
-        raise AudioError("there are no samples: record it again")
-    samples = _to_float32(samples)
-    waveform = resample(one_channel(samples[:, None] if samples.ndim == 1 else samples, None), sample_rate)
-    if len(waveform) == 0:
-        raise AudioError(f"{len(samples)} samples at {sample_rate} Hz are too few to resample: record it again")
-    return _within_range(waveform)
 
 
 def resample(waveform: np.ndarray, source_rate: float) -> np.ndarray:
@@ -171,12 +220,42 @@ def resample(waveform: np.ndarray, source_rate: float) -> np.ndarray:
     >>> resample(np.zeros(441), 44100).shape
     (160,)
     """
-    if not MIN_RATE <= source_rate <= MAX_RATE:
-        raise AudioError(f"the sample rate is {source_rate}: give it in Hz, from {MIN_RATE} to {MAX_RATE}")
     waveform = np.ascontiguousarray(waveform, np.float32)
-    if source_rate == SAMPLE_RATE:
+    if _checked_rate(source_rate) == SAMPLE_RATE:
         return waveform
     return soxr.resample(waveform, source_rate, SAMPLE_RATE, quality="HQ")
+
+
+def _is_file(recording: Recording) -> bool:
+    """Whether a recording is a path, the bytes of a file or a file object; anything else is samples."""
+    if isinstance(recording, memoryview):
+        return recording.format == "B"
+    return isinstance(recording, str | os.PathLike | bytes | bytearray | io.IOBase) or hasattr(recording, "read")
+
+
+def _array(samples: Any) -> np.ndarray:
+    """Return samples of any kind as an array."""
+    try:
+        if hasattr(samples, "detach"):  # a tensor of torch, which may need a gradient or lie on a GPU
+            samples = samples.detach().cpu()
+            if str(samples.dtype) == "torch.bfloat16":  # numpy has no such type
+                samples = samples.float()
+        array = np.asarray(samples)
+    except (TypeError, ValueError, RuntimeError) as error:  # lists in lists of different lengths; a sparse tensor
+        raise AudioError(f"no recording ({str(error).splitlines()[0]}): give a path, or samples (N,)") from error
+    if array.ndim == 0 or array.dtype.kind == "O":
+        kind = type(samples).__name__
+        raise AudioError(f"no recording, but of type {kind}: give a path, a file's bytes, an open file or samples (N,)")
+    return array
+
+
+def _matrix(samples: np.ndarray) -> np.ndarray:
+    """Return samples (n,) or (n, channels) as (n, channels)."""
+    if samples.ndim == 1:
+        return samples[:, None]
+    if samples.ndim != 2 or not 1 <= samples.shape[1] <= MAX_CHANNELS:
+        raise AudioError(f"the samples have the shape {samples.shape}: give (N,) or (N, channels)")
+    return samples
 
 
 def _to_float32(samples: np.ndarray) -> np.ndarray:
@@ -191,29 +270,13 @@ def _to_float32(samples: np.ndarray) -> np.ndarray:
     return ((samples - offset) / half_range).astype(np.float32)
 
 
-def _check_readable(path: Path) -> None:
-    """Raise AudioError for a fault of the file itself, before libsndfile looks at its content."""
-    try:
-        with path.open("rb") as file:
-            empty = not file.read(1)
-    except OSError as error:
-        raise AudioError(f"{path}: {error.strerror}: check the path and its permissions") from error
-    if empty:
-        raise AudioError(f"{path}: the file is empty: copy or record it again")
-    if path.suffix.lower() == ".raw":  # soundfile would ask for a rate and a sample type
-        raise AudioError(f"{path}: raw samples have no header to tell their rate and type: convert it to WAV")
+def _checked_rate(sample_rate: float) -> float:
+    if isinstance(sample_rate, Real) and MIN_RATE <= sample_rate <= MAX_RATE:
+        return float(sample_rate)
+    raise AudioError(f"the sample rate is {sample_rate!r}: give it in Hz, from {MIN_RATE} to {MAX_RATE}")
 
 
-def _frames_promised(path: Path, file: soundfile.SoundFile) -> int:
-    """Return the number of frames that the header promises; libsndfile is content with fewer and does not say so."""
-    if file.format == "NIST":
-        with path.open("rb") as stream:
-            count = re.search(rb"sample_count -i (\d+)", stream.read(1024))
-        return int(count[1]) if count else file.frames
-    if file.format == "MP3":
-        return file.frames - MP3_SLACK
-    # When a WAV, AIFF or AU file ends before its data chunk does, libsndfile notes both sizes in its log.
-    note = re.search(r"^ *(?:data|SSND|Data Size) *: (\d+) \(should be (\d+)\)", file.extra_info, re.MULTILINE)
-    if note and int(note[2]) < int(note[1]) < UNKNOWN_SIZE:
-        return math.ceil(file.frames * int(note[1]) / max(int(note[2]), 1))
-    return file.frames
+def _checked_channel(channel: int | None) -> int | None:
+    if channel is None or (isinstance(channel, Integral) and not isinstance(channel, bool) and channel >= 0):
+        return channel
+    raise AudioError(f"the channel is {channel!r}: give a whole number, counted from 0")

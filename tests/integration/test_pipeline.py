@@ -340,7 +340,7 @@ def test_confidence_is_the_calibrated_posterior_at_the_spike(trained, recordings
     np.testing.assert_allclose(np.exp(log_probs).sum(axis=1), 1, atol=1e-4)
     spikes = best_path(log_probs)
     posteriors = np.exp([log_probs[frame, token] for token, frame in zip(spikes.tokens, spikes.timesteps, strict=True)])
-    phones = list(recogniser.transcribe(waveform))
+    phones = list(recogniser.transcribe(waveform, 16000))
     assert [phone.label for phone in phones] == [recogniser.model.tokens[token] for token in spikes.tokens]
     expected = recogniser.model.calibration.confidence(posteriors)
     assert not np.allclose(expected, posteriors, atol=1e-2)  # this small network is not calibrated by itself

@@ -26,7 +26,7 @@ def test_short_help_is_help(cli, verb):
     assert "Usage:" in cli(*verb, "-h")[1]
 
 
-@pytest.mark.parametrize("form", ["text", "json", "tsv"])
+@pytest.mark.parametrize("form", ["text", "json"])
 def test_results_go_to_one_place(cli, tone, tmp_path, form):
     other = tmp_path / "b.wav"
     other.write_bytes(tone.read_bytes())

@@ -117,7 +117,7 @@ def test_a_recogniser_without_torch(python):
     done = python(
         "import sys, numpy as np\n"
         "from asr import Recogniser\n"
-        "said = Recogniser.from_pretrained().transcribe(np.random.default_rng(0).normal(0, 0.1, 32000))\n"
+        "said = Recogniser.from_pretrained().transcribe(np.random.default_rng(0).normal(0, 0.1, 32000), 16000)\n"
         "print(said.duration, *(name for name in ('torch', 'lhotse', 'pytorch_lightning') if name in sys.modules))"
     )
     assert done.stdout.split() == ["2.0"], done.stderr
@@ -174,15 +174,15 @@ def test_mfcc_models_need_no_scipy(light, noise, tmp_path):
 def test_threads_share_a_recogniser(rng):
     recogniser = Recogniser.from_pretrained()
     noises = [rng.normal(0, 0.1, 8000 * (i + 1)).astype(np.float32) for i in range(6)]
-    alone = [recogniser.transcribe(noise) for noise in noises]
+    alone = [recogniser.transcribe(noise, 16000) for noise in noises]
     with ThreadPoolExecutor(4) as pool:
-        assert list(pool.map(recogniser.transcribe, noises * 3)) == alone * 3
+        assert list(pool.map(lambda noise: recogniser.transcribe(noise, 16000), noises * 3)) == alone * 3
 
 
 def test_it_says_what_torch_says(tmp_path, rng):
     noise = rng.normal(0, 0.1, 48000).astype(np.float32)
     light, heavy = Recogniser.from_pretrained(), Recogniser(model_folder.load("en-us-phones"))
-    assert light.transcribe(noise).phones == heavy.transcribe(noise).phones
+    assert light.transcribe(noise, 16000).phones == heavy.transcribe(noise, 16000).phones
     np.testing.assert_allclose(
         light.emissions(noise),
         networks.outputs(heavy.model.encoder, [heavy.model.normaliser(heavy._extractor(noise))])[0],

@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pytest
@@ -17,7 +18,8 @@ from asr.data import splits
 from asr.evaluation.boundaries import boundary_errors, fit_boundary_offset, summary
 from asr.models.calibration import Calibration
 from asr.models.ctc import CTCModel
-from asr.recognition.align import align, pronounce_words, split_words
+from asr.recognition.align import align as align_any
+from asr.recognition.align import pronounce_words, split_words
 from asr.recognition.recogniser import Recogniser
 from asr.recognition.render import render
 from asr.speech import audio
@@ -25,6 +27,7 @@ from asr.speech.normaliser import Normaliser
 from asr.speech.phones import PhoneSet
 from asr.speech.segments import Segment
 
+align = partial(align_any, sample_rate=16000)
 ARPABET = ("<blank>", *PhoneSet.load("arpabet39").labels)
 TIMIT = ("<blank>", *PhoneSet.load("timit61").labels)
 

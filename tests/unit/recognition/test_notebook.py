@@ -89,10 +89,10 @@ def test_a_transcript_keeps_no_waveform_of_a_file_and_none_of_a_long_recording(t
     recogniser = Recogniser.from_pretrained("en-us-phones-small", beam_size=1)
     noise = (0.1 * rng.standard_normal(32000)).astype(np.float32)
     soundfile.write(tmp_path / "a.wav", noise, 16000, subtype="FLOAT")
-    of_file, of_array = recogniser.transcribe(tmp_path / "a.wav"), recogniser.transcribe(noise)
+    of_file, of_array = recogniser.transcribe(tmp_path / "a.wav"), recogniser.transcribe(noise, 16000)
     assert of_file == of_array
     assert len(pickle.dumps(of_file)) < 10_000
     np.testing.assert_array_equal(of_file.sound(), of_array.sound())
     assert "sound" not in repr(of_file) + of_file.to_json()
     monkeypatch.setattr(notebook, "LONGEST", 1.0)
-    assert recogniser.transcribe(noise).sound is None
+    assert recogniser.transcribe(noise, 16000).sound is None

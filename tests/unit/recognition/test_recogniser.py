@@ -72,7 +72,7 @@ def test_neighbours_meet_halfway_and_a_phone_reaches_a_quarter_second(beam_size)
     """Spikes in frames 10, 16 and 80 of 100, the first two ending at 0.11 and 0.17 s, the last two starting at 0.16
     and 0.8 s; the end is at 1.015 s. In silence nothing says more, and boundaries are on a grid of 10 ms.
     """
-    said = recogniser(Scripted(spikes(100, AA=10, T=16, B=80), 1), beam_size).transcribe(seconds(100))
+    said = recogniser(Scripted(spikes(100, AA=10, T=16, B=80), 1), beam_size).transcribe(seconds(100), 16000)
     assert [phone.label for phone in said] == ["AA", "T", "B"]
     assert [phone.start for phone in said] == pytest.approx([0, 0.135, 0.55], abs=0.0101)
     assert [phone.end for phone in said] == pytest.approx([0.135, 0.42, 1.015], abs=0.0101)
@@ -85,15 +85,15 @@ def test_neighbours_meet_halfway_and_a_phone_reaches_a_quarter_second(beam_size)
 def test_the_models_calibration_moves_starts_and_maps_confidences():
     """Starts move by 30 ms, and a posterior of 0.8 is right half of the time."""
     scripted = Scripted(spikes(100, AA=10, T=16), 1)
-    plain = recogniser(scripted).transcribe(seconds(100))
+    plain = recogniser(scripted).transcribe(seconds(100), 16000)
     fitted = recogniser(scripted, calibration=Calibration((0.0, 0.8, 1.0), (0.0, 0.5, 1.0), 0.03))
-    said = fitted.transcribe(seconds(100))
+    said = fitted.transcribe(seconds(100), 16000)
     assert said.phones[1].start - plain.phones[1].start == pytest.approx(0.03, abs=0.0101)
     assert [phone.confidence for phone in said] == pytest.approx([0.5, 0.5], abs=1e-3)
 
 
 def test_phones_stay_within_the_audio():
-    said = recogniser(Scripted(spikes(40, AA=0, B=39), 1)).transcribe(seconds(40))
+    said = recogniser(Scripted(spikes(40, AA=0, B=39), 1)).transcribe(seconds(40), 16000)
     assert said.phones[0].start == 0
     assert said.phones[-1].end <= said.duration
     assert said.phones[-1].end > said.phones[-1].start
@@ -101,14 +101,14 @@ def test_phones_stay_within_the_audio():
 
 def test_times_with_stacked_frames():
     """Output frame 11 of 30 ms is from 0.33 to 0.36 s, from which the phone reaches 0.25 s to both sides."""
-    said = recogniser(Scripted(spikes(33, AA=11), 3)).transcribe(seconds(98))
+    said = recogniser(Scripted(spikes(33, AA=11), 3)).transcribe(seconds(98), 16000)
     (phone,) = said.phones
     assert (phone.start, phone.end) == pytest.approx((0.08, 0.61), abs=0.0151)
 
 
 @pytest.mark.parametrize("beam_size", [1, 4])
 def test_nothing_said_is_an_empty_line(beam_size):
-    said = recogniser(Scripted(spikes(20), 1), beam_size).transcribe(seconds(20))
+    said = recogniser(Scripted(spikes(20), 1), beam_size).transcribe(seconds(20), 16000)
     assert len(said.phones) == 0
     assert str(said) == ""
 
@@ -117,8 +117,8 @@ def test_beam_search_can_find_what_the_best_path_cannot():
     """Two frames of (0.4 blank, 0.3 AA, 0.3 B): the best path is blank, p = 0.16; AA has 0.33."""
     probs = np.array([[0.4, 0.4, 0.1, 0.1]] * 2, np.float32)
     probs[:, 0] += 0.001
-    assert str(recogniser(Scripted(probs, 1), 1).transcribe(seconds(2))) == ""
-    assert str(recogniser(Scripted(probs, 1), 4).transcribe(seconds(2))) == "AA"
+    assert str(recogniser(Scripted(probs, 1), 1).transcribe(seconds(2), 16000)) == ""
+    assert str(recogniser(Scripted(probs, 1), 4).transcribe(seconds(2), 16000)) == "AA"
 
 
 def test_the_beam_is_the_models_own_unless_another_is_asked_for():
@@ -132,7 +132,9 @@ def test_a_long_recording_is_put_together_from_pieces(nbest, rng):
     noise = 0.1 * rng.standard_normal(90 * 16000)
     long = recogniser(Hearing(), beam_size=5, num_mel_bins=4, use_energy=False, delta_order=0)
     decode = replace(long.model.config.decode, nbest=nbest)
-    found = Recogniser(replace(long.model, config=replace(long.model.config, decode=decode)), 5).transcribe(noise)
+    found = Recogniser(replace(long.model, config=replace(long.model.config, decode=decode)), 5).transcribe(
+        noise, 16000
+    )
     times = [time for phone in found.phones for time in (phone.start, phone.end)]
     assert times == sorted(times)
     assert 60 < times[-1] <= found.duration == 90
@@ -146,7 +148,7 @@ def test_a_long_recording_is_put_together_from_pieces(nbest, rng):
 
 
 def test_json_holds_everything():
-    said = recogniser(Scripted(spikes(30, AA=10, T=16), 1)).transcribe(seconds(30))
+    said = recogniser(Scripted(spikes(30, AA=10, T=16), 1)).transcribe(seconds(30), 16000)
     values = json.loads(said.to_json("ä.wav"))
     assert values["path"] == "ä.wav"
     assert values["duration"] == said.duration
@@ -166,8 +168,8 @@ def test_file_and_array_of_any_kind_are_heard_alike(hearing, tmp_path, rng):
     expected = hearing.transcribe(str(tmp_path / "a.wav"))
     assert len(expected.phones) > 3
     assert hearing.transcribe(tmp_path / "a.wav") == expected
-    assert hearing.transcribe(tone.astype(np.float32)) == expected
-    assert hearing.transcribe(np.stack([tone, tone], axis=1)) == expected
+    assert hearing.transcribe(tone.astype(np.float32), 16000) == expected
+    assert hearing.transcribe(np.stack([tone, tone], axis=1), 16000) == expected
     assert hearing.transcribe(np.repeat(tone, 2), 32000).duration == expected.duration
     np.testing.assert_array_equal(hearing.emissions(audio.load(tmp_path / "a.wav")).shape, (148, 4))
 
@@ -175,9 +177,9 @@ def test_file_and_array_of_any_kind_are_heard_alike(hearing, tmp_path, rng):
 @pytest.mark.parametrize("num_samples", [0, 1, 399])
 def test_too_short_an_array_is_one_line(hearing, num_samples):
     with pytest.raises(AudioError) as caught:
-        hearing.transcribe(np.zeros(num_samples, np.float32))
+        hearing.transcribe(np.zeros(num_samples, np.float32), 16000)
     assert "\n" not in str(caught.value)
-    assert hearing.transcribe(np.zeros(400, np.float32)).duration == 0.025
+    assert hearing.transcribe(np.zeros(400, np.float32), 16000).duration == 0.025
 
 
 def test_too_short_a_file_is_named(hearing, tmp_path):

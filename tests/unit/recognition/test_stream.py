@@ -59,7 +59,7 @@ def test_a_stream_hears_what_the_whole_recording_gives(stack, sizes, folder, rng
     model = model_folder.load(path)
     features = model.normaliser(FeatureExtractor(model.config.features)(waveform))
     (whole,) = model.decode(model.emissions([features]), 1)
-    found = heard(Stream(path), waveform, sizes)
+    found = heard(Stream(path, 16000), waveform, sizes)
     assert [spike.label for spike in found] == [TOKENS[token] for token in whole.tokens]
     assert len(found) >= 3
     times = [spike.time for spike in found]
@@ -70,13 +70,13 @@ def test_a_stream_hears_what_the_whole_recording_gives(stack, sizes, folder, rng
 
 def test_a_stream_hears_one_recording_after_the_other(folder, rng):
     waveform = (0.2 * rng.standard_normal(16000)).astype(np.float32)
-    stream = Stream(folder())
+    stream = Stream(folder(), 16000)
     first = heard(stream, waveform, [1600])
     assert heard(stream, waveform, [1600]) == first != []
 
 
 def test_a_phone_is_told_as_soon_as_its_step_is_heard(folder, rng):
-    stream, told = Stream(folder()), []
+    stream, told = Stream(folder(), 16000), []
     waveform = (0.2 * rng.standard_normal(32000)).astype(np.float32)
     for start in range(0, len(waveform), 160):
         told += [(spike, (start + 160) / 16000) for spike in stream.accept(waveform[start : start + 160])]
@@ -87,7 +87,7 @@ def test_a_phone_is_told_as_soon_as_its_step_is_heard(folder, rng):
 
 
 def test_nothing_and_too_little(folder):
-    stream = Stream(folder())
+    stream = Stream(folder(), 16000)
     assert stream.accept(np.zeros(0)) == stream.accept(np.zeros(399)) == stream.finish() == []
 
 
@@ -97,4 +97,4 @@ def test_nothing_and_too_little(folder):
 )
 def test_models_that_hear_the_future_are_refused(options, folder):
     with pytest.raises(ConfigError, match=r"has to hear a recording's end .*model\.bidirectional=false"):
-        Stream(folder(**options))
+        Stream(folder(**options), 16000)
