@@ -5,12 +5,17 @@ for those of the splits train, dev and test that the corpus has. Its `obtain(tar
 corpus where that is allowed.
 """
 
+import hashlib
 import importlib
+import logging
+import os
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from asr.core.errors import ConfigError
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -56,7 +61,7 @@ CORPORA = {
 
 
 def prepare(name: str, corpus_dir: str | Path | None, manifests: str | Path) -> Path:
-    """Write the manifests of a corpus unless they exist already.
+    """Write the manifests of a corpus, unless they exist and the corpus is as it was when they were written.
 
     Parameters
     ----------
@@ -84,11 +89,34 @@ def prepare(name: str, corpus_dir: str | Path | None, manifests: str | Path) -> 
     output_dir = Path(manifests) / name
     done = output_dir / "source.txt"
     module = importlib.import_module(f"data_prep.{CORPORA[name].module}")
-    if corpus_dir is None and done.is_file():
-        return output_dir
-    parts = (CORPORA[name].parts,) if CORPORA[name].parts else ()
-    corpus = Path(corpus_dir) if corpus_dir is not None else module.obtain(Path("corpora") / name, *parts)
-    if not (done.is_file() and done.read_text(encoding="utf8") == str(corpus.resolve())):
+    before = done.read_text(encoding="utf8", errors="surrogateescape") if done.is_file() else ""
+    if corpus_dir is not None:
+        corpus = Path(corpus_dir)
+    elif before:
+        corpus = Path(before.splitlines()[0])
+        if not corpus.is_dir():  # deleted since, as the features are enough to train on
+            return output_dir
+    else:
+        parts = (CORPORA[name].parts,) if CORPORA[name].parts else ()
+        corpus = module.obtain(Path("corpora") / name, *parts)
+    stamp = _stamp(corpus)
+    if before != stamp:
+        if before:
+            log.info("%s: the corpus is not what it was: its manifests are written anew", name)
         module.prepare(corpus, output_dir, **CORPORA[name].options)
-        done.write_text(str(corpus.resolve()), encoding="utf8")
+        done.write_text(stamp, encoding="utf8", errors="surrogateescape")
     return output_dir
+
+
+def _stamp(corpus: Path) -> str:
+    """Return the folder of a corpus, and a hash of the names, sizes and times of change of all files in it."""
+    found = hashlib.sha256()
+    for folder, folders, names in os.walk(corpus):
+        folders.sort()
+        for name in sorted(names):
+            path = Path(folder, name)
+            if path.is_file():
+                status = path.stat()
+                line = f"{path.relative_to(corpus)}\0{status.st_size}\0{status.st_mtime_ns}\n"
+                found.update(line.encode("utf8", "surrogateescape"))
+    return f"{corpus.resolve()}\n{found.hexdigest()}\n"

@@ -19,7 +19,8 @@ import numpy as np
 import torch
 from lhotse import CutSet
 from lhotse.cut import Cut
-from lhotse.dataset import DynamicBucketingSampler
+from lhotse.dataset import DynamicBucketingSampler, SimpleCutSampler
+from lhotse.dataset.sampling.base import CutSampler
 
 from asr.core.config import ConditionsConfig, Config, SpecAugmentConfig
 from asr.core.errors import AudioError, CorpusError, InfeasibleError
@@ -243,18 +244,21 @@ class BatchLoader:
         if self.shuffle or not hasattr(self, "batches"):
             self.batches = list(self._sampler(epoch))
 
-    def _sampler(self, epoch: int) -> DynamicBucketingSampler:
+    def _sampler(self, epoch: int) -> CutSampler:
+        options: dict[str, Any] = {
+            "max_duration": self.max_frames * FRAME_SHIFT,
+            "shuffle": self.shuffle,
+            "seed": self.seed,
+            "world_size": self.world_size,  # Lhotse would take both from the environment, also when one process scores
+            "rank": self.rank,
+        }
+        num_buckets = min(self.num_buckets, len(self.cuts))
         with warnings.catch_warnings():  # it warns of eager CutSets, but the manifests fit in memory
             warnings.filterwarnings("ignore", ".*eagerly read CutSet.*")
-            sampler = DynamicBucketingSampler(
-                self.cuts,
-                max_duration=self.max_frames * FRAME_SHIFT,
-                num_buckets=min(self.num_buckets, len(self.cuts)),
-                shuffle=self.shuffle,
-                seed=self.seed,
-                world_size=self.world_size,  # Lhotse would take both from the environment, also when one process scores
-                rank=self.rank,
-            )
+            if num_buckets > 1:
+                sampler = DynamicBucketingSampler(self.cuts, num_buckets=num_buckets, **options)
+            else:  # which that sampler refuses
+                sampler = SimpleCutSampler(self.cuts, **options)
         sampler.set_epoch(epoch)
         return sampler
 

@@ -115,7 +115,8 @@ def cache_features(cuts: CutSet, config: FeatureConfig, folder: Path, label: str
     folder
         The folder of the file.
     label
-        The beginning of the file's name; a hash of everything that the features depend on follows.
+        The beginning of the file's name; a hash of everything that the features depend on follows, the sizes and times
+        of change of the recordings included.
     speed
         Factor of tempo and pitch, by resampling: 1.1 is 10 % faster.
 
@@ -125,7 +126,7 @@ def cache_features(cuts: CutSet, config: FeatureConfig, folder: Path, label: str
         No recording can be read, or the file cannot be written, as on a full disk.
     """
     values = {key: value for key, value in asdict(config).items() if key != "cmvn"}
-    sources = [[cut.id, cut.recording.sources[0].source, cut.recording.num_samples] for cut in cuts]
+    sources = [[cut.id, *_identity(Path(cut.recording.sources[0].source))] for cut in cuts]
     digest = hashlib.sha256(json.dumps([values, speed, sources], sort_keys=True).encode()).hexdigest()[:16]
     path = folder / f"{label}-{speed:g}-{digest}.f32"
     if not path.with_suffix(".json").is_file():
@@ -134,6 +135,15 @@ def cache_features(cuts: CutSet, config: FeatureConfig, folder: Path, label: str
     for utterance_id, reason in store.failures.items():
         log.warning("skipped %s: %s", utterance_id, reason)
     return store
+
+
+def _identity(path: Path) -> tuple[str, int, int]:
+    """Return what tells a file from another one, or from itself before a change: its path, size and time of change."""
+    try:
+        status = path.stat()
+    except OSError:  # whoever reads it says why
+        return str(path), 0, 0
+    return str(path), status.st_size, status.st_mtime_ns
 
 
 def _write_features(

@@ -1,0 +1,88 @@
+"""What a result was made from is what is there: changed corpora are prepared anew, changed sound is read anew."""
+
+import os
+
+import numpy as np
+import pytest
+import soundfile
+from lhotse import CutSet
+
+import data_prep
+from asr.core.config import FeatureConfig
+from asr.data.batches import BatchLoader, NoTargets, SpeechDataset
+from asr.data.feature_store import cache_features
+from asr.data.splits import load_split
+from asr.speech.normaliser import Normaliser
+
+HEAD = "path\tspeaker\tsplit\twords\n"
+
+
+@pytest.fixture
+def corpus(tmp_path, rng):
+    """A table of two recordings for training and one for dev."""
+    folder = tmp_path / "corpus"
+    folder.mkdir()
+    for name in ("u1", "u2", "u3"):
+        soundfile.write(folder / f"{name}.wav", 0.1 * rng.standard_normal(16000), 16000, "PCM_16")
+    (folder / "utterances.tsv").write_text(
+        HEAD + "u1.wav\ta\ttrain\tone\nu2.wav\tb\ttrain\ttwo\nu3.wav\tc\tdev\tnine\n"
+    )
+    return folder
+
+
+def utterances(corpus, tmp_path):
+    data_prep.prepare("table", corpus, tmp_path / "data")
+    return load_split(tmp_path / "data", ["table"], "train")
+
+
+def texts(cuts):
+    return {cut.id: cut.supervisions[0].text for cut in cuts}
+
+
+def test_an_edited_table_is_read_again(corpus, tmp_path):
+    assert texts(utterances(corpus, tmp_path)) == {"u1": "one", "u2": "two"}
+    table = corpus / "utterances.tsv"
+    table.write_text(table.read_text().replace("two", "three"))
+    assert texts(utterances(corpus, tmp_path)) == {"u1": "one", "u2": "three"}
+
+
+def test_without_its_folder_named_a_corpus_is_still_looked_at(corpus, tmp_path):
+    utterances(corpus, tmp_path)
+    table = corpus / "utterances.tsv"
+    table.write_text(HEAD + "u1.wav\ta\ttrain\tfour\nu3.wav\tc\tdev\tnine\n")
+    assert texts(utterances(None, tmp_path)) == {"u1": "four"}
+    for path in corpus.iterdir():
+        path.unlink()
+    corpus.rmdir()
+    assert texts(utterances(None, tmp_path)) == {"u1": "four"}  # what was prepared stays of use
+
+
+def test_an_unchanged_corpus_is_prepared_once(corpus, tmp_path):
+    utterances(corpus, tmp_path)
+    manifest = tmp_path / "data" / "table" / "supervisions_train.jsonl.gz"
+    before = manifest.stat().st_mtime_ns
+    utterances(corpus, tmp_path)
+    assert manifest.stat().st_mtime_ns == before
+
+
+def features(corpus, tmp_path, cuts):
+    return np.array(cache_features(cuts, FeatureConfig(), tmp_path / "features", "train")["u1"])
+
+
+def test_a_recording_overwritten_at_equal_length_is_read_again(corpus, tmp_path):
+    cuts = utterances(corpus, tmp_path)
+    before = features(corpus, tmp_path, cuts)
+    soundfile.write(corpus / "u1.wav", np.zeros(16000), 16000, "PCM_16")
+    os.utime(corpus / "u1.wav", (0, 0))
+    after = features(corpus, tmp_path, cuts)
+    assert before.shape == after.shape
+    assert np.ptp(after, axis=0).max() == 0 < np.ptp(before, axis=0).min()
+
+
+@pytest.mark.parametrize(("count", "num_buckets"), [(1, 20), (2, 1)])
+def test_a_split_of_one_utterance_or_one_bucket_has_batches(corpus, tmp_path, count, num_buckets):
+    cuts = CutSet.from_cuts(list(utterances(corpus, tmp_path))[:count])
+    store = cache_features(cuts, FeatureConfig(), tmp_path / "features", "few")
+    dataset = SpeechDataset({1.0: store}, Normaliser("utterance"), NoTargets())
+    loader = BatchLoader(cuts, dataset, 8000, num_buckets, shuffle=True)
+    assert sorted(cut.id for batch in loader.batches for cut in batch) == ["u1", "u2"][:count]
