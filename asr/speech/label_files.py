@@ -246,9 +246,7 @@ def _read_tsv(path: Path) -> dict[str, list[Segment]]:
             start, end, label, *confidence = line.rstrip("\r").split("\t")
             segment = Segment(label, float(start), float(end), float(confidence[0]) if confidence else None)
         except ValueError as error:
-            raise AsrError(
-                f"{path}, line {number}: {line.strip()!r} is not start, end and label between tabs"
-            ) from error
+            raise AsrError(f"{path}, line {number}: {line.strip()!r} is not 'start end label' between tabs") from error
         if not 0 <= segment.start <= segment.end < math.inf:
             raise AsrError(f"{path}, line {number}: start and end must be 0 or more, in seconds and in order")
         segments.append(segment)

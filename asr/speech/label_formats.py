@@ -72,10 +72,8 @@ def files_in(folder: Path, file_format: str) -> dict[str, Path]:
     Raises
     ------
     AsrError
-        Files of this format hold many utterances, and are not looked for in folders.
+        Two files would name one utterance.
     """
-    if file_format not in IN_FOLDERS:
-        raise AsrError(f"{folder} is a folder: of {file_format} one file is read, with all utterances")
     names = {}
     for path in sorted(folder.rglob("*")):
         if _format_in_folder(path) == file_format and path.is_file():
@@ -115,7 +113,7 @@ def lines_of(path: Path) -> Iterator[tuple[int, str]]:
         The file is missing, a folder, or not text.
     """
     if path.is_dir():
-        raise AsrError(f"{path} is a folder: name a file")
+        raise AsrError(f"{path} is a folder: of this format one file is read, with all utterances")
     try:
         text = path.read_text(encoding="utf-8-sig")
     except FileNotFoundError as error:

@@ -102,6 +102,10 @@ _SPELLINGS: dict[str, Callable[[str], list[str]]] = {
     "lower": _lower,
     "IPA": _from_ipa,
 }
+_CASES: dict[str, Callable[[str], bool]] = {
+    "upper": lambda label: len(label) == 1 or not _bare(label)[0].isupper(),
+    "lower": lambda label: label.upper() == label,
+}
 _NOTES = {
     "bare": "without stress digits and word positions",
     "upper": "taken for ARPAbet in lower case",
@@ -140,6 +144,8 @@ def recognise(texts: Iterable[Sequence[str]], phone_sets: Sequence[str] = ()) ->
     sets = sorted(phone_sets or phones.names(), key=lambda name: (len(_labels(name)), name))
     best = Spelling("as is", "", 0.0)
     for name, respell in _SPELLINGS.items():
+        if name in _CASES and not all(_CASES[name](label) for label in counts):
+            continue  # labels in both cases are not in another case
         spelt = {label: respell(label) for label in counts}
         for phone_set in (ARPABET,) if name in ("upper", "IPA") else sets:
             if phone_set not in sets:
