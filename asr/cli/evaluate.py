@@ -67,17 +67,21 @@ def score(
     file_format: Annotated[
         str | None,
         typer.Option(
-            "--format", help="kaldi, trn, ctm, textgrid, phn, json, audacity or plain.", show_default="by the suffix"
+            "--format",
+            help="kaldi, trn, ctm, textgrid, phn, json, tsv, audacity, text or plain.",
+            show_default="by the suffix, or else by the lines",
         ),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="JSON instead of a table.")] = False,
 ) -> None:
     """Score any recogniser's output in every regime that its labels allow, such as 61 labels or 39 without silence.
 
-    It reads Kaldi's text, sclite's .trn, CTM, TextGrids (a file or a folder), TIMIT's .PHN, and plain text with one
-    utterance on each line.
+    It reads what `asr transcribe` and `asr align` print or write into a folder, Kaldi's text, sclite's .trn, CTM,
+    TextGrids, TIMIT's .PHN, and plain text with one utterance on each line. Labels that are words give the word error
+    rate.
 
     asr score references.txt hypotheses.txt
+    asr score aligned/ recognised/
     asr score ref.trn hyp.trn --speakers utt2spk --json
     """
     check_exist([reference, hypothesis])
@@ -89,9 +93,12 @@ def score(
     if as_json:
         typer.echo(json.dumps(found, indent=2))
     else:
-        typer.echo(f"phone set: {found['phone_set'] or 'none of ours, labels as they stand'}")
+        none = "none, these are words" if "wer" in found["regimes"][0] else "none of ours, labels as they stand"
+        typer.echo(f"phone set: {found['phone_set'] or none}")
         if found["hypothesis_phone_set"] != found["phone_set"]:
-            typer.echo(f"hypotheses: {found['hypothesis_phone_set'] or 'none of ours'}")
+            typer.echo(f"hypotheses: {found['hypothesis_phone_set']}")
+        for line in found["notes"]:
+            typer.echo(line)
         typer.echo(regime_table(found["regimes"]))
         if "confusions" in found:
             typer.echo("\n" + error_tables(found["confusions"], 10))

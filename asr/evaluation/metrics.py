@@ -283,7 +283,7 @@ def matched_pairs(
     >>> found = matched_pairs(worse, better)
     >>> round(found.difference, 3), found.p_value < 0.001
     (0.05, True)
-    >>> matched_pairs(worse[:2], [ErrorCounts(reference_length=10)] * 2).p_value  # two utterances, and both better
+    >>> matched_pairs(better[:2], [ErrorCounts(reference_length=10)] * 2).p_value  # two utterances, and both better
     0.5
     """
     from scipy.special import stdtr, stdtrit  # Student's t; scipy.stats takes half a second to import

@@ -124,11 +124,14 @@ def regime_table(rows: Sequence[dict[str, Any]]) -> str:
     regime      PER %  95 % by utterance  95 % by speaker  sub  ins  del  phones  utterances
     39 ARPAbet  50.00      50.00 - 50.00                -    1    0    0       2           1
     """
-    lines = [["regime", "PER %", "95 % by utterance", "95 % by speaker", "sub", "ins", "del", "phones", "utterances"]]
+    rate = next((key for key in ("wer", "ler") if key in rows[0]), "per")  # of words, of labels of no known set
+    unit = {"per": "phones", "wer": "words", "ler": "labels"}[rate]
+    head = ["regime", f"{rate.upper()} %", "95 % by utterance", "95 % by speaker", "sub", "ins", "del"]
+    lines = [[*head, unit, "utterances"]]
     for row in rows:
         intervals = [_between(row["interval"]), _between(row["interval_speakers"])]
-        counts = [row[key] for key in ("substitutions", "insertions", "deletions", "num_phones", "num_utterances")]
-        lines.append([row["name"], f"{row['per']:.2f}", *intervals, *(f"{count:,}" for count in counts)])
+        counts = [row[key] for key in ("substitutions", "insertions", "deletions", f"num_{unit}", "num_utterances")]
+        lines.append([row["name"], f"{row[rate]:.2f}", *intervals, *(f"{count:,}" for count in counts)])
     return columns(lines)
 
 

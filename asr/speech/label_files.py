@@ -5,35 +5,41 @@ format     suffix                       content, and the name of an utterance
 ========== ============================ ==============================================================
 kaldi      any other                    each line: ``utterance label label …``
 trn        .trn                         each line: ``label label … (utterance)``; NIST's sclite
-ctm        .ctm                         each line: ``utterance channel start duration label [confidence]``
+ctm        .ctm, or a folder            each line: ``utterance channel start duration label [confidence]``
 textgrid   .TextGrid, or a folder       Praat's format: a tier of labels; the utterance is the file's name
-phn        .phn, .wrd                   each line: ``start end label`` in samples, as in TIMIT; the utterance is the
+phn        .phn, .wrd, or a folder      each line: ``start end label`` in samples, as in TIMIT; the utterance is the
                                         file's name
-json       .json, .jsonl                each line: an object, as ``asr transcribe`` and ``asr align`` print with
+json       .json, .jsonl, or a folder   each line: an object, as ``asr transcribe`` and ``asr align`` print with
                                         ``--format json``; the utterance is the recording's name without its suffix
-audacity   none                         each line: ``start end label`` between tabs, in seconds; the utterance is the
+tsv        .tsv, or a folder            a table with the columns ``start``, ``end`` and ``label``, as ``asr transcribe``
+                                        writes it; the utterance is the file's name
+audacity   .labels.txt, or a folder     each line: ``start end label`` between tabs, in seconds; the utterance is the
                                         file's name
-plain      none                         each line: labels; the utterance is the line's number, counted from 1
+text       any other; .txt in a folder  each line: ``recording: label label …``, as ``asr transcribe`` prints; in a
+                                        folder labels alone, and the utterance is the file's name
+plain      any other                    each line: labels; the utterance is the line's number, counted from 1
 ========== ============================ ==============================================================
 
-The format is known from the suffix, or it is given by name; it is never guessed from the content. A line of plain text
-looks like a line of Kaldi's whose utterance has the name of a phone, and Audacity calls its tracks .txt.
+Which of several formats a suffix stands for the lines tell (`asr.speech.label_formats`), or it is given by name.
 """
 
 import json
 import math
 import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import TypeVar
 
 from praatio import textgrid
 from praatio.utilities.errors import PraatioException
 
 from asr.core.errors import AsrError
 from asr.speech.audio import SAMPLE_RATE
+from asr.speech.label_formats import TSV_HEAD, files_in, format_of, lines_of
 from asr.speech.segments import Segment
 
+T = TypeVar("T")
 TOUCHING = 1e-3  # seconds by which neighbours may overlap before it is an error; a TextGrid is written without overlap
 
 
@@ -43,14 +49,14 @@ def read_labels(path: Path, file_format: str | None = None) -> dict[str, list[st
     Parameters
     ----------
     path
-        A file, or a folder of TextGrids.
+        A file, or a folder with a file for each utterance.
     file_format
-        A format of the table above; None takes the one that the suffix stands for.
+        A format of the table above; None takes what `asr.speech.label_formats.format_of` finds.
 
     Returns
     -------
     dict
-        Labels of each utterance. A CTM has no line for an utterance without labels, so such an utterance is missing.
+        Labels of each utterance. A CTM of many has no line for an utterance without labels, which then is missing.
 
     Raises
     ------
@@ -61,16 +67,19 @@ def read_labels(path: Path, file_format: str | None = None) -> dict[str, list[st
     file_format = file_format or format_of(path)
     if file_format in _TIMED:
         return {key: [segment.label for segment in found] for key, found in read_segments(path, file_format).items()}
+    if file_format == "text":
+        return _read_text(path)
     parse = _LABEL_LINES.get(file_format)
     if parse is None:
-        raise AsrError(
-            f"no format of labels is called {file_format!r}: choose from {', '.join((*_LABEL_LINES, *_TIMED))}"
-        )
+        raise AsrError(f"no format of labels is called {file_format!r}: choose from {', '.join(FORMATS)}")
     texts: dict[str, list[str]] = {}
-    for number, line in _lines(path):
+    for number, line in lines_of(path):
         key, labels = parse(line, number, path)
         if key in texts:
-            raise AsrError(f"{path}, line {number}: utterance {key!r} stands here a second time")
+            hint = ", or give --format plain if the lines have no names" if file_format == "kaldi" else ""
+            raise AsrError(
+                f"{path}, line {number}: utterance {key!r} stands here a second time: leave one of them{hint}"
+            )
         texts[key] = labels
     if not texts:
         raise AsrError(f"{path} is empty: it should have a line for each utterance")
@@ -83,48 +92,76 @@ def read_segments(path: Path, file_format: str | None = None) -> dict[str, list[
     Parameters
     ----------
     path
-        A CTM, a TIMIT file, JSON, Audacity's labels, a TextGrid or a folder of TextGrids.
+        A CTM, a TIMIT file, JSON, a table, Audacity's labels or a TextGrid, or a folder of them.
     file_format
-        ``ctm``, ``textgrid``, ``phn``, ``json`` or ``audacity``; None takes the one that the suffix stands for.
+        ``ctm``, ``textgrid``, ``phn``, ``json``, ``tsv`` or ``audacity``; None takes what
+        `asr.speech.label_formats.format_of` finds.
 
     Raises
     ------
     AsrError
         As `read_labels`.
     """
-    read = _TIMED.get(file_format or format_of(path))
+    file_format = file_format or format_of(path)
+    read = _TIMED.get(file_format)
     if read is None:
-        raise AsrError(f"{path} has no times: times are read from .ctm, .TextGrid, .phn, .wrd, .json and .jsonl")
-    found = read(path)
+        raise AsrError(f"{path} has no times: times are read from .ctm, .TextGrid, .phn, .wrd, .json, .jsonl and .tsv")
+    found = _read_folder(path, file_format, read) if path.is_dir() else read(path)
     if not found:
         raise AsrError(f"{path} is empty: it should have a line or a file for each utterance")
     return {key: sorted(segments, key=lambda segment: segment.start) for key, segments in found.items()}
 
 
-def format_of(path: Path) -> str:
-    """Return the format that a label file's suffix stands for.
+def _read_folder(
+    folder: Path, file_format: str, read: Callable[[Path], dict[str, list[Segment]]]
+) -> dict[str, list[Segment]]:
+    """Read a folder in which a file is an utterance, or holds many that it names."""
+    found: dict[str, list[Segment]] = {}
+    for name, path in files_in(folder, file_format).items():
+        inside = read(path)
+        if len(inside) <= 1:
+            inside = {name: [segment for segments in inside.values() for segment in segments]}
+        for key, segments in inside.items():
+            if key in found:
+                raise AsrError(f"{path}: utterance {key!r} stands in another file of {folder}, too: leave one of them")
+            found[key] = segments
+    return found
 
-    >>> format_of(Path("a.trn")), format_of(Path("text"))
-    ('trn', 'kaldi')
+
+def _read_text(path: Path) -> dict[str, list[str]]:
+    """Read what `asr transcribe` prints of several recordings, or the files that it writes into a folder."""
+    if not path.is_dir():
+        rows = []
+        for number, line in lines_of(path):
+            recording, colon, labels = f"{line.rstrip()} ".rpartition(": ")
+            if not colon:
+                raise AsrError(f"{path}, line {number}: {line.strip()!r} is not 'recording: labels'")
+            rows.append((number, recording, labels.split()))
+        return _by_utterance(rows, path)
+    found = {}
+    for name, file in files_in(path, "text").items():
+        lines = [line for _, line in lines_of(file)]
+        if len(lines) > 1:
+            raise AsrError(f"{file} has {len(lines)} lines: in a folder a text file is one utterance, on one line")
+        found[name] = lines[0].split() if lines else []
+    return found
+
+
+def _by_utterance(rows: Sequence[tuple[int, str, list[T]]], path: Path) -> dict[str, list[T]]:
+    """Return what each line (number, recording, labels) says, by the names of the utterances.
+
+    An utterance is called like its recording's file without suffix, or where several are called so, by the whole path.
     """
-    if path.is_dir():
-        return "textgrid"
-    return _SUFFIXES.get(path.suffix.lower(), "kaldi")
-
-
-def _lines(path: Path) -> Iterator[tuple[int, str]]:
-    """Yield the number, counted from 1, and the text of each line that is neither blank nor a comment of a CTM."""
-    if path.is_dir():
-        raise AsrError(f"{path} is a folder, which is read as TextGrids alone")
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except FileNotFoundError as error:
-        raise AsrError(f"no file {path}: check the path") from error
-    except UnicodeDecodeError as error:
-        raise AsrError(f"{path} is not text in UTF-8 (byte {error.start}): convert it, or check the path") from error
-    for number, line in enumerate(text.split("\n"), start=1):
-        if line.strip() and not line.startswith(";;"):
-            yield number, line
+    recordings = [Path(recording) for _, recording, _ in rows]
+    for names in ([each.stem for each in recordings], [each.with_suffix("").as_posix() for each in recordings]):
+        if len(set(names)) == len(names):
+            return {name: labels for name, (*_, labels) in zip(names, rows, strict=True)}
+    found: dict[str, list[T]] = {}
+    for number, recording, labels in rows:
+        if recording in found:
+            raise AsrError(f"{path}, line {number}: {recording!r} stands here a second time: leave one of them")
+        found[recording] = labels
+    return found
 
 
 def _kaldi_line(line: str, number: int, path: Path) -> tuple[str, list[str]]:
@@ -152,7 +189,7 @@ _LABEL_LINES: dict[str, Callable[[str, int, Path], tuple[str, list[str]]]] = {
 
 def _read_ctm(path: Path) -> dict[str, list[Segment]]:
     found: dict[str, list[Segment]] = {}
-    for number, line in _lines(path):
+    for number, line in lines_of(path):
         fields = line.split()
         try:
             key, _, start, duration, label, *confidence = fields
@@ -172,7 +209,7 @@ def _read_ctm(path: Path) -> dict[str, list[Segment]]:
 
 def _read_phn(path: Path) -> dict[str, list[Segment]]:
     segments = []
-    for number, line in _lines(path):
+    for number, line in lines_of(path):
         try:
             start, end, label = line.split()
             segments.append(Segment(label, int(start) / SAMPLE_RATE, int(end) / SAMPLE_RATE))
@@ -185,7 +222,7 @@ def _read_phn(path: Path) -> dict[str, list[Segment]]:
 
 def _read_audacity(path: Path) -> dict[str, list[Segment]]:
     segments = []
-    for number, line in _lines(path):
+    for number, line in lines_of(path):
         if line.startswith("\\"):  # a line with the frequency range of the label above
             continue
         try:
@@ -199,33 +236,42 @@ def _read_audacity(path: Path) -> dict[str, list[Segment]]:
     return {path.stem: segments} if segments else {}
 
 
+def _read_tsv(path: Path) -> dict[str, list[Segment]]:
+    (_, head), *rows = [*lines_of(path)] or [(0, "")]
+    if head.split()[:3] != TSV_HEAD:
+        raise AsrError(f"{path}: the first line must name the columns: {', '.join(TSV_HEAD)}, with tabs between")
+    segments = []
+    for number, line in rows:
+        try:
+            start, end, label, *confidence = line.rstrip("\r").split("\t")
+            segment = Segment(label, float(start), float(end), float(confidence[0]) if confidence else None)
+        except ValueError as error:
+            raise AsrError(f"{path}, line {number}: {line.strip()!r} is not 'start end label' between tabs") from error
+        if not 0 <= segment.start <= segment.end < math.inf:
+            raise AsrError(f"{path}, line {number}: start and end must be 0 or more, in seconds and in order")
+        segments.append(segment)
+    return {path.stem: segments}
+
+
 def _read_json(path: Path) -> dict[str, list[Segment]]:
-    found: dict[str, list[Segment]] = {}
-    for number, line in _lines(path):
+    rows = []
+    for number, line in lines_of(path):
         try:
             values = json.loads(line)
-            key = Path(values["path"]).stem
+            recording = str(Path(values["path"]))
             phones = [(each["label"], each["start"], each["end"], each.get("confidence")) for each in values["phones"]]
         except (ValueError, TypeError, KeyError, AttributeError) as error:
             raise AsrError(
                 f"{path}, line {number} is not an object with 'path' and 'phones': write it by --format json"
             ) from error
-        if key in found:
-            raise AsrError(f"{path}, line {number}: utterance {key!r} stands here a second time")
-        found[key] = [Segment(*phone) for phone in phones]
-    return found
+        rows.append((number, recording, [Segment(*phone) for phone in phones]))
+    return _by_utterance(rows, path)
 
 
-def _read_textgrids(path: Path) -> dict[str, list[Segment]]:
+def _read_textgrid(path: Path) -> dict[str, list[Segment]]:
     if not path.exists():
         raise AsrError(f"no file or folder {path}: check the path")
-    paths = [path] if path.is_file() else sorted(each for each in path.rglob("*") if each.suffix.lower() == ".textgrid")
-    found: dict[str, list[Segment]] = {}
-    for each in paths:
-        if each.stem in found:
-            raise AsrError(f"{each}: another TextGrid below {path} has the same name, and so the same utterance")
-        found[each.stem] = _tier(each)
-    return found
+    return {path.stem: _tier(path)}
 
 
 def _tier(path: Path) -> list[Segment]:
@@ -246,12 +292,13 @@ def _tier(path: Path) -> list[Segment]:
 
 _TIMED: dict[str, Callable[[Path], dict[str, list[Segment]]]] = {
     "ctm": _read_ctm,
-    "textgrid": _read_textgrids,
+    "textgrid": _read_textgrid,
     "phn": _read_phn,
     "json": _read_json,
+    "tsv": _read_tsv,
     "audacity": _read_audacity,
 }
-_SUFFIXES = {f".{name}": name for name in ("trn", "ctm", "textgrid", "phn", "json")} | {".wrd": "phn", ".jsonl": "json"}
+FORMATS = (*_LABEL_LINES, "text", *_TIMED)
 
 
 def to_ctm(utterance: str, segments: Sequence[Segment]) -> str:
