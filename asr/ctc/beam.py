@@ -105,7 +105,7 @@ def _checked(model: TokenModel | None, num_classes: int) -> TokenModel:
     if (next_states < 0).any() or (next_states >= len(finals)).any():
         raise ValueError(f"the next_states of a token model must lie in 0..{len(finals) - 1}")
     if not (scores < np.inf).all() or not (finals < np.inf).all():
-        raise ValueError("the scores and finals of a token model must not be NaN or above 0")
+        raise ValueError("the scores and finals of a token model must not be NaN or +inf")
     return TokenModel(scores, next_states, finals)
 
 
