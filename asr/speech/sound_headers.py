@@ -1,6 +1,6 @@
 """Headers that do not know how long the sound is, corrected.
 
-A program that writes into a pipe, or a recorder that is switched off, leaves no size or a wrong one in the header. Sizes
+A program that writes into a pipe, or a recorder that is switched off, leaves no size or a wrong one in it. Sizes
 of more than 32 bits wrap. libsndfile would read nothing or only a part. Here, the sound reaches to the end of the file
 unless chunks of metadata do.
 """
