@@ -147,7 +147,7 @@ def test_a_channel_is_aligned(cli, tmp_path, rng):
 
 @pytest.mark.parametrize("options", [[], ["--stream"]])
 def test_the_microphone_is_looked_for_before_enter_is_asked_for(python, options):
-    code = "import sys; sys.modules['sounddevice'] = None; from asr.cli.main import main; main()"
+    code = "import runpy, sys; sys.modules['sounddevice'] = None; runpy.run_module('asr', run_name='__main__')"
     done = python(code, "transcribe", "--mic", *options)
     assert (done.returncode, done.stdout, done.stderr.count("\n")) == (2, "", 1)
     assert done.stderr.startswith("asr: --mic needs a microphone's library")
@@ -169,14 +169,13 @@ def test_the_microphone_asks_for_enter_when_it_hears(monkeypatch, capsys):
 
 
 LIGHT = """
-import importlib.abc, sys
+import importlib.abc, runpy, sys
 class Lacking(importlib.abc.MetaPathFinder):
     def find_spec(self, name, path=None, target=None):
         if name.partition(".")[0] in {"torch", "lhotse", "kaldialign", "matplotlib", "scipy", "pytorch_lightning"}:
             raise ModuleNotFoundError(f"No module named {name!r}", name=name)
 sys.meta_path.insert(0, Lacking())
-from asr.cli.main import main
-main()
+runpy.run_module("asr", run_name="__main__")
 """
 
 
