@@ -32,7 +32,7 @@ def transcribe(
         list[str] | None,
         typer.Argument(
             metavar="RECORDINGS",
-            help="WAV, SPHERE, FLAC, OGG or MP3 files of any rate; folders, patterns, - for standard input.",
+            help="Files of sound or film; folders, patterns, - for standard input.",
         ),
     ] = None,
     model: ModelOption = "en-us-phones",

@@ -84,7 +84,27 @@ def load(recording: Recording, sample_rate: float | None = None, channel: int | 
 
 
 def from_array(samples: Any, sample_rate: float | None, channel: int | None = None) -> np.ndarray:
-    """Turn an array, a list or a tensor of samples into a waveform: `load` for samples alone.
+    """Turn samples into a waveform: `load` for an array, a list or a tensor.
+
+    Parameters
+    ----------
+    samples
+        Of shape (N,), (N, channels) or (channels, N): floats, or integers of 8, 16 or 32 bits.
+    sample_rate
+        Samples a second, in Hz.
+    channel
+        Which channel to take, counted from 0; None takes the mean of all.
+
+    Returns
+    -------
+    np.ndarray, shape (N,), float32
+        At 16 kHz, in [-1, 1].
+
+    Raises
+    ------
+    AudioError
+        The samples have another shape or type, are none or not finite, or have no such channel; or the rate is missing
+        or not between 1 kHz and 1 MHz.
 
     Examples
     --------

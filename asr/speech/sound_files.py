@@ -29,7 +29,10 @@ FLAC_UNKNOWN = 1 << 36  # frames; a FLAC header has 36 bits for them, and libsnd
 IN_MEMORY = 1 << 24  # bytes of a pipe; a longer one is copied to a temporary file
 HEADERLESS = {".gsm", ".vox"}  # suffixes from which libsndfile knows rate and coding
 STDERR = 2  # the file descriptor
-OF_LIBMPG123 = re.compile(rb"\[src/libmpg123/|(Note|Warning): |\s*$")
+OF_LIBMPG123 = re.compile(  # with an empty line before it, which some of its messages begin with
+    rb"(?:(?<=\n)\n|\A\n)?"
+    rb"(?:\[src/libmpg123/|Warning: (?:Xing|Encountered|Big change|Real sample)|(?<![^\n])Note: )[^\n]*\n?"
+)
 
 
 @contextmanager
@@ -185,8 +188,8 @@ def _name(file: BinaryIO) -> str:
 class _Silencer:
     """Keeps the warnings of libmpg123 off standard error, where it prints them whether its caller wants them or not.
 
-    Meanwhile the standard error of the whole process goes to a temporary file. Lines that are not of libmpg123 are
-    passed on afterwards, so that no thread's messages are lost. Several threads may be inside at once.
+    Meanwhile the standard error of the whole process goes to a temporary file. What is not of libmpg123 is passed on
+    afterwards, so that no thread's messages are lost. Several threads may be inside at once.
     """
 
     def __init__(self) -> None:
@@ -233,7 +236,7 @@ class _Silencer:
         if partly:
             content = content[: content.rfind(b"\n") + 1]
         self._num_passed += len(content)
-        others = b"".join(line for line in content.splitlines(keepends=True) if not OF_LIBMPG123.match(line))
+        others = OF_LIBMPG123.sub(b"", content)
         while others:
             others = others[os.write(stderr, others) :]
 
