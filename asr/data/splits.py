@@ -52,8 +52,8 @@ def load_split(manifests: str | Path, corpora: Sequence[str], split: str) -> Cut
     """Read the prepared utterances of one split over several corpora, which may share speakers.
 
     Where corpora share speakers, no speaker of one's test set is in the train or dev set of another, and none of its
-    dev set in the train set of another. Of utterances with the same id, as where one corpus is a part of another, the
-    first stays.
+    dev set in the train set of another. Of an utterance that is in two of them, as where one corpus is a part of
+    another, the first stays; another utterance with the same id gets the name of its corpus before it.
 
     Parameters
     ----------
@@ -79,11 +79,26 @@ def load_split(manifests: str | Path, corpora: Sequence[str], split: str) -> Cut
     for corpus in corpora:
         if has_split(manifests, corpus, "train") and not has_split(manifests, corpus, split):
             continue  # the corpus is for training alone
+        renamed = 0
         for cut in _allowed(list(_read(manifests, corpus, split)), corpus, split, held_out):
+            if cut.id in cuts and not _is_same(cut, cuts[cut.id]):
+                cut = cut.with_id(f"{corpus}-{cut.id}")
+                renamed += 1
             cuts.setdefault(cut.id, cut)
+        if renamed:
+            log.info(
+                f"{corpus}: {renamed} {split} utterances have the ids of others: {corpus}- is put before their ids"
+            )
     if not cuts:
         raise CorpusError(f"{', '.join(corpora)}: no {split} utterances: name a corpus that has some")
     return CutSet.from_cuts(cuts.values())
+
+
+def _is_same(one: Cut, other: Cut) -> bool:
+    """Tell whether two cuts with one id are one utterance: as long, by the same speaker, with the same labels."""
+    first, second = one.supervisions[0], other.supervisions[0]
+    labels = [(each.custom or {}).get("phones") for each in (first, second)]
+    return one.duration == other.duration and first.speaker == second.speaker and labels[0] == labels[1]
 
 
 def _held_out(manifests: str | Path, corpora: Sequence[str], split: str) -> dict[str, set[str]]:

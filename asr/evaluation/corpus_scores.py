@@ -19,8 +19,10 @@ from asr.evaluation.breakdown import ScoredUtterance
 from asr.evaluation.recognise import Recognised, RecognisedSplit, recognise
 from asr.models.base import AcousticModel
 from asr.models.ctc import CTCModel
+from asr.models.kinds import Kind, kind_of
 
-ABOUT = ("corpus", "split", "decoder", "scoring", "hours", "times_real_time")  # keys of a row that say what was scored
+# Keys of a row that say what was scored.
+ABOUT = ("corpus", "split", "decoder", "decode", "scoring", "hours", "times_real_time")
 
 
 @dataclass(frozen=True)
@@ -77,7 +79,9 @@ def decoder_row(model: AcousticModel, scored: ScoredSplit, decoder: str) -> dict
     recognised = scored.recognised
     hours = sum(each.cut.duration for each in scored.core) / 3600
     speed = sum(each.cut.duration for each in recognised.utterances) / recognised.seconds[decoder]
-    about = (recognised.corpus, scored.split, decoder, model.config.data.scoring, round(hours, 3), round(speed, 1))
+    decode = _settings(model, decoder)
+    scoring = model.config.data.scoring
+    about = (recognised.corpus, scored.split, decoder, decode, scoring, round(hours, 3), round(speed, 1))
     regimes = regime_rows(model, scored, decoder)
     words = _word_scores(scored.core, decoder)
     return (
@@ -86,6 +90,19 @@ def decoder_row(model: AcousticModel, scored: ScoredSplit, decoder: str) -> dict
         | {"regimes": regimes}
         | ({} if words is None else {"words": words})
     )
+
+
+def _settings(model: AcousticModel, decoder: str) -> dict[str, Any]:
+    """Return the settings of `decode` that a decoder uses, by which rows of one decoder are told apart."""
+    decode = model.config.decode
+    if kind_of(model.config) in (Kind.HYBRID, Kind.GMM_HMM):
+        used = ["beam", "lm_weight", "insertion_penalty"]
+    elif model.decoders(decode.beam_size)[decoder] == 1:
+        used = []
+    else:
+        used = ["lm", "lexicon", "lm_weight", "insertion_penalty"] if decode.lm else []
+        used += ["rescore_lm", "rescore_weight"] if decode.rescore_lm else []
+    return {name: getattr(decode, name) for name in used}
 
 
 def regime_rows(model: AcousticModel, scored: ScoredSplit, decoder: str) -> list[dict[str, Any]]:

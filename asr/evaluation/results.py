@@ -1,7 +1,7 @@
 """The files that `asr evaluate` keeps in a run folder: written here, and read again by `asr compare`.
 
 ====================================== =============================================================
-``metrics.json``                       a row for each corpus, split and decoder
+``metrics.json``                       a row for each corpus, split, decoder and its settings
 ``evaluation-CORPUS-SPLIT.json``       all that is known of one corpus (docs/reference/evaluation.md)
 ====================================== =============================================================
 
@@ -26,6 +26,8 @@ COMPARED = (*page.KEYS, "scoring", "times_real_time", "parameters", "training_se
 def write_metrics(rows: Sequence[dict[str, Any]], seed: int, output: Path, folder: Path) -> None:
     """Merge rows into the output's ``metrics.json``, where they replace those of the same corpus, split and decoder.
 
+    A decoder with another language model, weight or penalty is another one.
+
     If the model folder is the output's own, its ``metrics.json`` and the scores in its card are written too.
 
     Parameters
@@ -41,8 +43,7 @@ def write_metrics(rows: Sequence[dict[str, Any]], seed: int, output: Path, folde
     """
     path = output / METRICS
     before = json.loads(path.read_text(encoding="utf8"))["results"] if path.is_file() else []
-    fresh = {_scored(row) for row in rows}
-    merged = [*(row for row in before if _scored(row) not in fresh), *rows]
+    merged = [*(row for row in before if not any(_is_repeated(row, fresh) for fresh in rows)), *rows]
     values = {"seed": seed, "results": merged}
     files.write_json(path, values)
     if folder.parent == output:
@@ -50,8 +51,10 @@ def write_metrics(rows: Sequence[dict[str, Any]], seed: int, output: Path, folde
         _write_card(folder / "README.md", merged)
 
 
-def _scored(row: dict[str, Any]) -> tuple[str, str, str]:
-    return row["corpus"], row["split"], row["decoder"]
+def _is_repeated(row: dict[str, Any], fresh: dict[str, Any]) -> bool:
+    """Tell whether a new row is of the same decoder with the same settings, which rows of older versions lack."""
+    same = all(row[key] == fresh[key] for key in ("corpus", "split", "decoder"))
+    return same and row.get("decode", fresh["decode"]) == fresh["decode"]
 
 
 def _write_card(path: Path, rows: Sequence[dict[str, Any]]) -> None:

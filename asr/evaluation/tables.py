@@ -44,14 +44,30 @@ def score_markdown(rows: Sequence[dict[str, Any]]) -> str:
     | corpus | split | decoder | phones | PER | 95 % interval | scored |
     |---|---|---|---|---|---|---|
     | mini | test | beam 16 | timit39 | 9.50 % | 9.00 - 10.00 | 3 utterances, 84 phones |
+
+    Settings are added where they alone tell two rows apart.
     """
     head = "| corpus | split | decoder | phones | PER | 95 % interval | scored |\n|---|---|---|---|---|---|---|\n"
     return head + "".join(
-        f"| {row['corpus']} | {row['split']} | {row['decoder']} | {row['scoring']} | {row['per']:.2f} % | "
+        f"| {row['corpus']} | {row['split']} | {_decoder(row, rows)} | {row['scoring']} | {row['per']:.2f} % | "
         f"{row['interval'][0]:.2f} - {row['interval'][1]:.2f} | "
         f"{row['num_utterances']:,} utterances, {row['num_phones']:,} phones |\n"
         for row in rows
     )
+
+
+def _decoder(row: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> str:
+    """Return the name of a row's decoder, with those settings that a row of the same decoder has otherwise.
+
+    >>> row = {"corpus": "mini", "split": "test", "decoder": "beam 16 + book"}
+    >>> rows = [row | {"decode": {"lm": "book", "lm_weight": weight}} for weight in (0.5, 0.8)]
+    >>> [_decoder(row, rows) for row in rows], _decoder(rows[0], rows[:1])
+    (['beam 16 + book, lm_weight 0.5', 'beam 16 + book, lm_weight 0.8'], 'beam 16 + book')
+    """
+    like = [each for each in rows if all(each[key] == row[key] for key in ("corpus", "split", "decoder"))]
+    settings = row.get("decode", {})
+    told = [key for key in settings if any(each.get("decode", {}).get(key) != settings[key] for each in like)]
+    return ", ".join([row["decoder"], *(f"{key} {settings[key]}" for key in told)])
 
 
 def group_markdown(rows: Sequence[dict[str, Any]]) -> str:

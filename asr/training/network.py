@@ -80,10 +80,9 @@ def train(config: Config, run: Path) -> Path:
             raise KeyboardInterrupt from error
     if not trainer.is_global_zero:
         raise SystemExit  # the first of several processes goes on alone
-    model = module.best()
+    model, epoch = module.best()
     if kind_of(config) is Kind.HYBRID:
         model = tuned(model, speech.dev_cuts, speech.dev_store, run / "tuning.json")
-    epoch = min(module.history, key=lambda entry: entry["dev_per"])
     folder = run / "model"
     model_folder.save(folder, model, model_card(model, epoch, module.seconds))
     return folder
@@ -326,11 +325,19 @@ class RecogniserModule(pl.LightningModule):
         self._losses = [torch.tensor(loss) for loss in checkpoint["losses"]]
         self._started = time.monotonic()
 
+<<<<<<< HEAD
     def best(self) -> AcousticModel:
         """Return the acoustic model with the weights of the best epoch."""
+=======
+    def best(self) -> tuple[AcousticModel, dict[str, float]]:
+        """Return the recogniser with the weights of the best epoch, and that epoch's line of the history.
+
+        The history alone does not tell: rounded, the rates of two epochs may be the same.
+        """
+>>>>>>> scoring
         best = torch.load(self.run / "checkpoints" / "best.ckpt", map_location="cpu", weights_only=True)
         self.load_state_dict(best["state_dict"])
-        return self.criterion.acoustic_model(self.encoder.eval(), self.normaliser)
+        return self.criterion.acoustic_model(self.encoder.eval(), self.normaliser), best["history"][-1]
 
 
 def _warmup_cosine(config: configuration.TrainConfig, total: int) -> Callable[[int], float]:
