@@ -325,16 +325,11 @@ class RecogniserModule(pl.LightningModule):
         self._losses = [torch.tensor(loss) for loss in checkpoint["losses"]]
         self._started = time.monotonic()
 
-<<<<<<< HEAD
-    def best(self) -> AcousticModel:
-        """Return the acoustic model with the weights of the best epoch."""
-=======
     def best(self) -> tuple[AcousticModel, dict[str, float]]:
-        """Return the recogniser with the weights of the best epoch, and that epoch's line of the history.
+        """Return the acoustic model with the weights of the best epoch, and that epoch's line of the history.
 
         The history alone does not tell: rounded, the rates of two epochs may be the same.
         """
->>>>>>> scoring
         best = torch.load(self.run / "checkpoints" / "best.ckpt", map_location="cpu", weights_only=True)
         self.load_state_dict(best["state_dict"])
         return self.criterion.acoustic_model(self.encoder.eval(), self.normaliser), best["history"][-1]
