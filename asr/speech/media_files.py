@@ -71,14 +71,31 @@ def blocks(
     """
     file.seek(0)
     program = shutil.which("ffmpeg")
+    is_media = _is_media(head, suffix) or "unsupported encoding" in reason
     if _has_pyav():
-        yield from _by_pyav(file)
+        yield from _unless_nothing(_by_pyav(file), is_media, reason)
     elif program is not None:
         with _on_disk(file, path) as place:
-            yield from _by_program(program, place)
-    elif _is_media(head, suffix) or "unsupported encoding" in reason:
+            yield from _unless_nothing(_by_program(program, place), is_media, reason)
+    elif is_media:
         raise AudioError("this format needs ffmpeg: pip install av, or put the program ffmpeg on the PATH")
     else:
+        raise AudioError(_damaged(reason))
+
+
+def _unless_nothing(
+    found: Iterator[tuple[float, np.ndarray]], is_media: bool, reason: str
+) -> Iterator[tuple[float, np.ndarray]]:
+    """Yield what ffmpeg decodes; if that is nothing, and nothing marks the file as media, libsndfile's reason stands."""
+    decoded_any = False
+    try:
+        for block in found:
+            decoded_any = True
+            yield block
+    except AudioError:
+        if decoded_any or is_media:
+            raise
+    if not decoded_any and not is_media:
         raise AudioError(_damaged(reason))
 
 
@@ -109,7 +126,7 @@ def _by_pyav(file: BinaryIO) -> Iterator[tuple[float, np.ndarray]]:
     num_read, rate, parts = 0, 0, list[np.ndarray]()
     try:
         # With no protocol allowed, a playlist cannot make ffmpeg open another file or a connection.
-        with av.open(file, options={"protocol_whitelist": ""}, metadata_errors="replace") as container:
+        with av.open(file, "r", options={"protocol_whitelist": ""}, metadata_errors="replace") as container:
             if not container.streams.audio:
                 raise AudioError("there is no sound track in it: give another file")
             track = container.streams.audio[0]
