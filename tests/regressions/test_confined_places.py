@@ -117,7 +117,7 @@ def test_nothing_is_sent_and_no_host_is_looked_up(tmp_path):
     trace = tmp_path / "trace"
     command = ["strace", "-f", "-qq", "-e", "trace=connect,sendto,sendmsg", "-o", trace, sys.executable, "-c"]
     done = subprocess.run(
-        [*command, TRANSCRIBE.format(seconds=8)],
+        [*command, TRANSCRIBE.format(seconds=15)],
         env=os.environ | {"PYTHONPATH": str(ROOT), "HOME": str(tmp_path)},
         capture_output=True,
         text=True,
