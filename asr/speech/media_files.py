@@ -86,7 +86,7 @@ def blocks(
 def _unless_nothing(
     found: Iterator[tuple[float, np.ndarray]], is_media: bool, reason: str
 ) -> Iterator[tuple[float, np.ndarray]]:
-    """Yield what ffmpeg decodes; if that is nothing, and nothing marks the file as media, libsndfile's reason stands."""
+    """Yield what ffmpeg decodes; if that is nothing and the file is not marked as media, libsndfile's reason stands."""
     decoded_any = False
     try:
         for block in found:
