@@ -59,6 +59,9 @@ docs: $(READY) ## build the documentation in site/, every link checked; no netwo
 test: $(READY) ## run the tests, two files of them at a time
 	$(VENV)/bin/python -m pytest -q -n 2 --dist loadfile --no-loadscope-reorder
 
+test-kernels: $(READY) ## run the tests of compiled code with its bounds checked
+	NUMBA_BOUNDSCHECK=1 NUMBA_CACHE_DIR=$(CURDIR)/.numba-boundscheck $(VENV)/bin/python -m pytest -q -n 2 -m "kernels and not slow and not gpu"
+
 train: $(SCORED) ## train a recipe's system and score it; goes on where it stopped
 	@cat $(SCORED)
 
@@ -91,4 +94,4 @@ figures: $(READY) ## draw the figures in docs/figures
 	@for script in docs/figures/*.py; do $(VENV)/bin/python $$script || exit 1; done
 
 clean: ## delete runs, the built documentation and caches; corpora, manifests and .venv stay
-	rm -rf runs site data/*/features data/features .pytest_cache .ruff_cache .mypy_cache .hypothesis
+	rm -rf runs .numba-boundscheck site data/*/features data/features .pytest_cache .ruff_cache .mypy_cache .hypothesis
