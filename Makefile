@@ -17,7 +17,7 @@ CORPORA := $(if $(TIMIT)$(DATA),--data $(or $(TIMIT),$(DATA)))
 
 NAMES = $(if $(filter all,$(SYSTEMS)),$(basename $(notdir $(wildcard recipes/$(RECIPE)/*.yaml))),$(SYSTEMS))
 
-.PHONY: help setup lock lint docs test train evaluate compare transcribe bench figures clean
+.PHONY: help setup lock lint docs test test-kernels train evaluate compare transcribe bench figures clean
 .DELETE_ON_ERROR:
 
 help: ## list the targets
@@ -28,7 +28,7 @@ help: ## list the targets
 	@echo "make compare RECIPE=mini [SYSTEMS=all]          one table and figure of a recipe's systems"
 	@echo "make transcribe AUDIO=\"a.wav b.flac\" [MODEL=runs/mini/blstm_ctc]    print the phones in recordings"
 	@echo
-	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  \1\t\2/p' Makefile | expand -t 14
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  \1\t\2/p' Makefile | expand -t 14
 	@echo
 	@echo "ARGS=\"train.max_epochs=3 seed=2\" changes settings, and RUN=runs/mini/other keeps them apart from the default run;"
 	@echo "SYSTEM names the YAML in recipes/RECIPE."
