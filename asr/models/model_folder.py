@@ -194,7 +194,7 @@ def _light_class(config: Config) -> type[AcousticModel]:
 def _normaliser(config: Config, weights: dict[str, np.ndarray], folder: Path) -> Normaliser:
     """Remove the statistics of global normalisation from the weights, and return the normaliser."""
     statistics = {name: weights.pop(name) for name in ("cmvn.mean", "cmvn.std") if name in weights}
-    normaliser = Normaliser(config.features.cmvn, statistics.get("cmvn.mean"), statistics.get("cmvn.std"))
+    normaliser = Normaliser(config.features, statistics.get("cmvn.mean"), statistics.get("cmvn.std"))
     shapes = [statistic.shape for statistic in (normaliser.mean, normaliser.std) if statistic is not None]
     num_features = FeatureExtractor(config.features).num_features
     fits = shapes == ([(num_features,)] * 2 if config.features.cmvn == "global" else [])

@@ -39,6 +39,13 @@ KALDI_SCALE = 32768.0  # Kaldi takes samples as 16-bit integers: [-1, 1] becomes
 ENERGY_FLOOR = 1.0  # of a frame's energy, in squared 16-bit samples
 MEL_FLOOR = float(np.finfo(np.float32).eps)  # of a mel bin's energy
 STD_FLOOR = 1e-3  # nepers; a feature with a smaller standard deviation counts as constant
+# What counts as speech when statistics are taken (`speech_frames`); levels are in nepers of energy.
+ALIVE = 0.5  # above the level of digital silence
+SMOOTHING = 5  # frames
+TOP_FRAMES = 10  # the level that so many frames reach is the top: a click is shorter
+BACKGROUND = 0.05  # quantile of the levels at their bottom
+LEVEL_RANGE = 9.2  # 40 dB: the most that the bottom lies below the top
+QUIET_SHARE = 0.3  # of the range, from the bottom
 BLOCK_FRAMES = 64  # frames at a time, so that they stay in the processor's cache
 
 
@@ -233,6 +240,65 @@ def add_deltas(features: np.ndarray, order: int = 2, window: int = 2) -> np.ndar
     return result
 
 
+def frame_levels(features: np.ndarray, config: FeatureConfig) -> tuple[np.ndarray, float]:
+    """Return how loud each frame is, from its features, and the level of digital silence.
+
+    Parameters
+    ----------
+    features : np.ndarray, shape (T, F)
+        Of a `FeatureExtractor` with that configuration.
+
+    Returns
+    -------
+    levels : np.ndarray, shape (T,)
+        Natural logs of energies: the log energy of the frame where it is among the features, else the mean of the log
+        mel energies.
+    silence : float
+        The level that the floors under the energies give frames of zeros.
+
+    Examples
+    --------
+    >>> config = FeatureConfig(use_energy=False, delta_order=0)
+    >>> levels, silence = frame_levels(FeatureExtractor(config)(np.zeros(400, np.float32)), config)
+    >>> bool(np.isclose(levels[0], silence))
+    True
+    """
+    if config.use_energy:
+        return features[:, 0], float(np.log(ENERGY_FLOOR))
+    floor = float(np.log(MEL_FLOOR))
+    if config.kind == "mfcc":  # the DCT is orthonormal: c0 is the sum of the log mel energies over √M
+        return features[:, 0] / np.sqrt(config.num_mel_bins), floor
+    return features[:, : config.num_mel_bins].mean(axis=1), floor
+
+
+def speech_frames(levels: np.ndarray, silence: float) -> np.ndarray:
+    """Tell which frames are louder than a recording's background, in booleans (T,); all are if none stands out.
+
+    Frames of digital silence never are. Of the others, the level is smoothed over 50 ms; a frame is loud if it lies in
+    the upper 70 % of the range from the background to the loudest tenth of a second. Neither a gain nor the length of
+    pauses changes that.
+
+    Parameters
+    ----------
+    levels : np.ndarray, shape (T,)
+    silence : float
+        Both of `frame_levels`.
+
+    Examples
+    --------
+    >>> speech_frames(np.repeat([-15.9, 2.0, 9.0, 2.0], [20, 20, 10, 20]), -15.9).nonzero()[0].tolist()
+    [38, 39, 40, 41, 42, 43, 44, 45, 46, 47, 48, 49, 50, 51]
+    """
+    alive = levels > silence + ALIVE
+    if not alive.any():
+        return np.ones(len(levels), bool)
+    smooth = np.convolve(np.pad(levels, SMOOTHING // 2, mode="edge"), np.full(SMOOTHING, 1 / SMOOTHING), "valid")
+    loudness = np.sort(smooth[alive])
+    top = loudness[-min(len(loudness), TOP_FRAMES)]
+    bottom = max(loudness[int(BACKGROUND * len(loudness))], top - LEVEL_RANGE)
+    return alive & (smooth >= bottom + QUIET_SHARE * (top - bottom))
+
+
 def cmvn_statistics(features: Iterable[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
     """Return the mean and standard deviation of each feature over all frames of many utterances.
 
@@ -274,14 +340,14 @@ def cmvn_statistics(features: Iterable[np.ndarray]) -> tuple[np.ndarray, np.ndar
     return np.asarray(mean, np.float32), np.asarray(std, np.float32)
 
 
-def apply_cmvn(features: np.ndarray, mean: np.ndarray | None = None, std: np.ndarray | None = None) -> np.ndarray:
-    """Normalise each feature to mean 0 and standard deviation 1.
+def apply_cmvn(features: np.ndarray, mean: np.ndarray, std: np.ndarray) -> np.ndarray:
+    """Take off the mean of each feature and divide by its standard deviation.
 
     Parameters
     ----------
     features : np.ndarray, shape (T, F)
-    mean, std : np.ndarray, shape (F,), optional
-        From `cmvn_statistics`; None takes those of this utterance.
+    mean, std : np.ndarray, shape (F,)
+        From `cmvn_statistics`.
 
     Returns
     -------
@@ -289,11 +355,10 @@ def apply_cmvn(features: np.ndarray, mean: np.ndarray | None = None, std: np.nda
 
     Examples
     --------
-    >>> apply_cmvn(np.array([[1.0, 5.0], [3.0, 5.0]])).tolist()
+    >>> features = np.array([[1.0, 5.0], [3.0, 5.0]])
+    >>> apply_cmvn(features, *cmvn_statistics([features])).tolist()
     [[-1.0, 0.0], [1.0, 0.0]]
     """
-    if mean is None or std is None:
-        mean, std = cmvn_statistics([features])
     return ((features - mean) / std).astype(np.float32, copy=False)
 
 

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
-from asr.speech.features import apply_cmvn, cmvn_statistics
+from asr.core.config import FeatureConfig
+from asr.speech.features import apply_cmvn, cmvn_statistics, frame_levels, speech_frames
 
 if TYPE_CHECKING:
     from lhotse.cut import Cut
@@ -26,40 +27,52 @@ class Features(Protocol):
 class Normaliser:
     """Normalises features by the statistics of all training data, of a speaker, of an utterance, or not at all.
 
+    The statistics are those of the frames with speech (`asr.speech.features.speech_frames`): neither zeros nor a pause
+    says anything about a voice or a microphone, however long they are.
+
     Parameters
     ----------
-    mode
-        A value of `FeatureConfig.cmvn`.
+    config
+        Configuration of the features; its `cmvn` says which statistics.
     mean, std : (F,)
         Statistics of the training data, for the mode ``global``.
     """
 
-    def __init__(self, mode: str, mean: np.ndarray | None = None, std: np.ndarray | None = None):
-        self.mode = mode
+    def __init__(self, config: FeatureConfig, mean: np.ndarray | None = None, std: np.ndarray | None = None):
+        self.config = config
         self.mean, self.std = mean, std
         self._speakers: dict[str, tuple[np.ndarray, np.ndarray]] = {}
 
     @classmethod
-    def fit(cls, mode: str, cuts: "Iterable[Cut]", store: Features) -> "Normaliser":
+    def fit(cls, config: FeatureConfig, cuts: "Iterable[Cut]", store: Features) -> "Normaliser":
         """Return a normaliser with the statistics of the training data, where the mode needs them."""
-        if mode == "global":
-            return cls(mode, *cmvn_statistics(store[cut.id] for cut in cuts if cut.id in store))
-        return cls(mode)
+        normaliser = cls(config)
+        if config.cmvn == "global":
+            utterances = (store[cut.id] for cut in cuts if cut.id in store)
+            normaliser.mean, normaliser.std = cmvn_statistics(map(normaliser._speech, utterances))
+        return normaliser
 
     def add_speakers(self, cuts: "Iterable[Cut]", store: Features) -> None:
         """Add the statistics of each speaker over all utterances in `cuts`; other modes than ``speaker`` need none."""
-        if self.mode != "speaker":
+        if self.config.cmvn != "speaker":
             return
         utterances = defaultdict(list)
         for cut in cuts:
             if cut.id in store:
                 utterances[cut.supervisions[0].speaker].append(store[cut.id])
-        self._speakers.update({speaker: cmvn_statistics(features) for speaker, features in utterances.items()})
+        self._speakers.update(
+            {speaker: cmvn_statistics(map(self._speech, features)) for speaker, features in utterances.items()}
+        )
 
     def __call__(self, features: np.ndarray, speaker: str | None = None) -> np.ndarray:
         """Normalise features (T, F); those of an unknown speaker by the statistics of this utterance."""
-        if self.mode == "none":
+        if self.config.cmvn == "none":
             return np.asarray(features, np.float32)
-        if self.mode == "global":
+        if self.mean is not None and self.std is not None:
             return apply_cmvn(features, self.mean, self.std)
-        return apply_cmvn(features, *self._speakers.get(speaker or "", (None, None)))
+        statistics = self._speakers.get(speaker or "")
+        return apply_cmvn(features, *(statistics or cmvn_statistics([self._speech(features)])))
+
+    def _speech(self, features: np.ndarray) -> np.ndarray:
+        """Return the frames with speech."""
+        return features[speech_frames(*frame_levels(features, self.config))]

@@ -132,7 +132,7 @@ def train(config: Config, run: Path) -> Path:
 
 def _train(config: Config, options: GMMConfig, run: Path) -> Path:
     speech = _Speech.load(config, "train")
-    normaliser = Normaliser.fit(config.features.cmvn, speech.cuts, speech.store)
+    normaliser = Normaliser.fit(config.features, speech.cuts, speech.store)
     normaliser.add_speakers(speech.cuts, speech.store)
     checkpoint = run / CHECKPOINT
     if checkpoint.is_file():

@@ -163,7 +163,7 @@ class SpeechData(pl.LightningDataModule):
         self.train_cuts = batches.usable(train_cuts.filter(targets.__contains__), stores, config, subsampling)
         self.dev_cuts = dev_cuts.filter(lambda cut: cut.id in self.dev_store).to_eager()
         nearest = stores[min(stores, key=lambda speed: abs(speed - 1))]
-        self.normaliser = Normaliser.fit(config.features.cmvn, self.train_cuts, nearest)
+        self.normaliser = Normaliser.fit(config.features, self.train_cuts, nearest)
         self.normaliser.add_speakers(self.train_cuts, nearest)
         self.normaliser.add_speakers(self.dev_cuts, self.dev_store)
         conditions = None if config.conditions == ConditionsConfig() else config.conditions
@@ -211,7 +211,7 @@ class RecogniserModule(pl.LightningModule):
         self.criterion = criteria.build(config)
         num_features = FeatureExtractor(config.features).num_features
         self.encoder = encoders.build(config.model, num_features, self.criterion.num_classes)
-        self.normaliser = Normaliser("none")
+        self.normaliser = Normaliser(config.features)
         self.references: dict[str, list[str]] = {}
         self.history: list[dict[str, float]] = []
         self.seconds = 0.0

@@ -83,6 +83,6 @@ def test_a_recording_overwritten_at_equal_length_is_read_again(corpus, tmp_path)
 def test_a_split_of_one_utterance_or_one_bucket_has_batches(corpus, tmp_path, count, num_buckets):
     cuts = CutSet.from_cuts(list(utterances(corpus, tmp_path))[:count])
     store = cache_features(cuts, FeatureConfig(), tmp_path / "features", "few")
-    dataset = SpeechDataset({1.0: store}, Normaliser("utterance"), NoTargets())
+    dataset = SpeechDataset({1.0: store}, Normaliser(FeatureConfig()), NoTargets())
     loader = BatchLoader(cuts, dataset, 8000, num_buckets, shuffle=True)
     assert sorted(cut.id for batch in loader.batches for cut in batch) == ["u1", "u2"][:count]

@@ -173,7 +173,7 @@ def causal(tmp_path):
     encoder = build(config.model, 10, len(tokens)).eval()
     for weights in encoder.parameters():
         torch.nn.init.normal_(weights, std=0.5)
-    normaliser = Normaliser("global", np.full(10, 15, np.float32), np.full(10, 3, np.float32))
+    normaliser = Normaliser(config.features, np.full(10, 15, np.float32), np.full(10, 3, np.float32))
     model_folder.save(tmp_path / "model", CTCModel(config, tokens, normaliser, Calibration(), encoder), "card")
     return tmp_path / "model"
 

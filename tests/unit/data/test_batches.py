@@ -3,6 +3,7 @@
 import errno
 import json
 import logging
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -18,6 +19,7 @@ from asr.data.batches import BatchLoader, LabelTargets, SpeechDataset
 from asr.data.feature_store import FeatureStore, LiveFeatures, cache_features
 from asr.speech import audio
 from asr.speech.features import FeatureExtractor, num_frames
+from asr.speech.features import frame_levels, speech_frames
 from asr.speech.normaliser import Normaliser
 
 FEATURES = FeatureConfig(num_mel_bins=8, use_energy=False, delta_order=0, cmvn="none")
@@ -295,7 +297,9 @@ def stored_cuts(stored):
 
 
 def moments(normaliser, stored, names, speaker=None):
-    values = np.concatenate([normaliser(stored[name], speaker) for name in names])
+    """Mean and deviation of the frames that count as speech, after normalisation."""
+    speech = [speech_frames(*frame_levels(stored[name], FEATURES)) for name in names]
+    values = np.concatenate([normaliser(stored[name], speaker)[s] for name, s in zip(names, speech, strict=True)])
     return values.mean(axis=0), values.std(axis=0)
 
 
@@ -308,7 +312,7 @@ def moments(normaliser, stored, names, speaker=None):
     ],
 )
 def test_normalised_over_its_group_speech_has_mean_0_and_deviation_1(stored, stored_cuts, mode, groups):
-    normaliser = Normaliser.fit(mode, stored_cuts, stored)
+    normaliser = Normaliser.fit(replace(FEATURES, cmvn=mode), stored_cuts, stored)
     normaliser.add_speakers(stored_cuts, stored)
     for names in groups:
         mean, std = moments(normaliser, stored, names, speaker=f"s{int(names[0][1]) % 2}")
@@ -319,13 +323,13 @@ def test_normalised_over_its_group_speech_has_mean_0_and_deviation_1(stored, sto
 
 
 def test_none_changes_nothing(stored, stored_cuts):
-    np.testing.assert_array_equal(Normaliser.fit("none", stored_cuts, stored)(stored["u1"]), stored["u1"])
+    np.testing.assert_array_equal(Normaliser.fit(FEATURES, stored_cuts, stored)(stored["u1"]), stored["u1"])
 
 
 def test_a_speaker_never_heard_is_normalised_by_the_utterance_alone(stored, stored_cuts):
-    normaliser = Normaliser.fit("speaker", stored_cuts, stored)
+    normaliser = Normaliser.fit(replace(FEATURES, cmvn="speaker"), stored_cuts, stored)
     normaliser.add_speakers(stored_cuts, stored)
-    expected = Normaliser("utterance")(stored["u1"])
+    expected = Normaliser(replace(FEATURES, cmvn="utterance"))(stored["u1"])
     np.testing.assert_array_equal(normaliser(stored["u1"], "stranger"), expected)
     np.testing.assert_array_equal(normaliser(stored["u1"], None), expected)
     assert np.abs(normaliser(stored["u1"], "s1") - expected).max() > 0.1
@@ -339,7 +343,7 @@ def dataset(stored):
     def make(seed=1, spec_augment=None):
         stores = {speed: Stored({k: v + 100 * speed for k, v in stored.items()}) for speed in (1.1, 0.9, 1.0)}
         return SpeechDataset(
-            stores, Normaliser("none"), LabelTargets(["-", "AA", "B"], "arpabet39"), spec_augment, seed
+            stores, Normaliser(FEATURES), LabelTargets(["-", "AA", "B"], "arpabet39"), spec_augment, seed
         )
 
     return make

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from asr import encoders
-from asr.core.config import from_dict, section
+from asr.core.config import FeatureConfig, from_dict, section
 from asr.core.errors import ConfigError, InfeasibleError
 from asr.ctc import ctc_loss
 from asr.data.batches import collate
@@ -482,7 +482,7 @@ def copied():
         losses.append(float(loss.detach()))
     unmoved = [weights for weights in learned if weights.grad is None or not weights.grad.abs().max() > 0]
     assert not unmoved
-    model = criterion.acoustic_model(encoder.eval(), Normaliser("none"))
+    model = criterion.acoustic_model(encoder.eval(), Normaliser(FeatureConfig(cmvn="none")))
     return model, criterion, losses, collate(sentences(16, draw=1000))
 
 

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from asr import encoders
-from asr.core.config import from_dict
+from asr.core.config import FeatureConfig, from_dict
 from asr.core.errors import AsrError, ConfigError, ModelError
 from asr.encoders import rbm
 from asr.encoders.cells import LSTM, Elman, PeepholeLSTM
@@ -418,7 +418,7 @@ def test_sensitivity_is_the_norm_of_the_jacobian():
 
 def recogniser(encoder, name="recurrent"):
     config = from_dict({"data": {"corpora": {"mini": None}}, "model": {"name": name}})
-    return CTCModel(config, (BLANK, "a", "b"), Normaliser("none"), Calibration(), encoder)
+    return CTCModel(config, (BLANK, "a", "b"), Normaliser(FeatureConfig(cmvn="none")), Calibration(), encoder)
 
 
 def test_a_curve_begins_at_the_frame_itself_and_tells_who_looks_ahead():

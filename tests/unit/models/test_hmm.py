@@ -56,7 +56,7 @@ def gmm(transform=None):
     means = np.repeat(3 * rng.standard_normal((len(sizes), width)), sizes, axis=0)
     mixtures = Mixtures(offsets, weights, means, rng.uniform(0.8, 1.2, means.shape))
     config = from_dict(SECTIONS | {"model": {"name": "gmm_hmm"}})
-    return GMMModel(config, TOKENS, Normaliser("utterance"), Calibration(), hmms, log_bigram, mixtures, transform)
+    return GMMModel(config, TOKENS, Normaliser(config.features), Calibration(), hmms, log_bigram, mixtures, transform)
 
 
 def hybrid(stack=3):
@@ -66,7 +66,7 @@ def hybrid(stack=3):
     torch.manual_seed(2)
     encoder = encoders.build(config.model, 39, hmms.tying.num_pdfs).eval()
     log_priors = np.log(np.random.default_rng(4).dirichlet(np.ones(hmms.tying.num_pdfs))).astype(np.float32)
-    common = (config, TOKENS, Normaliser("utterance"), Calibration())
+    common = (config, TOKENS, Normaliser(config.features), Calibration())
     return HybridModel(*common, hmms, log_bigram, encoder, log_priors)
 
 

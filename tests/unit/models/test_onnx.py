@@ -38,7 +38,7 @@ def model(features=None, **options):
     encoder = build(network, FeatureExtractor(config.features).num_features, len(TOKENS)).eval()
     for weights in encoder.parameters():
         torch.nn.init.normal_(weights, std=0.4)
-    return CTCModel(config, TOKENS, Normaliser("utterance"), Calibration(), encoder)
+    return CTCModel(config, TOKENS, Normaliser(config.features), Calibration(), encoder)
 
 
 def utterances(rng, *lengths):

@@ -55,7 +55,7 @@ def recogniser(phones="", gap=8, tokens=ARPABET, peak=0.8, calibration=None):
         probs[5 + gap * k, 0] = 1 - probs[5 + gap * k, 1:].sum()
     config = from_dict({"data": {"corpora": {"mini": None}}, "features": {"cmvn": "utterance"}})
     scripted = Scripted(np.log(probs))
-    model = CTCModel(config, tokens, Normaliser("utterance"), calibration or Calibration(), scripted)
+    model = CTCModel(config, tokens, Normaliser(config.features), calibration or Calibration(), scripted)
     return Recogniser(model, beam_size=1)
 
 

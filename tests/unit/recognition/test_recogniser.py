@@ -48,8 +48,9 @@ class Hearing(nn.Module):
 
 def recogniser(encoder, beam_size=1, calibration=None, **features):
     config = from_dict({"data": {"corpora": {"mini": None}}, "features": features, "decode": {"beam_size": 5}})
-    mode = config.features.cmvn
-    return Recogniser(CTCModel(config, TOKENS, Normaliser(mode), calibration or Calibration(), encoder), beam_size)
+    return Recogniser(
+        CTCModel(config, TOKENS, Normaliser(config.features), calibration or Calibration(), encoder), beam_size
+    )
 
 
 def spikes(num_frames, **labels):

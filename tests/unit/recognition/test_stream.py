@@ -33,7 +33,7 @@ def folder(tmp_path):
         for weights in encoder.parameters():
             torch.nn.init.normal_(weights, std=0.5)
         statistics = (np.full(10, 15, np.float32), np.full(10, 3, np.float32)) if cmvn == "global" else ()
-        model = CTCModel(config, TOKENS, Normaliser(cmvn, *statistics), Calibration(), encoder)
+        model = CTCModel(config, TOKENS, Normaliser(config.features, *statistics), Calibration(), encoder)
         model_folder.save(tmp_path / "model", model, "card")
         return tmp_path / "model"
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from asr.core.config import from_dict
+from asr.core.config import FeatureConfig, from_dict
 from asr.core.errors import ConfigError
 from asr.ctc import ctc_loss
 from asr.data.batches import Batch, LabelTargets
@@ -152,7 +152,7 @@ def test_priors_are_the_shares_of_the_training_frames(frames, monkeypatch):
     monkeypatch.setattr(criteria, "cache_features", lambda *_: {"u", "v", "w"})
     monkeypatch.setattr(criteria, "load_utterances", lambda *_: [])
     monkeypatch.setattr(criteria, "align_all", lambda *_: next(found))
-    Aligner.normaliser, Aligner.mixtures, Aligner.transform = Normaliser("none"), None, None
+    Aligner.normaliser, Aligner.mixtures, Aligner.transform = Normaliser(FeatureConfig(cmvn="none")), None, None
     cuts = SimpleNamespace(filter=lambda _: SimpleNamespace(to_eager=list))
     for split in aligned:
         targets = frames.targets(cuts, split, 1)
@@ -218,7 +218,7 @@ def test_label_priors_are_in_force_after_the_first_epoch(ctc, rng):
 
 def test_its_model_hears_what_the_network_says(ctc):
     encoder = nn.Identity()
-    model = ctc().acoustic_model(encoder, Normaliser("none"))
+    model = ctc().acoustic_model(encoder, Normaliser(FeatureConfig(cmvn="none")))
     assert isinstance(model, CTCModel)
     assert model.encoder is encoder
     assert model.num_parameters == 0

@@ -1,0 +1,60 @@
+"""Silence is no evidence about a voice: however much of it a recording has, the speech in it is normalised alike."""
+
+import numpy as np
+import pytest
+
+from asr.core.config import FeatureConfig
+from asr.speech.features import FeatureExtractor, frame_levels, speech_frames
+from asr.speech.normaliser import Normaliser
+
+KINDS = {
+    "log mel": FeatureConfig(num_mel_bins=40, use_energy=False, delta_order=0),
+    "log mel, energy and differences": FeatureConfig(),
+    "MFCC": FeatureConfig(kind="mfcc", delta_order=1),
+    "MFCC with c0": FeatureConfig(kind="mfcc", use_energy=False, delta_order=0),
+}
+SECOND = 16000
+
+
+def voice(rng):
+    """Two seconds of noise in bursts, 40 dB above the noise between them: speech as far as levels go."""
+    syllables = np.repeat(rng.uniform(0.3, 1, 10) * (np.arange(10) % 2), SECOND // 5)
+    return (0.05 * (syllables + 0.01) * rng.standard_normal(2 * SECOND)).astype(np.float32)
+
+
+@pytest.mark.parametrize("config", KINDS.values(), ids=KINDS)
+@pytest.mark.parametrize("seconds", [10, 60])
+@pytest.mark.parametrize("level", [0.0, 1e-5, 5e-4], ids=["zeros", "dither", "room"])
+def test_silence_around_speech_leaves_its_features_as_they_are(rng, config, seconds, level):
+    speech = voice(rng)
+    pause = (level * rng.standard_normal(seconds * SECOND)).astype(np.float32)
+    extractor, normaliser = FeatureExtractor(config), Normaliser(config)
+    alone = normaliser(extractor(speech))
+    beside = normaliser(extractor(np.concatenate([pause, speech, pause])))[100 * seconds :][: len(alone)]
+    loud = speech_frames(*frame_levels(extractor(speech), config))[5:-5]
+    assert loud.mean() > 0.3
+    assert (
+        np.abs(beside[5:-5] - alone[5:-5])[loud].mean() < 0.2
+    )  # deviations; with statistics over all frames 0.23 to 8
+
+
+@pytest.mark.parametrize("config", KINDS.values(), ids=KINDS)
+@pytest.mark.parametrize("gain", [0.1, 3.0])
+def test_a_gain_changes_nothing(rng, config, gain):
+    speech, extractor, normaliser = voice(rng), FeatureExtractor(config), Normaliser(config)
+    np.testing.assert_allclose(normaliser(extractor(speech * gain)), normaliser(extractor(speech)), atol=0.05)
+
+
+@pytest.mark.parametrize("config", KINDS.values(), ids=KINDS)
+def test_silence_alone_is_normalised_by_all_of_it(config):
+    features = FeatureExtractor(config)(np.zeros(SECOND, np.float32))
+    assert speech_frames(*frame_levels(features, config)).all()
+    np.testing.assert_allclose(Normaliser(config)(features), 0, atol=1e-2)
+
+
+def test_the_longest_pause_does_not_hide_a_word(rng):
+    config = KINDS["log mel"]
+    samples = np.concatenate([np.zeros(600 * SECOND, np.float32), voice(rng)[: SECOND // 2]])
+    loud = speech_frames(*frame_levels(FeatureExtractor(config)(samples), config))
+    assert loud[: 100 * 600 - 5].sum() == 0
+    assert loud[100 * 600 :].sum() >= 15
