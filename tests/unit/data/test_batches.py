@@ -18,8 +18,7 @@ from asr.data import batches, splits
 from asr.data.batches import BatchLoader, LabelTargets, SpeechDataset
 from asr.data.feature_store import FeatureStore, LiveFeatures, cache_features
 from asr.speech import audio
-from asr.speech.features import FeatureExtractor, num_frames
-from asr.speech.features import frame_levels, speech_frames
+from asr.speech.features import FeatureExtractor, frame_levels, num_frames, speech_frames
 from asr.speech.normaliser import Normaliser
 
 FEATURES = FeatureConfig(num_mel_bins=8, use_energy=False, delta_order=0, cmvn="none")
