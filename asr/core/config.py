@@ -56,7 +56,8 @@ class FeatureConfig:
         0 keeps the static values alone, 1 adds their derivatives in time (Δ), 2 also the second ones (ΔΔ).
     cmvn
         Normalisation to zero mean and unit variance, by the statistics of the whole training data (``global``), of each
-        ``speaker`` or of each ``utterance``; ``none`` leaves the values as they are.
+        ``speaker``, of each ``utterance``, or of each utterance's frames with ``speech``, which no silence around it
+        changes; ``none`` leaves the values as they are.
     """
 
     kind: str = "fbank"
@@ -64,11 +65,11 @@ class FeatureConfig:
     num_ceps: int = 13
     use_energy: bool = True
     delta_order: int = 2
-    cmvn: str = "utterance"
+    cmvn: str = "speech"
 
     def __post_init__(self) -> None:
         one_of("features.kind", self.kind, ("fbank", "mfcc"))
-        one_of("features.cmvn", self.cmvn, ("global", "speaker", "utterance", "none"))
+        one_of("features.cmvn", self.cmvn, ("global", "speaker", "utterance", "speech", "none"))
         check(4 <= self.num_mel_bins <= 128, "features.num_mel_bins", "lie in 4..128", self.num_mel_bins)
         fits = self.kind != "mfcc" or 1 <= self.num_ceps <= self.num_mel_bins
         check(fits, "features.num_ceps", "lie in 1..num_mel_bins", self.num_ceps)

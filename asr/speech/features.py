@@ -340,14 +340,14 @@ def cmvn_statistics(features: Iterable[np.ndarray]) -> tuple[np.ndarray, np.ndar
     return np.asarray(mean, np.float32), np.asarray(std, np.float32)
 
 
-def apply_cmvn(features: np.ndarray, mean: np.ndarray, std: np.ndarray) -> np.ndarray:
-    """Take off the mean of each feature and divide by its standard deviation.
+def apply_cmvn(features: np.ndarray, mean: np.ndarray | None = None, std: np.ndarray | None = None) -> np.ndarray:
+    """Normalise each feature to mean 0 and standard deviation 1.
 
     Parameters
     ----------
     features : np.ndarray, shape (T, F)
-    mean, std : np.ndarray, shape (F,)
-        From `cmvn_statistics`.
+    mean, std : np.ndarray, shape (F,), optional
+        From `cmvn_statistics`; None takes those of this utterance.
 
     Returns
     -------
@@ -355,10 +355,11 @@ def apply_cmvn(features: np.ndarray, mean: np.ndarray, std: np.ndarray) -> np.nd
 
     Examples
     --------
-    >>> features = np.array([[1.0, 5.0], [3.0, 5.0]])
-    >>> apply_cmvn(features, *cmvn_statistics([features])).tolist()
+    >>> apply_cmvn(np.array([[1.0, 5.0], [3.0, 5.0]])).tolist()
     [[-1.0, 0.0], [1.0, 0.0]]
     """
+    if mean is None or std is None:
+        mean, std = cmvn_statistics([features])
     return ((features - mean) / std).astype(np.float32, copy=False)
 
 

@@ -25,10 +25,7 @@ class Features(Protocol):
 
 
 class Normaliser:
-    """Normalises features by the statistics of all training data, of a speaker, of an utterance, or not at all.
-
-    The statistics are those of the frames with speech (`asr.speech.features.speech_frames`): neither zeros nor a pause
-    says anything about a voice or a microphone, however long they are.
+    """Normalises features by statistics of all training data, of a speaker, of an utterance or its speech, or not.
 
     Parameters
     ----------
@@ -46,11 +43,9 @@ class Normaliser:
     @classmethod
     def fit(cls, config: FeatureConfig, cuts: "Iterable[Cut]", store: Features) -> "Normaliser":
         """Return a normaliser with the statistics of the training data, where the mode needs them."""
-        normaliser = cls(config)
         if config.cmvn == "global":
-            utterances = (store[cut.id] for cut in cuts if cut.id in store)
-            normaliser.mean, normaliser.std = cmvn_statistics(map(normaliser._speech, utterances))
-        return normaliser
+            return cls(config, *cmvn_statistics(store[cut.id] for cut in cuts if cut.id in store))
+        return cls(config)
 
     def add_speakers(self, cuts: "Iterable[Cut]", store: Features) -> None:
         """Add the statistics of each speaker over all utterances in `cuts`; other modes than ``speaker`` need none."""
@@ -60,19 +55,16 @@ class Normaliser:
         for cut in cuts:
             if cut.id in store:
                 utterances[cut.supervisions[0].speaker].append(store[cut.id])
-        self._speakers.update(
-            {speaker: cmvn_statistics(map(self._speech, features)) for speaker, features in utterances.items()}
-        )
+        self._speakers.update({speaker: cmvn_statistics(features) for speaker, features in utterances.items()})
 
     def __call__(self, features: np.ndarray, speaker: str | None = None) -> np.ndarray:
         """Normalise features (T, F); those of an unknown speaker by the statistics of this utterance."""
-        if self.config.cmvn == "none":
+        mode = self.config.cmvn
+        if mode == "none":
             return np.asarray(features, np.float32)
-        if self.mean is not None and self.std is not None:
+        if mode == "global":
             return apply_cmvn(features, self.mean, self.std)
-        statistics = self._speakers.get(speaker or "")
-        return apply_cmvn(features, *(statistics or cmvn_statistics([self._speech(features)])))
-
-    def _speech(self, features: np.ndarray) -> np.ndarray:
-        """Return the frames with speech."""
-        return features[speech_frames(*frame_levels(features, self.config))]
+        if mode == "speech":
+            heard = features[speech_frames(*frame_levels(features, self.config))]
+            return apply_cmvn(features, *cmvn_statistics([heard]))
+        return apply_cmvn(features, *self._speakers.get(speaker or "", (None, None)))

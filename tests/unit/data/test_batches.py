@@ -18,7 +18,7 @@ from asr.data import batches, splits
 from asr.data.batches import BatchLoader, LabelTargets, SpeechDataset
 from asr.data.feature_store import FeatureStore, LiveFeatures, cache_features
 from asr.speech import audio
-from asr.speech.features import FeatureExtractor, frame_levels, num_frames, speech_frames
+from asr.speech.features import FeatureExtractor, num_frames
 from asr.speech.normaliser import Normaliser
 
 FEATURES = FeatureConfig(num_mel_bins=8, use_energy=False, delta_order=0, cmvn="none")
@@ -296,9 +296,7 @@ def stored_cuts(stored):
 
 
 def moments(normaliser, stored, names, speaker=None):
-    """Mean and deviation of the frames that count as speech, after normalisation."""
-    speech = [speech_frames(*frame_levels(stored[name], FEATURES)) for name in names]
-    values = np.concatenate([normaliser(stored[name], speaker)[s] for name, s in zip(names, speech, strict=True)])
+    values = np.concatenate([normaliser(stored[name], speaker) for name in names])
     return values.mean(axis=0), values.std(axis=0)
 
 
