@@ -36,7 +36,7 @@ def prepare(recipe: Recipe, overrides: Overrides = None, data: Data = None) -> N
     from asr.data import splits
 
     for name, folder in splits.prepare(config.data.corpora, config.data.manifests).items():
-        typer.echo(f"{name}: manifests in {folder}")
+        typer.echo(f"{name}: manifests in {folder}, contents {splits.contents(config.data.manifests, name)}")
 
 
 def train(recipe: Recipe, overrides: Overrides = None, data: Data = None, run: Run = None) -> None:

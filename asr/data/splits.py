@@ -49,7 +49,7 @@ def prepare(corpora: Mapping[str, str | None], manifests: str | Path, may_obtain
     return {name: data_prep.prepare(name, place, manifests, may_obtain) for name, place in corpora.items()}
 
 
-def contents(manifests: str | Path, corpus: str, parts: Iterable[str]) -> str:
+def contents(manifests: str | Path, corpus: str, parts: Iterable[str] = SPLITS) -> str:
     """Return a hash of what splits of a prepared corpus hold, wherever its folder is.
 
     It depends on the utterances, and on the sizes and times of change of their recordings.

@@ -44,8 +44,9 @@ def calibrate(
         The model or a corpus is missing, or the model is a shipped one and `output` is not given.
     """
     folder, model = load_configured(name, overrides, corpora)
-    if output is None and model_folder.is_shipped(folder):
-        raise ModelError(f"{folder.name} is a shipped model and stays as it is: name a folder for a copy with --output")
+    target = folder if output is None else output
+    if model_folder.is_shipped(target):
+        raise ModelError(f"{target.name} is a shipped model and stays as it is: name a folder for a copy with --output")
     model = replace(model, calibration=Calibration())
     names = prepare_corpora(model.config, "dev")
     utterances = [each for name in names for each in recognise(model, name, "dev", with_sound=False).utterances]
@@ -55,10 +56,9 @@ def calibrate(
     fitted = Calibration(*points, boundaries.fit_boundary_offset(true_starts, found_starts))
     if output is not None:
         model_folder.copy(folder, output)
-        folder = output
-    fitted.save(folder)
+    fitted.save(target)
     offset = f"; times move by {1e3 * fitted.boundary_offset:+.0f} ms" if true_starts else ""
-    return f"calibrated on {len(posteriors):,} phones of dev speakers{offset}: {folder / calibration.FILE}"
+    return f"calibrated on {len(posteriors):,} phones of dev speakers{offset}: {target / calibration.FILE}"
 
 
 def _confidences(model: AcousticModel, utterances: Sequence[Recognised]) -> tuple[np.ndarray, np.ndarray]:

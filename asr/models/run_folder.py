@@ -140,7 +140,7 @@ def differences(theirs: Mapping[str, Any], ours: Mapping[str, Any], prefix: str 
     """
     found = []
     for key in sorted(theirs.keys() | ours.keys()):
-        before, now = theirs.get(key), ours.get(key)
+        before, now = (values.get(key, "the default") for values in (theirs, ours))
         if isinstance(before, dict) and isinstance(now, dict):
             found += differences(before, now, f"{prefix}{key}.")
         elif before != now:
