@@ -17,7 +17,7 @@ CORPORA := $(if $(TIMIT)$(DATA),--data $(or $(TIMIT),$(DATA)))
 
 NAMES = $(if $(filter all,$(SYSTEMS)),$(basename $(notdir $(wildcard recipes/$(RECIPE)/*.yaml))),$(SYSTEMS))
 
-.PHONY: FORCE help setup lock lint docs test test-kernels train evaluate compare transcribe bench figures clean
+.PHONY: help setup lock lint docs test test-kernels train evaluate compare transcribe bench figures clean
 .DELETE_ON_ERROR:
 
 help: ## list the targets
@@ -72,6 +72,8 @@ $(TRAINED): FORCE | $(READY)
 	if [ "$$made_from" != "$$(cat $@ 2>/dev/null)" ] || [ $(RUN)/config.yaml -nt $@ ]; then \
 		$(ASR) train $(YAML) $(CORPORA) $(ARGS) --run $(RUN) && printf '%s\n' "$$made_from" > $@; \
 	fi
+
+FORCE:
 
 $(SCORED): $(TRAINED)
 	@$(ASR) evaluate $(RUN) $(CORPORA) $(filter data.%,$(ARGS)) > $@.partial

@@ -11,7 +11,7 @@ from asr.core import config as configuration
 from asr.core.errors import CorpusError
 from asr.models import model_folder
 from asr.training.tuning import tune
-from data_prep import mini
+from data_prep import download, mini
 from tests.conftest import ROOT
 
 SHIPPED = model_folder.PRETRAINED / "en-us-phones-small"
@@ -35,7 +35,7 @@ def mine(tmp_path):
 def alone(tmp_path, monkeypatch):
     """A place without corpora, where to fetch one is an error."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(data_prep, "_obtain", lambda name: pytest.fail(f"would fetch {name}"))
+    monkeypatch.setattr(download, "fetch_and_unpack", lambda url, *_: pytest.fail(f"would fetch {url}"))
     return tmp_path
 
 
