@@ -11,7 +11,7 @@ READY := $(VENV)/.ready
 ASR := $(VENV)/bin/asr
 YAML := recipes/$(RECIPE)/$(SYSTEM).yaml
 RUN ?= runs/$(RECIPE)/$(SYSTEM)
-TRAINED := $(RUN)/.trained
+TRAINED := $(RUN)/.made-from
 SCORED := $(RUN)/results.txt
 CORPORA := $(if $(TIMIT)$(DATA),--data $(or $(TIMIT),$(DATA)))
 
@@ -65,9 +65,15 @@ test-kernels: $(READY) ## run the tests of compiled code with its bounds checked
 train: $(SCORED) ## train a recipe's system and score it; goes on where it stopped
 	@cat $(SCORED)
 
-$(TRAINED): $(YAML) | $(READY)
-	$(ASR) train $(YAML) $(CORPORA) $(ARGS) --run $(RUN)
-	@touch $@
+# $(TRAINED) says what the run was made from: what was asked for, and what was in the corpora. As long as both are the same,
+# and nothing else has trained in the folder since, nothing is done; else `asr train` decides.
+$(TRAINED): FORCE | $(READY)
+	@made_from="$$(printf '%s\n' '$(subst ','\'',$(CORPORA) $(ARGS))'; cat $(YAML); $(ASR) prepare $(YAML) $(CORPORA) $(ARGS))" || exit; \
+	if [ "$$made_from" != "$$(cat $@ 2>/dev/null)" ] || [ $(RUN)/config.yaml -nt $@ ]; then \
+		$(ASR) train $(YAML) $(CORPORA) $(ARGS) --run $(RUN) && printf '%s\n' "$$made_from" > $@; \
+	fi
+
+FORCE:
 
 $(SCORED): $(TRAINED)
 	@$(ASR) evaluate $(RUN) $(CORPORA) $(filter data.%,$(ARGS)) > $@.partial

@@ -10,10 +10,16 @@ import importlib
 import logging
 import os
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
-from asr.core.errors import ConfigError
+from asr.core import files
+from asr.core.errors import ConfigError, CorpusError
+from asr.core.turns import turn
+
+STAMP = "source.txt"  # beside the manifests: what they were made of
 
 log = logging.getLogger(__name__)
 
@@ -60,17 +66,21 @@ CORPORA = {
 }
 
 
-def prepare(name: str, corpus_dir: str | Path | None, manifests: str | Path) -> Path:
+def prepare(name: str, corpus_dir: str | Path | None, manifests: str | Path, may_obtain: bool = True) -> Path:
     """Write the manifests of a corpus, unless they exist and the corpus is as it was when they were written.
+
+    Of several processes that call it at the same time one does the work, and the others wait.
 
     Parameters
     ----------
     name
         A key of CORPORA.
     corpus_dir
-        The folder of the corpus; None downloads or synthesises it into ``corpora/<name>``.
+        The folder of the corpus; None takes the one that the manifests were made of.
     manifests
         The manifests are written to ``<manifests>/<name>``.
+    may_obtain
+        Whether to download or synthesise a corpus without a folder and without manifests into ``corpora/<name>``.
 
     Returns
     -------
@@ -82,30 +92,51 @@ def prepare(name: str, corpus_dir: str | Path | None, manifests: str | Path) -> 
     ConfigError
         There is no such corpus.
     CorpusError
-        The folder is missing or not laid out as documented.
+        The folder is missing or not laid out as documented, or nothing tells where the corpus is.
     """
     if name not in CORPORA:
         raise ConfigError(f"config: data.corpora has {name!r}; the corpora are {', '.join(CORPORA)}")
     output_dir = Path(manifests) / name
-    done = output_dir / "source.txt"
-    module = importlib.import_module(f"data_prep.{CORPORA[name].module}")
-    before = done.read_text(encoding="utf8", errors="surrogateescape") if done.is_file() else ""
+    before = _read_stamp(output_dir)
     if corpus_dir is not None:
         corpus = Path(corpus_dir)
     elif before:
         corpus = Path(before.splitlines()[0])
-        if not corpus.is_dir():  # deleted since, as the features are enough to train on
+        if not corpus.is_dir():  # deleted since: what was made of it stays of use
             return output_dir
+    elif may_obtain:
+        corpus = _obtain(name)
     else:
-        parts = (CORPORA[name].parts,) if CORPORA[name].parts else ()
-        corpus = module.obtain(Path("corpora") / name, *parts)
+        raise CorpusError(f"it is not prepared: name its folder with data.corpora.{name}=FOLDER or --data FOLDER")
     stamp = _stamp(corpus)
     if before != stamp:
-        if before:
-            log.info("%s: the corpus is not what it was: its manifests are written anew", name)
-        module.prepare(corpus, output_dir, **CORPORA[name].options)
-        done.write_text(stamp, encoding="utf8", errors="surrogateescape")
+        with turn(output_dir, partial(log.info, "waiting for another process: it prepares %s", name)):
+            before = _read_stamp(output_dir)  # by then
+            if before and before != stamp:
+                log.info("%s: the corpus is not what it was: its manifests are written anew", name)
+            if before != stamp:
+                _module(name).prepare(corpus, output_dir, **CORPORA[name].options)
+                files.write_text(output_dir / STAMP, stamp)
     return output_dir
+
+
+def _module(name: str) -> ModuleType:
+    """Import the module of a corpus, for whose labels alone its dictionaries are needed."""
+    return importlib.import_module(f"data_prep.{CORPORA[name].module}")
+
+
+def _obtain(name: str) -> Path:
+    """Download or synthesise a corpus, and return its folder."""
+    parts = (CORPORA[name].parts,) if CORPORA[name].parts else ()
+    target = Path("corpora") / name
+    with turn(target, partial(log.info, "waiting for another process: it downloads or makes %s", name)):
+        return _module(name).obtain(target, *parts)
+
+
+def _read_stamp(output_dir: Path) -> str:
+    """Return what `_stamp` said of the corpus when the manifests were written; nothing if there are none."""
+    path = output_dir / STAMP
+    return path.read_text(encoding="utf8", errors="surrogateescape") if path.is_file() else ""
 
 
 def _stamp(corpus: Path) -> str:

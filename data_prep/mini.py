@@ -110,7 +110,7 @@ def synthesise(
         `output_dir` holds something else.
     """
     output_dir = Path(output_dir)
-    if (output_dir / "TRAIN").is_dir() and (output_dir / "TEST").is_dir():
+    if _is_made(output_dir):
         return output_dir
     if output_dir.exists() and (not output_dir.is_dir() or any(output_dir.iterdir())):
         raise CorpusError(f"{output_dir} holds something other than the mini corpus: name another folder, or remove it")
@@ -125,16 +125,28 @@ def synthesise(
     return output_dir
 
 
+def _is_made(corpus_dir: Path) -> bool:
+    return all((corpus_dir / part).is_dir() for part in ("TRAIN", "TEST"))
+
+
 def obtain(target_dir: Path) -> Path:
     """Synthesise the corpus in full size into `target_dir`, unless it is there; return `target_dir`."""
     return synthesise(target_dir)
 
 
 def prepare(corpus_dir: Path, output_dir: Path) -> None:
-    """Write the manifests as `data_prep.timit.prepare` does; the corpus is synthesised first if it is absent."""
+    """Write the manifests as `data_prep.timit.prepare` does.
+
+    Raises
+    ------
+    CorpusError
+        The corpus is not in the folder.
+    """
+    if not _is_made(Path(corpus_dir)):
+        raise CorpusError(f"no mini corpus in {corpus_dir}: without a folder it is made in corpora/mini")
     from data_prep import timit  # not at the top: each process that speaks would import lhotse, which is slow
 
-    timit.prepare(synthesise(corpus_dir), output_dir)
+    timit.prepare(corpus_dir, output_dir)
 
 
 def plan(num_train: int, num_dev: int, num_test: int, seed: int = 0) -> list[Speaker]:

@@ -20,9 +20,6 @@ import pytest
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 os.environ.setdefault("NUMBA_NUM_THREADS", "1")
-# The last three are Numba's own defaults.
-LOCATORS = ("tests.kernel_cache.TakeTurns", "UserProvidedCacheLocator", "InTreeCacheLocator", "UserWideCacheLocator")
-os.environ.setdefault("NUMBA_CACHE_LOCATOR_CLASSES", ",".join(LOCATORS))
 
 ROOT = Path(__file__).parents[1]
 

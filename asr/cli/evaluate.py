@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from asr.cli.options import Data, Model, Overrides, check, check_exist, check_model
+from asr.cli.options import KnownData, Model, Overrides, check, check_exist, check_model
 
 SPLITS = ("test", "dev", "train", "test_full")  # the last of TIMIT and mini
 
@@ -16,7 +16,7 @@ SPLITS = ("test", "dev", "train", "test_full")  # the last of TIMIT and mini
 def evaluate(
     model: Model,
     overrides: Overrides = None,
-    data: Data = None,
+    data: KnownData = None,
     split: Annotated[str, typer.Option(help="The speakers: test, or dev to choose between systems.")] = "test",
     output: Annotated[
         Path | None, typer.Option(help="The folder for the results.", show_default="the run folder")
@@ -29,6 +29,7 @@ def evaluate(
     asr evaluate runs/mini/blstm_ctc
     asr evaluate runs/mini/blstm_ctc decode.beam_size=50 --split dev
     asr evaluate en-us-phones --data /path/to/corpora --output scores
+    asr evaluate en-us-phones "data.corpora={table: mine}" --output scores-mine
     """
     check(split in SPLITS, "--split", f"be one of {', '.join(SPLITS)}", split)
     check_model(model, overrides)
@@ -107,7 +108,7 @@ def score(
 def sensitivity(
     runs: Annotated[list[Path], typer.Argument(help="Run or model folders of networks.")],
     output: Annotated[Path, typer.Option(help="The picture.")] = Path("runs/sensitivity.png"),
-    data: Data = None,
+    data: KnownData = None,
 ) -> None:
     """Draw how much a network's outputs depend on inputs long past: the vanishing gradient.
 

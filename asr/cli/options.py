@@ -19,6 +19,12 @@ Data = Annotated[
     Path | None,
     typer.Option("--data", help="The folder of the corpora.", show_default="download or synthesise them into corpora/"),
 ]
+KnownData = Annotated[
+    Path | None,
+    typer.Option(
+        "--data", help="The folder of the corpora.", show_default="where they were prepared from; no download"
+    ),
+]
 Run = Annotated[Path | None, typer.Option("--run", help="The run folder.", show_default="runs/<recipe>/<system>")]
 Model = Annotated[str, typer.Argument(help="A run or model folder, or the name of a shipped model.")]
 ModelOption = Annotated[str, typer.Option("--model", help="A run or model folder, or the name of a shipped model.")]

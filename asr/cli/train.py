@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from asr.cli.options import Data, Model, Overrides, Recipe, Run, check_model, note
+from asr.cli.options import Data, KnownData, Model, Overrides, Recipe, Run, check_model, note
 from asr.core import config as configuration
 from asr.core.errors import AsrError
 
@@ -36,7 +36,7 @@ def prepare(recipe: Recipe, overrides: Overrides = None, data: Data = None) -> N
     from asr.data import splits
 
     for name, folder in splits.prepare(config.data.corpora, config.data.manifests).items():
-        typer.echo(f"{name}: manifests in {folder}")
+        typer.echo(f"{name}: manifests in {folder}, contents {splits.contents(config.data.manifests, name)}")
 
 
 def train(recipe: Recipe, overrides: Overrides = None, data: Data = None, run: Run = None) -> None:
@@ -64,25 +64,32 @@ def train(recipe: Recipe, overrides: Overrides = None, data: Data = None, run: R
 
 
 def calibrate(
-    model: Annotated[str, typer.Argument(help="A run or model folder.")],
+    model: Model,
     overrides: Overrides = None,
-    data: Data = None,
+    data: KnownData = None,
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            help="The folder for a calibrated copy, which a shipped model needs.", show_default="the model's own folder"
+        ),
+    ] = None,
 ) -> None:
-    """Fit a model's confidences and times on its dev speakers, as `asr train` does at its end.
+    """Fit a model's confidences and times on dev speakers: its own, as `asr train` does at its end, or yours.
 
     asr calibrate runs/mini/blstm_ctc
+    asr calibrate en-us-phones "data.corpora={table: mine}" --output my-model
     """
     check_model(model, overrides)
 
     from asr.evaluation.calibrate import calibrate as fit
 
-    typer.echo(fit(model, overrides or (), data))
+    typer.echo(fit(model, overrides or (), data, output))
 
 
 def tune(
     model: Annotated[str, typer.Argument(help="A run or model folder, or the name of a shipped model, of CTC.")],
     overrides: Annotated[list[str], typer.Argument(help="decode.lm=FOLDER, and other settings.")],
-    data: Data = None,
+    data: KnownData = None,
     output: Annotated[
         Path | None, typer.Option(help="The folder for the curve.", show_default="the run folder")
     ] = None,
@@ -94,12 +101,11 @@ def tune(
     """
     check_model(model, overrides)
 
-    from asr.evaluation.inputs import load_configured
-    from asr.models.model_folder import PRETRAINED
+    from asr.evaluation.inputs import load_configured, results_folder
     from asr.training.tuning import tune as find
 
     folder, recogniser = load_configured(model, overrides, data)
-    typer.echo(find(recogniser, output or (Path("runs") / model if folder.parent == PRETRAINED else folder.parent)))
+    typer.echo(find(recogniser, output or results_folder(folder)))
 
 
 def export(

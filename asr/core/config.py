@@ -83,8 +83,9 @@ class DataConfig:
     Attributes
     ----------
     corpora
-        Names of corpora, each with the folder that holds it; null synthesises or downloads the corpus where that is
-        allowed.
+        Names of corpora, each with the folder that holds it, or null: `asr prepare` and `asr train` then synthesise or
+        download the corpus where that is allowed. ``data.corpora.table=mine`` adds a corpus or names its folder,
+        ``"data.corpora={table: mine}"`` takes that corpus alone.
     manifests
         Folder of the prepared manifests, ``<manifests>/<corpus>``, and of the cached features.
     labels
@@ -382,6 +383,9 @@ def read(path: str | Path, overrides: Sequence[str] = ()) -> dict[str, Any]:
         recipe = OmegaConf.load(path)
         if not OmegaConf.is_dict(recipe):
             raise ConfigError(f"config: {path} must hold sections such as 'data:' and 'model:'")
+        for key in (item.partition("=")[0] for item in overrides):
+            if key.endswith(".corpora"):  # given as a whole: those of the file are meant no more
+                OmegaConf.update(recipe, key, {}, merge=False)
         raw = OmegaConf.merge(recipe, OmegaConf.from_dotlist(list(overrides)))
         values = OmegaConf.to_container(raw, resolve=True, throw_on_missing=True)
     except TypeError as error:  # OmegaConf names no key

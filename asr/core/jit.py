@@ -4,6 +4,10 @@ With ``cache=True`` Numba keeps a compiled kernel beside its source, in the user
 ``NUMBA_CACHE_DIR`` names, and ends in an error where none of them can be written: in a container that runs as a user
 without a home, say. Here such a kernel is kept in a folder below the temporary one that this user alone may enter (what
 is kept there is run), or nowhere, and one warning says so.
+
+Numba numbers the files of a kernel, one for each set of argument types, in an index that it reads, extends and writes
+back. Two processes that compile the kernel for different types at the same time would give both files one number, and
+later runs would call machine code that was made for other types. Here processes take turns.
 """
 
 import logging
@@ -16,6 +20,8 @@ from pathlib import Path
 from typing import Any
 
 import numba
+
+from asr.core.turns import turn
 
 log = logging.getLogger(__name__)
 
@@ -86,20 +92,21 @@ def _private_folder() -> Path | None:
 
 
 def _forgiving(kernel: Any) -> Any:
-    """Make a kernel go on where its compiled form cannot be read or written, such as on a full disk."""
+    """Make a kernel share its compiled forms with other processes, and go on where they cannot be read or written."""
     kept = getattr(kernel, "_cache", None)  # None under NUMBA_DISABLE_JIT
     for name in () if kept is None else ("load_overload", "save_overload"):
-        setattr(kept, name, _or_without(kept, getattr(kept, name)))
+        setattr(kept, name, _in_turn_or_without(kept, getattr(kept, name)))
     return kernel
 
 
-def _or_without(kept: Any, method: Callable[..., Any]) -> Callable[..., Any]:
-    """Return a method of a cache that switches the cache off where the disk fails."""
+def _in_turn_or_without(kept: Any, method: Callable[..., Any]) -> Callable[..., Any]:
+    """Return a method of a cache that processes run in turn, and that switches the cache off where the disk fails."""
 
     @wraps(method)
     def run(*arguments: Any) -> Any:
         try:
-            return method(*arguments)
+            with turn(Path(kept._cache_file._index_path)):
+                return method(*arguments)
         except OSError as error:
             kept.disable()
             _warn_of(error.strerror or "the disk fails")

@@ -19,8 +19,9 @@ from asr.core import files
 from asr.core.config import FeatureConfig
 from asr.core.errors import AsrError, CorpusError
 from asr.core.terminal import track
+from asr.core.turns import turn
 from asr.speech import audio
-from asr.speech.features import FeatureExtractor, num_frames
+from asr.speech.features import VERSION, FeatureExtractor, num_frames
 
 log = logging.getLogger(__name__)
 
@@ -106,6 +107,8 @@ def extract(path: str, extractor: FeatureExtractor, speed: float = 1.0) -> np.nd
 def cache_features(cuts: CutSet, config: FeatureConfig, folder: Path, label: str, speed: float = 1.0) -> FeatureStore:
     """Compute the features of all utterances once; a later call with the same arguments opens the file.
 
+    Of several processes that call it at the same time one computes the features, and the others wait.
+
     Parameters
     ----------
     cuts
@@ -115,8 +118,8 @@ def cache_features(cuts: CutSet, config: FeatureConfig, folder: Path, label: str
     folder
         The folder of the file.
     label
-        The beginning of the file's name; a hash of everything that the features depend on follows, the sizes and times
-        of change of the recordings included.
+        The beginning of the file's name; a hash of everything that the features depend on follows: the version of the
+        extractor, and the sizes and times of change of the recordings, among others.
     speed
         Factor of tempo and pitch, by resampling: 1.1 is 10 % faster.
 
@@ -127,10 +130,13 @@ def cache_features(cuts: CutSet, config: FeatureConfig, folder: Path, label: str
     """
     values = {key: value for key, value in asdict(config).items() if key != "cmvn"}
     sources = [[cut.id, *_identity(Path(cut.recording.sources[0].source))] for cut in cuts]
-    digest = hashlib.sha256(json.dumps([values, speed, sources], sort_keys=True).encode()).hexdigest()[:16]
+    digest = hashlib.sha256(json.dumps([VERSION, values, speed, sources], sort_keys=True).encode()).hexdigest()[:16]
     path = folder / f"{label}-{speed:g}-{digest}.f32"
-    if not path.with_suffix(".json").is_file():
-        _write_features(sources, FeatureExtractor(config), speed, path, f"features of {label}, speed {speed:g}")
+    title, index = f"features of {label}, speed {speed:g}", path.with_suffix(".json")
+    if not index.is_file():
+        with turn(path, lambda: log.info("waiting for another process: it computes the %s", title)):
+            if not index.is_file():  # by then
+                _write_features(sources, FeatureExtractor(config), speed, path, title)
     store = FeatureStore(path)
     for utterance_id, reason in store.failures.items():
         log.warning("skipped %s: %s", utterance_id, reason)

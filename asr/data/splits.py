@@ -3,9 +3,13 @@
 No other file of the library imports `data_prep`, which wheels do not have: training and scoring need a checkout.
 """
 
+import gzip
+import hashlib
 import itertools
+import json
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+import os
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from lhotse import CutSet, RecordingSet, SupervisionSet
@@ -23,15 +27,17 @@ log = logging.getLogger(__name__)
 SPLITS = ("train", "dev", "test")
 
 
-def prepare(corpora: Mapping[str, str | None], manifests: str | Path) -> dict[str, Path]:
+def prepare(corpora: Mapping[str, str | None], manifests: str | Path, may_obtain: bool = True) -> dict[str, Path]:
     """Write the manifests of corpora that are not prepared yet, and return the folder of each one's.
 
     Parameters
     ----------
     corpora
-        Names in data_prep.CORPORA, each with the folder of its tree; None downloads or synthesises the corpus.
+        Names in data_prep.CORPORA, each with the folder of its tree, or None.
     manifests
         Each goes to ``<manifests>/<name>``.
+    may_obtain
+        Whether a corpus without a folder and without manifests is downloaded or synthesised.
 
     Raises
     ------
@@ -40,7 +46,40 @@ def prepare(corpora: Mapping[str, str | None], manifests: str | Path) -> dict[st
     CorpusError
         A tree is missing or not laid out as documented.
     """
-    return {name: data_prep.prepare(name, place, manifests) for name, place in corpora.items()}
+    return {name: data_prep.prepare(name, place, manifests, may_obtain) for name, place in corpora.items()}
+
+
+def contents(manifests: str | Path, corpus: str, parts: Iterable[str] = SPLITS) -> str:
+    """Return a hash of what splits of a prepared corpus hold, wherever its folder is.
+
+    It depends on the utterances, and on the sizes and times of change of their recordings.
+
+    Parameters
+    ----------
+    manifests, corpus
+        As for `load_split`.
+    parts
+        The splits; those that the corpus does not have count as well.
+    """
+    found, folder = hashlib.sha256(), Path(manifests) / corpus
+    for part in parts:
+        if has_split(manifests, corpus, part):
+            with gzip.open(folder / f"supervisions_{part}.jsonl.gz") as lines:
+                found.update(lines.read())
+            with gzip.open(folder / f"recordings_{part}.jsonl.gz") as lines:
+                for line in lines:
+                    found.update(_state(json.loads(line)["sources"][0]["source"]))
+        found.update(b"\0")
+    return found.hexdigest()[:16]
+
+
+def _state(recording: str) -> bytes:
+    """Return the size of a recording and the second of its last change, which archives and most copies keep."""
+    try:
+        status = os.stat(recording)
+    except OSError:  # whoever reads it says why
+        return b"lost"
+    return f"{status.st_size} {int(status.st_mtime)} ".encode()
 
 
 def phone_set(corpus: str) -> str:

@@ -6,24 +6,32 @@ from pathlib import Path
 
 import numpy as np
 
+from asr.core.errors import ModelError
 from asr.data import splits
 from asr.evaluation import boundaries, breakdown, corpus_scores, reliability
 from asr.evaluation.inputs import load_configured, prepare_corpora
 from asr.evaluation.recognise import Recognised, recognise
-from asr.models import calibration
+from asr.models import calibration, model_folder
 from asr.models.base import AcousticModel
 from asr.models.calibration import Calibration
 
 
-def calibrate(name: str, overrides: Sequence[str] = (), corpora: Path | None = None) -> str:
+def calibrate(
+    name: str,
+    overrides: Sequence[str] = (),
+    corpora: Path | None = None,
+    output: Path | None = None,
+) -> str:
     """Fit a model's confidences, and the lag of its times where the corpora have times, on its dev speakers.
 
-    ``calibration.json`` is written into the model folder.
+    ``calibration.json`` is written into the model folder, or into a copy of it.
 
     Parameters
     ----------
     name, overrides, corpora
         As for `asr.evaluation.inputs.load_configured`.
+    output
+        The model folder to write: a copy with the new calibration. By default the model itself is changed.
 
     Returns
     -------
@@ -33,9 +41,12 @@ def calibrate(name: str, overrides: Sequence[str] = (), corpora: Path | None = N
     Raises
     ------
     AsrError
-        The model or a corpus is missing.
+        The model or a corpus is missing, or the model is a shipped one and `output` is not given.
     """
     folder, model = load_configured(name, overrides, corpora)
+    target = folder if output is None else output
+    if model_folder.is_shipped(target):
+        raise ModelError(f"{target.name} is a shipped model and stays as it is: name a folder for a copy with --output")
     model = replace(model, calibration=Calibration())
     names = prepare_corpora(model.config, "dev")
     utterances = [each for name in names for each in recognise(model, name, "dev", with_sound=False).utterances]
@@ -43,9 +54,11 @@ def calibrate(name: str, overrides: Sequence[str] = (), corpora: Path | None = N
     true_starts, found_starts = _starts(utterances)
     points = reliability.fit(posteriors, correct)
     fitted = Calibration(*points, boundaries.fit_boundary_offset(true_starts, found_starts))
-    fitted.save(folder)
+    if output is not None:
+        model_folder.copy(folder, output)
+    fitted.save(target)
     offset = f"; times move by {1e3 * fitted.boundary_offset:+.0f} ms" if true_starts else ""
-    return f"calibrated on {len(posteriors):,} phones of dev speakers{offset}: {folder / calibration.FILE}"
+    return f"calibrated on {len(posteriors):,} phones of dev speakers{offset}: {target / calibration.FILE}"
 
 
 def _confidences(model: AcousticModel, utterances: Sequence[Recognised]) -> tuple[np.ndarray, np.ndarray]:

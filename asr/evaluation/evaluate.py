@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from asr.core import files
-from asr.evaluation import breakdown, corpus_scores, examples, figures, page, results, tables
+from asr.evaluation import breakdown, corpus_scores, examples, figures, inputs, page, results, tables
 from asr.evaluation.inputs import load_configured, prepare_corpora
 from asr.evaluation.metrics import seed_spread
 from asr.models import model_folder
@@ -43,7 +43,7 @@ def evaluate_run(
     overrides
         Dotted settings that replace those of the model's own configuration.
     corpora
-        The folder that holds the corpora, where they are not prepared yet.
+        The folder that holds the corpora of which the settings name no folder.
     split
         ``test`` or ``dev``.
     output
@@ -105,8 +105,7 @@ def _evaluate_model(
 ) -> _ModelScores:
     """Score a model on each corpus that has the split, and write everything but the spread over seeds."""
     folder, model = load_configured(name, overrides, corpora)
-    shipped = folder.parent == model_folder.PRETRAINED
-    output = output or (Path("runs") / folder.name if shipped else folder.parent)
+    output = output or inputs.results_folder(folder)
     output.mkdir(parents=True, exist_ok=True)
     about = _about(folder, model, output)
     rows, evaluations = [], []
@@ -137,7 +136,7 @@ def _about(folder: Path, model: AcousticModel, output: Path) -> dict[str, Any]:
 
 def _system_name(folder: Path, output: Path) -> str:
     """Name a system by its run folder, with the seed where there are several, or by its shipped name."""
-    if folder.parent == model_folder.PRETRAINED:
+    if model_folder.is_shipped(folder):
         return folder.name
     run = output.absolute()
     return f"{run.parent.name}, {run.name}" if run.name.startswith("seed-") else run.name

@@ -30,7 +30,7 @@ def load_configured(
     overrides
         Dotted settings that replace those of the model's own configuration.
     corpora
-        The folder that holds the corpora, where they are not prepared yet.
+        The folder that holds the corpora of which the settings name no folder.
 
     Returns
     -------
@@ -54,11 +54,16 @@ def load_configured(
     return folder, replace(model, config=config).with_decoding(config.decode)
 
 
+def results_folder(folder: Path) -> Path:
+    """Return where results of a model go by default: its run folder, and ``runs/NAME`` for a shipped model."""
+    return Path("runs") / folder.name if model_folder.is_shipped(folder) else folder.parent
+
+
 def prepare_corpora(config: Config, split: str) -> list[str]:
     """Prepare those corpora of a configuration that can be found, and return the names of those that have a split.
 
-    A corpus that cannot be found is named in a warning: few users have every corpus that a shipped model was trained
-    on.
+    Nothing is downloaded or synthesised. A corpus that cannot be found is named in a warning: few users have every
+    corpus that a shipped model was trained on.
 
     Raises
     ------
@@ -68,7 +73,7 @@ def prepare_corpora(config: Config, split: str) -> list[str]:
     found, faults = [], []
     for corpus, place in config.data.corpora.items():
         try:
-            splits.prepare({corpus: place}, config.data.manifests)
+            splits.prepare({corpus: place}, config.data.manifests, may_obtain=False)
         except CorpusError as error:
             faults.append(f"{corpus}: {error}")
             continue

@@ -15,6 +15,7 @@ from typing import Any
 
 from asr.core import files
 from asr.core.errors import AsrError
+from asr.core.turns import turn
 from asr.evaluation import page, tables
 
 EVALUATION = "evaluation-{corpus}-{split}.json"
@@ -42,13 +43,14 @@ def write_metrics(rows: Sequence[dict[str, Any]], seed: int, output: Path, folde
         The model folder.
     """
     path = output / METRICS
-    before = json.loads(path.read_text(encoding="utf8"))["results"] if path.is_file() else []
-    merged = [*(row for row in before if not any(_is_repeated(row, fresh) for fresh in rows)), *rows]
-    values = {"seed": seed, "results": merged}
-    files.write_json(path, values)
-    if folder.parent == output:
-        files.write_json(folder / METRICS, values)
-        _write_card(folder / "README.md", merged)
+    with turn(path):
+        before = json.loads(path.read_text(encoding="utf8"))["results"] if path.is_file() else []
+        merged = [*(row for row in before if not any(_is_repeated(row, fresh) for fresh in rows)), *rows]
+        values = {"seed": seed, "results": merged}
+        files.write_json(path, values)
+        if folder.parent == output:
+            files.write_json(folder / METRICS, values)
+            _write_card(folder / "README.md", merged)
 
 
 def _is_repeated(row: dict[str, Any], fresh: dict[str, Any]) -> bool:

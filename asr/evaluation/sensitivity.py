@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from asr.core.errors import ModelError
 from asr.core.terminal import track
 from asr.evaluation import figures
-from asr.evaluation.inputs import cuts_with_features, load_configured
+from asr.evaluation.inputs import cuts_with_features, load_configured, prepare_corpora
 from asr.models.base import AcousticModel
 from asr.speech.features import FRAME_SHIFT
 
@@ -121,7 +121,7 @@ def draw(runs: Sequence[Path], output: Path, corpora: Path | None = None) -> str
     output
         The picture; its suffix tells the format.
     corpora
-        The folder that holds the corpora, where they are not prepared yet.
+        The folder that holds the corpora of which the models' settings name no folder.
 
     Raises
     ------
@@ -154,7 +154,7 @@ def describe(found: Curve) -> str:
 
 def _dev_features(model: AcousticModel) -> Iterator[Tensor]:
     """Yield the normalised features (T, F) of some dev utterances of each corpus, at equal steps."""
-    for corpus in model.config.data.corpora:
+    for corpus in prepare_corpora(model.config, "dev"):
         cuts, store = cuts_with_features(model, [corpus], "dev")
         members = list(cuts)
         for i in np.linspace(0, len(members) - 1, min(NUM_UTTERANCES, len(members))).round().astype(int):

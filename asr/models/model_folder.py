@@ -15,6 +15,7 @@ Nothing here is unpickled, so loading a folder never runs code from it.
 
 import importlib
 import importlib.util
+import shutil
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -24,7 +25,7 @@ import numpy as np
 from asr.core import config as configuration
 from asr.core.config import Config
 from asr.core.errors import ConfigError, ModelError
-from asr.core.files import read_tensors, write_tensors, write_text
+from asr.core.files import read_tensors, replacing, write_tensors, write_text
 from asr.models import calibration
 from asr.models.base import BLANK, AcousticModel
 from asr.models.calibration import Calibration
@@ -203,6 +204,19 @@ def _normaliser(config: Config, weights: dict[str, np.ndarray], folder: Path) ->
             f"{folder / 'model.safetensors'}: cmvn.mean and cmvn.std are not what config.yaml asks for: copy it again"
         )
     return normaliser
+
+
+def is_shipped(folder: Path) -> bool:
+    """Tell whether a model folder is one of the package, however its path is written."""
+    return folder.resolve().parent == PRETRAINED.resolve()
+
+
+def copy(source: Path, folder: Path) -> None:
+    """Copy the files of a model folder into another one, which is made."""
+    for file in source.iterdir():
+        if file.is_file():
+            with replacing(folder / file.name) as temporary:
+                shutil.copyfile(file, temporary)
 
 
 def find(name: str | Path) -> Path:

@@ -27,6 +27,10 @@ from asr.core.config import FeatureConfig
 from asr.core.errors import AudioError
 from asr.speech.audio import SAMPLE_RATE
 
+VERSION = 1
+"""Of the features of a recording. Features that were kept by another version are computed anew, so raise it whenever
+they change, be it here, in reading or in resampling; tests/unit/speech/test_features.py notices."""
+
 FRAME_LENGTH = 0.025  # seconds
 FRAME_SHIFT = 0.010  # seconds
 WINDOW_LENGTH = round(FRAME_LENGTH * SAMPLE_RATE)  # samples

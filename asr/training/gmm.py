@@ -45,7 +45,7 @@ from asr.models import model_folder
 from asr.models.base import BLANK
 from asr.models.calibration import Calibration
 from asr.models.hmm import GMMModel
-from asr.models.run_folder import HISTORY, claim, training_seconds
+from asr.models.run_folder import HISTORY, training_seconds
 from asr.speech.normaliser import Normaliser
 from asr.training.gmm_data import load_utterances
 from asr.training.tuning import tuned
@@ -104,8 +104,7 @@ def train(config: Config, run: Path) -> Path:
     Parameters
     ----------
     config
-        The resolved configuration; corpora that are not prepared yet are prepared. `train.alignments` is the run folder
-        of the stage before.
+        The resolved configuration; its corpora are prepared. `train.alignments` is the run folder of the stage before.
     run
         The run folder.
 
@@ -117,7 +116,7 @@ def train(config: Config, run: Path) -> Path:
     Raises
     ------
     AsrError
-        A corpus cannot be prepared, the run folder holds another configuration, or nothing is left to train on.
+        The stage before is missing or does not fit, or nothing is left to train on.
     """
     options = model_options(config.model, GMMConfig)
     if bool(options.num_pdfs) != bool(config.train.alignments):
@@ -125,7 +124,6 @@ def train(config: Config, run: Path) -> Path:
             "config: triphones (model.num_pdfs) start from the alignments of another system, monophones from none: "
             "set train.alignments, or model.num_pdfs=0"
         )
-    claim(run, config)
     with threadpool_limits(1, "blas"):  # with more threads its sums, and so the models, differ in their last bits
         return _train(config, options, run)
 
@@ -162,9 +160,8 @@ class _Speech:
 
     @classmethod
     def load(cls, config: Config, split: str) -> "_Speech":
-        """Prepare a split of a configuration's corpora."""
+        """Read a split of a configuration's prepared corpora."""
         manifests, names = config.data.manifests, list(config.data.corpora)
-        splits.prepare(config.data.corpora, manifests)
         cuts = splits.load_split(manifests, names, split)
         store = cache_features(cuts, config.features, Path(manifests) / "features", f"{'+'.join(names)}-{split}")
         kept = [cut for cut in cuts if cut.id in store and is_short_enough(cut, config.data.max_duration)]

@@ -22,7 +22,7 @@ from asr.lm import text
 from asr.lm.config import LmConfig, NGramConfig
 from asr.lm.estimation import estimate
 from asr.lm.language_model import UNKNOWN, LanguageModel, perplexity
-from asr.models.run_folder import log_to
+from asr.models import run_folder
 from asr.speech import phones
 
 log = logging.getLogger(__name__)
@@ -49,9 +49,14 @@ def train(config: LmConfig, run: Path) -> Path:
     Raises
     ------
     AsrError
-        No text, or the run folder holds another model.
+        No text, or the run folder holds another model or is in use.
     """
-    _claim(config, run)
+    with run_folder.held(run):
+        _claim(config, run)
+        return _train(config, run)
+
+
+def _train(config: LmConfig, run: Path) -> Path:
     sentences, dev = read(config)
     started = time.monotonic()
     lm: LanguageModel
@@ -136,11 +141,12 @@ def _claim(config: LmConfig, run: Path) -> None:
     run.mkdir(parents=True, exist_ok=True)
     path = run / "config.yaml"
     if path.is_file() and (run / "checkpoints").is_dir():
-        theirs = configuration.load(path)
-        if _placeless(theirs) != _placeless(config):
-            raise ConfigError(f"{run} holds another language model: delete it, or name another with --run")
+        theirs, ours = (configuration.to_dict(_placeless(each)) for each in (configuration.load(path), config))
+        different = run_folder.differences(theirs, ours)
+        if different:
+            raise ConfigError(f"{run} holds a run with {', '.join(different)}: {run_folder.MEND}")
     files.write_text(path, OmegaConf.to_yaml(OmegaConf.create(configuration.to_dict(config))))
-    log_to(run / "train.log")
+    run_folder.log_to(run / "train.log")
 
 
 def _placeless(config: LmConfig) -> LmConfig:

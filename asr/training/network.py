@@ -29,7 +29,7 @@ from asr.evaluation.metrics import ErrorCounts, count_errors
 from asr.models import model_folder
 from asr.models.base import AcousticModel
 from asr.models.kinds import Kind, kind_of
-from asr.models.run_folder import HISTORY, claim, training_seconds
+from asr.models.run_folder import HISTORY, training_seconds
 from asr.speech import phones
 from asr.speech.features import FeatureExtractor
 from asr.speech.normaliser import Normaliser
@@ -49,7 +49,7 @@ def train(config: Config, run: Path) -> Path:
     Parameters
     ----------
     config
-        The resolved configuration; corpora that are not prepared yet are prepared.
+        The resolved configuration; its corpora are prepared.
     run
         The run folder.
 
@@ -61,9 +61,8 @@ def train(config: Config, run: Path) -> Path:
     Raises
     ------
     AsrError
-        A corpus cannot be prepared, the run folder holds another configuration, or nothing is left to train on.
+        Nothing is left to train on.
     """
-    claim(run, config)
     pl.seed_everything(config.seed, verbose=False)
     module = RecogniserModule(config, run)
     speech = SpeechData(config, module.criterion, int(module.encoder.subsampling))  # type: ignore[arg-type]
@@ -138,7 +137,7 @@ class SpeechData(pl.LightningDataModule):
     Parameters
     ----------
     config
-        The run; corpora that are not prepared yet are prepared.
+        The run; its corpora are prepared.
     criterion
         The training criterion, which makes the targets.
     subsampling
@@ -149,7 +148,6 @@ class SpeechData(pl.LightningDataModule):
         super().__init__()
         self.config = config
         manifests, names = config.data.manifests, list(config.data.corpora)
-        splits.prepare(config.data.corpora, manifests)
         cache, title = Path(manifests) / "features", "+".join(names)
         train_cuts, dev_cuts = (splits.load_split(manifests, names, split) for split in ("train", "dev"))
         stores: dict[float, Features] = {}

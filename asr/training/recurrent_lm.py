@@ -1,5 +1,7 @@
 """Training of recurrent language models, for `asr.training.lm`."""
 
+import hashlib
+import json
 import logging
 import math
 import time
@@ -17,6 +19,7 @@ from asr.core.terminal import pace, track
 from asr.lm.config import LmConfig, LmTrainConfig
 from asr.lm.language_model import EDGE, perplexity
 from asr.lm.recurrent_lm import Network, RecurrentLM, batch
+from asr.models.run_folder import MEND
 
 log = logging.getLogger(__name__)
 
@@ -53,7 +56,8 @@ def train(
     network = Network(config.model, 1 + len(tokens))  # type: ignore[arg-type]
     lm = RecurrentLM(config.text.unit, (EDGE, *tokens), network)
     rows = [lm.indices(sentence) for sentence in sentences]
-    state = _State(network, config.train, run, list(lm.tokens))
+    text = hashlib.sha256(json.dumps([lm.tokens, sentences, dev]).encode()).hexdigest()
+    state = _State(network, config.train, run, text)
     total = config.train.max_epochs * len(list(_batches(rows, config.train, config.seed)))
     while state.epoch < config.train.max_epochs:
         torch.manual_seed(config.seed * 1_000_003 + state.epoch)  # so that a resumed run repeats the dropout
@@ -107,17 +111,17 @@ def _batches(rows: list[np.ndarray], config: LmTrainConfig, seed: int) -> Iterat
 class _State:
     """What a resumed run needs: network, optimiser, history and best weights."""
 
-    def __init__(self, network: Network, config: LmTrainConfig, run: Path, tokens: list[str]):
+    def __init__(self, network: Network, config: LmTrainConfig, run: Path, text: str):
         self.network, self.config, self.path = network, config, run / "checkpoints" / "last.pt"
-        self.tokens = tokens
+        self.text = text
         self.optimizer = torch.optim.AdamW(network.parameters(), config.learning_rate, weight_decay=config.weight_decay)
         self.history: list[dict[str, Any]] = []
         self.best: dict[str, torch.Tensor] = {}
         self.updates = 0
         if self.path.is_file():
             kept = torch.load(self.path, weights_only=True)
-            if kept["tokens"] != tokens:
-                raise ConfigError(f"{run} was trained on another text: delete it, or name another with --run")
+            if kept.get("text", text) != text:  # checkpoints of older versions do not tell
+                raise ConfigError(f"{run} was trained on another text: {MEND}")
             network.load_state_dict(kept["network"])
             self.optimizer.load_state_dict(kept["optimizer"])
             self.history, self.best, self.updates = kept["history"], kept["best"], kept["updates"]
@@ -158,7 +162,7 @@ class _State:
             "history": self.history,
             "best": self.best,
             "updates": self.updates,
-            "tokens": self.tokens,
+            "text": self.text,
         }
         with files.replacing(self.path) as temporary, files.as_os_error(RuntimeError):
             torch.save(kept, temporary)

@@ -19,7 +19,7 @@ from asr.data import splits
 from asr.data.batches import BatchLoader, NoTargets, SpeechDataset
 from asr.data.feature_store import Features
 from asr.evaluation import figures
-from asr.evaluation.inputs import cuts_with_features
+from asr.evaluation.inputs import cuts_with_features, prepare_corpora
 from asr.evaluation.metrics import ErrorCounts, count_errors
 from asr.models.base import AcousticModel
 from asr.models.ctc import CTCModel
@@ -239,8 +239,7 @@ def tune(model: AcousticModel, output: Path) -> str:
     config = model.config
     if config.decode.lm is None:
         raise ConfigError("nothing to tune: name a language model with decode.lm=FOLDER")
-    splits.prepare(config.data.corpora, config.data.manifests)
-    cuts, store = cuts_with_features(model, list(config.data.corpora), "dev")
+    cuts, store = cuts_with_features(model, prepare_corpora(config, "dev"), "dev")
     output.mkdir(parents=True, exist_ok=True)
     name = Path(config.decode.lm).name
     path = output / f"tuning-{name}.json"

@@ -189,7 +189,7 @@ def test_a_missing_recipe(cli):
         ("timit", ["is not TIMIT: it has no folders TRAIN and TEST", "name the folder that holds them"]),
         ("speechocean762", ["is not speechocean762", "openslr.org/101"]),
         ("mini_librispeech", ["train-clean-5", "openslr.org/31"]),
-        ("mini", ["holds something other than the mini corpus"]),
+        ("mini", ["no mini corpus in"]),
     ],
 )
 def test_the_wrong_folder(cli, tmp_path, recipe, words):
@@ -217,7 +217,7 @@ def test_evaluation_of_what_cannot_be(cli, trained, tmp_path):
         outcome = cli("evaluate", trained.run, setting, "--output", tmp_path)
         assert_one_line(outcome, "features, model and data.labels belong to the trained model")
     outcome = cli("evaluate", trained.run, f"data.manifests={tmp_path / 'none'}", "--output", tmp_path)
-    assert_one_line(outcome, "no TIMIT is given")
+    assert_one_line(outcome, "timit: it is not prepared: name its folder with data.corpora.timit=FOLDER")
 
 
 def test_an_unknown_option_or_verb_is_a_matter_of_usage(cli):

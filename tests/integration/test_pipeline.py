@@ -423,5 +423,7 @@ def test_another_configuration_does_not_go_on_with_a_run(cli, trained):
     before = (trained.run / "config.yaml").read_bytes()
     code, _, err = cli("train", *trained.arguments, "train.learning_rate=0.01", "seed=2", "--run", trained.run)
     assert code == 2
-    assert err == f"asr: {trained.run} holds a run with another seed, train: delete it, or name another with --run\n"
+    different = "seed=1 and not 2, train.learning_rate=0.02 and not 0.01"
+    assert err.startswith(f"asr: {trained.run} holds a run with {different}: delete it, or name another folder with")
+    assert err.count("\n") == 1
     assert (trained.run / "config.yaml").read_bytes() == before

@@ -8,11 +8,15 @@ import soundfile
 from lhotse import CutSet
 
 import data_prep
+from asr.core import config as configuration
 from asr.core.config import FeatureConfig
+from asr.core.errors import ConfigError
+from asr.data import feature_store
 from asr.data.batches import BatchLoader, NoTargets, SpeechDataset
 from asr.data.feature_store import cache_features
 from asr.data.splits import load_split
 from asr.speech.normaliser import Normaliser
+from asr.training import train
 
 HEAD = "path\tspeaker\tsplit\twords\n"
 
@@ -86,3 +90,38 @@ def test_a_split_of_one_utterance_or_one_bucket_has_batches(corpus, tmp_path, co
     dataset = SpeechDataset({1.0: store}, Normaliser(FeatureConfig()), NoTargets())
     loader = BatchLoader(cuts, dataset, 8000, num_buckets, shuffle=True)
     assert sorted(cut.id for batch in loader.batches for cut in batch) == ["u1", "u2"][:count]
+
+
+def test_features_of_another_version_of_the_extractor_are_not_used(corpus, tmp_path, monkeypatch):
+    cuts = utterances(corpus, tmp_path)
+    features(corpus, tmp_path, cuts)
+    monkeypatch.setattr(feature_store, "VERSION", 0)
+    monkeypatch.setattr(feature_store, "extract", lambda path, extractor, speed: np.zeros((98, extractor.num_features)))
+    assert not features(corpus, tmp_path, cuts).any()
+
+
+@pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::UserWarning", "ignore::RuntimeWarning")
+def test_a_run_is_not_taken_for_one_on_what_its_corpus_is_now(corpus, tmp_path):
+    values = {
+        "data": {"corpora": {"table": str(corpus)}, "manifests": str(tmp_path / "data")},
+        "features": {"num_mel_bins": 8, "delta_order": 0},
+        "model": {"name": "blstm", "num_layers": 1, "hidden_size": 4, "stack": 4},
+        "train": {"max_epochs": 1},
+    }
+    config, run = configuration.from_dict(values), tmp_path / "run"
+    table = corpus / "utterances.tsv"
+    table.write_text(table.read_text() + "u3.wav\tc\tdev\tnine\n".replace("3", "4").replace("c", "d"))
+    soundfile.write(corpus / "u4.wav", np.full(16000, 0.1), 16000, "PCM_16")
+    train(config, run)
+    with table.open("a") as file:
+        file.write("u5.wav\te\ttest\tnine\n")  # nothing that it was trained on
+    soundfile.write(corpus / "u5.wav", np.full(16000, 0.1), 16000, "PCM_16")
+    train(config, run)
+    os.utime(corpus / "u4.wav", (0, 0))
+    with pytest.raises(ConfigError, match="table changed after "):
+        train(config, run)
+    (run / "inputs.json").unlink()
+    train(config, run)
+    table.write_text(table.read_text().replace("two", "three"))
+    with pytest.raises(ConfigError, match="table changed after "):
+        train(config, run)

@@ -11,8 +11,9 @@ from asr.cli import app as command_line
 from asr.core import config as configuration
 from asr.core.errors import ConfigError
 from asr.models.run_folder import claim, read_history
+from asr.training import train
 from asr.training.callbacks import Checkpoints
-from asr.training.network import RecogniserModule, SpeechData, train
+from asr.training.network import RecogniserModule, SpeechData
 
 
 @pytest.fixture
@@ -84,7 +85,7 @@ def test_a_run_that_failed_before_its_first_checkpoint_claims_no_folder(tmp_path
     (tmp_path / "checkpoints").mkdir()
     (tmp_path / "checkpoints" / "last.ckpt").touch()
     other = configuration.from_dict({"data": {"corpora": {"mini": None}}, "seed": 2})
-    with pytest.raises(ConfigError, match="holds a run with another seed, model: delete it"):
+    with pytest.raises(ConfigError, match="hidden_size=8 and not the default, seed=1 and not 2: delete it"):
         claim(tmp_path, other)
     claim(tmp_path, config)
 

@@ -12,7 +12,7 @@ from asr import Recogniser
 from asr.core import config as configuration
 from asr.models import model_folder
 from asr.models.run_folder import read_history
-from asr.training.network import train
+from asr.training import train
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 WRITTEN = GOLDEN / "version_0_1"
