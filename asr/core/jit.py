@@ -1,4 +1,4 @@
-"""The decorators of compiled functions: `njit` of kernels, which Python calls, and `helper` of functions that they call.
+"""The decorators of compiled code: `njit` for kernels, which Python calls, and `helper` for functions that they call.
 
 With ``cache=True`` Numba keeps a compiled kernel beside its source, in the user's cache folder, or in the folder that
 ``NUMBA_CACHE_DIR`` names, and ends in an error where none of them can be written: in a container that runs as a user

@@ -98,7 +98,7 @@ def _search(
     """Search some utterances of a batch, one after another."""
     for b in utterances.tolist():
         rows = np.array(log_probs[: lengths[b], b], np.float64, order="C")
-        beam = beam_kernels.begin(*rows.shape, limits.beam_size, work)
+        beam = beam_kernels.begin(len(rows), log_probs.shape[2], limits.beam_size, work)
         beam_kernels.search(rows, limits, scorer, beam, tokens[b], scores[b])
 
 

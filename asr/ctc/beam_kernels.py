@@ -13,11 +13,11 @@ import numpy as np
 
 from asr.core.jit import helper, njit
 
-# Rows of `Beam.scores`: log probabilities of a prefix's paths that end in a blank, in its last label, in either; of those
-# that stay on it for another frame; of the prefixes that are kept after that frame; and the heap of all candidates.
+# Rows of `Beam.scores`: log probabilities of a prefix's paths that end in a blank, in its last label, in either; of
+# those that stay on it for another frame; of the prefixes that are kept after that frame; and the heap of candidates.
 ENDS_BLANK, ENDS_LABEL, ENDS, STAYS_BLANK, STAYS_LABEL, STAYS, KEPT_BLANK, KEPT_LABEL, KEPT, OFFERED = range(10)
-# Rows of `Beam.held`: node of a prefix, the model's state, last token or −1; the same of the prefixes that are kept after
-# the frame; and the heap's choices.
+# Rows of `Beam.held`: node of a prefix, the model's state, last token or −1; the same of the prefixes that are kept
+# after the frame; and the heap's choices.
 NODE, STATE, LAST, KEPT_NODE, KEPT_STATE, KEPT_LAST, CHOICE = range(7)
 # Rows of `Beam.tree`; node 0 is the empty prefix, and −1 stands for no node and no place in the beam.
 PARENT, TOKEN, CHILD, SIBLING, PLACE = range(5)  # CHILD is the first child, SIBLING the next child of the same parent

@@ -336,7 +336,9 @@ def search_paths(
         np.zeros(5, np.int64),
     )
     tables = np.empty((1024, 3), np.int32), np.full((1024, 3), -1, np.int32)
-    records = _search_paths(scores, network, search, (_tokens(num_nodes, n), _tokens(num_nodes, n)), tables, beam, active)
+    records = _search_paths(
+        scores, network, search, (_tokens(num_nodes, n), _tokens(num_nodes, n)), tables, beam, active
+    )
     return search.final.score[0], search.final.record[0], records
 
 
