@@ -1,4 +1,4 @@
-"""The decorator of every kernel: Numba's `njit`, which goes on where compiled kernels cannot be kept on disk.
+"""The decorators of compiled code: `njit` for kernels, which Python calls, and `helper` for functions that they call.
 
 With ``cache=True`` Numba keeps a compiled kernel beside its source, in the user's cache folder, or in the folder that
 ``NUMBA_CACHE_DIR`` names, and ends in an error where none of them can be written: in a container that runs as a user
@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import numba
+from numba.extending import register_jitable
 
 from asr.core.turns import turn
 
@@ -57,6 +58,28 @@ def njit(**options: Any) -> Callable[[Callable[..., Any]], Any]:
         return _forgiving(kernel)
 
     return decorate
+
+
+def helper(**options: Any) -> Callable[[Callable[..., Any]], Any]:
+    """Return a decorator for a function that kernels of the same file call; called by Python it runs uncompiled.
+
+    It takes the options of `numba.njit`. The function is compiled with a kernel that calls it, and kept in that
+    kernel's file alone; neither a file of its own nor a conversion of Python's arguments is made, which would take a
+    quarter of the time. It must neither make nor return an array, as references to arrays are not counted in it:
+    counting those of a tuple of arrays would cost a beam search up to a third of its time.
+
+    Examples
+    --------
+    >>> @helper()
+    ... def _twice(x):
+    ...     return 2 * x
+    >>> @njit()
+    ... def four_times(x):
+    ...     return _twice(_twice(x))
+    >>> four_times(4), _twice(4)
+    (16, 8)
+    """
+    return register_jitable(**{"no_cfunc_wrapper": True, "_nrt": False} | options)
 
 
 def _has_home() -> bool:

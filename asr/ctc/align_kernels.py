@@ -11,7 +11,7 @@ import math
 
 import numpy as np
 
-from asr.core.jit import njit
+from asr.core.jit import helper, njit
 
 # an unsigned index needs no test for negative values, which would cost time and prevent vector code
 ZERO, ONE = np.uintp(0), np.uintp(1)
@@ -19,7 +19,7 @@ START, STOP, PEAK = 0, 1, 2
 CELLS = 1 << 21  # states × frames that a block may have (32 MiB), unless √T frames are more
 
 
-@njit(cache=True)
+@helper()
 def layout(num_frames, num_labels):
     """Return the frames of a block, the number of blocks, and how many float64 an utterance of so many labels takes."""
     block = max(1, min(num_frames, max(CELLS // (num_labels + 1), 1 + int(math.sqrt(num_frames)))))
@@ -35,7 +35,7 @@ def workspace_size(num_frames: np.ndarray, num_labels: np.ndarray) -> int:
     return max((layout(*each)[2] for each in zip(num_frames.tolist(), num_labels.tolist(), strict=True)), default=0)
 
 
-@njit(cache=True)
+@helper()
 def _viterbi(log_probs, b, first, symbols, priors, blanks, labels, work):
     """Write the log probability of the best path into each state to blanks and labels, both (1 + frames, L + 1).
 
@@ -62,7 +62,7 @@ def _viterbi(log_probs, b, first, symbols, priors, blanks, labels, work):
     return sound
 
 
-@njit(cache=True)
+@helper()
 def _copy_rows(blanks, labels, blanks_copy, labels_copy):
     """Copy two rows (L + 1,): Numba needs 2 s more to compile an assignment of one array to part of another."""
     for s in range(len(blanks)):

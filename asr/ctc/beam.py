@@ -80,8 +80,26 @@ def beam_search(
     tokens = np.full((batch, nbest, num_frames), -1, np.int64)
     scores = np.full((batch, nbest), -np.inf)
     size = beam_kernels.workspace_size(num_frames, beam_size)
-    workers.run(beam_kernels.search, batch, size, log_probs.astype(np.float64), lengths, limits, model, tokens, scores)
+    scorer = model, model.scores.max(axis=1)
+    workers.run(_search, batch, size, log_probs, lengths, limits, scorer, tokens, scores)
     return hypotheses(log_probs, lengths, blank, tokens, scores)
+
+
+def _search(
+    utterances: np.ndarray,
+    log_probs: np.ndarray,
+    lengths: np.ndarray,
+    limits: Limits,
+    scorer: tuple[TokenModel, np.ndarray],
+    tokens: np.ndarray,
+    scores: np.ndarray,
+    work: np.ndarray,
+) -> None:
+    """Search some utterances of a batch, one after another."""
+    for b in utterances.tolist():
+        rows = np.array(log_probs[: lengths[b], b], np.float64, order="C")
+        beam = beam_kernels.begin(len(rows), log_probs.shape[2], limits.beam_size, work)
+        beam_kernels.search(rows, limits, scorer, beam, tokens[b], scores[b])
 
 
 def _checked(model: TokenModel | None, num_classes: int) -> TokenModel:

@@ -11,13 +11,15 @@ from typing import NamedTuple
 
 import numpy as np
 
-from asr.core.jit import njit
+from asr.core.jit import helper, njit
 
-# Rows of the beam (9, K): log probabilities of a prefix's paths that end in a blank, in its last label, in either; of
-# those that stay on it for another frame; and of the prefixes that are kept after that frame.
-ENDS_BLANK, ENDS_LABEL, ENDS, STAYS_BLANK, STAYS_LABEL, STAYS, KEPT_BLANK, KEPT_LABEL, KEPT = range(9)
-NODE, STATE, LAST = range(3)  # rows of what is held (3, K): node of a prefix, the model's state, last token or −1
-# Rows of the tree (5, 1 + T K) int32; node 0 is the empty prefix, and −1 stands for no node and no place in the beam.
+# Rows of `Beam.scores`: log probabilities of a prefix's paths that end in a blank, in its last label, in either; of
+# those that stay on it for another frame; of the prefixes that are kept after that frame; and the heap of candidates.
+ENDS_BLANK, ENDS_LABEL, ENDS, STAYS_BLANK, STAYS_LABEL, STAYS, KEPT_BLANK, KEPT_LABEL, KEPT, OFFERED = range(10)
+# Rows of `Beam.held`: node of a prefix, the model's state, last token or −1; the same of the prefixes that are kept
+# after the frame; and the heap's choices.
+NODE, STATE, LAST, KEPT_NODE, KEPT_STATE, KEPT_LAST, CHOICE = range(7)
+# Rows of `Beam.tree`; node 0 is the empty prefix, and −1 stands for no node and no place in the beam.
 PARENT, TOKEN, CHILD, SIBLING, PLACE = range(5)  # CHILD is the first child, SIBLING the next child of the same parent
 NODE_FIELDS = 5
 
@@ -61,12 +63,53 @@ class TokenModel(NamedTuple):
     finals: np.ndarray
 
 
+class Beam(NamedTuple):
+    """The prefixes of an utterance that a search holds, and the tree of those that it has held.
+
+    Attributes
+    ----------
+    scores : (10, K)
+        Log probabilities of the prefixes.
+    held : (7, K) int64
+        What else is known of them.
+    tree : (5, 1 + T K) int32
+        All prefixes.
+    taken : (K, C) int32
+        The last frame in which a prefix was not to be extended by a token, as the longer one was in the beam.
+    heights, tops : (C,), (C,) int64
+        The tokens of a frame, likeliest first, with their log probabilities.
+    """
+
+    scores: np.ndarray
+    held: np.ndarray
+    tree: np.ndarray
+    taken: np.ndarray
+    heights: np.ndarray
+    tops: np.ndarray
+
+
 def workspace_size(num_frames: int, beam_size: int) -> int:
-    """Return how many float64 a thread needs: room for K nodes a frame, and the root."""
+    """Return how many float64 the tree takes: room for K nodes a frame, and the root."""
     return ((1 + num_frames * beam_size) * NODE_FIELDS + 1) // 2
 
 
-@njit(cache=True)
+def begin(num_frames: int, num_classes: int, beam_size: int, work: np.ndarray) -> Beam:
+    """Return the beam of one utterance before its first frame: the empty prefix. The tree lies in the workspace.
+
+    All arrays are made in Python, as Numba would need a second to compile the functions that make them.
+    """
+    room = 1 + num_frames * beam_size
+    tree = work.view(np.int32)[: NODE_FIELDS * room].reshape(NODE_FIELDS, room)
+    tree[[CHILD, PLACE], 0] = -1
+    scores = np.full((10, beam_size), -np.inf)
+    scores[[ENDS_BLANK, ENDS], 0] = 0.0
+    held = np.zeros((7, beam_size), np.int64)
+    held[LAST, 0] = -1
+    taken = np.zeros((beam_size, num_classes), np.int32)
+    return Beam(scores, held, tree, taken, np.empty(num_classes), np.empty(num_classes, np.int64))
+
+
+@helper()
 def _logaddexp(a, b):  # a copy in each file of kernels: Numba's cache does not notice an edit elsewhere
     """Return ln(eᵃ + eᵇ), −inf for two −inf."""
     high, low = max(a, b), min(a, b)
@@ -75,41 +118,35 @@ def _logaddexp(a, b):  # a copy in each file of kernels: Numba's cache does not 
     return high + math.log1p(math.exp(low - high))
 
 
-@njit(cache=True)
-def _lm_score(model, state, token):
-    """Return what a language model adds for a token in a state. The search asks it nowhere else."""
-    return model.scores[state, token]
-
-
-@njit(cache=True)
-def _stay(frame, stamp, limits, model, beam, held, tree, taken):
+@helper()
+def _stay(frame, stamp, limits, model, beam, size):
     """Score the prefixes of the beam that stay unchanged in a frame.
 
     A prefix whose parent is also in the beam can be reached by extending the parent. That path is added here, and
-    `taken` (K, C) gets the frame's stamp, so that `_choose` does not make the same extension again.
+    `taken` gets the frame's stamp, so that `_choose` does not make the same extension again.
     """
-    size = held.shape[1]
+    scores, held, tree = beam.scores, beam.held, beam.tree
     for k in range(size):
         tree[PLACE, held[NODE, k]] = k
     for k in range(size):
-        beam[STAYS_BLANK, k] = beam[ENDS, k] + frame[limits.blank]
-        beam[STAYS_LABEL, k] = -np.inf
+        scores[STAYS_BLANK, k] = scores[ENDS, k] + frame[limits.blank]
+        scores[STAYS_LABEL, k] = -np.inf
         node, token = held[NODE, k], held[LAST, k]
         if node > 0:
-            beam[STAYS_LABEL, k] = beam[ENDS_LABEL, k] + frame[token]
+            scores[STAYS_LABEL, k] = scores[ENDS_LABEL, k] + frame[token]
             parent = tree[PLACE, tree[PARENT, node]]
             if parent >= 0 and frame[token] >= limits.least:
-                taken[parent, token] = stamp
+                beam.taken[parent, token] = stamp
                 repeated = held[LAST, parent] == token  # a repeated token needs a blank between
-                came = beam[ENDS_BLANK, parent] if repeated else beam[ENDS, parent]
-                came += frame[token] + _lm_score(model, held[STATE, parent], token)
-                beam[STAYS_LABEL, k] = _logaddexp(beam[STAYS_LABEL, k], came)
-        beam[STAYS, k] = _logaddexp(beam[STAYS_BLANK, k], beam[STAYS_LABEL, k])
+                came = scores[ENDS_BLANK, parent] if repeated else scores[ENDS, parent]
+                came += frame[token] + model.scores[held[STATE, parent], token]
+                scores[STAYS_LABEL, k] = _logaddexp(scores[STAYS_LABEL, k], came)
+        scores[STAYS, k] = _logaddexp(scores[STAYS_BLANK, k], scores[STAYS_LABEL, k])
     for k in range(size):
         tree[PLACE, held[NODE, k]] = -1
 
 
-@njit(cache=True)
+@helper()
 def _sift(scores, choices, size):
     """Restore the order of a min-heap whose first entry was replaced."""
     i = 0
@@ -124,7 +161,7 @@ def _sift(scores, choices, size):
         i = child
 
 
-@njit(cache=True)
+@helper()
 def _offer(score, choice, scores, choices, size):
     """Put a candidate into the min-heap of the best (K,), replacing the least where it is full; return its size."""
     if size == len(scores):
@@ -140,7 +177,7 @@ def _offer(score, choice, scores, choices, size):
     return size + 1
 
 
-@njit(cache=True)
+@helper()
 def _sort(scores, choices, size):
     """Sort a min-heap in descending order."""
     for last in range(size - 1, 0, -1):
@@ -149,46 +186,48 @@ def _sort(scores, choices, size):
         _sift(scores, choices, last)
 
 
-@njit(cache=True)
-def _choose(frame, stamp, limits, scorer, beam, held, taken, heap):
-    """Fill the heap with the best prefixes: choice k stays, choice K + k C + c is longer by token c; return its size.
+@helper()
+def _choose(frame, stamp, limits, scorer, beam, num_held):
+    """Sort the best prefixes: choice k stays, choice K + k C + c is longer by token c; return how many there are.
 
     Prefixes and tokens are tried in descending order of probability, so that each row ends at the first token that
     cannot enter the heap. `scorer` bounds what the language model adds in a state.
     """
-    (model, most), (scores, choices) = scorer, heap
+    (model, most), held, taken, heights, tops = scorer, beam.held, beam.taken, beam.heights, beam.tops
+    ends_blank, ends, stays = beam.scores[ENDS_BLANK], beam.scores[ENDS], beam.scores[STAYS]
+    scores, choices = beam.scores[OFFERED], held[CHOICE]
     beam_size, num_classes = taken.shape
     # a literal 0 has a type of its own in Numba, for which the heap's functions would be compiled again
-    size = np.int64(0)
-    for k in range(held.shape[1]):
-        if beam[STAYS, k] > -np.inf:
-            size = _offer(beam[STAYS, k], k, scores, choices, size)
+    size, num_tops = np.int64(0), np.int64(0)
+    for k in range(num_held):
+        if stays[k] > -np.inf:
+            size = _offer(stays[k], k, scores, choices, size)
     floor = scores[0] if size == beam_size else -np.inf
     bonus = -np.inf
-    for k in range(held.shape[1]):
+    for k in range(num_held):
         bonus = max(bonus, most[held[STATE, k]])
-    heights, tops, num_tops = np.empty(num_classes), np.empty(num_classes, np.int64), np.int64(0)
     for c in range(num_classes):
-        if c != limits.blank and frame[c] >= limits.least and beam[ENDS, 0] + frame[c] + bonus > floor:
+        if c != limits.blank and frame[c] >= limits.least and ends[0] + frame[c] + bonus > floor:
             num_tops = _offer(frame[c], c, heights, tops, num_tops)
     _sort(heights, tops, num_tops)
-    for k in range(held.shape[1]):
+    for k in range(num_held):
         state, last = held[STATE, k], held[LAST, k]
         for i in range(num_tops):
             c = tops[i]
             if size == beam_size:
                 floor = scores[0]
-            if beam[ENDS, k] + frame[c] + most[state] <= floor:
+            if ends[k] + frame[c] + most[state] <= floor:
                 break
             if taken[k, c] == stamp:
                 continue
-            score = (beam[ENDS_BLANK, k] if last == c else beam[ENDS, k]) + frame[c] + _lm_score(model, state, c)
+            score = (ends_blank[k] if last == c else ends[k]) + frame[c] + model.scores[state, c]
             if score > floor:
                 size = _offer(score, beam_size + k * num_classes + c, scores, choices, size)
+    _sort(scores, choices, size)
     return size
 
 
-@njit(cache=True)
+@helper()
 def _child(node, token, num_nodes, tree):
     """Return the node of a prefix extended by a token: a new one, num_nodes, where the tree has none.
 
@@ -204,96 +243,69 @@ def _child(node, token, num_nodes, tree):
     return child
 
 
-@njit(cache=True)
-def advance(frame, stamp, limits, scorer, beam, held, tree, taken):
-    """Process a frame; return what is held after it, and the choices that led there, best first.
+@helper()
+def advance(frame, stamp, limits, scorer, beam, size, num_nodes):
+    """Process a frame, before which the beam has `size` prefixes and the tree num_nodes; return the same after it.
 
-    Where choice < K, prefix i is the former prefix k = choice; otherwise it is prefix k extended by token c, where
-    choice = K + k C + c. `held` is nodes, states and last tokens of the beam (3, K), and the number of nodes in the
-    tree. `scorer` is a token model and the highest score of each of its states (Q,). A model without next states has
-    one state for each node, whose row of scores is written before the next frame.
+    The row of choices tells what led there, best first: where choice < K, prefix i is the former prefix k = choice;
+    otherwise it is prefix k extended by token c, where choice = K + k C + c. `scorer` is a token model and the highest
+    score of each of its states (Q,). A model without next states has one state for each node, whose row of scores is
+    written before the next frame.
     """
-    (prefixes, num_nodes), (model, _) = held, scorer
-    beam_size, num_classes = taken.shape
-    scores, choices = np.empty(beam_size), np.empty(beam_size, np.int64)
-    _stay(frame, stamp, limits, model, beam, prefixes, tree, taken)
-    size = _choose(frame, stamp, limits, scorer, beam, prefixes, taken, (scores, choices))
-    _sort(scores, choices, size)
-    while size > 0 and scores[size - 1] < scores[0] - limits.threshold:
+    (model, _), scores, held, offered, choices = scorer, beam.scores, beam.held, beam.scores[OFFERED], beam.held[CHOICE]
+    beam_size, num_classes = beam.taken.shape
+    _stay(frame, stamp, limits, model, beam, size)
+    size = _choose(frame, stamp, limits, scorer, beam, size)
+    while size > 0 and offered[size - 1] < offered[0] - limits.threshold:
         size -= 1
-    kept = np.empty((3, size), np.int64)
     for i in range(size):
         if choices[i] < beam_size:
             k = choices[i]
-            kept[NODE, i], kept[STATE, i], kept[LAST, i] = prefixes[NODE, k], prefixes[STATE, k], prefixes[LAST, k]
-            beam[KEPT_BLANK, i], beam[KEPT_LABEL, i], beam[KEPT, i] = (
-                beam[STAYS_BLANK, k],
-                beam[STAYS_LABEL, k],
-                beam[STAYS, k],
-            )
+            for row in range(3):
+                held[KEPT_NODE + row, i] = held[NODE + row, k]
+                scores[KEPT_BLANK + row, i] = scores[STAYS_BLANK + row, k]
         else:
             k, c = divmod(choices[i] - beam_size, num_classes)
-            node = _child(prefixes[NODE, k], c, num_nodes, tree)
+            node = _child(held[NODE, k], c, num_nodes, beam.tree)
             num_nodes = max(num_nodes, node + 1)
-            kept[NODE, i], kept[LAST, i] = node, c
-            kept[STATE, i] = model.next_states[prefixes[STATE, k], c] if len(model.next_states) else node
-            beam[KEPT_BLANK, i], beam[KEPT_LABEL, i], beam[KEPT, i] = -np.inf, scores[i], scores[i]
+            held[KEPT_NODE, i], held[KEPT_LAST, i] = node, c
+            held[KEPT_STATE, i] = model.next_states[held[STATE, k], c] if len(model.next_states) else node
+            scores[KEPT_BLANK, i], scores[KEPT_LABEL, i], scores[KEPT, i] = -np.inf, offered[i], offered[i]
     for row in range(3):
         for i in range(size):
-            beam[ENDS_BLANK + row, i] = beam[KEPT_BLANK + row, i]
-    return (kept, num_nodes), choices[:size]
+            held[NODE + row, i] = held[KEPT_NODE + row, i]
+            scores[ENDS_BLANK + row, i] = scores[KEPT_BLANK + row, i]
+    return size, num_nodes
 
 
-@njit(cache=True)
-def finish(prefixes, beam, model):
-    """Add what the model says at the end to the beam's scores; return nodes and scores, best first."""
-    count = prefixes.shape[1]
-    scores, nodes, size = np.empty(count), np.empty(count, np.int64), np.int64(0)
-    for k in range(count):
-        total = beam[ENDS, k] + model.finals[prefixes[STATE, k]]
+@helper()
+def finish(finals, beam, size, tokens, scores):
+    """Add the model's finals (Q,) to the beam's scores; write tokens (N, T) and scores (N,) of the best, best first."""
+    offered, nodes, tree, count = beam.scores[OFFERED], beam.held[CHOICE], beam.tree, np.int64(0)
+    for k in range(size):
+        total = beam.scores[ENDS, k] + finals[beam.held[STATE, k]]
         if total > -np.inf:
-            size = _offer(total, prefixes[NODE, k], scores, nodes, size)
-    _sort(scores, nodes, size)
-    return nodes[:size], scores[:size]
-
-
-@njit(cache=True)
-def begin(num_frames, limits, num_classes, work):
-    """Return the initial beam, held, tree and taken of `advance` for one utterance."""
-    beam_size, room = limits.beam_size, 1 + num_frames * limits.beam_size
-    tree = work.view(np.int32)[: NODE_FIELDS * room].reshape(NODE_FIELDS, room)
-    tree[CHILD, 0], tree[PLACE, 0] = -1, -1
-    beam = np.full((9, beam_size), -np.inf)
-    beam[ENDS_BLANK, 0], beam[ENDS, 0] = 0.0, 0.0
-    prefixes = np.zeros((3, 1), np.int64)
-    prefixes[LAST, 0] = -1
-    return beam, (prefixes, np.int64(1)), tree, np.zeros((beam_size, num_classes), np.int32)
-
-
-@njit(cache=True)
-def spell(node, tree, tokens):
-    """Write the tokens of a prefix."""
-    length, last = 0, node
-    while last > 0:
-        length += 1
-        last = tree[PARENT, last]
-    for i in range(length - 1, -1, -1):
-        tokens[i] = tree[TOKEN, node]
-        node = tree[PARENT, node]
+            count = _offer(total, beam.held[NODE, k], offered, nodes, count)
+    _sort(offered, nodes, count)
+    for n in range(min(count, len(scores))):
+        scores[n], length, last = offered[n], 0, nodes[n]
+        while last > 0:
+            length += 1
+            last = tree[PARENT, last]
+        last = nodes[n]
+        for i in range(length - 1, -1, -1):
+            tokens[n, i] = tree[TOKEN, last]
+            last = tree[PARENT, last]
 
 
 @njit(cache=True, nogil=True)
-def search(utterances, log_probs, lengths, limits, model, tokens, scores, work):
-    """Search some utterances of log_probs (T, B, C); write tokens (B, N, T), −1 after the last, and scores (B, N)."""
-    most = np.full(len(model.scores), -np.inf)
-    for q in range(len(most)):
-        for c in range(log_probs.shape[2]):
-            most[q] = max(most[q], model.scores[q, c])
-    for b in utterances:
-        beam, held, tree, taken = begin(lengths[b], limits, log_probs.shape[2], work)
-        for t in range(lengths[b]):
-            held, _ = advance(log_probs[t, b], t + 1, limits, (model, most), beam, held, tree, taken)
-        nodes, values = finish(held[0], beam, model)
-        for n in range(min(len(nodes), scores.shape[1])):
-            scores[b, n] = values[n]
-            spell(nodes[n], tree, tokens[b, n])
+def search(log_probs, limits, scorer, beam, tokens, scores):
+    """Search one utterance's log_probs (T, C); write tokens (N, T), −1 after the last, and scores (N,)."""
+    size, num_nodes = np.int64(1), np.int64(1)
+    for t in range(len(log_probs)):
+        size, num_nodes = advance(log_probs[t], t + 1, limits, scorer, beam, size, num_nodes)
+    finish(scorer[0].finals, beam, size, tokens, scores)
+
+
+# The steps of a search that Python takes frame by frame, as `asr.lm.fusion` does.
+advance_compiled, finish_compiled = njit(cache=True)(advance), njit(cache=True)(finish)

@@ -9,7 +9,7 @@ import math
 import numpy as np
 
 from asr.core.errors import InfeasibleError
-from asr.core.jit import njit
+from asr.core.jit import helper, njit
 from asr.ctc.arguments import check_feasible, check_log_probs, check_targets, check_values
 
 
@@ -87,7 +87,7 @@ def alternatives(log_probs: np.ndarray, targets: np.ndarray, blank: int = 0) -> 
     return scores - peaks - np.log(np.exp(scores - peaks).sum(axis=1, keepdims=True))
 
 
-@njit(cache=True)
+@helper()
 def _logaddexp(a, b):  # a copy in each file of kernels: Numba's cache does not notice an edit elsewhere
     """Return ln(eᵃ + eᵇ), −inf for two −inf."""
     high, low = max(a, b), min(a, b)
@@ -132,7 +132,7 @@ def _backward(log_probs, symbols):
     return blanks, labels
 
 
-@njit(cache=True)
+@helper()
 def _connect(s, alphas, betas, entries, exits):
     """Write ln p of reaching a substitute of label s in each frame, and of leaving it, to entries and exits (2, T).
 

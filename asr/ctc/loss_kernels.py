@@ -12,7 +12,7 @@ import math
 
 import numpy as np
 
-from asr.core.jit import njit
+from asr.core.jit import helper, njit
 
 # Vector code may reorder sums and fuse products with sums; NaN and infinity keep their meaning.
 VECTORS = {"reassoc", "nsz", "contract"}
@@ -41,7 +41,7 @@ def workspace_size(num_frames: int, num_labels: int, num_classes: int) -> int:
     return (3 * num_frames + ROWS) * (num_labels + 2) + max(BLOCK, num_classes)
 
 
-@njit(cache=True, fastmath={"contract"})
+@helper(fastmath={"contract"})
 def _exp(x):  # a copy in each file of kernels: Numba's cache does not notice an edit elsewhere
     """Return eˣ for x ≤ 0 with an error of one unit in the last place, and 0 below −708.
 
@@ -67,7 +67,7 @@ def _exp(x):  # a copy in each file of kernels: Numba's cache does not notice an
     return 0.0 if x < -708.0 else p * power
 
 
-@njit(cache=True, fastmath=VECTORS)
+@helper(fastmath=VECTORS)
 def _softmax(logits, b, symbols, scale, grads, probs, block):
     """Write scale × softmax(logits) to grads (T, B, C), and the softmax of the target's symbols to probs (T, L + 2)."""
     num_frames, num_classes, num_symbols = np.uintp(len(probs)), np.uintp(logits.shape[2]), np.uintp(len(symbols))
@@ -102,7 +102,7 @@ def _softmax(logits, b, symbols, scale, grads, probs, block):
                 grads[start + i, b, c] = block[i * num_classes + c] * share
 
 
-@njit(cache=True)
+@helper()
 def _tilt(logits, b, num_frames, symbols):
     """Choose a factor that multiplies all paths at each label, to keep α and β in range.
 
@@ -129,7 +129,7 @@ def _tilt(logits, b, num_frames, symbols):
     return min(max(tilt, 1 / MAX_TILT), MAX_TILT)
 
 
-@njit(cache=True, fastmath=VECTORS)
+@helper(fastmath=VECTORS)
 def _forward(probs, tilt, rows, alphas):
     """Write rescaled α (Graves 2006, eq. 6–8) to blanks and labels; return ln p(l|x), −inf if lost."""
     (blanks, labels), weights, skips = alphas, rows[WEIGHTS], rows[SKIPS]
@@ -188,7 +188,7 @@ def _distinct(symbols, num_classes):
     return symbols[firsts[:num_distinct]], firsts[:num_distinct], slots
 
 
-@njit(cache=True, fastmath={"contract"})
+@helper(fastmath={"contract"})
 def _write_gradient(grads, t, b, scale, distinct, probs, rows, total):
     """Write scale × (softmax − posterior) of the target's classes (eq. 16) to frame t of grads (T, B, C).
 
@@ -249,14 +249,14 @@ def _backward(grads, b, scale, symbols, probs, tilt, rows, alphas):
     return True
 
 
-@njit(cache=True)
+@helper()
 def _logaddexp(a, b):  # a copy in each file of kernels: Numba's cache does not notice an edit elsewhere
     """Return ln(eᵃ + eᵇ), −inf for two −inf."""
     high, low = max(a, b), min(a, b)
     return high if low == -np.inf else high + math.log1p(math.exp(low - high))
 
 
-@njit(cache=True)
+@helper()
 def _log_probs(logits, b, symbols, log_weights, log_probs):
     """Write log softmax(logits) + log weights (C,) of the target's symbols."""
     for t in range(len(log_probs)):

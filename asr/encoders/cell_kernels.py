@@ -13,7 +13,7 @@ Letters: T frames, B utterances, H units, O outputs of a Jordan network.
 
 import numpy as np
 
-from asr.core.jit import njit
+from asr.core.jit import helper, njit
 
 
 @njit(cache=True, nogil=True)
@@ -64,7 +64,7 @@ def jordan_forward(share, softmax, inputs, feedback, output, bias, hidden, trail
         _multiply(now, output, net)
         for b in range(last - first):
             _add(net[b], bias)  # (R9)
-            outputs[b] = net[b]
+            _copy(net[b], outputs[b])
             if softmax:
                 _softmax(outputs[b])  # (R10)
             else:
@@ -120,7 +120,7 @@ def lstm_forward(share, inputs, recurrent, peepholes, gates, trail):
             _next_state(row, before, state)  # (R16)
             _add_product(row[3 * size :], peepholes[2], state)  # (R17), w^O s_t
             _sigmoid(row[3 * size :])  # (R17)
-            trail[2, t + 1, b] = state
+            _copy(state, trail[2, t + 1, b])
             _tanh(trail[2, t + 1, b])
             _product(row[3 * size :], trail[2, t + 1, b], trail[0, t + 1, b])  # (R18)
 
@@ -147,7 +147,7 @@ def lstm_backward(share, grads, recurrent, peepholes, gates, trail, deltas, carr
             _multiply(deltas[t, first:last], recurrent, carries[0, first:last])  # (R19) of the frame before
 
 
-@njit(cache=True, fastmath={"contract"})
+@helper(fastmath={"contract"})
 def _multiply(a, b, c):
     """Write the product of a (M, K) and b (K, N) to c (M, N), four rows of b at a time for four rows of a.
 
@@ -170,13 +170,13 @@ def _multiply(a, b, c):
                 _add_scaled(c[i], a[i, k], b[k])
 
 
-@njit(cache=True)
+@helper()
 def _add_scaled(row, scale, other):
     for j in range(len(row)):
         row[j] += scale * other[j]
 
 
-@njit(cache=True)
+@helper()
 def _next_state(row, before, state):
     """Write s_t from the gates' row g^I, g^F, f(u), g^O."""
     size = len(state)
@@ -185,7 +185,7 @@ def _next_state(row, before, state):
         state[j] = forget[j] * before[j] + gate[j] * entered[j]
 
 
-@njit(cache=True)
+@helper()
 def _output_deltas(row, epsilon, squashed, peephole, delta, cell):
     """Write δ^O of a frame, and add to the cell's gradient what flows back through its output."""
     size = len(cell)
@@ -197,7 +197,7 @@ def _output_deltas(row, epsilon, squashed, peephole, delta, cell):
     _add_product(cell, peephole, output)  # (R21), w^O δ^O
 
 
-@njit(cache=True)
+@helper()
 def _cell_deltas(row, before, delta, cell, peepholes):
     """Write δ^I, δ^F and δ of a frame; turn the cell's gradient into the gradient at the previous frame's cell."""
     size = len(cell)
@@ -215,7 +215,7 @@ def _cell_deltas(row, before, delta, cell, peepholes):
     _add_product(cell, peepholes[1], kept)  # (R21), w^F δ^F
 
 
-@njit(cache=True)
+@helper()
 def _add_peepholes(delta, before, state, sums):
     size = len(state)
     _add_product(sums[0], delta[:size], before)
@@ -223,25 +223,31 @@ def _add_peepholes(delta, before, state, sums):
     _add_product(sums[2], delta[3 * size :], state)
 
 
-@njit(cache=True)
+@helper()
 def _add(row, other):
     for j in range(len(row)):
         row[j] += other[j]
 
 
-@njit(cache=True)
+@helper()
+def _copy(other, row):
+    for j in range(len(row)):  # Numba would need 2 s more to compile the assignment of an array to a part of another
+        row[j] = other[j]
+
+
+@helper()
 def _product(a, b, row):
     for j in range(len(row)):
         row[j] = a[j] * b[j]
 
 
-@njit(cache=True)
+@helper()
 def _add_product(row, a, b):
     for j in range(len(row)):
         row[j] += a[j] * b[j]
 
 
-@njit(cache=True)
+@helper()
 def _slope(epsilon, values, relu, delta):
     """Write f′(u) ε, with f′(u) computed from f(u)."""
     if relu:
@@ -252,7 +258,7 @@ def _slope(epsilon, values, relu, delta):
             delta[j] = epsilon[j] - values[j] * values[j] * epsilon[j]
 
 
-@njit(cache=True)
+@helper()
 def _softmax_slope(epsilon, values):
     """Turn the gradient at a softmax's outputs y into that at its inputs: y_k (ε_k − Σ ε y)."""
     mean = 0.0
@@ -262,29 +268,31 @@ def _softmax_slope(epsilon, values):
         epsilon[k] = values[k] * (epsilon[k] - mean)
 
 
-@njit(cache=True)
+@helper()
 def _relu(row):
     for j in range(len(row)):
         row[j] = 0.0 if row[j] < 0 else row[j]
 
 
-@njit(cache=True, error_model="numpy")  # no test for division by 0, which would prevent vector code
+@helper(error_model="numpy")  # no test for division by 0, which would prevent vector code
 def _sigmoid(row):
     for j in range(len(row)):
         e = _exp(-abs(row[j]))
         row[j] = (e if row[j] < 0 else 1.0) / (1.0 + e)
 
 
-@njit(cache=True, error_model="numpy")  # no test for division by 0, which would prevent vector code
+@helper(error_model="numpy")  # no test for division by 0, which would prevent vector code
 def _tanh(row):
     for j in range(len(row)):
         e = _exp(-2.0 * abs(row[j]))
         row[j] = (e - 1.0 if row[j] < 0 else 1.0 - e) / (1.0 + e)
 
 
-@njit(cache=True)
+@helper()
 def _softmax(row):
-    peak, total = row.max(), 0.0
+    peak, total = row[0], 0.0
+    for k in range(1, len(row)):
+        peak = max(peak, row[k])
     for k in range(len(row)):
         row[k] = _exp(np.float64(row[k] - peak))
     for k in range(len(row)):
@@ -293,7 +301,7 @@ def _softmax(row):
         row[k] /= total
 
 
-@njit(cache=True, fastmath={"contract"})
+@helper(fastmath={"contract"})
 def _exp(x):  # a copy in each file of kernels: Numba's cache does not notice an edit elsewhere
     """Return eˣ for x ≤ 0 with an error of one unit in the last place, and 0 below −708.
 

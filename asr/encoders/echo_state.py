@@ -220,5 +220,6 @@ def run_reservoirs(utterances, states, lengths, start, graph, leak):
                 for k in range(offsets[i], offsets[i + 1]):
                     total += weights[k] * before[columns[k]]
                 now[i] = (1 - leak) * before[i] + leak * np.tanh(total)
-            before[:] = now
+            for i in range(len(now)):
+                before[i] = now[i]
         states[b, lengths[b] :] = 0

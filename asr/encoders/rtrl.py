@@ -17,7 +17,13 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from asr.core.jit import njit
+from asr.core.jit import helper, njit
+
+
+@helper()
+def _copy(values, target):
+    for n in range(len(values)):  # Numba would need 2 s more to compile the assignment of an array to a part of another
+        target[n] = values[n]
 
 
 @njit(cache=True)
@@ -29,7 +35,7 @@ def advance(weights, relu, column, state, influence, buffer):
     size = len(state)
     width = len(column)
     first = width - 1 - size
-    column[first : width - 1] = state
+    _copy(state, column[first : width - 1])
     net = np.dot(weights, column)
     np.dot(np.ascontiguousarray(weights[:, first : width - 1]), influence, buffer)  # what reaches h_t through h_{t−1}
     for i in range(size):
@@ -53,7 +59,7 @@ def run(inputs, errors, start, weights, relu, influences, gradient):
     column = np.ones(weights.shape[1], weights.dtype)
     influences[0] = 0
     for t in range(len(inputs)):
-        column[: inputs.shape[1]] = inputs[t]
+        _copy(inputs[t], column[: inputs.shape[1]])
         advance(weights, relu, column, state, influences[t % 2], influences[1 - t % 2])
         gradient += np.dot(errors[t], influences[1 - t % 2])  # (L2)
 

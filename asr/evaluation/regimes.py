@@ -10,7 +10,7 @@ from itertools import chain
 
 import numpy as np
 
-from asr.core.jit import njit
+from asr.core.jit import helper, njit
 from asr.evaluation.metrics import ErrorCounts, count_errors
 from asr.speech import phones
 
@@ -158,7 +158,7 @@ def _forgiving(reference, hypothesis):
     return row[-1, 1], row[-1, 2], row[-1, 3]
 
 
-@njit(cache=True)
+@helper()
 def _take(row, j, source, i, kind, cost):
     """Write counts i of `source`, and an edit of a kind at its cost, to counts j of a row.
 

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from asr.core.jit import njit
+from asr.core.jit import helper, njit
 
 ACTIVE, LEAVING, ENTERED, RECORDS, NODES = range(5)  # entries of `Search.sizes`
 PARENT, PHONE, END = range(3)  # columns of a record: the record before, a phone, its last frame
@@ -84,10 +84,14 @@ class Tokens(NamedTuple):
 
 
 class Search(NamedTuple):
-    """Working memory of a search besides the tokens of nodes: tokens of slots, lists of those that hold any, counts."""
+    """Working memory of a search besides the tokens of nodes: tokens of slots, lists of those that hold any, counts.
+
+    `final` is one row, for the tokens at the end of the utterance.
+    """
 
     exits: Tokens
     entries: Tokens
+    final: Tokens
     active: np.ndarray
     leaving: np.ndarray
     entered: np.ndarray
@@ -95,19 +99,15 @@ class Search(NamedTuple):
     sizes: np.ndarray
 
 
-@njit(cache=True, nogil=True)
-def _tokens(num_rows, n):
+def _tokens(num_rows: int, n: int) -> Tokens:
+    """Return rows without tokens."""
     shape = (num_rows, n)
     return Tokens(np.full(shape, -np.inf), np.full(shape, -1, np.int32), np.zeros(shape, np.int32))
 
 
-@njit(cache=True, nogil=True)
+@helper()
 def _offer(score, records, nodes, row, value, record, node):
-    """Put a token into a row, unless the row has a better one with the same labels, or n better ones.
-
-    This function takes single arrays, and longer helpers are inlined, because passing a tuple of arrays costs time for
-    counting references to each.
-    """
+    """Put a token into a row, unless the row has a better one with the same labels, or n better ones."""
     n = score.shape[1]
     if not value > score[row, n - 1]:
         return
@@ -126,7 +126,7 @@ def _offer(score, records, nodes, row, value, record, node):
     score[row, place], records[row, place], nodes[row, place] = value, record, node
 
 
-@njit(cache=True, nogil=True, inline="always")
+@helper()
 def _advance(frame, network, search, now, then, beam):
     """Move all tokens along the arcs, from `now` to `then`, which is empty; return the best score.
 
@@ -161,12 +161,13 @@ def _advance(frame, network, search, now, then, beam):
         if i >= 0:
             for m in range(n):
                 score[j, m] = -np.inf
-    active[0, :num_reached] = active[1, :num_reached]
+    for i in range(num_reached):
+        active[0, i] = active[1, i]
     search.sizes[ACTIVE] = num_reached
     return top
 
 
-@njit(cache=True, nogil=True, inline="always")
+@helper()
 def _look_ahead(frame, network, floor, needed):
     """Write the score that a token needs at each entry slot to reach the floor, given its phone's best first state.
 
@@ -184,7 +185,7 @@ def _look_ahead(frame, network, floor, needed):
     return highest
 
 
-@njit(cache=True, nogil=True)
+@helper()
 def _follow(nodes, sizes, node, label):
     """Return the node of a label sequence extended by one label."""
     child = nodes[node, CHILD]
@@ -198,7 +199,7 @@ def _follow(nodes, sizes, node, label):
     return child
 
 
-@njit(cache=True, nogil=True)
+@helper()
 def _record(records, sizes, parent, phone, end):
     """Add a record of a phone that ends in a frame; return its number."""
     record = sizes[RECORDS]
@@ -207,7 +208,7 @@ def _record(records, sizes, parent, phone, end):
     return record
 
 
-@njit(cache=True, nogil=True, inline="always")
+@helper()
 def _leave(frame, network, search, floor, end, records, nodes):
     """Move tokens that leave their phones after frame `end` to the entry slots of the next phones.
 
@@ -243,7 +244,7 @@ def _leave(frame, network, search, floor, end, records, nodes):
                 needed[slot] = max(needed[slot], new_score[slot, n - 1])
 
 
-@njit(cache=True, nogil=True, inline="always")
+@helper()
 def _enter(frame, network, search, then, beam, top):
     """Move tokens from the entry slots to the first nodes of their phones; return the best score."""
     active, n, (score, record, node) = search.active, then.score.shape[1], search.entries
@@ -269,7 +270,7 @@ def _enter(frame, network, search, then, beam, top):
     return top
 
 
-@njit(cache=True, nogil=True, inline="always")
+@helper()
 def _prune(network, search, then, floor):
     """Drop tokens below the floor, and copy the others that may leave their phone to the exit slots."""
     active, sizes, n, (score, record, node) = search.active, search.sizes, then.score.shape[1], then
@@ -307,13 +308,16 @@ def _grown(table, size):
     """Return the table itself, or a copy that has room for `size` rows."""
     if size <= len(table):
         return table
-    larger = np.empty((max(size, 2 * len(table)), table.shape[1]), table.dtype)
-    larger[: len(table)] = table
+    larger = np.empty((max(size, 2 * len(table)), 3), np.int32)
+    for i in range(len(table)):  # Numba would need 2 s more to compile the assignment of an array to a part of another
+        for j in range(3):
+            larger[i, j] = table[i, j]
     return larger
 
 
-@njit(cache=True, nogil=True)
-def search_paths(scores, network, beam, n, active):
+def search_paths(
+    scores: np.ndarray, network: Network, beam: float, n: int, active: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Find the n best paths of different labels through a loop of phones.
 
     Writes the number of nodes that hold tokens after each frame to active (T,). Returns the scores of the paths (n,),
@@ -321,17 +325,27 @@ def search_paths(scores, network, beam, n, active):
     frame.
     """
     num_nodes, num_exits, num_entries = len(network.pdfs), len(network.exit_phones), len(network.entry_offsets) - 1
-    now, then = _tokens(num_nodes, n), _tokens(num_nodes, n)
     search = Search(
         _tokens(num_exits, n),
         _tokens(num_entries, n),
+        _tokens(1, n),
         np.empty((2, num_nodes), np.int32),
         np.empty(num_exits, np.int32),
         np.empty(num_entries, np.int32),
         np.empty(num_entries),
         np.zeros(5, np.int64),
     )
-    records, nodes = np.empty((1024, 3), np.int32), np.full((1024, 3), -1, np.int32)
+    tables = np.empty((1024, 3), np.int32), np.full((1024, 3), -1, np.int32)
+    records = _search_paths(
+        scores, network, search, (_tokens(num_nodes, n), _tokens(num_nodes, n)), tables, beam, active
+    )
+    return search.final.score[0], search.final.record[0], records
+
+
+@njit(cache=True, nogil=True)
+def _search_paths(scores, network, search, tokens, tables, beam, active):
+    """Leave the best paths in `search.final`, and return the records. `tables` are initial records and label nodes."""
+    (now, then), (records, nodes), final, n = tokens, tables, search.final, search.final.score.shape[1]
     edge, search.sizes[NODES] = len(network.silent), 1
     for c in range(edge):
         slot, value = network.entries[edge, c], network.weights[edge, c]
@@ -351,7 +365,6 @@ def search_paths(scores, network, beam, n, active):
         records = _grown(records, search.sizes[RECORDS] + more)
         if n > 1:
             nodes = _grown(nodes, search.sizes[NODES] + more)
-    final = _tokens(1, n)
     for i in range(search.sizes[LEAVING]):
         x = search.leaving[i]
         for m in range(n):
@@ -362,4 +375,4 @@ def search_paths(scores, network, beam, n, active):
                 if n > 1 and not network.silent[c]:
                     node = _follow(nodes, search.sizes, node, c)
                 _offer(final.score, final.record, final.node, 0, value, record, node)
-    return final.score[0], final.record[0], records
+    return records

@@ -8,7 +8,7 @@ import math
 
 import numpy as np
 
-from asr.core.jit import njit
+from asr.core.jit import helper, njit
 
 LEAST_SHARE = 1e-240  # of a frame's probability on paths to the end: below it, some paths have underflowed
 
@@ -76,7 +76,7 @@ def forward_backward(scores, graph, alpha, gamma, arcs):
     return total + np.log(ending)
 
 
-@njit(cache=True)
+@helper()
 def _logaddexp(a, b):  # a copy in each file of kernels: Numba's cache does not notice an edit elsewhere
     """Return ln(eᵃ + eᵇ), −inf for two −inf."""
     high, low = max(a, b), min(a, b)
@@ -112,7 +112,7 @@ def log_forward_backward(scores, graph, alpha, gamma, arcs):
             for a in range(offsets[j], offsets[j + 1]):
                 before[sources[a]] = _logaddexp(before[sources[a]], weights[a] + ahead)
                 arcs[a] += np.exp(alpha[t - 1, sources[a]] + weights[a] + ahead - total)
-        beta[:] = before
+        beta, before = before, beta
     return total
 
 
@@ -128,7 +128,7 @@ def viterbi(scores, graph, came_from, path):
     for j in range(count):
         best[j] = starts[j] + scores[0, pdfs[j]]
     for t in range(1, num_frames):
-        before[:] = best
+        best, before = before, best
         for j in range(count):
             top, origin = -np.inf, -1
             for a in range(offsets[j], offsets[j + 1]):

@@ -6,7 +6,7 @@ Letters: T frames, L phones, S states a phone, P densities.
 import numpy as np
 
 from asr.core.errors import InfeasibleError
-from asr.core.jit import njit
+from asr.core.jit import helper, njit
 from asr.hmm.decoding import check_scores
 from asr.hmm.phone_loop import check_shapes
 from asr.hmm.tying import Tying
@@ -103,7 +103,7 @@ def _phone_emissions(scores, owners, scale, emissions):
             emissions[t, j] = np.exp(max(below, -MOST_NATS))
 
 
-@njit(cache=True, nogil=True)
+@helper()
 def _multiply(vector, matrix, result):
     """Write vector · matrix to result, reading the matrix row by row, as it lies in memory."""
     result[:] = 0.0

@@ -135,7 +135,7 @@ def _go_on(lm: LanguageModel, states: Any, searches: "list[_Search]", t: int) ->
     """Process a frame in each search that has one, and return the states of all prefixes in the beams."""
     origins, added, first = [], [], 0
     for search in searches:
-        size = search.held[0].shape[1]
+        size = search.size
         prefixes, tokens = search.step(t) if t < len(search.log_probs) else (np.arange(size), np.full(size, -1))
         origins.append(first + prefixes)
         added.append(tokens)
@@ -179,28 +179,27 @@ class _Search:
         self.model = TokenModel(np.zeros((room, num_classes)), none, np.zeros(room))
         self.most = np.full(room, -np.inf)
         work = np.empty(kernels.workspace_size(num_frames, beam_size))
-        self.beam, self.held, *self.room = kernels.begin(num_frames, self.limits, num_classes, work)
+        self.beam = kernels.begin(num_frames, num_classes, beam_size, work)
+        self.size, self.num_nodes = 1, 1
         self.give(np.zeros(1, np.int64), scorer.lm.log_probs(scorer.lm.start()))
 
     def step(self, t: int) -> tuple[np.ndarray, np.ndarray]:
         """Process a frame; return each kept prefix's former place in the beam, and the token added to it, or −1."""
         scorer = self.model, self.most
-        self.held, choices = kernels.advance(
-            self.log_probs[t], t + 1, self.limits, scorer, self.beam, self.held, *self.room
+        self.size, self.num_nodes = kernels.advance_compiled(
+            self.log_probs[t], t + 1, self.limits, scorer, self.beam, self.size, self.num_nodes
         )
+        choices = self.beam.held[kernels.CHOICE, : self.size]
         grew = choices >= self.limits.beam_size
         prefixes, tokens = np.divmod(choices - self.limits.beam_size, self.log_probs.shape[1])
         return np.where(grew, prefixes, choices), np.where(grew, self.scorer.columns[tokens], -1)
 
     def give(self, prefixes: np.ndarray, log_probs: np.ndarray) -> None:
         """Set the language model's scores after some of the prefixes in the beam."""
-        nodes = self.held[0][kernels.NODE, prefixes]
+        nodes = self.beam.held[kernels.NODE, prefixes]
         self.model.scores[nodes], self.model.finals[nodes] = self.scorer(log_probs)
         self.most[nodes] = self.model.scores[nodes].max(axis=1, initial=-np.inf)
 
     def end(self, tokens: np.ndarray, scores: np.ndarray) -> None:
         """Write tokens (N, T), −1 after the last, and scores (N,) of the best hypotheses."""
-        nodes, values = kernels.finish(self.held[0], self.beam, self.model)
-        for n in range(min(len(nodes), len(scores))):
-            scores[n] = values[n]
-            kernels.spell(nodes[n], self.room[0], tokens[n])
+        kernels.finish_compiled(self.model.finals, self.beam, self.size, tokens, scores)

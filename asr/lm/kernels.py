@@ -20,7 +20,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from asr.core.jit import njit
+from asr.core.jit import helper, njit
 
 
 class Trie(NamedTuple):
@@ -57,7 +57,7 @@ TARGET, SHORTER = range(2)  # of links
 KEY, FOUND_LOG_PROB, FOUND_TARGET = range(3)  # of the table
 
 
-@njit(cache=True)
+@helper()
 def _find(table, parent, token):
     """Return the key of a node and its row in the table, or the empty row where it would be inserted."""
     parent, token = np.int64(parent), np.int64(token)
@@ -83,7 +83,7 @@ def hashed(tokens, parents, values, links, first):
     return table, table_values
 
 
-@njit(cache=True)
+@helper()
 def look_up(trie, state, token):
     """Return ln p(token | state) and the state after it."""
     spared = 0.0
@@ -167,7 +167,7 @@ class Limits(NamedTuple):
 # Rows of the beam (6, K): log probabilities of a prefix's paths that end in a blank, in its last label, in either; and
 # of those that stay on it for another frame.
 ENDS_BLANK, ENDS_LABEL, ENDS, STAYS_BLANK, STAYS_LABEL, STAYS = range(6)
-HISTORY_FIELDS = 7  # int32: all of `History` but gains and taken
+HELD, KEPT = range(2)  # rows of `Beam.nodes`
 
 
 class History(NamedTuple):
@@ -200,13 +200,49 @@ class History(NamedTuple):
     taken: np.ndarray
 
 
-def workspace_size(num_frames: int, beam_size: int) -> int:
-    """Return how many float64 a thread needs: room for K nodes of the history tree a frame, and the root."""
-    room = 1 + num_frames * beam_size
-    return room + (room * HISTORY_FIELDS + 1) // 2
+class Beam(NamedTuple):
+    """The prefixes that a search holds, and those that it chooses in a frame.
+
+    Attributes
+    ----------
+    scores : (6, K)
+        Log probabilities of the prefixes.
+    nodes : (2, K) int64
+        Nodes of the history tree: those held, and those kept after a frame.
+    choices, slots : (K,) int64
+        The candidates chosen, and the rows of the table with their keys.
+    keys : (K,) int64
+        What identifies a choice's continuations.
+    ends : (2, K)
+        Log probabilities of a choice's paths that end in a blank, and of those that end in its last label.
+    table : (2, 4 K + 1) int64
+        A hash table of the keys: a choice's place, −1 where empty, and the number of choices with its key.
+    """
+
+    scores: np.ndarray
+    nodes: np.ndarray
+    choices: np.ndarray
+    slots: np.ndarray
+    keys: np.ndarray
+    ends: np.ndarray
+    table: np.ndarray
 
 
-@njit(cache=True)
+class Offers(NamedTuple):
+    """The candidates of a frame (M,), for which there is room if every prefix is extended by every arc.
+
+    Their scores, prefixes, arcs, what the arc adds beside the frame, the n-gram's nodes, and a heap of their numbers.
+    """
+
+    scores: np.ndarray
+    prefixes: np.ndarray
+    arcs: np.ndarray
+    gains: np.ndarray
+    states: np.ndarray
+    order: np.ndarray
+
+
+@helper()
 def _logaddexp(a, b):  # a copy in each file of kernels: Numba's cache does not notice an edit elsewhere
     """Return ln(eᵃ + eᵇ), −inf for two −inf."""
     high, low = max(a, b), min(a, b)
@@ -215,70 +251,93 @@ def _logaddexp(a, b):  # a copy in each file of kernels: Numba's cache does not 
     return high + math.log1p(math.exp(low - high))
 
 
-@njit(cache=True)
-def _best(scores, size, floor):
-    """Return the indices of the best scores, at most `size`, best first, none below the floor."""
-    order = np.argsort(-scores, kind="mergesort")[:size]
-    count = 0
-    while count < len(order) and scores[order[count]] >= floor:
-        count += 1
-    return order[:count]
+@helper()
+def _sift(scores, order, size, i):
+    """Restore the order of a heap of indices, the best score first and of equal ones the first, from entry i down."""
+    while True:
+        child = 2 * i + 1
+        if child + 1 < size:
+            one, other = order[child], order[child + 1]
+            if scores[other] > scores[one] or (scores[other] == scores[one] and other < one):
+                child += 1
+        if child >= size:
+            return
+        one, other = order[i], order[child]
+        if scores[one] > scores[other] or (scores[one] == scores[other] and one < other):
+            return
+        order[i], order[child] = other, one
+        i = child
 
 
-@njit(cache=True)
-def _stay(frame, stamp, network, limits, beam, held, history):
+@helper()
+def _heap(scores, num, floor, order):
+    """Make a heap of the first `num` scores' indices, without those below the floor; return its size."""
+    size = np.int64(0)
+    for i in range(num):
+        if scores[i] >= floor:
+            order[size] = i
+            size += 1
+    for i in range(size // 2 - 1, -1, -1):
+        _sift(scores, order, size, i)
+    return size
+
+
+@helper()
+def _pop(scores, order, size):
+    """Remove the best index from a heap of that size, and return it."""
+    best = order[0]
+    order[0] = order[size - 1]
+    _sift(scores, order, size - 1, np.int64(0))
+    return best
+
+
+@helper()
+def _stay(frame, stamp, network, limits, beam, size, history):
     """Score the prefixes of the beam that stay unchanged in a frame.
 
     A prefix whose parent is also in the beam can be reached by extending the parent. That path is added here, and
     `taken` gets the frame's stamp for the arc, so that `_grow` does not make the same extension again.
     """
-    graph, _ = network
+    (graph, _), scores, held = network, beam.scores, beam.nodes[HELD]
     gains, parents, arcs, _, _, places, nodes, _, taken = history
-    for k in range(len(held)):
+    for k in range(size):
         places[held[k]] = k
-    for k in range(len(held)):
+    for k in range(size):
         h = held[k]
-        beam[STAYS_BLANK, k] = beam[ENDS, k] + frame[limits.blank]
-        beam[STAYS_LABEL, k] = -np.inf
+        scores[STAYS_BLANK, k] = scores[ENDS, k] + frame[limits.blank]
+        scores[STAYS_LABEL, k] = -np.inf
         if h > 0:
             token, parent = graph.tokens[arcs[h]], parents[h]
-            beam[STAYS_LABEL, k] = beam[ENDS_LABEL, k] + frame[token]
+            scores[STAYS_LABEL, k] = scores[ENDS_LABEL, k] + frame[token]
             place = places[parent]
             if place >= 0 and frame[token] >= limits.least:
                 taken[place, arcs[h] - graph.offsets[nodes[parent]]] = stamp
                 repeated = parent > 0 and graph.tokens[arcs[parent]] == token  # a repeated token needs a blank between
-                came = beam[ENDS_BLANK, place] if repeated else beam[ENDS, place]
-                beam[STAYS_LABEL, k] = _logaddexp(beam[STAYS_LABEL, k], came + frame[token] + gains[h])
-        beam[STAYS, k] = _logaddexp(beam[STAYS_BLANK, k], beam[STAYS_LABEL, k])
-    for k in range(len(held)):
+                came = scores[ENDS_BLANK, place] if repeated else scores[ENDS, place]
+                scores[STAYS_LABEL, k] = _logaddexp(scores[STAYS_LABEL, k], came + frame[token] + gains[h])
+        scores[STAYS, k] = _logaddexp(scores[STAYS_BLANK, k], scores[STAYS_LABEL, k])
+    for k in range(size):
         places[held[k]] = -1
 
 
-@njit(cache=True)
-def _grow(frame, stamp, network, limits, beam, held, history, offers):
-    """Add the candidates of a frame to offers: prefixes that stay, then those that are extended by an arc.
+@helper()
+def _grow(frame, stamp, network, limits, beam, size, history, offers):
+    """Write the candidates of a frame: prefixes that stay, then those that are extended by an arc; return their number.
 
-    `offers` are scores, prefixes, arcs, gains and n-gram nodes. Returns them, in longer arrays if necessary, and their
-    number.
+    No candidate that is more than the threshold below the best one before it is written.
     """
-    graph, trie = network
-    _, _, arcs, _, _, _, nodes, states, taken = history
-    scores, prefixes, taken_arcs, gained, after = offers
-    num, best = len(held), -np.inf
-    for k in range(len(held)):
-        scores[k] = beam[STAYS, k]
+    (graph, trie), held, ends_blank, ends = network, beam.nodes[HELD], beam.scores[ENDS_BLANK], beam.scores[ENDS]
+    arcs, nodes, states, taken = history.arcs, history.nodes, history.states, history.taken
+    scores, num, best = offers.scores, size, -np.inf
+    for k in range(size):
+        scores[k] = beam.scores[STAYS, k]
         best = max(best, scores[k])
-    for k in range(len(held)):
+    for k in range(size):
         h = held[k]
         node = nodes[h]
         last = graph.tokens[arcs[h]] if h > 0 else -1
-        first, end = graph.offsets[node], graph.offsets[node + 1]
-        if num + end - first > len(scores):
-            more = num + end - first
-            scores, prefixes = np.append(scores, np.empty(more)), np.append(prefixes, np.empty(more, np.int64))
-            taken_arcs, gained = np.append(taken_arcs, np.empty(more, np.int64)), np.append(gained, np.empty(more))
-            after = np.append(after, np.empty(more, np.int64))
-        for arc in range(first, end):
+        first = graph.offsets[node]
+        for arc in range(first, graph.offsets[node + 1]):
             token = graph.tokens[arc]
             if frame[token] < limits.least or taken[k, arc - first] == stamp:
                 continue
@@ -286,74 +345,72 @@ def _grow(frame, stamp, network, limits, beam, held, history, offers):
             word, state = graph.words[arc], states[h]
             if word >= 0:
                 gain -= limits.penalty
-            came = (beam[ENDS_BLANK, k] if token == last else beam[ENDS, k]) + frame[token]
+            came = (ends_blank[k] if token == last else ends[k]) + frame[token]
             if came == -np.inf or came + gain < best - limits.threshold:
                 continue
             if word >= 0:
                 log_prob, state = look_up(trie, state, word)
                 gain += limits.weight * log_prob
             if came + gain > -np.inf:
-                scores[num], prefixes[num], taken_arcs[num] = came + gain, k, arc
-                gained[num], after[num] = gain, state
+                scores[num], offers.prefixes[num], offers.arcs[num] = came + gain, k, arc
+                offers.gains[num], offers.states[num] = gain, state
                 best = max(best, came + gain)
                 num += 1
-    return (scores, prefixes, taken_arcs, gained, after), num
+    return num
 
 
-@njit(cache=True)
-def _follows(network, num_tokens, held, beam, history, offers, num):
-    """Return a key of each candidate's continuations (num,), and its log probabilities by last symbol (2, num)."""
+@helper()
+def _continuations(choice, place, network, num_tokens, beam, size, history, offers):
+    """Write the key of a choice's continuations, and its log probabilities by last symbol, to a place in the beam."""
     graph, trie = network
-    _, _, arcs, _, _, _, nodes, states, _ = history
-    scores, _, taken_arcs, _, after = offers
-    num_states = len(trie.tokens)
-    keys, ends = np.empty(num, np.int64), np.full((2, num), -np.inf)
-    for i in range(num):
-        if i < len(held):
-            h = held[i]
-            token = graph.tokens[arcs[h]] if h > 0 else 0
-            node, state = nodes[h], states[h]
-            ends[0, i], ends[1, i] = beam[STAYS_BLANK, i], beam[STAYS_LABEL, i]
-        else:
-            arc = taken_arcs[i]
-            token, node, state = graph.tokens[arc], graph.nodes[arc], after[i]
-            ends[1, i] = scores[i]
-        keys[i] = (np.int64(node) * num_states + state) * num_tokens + token
-    return keys, ends
+    if choice < size:
+        h = beam.nodes[HELD, choice]
+        token = graph.tokens[history.arcs[h]] if h > 0 else 0
+        node, state = history.nodes[h], np.int64(history.states[h])
+        beam.ends[0, place], beam.ends[1, place] = beam.scores[STAYS_BLANK, choice], beam.scores[STAYS_LABEL, choice]
+    else:
+        arc = offers.arcs[choice]
+        token, node, state = graph.tokens[arc], graph.nodes[arc], offers.states[choice]
+        beam.ends[0, place], beam.ends[1, place] = -np.inf, offers.scores[choice]
+    beam.keys[place] = (np.int64(node) * len(trie.tokens) + state) * num_tokens + token
 
 
-@njit(cache=True)
-def _differ(chosen, limits, keys, ends, table):
-    """Return the best choices, as many as the beam holds, without those that cannot be among the best at the end.
+@helper()
+def _choose(num, network, num_tokens, limits, beam, size, history, offers):
+    """Choose the best of `num` candidates, as many as the beam holds; return how many there are.
 
-    keys (·,) identify a choice's continuations, and ends (2, ·) are its log probabilities of ending in a blank and in
-    the label. A choice with a better one of the same key in both respects stays worse whatever follows (Viterbi's
-    argument; longer prefixes in the beam lose what it would still have added to them). The rows of `table` (2, ·) are a
-    choice and the number of choices with its key. The first row is −1 where empty, on entry and on return everywhere.
+    Those that cannot be among the best at the end are left out: a choice with a better one of the same key in both
+    respects stays worse whatever follows (Viterbi's argument; longer prefixes in the beam lose what it would still have
+    added to them). The first row of the table is −1 everywhere, on entry and on return.
     """
-    kept, slots = np.empty(limits.beam_size, np.int64), np.empty(limits.beam_size, np.int64)
-    num, size = 0, table.shape[1]
-    for choice in chosen:
-        slot = keys[choice] % size
-        while table[0, slot] >= 0 and keys[table[0, slot]] != keys[choice]:
-            slot = (slot + 1) % size
+    scores, order, keys, ends, table, slots = offers.scores, offers.order, beam.keys, beam.ends, beam.table, beam.slots
+    top = -np.inf
+    for i in range(num):
+        top = max(top, scores[i])
+    left = _heap(scores, num, max(top - limits.threshold, -1e300), order)
+    count, num_slots = np.int64(0), table.shape[1]
+    while left > 0 and count < limits.beam_size:
+        choice = _pop(scores, order, left)
+        left -= 1
+        _continuations(choice, count, network, num_tokens, beam, size, history, offers)
+        slot = keys[count] % num_slots
+        while table[0, slot] >= 0 and keys[table[0, slot]] != keys[count]:
+            slot = (slot + 1) % num_slots
         better = table[0, slot]
         if better < 0:
-            table[0, slot], table[1, slot] = choice, 1
+            table[0, slot], table[1, slot] = count, 1
         elif table[1, slot] < limits.alike:
             table[1, slot] += 1
-        elif ends[0, choice] <= ends[0, better] and ends[1, choice] <= ends[1, better]:
+        elif ends[0, count] <= ends[0, better] and ends[1, count] <= ends[1, better]:
             continue
-        kept[num], slots[num] = choice, slot
-        num += 1
-        if num == limits.beam_size:
-            break
-    for slot in slots[:num]:
-        table[0, slot] = -1
-    return kept[:num]
+        beam.choices[count], slots[count] = choice, slot
+        count += 1
+    for i in range(count):
+        table[0, slots[i]] = -1
+    return count
 
 
-@njit(cache=True)
+@helper()
 def _child(parent, arc, count, history):
     """Return the node of a prefix extended by an arc: a new one, `count`, where the tree has none."""
     _, parents, arcs, children, siblings, places, _, _, _ = history
@@ -367,90 +424,69 @@ def _child(parent, arc, count, history):
     return child
 
 
-@njit(cache=True, inline="always")
-def _search(log_probs, b, num_frames, network, limits, work):
-    """Search one utterance; return prefixes, best first, their scores, and the history's parents and arcs.
-
-    If no prefix ends with a word, unfinished ones are returned, without the look-ahead in their scores.
-    """
-    graph, trie = network
-    room, most = 1 + num_frames * limits.beam_size, 1
-    for n in range(len(graph.offsets) - 1):
-        most = max(most, graph.offsets[n + 1] - graph.offsets[n])
-    fields = work[room:].view(np.int32)
-    history = History(
-        work[:room],
-        fields[:room],
-        fields[room : 2 * room],
-        fields[2 * room : 3 * room],
-        fields[3 * room : 4 * room],
-        fields[4 * room : 5 * room],
-        fields[5 * room : 6 * room],
-        fields[6 * room : 7 * room],
-        np.zeros((limits.beam_size, most), np.int32),
-    )
-    gains, parents, arcs, children, _, places, nodes, states, _ = history
-    parents[0], arcs[0], children[0], places[0], nodes[0], states[0] = -1, -1, -1, -1, 0, limits.start
-    count, beam = 1, np.full((6, limits.beam_size), -np.inf)
-    beam[ENDS_BLANK, 0], beam[ENDS, 0] = 0.0, 0.0
-    held = np.zeros(1, np.int64)
-    first = 2 * limits.beam_size
-    offers = (
-        np.empty(first),
-        np.empty(first, np.int64),
-        np.empty(first, np.int64),
-        np.empty(first),
-        np.empty(first, np.int64),
-    )
-    table = np.full((2, 4 * limits.beam_size + 1), -1)  # odd, as keys may be multiples of a power of 2
-    for t in range(num_frames):
-        frame = log_probs[t, b]
-        _stay(frame, t + 1, network, limits, beam, held, history)
-        offers, num = _grow(frame, t + 1, network, limits, beam, held, history, offers)
-        scores, prefixes, taken_arcs, gained, after = offers
-        top = -np.inf if num == 0 else scores[:num].max()
-        chosen = _best(scores[:num], num, max(top - limits.threshold, -1e300))
-        keys, ends = _follows(network, len(frame), held, beam, history, offers, num)
-        chosen = _differ(chosen, limits, keys, ends, table)
-        kept = np.empty(len(chosen), np.int64)
-        for i in range(len(chosen)):
-            choice = chosen[i]
-            if choice < len(held):
-                kept[i] = held[choice]
-                for row in range(3):
-                    beam[ENDS_BLANK + row, i] = beam[STAYS_BLANK + row, choice]
-            else:
-                arc = taken_arcs[choice]
-                kept[i] = _child(held[prefixes[choice]], arc, count, history)
-                count = max(count, kept[i] + 1)
-                nodes[kept[i]], gains[kept[i]], states[kept[i]] = graph.nodes[arc], gained[choice], after[choice]
-                beam[ENDS_BLANK, i], beam[ENDS_LABEL, i], beam[ENDS, i] = -np.inf, scores[choice], scores[choice]
-        held = kept
-    totals, whole = np.empty(len(held)), False
-    for k in range(len(held)):
-        whole = whole or nodes[held[k]] == 0
-    for k in range(len(held)):
-        node = nodes[held[k]]
-        if node == 0:
-            totals[k] = beam[ENDS, k] + limits.weight * look_up(trie, states[held[k]], 0)[0]
+@helper()
+def _keep(num_kept, network, beam, size, history, offers, count):
+    """Make the choices the beam, and add new prefixes to the history, which has `count` nodes; return its new size."""
+    (graph, _), scores, nodes = network, beam.scores, beam.nodes
+    for i in range(num_kept):
+        choice = beam.choices[i]
+        if choice < size:
+            nodes[KEPT, i] = nodes[HELD, choice]
+            for row in range(3):
+                scores[ENDS_BLANK + row, i] = scores[STAYS_BLANK + row, choice]
         else:
-            totals[k] = -np.inf if whole else beam[ENDS, k] - graph.ahead[node]
-    chosen = _best(totals, len(totals), -1e300)
-    return held[chosen], totals[chosen], parents, arcs
+            arc = offers.arcs[choice]
+            node = np.int64(_child(nodes[HELD, offers.prefixes[choice]], arc, count, history))
+            count = max(count, node + 1)
+            history.nodes[node], history.gains[node] = graph.nodes[arc], offers.gains[choice]
+            history.states[node], nodes[KEPT, i] = offers.states[choice], node
+            scores[ENDS_BLANK, i] = -np.inf
+            scores[ENDS_LABEL, i], scores[ENDS, i] = offers.scores[choice], offers.scores[choice]
+    for i in range(num_kept):
+        nodes[HELD, i] = nodes[KEPT, i]
+    return count
+
+
+@helper()
+def _finish(network, limits, beam, size, history, offers):
+    """Make a heap of the prefixes that are left, by their total scores; return its size.
+
+    If no prefix ends with a word, unfinished ones are taken, without the look-ahead in their scores.
+    """
+    (graph, trie), held, whole = network, beam.nodes[HELD], False
+    for k in range(size):
+        whole = whole or history.nodes[held[k]] == 0
+    for k in range(size):
+        node = history.nodes[held[k]]
+        if node == 0:
+            log_prob, _ = look_up(trie, history.states[held[k]], 0)
+            offers.scores[k] = beam.scores[ENDS, k] + limits.weight * log_prob
+        else:
+            offers.scores[k] = -np.inf if whole else beam.scores[ENDS, k] - graph.ahead[node]
+    return _heap(offers.scores, size, -1e300, offers.order)
 
 
 @njit(cache=True, nogil=True)
-def search(utterances, log_probs, lengths, network, limits, arcs, scores, work):
-    """Search some utterances of log_probs (T, B, C); write arcs (B, N, T), −1 after the last, and scores (B, N)."""
-    for b in utterances:
-        nodes, values, parents, taken = _search(log_probs, b, lengths[b], network, limits, work)
-        for n in range(min(len(nodes), scores.shape[1])):
-            scores[b, n] = values[n]
-            length, node = 0, nodes[n]
-            while node > 0:
-                length += 1
-                node = parents[node]
-            node = nodes[n]
-            for i in range(length - 1, -1, -1):
-                arcs[b, n, i] = taken[node]
-                node = parents[node]
+def search(log_probs, network, limits, memory, arcs, scores):
+    """Search one utterance's log_probs (T, C); write arcs (N, T), −1 after the last, and scores (N,), best first."""
+    (history, beam, offers), num_tokens = memory, log_probs.shape[1]
+    size, count = np.int64(1), np.int64(1)  # prefixes in the beam, nodes of the history
+    for t in range(len(log_probs)):
+        frame = log_probs[t]
+        _stay(frame, t + 1, network, limits, beam, size, history)
+        num = _grow(frame, t + 1, network, limits, beam, size, history, offers)
+        kept = _choose(num, network, num_tokens, limits, beam, size, history, offers)
+        count = _keep(kept, network, beam, size, history, offers, count)
+        size = kept
+    left = _finish(network, limits, beam, size, history, offers)
+    for n in range(min(left, len(scores))):
+        best = _pop(offers.scores, offers.order, left)
+        left -= 1
+        scores[n], length, node = offers.scores[best], 0, beam.nodes[HELD, best]
+        while node > 0:
+            length += 1
+            node = history.parents[node]
+        node = beam.nodes[HELD, best]
+        for i in range(length - 1, -1, -1):
+            arcs[n, i] = history.arcs[node]
+            node = history.parents[node]

@@ -21,6 +21,8 @@ from asr.lm.language_model import UNKNOWN
 from asr.lm.lexicon import Lexicon
 from asr.lm.ngram import NGram
 
+HISTORY_FIELDS = ("parents", "arcs", "children", "siblings", "places", "nodes", "states")  # int32 in `kernels.History`
+
 
 class WordSearch:
     """Search for words with a lexicon and a language model.
@@ -116,15 +118,30 @@ class WordSearch:
         )
         arcs = np.full((batch, nbest, num_frames), -1, np.int32)
         scores = np.full((batch, nbest), -np.inf)
-        size = kernels.workspace_size(num_frames, beam_size)
-        network = (self.graph, self.lm.trie)
-        workers.run(kernels.search, batch, size, log_probs.astype(np.float64), lengths, network, limits, arcs, scores)
+        size = _workspace_size(num_frames, beam_size)
+        workers.run(self._search, batch, size, log_probs, lengths, limits, arcs, scores)
         tokens = np.where(arcs >= 0, self.graph.tokens[arcs], -1).astype(np.int64)
         found = hypotheses(log_probs, lengths, 0, tokens, scores)
         return [
             [self._words(each, row[row >= 0]) for each, row in zip(nbest_found, rows, strict=False)]
             for nbest_found, rows in zip(found, arcs, strict=True)
         ]
+
+    def _search(
+        self,
+        utterances: np.ndarray,
+        log_probs: np.ndarray,
+        lengths: np.ndarray,
+        limits: Limits,
+        arcs: np.ndarray,
+        scores: np.ndarray,
+        work: np.ndarray,
+    ) -> None:
+        """Search some utterances of a batch, one after another."""
+        for b in utterances.tolist():
+            rows = np.array(log_probs[: lengths[b], b], np.float64, order="C")
+            memory = _begin(len(rows), self.graph, limits, work)
+            kernels.search(rows, (self.graph, self.lm.trie), limits, memory, arcs[b], scores[b])
 
     def _words(self, hypothesis: Hypothesis, arcs: np.ndarray) -> Hypothesis:
         """Add the words of a sequence of arcs; an unfinished last word is given by its phones."""
@@ -138,3 +155,31 @@ class WordSearch:
             phones = " ".join(self.labels[token] for token in tokens[first:end])
             said.append(f"[{phones}]" if word == UNKNOWN else word)
         return replace(hypothesis, words=tuple(said), word_lengths=tuple(b - a for a, b in pairwise(ends)))
+
+
+def _workspace_size(num_frames: int, beam_size: int) -> int:
+    """Return how many float64 the history takes: room for K nodes a frame, and the root."""
+    room = 1 + num_frames * beam_size
+    return room + (room * len(HISTORY_FIELDS) + 1) // 2
+
+
+def _begin(
+    num_frames: int, graph: kernels.LexiconGraph, limits: Limits, work: np.ndarray
+) -> tuple[kernels.History, kernels.Beam, kernels.Offers]:
+    """Return what a search works on, before the first frame of an utterance. The history lies in the workspace.
+
+    All arrays are made in Python, as Numba would need seconds to compile the functions that make them.
+    """
+    size, room, most = limits.beam_size, 1 + num_frames * limits.beam_size, int(np.diff(graph.offsets).max(initial=1))
+    fields = work[room:].view(np.int32)[: room * len(HISTORY_FIELDS)].reshape(-1, room)
+    taken = np.zeros((size, most), np.int32)
+    history = kernels.History(gains=work[:room], taken=taken, **dict(zip(HISTORY_FIELDS, fields, strict=True)))
+    for field, value in zip(fields, (-1, -1, -1, 0, -1, 0, limits.start), strict=True):
+        field[0] = value
+    scores, table = np.full((6, size), -np.inf), np.full((2, 4 * size + 1), -1)  # odd, as keys may be multiples of 2ⁿ
+    scores[[kernels.ENDS_BLANK, kernels.ENDS], 0] = 0.0
+    nodes, choices, slots, keys = (np.zeros(shape, np.int64) for shape in ((2, size), size, size, size))
+    num = size * (1 + most)
+    integers = [np.empty(num, np.int64) for _ in range(4)]
+    offers = kernels.Offers(np.empty(num), integers[0], integers[1], np.empty(num), integers[2], integers[3])
+    return history, kernels.Beam(scores, nodes, choices, slots, keys, np.empty((2, size)), table), offers

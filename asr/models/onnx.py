@@ -13,15 +13,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnx
 import onnxruntime
 
 from asr.core import files
 from asr.core.config import Config, model_options
-from asr.core.errors import ModelError
+from asr.core.errors import AsrError, ModelError
 from asr.encoders.blstm_sizes import BLSTMSizes
 from asr.models.ctc import CTCModel
 from asr.models.onnx_graph import PROVIDERS, Graph, build
+from asr.models.onnx_messages import note
 from asr.speech.features import FeatureExtractor
 
 WEIGHTS = "weights"  # the note in a graph that holds the hash of what it was made of
@@ -145,15 +145,25 @@ def write_graph(path: Path, model: OnnxModel, int8: bool = False) -> None:
     ----------
     int8
         Whether the layers' weights have 8 bits: a quarter of the size.
+
+    Raises
+    ------
+    AsrError
+        8 bits are asked for, and the package onnx is not installed.
     """
     graph, _ = graph_of(model.config, len(model.tokens), model.tensors())
     with files.replacing(path) as temporary:
-        temporary.write_bytes(graph.whole().SerializeToString())
+        temporary.write_bytes(graph.model(has_weights=True))
         if int8:
-            from onnxruntime.quantization import QuantType, quantize_dynamic
+            _quantize(temporary)
+        with temporary.open("ab") as file:
+            file.write(note(WEIGHTS, _hash(model)))
 
-            kinds = ["LSTM", "MatMul"]
-            quantize_dynamic(temporary, temporary, weight_type=QuantType.QInt8, op_types_to_quantize=kinds)
-        written = onnx.load(temporary)
-        onnx.helper.set_model_props(written, {WEIGHTS: _hash(model)})
-        onnx.save(written, temporary)
+
+def _quantize(path: Path) -> None:
+    """Give the layers' weights in an ONNX file 8 bits."""
+    try:
+        from onnxruntime.quantization import QuantType, quantize_dynamic
+    except ImportError as error:
+        raise AsrError("--int8 needs the package onnx: pip install onnx") from error
+    quantize_dynamic(path, path, weight_type=QuantType.QInt8, op_types_to_quantize=["LSTM", "MatMul"])

@@ -11,11 +11,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import onnx
 import onnxruntime
-from onnx import TensorProto, helper, numpy_helper
 
-OPSET, IR_VERSION = 17, 8  # what onnxruntime reads since 1.13
+from asr.models import onnx_messages as messages
+
 GATES = (0, 3, 1, 2)  # torch's i, f, g, o in ONNX's order: i, o, f, c
 PROVIDERS = ("CPUExecutionProvider",)
 
@@ -26,13 +25,18 @@ class Graph:
 
     Attributes
     ----------
-    model
-        Its operators, which name the weights.
+    nodes, inputs, outputs
+        Its operators, and what goes in and comes out, as ONNX's messages.
+    integers
+        Constants by name, int64.
     weights
-        By name, float32. They are kept outside the model, since a session would copy them four times from it.
+        By name, float32. A session takes them from outside the model, as it would copy them four times from it.
     """
 
-    model: onnx.ModelProto
+    nodes: list[bytes]
+    inputs: list[bytes]
+    outputs: list[bytes]
+    integers: dict[str, np.ndarray]
     weights: dict[str, np.ndarray]
 
     def session(self) -> onnxruntime.InferenceSession:
@@ -40,45 +44,37 @@ class Graph:
         options = onnxruntime.SessionOptions()
         values = map(onnxruntime.OrtValue.ortvalue_from_numpy, self.weights.values())
         options.add_external_initializers([*self.weights], [*values])
-        return onnxruntime.InferenceSession(self.model.SerializeToString(), options, providers=PROVIDERS)
+        return onnxruntime.InferenceSession(self.model(has_weights=False), options, providers=PROVIDERS)
 
-    def whole(self) -> onnx.ModelProto:
-        """Return the model with the weights in it, to be written as a file."""
-        whole = onnx.ModelProto()
-        whole.CopyFrom(self.model)
-        for tensor in whole.graph.initializer:
-            if tensor.name in self.weights:
-                tensor.CopyFrom(numpy_helper.from_array(self.weights[tensor.name], tensor.name))
-        return whole
+    def model(self, has_weights: bool) -> bytes:
+        """Return the ONNX model, with the weights in it or without."""
+        weights = [messages.tensor(*each, is_external=not has_weights) for each in self.weights.items()]
+        integers = [messages.tensor(*each) for each in self.integers.items()]
+        return messages.model(messages.graph("blstm", self.nodes, integers + weights, self.inputs, self.outputs))
 
 
 class _Operators:
     """The nodes and constants of a graph; each gets its name when it is added."""
 
     def __init__(self) -> None:
-        self.nodes: list[onnx.NodeProto] = []
-        self.constants: dict[str, onnx.TensorProto] = {}
+        self.nodes: list[bytes] = []
+        self.constants: dict[str, np.ndarray] = {}
         self.weights: dict[str, np.ndarray] = {}
 
     def weight(self, name: str, value: np.ndarray) -> str:
         self.weights[name] = np.ascontiguousarray(value, np.float32)
-        tensor = TensorProto(name=name, data_type=TensorProto.FLOAT, dims=value.shape)
-        tensor.data_location = TensorProto.EXTERNAL
-        for key, text in (("location", "weights"), ("offset", "0"), ("length", str(self.weights[name].nbytes))):
-            tensor.external_data.add(key=key, value=text)
-        self.constants[name] = tensor
         return name
 
     def integers(self, *values: int) -> str:
         name = f"integers_{'_'.join(map(str, values))}"
-        self.constants[name] = numpy_helper.from_array(np.array(values, np.int64), name)
+        self.constants[name] = np.array(values, np.int64)
         return name
 
     def add(
         self, operator: str, *inputs: str, output: str | None = None, more: Sequence[str] = (), **attributes: Any
     ) -> str:
         name = output or f"{operator.lower()}_{len(self.nodes)}"
-        self.nodes.append(helper.make_node(operator, inputs, [name, *more], name, **attributes))
+        self.nodes.append(messages.node(operator, inputs, [name, *more], attributes))
         return name
 
 
@@ -107,7 +103,7 @@ def build(
     hidden = _join(graph, weights, num_features, num_steps)
     rounded = graph.add("Add", "lengths", graph.integers(num_steps - 1))
     graph.add("Div", rounded, graph.integers(num_steps), output="output_lengths")
-    lengths = graph.add("Cast", "output_lengths", to=TensorProto.INT32)
+    lengths = graph.add("Cast", "output_lengths", to=messages.INT32)
     states = [f"{kind}_{i}" for i in range(num_layers) for kind in "hc"] if stateful else []
     for i in range(num_layers):
         hidden = _lstm(graph, weights, i, hidden, lengths, states[2 * i : 2 * i + 2])
@@ -116,24 +112,17 @@ def build(
     logits = graph.add("Add", product, graph.weight("output_bias", weights["output.bias"]))
     graph.add("LogSoftmax", logits, axis=2, output="log_probs")
     num_classes = len(weights["output.bias"])
-    made = helper.make_graph(
-        graph.nodes,
-        "blstm",
-        [
-            helper.make_tensor_value_info("features", TensorProto.FLOAT, ["batch", "frames", num_features]),
-            helper.make_tensor_value_info("lengths", TensorProto.INT64, ["batch"]),
-            *(helper.make_tensor_value_info(state, TensorProto.FLOAT, [1, "batch", size]) for state in states),
-        ],
-        [
-            helper.make_tensor_value_info("log_probs", TensorProto.FLOAT, ["steps", "batch", num_classes]),
-            helper.make_tensor_value_info("output_lengths", TensorProto.INT64, ["batch"]),
-            *(helper.make_tensor_value_info(f"{each}_after", TensorProto.FLOAT, [1, "batch", size]) for each in states),
-        ],
-        list(graph.constants.values()),
-    )
-    model = helper.make_model(made, opset_imports=[helper.make_opsetid("", OPSET)], producer_name="asr")
-    model.ir_version = IR_VERSION
-    return Graph(model, graph.weights)
+    inputs = [
+        messages.value_info("features", messages.FLOAT, ["batch", "frames", num_features]),
+        messages.value_info("lengths", messages.INT64, ["batch"]),
+        *(messages.value_info(state, messages.FLOAT, [1, "batch", size]) for state in states),
+    ]
+    outputs = [
+        messages.value_info("log_probs", messages.FLOAT, ["steps", "batch", num_classes]),
+        messages.value_info("output_lengths", messages.INT64, ["batch"]),
+        *(messages.value_info(f"{each}_after", messages.FLOAT, [1, "batch", size]) for each in states),
+    ]
+    return Graph(graph.nodes, inputs, outputs, graph.constants, graph.weights)
 
 
 def _join(graph: _Operators, weights: Mapping[str, np.ndarray], num_features: int, num_steps: int) -> str:

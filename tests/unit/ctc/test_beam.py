@@ -389,9 +389,9 @@ def test_read_only_posteriors_need_no_kernel_of_their_own(log_probs, monkeypatch
     """To Numba a read-only array is another type: the user would wait for a second compilation."""
     kernel, writeable = beam_kernels.search, []
 
-    def search(utterances, values, *args):
+    def search(values, *args):
         writeable.append(values.flags.writeable)
-        kernel(utterances, values, *args)
+        kernel(values, *args)
 
     monkeypatch.setattr(beam_kernels, "search", search)
     one = log_probs[:, [0]]
@@ -408,13 +408,13 @@ def test_memory_is_bounded_by_beam_and_frames(num_frames, beam_size, rng):
     size = beam_kernels.workspace_size(num_frames, beam_size)
     assert size <= 2.5 * (1 + num_frames * beam_size) + 1
     guarded = np.full(size + 1000, np.pi)
-    tokens, scores = np.full((1, 1, num_frames), -1, np.int64), np.full((1, 1), -np.inf)
+    tokens, scores = np.full((1, num_frames), -1, np.int64), np.full(1, -np.inf)
     limits = beam_kernels.Limits(0, beam_size, np.inf, -np.inf)
-    model = TokenModel(np.zeros((1, 50)), np.zeros((1, 50), np.int64), np.zeros(1))
-    lengths = np.array([num_frames])
-    beam_kernels.search(np.arange(1), log_probs, lengths, limits, model, tokens, scores, guarded[:size])
+    scorer = TokenModel(np.zeros((1, 50)), np.zeros((1, 50), np.int64), np.zeros(1)), np.zeros(1)
+    beam = beam_kernels.begin(num_frames, 50, beam_size, guarded[:size])
+    beam_kernels.search(log_probs[:, 0], limits, scorer, beam, tokens, scores)
     assert (guarded[size:] == np.pi).all()
-    assert scores[0, 0] == beam_search(log_probs, beam_size=beam_size)[0][0].score
+    assert scores[0] == beam_search(log_probs, beam_size=beam_size)[0][0].score
 
 
 @pytest.mark.parametrize(("beam_size", "nbest"), [(0, 1), (4, 5), (4, 0), (-1, -1)])

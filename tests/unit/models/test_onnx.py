@@ -5,6 +5,7 @@ import tomllib
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
+import onnx
 import pytest
 import soundfile
 import torch
@@ -13,10 +14,10 @@ from asr.core import files
 from asr.core.config import from_dict
 from asr.core.errors import ConfigError, ModelError
 from asr.encoders import build
-from asr.models import model_folder, networks
+from asr.models import model_folder, networks, onnx_messages
 from asr.models.calibration import Calibration
 from asr.models.ctc import CTCModel
-from asr.models.onnx import OnnxModel
+from asr.models.onnx import OnnxModel, graph_of
 from asr.recognition.recogniser import Recogniser
 from asr.speech.features import FeatureExtractor
 from asr.speech.normaliser import Normaliser
@@ -77,6 +78,23 @@ def test_an_exported_graph_is_the_same_and_one_in_8_bits_nearly(rng, tmp_path):
     assert (tmp_path / "int8-True" / "model.onnx").stat().st_size < (
         tmp_path / "int8-False" / "model.onnx"
     ).stat().st_size
+
+
+@pytest.mark.parametrize("stateful", [True, False])
+@pytest.mark.parametrize("channels", [0, 3])
+def test_a_graph_is_what_the_package_onnx_takes_for_one(channels, stateful):
+    made = model(stack=3, channels=channels, bidirectional=not stateful)
+    graph, _ = graph_of(made.config, len(TOKENS), made.tensors(), stateful)
+    read = onnx.load_from_string(graph.model(has_weights=True) + onnx_messages.note("key", "väl" * 100))
+    onnx.checker.check_model(read, full_check=True)
+    assert {entry.key: entry.value for entry in read.metadata_props} == {"key": "väl" * 100}
+    weights = {each.name: onnx.numpy_helper.to_array(each) for each in read.graph.initializer}
+    assert all((weights[name] == value).all() for name, value in graph.weights.items())
+    assert (weights["integers_0_-1_30"] == [0, -1, 30]).all() if channels == 0 else "integers_0_-1_30" not in weights
+    (lstm, *_) = (node for node in read.graph.node if node.op_type == "LSTM")
+    attributes = {each.name: onnx.helper.get_attribute_value(each) for each in lstm.attribute}
+    assert attributes == {"direction": b"forward" if stateful else b"bidirectional", "hidden_size": 6}
+    assert [each.name for each in read.graph.input][2:] == (["h_0", "c_0", "h_1", "c_1"] if stateful else [])
 
 
 def test_what_has_no_graph(tmp_path):
@@ -169,6 +187,15 @@ def test_mfcc_models_need_no_scipy(light, noise, tmp_path):
     model_folder.save(tmp_path / "model", model({"kind": "mfcc"}), "")
     done = light("transcribe", noise, "--model", tmp_path / "model")
     assert done.returncode == 0, done.stderr
+
+
+def test_weights_of_8_bits_name_the_package_that_they_need(light, tmp_path):
+    done = light("export", "en-us-phones-small", tmp_path / "out", "--onnx", "--int8")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == "asr: --int8 needs the package onnx: pip install onnx\n"
+    assert not (tmp_path / "out" / "model.onnx").exists()
+    done = light("export", "en-us-phones-small", tmp_path / "out", "--onnx")
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 def test_threads_share_a_recogniser(rng):
