@@ -101,12 +101,14 @@ class LabelGraph(NamedTuple):
         final = np.array(ends, np.int64)
         rest = np.zeros(num_nodes) if rests is None else np.array(rests, np.float64)
         nodes = np.array([*weights, *((end, end) for end in final)], np.int64).reshape(-1, 2)
-        if nodes.size and not (0 <= nodes.min() and nodes.max() < num_nodes and (nodes[: len(weights), 0] > 0).all()):
+        if nodes.size and not (nodes.min() >= 0 and nodes.max() < num_nodes and (nodes[: len(weights), 0] > 0).all()):
             raise ValueError(f"an arc or an end has a node outside 0..{num_nodes - 1}, or an arc leads to node 0")
         if (labels[1:] == blank).any() or labels.min() < 0:
             raise ValueError(f"a token is the blank {blank} or negative: {labels[1:].tolist()}")
         if rest.shape != (num_nodes,) or not all((each < np.inf).all() for each in (steps, arc_steps, rest)):
-            raise ValueError(f"weights must be below +inf, and there must be one for the blank after each of {num_nodes}")
+            raise ValueError(
+                f"weights must be below +inf, and there must be one for the blank after each of {num_nodes}"
+            )
         equal = np.concatenate(([False], labels[1:] == labels[:-1]))
         return cls(
             labels.astype(np.uintp),
@@ -150,8 +152,7 @@ def workspace_size(num_frames: int, num_nodes: int) -> int:
 def graph_align(log_probs: np.ndarray, graph: LabelGraph, blank: int = 0) -> GraphAlignment:
     """Find the likeliest path through a graph of labels, exactly.
 
-    Of equally likely paths the one is taken that stays longer in a node, then the one from the node before it, then the
-    one from the first arc.
+    Of equally likely paths the same one is found each time.
 
     Parameters
     ----------
@@ -181,13 +182,17 @@ def graph_align(log_probs: np.ndarray, graph: LabelGraph, blank: int = 0) -> Gra
     check_values(values, lengths)
     num_frames, _, num_classes = values.shape
     if graph.tokens[0] != blank or graph.tokens.max() >= num_classes:
-        raise ValueError(f"the graph has a blank {graph.tokens[0]} and tokens up to {graph.tokens.max()}, "
-                         f"the log_probs {num_classes} classes with blank {blank}")
+        raise ValueError(
+            f"the graph has a blank {graph.tokens[0]} and tokens up to {graph.tokens.max()}, "
+            f"the log_probs {num_classes} classes with blank {blank}"
+        )
     visits, found = np.zeros((num_frames, 3), np.int64), np.array([0.0 if 0 in graph.ends else -np.inf, 0.0])
     if num_frames > 0:
         size = workspace_size(num_frames, len(graph.tokens))
         workers.run(best_path, 1, size, values[:, 0], graph, visits, found)
     if not found[0] > -np.inf:
-        raise InfeasibleError(f"{num_frames} frames are too few for every sequence of the graph, or it has probability 0")
+        raise InfeasibleError(
+            f"{num_frames} frames are too few for every sequence of the graph, or it has probability 0"
+        )
     path = visits[: int(found[1])][::-1]
     return GraphAlignment(path[:, NODE].copy(), path[:, START].copy(), path[:, STOP].copy(), float(found[0]))

@@ -13,7 +13,6 @@ from asr.core.config import Config
 from asr.core.errors import InfeasibleError
 from asr.ctc import Hypothesis, beam_search, best_path, forced_align
 from asr.ctc import required_frames as frames_for
-from asr.models import text_graph
 from asr.models.base import AcousticModel, Placement, Spellings
 from asr.models.times import phone_segments
 from asr.speech.features import FRAME_SHIFT
@@ -121,6 +120,8 @@ class CTCModel(AcousticModel):
         self, text: Spellings, emissions: np.ndarray, waveform: np.ndarray | None = None, name: str = "the recording"
     ) -> Placement:
         """Find the likeliest path of the text (`asr.models.text_graph`), then place its boundaries (`…times`)."""
+        from asr.models import text_graph  # recognition does without its kernels
+
         labels, _ = text.first()
         least = sum(min(map(frames_for, word)) for word in text.words)
         if len(emissions) < least:

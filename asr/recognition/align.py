@@ -1,7 +1,7 @@
 """Forced alignment: the times of words or phones that are known to be said in a recording.
 
-The text is split into words (`asr.speech.text`), a dictionary gives the pronunciations of each (`asr.speech.pronounce`),
-and the model places the phones of those that fit best (`AcousticModel.align`).
+The text is split into words (`asr.speech.text`). A dictionary gives the pronunciations of each
+(`asr.speech.pronounce`), and the model places the phones of those that fit best (`AcousticModel.align`).
 """
 
 import itertools
@@ -24,9 +24,10 @@ from asr.speech.pronounce import UnspeakableError, is_guessed, pronunciations
 from asr.speech.segments import Segment
 from asr.speech.text import Word, split_words
 
-# A text that fits has no word in 60 that is not heard, hardly three in a row, and no speech beside it; of texts of other
-# recordings most words are not heard (LibriSpeech's speakers 4088, 4406, 5652 and 8226, and learners of speechocean762).
-UNHEARD, FLOOR = 0.05, 1e-3  # geometric mean of the confidences of a word's phones, below which it is not heard; a least
+# In texts that fit, one word of 50 to 70 is not heard, three in a row at most, and no speech is left over; in texts of
+# other recordings most words are not heard (LibriSpeech's speakers 4088, 4406, 5652, 8226; speechocean762's learners).
+UNHEARD = 0.05  # geometric mean of the confidences of a word's phones, below which the word is not heard
+FLOOR = 1e-3  # of a confidence in that mean, since they are rounded to three digits
 RUN, SHARE = 4, 1 / 3  # words in a row, and the share of all words, that may be unheard
 LACKING = 0.3  # seconds of speech that the text may lack
 
@@ -96,8 +97,9 @@ def align(
     recording
         A path, the bytes of a file, a file object or samples, as for `asr.Recogniser.transcribe`.
     words, phones
-        What is said, as a list or a text (`asr.speech.text.split_words`). Give one of the two. Phones are labels of the model; those of a
-        TIMIT model include silences and closures, which must be given where they occur (``h#`` at both ends).
+        What is said, as a list or a text (`asr.speech.text.split_words`). Give one of the two. Phones are labels of the
+        model; those of a TIMIT model include silences and closures, which must be given where they occur (``h#`` at
+        both ends).
     g2p
         Use letter-to-sound rules for words that the dictionary lacks.
     with_goodness
