@@ -63,7 +63,7 @@ def _viterbi(log_probs, b, first, symbols, priors, blanks, labels, work):
 
 
 @njit(cache=True)
-def _copy_rows(blanks, labels, blanks_copy, labels_copy):  # a copy in each file of kernels
+def _copy_rows(blanks, labels, blanks_copy, labels_copy):
     """Copy two rows (L + 1,): Numba needs 2 s more to compile an assignment of one array to part of another."""
     for s in range(len(blanks)):
         blanks_copy[s], labels_copy[s] = blanks[s], labels[s]

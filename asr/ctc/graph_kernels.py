@@ -29,34 +29,34 @@ def layout(num_frames, num_nodes):
 
 
 @njit(cache=True)
-def _viterbi(log_probs, first, graph, blanks, labels):
-    """Write the log probability of the best path into each state to blanks and labels, both (1 + frames, S).
+def _advance(frame, graph, first, stop, before, after):
+    """Write the log probability of the best path into the states of nodes from `first` up to `stop`, a frame later.
 
-    Row 0 is given.
+    `before` and `after` are the blanks and labels of the two frames, (2, S) each. Of nodes outside the range the ones
+    before it are read.
     """
     tokens, rests, steps, skips = graph.tokens, graph.rests, graph.steps, graph.skips
-    num_nodes, blank = np.uintp(len(tokens)), tokens[0]
-    for r in range(ONE, np.uintp(len(blanks))):
-        before, t = r - ONE, first + r - ONE
-        paused = np.float64(log_probs[t, blank])
-        blanks[r, 0], labels[r, 0] = blanks[before, 0] + (paused + rests[0]), -np.inf
-        for s in range(ONE, num_nodes):
-            came = max(blanks[before, s - ONE] + steps[s], labels[before, s - ONE] + skips[s])
-            labels[r, s] = max(labels[before, s], came) + log_probs[t, tokens[s]]
-            blanks[r, s] = max(blanks[before, s], labels[before, s]) + (paused + rests[s])
-        for a in range(ZERO, np.uintp(len(graph.sources))):
-            source, target = graph.sources[a], graph.targets[a]
-            came = max(blanks[before, source] + graph.arc_steps[a], labels[before, source] + graph.arc_skips[a])
-            came += log_probs[t, tokens[target]]
-            if came > labels[r, target]:
-                labels[r, target] = came
+    blanks, labels, new_blanks, new_labels = before[0], before[1], after[0], after[1]
+    paused = np.float64(frame[tokens[0]])
+    if first == ZERO:
+        new_blanks[0], new_labels[0] = blanks[0] + (paused + rests[0]), -np.inf
+        first = ONE
+    for s in range(first, stop):
+        came = max(blanks[s - ONE] + steps[s], labels[s - ONE] + skips[s])
+        new_labels[s] = max(labels[s], came) + frame[tokens[s]]
+        new_blanks[s] = max(blanks[s], labels[s]) + (paused + rests[s])
+    sources, targets, arc_steps, arc_skips = graph.sources, graph.targets, graph.arc_steps, graph.arc_skips
+    for a in range(graph.offsets[first], graph.offsets[stop]):
+        source, target = sources[a], targets[a]
+        came = max(blanks[source] + arc_steps[a], labels[source] + arc_skips[a]) + frame[tokens[target]]
+        new_labels[target] = max(new_labels[target], came)
 
 
 @njit(cache=True)
-def _copy_rows(blanks, labels, blanks_copy, labels_copy):  # a copy in each file of kernels
-    """Copy two rows (S,): Numba needs 2 s more to compile an assignment of one array to part of another."""
-    for s in range(len(blanks)):
-        blanks_copy[s], labels_copy[s] = blanks[s], labels[s]
+def _copy_rows(rows, copy):
+    """Copy two rows (2, S): Numba needs 2 s more to compile an assignment of one array to part of another."""
+    for s in range(rows.shape[1]):
+        copy[0, s], copy[1, s] = rows[0, s], rows[1, s]
 
 
 @njit(cache=True)
@@ -80,6 +80,25 @@ def _before(graph, blanks, labels, s):
     return node, on_label
 
 
+@njit(cache=True)
+def _reach(graph, s, num_frames):
+    """Return the least and the greatest number of the nodes from which s may be reached in so many frames."""
+    least, most = s, s
+    first, last = s + 1, s  # the arcs into nodes from `first` to `last` have been looked at
+    for _ in range(num_frames):
+        below, above = (least, first), (last + 1, most + 1)
+        first, last = least, most
+        for start, stop in (below, above):
+            for node in range(max(start, 1), stop):
+                least = min(least, node - 1)
+                if graph.offsets[node] < graph.offsets[node + 1]:
+                    least = min(least, np.int64(graph.sources[graph.offsets[node]]))
+                    most = max(most, np.int64(graph.sources[graph.offsets[node + 1] - 1]))
+        if (first, last) == (least, most):
+            break
+    return least, most
+
+
 @njit(cache=True, nogil=True)
 def best_path(_, log_probs, graph, visits, found, work):
     """Find the best path of log_probs (T, C), with T at least 1, through a graph of labels.
@@ -88,39 +107,40 @@ def best_path(_, log_probs, graph, visits, found, work):
     one after the last; and the path's score, −inf where there is no path, and the number of visits to `found` (2,).
     """
     num_frames, num_nodes = len(log_probs), len(graph.tokens)
-    block, num_blocks, _ = layout(num_frames, num_nodes)
-    size = (block + 1) * num_nodes
-    blanks, labels = work[:size].reshape(block + 1, num_nodes), work[size : 2 * size].reshape(block + 1, num_nodes)
-    kept = work[2 * size : 2 * size + 2 * num_blocks * num_nodes].reshape(num_blocks, 2, num_nodes)
-    blanks[0], labels[0] = -np.inf, -np.inf
-    blanks[0, 0] = 0.0
-    rows = block
-    for i in range(num_blocks):
-        _copy_rows(blanks[0], labels[0], kept[i, 0], kept[i, 1])
-        rows = min(block, num_frames - i * block)
-        _viterbi(log_probs, np.uintp(i * block), graph, blanks[: rows + 1], labels[: rows + 1])
-        if i + 1 < num_blocks:
-            _copy_rows(blanks[rows], labels[rows], blanks[0], labels[0])
+    block, num_blocks, size = layout(num_frames, num_nodes)
+    work[:size] = -np.inf
+    rows = work[: 2 * (block + 1) * num_nodes].reshape(block + 1, 2, num_nodes)
+    kept = work[2 * (block + 1) * num_nodes : size].reshape(num_blocks, 2, num_nodes)
+    rows[0, 0, 0] = 0.0
+    for t in range(num_frames):
+        if t % block == 0:
+            _copy_rows(rows[t % 2], kept[t // block])
+        _advance(log_probs[t], graph, ZERO, np.uintp(num_nodes), rows[t % 2], rows[1 - t % 2])
+    blanks, labels = rows[num_frames % 2]
     s, on_label, score = 0, False, -np.inf
     for end in graph.ends:
-        if max(blanks[rows, end], labels[rows, end]) > score:
-            score, s, on_label = max(blanks[rows, end], labels[rows, end]), end, labels[rows, end] > blanks[rows, end]
-    count, entered, t, r = 0, True, num_frames - 1, rows
-    while score > -np.inf and t >= 0:
+        if max(blanks[end], labels[end]) > score:
+            score, s, on_label = max(blanks[end], labels[end]), end, labels[end] > blanks[end]
+    count, entered, r = 0, True, 0
+    for t in range(num_frames - 1 if score > -np.inf else -1, -1, -1):
         if r == 0:
-            i, r = t // block, block
-            _copy_rows(kept[i, 0], kept[i, 1], blanks[0], labels[0])
-            _viterbi(log_probs, np.uintp(i * block), graph, blanks, labels)
+            i = t // block
+            r = t - i * block + 1
+            _copy_rows(kept[i], rows[0])
+            least, most = _reach(graph, s, r)
+            for k in range(r):  # states from which s is out of reach may be wrong: the path has none of them
+                _advance(log_probs[i * block + k], graph, np.uintp(least), np.uintp(most + 1), rows[k], rows[k + 1])
+        r -= 1
+        blanks, labels = rows[r]
         if not on_label:
-            on_label = labels[r - 1, s] > blanks[r - 1, s]
-        else:
-            if entered:
-                visits[count, NODE], visits[count, STOP] = s, t + 1
-                entered = False
-            node, from_label = _before(graph, blanks[r - 1], labels[r - 1], s)
-            if node != s or not from_label:  # an arc may lead from a node to itself
-                visits[count, START] = t
-                count += 1
-                entered, s, on_label = True, node, from_label
-        t, r = t - 1, r - 1
+            on_label = labels[s] > blanks[s]
+            continue
+        if entered:
+            visits[count, NODE], visits[count, STOP] = s, t + 1
+            entered = False
+        node, from_label = _before(graph, blanks, labels, s)
+        if node != s or not from_label:  # an arc may lead from a node to itself
+            visits[count, START] = t
+            count += 1
+            entered, s, on_label = True, node, from_label
     found[0], found[1] = score, count

@@ -5,7 +5,7 @@ import inspect
 
 import pytest
 
-from asr.ctc import align_kernels, beam_kernels, goodness, graph_kernels, loss_kernels
+from asr.ctc import beam_kernels, goodness, loss_kernels
 from asr.encoders import cell_kernels
 from asr.hmm import inference_kernels
 from asr.lm import kernels as lm_kernels
@@ -26,7 +26,6 @@ def code(module, name):
     [
         ("_logaddexp", (loss_kernels, goodness, inference_kernels)),
         ("_logaddexp", (beam_kernels, lm_kernels)),  # with a shortcut for the searches
-        ("_copy_rows", (align_kernels, graph_kernels)),
         ("_exp", (loss_kernels, cell_kernels)),
     ],
 )
