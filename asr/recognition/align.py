@@ -184,7 +184,7 @@ def pronounce_words(model: AcousticModel, words: Iterable[Word], g2p: bool = Fal
     ]
     if guessed:
         faults.append(
-            f"not in the dictionary: {', '.join(guessed)}: correct the spelling, or let rules pronounce (--g2p)"
+            f"not in the dictionary: {', '.join(guessed)}: correct the spelling, or let rules pronounce it (--g2p)"
         )
     if faults:
         raise AsrError("; ".join(faults))

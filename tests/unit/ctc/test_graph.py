@@ -1,4 +1,5 @@
 import naive
+import numba
 import numpy as np
 import pytest
 
@@ -47,7 +48,16 @@ def test_the_path_is_the_best_of_all(seed, dtype):
     assert visits(found) == best
 
 
-@pytest.mark.parametrize(("num_frames", "num_labels"), [(12, 5), (200, 60), (9000, 400)])
+@pytest.mark.parametrize(
+    ("num_frames", "num_labels"),
+    [
+        (12, 5),
+        (200, 60),
+        pytest.param(
+            *(9000, 400), marks=pytest.mark.skipif(numba.config.DISABLE_JIT, reason="minutes without compilation")
+        ),
+    ],
+)
 def test_a_chain_is_aligned_as_without_a_graph(num_frames, num_labels, rng):
     """To the bit, in several blocks of frames too."""
     log_probs = naive.log_softmax(3 * rng.standard_normal((num_frames, 8)))
@@ -61,6 +71,7 @@ def test_a_chain_is_aligned_as_without_a_graph(num_frames, num_labels, rng):
     assert found.score == expected.score
 
 
+@pytest.mark.skipif(numba.config.DISABLE_JIT, reason="minutes without compilation")
 def test_alternatives_and_parts_left_out_in_several_blocks(rng):
     """The best of a word's pronunciations is that of the alignments of each alone."""
     log_probs = naive.log_softmax(3 * rng.standard_normal((9000, 8)))
@@ -81,6 +92,38 @@ def test_alternatives_and_parts_left_out_in_several_blocks(rng):
     assert found.score == best.score
     assert graph.tokens[found.nodes].tolist() == best.tokens.tolist()
     assert found.starts.tolist() == best.starts.tolist()
+
+
+def score_of(log_probs, graph_parts, found):
+    """The score of the path that an alignment describes."""
+    tokens, arcs, rests = graph_parts
+    weights = {arc[:2]: max(each[2] for each in arcs if each[:2] == arc[:2]) for arc in arcs}
+    total, before, end_before = 0.0, 0, 0
+    for node, start, end in [*visits(found), (None, len(log_probs), None)]:
+        total += log_probs[end_before:start, tokens[0]].sum() + rests[before] * (start - end_before)
+        if node is not None:
+            assert start > end_before or tokens[node] != tokens[before]
+            total += weights[before, node] + log_probs[start:end, tokens[node]].sum()
+            before, end_before = node, end
+    return total
+
+
+@pytest.mark.skipif(numba.config.DISABLE_JIT, reason="minutes without compilation")
+def test_a_path_with_returns_in_several_blocks_has_its_score(rng):
+    """Blocks are computed again for the nodes alone from which the path may come; it may come from later ones too."""
+    num_frames, num_nodes = 3500, 1001
+    assert layout(num_frames, num_nodes)[1] > 1
+    log_probs = naive.log_softmax(2 * rng.standard_normal((num_frames, 6)))
+    tokens = [0, *rng.integers(1, 6, num_nodes - 1).tolist()]
+    arcs = [(s, s + 1, 0.0) for s in range(num_nodes - 1)]
+    sources = rng.integers(1, num_nodes, 300)
+    targets = np.clip(sources + rng.integers(-60, 20, 300), 1, num_nodes - 1)
+    arcs += [(int(u), int(v), float(-3 * rng.random())) for u, v in zip(sources, targets, strict=True)]
+    rests = (-0.1 * rng.random(num_nodes)).tolist()
+    found = graph_align(log_probs, LabelGraph.of(tokens[1:], arcs, [num_nodes - 1], rests))
+    assert (np.diff(found.nodes) < 0).any()
+    assert found.nodes[-1] == num_nodes - 1
+    np.testing.assert_allclose(score_of(log_probs, (tokens, arcs, rests), found), found.score, rtol=1e-10)
 
 
 def test_of_equal_paths_always_the_same_one():
