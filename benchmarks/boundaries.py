@@ -5,8 +5,9 @@ python benchmarks/boundaries.py --model en-us-phones --textgrids FOLDER --audio 
 
 The first takes the embedded corpus's test speakers, whose phone times the synthesiser knows (`make train` first). The
 second takes recordings of real speech with a Praat TextGrid each, of the same name, that has a tier of ARPAbet phones
-called "phones", and a model of ARPAbet phones; stress is dropped, silences are skipped. Both sides align the
-reference's own labels. A boundary is the start of each phone but the first.
+called "phones", maybe one called "words", and a model of ARPAbet phones; stress is dropped, silences are skipped. Both
+sides align the reference's own labels; ours knows the words too where they have a tier. A boundary is the start of each
+phone but the first.
 """
 
 import argparse
@@ -18,11 +19,13 @@ import numpy as np
 import torch
 import torchaudio
 from _bench import describe
+from praatio import textgrid
 
 from asr.core.errors import InfeasibleError, ModelError
 from asr.data import splits
 from asr.evaluation import boundaries
 from asr.evaluation.tables import boundary_table
+from asr.models.base import Spellings
 from asr.recognition.recogniser import Recogniser
 from asr.speech import audio
 from asr.speech.label_files import read_segments
@@ -30,8 +33,9 @@ from asr.speech.segments import Segment
 
 PEER = "torchaudio forced_align"
 SILENCES = {"", "sil", "sp", "SIL", "SP"}
+WORDS = "words"
 NOISE = "spn"  # words that the reference's aligner did not know
-Utterance = tuple[str, np.ndarray, list[Segment]]
+Utterance = tuple[str, np.ndarray, list[Segment], Spellings]
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -50,7 +54,8 @@ def of_corpus(manifests: str, split: str) -> Iterator[Utterance]:
     for cut in splits.load_split(manifests, ["mini"], split):
         items = cut.supervisions[0].alignment["phone"]
         phones = [Segment(item.symbol, item.start, item.start + item.duration) for item in items]
-        yield cut.id, audio.load(cut.recording.sources[0].source), phones
+        text = Spellings.of_phones([phone.label for phone in phones])
+        yield cut.id, audio.load(cut.recording.sources[0].source), phones, text
 
 
 def of_textgrids(folder: Path, recordings: Path) -> Iterator[Utterance]:
@@ -62,7 +67,17 @@ def of_textgrids(folder: Path, recordings: Path) -> Iterator[Utterance]:
         if not found or any(each.label == NOISE for each in intervals):
             continue
         phones = [replace(each, label=each.label.rstrip("012")) for each in intervals if each.label not in SILENCES]
-        yield path.stem, audio.load(found[0]), phones
+        yield path.stem, audio.load(found[0]), phones, spelt(path, phones)
+
+
+def spelt(path: Path, phones: list[Segment]) -> Spellings:
+    """Group the phones of a TextGrid by its words, if it has a tier of them."""
+    grid = textgrid.openTextgrid(str(path), includeEmptyIntervals=False)
+    if WORDS not in grid.tierNames:
+        return Spellings.of_phones([phone.label for phone in phones])
+    ends = np.array([word.end for word in grid.getTier(WORDS).entries])
+    words = np.searchsorted(ends, [(phone.start + phone.end) / 2 for phone in phones])
+    return Spellings([[[phones[i].label for i in np.flatnonzero(words == word)]] for word in np.unique(words)])
 
 
 def peer_spans(log_probs: np.ndarray, tokens: list[int]) -> tuple[np.ndarray, np.ndarray]:
@@ -88,13 +103,13 @@ def compare(recogniser: Recogniser, utterances: Iterator[Utterance]) -> list[dic
     }
     ours = "asr: from posteriors and sound"
     errors: dict[str, list[np.ndarray]] = {name: [] for name in [*systems, "asr: from posteriors alone", ours]}
-    for name, waveform, phones in utterances:
+    for name, waveform, phones, text in utterances:
         log_probs = recogniser.emissions(waveform)
         labels = [phone.label for phone in phones]
         try:
             found = {ours: waveform, "asr: from posteriors alone": None}
             for system, wave in found.items():
-                errors[system].append(boundaries.boundary_errors(phones, model.align(labels, log_probs, wave)[0]))
+                errors[system].append(boundaries.boundary_errors(phones, model.align(text, log_probs, wave).phones))
         except InfeasibleError as error:
             print(f"{name}: left out, {error}")
             continue

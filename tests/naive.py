@@ -230,3 +230,33 @@ def _log_alpha(log_probs, states, blank):
                 came.append(alpha[t - 1, s - 2])
             alpha[t, s] = np.logaddexp.reduce(came) + log_probs[t, label]
     return alpha
+
+
+def enumerated_graph_paths(log_probs, tokens, arcs, ends, rests):
+    """{visits: score}: the greatest score of each way through a graph of labels, as (node, start, end) of its visits.
+
+    tokens and rests are those of all nodes, node 0 first, whose token is the blank; arcs are (source, target, weight).
+    """
+    weights = {}
+    for source, target, weight in arcs:
+        weights[source, target] = max(weight, weights.get((source, target), -np.inf))
+    found = {}
+
+    def go_on(t, node, on_label, score, visits):
+        if t == len(log_probs):
+            if node in ends and score > -np.inf:
+                key = tuple(visits)
+                found[key] = max(score, found.get(key, -np.inf))
+            return
+        rest = score + log_probs[t, tokens[0]] + rests[node]
+        go_on(t + 1, node, False, rest, visits)
+        if on_label:
+            longer = [*visits[:-1], (node, visits[-1][1], t + 1)]
+            go_on(t + 1, node, True, score + log_probs[t, tokens[node]], longer)
+        for (source, target), weight in weights.items():
+            if source == node and not (on_label and tokens[source] == tokens[target]):
+                entered = score + weight + log_probs[t, tokens[target]]
+                go_on(t + 1, target, True, entered, [*visits, (target, t, t + 1)])
+
+    go_on(0, 0, False, 0.0, [])
+    return found

@@ -56,6 +56,8 @@ def align(
         words = recordings.text_beside(recording.path) if given is None else text
         with recordings.opened(recording.path) as file:
             aligned = alignment.align(recogniser, file, words, phones, g2p, gop, channel=channel)
+        if aligned.misfit is not None:
+            batch.remark(recording.path, aligned.misfit)
         return [output.write(recording, aligned)]
 
     title = None if output_dir is None else "aligning"

@@ -139,7 +139,11 @@ def show(text: str) -> None:
 
 def report(path: Path, error: Exception) -> None:
     """Print a recording's fault as one line on standard error."""
-    reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+    remark(path, error.strerror if isinstance(error, OSError) and error.strerror else str(error))
+    log.debug("where it failed", exc_info=error)
+
+
+def remark(path: Path, reason: str) -> None:
+    """Print what is to be said of a recording as one line on standard error."""
     name = "standard input" if path == recordings.STDIN else str(path)
     print(f"asr: {reason if name in reason else f'{name}: {reason}'}", file=sys.stderr, flush=True)
-    log.debug("where it failed", exc_info=error)

@@ -16,10 +16,13 @@ from asr.ctc.greedy import best_path
 from asr.ctc.hypothesis import Hypothesis
 
 if TYPE_CHECKING:
+    from asr.ctc.graph import GraphAlignment, LabelGraph, graph_align
     from asr.ctc.loss import ctc_loss
 
 __all__ = [
+    "GraphAlignment",
     "Hypothesis",
+    "LabelGraph",
     "TokenAlignment",
     "TokenModel",
     "beam_search",
@@ -28,6 +31,7 @@ __all__ = [
     "ctc_posteriors",
     "forced_align",
     "get_num_threads",
+    "graph_align",
     "required_frames",
     "set_num_threads",
     "soft_align",
@@ -43,5 +47,7 @@ def required_frames(target: Sequence[Any]) -> int:
     return len(target) + sum(left == right for left, right in pairwise(target))
 
 
-# Only the loss needs torch, which takes a second to import: it is imported when it is first asked for.
-__getattr__, _, _ = lazy_loader.attach(__name__, submod_attrs={"loss": ["ctc_loss"]})
+# Imported when they are first asked for: the loss needs torch, which takes a second, and few need graphs.
+__getattr__, _, _ = lazy_loader.attach(
+    __name__, submod_attrs={"loss": ["ctc_loss"], "graph": ["GraphAlignment", "LabelGraph", "graph_align"]}
+)

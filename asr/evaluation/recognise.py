@@ -17,7 +17,7 @@ from asr.ctc import Hypothesis
 from asr.data import splits
 from asr.data.batches import Batch, BatchLoader, NoTargets, SpeechDataset
 from asr.evaluation.inputs import cuts_with_features
-from asr.models.base import AcousticModel
+from asr.models.base import AcousticModel, Spellings
 from asr.speech import audio
 from asr.speech.segments import Segment
 
@@ -147,6 +147,6 @@ def _alignment(
     if not labels or splits.phone_set(cut.corpus) != model.config.data.labels:
         return None
     try:
-        return model.align(labels, emissions, waveform)[0]
+        return model.align(Spellings.of_phones(labels), emissions, waveform).phones
     except InfeasibleError:  # fewer frames than phones
         return None

@@ -5,6 +5,7 @@ Letters: N nodes, A arcs, V words of a language model, C classes of an acoustic 
 
 import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -41,10 +42,14 @@ class Lexicon:
 
         Words that cannot be pronounced, such as numbers in digits, are left out.
         """
-        from asr.speech.pronounce import pronunciations
+        from asr.speech.pronounce import UnspeakableError, pronunciations
 
-        found = {word: pronunciations(word) for word in words if word not in (EDGE, UNKNOWN)}
-        return cls({word: each for word, each in found.items() if each})
+        found = dict[str, list[tuple[str, ...]]]()
+        for word in words:
+            if word not in (EDGE, UNKNOWN):
+                with suppress(UnspeakableError):
+                    found[word] = pronunciations(word)
+        return cls(found)
 
     @classmethod
     def read(cls, path: str | Path) -> "Lexicon":

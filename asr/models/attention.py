@@ -20,7 +20,7 @@ from asr.core.errors import InfeasibleError
 from asr.ctc import Hypothesis
 from asr.encoders.attention_decoder import END, Decoder, EncoderConfig, State
 from asr.models import networks
-from asr.models.base import AcousticModel
+from asr.models.base import AcousticModel, Placement, Spellings
 from asr.speech.audio import SAMPLE_RATE
 from asr.speech.features import FRAME_SHIFT
 from asr.speech.segments import Segment
@@ -111,14 +111,10 @@ class AttentionModel(AcousticModel):
         return self._segments(hypothesis.tokens, hypothesis.timesteps, hypothesis.confidences, emissions, waveform)
 
     def align(
-        self,
-        labels: Sequence[str],
-        emissions: np.ndarray,
-        waveform: np.ndarray | None = None,
-        word_lengths: Sequence[int] = (),
-        name: str = "the recording",
-    ) -> tuple[list[Segment], float]:
+        self, text: Spellings, emissions: np.ndarray, waveform: np.ndarray | None = None, name: str = "the recording"
+    ) -> Placement:
         """Feed the labels to the decoder, then put boundaries as `segments` does; the score is the sentence's."""
+        labels, word_lengths = text.first()
         if len(emissions) < len(labels):
             raise InfeasibleError(
                 f"{name}: {len(labels)} phones need at least as many frames, and there are {len(emissions)} of "
@@ -130,7 +126,8 @@ class AttentionModel(AcousticModel):
             found, weights = self.decoder(states, lengths, torch.tensor([tokens], dtype=torch.long).to(states.device))
         chosen = found[0].gather(1, torch.tensor([*tokens, END]).to(states.device)[:, None])[:, 0].cpu().double()
         peaks = rising_peaks(weights[0, :-1].cpu().numpy())
-        return self._segments(tokens, peaks, chosen[:-1].exp().tolist(), emissions, waveform), float(chosen.sum())
+        phones = self._segments(tokens, peaks, chosen[:-1].exp().tolist(), emissions, waveform)
+        return Placement(phones, word_lengths, float(chosen.sum()), emissions)
 
     def _pad(self, emissions: Sequence[np.ndarray]) -> tuple[Tensor, Tensor]:
         device = self.decoder.output.weight.device

@@ -7,9 +7,10 @@ What a row holds depends on the kind: log posteriors of labels and blank for CTC
 likelihoods of the states' densities for HMMs. `log_probs` turns each of them into posteriors of labels.
 """
 
+import itertools
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar, Protocol, Self, runtime_checkable
 
 import numpy as np
@@ -22,6 +23,64 @@ from asr.speech.normaliser import Normaliser
 from asr.speech.segments import Segment
 
 BLANK = "<blank>"
+
+
+@dataclass(frozen=True)
+class Spellings:
+    """A text as phones: words, each with its pronunciations, or phones whose words are not known.
+
+    Attributes
+    ----------
+    words
+        The pronunciations of each word, the usual one first. Phones without words are one word with one of them.
+    has_words
+        Whether the words are known. Pauses may stand between words; without them, between any two phones.
+
+    Examples
+    --------
+    >>> Spellings.of_phones(["HH", "AY"]).first()
+    (['HH', 'AY'], [])
+    >>> Spellings([[("DH", "AH"), ("DH", "IY")], [("K", "AE", "T")]]).first()
+    (['DH', 'AH', 'K', 'AE', 'T'], [2, 3])
+    """
+
+    words: Sequence[Sequence[Sequence[str]]]
+    has_words: bool = True
+
+    @classmethod
+    def of_phones(cls, labels: Sequence[str]) -> "Spellings":
+        """Return a text of phones alone."""
+        return cls([[labels]], has_words=False)
+
+    def first(self) -> tuple[list[str], list[int]]:
+        """Return the phones of the first pronunciations, and their number in each word; none without words."""
+        chosen = [word[0] for word in self.words]
+        return list(itertools.chain.from_iterable(chosen)), [len(each) for each in chosen] if self.has_words else []
+
+
+@dataclass(frozen=True, eq=False)
+class Placement:
+    """Where a text is said.
+
+    Attributes
+    ----------
+    phones
+        With times and confidences.
+    word_lengths
+        The number of phones in each word; empty where no words are known.
+    score
+        Natural log probability of the likeliest path that spells the text.
+    emissions : (T', …)
+        The emissions, in which there is silence where the text lacks what is said.
+    unspoken
+        Stretches of speech that the text lacks, (M, 2), starts and ends in seconds.
+    """
+
+    phones: list[Segment]
+    word_lengths: list[int]
+    score: float
+    emissions: np.ndarray
+    unspoken: np.ndarray = field(default_factory=lambda: np.empty((0, 2)))
 
 
 @dataclass(frozen=True)
@@ -150,23 +209,19 @@ class AcousticModel(ABC):
 
     @abstractmethod
     def align(
-        self,
-        labels: Sequence[str],
-        emissions: np.ndarray,
-        waveform: np.ndarray | None = None,
-        word_lengths: Sequence[int] = (),
-        name: str = "the recording",
-    ) -> tuple[list[Segment], float]:
-        """Return the times of known phones, and the natural log probability of their likeliest path.
+        self, text: Spellings, emissions: np.ndarray, waveform: np.ndarray | None = None, name: str = "the recording"
+    ) -> Placement:
+        """Find where a known text is said.
+
+        A network trained with CTC chooses the pronunciations that fit best, and leaves out speech that the text lacks.
+        Other kinds take the first pronunciation of each word, and lay the text out over the whole recording.
 
         Parameters
         ----------
-        labels : (L,)
-            The phones that are said.
+        text
+            What is said.
         emissions, waveform
             As for `segments`.
-        word_lengths
-            The number of phones in each word, where it is known: silence may stand between words.
         name
             The recording's name, for errors.
 
@@ -188,4 +243,14 @@ class StateAligner(Protocol):
         word_lengths: Sequence[int] = (),
         name: str = "the recording",
     ) -> list[Segment]:
-        """Return the times of the states on the path of `AcousticModel.align`, whose arguments it takes."""
+        """Return the times of the states on the path of `AcousticModel.align` for these phones.
+
+        Parameters
+        ----------
+        labels : (L,)
+            The phones.
+        emissions, name
+            As for `AcousticModel.align`.
+        word_lengths
+            The number of phones in each word, where it is known: silence may stand between words.
+        """

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from itertools import pairwise
 from pathlib import Path
 
@@ -79,6 +79,19 @@ class Calibration:
         if not self.posteriors:
             return posteriors
         return np.interp(posteriors, self.posteriors, self.probabilities)
+
+    def of_given(self) -> "Calibration":
+        """Return the calibration of phones that are given instead of recognised.
+
+        Recognised phones have no posteriors below the map's first point. Those of given phones can be 0, and a phone of
+        posterior 0 was not said.
+
+        >>> Calibration((0.4, 1.0), (0.6, 0.9)).of_given().confidence(np.array([0.0, 0.2]))
+        array([0. , 0.3])
+        """
+        if not self.posteriors or self.posteriors[0] == 0:
+            return self
+        return replace(self, posteriors=(0.0, *self.posteriors), probabilities=(0.0, *self.probabilities))
 
 
 def word_confidence(confidences: Sequence[float]) -> float:

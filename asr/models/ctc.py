@@ -13,7 +13,7 @@ from asr.core.config import Config
 from asr.core.errors import InfeasibleError
 from asr.ctc import Hypothesis, beam_search, best_path, forced_align
 from asr.ctc import required_frames as frames_for
-from asr.models.base import AcousticModel
+from asr.models.base import AcousticModel, Placement, Spellings
 from asr.models.times import phone_segments
 from asr.speech.features import FRAME_SHIFT
 from asr.speech.segments import Segment
@@ -117,25 +117,30 @@ class CTCModel(AcousticModel):
         )
 
     def align(
-        self,
-        labels: Sequence[str],
-        emissions: np.ndarray,
-        waveform: np.ndarray | None = None,
-        word_lengths: Sequence[int] = (),
-        name: str = "the recording",
-    ) -> tuple[list[Segment], float]:
-        """Find the likeliest path that spells the labels, then place their boundaries (`asr.models.times`)."""
-        if len(emissions) < frames_for(labels):
+        self, text: Spellings, emissions: np.ndarray, waveform: np.ndarray | None = None, name: str = "the recording"
+    ) -> Placement:
+        """Find the likeliest path of the text (`asr.models.text_graph`), then place its boundaries (`…times`)."""
+        from asr.models import text_graph  # recognition does without its kernels
+
+        labels, _ = text.first()
+        least = sum(min(map(frames_for, word)) for word in text.words)
+        if len(emissions) < least:
             raise InfeasibleError(
-                f"{name}: {len(labels)} phones need at least {frames_for(labels)} frames, and there are "
+                f"{name}: {len(labels)} phones need at least {least} frames, and there are "
                 f"{len(emissions)} of {1000 * self.frame_shift:.0f} ms: check that the text is this recording's"
             )
-        tokens = [self.tokens.index(label) for label in labels]
-        (alignment,) = forced_align(emissions[:, None], np.array([tokens], dtype=np.int64))
-        found = phone_segments(
-            emissions, alignment, self.tokens, self.frame_shift, waveform, calibration=self.calibration
+        index = {label: i for i, label in enumerate(self.tokens)}
+        placed = text_graph.place(emissions, text_graph.build(text, index, self.frame_shift))
+        heard = emissions
+        if len(placed.unspoken) > 0:
+            heard = emissions.copy()
+            for start, end in placed.unspoken:
+                heard[start:end], heard[start:end, 0] = -np.inf, 0.0
+        phones = phone_segments(
+            heard, placed.alignment, self.tokens, self.frame_shift, waveform, calibration=self.calibration.of_given()
         )
-        return found, alignment.score
+        lengths = np.bincount(placed.words).tolist() if text.has_words else []
+        return Placement(phones, lengths, placed.alignment.score, heard, placed.unspoken * self.frame_shift)
 
 
 NOTHING = Hypothesis((), (), -math.inf, ())

@@ -26,7 +26,7 @@ from asr.hmm.phone_posteriors import phone_posteriors
 from asr.hmm.transforms import Transform
 from asr.hmm.tying import NUM_STATES, Tying
 from asr.models import networks
-from asr.models.base import AcousticModel
+from asr.models.base import AcousticModel, Placement, Spellings
 from asr.speech.features import FRAME_LENGTH, FRAME_SHIFT, FeatureExtractor
 from asr.speech.segments import Segment
 
@@ -152,23 +152,20 @@ class HMMModel(AcousticModel):
         return self._segments(hypothesis.tokens, hypothesis.starts, hypothesis.ends, hypothesis.confidences, emissions)
 
     def align(
-        self,
-        labels: Sequence[str],
-        emissions: np.ndarray,
-        waveform: np.ndarray | None = None,
-        word_lengths: Sequence[int] = (),
-        name: str = "the recording",
-    ) -> tuple[list[Segment], float]:
+        self, text: Spellings, emissions: np.ndarray, waveform: np.ndarray | None = None, name: str = "the recording"
+    ) -> Placement:
         """Find the likeliest path through the phones' states; silence may stand at the ends and between words."""
+        labels, word_lengths = text.first()
         transcript = self.hmms.transcript(labels, word_lengths)
         score, path = viterbi(emissions, transcript.graph(self.hmms), name)
-        phones, starts = transcript.segments(path)
+        numbers, starts = transcript.segments(path)
         ends = np.append(starts[1:], len(emissions))
-        said = ~np.isin(phones, self.unlabelled)
-        tokens, starts, ends = phones[said] + 1, starts[said], ends[said]
+        said = ~np.isin(numbers, self.unlabelled)
+        tokens, starts, ends = numbers[said] + 1, starts[said], ends[said]
         posteriors = np.exp(self.log_probs(emissions))
         confidences = [posteriors[s:e, token].mean() for token, s, e in zip(tokens, starts, ends, strict=True)]
-        return self._segments(tokens, starts, ends, confidences, emissions), score
+        phones = self._segments(tokens, starts, ends, confidences, emissions)
+        return Placement(phones, word_lengths, score, emissions)
 
     def align_states(
         self,

@@ -1,26 +1,35 @@
 """Forced alignment: the times of words or phones that are known to be said in a recording.
 
-The model places the phones (`AcousticModel.align`). A dictionary spells the words (`asr.speech.pronounce`), each by
-its first pronunciation.
+The text is split into words (`asr.speech.text`). A dictionary gives the pronunciations of each
+(`asr.speech.pronounce`), and the model places the phones of those that fit best (`AcousticModel.align`).
 """
 
 import itertools
 import json
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field
+from statistics import geometric_mean
 from typing import Any
 
 import numpy as np
 
 from asr.core.errors import AsrError
 from asr.ctc.goodness import goodness
-from asr.models.base import AcousticModel, StateAligner
+from asr.models.base import AcousticModel, Placement, Spellings, StateAligner
 from asr.models.ctc import CTCModel
 from asr.recognition.annotation import Annotation
 from asr.recognition.recogniser import Recogniser, group_phones
 from asr.speech import audio
-from asr.speech.pronounce import PUNCTUATION, is_guessed, pronounce
+from asr.speech.pronounce import UnspeakableError, is_guessed, pronunciations
 from asr.speech.segments import Segment
+from asr.speech.text import Word, split_words
+
+# In texts that fit, one word of 50 to 70 is not heard, three in a row at most, and no speech is left over; in texts of
+# other recordings most words are not heard (LibriSpeech's speakers 4088, 4406, 5652, 8226; speechocean762's learners).
+UNHEARD = 0.05  # geometric mean of the confidences of a word's phones, below which the word is not heard
+FLOOR = 1e-3  # of a confidence in that mean, since they are rounded to three digits
+RUN, SHARE = 4, 1 / 3  # words in a row, and the share of all words, that may be unheard
+LACKING = 0.3  # seconds of speech that the text may lack
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,11 +48,18 @@ class Alignment(Annotation):
         Goodness of pronunciation of each phone; None unless it was asked for.
     states
         The states of an HMM, those of silences too, on the path that the phones are on; empty for other models.
+    unspoken
+        Starts and ends of speech that the text lacks; models that were not trained with CTC find none.
+    misfit
+        Where text and recording differ, in a line; None where the text fits.
     """
 
     score: float
     goodness: list[float] | None = None
     states: list[Segment] = field(default_factory=list)
+    unspoken: list[tuple[float, float]] = field(default_factory=list)
+
+    misfit: str | None = None
 
     def tiers(self) -> dict[str, list[Segment]]:
         """Return the rows of segments by name, the longest units first, without empty ones."""
@@ -81,8 +97,9 @@ def align(
     recording
         A path, the bytes of a file, a file object or samples, as for `asr.Recogniser.transcribe`.
     words, phones
-        What is said, as a list or separated by blanks. Give one of the two. Phones are labels of the model; those of a
-        TIMIT model include silences and closures, which must be given where they occur (``h#`` at both ends).
+        What is said, as a list or a text (`asr.speech.text.split_words`). Give one of the two. Phones are labels of the
+        model; those of a TIMIT model include silences and closures, which must be given where they occur (``h#`` at
+        both ends).
     g2p
         Use letter-to-sound rules for words that the dictionary lacks.
     with_goodness
@@ -116,61 +133,86 @@ def align(
     model = recogniser.model
     if with_goodness and not isinstance(model, CTCModel):
         raise AsrError("pronunciation is rated from CTC posteriors: choose a model that was trained with CTC")
-    spoken = split_words(words) if words is not None else []
-    spelled = pronounce_words(model, spoken, g2p)
-    labels = list(itertools.chain.from_iterable(spelled)) if words is not None else _split(phones or "")
-    _check(model, labels)
-    heard, lengths = recogniser.hear(recording, sample_rate, channel), [len(each) for each in spelled]
-    found, score = model.align(labels, heard.emissions, heard.waveform, lengths, heard.name)
-    states = []
+    said = split_words(words) if words is not None else []
+    text = Spellings(pronounce_words(model, said, g2p)) if words is not None else Spellings.of_phones(_phones(phones))
+    _check(model, text.first()[0])
+    heard = recogniser.hear(recording, sample_rate, channel)
+    found = model.align(text, heard.emissions, heard.waveform, heard.name)
+    labels, states, rated = [phone.label for phone in found.phones], [], None
     if isinstance(model, StateAligner):
-        states = model.align_states(labels, heard.emissions, lengths, heard.name)
-    rated = None
+        states = model.align_states(labels, heard.emissions, found.word_lengths, heard.name)
     if with_goodness:
         tokens = np.array([model.tokens.index(label) for label in labels])
-        rated = goodness(heard.emissions, tokens).round(3).tolist()
+        rated = goodness(found.emissions, tokens).round(3).tolist()
+    spoken = group_phones(found.phones, [word.label for word in said], found.word_lengths)
     return Alignment(
-        phones=found,
+        phones=found.phones,
         duration=heard.duration,
-        words=group_phones(found, spoken, lengths),
-        score=score / len(heard.emissions),
+        words=spoken,
+        score=found.score / len(heard.emissions),
         goodness=rated,
         states=states,
+        unspoken=[(round(start, 3), round(end, 3)) for start, end in found.unspoken.tolist()],
+        misfit=_misfit(found, spoken),
         phone_set=model.config.data.labels,
         sound=heard.sound,
     )
 
 
-def split_words(text: str | Sequence[str]) -> list[str]:
-    """Split a text into words, and strip the punctuation at their edges.
-
-    >>> split_words("(Yes), said Tom O’Neil - ‘twas the well-known.")
-    ['Yes', 'said', 'Tom', "O'Neil", "'twas", 'the', 'well-known']
-    """
-    plain = (part.replace("‘", "'").replace("’", "'").strip(PUNCTUATION) for part in _split(text))
-    return [word for word in plain if any(character.isalnum() for character in word)]
-
-
-def pronounce_words(model: AcousticModel, words: Iterable[str], g2p: bool = False) -> list[list[str]]:
-    """Return the phones of each word: from the dictionary, or with `g2p` from rules where the dictionary lacks it.
+def pronounce_words(model: AcousticModel, words: Iterable[Word], g2p: bool = False) -> list[list[tuple[str, ...]]]:
+    """Return the pronunciations of each word: from the dictionary, or with `g2p` from rules where that lacks it.
 
     Raises
     ------
     AsrError
-        The model's labels are not ARPAbet's, or a word is not in the dictionary.
+        The model's labels are not ARPAbet's, or words cannot be pronounced; all of them are named.
     """
     words = list(words)
     if words and "AH" not in model.tokens:
         raise AsrError("words can be aligned by a model of ARPAbet phones only: choose one, or give the phones")
-    unknown = [] if g2p else [word for word in dict.fromkeys(words) if is_guessed(word)]
-    if unknown:
-        listed = ", ".join(map(repr, unknown[:5])) + (f" and {len(unknown) - 5} more" if len(unknown) > 5 else "")
-        raise AsrError(f"not in the dictionary: {listed}: correct the spelling, or let rules pronounce it (--g2p)")
-    return [pronounce(word) for word in words]
+    silent, guessed = dict[str, list[str]](), list[str]()
+    for label, spoken in dict.fromkeys(words):
+        try:
+            if is_guessed(spoken) and not g2p:
+                guessed.append(repr(label))
+        except UnspeakableError as error:
+            silent.setdefault(error.reason, []).append(repr(label))
+    faults = [
+        f"{'the word' if len(each) == 1 else 'words'} {', '.join(each)} {'has' if len(each) == 1 else 'have'} no "
+        f"pronunciation: {reason}"
+        for reason, each in silent.items()
+    ]
+    if guessed:
+        faults.append(
+            f"not in the dictionary: {', '.join(guessed)}: correct the spelling, or let rules pronounce it (--g2p)"
+        )
+    if faults:
+        raise AsrError("; ".join(faults))
+    return [pronunciations(word.spoken) for word in words]
 
 
-def _split(text: str | Sequence[str]) -> list[str]:
-    return text.split() if isinstance(text, str) else list(text)
+def _misfit(found: Placement, words: Sequence[Segment]) -> str | None:
+    """Say which words are not heard, and how much speech the text lacks; phones without words are judged together."""
+    confidences = iter(phone.confidence or 0.0 for phone in found.phones)
+    parts = [list(itertools.islice(confidences, length)) for length in found.word_lengths or [len(found.phones)]]
+    unheard = [geometric_mean(max(each, FLOOR) for each in part) < UNHEARD for part in parts]
+    longest = max((len(list(run)) for is_unheard, run in itertools.groupby(unheard) if is_unheard), default=0)
+    lacking = float((found.unspoken[:, 1] - found.unspoken[:, 0]).sum())
+    faults = []
+    if longest >= RUN or sum(unheard) > SHARE * len(unheard):
+        first = words[unheard.index(True)] if words else None
+        faults.append(
+            f"{sum(unheard)} of {len(words)} words are not heard, the first {first.label!r} at {first.start:.2f} s"
+            if first is not None
+            else "the phones are not heard"
+        )
+    if lacking >= LACKING:
+        faults.append(f"{lacking:.1f} s of speech, the first at {found.unspoken[0, 0]:.2f} s, are not in the text")
+    return f"the text does not fit the recording: {'; '.join(faults)}" if faults else None
+
+
+def _phones(text: str | Sequence[str] | None) -> list[str]:
+    return text.split() if isinstance(text, str) else list(text or ())
 
 
 def _check(model: AcousticModel, labels: Sequence[str]) -> None:

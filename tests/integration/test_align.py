@@ -28,9 +28,14 @@ def recordings(tmp_path_factory):
     return folder
 
 
+def faults_of(err):
+    """The lines on standard error but for those that say that noise is not the text."""
+    return [line for line in err.splitlines() if "the text does not fit the recording" not in line]
+
+
 def test_a_text_becomes_a_textgrid(cli, recordings, tmp_path):
     code, out, err = cli("align", recordings / "a.wav", "--text", "Hello, world!")
-    assert (code, err) == (0, "")
+    assert (code, faults_of(err)) == (0, [])
     (tmp_path / "a.TextGrid").write_text(out)
     (phones,) = read_segments(tmp_path / "a.TextGrid").values()
     assert [phone.label for phone in phones] == PHONES
@@ -53,7 +58,7 @@ def test_phones_become_json_with_goodness(cli, recordings):
 def test_a_folder_is_aligned_and_its_bad_file_reported(cli, recordings, tmp_path, form, suffix):
     code, out, err = cli("align", recordings, "--format", form, "--output-dir", tmp_path)
     assert (code, out) == (1, "")
-    fault, *_, count = err.splitlines()
+    fault, *_, count = faults_of(err)
     assert fault.startswith(f"asr: {recordings / 'c.wav'}: ")
     assert count == "asr: 1 of 3 recordings could not be aligned"
     assert {path.name for path in tmp_path.iterdir()} == {f"a{suffix}", f"b{suffix}"}
@@ -91,7 +96,8 @@ def test_nothing_is_overwritten(cli, recordings, tmp_path):
     both = (recordings / "a.wav", tmp_path / "other" / "a.wav")
     common = Path(os.path.commonpath([path.parent for path in both]))
     names = [path.relative_to(common).with_suffix("") for path in both]
-    assert cli("align", *both, "--output-dir", tmp_path / "out") == (0, "", "")
+    code, out, err = cli("align", *both, "--output-dir", tmp_path / "out")
+    assert (code, out, faults_of(err)) == (0, "", [])
     assert all((tmp_path / "out" / f"{name}.TextGrid").is_file() for name in names)
     code, out, _ = cli("align", *both, "--format", "ctm")
     assert code == 0

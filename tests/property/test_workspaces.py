@@ -12,7 +12,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from asr.core import workers
-from asr.ctc import TokenModel, align_kernels, beam_search, ctc_loss, forced_align
+from asr.ctc import (
+    LabelGraph,
+    TokenModel,
+    align_kernels,
+    beam_search,
+    ctc_loss,
+    forced_align,
+    graph_align,
+    graph_kernels,
+)
 from asr.encoders import cell_kernels
 from asr.hmm import inference_kernels
 from asr.hmm.decoding_kernels import search_paths
@@ -65,6 +74,28 @@ def test_loss_and_alignment_stay_in_their_workspace(runs, case):
     ctc_loss(log_probs, torch.from_numpy(targets), frames, labels)
     forced_align(log_probs.numpy(), targets, frames, labels)
     assert len(runs) == 2
+
+
+@modest
+@given(st.integers(1, 60), st.integers(1, 30), st.integers(0, 2**32 - 1))
+def test_alignment_with_a_graph_stays_in_its_workspace(runs, num_frames, num_labels, seed):
+    rng = np.random.default_rng(seed)
+    log_probs = torch.from_numpy(rng.standard_normal((num_frames, 5))).log_softmax(1).numpy()
+    arcs = [(int(rng.integers(0, s)), s, 0.0) for s in range(1, num_labels + 1)]
+    arcs += [(int(u), int(v), -1.0) for u, v in rng.integers(1, num_labels + 1, (num_labels, 2))]
+    graph = LabelGraph.of(rng.integers(1, 5, num_labels).tolist(), arcs, list(range(num_labels + 1)))
+    runs.clear()
+    found = graph_align(log_probs, graph)
+    assert len(runs) == 1
+    assert found.ends.max(initial=0) <= num_frames
+
+
+@modest
+@given(st.integers(1, 10**6), st.integers(1, 10**5))
+def test_blocks_of_an_alignment_with_a_graph_fit(num_frames, num_nodes):
+    block, num_blocks, taken = graph_kernels.layout(num_frames, num_nodes)
+    assert block * (num_blocks - 1) < num_frames <= block * num_blocks
+    assert taken == 2 * (block + 1) * num_nodes + num_blocks * 2 * num_nodes
 
 
 @modest

@@ -18,6 +18,7 @@ from asr.encoders.echo_state import Reservoir, draw_weights, run_reservoirs
 from asr.evaluation import figures
 from asr.models import attention
 from asr.models.attention import AttentionModel, beam_search, rising_peaks
+from asr.models.base import Spellings
 from asr.speech.normaliser import Normaliser
 from asr.training.criteria import Attention
 
@@ -515,9 +516,8 @@ def test_each_loss_sums_to_the_mean_loss(copied):
         outputs = model.encoder(batch.features, batch.feature_lengths)
         losses, mean = criterion.each(*outputs, batch), criterion(*outputs, batch)
     assert float((losses / batch.target_lengths).mean()) == pytest.approx(float(mean), rel=1e-5)
-    _, aligned = model.align(
-        [model.tokens[i] for i in batch.targets[0, : batch.target_lengths[0]]], model.emissions(batch.rows())[0]
-    )
+    labels = [model.tokens[i] for i in batch.targets[0, : batch.target_lengths[0]]]
+    aligned = model.align(Spellings.of_phones(labels), model.emissions(batch.rows())[0]).score
     states, lengths = outputs
     spelt = ctc_loss(criterion.ctc(states), batch.targets, lengths, batch.target_lengths, reduction="none").detach()
     assert float(losses[0]) == pytest.approx(0.3 * float(spelt[0]) - 0.7 * aligned, abs=1e-4)
@@ -562,11 +562,12 @@ def test_phones_lie_where_they_were_read(copied):
     for i, (before, after) in enumerate(itertools.pairwise(segments), start=1):
         assert before.end == after.start
         assert before.end == pytest.approx(0.04 * i, abs=0.03)
-    aligned, score = model.align([each.label for each in segments], rows)
-    assert [(each.label, each.start, each.end) for each in aligned] == [(s.label, s.start, s.end) for s in segments]
-    assert score == pytest.approx(found.score, abs=1e-4)
+    placed = model.align(Spellings.of_phones([each.label for each in segments]), rows)
+    spans = [(each.label, each.start, each.end) for each in segments]
+    assert [(each.label, each.start, each.end) for each in placed.phones] == spans
+    assert placed.score == pytest.approx(found.score, abs=1e-4)
     with pytest.raises(InfeasibleError, match=r"a\.wav: 2 phones need at least as many frames, and there are 1"):
-        model.align(["aa", "b"], rows[:1], name="a.wav")
+        model.align(Spellings.of_phones(["aa", "b"]), rows[:1], name="a.wav")
     assert model.segments(attention.AttentionHypothesis((), (), 0.0, (), np.zeros((0, 5))), rows) == []
 
 

@@ -18,7 +18,7 @@ from asr.hmm.phone_loop import bigram
 from asr.hmm.transforms import Transform
 from asr.hmm.tying import NUM_STATES, Tying
 from asr.models import model_folder
-from asr.models.base import BLANK
+from asr.models.base import BLANK, Spellings
 from asr.models.calibration import Calibration
 from asr.models.hmm import GMMModel, HybridModel
 from asr.models.networks import outputs
@@ -156,14 +156,16 @@ def test_known_phones_are_found_with_and_without_pauses():
     pausing = [SIL, AA, B, SIL, B, T, SIL]
     emissions = model.emissions(batch(speech(model, pausing)).rows())[0]
     labels = ["AA", "B", "B", "T"]
-    segments, score = model.align(labels, emissions, word_lengths=[2, 2])
+    placed = model.align(Spellings([[["AA", "B"]], [["B", "T"], ["T"]]]), emissions)
+    segments, score = placed.phones, placed.score
+    assert placed.word_lengths == [2, 2]
     assert [segment.label for segment in segments] == labels
     assert [segment.start for segment in segments] == pytest.approx([0.0975, 0.1875, 0.3675, 0.4575], abs=6e-4)
     assert [segment.end for segment in segments] == pytest.approx([0.1875, 0.2775, 0.4575, 0.5475], abs=6e-4)
     assert score == viterbi(emissions, model.hmms.transcript(labels, [2, 2]).graph(model.hmms))[0]
-    assert score > model.align(labels, emissions)[1]  # where no silence stands between the words
+    assert score > model.align(Spellings.of_phones(labels), emissions).score  # without a silence between the words
     with pytest.raises(InfeasibleError, match="hello has 11 frames; the states of its phones need 12"):
-        model.align(labels, emissions[:11], name="hello")
+        model.align(Spellings.of_phones(labels), emissions[:11], name="hello")
 
 
 def test_states_of_known_phones_are_found():

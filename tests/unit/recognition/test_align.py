@@ -16,10 +16,10 @@ from asr.core.errors import AsrError, AudioError, CorpusError, InfeasibleError
 from asr.ctc import forced_align
 from asr.data import splits
 from asr.evaluation.boundaries import boundary_errors, fit_boundary_offset, summary
+from asr.models.base import Spellings
 from asr.models.calibration import Calibration
 from asr.models.ctc import CTCModel
 from asr.recognition.align import align as align_any
-from asr.recognition.align import pronounce_words, split_words
 from asr.recognition.recogniser import Recogniser
 from asr.recognition.render import render
 from asr.speech import audio
@@ -157,22 +157,6 @@ def test_more_phones_than_frames_names_the_file_and_the_counts(tmp_path):
         align(recogniser("HH"), tmp_path / "short.wav", phones="HH")
 
 
-@pytest.mark.parametrize(
-    ("text", "words"),
-    [
-        ("It's a dog's life.", ["It's", "a", "dog's", "life"]),
-        ("  'Tis — well-known;\n(really)  ", ["'Tis", "well-known", "really"]),
-        ("?!", []),
-    ],
-)
-def test_punctuation_goes_and_apostrophes_stay(text, words):
-    assert split_words(text) == words
-
-
-def test_pronunciations_are_the_dictionarys_first():
-    assert pronounce_words(recogniser().model, ["read", "Cat"]) == [["R", "EH", "D"], ["K", "AE", "T"]]
-
-
 def test_texts_are_found_beside_the_recordings(tmp_path):
     (tmp_path / "x" / "deep").mkdir(parents=True)
     for name in ("b.wav", "a.flac", "x/c.wav", "x/deep/1-2-3.flac", "x/deep/1-2-4.flac", "lonely.wav"):
@@ -230,8 +214,8 @@ def test_a_small_trained_network_finds_most_boundaries_and_more_than_the_spikes(
     model = heard.model
     pairs = []
     for cut in dev:
-        labels = [phone.label for phone in true_times(cut)]
-        pairs += zip(true_times(cut), model.align(labels, heard.emissions(sounds[cut.id]))[0], strict=True)
+        text = Spellings.of_phones([phone.label for phone in true_times(cut)])
+        pairs += zip(true_times(cut), model.align(text, heard.emissions(sounds[cut.id])).phones, strict=True)
     offset = fit_boundary_offset([true.start for true, _ in pairs], [found.start for _, found in pairs])
     fitted = Recogniser(replace(model, calibration=Calibration(boundary_offset=offset)))
     errors = {"ours": [], "first frames": [], "mid-points": []}

@@ -3,7 +3,7 @@ import pytest
 
 from asr.core.errors import CorpusError
 from asr.speech.phones import PhoneSet
-from asr.speech.pronounce import _possessive, is_guessed, pronounce
+from asr.speech.pronounce import _possessive, is_guessed, pronounce, pronunciations
 
 
 @pytest.mark.parametrize(
@@ -68,3 +68,23 @@ def test_the_rule_for_possessives_agrees_with_the_dictionary():
 def test_a_changed_answer_leaves_the_next_one_whole():
     pronounce("hello").clear()
     assert pronounce("hello") == ["HH", "AH", "L", "OW"]
+
+
+@pytest.mark.parametrize(
+    ("word", "phones"),
+    [
+        ("Wind", ["W AY N D", "W IH N D"]),
+        ("route's", ["R UW T S", "R AW T S"]),  # the ending follows each
+        ("live-in", ["L AY V IH N", "L IH V IH N"]),
+        ("the", ["DH AH", "DH IY"]),  # the dictionary's third differs by stress alone
+        ("plasmoid", ["P L AE Z M OY D"]),
+        ("U.S", ["Y UW EH S"]),  # the dot at the end was taken for a full stop
+    ],
+)
+def test_all_pronunciations_the_usual_one_first(word, phones):
+    assert pronunciations(word) == [tuple(each.split()) for each in phones]
+    assert pronounce(word) == phones[0].split()
+
+
+def test_a_hyphenated_word_has_not_endless_pronunciations():
+    assert len(pronunciations("-".join(["the"] * 30))) == 16

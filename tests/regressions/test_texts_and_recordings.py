@@ -1,0 +1,136 @@
+"""Texts that the recording does not have, or has otherwise; and texts as people write them."""
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+from torch import nn
+
+from asr.core.config import from_dict
+from asr.core.errors import AsrError
+from asr.models.calibration import Calibration
+from asr.models.ctc import CTCModel
+from asr.recognition.align import align
+from asr.recognition.recogniser import Recogniser
+from asr.speech.normaliser import Normaliser
+from asr.speech.phones import PhoneSet
+from asr.speech.pronounce import pronunciations
+
+TOKENS = ("<blank>", *PhoneSet.load("arpabet39").labels)
+NUM_FRAMES = 300  # of 10 ms
+CALIBRATION = Calibration((0.4, 1.0), (0.44, 1.0))
+
+
+class Scripted(nn.Module):
+    """An encoder that hears what it was told: {frame: (phone, probability)}."""
+
+    subsampling = 1
+
+    def __init__(self, heard):
+        super().__init__()
+        probs = np.full((NUM_FRAMES, len(TOKENS)), 1e-5, np.float32)
+        for frame, (phone, probability) in heard.items():
+            probs[frame, TOKENS.index(phone)] = probability
+        probs[:, 0] = 0
+        probs[:, 0] = 1 - probs.sum(axis=1)
+        self.log_probs = torch.tensor(np.log(probs))
+
+    def forward(self, features, lengths):
+        return self.log_probs[:, None], torch.tensor([NUM_FRAMES])
+
+
+def said(phones, first, step=8, probability=0.999):
+    return {first + step * i: (phone, probability) for i, phone in enumerate(phones.split())}
+
+
+def aligned(heard, words, **options):
+    config = from_dict({"data": {"corpora": {"mini": None}}, "features": {"cmvn": "utterance"}})
+    model = CTCModel(config, TOKENS, Normaliser("utterance"), CALIBRATION, Scripted(heard))
+    sound = np.zeros(NUM_FRAMES * 160 + 240, np.float32)
+    return align(Recogniser(model, beam_size=1), sound, words=words, sample_rate=16000, **options)
+
+
+def spans(found):
+    return {word.label: (word.start, word.end) for word in found.words}
+
+
+def test_the_pronunciation_that_was_said_is_shown_and_rated():
+    assert pronunciations("wind")[0] == ("W", "AY", "N", "D")  # the dictionary's first
+    found = aligned(said("AH W IH N D", 20), "a wind", with_goodness=True)
+    assert [phone.label for phone in found.phones] == ["AH", "W", "IH", "N", "D"]
+    assert min(found.goodness) > -0.5
+    assert found.misfit is None
+    found = aligned(said("EY L AY V", 20), "a live")
+    assert [phone.label for phone in found.phones] == ["EY", "L", "AY", "V"]
+
+
+def test_words_before_and_after_speech_that_the_text_lacks_lie_where_they_are_said():
+    """The last phone of "hello" was not heard well, and again much better in what the text lacks."""
+    untold = said("K AE T S OW D AO G Z", 150)
+    hello = said("HH AH L", 20) | {44: ("OW", 0.05)}
+    found = aligned(hello | untold, "hello")
+    assert spans(found)["hello"][1] < 0.8
+    ((start, end),) = found.unspoken
+    assert (start, end) == pytest.approx((1.5, 2.15), abs=0.02)
+    assert found.misfit.endswith(" s of speech, the first at 1.50 s, are not in the text")
+    late = {frame + 180: each for frame, each in hello.items()} | said("K AE HH AH T S D AO G Z", 20)
+    found = aligned(late, "hello")
+    assert 1.7 < spans(found)["hello"][0] < 2.05
+    assert spans(found)["hello"][1] < 2.6
+
+
+def test_a_sentence_that_the_text_lacks_stays_without_labels():
+    heard = said("HH AH L", 20) | {44: ("OW", 0.05)} | said("K AE T S OW D AO G Z", 100) | said("W ER L D", 230)
+    found = aligned(heard, "hello world")
+    assert spans(found)["hello"][1] < 0.8
+    assert spans(found)["world"][0] > 2.0
+    assert len(found.unspoken) == 1
+
+
+def test_a_word_is_not_torn_apart_by_a_pause():
+    found = aligned(said("HH AH L", 20) | {44: ("OW", 0.02), 180: ("OW", 0.9)}, "hello")
+    assert spans(found)["hello"][1] < 0.8
+    parts = aligned(said("HH AH L OW", 20) | said("W ER L D", 250), "hello world")  # between words it may be long
+    assert spans(parts)["world"][0] > 2.2
+    assert parts.misfit is None
+
+
+def test_words_that_are_not_heard_have_low_confidence_and_a_line():
+    found = aligned(said("K AE T S D AO G Z", 100), "hello world")
+    assert all(word.confidence < 0.01 for word in found.words)
+    assert "2 of 2 words are not heard, the first 'hello' at " in found.misfit
+    assert aligned(said("HH AH L OW W ER L D", 100), "hello world").misfit is None
+
+
+def test_phones_that_are_not_heard_have_a_line_too():
+    config = from_dict({"data": {"corpora": {"mini": None}}, "features": {"cmvn": "utterance"}})
+    model = CTCModel(config, TOKENS, Normaliser("utterance"), CALIBRATION, Scripted(said("K AE T", 100)))
+    sound, heard = np.zeros(NUM_FRAMES * 160 + 240, np.float32), Recogniser(model, beam_size=1)
+    assert align(heard, sound, phones="K AE T", sample_rate=16000).misfit is None
+    assert align(heard, sound, phones="D AO G", sample_rate=16000).misfit.startswith("the text does not fit")
+
+
+def test_goodness_is_that_of_the_speech_that_the_text_has():
+    alone = aligned(said("HH AH L OW", 20), "hello", with_goodness=True)
+    among = aligned(said("HH AH L OW", 20) | said("K AE T S D AO G Z", 150), "hello", with_goodness=True)
+    assert among.goodness == pytest.approx(alone.goodness, abs=0.02)
+
+
+def test_all_words_that_cannot_be_pronounced_are_named_in_one_line():
+    with pytest.raises(AsrError) as caught:
+        aligned({}, "in 1812, 43 and 5, brillig 43", g2p=False)
+    assert str(caught.value) == (
+        "words '1812', '43', '5' have no pronunciation: write numbers and symbols out in letters; not in the "
+        "dictionary: 'brillig': correct the spelling, or let rules pronounce it (--g2p)"
+    )
+
+
+@pytest.mark.parametrize("form", ["textgrid", "ctm", "json", "audacity"])
+def test_a_text_that_does_not_fit_is_one_line_of_warning(cli, tmp_path, rng, form):
+    path = tmp_path / "noise.wav"
+    soundfile.write(path, 0.1 * rng.standard_normal(32000), 16000)
+    code, out, err = cli("align", path, "--text", "hello big world", "--format", form)
+    assert code == 0
+    assert err.startswith(f"asr: {path}: the text does not fit the recording: ")
+    assert err.count("\n") == 1
+    assert {"json": "hello", "textgrid": "hello"}.get(form, "HH") in out
