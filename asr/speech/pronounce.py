@@ -68,8 +68,8 @@ def pronunciations(word: str) -> list[tuple[str, ...]]:
 
     Examples
     --------
-    >>> pronunciations("the"), pronunciations("wind's")
-    ([('DH', 'AH'), ('DH', 'IY')], [('W', 'AY', 'N', 'D', 'Z'), ('W', 'IH', 'N', 'D', 'Z')])
+    >>> pronunciations("the"), pronunciations("route's")
+    ([('DH', 'AH'), ('DH', 'IY')], [('R', 'UW', 'T', 'S'), ('R', 'AW', 'T', 'S')])
     """
     found, _ = _pronounce(word.lower().replace("’", "'"))
     return list(found)
