@@ -10,8 +10,7 @@ attribute `subsampling`, the number of feature frames in one output frame: T' = 
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from asr.core.config import model_options
-from asr.core.errors import ConfigError
+from asr.core.settings import check, model_options
 
 if TYPE_CHECKING:
     from torch import nn
@@ -42,7 +41,6 @@ def build(options: dict[str, Any], num_features: int, num_classes: int) -> "nn.M
     1
     """
     name = options["name"]
-    if name not in FAMILIES:
-        raise ConfigError(f"config: model.name must be one of {', '.join(FAMILIES)} or gmm_hmm, but it is {name!r}")
+    check(name in FAMILIES, "model.name", f"be one of {', '.join(FAMILIES)} or gmm_hmm", name)
     family = importlib.import_module(f"asr.encoders.{name}")
     return model_options(options, family.EncoderConfig).build(num_features, num_classes)

@@ -17,8 +17,9 @@ from lhotse import CutSet
 from threadpoolctl import threadpool_limits
 
 from asr.core import files
-from asr.core.config import Config, check, model_options, one_of
+from asr.core.config import Config
 from asr.core.errors import ConfigError
+from asr.core.settings import check, model_options, one_of
 from asr.core.terminal import pace
 from asr.data import splits
 from asr.data.batches import is_short_enough
@@ -122,7 +123,7 @@ def train(config: Config, run: Path) -> Path:
     options = model_options(config.model, GMMConfig)
     if bool(options.num_pdfs) != bool(config.train.alignments):
         raise ConfigError(
-            "config: triphones (model.num_pdfs) start from the alignments of another system, monophones from none: "
+            "triphones (model.num_pdfs) start from the alignments of another system, monophones from none: "
             "set train.alignments, or model.num_pdfs=0"
         )
     claim(run, config)
@@ -203,7 +204,7 @@ def _triphones(config: Config, options: GMMConfig, speech: _Speech, normaliser: 
     before = model_folder.load(str(config.train.alignments))
     if not isinstance(before, GMMModel) or before.config.features != config.features:
         raise ConfigError(
-            f"config: {config.train.alignments} (train.alignments) is no GMM-HMM of the same features: name another"
+            f"{config.train.alignments} (train.alignments) is no GMM-HMM of the same features: name another"
         )
     hmms, transform = before.hmms, None
     utterances = speech.utterances(normaliser, hmms)

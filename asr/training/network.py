@@ -117,7 +117,7 @@ def _trainer(config: Config, run: Path) -> pl.Trainer:
             log_every_n_steps=10,
         )
     except MisconfigurationException as error:
-        raise ConfigError(f"config: train.accelerator, train.devices: {str(error).splitlines()[0]}") from error
+        raise ConfigError(f"train.accelerator, train.devices: {str(error).splitlines()[0]}") from error
 
 
 def _initialise(encoder: nn.Module, config: Config, speech: "SpeechData") -> None:
