@@ -40,7 +40,16 @@ def build(options: dict[str, Any], num_features: int, num_classes: int) -> "nn.M
     >>> build({"name": "blstm", "num_layers": 1, "hidden_size": 8}, num_features=5, num_classes=3).subsampling
     1
     """
+    return config_of(options).build(num_features, num_classes)
+
+
+def config_of(options: dict[str, Any]) -> Any:
+    """Return the EncoderConfig that a recipe's `model` section describes; errors are those of `build`.
+
+    >>> config_of({"name": "blstm", "hidden_size": 8}).hidden_size
+    8
+    """
     name = options["name"]
     check(name in FAMILIES, "model.name", f"be one of {', '.join(FAMILIES)} or gmm_hmm", name)
     family = importlib.import_module(f"asr.encoders.{name}")
-    return model_options(options, family.EncoderConfig).build(num_features, num_classes)
+    return model_options(options, family.EncoderConfig)

@@ -6,6 +6,18 @@ from asr.core.config import Config
 from asr.models.kinds import Kind, kind_of
 
 
+def check(config: Config) -> None:
+    """Raise ConfigError if the `model` section of a configuration is wrong: before the stages before it are trained."""
+    if kind_of(config) is Kind.GMM_HMM:
+        from asr.training import gmm
+
+        gmm.options_of(config)
+        return
+    from asr import encoders
+
+    encoders.config_of(config.model)
+
+
 def train(config: Config, run: Path) -> Path:
     """Train the system that a configuration describes, from its last checkpoint if there is one.
 

@@ -28,7 +28,7 @@ from asr.evaluation import figures
 from asr.hmm.alignment import StateAlignment, align_all
 from asr.hmm.em import SEARCHES, GmmHmm, Utterance, flat_start, gaussians_at, iterate, moments
 from asr.hmm.mixtures import VARIANCE_FLOOR
-from asr.hmm.phone_hmms import PhoneHMMs, silences_of
+from asr.hmm.phone_hmms import SILENCE, PhoneHMMs, silences_of
 from asr.hmm.phone_loop import bigram
 from asr.hmm.transforms import (
     LdaStatistics,
@@ -42,11 +42,10 @@ from asr.hmm.transforms import (
     transform_means,
 )
 from asr.hmm.triphones import triphones
-from asr.models import model_folder
+from asr.models import model_folder, run_folder
 from asr.models.base import BLANK
 from asr.models.calibration import Calibration
 from asr.models.hmm import GMMModel
-from asr.models.run_folder import HISTORY, claim, training_seconds
 from asr.speech.normaliser import Normaliser
 from asr.training.gmm_data import load_utterances
 from asr.training.tuning import tuned
@@ -99,6 +98,23 @@ class GMMConfig:
         check(self.transform == "none" or self.num_pdfs > 0, "model.num_pdfs", "be set for LDA", self.num_pdfs)
 
 
+def options_of(config: Config) -> GMMConfig:
+    """Return the `model` section of a configuration.
+
+    Raises
+    ------
+    ConfigError
+        A key is unknown, a value is wrong, or the section does not fit `train.alignments`.
+    """
+    options = model_options(config.model, GMMConfig)
+    if bool(options.num_pdfs) != bool(config.train.alignments):
+        raise ConfigError(
+            "triphones (model.num_pdfs) start from the alignments of another system, monophones from none: "
+            "set train.alignments, or model.num_pdfs=0"
+        )
+    return options
+
+
 def train(config: Config, run: Path) -> Path:
     """Train the stage that a configuration describes, from its last checkpoint if there is one.
 
@@ -120,18 +136,23 @@ def train(config: Config, run: Path) -> Path:
     AsrError
         A corpus cannot be prepared, the run folder holds another configuration, or nothing is left to train on.
     """
-    options = model_options(config.model, GMMConfig)
-    if bool(options.num_pdfs) != bool(config.train.alignments):
-        raise ConfigError(
-            "triphones (model.num_pdfs) start from the alignments of another system, monophones from none: "
-            "set train.alignments, or model.num_pdfs=0"
-        )
-    claim(run, config)
+    options = options_of(config)
     with threadpool_limits(1, "blas"):  # with more threads its sums, and so the models, differ in their last bits
-        return _train(config, options, run)
+        with run_folder.starting(run, config):
+            stage = _prepared(config, options, run)
+        while stage.number < options.num_iterations:
+            stage.step()
+        dev = _Speech.load(config, "dev")
+        stage.normaliser.add_speakers(dev.cuts, dev.store)
+        model = tuned(stage.acoustic_model(), dev.cuts, dev.store, run / "tuning.json")
+    figures.likelihood_curve(stage.history, run / "likelihood.png")
+    model_folder.save(run / "model", model, _card(model, stage.history, has_ended=True))
+    run_folder.end(run)
+    return run / "model"
 
 
-def _train(config: Config, options: GMMConfig, run: Path) -> Path:
+def _prepared(config: Config, options: GMMConfig, run: Path) -> "_Stage":
+    """Return the iterations of a run where they begin or go on."""
     speech = _Speech.load(config, "train")
     normaliser = Normaliser.fit(config.features.cmvn, speech.cuts, speech.store)
     normaliser.add_speakers(speech.cuts, speech.store)
@@ -142,15 +163,7 @@ def _train(config: Config, options: GMMConfig, run: Path) -> Path:
         start = _monophones(speech, normaliser)
     else:
         start = _triphones(config, options, speech, normaliser)
-    stage = _Stage(config, options, run, normaliser, speech.utterances(normaliser, start.model.hmms), start)
-    while stage.number < options.num_iterations:
-        stage.step()
-    dev = _Speech.load(config, "dev")
-    normaliser.add_speakers(dev.cuts, dev.store)
-    model = tuned(stage.acoustic_model(), dev.cuts, dev.store, run / "tuning.json")
-    figures.likelihood_curve(stage.history, run / "likelihood.png")
-    model_folder.save(run / "model", model, _card(model, stage.history))
-    return run / "model"
+    return _Stage(config, options, run, normaliser, speech.utterances(normaliser, start.model.hmms), start)
 
 
 @dataclass(frozen=True)
@@ -252,6 +265,7 @@ class _Stage:
         self._originals = utterances
         self._first = self.model.hmms.tying.num_pdfs  # Gaussians before the first split
         self._seconds = self.history[-1]["seconds"] if self.history else 0.0
+        self._bigram = self._bigram_of_transcripts()
         self._observe()
         self._started = time.monotonic()
 
@@ -311,13 +325,25 @@ class _Stage:
         common = (self.config, (BLANK, *hmms.labels), self.normaliser, Calibration())
         return GMMModel(*common, hmms, log_bigram, self.model.mixtures, self.transform)
 
+    def _bigram_of_transcripts(self) -> np.ndarray:
+        """Return the bigram of the transcripts, for models before the end: nothing needs to be aligned.
+
+        Where silence is no label, each utterance begins and ends with it.
+        """
+        labels = self.model.hmms.labels
+        edge = [SILENCE] if SILENCE in labels else []
+        said = ([labels[i] for i in each.transcript.said()] for each in self._originals)
+        return bigram(labels, ([*edge, *each, *edge] for each in said))
+
     def _save(self) -> None:
-        """Write the checkpoint, then the history."""
-        count = len(self.model.hmms.labels) + 1
-        tensors = self._with(np.zeros((count, count))).tensors()
-        files.write_tensors(self.run / CHECKPOINT, tensors, {"history": json.dumps(self.history)})
-        before = training_seconds(Path(self.config.train.alignments)) if self.config.train.alignments else None
-        files.write_json(self.run / HISTORY, {"iterations": self.history, "seconds_before": before or 0.0})
+        """Write the model so far, the checkpoint and the history."""
+        model = self._with(self._bigram)
+        with files.replacing_folder(self.run / "model") as folder:
+            model_folder.save(folder, model, _card(model, self.history, has_ended=False))
+        files.write_tensors(self.run / CHECKPOINT, model.tensors(), {"history": json.dumps(self.history)})
+        alignments = self.config.train.alignments
+        before = run_folder.training_seconds(Path(alignments)) if alignments else None
+        run_folder.write_history(self.run, {"iterations": self.history}, before or 0.0)
 
 
 def _lda(
@@ -338,11 +364,13 @@ def _lda(
     return Transform(options.splice, num_statics, *lda(statistics, options.num_values))
 
 
-def _card(model: GMMModel, history: list[dict[str, Any]]) -> str:
+def _card(model: GMMModel, history: list[dict[str, Any]], has_ended: bool) -> str:
     """Return the README.md of a model folder before it is scored."""
     config, mixtures = model.config, model.mixtures
     kind = "triphones" if model.hmms.tying.has_context else "monophones"
     start = f"the alignments of {Path(config.train.alignments).name}" if config.train.alignments else "a flat start"
+    weights = f"LM weight {config.decode.lm_weight:g}, penalty {config.decode.insertion_penalty:g}"
+    state = f"chosen on the dev speakers: {weights}" if has_ended else "the model so far: training has not ended"
     return f"""# GMM-HMM, {kind}, {config.data.labels}
 
 Phone recogniser trained by `asr train`; `config.yaml` holds every setting.
@@ -350,5 +378,5 @@ Phone recogniser trained by `asr train`; `config.yaml` holds every setting.
 - data: {", ".join(config.data.corpora)}
 - {model.hmms.tying.num_pdfs:,} densities, {len(mixtures.weights_):,} Gaussians, {model.num_parameters:,} parameters
 - {len(history)} iterations from {start}, {history[-1]["seconds"] / 60:.0f} minutes
-- chosen on the dev speakers: LM weight {config.decode.lm_weight:g}, penalty {config.decode.insertion_penalty:g}
+- {state}
 """

@@ -9,6 +9,7 @@ runs/<recipe>/lm/<name>/
 import logging
 import time
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ from asr.lm import text
 from asr.lm.config import LmConfig, NGramConfig
 from asr.lm.estimation import estimate
 from asr.lm.language_model import UNKNOWN, LanguageModel, perplexity
-from asr.models.run_folder import log_to
+from asr.models import run_folder
 from asr.speech import phones
 
 log = logging.getLogger(__name__)
@@ -51,24 +52,32 @@ def train(config: LmConfig, run: Path) -> Path:
     AsrError
         No text, or the run folder holds another model.
     """
-    _claim(config, run)
-    sentences, dev = read(config)
-    started = time.monotonic()
+    _check_that_it_is_the_same(config, run)
     lm: LanguageModel
-    tokens = _vocabulary(config, sentences)
-    dev = _known(dev, tokens)
-    if isinstance(config.model, NGramConfig):
-        lm = estimate(sentences, config.text.unit, config.model.order, config.model.smoothing, tokens)
-        history: list[dict[str, Any]] = []
-    else:
+    history: list[dict[str, Any]] = []
+    texts = {"config.yaml": OmegaConf.to_yaml(OmegaConf.create(configuration.to_dict(config)))}
+    with run_folder.written_at_the_end(run, texts):
+        sentences, dev = read(config)
+        started = time.monotonic()
+        tokens = _vocabulary(config, sentences)
+        dev = _known(dev, tokens)
+        num_tokens = sum(map(len, sentences))
+        if isinstance(config.model, NGramConfig):
+            lm = estimate(sentences, config.text.unit, config.model.order, config.model.smoothing, tokens)
+
+    def keep(lm: LanguageModel, values: dict[str, Any], has_ended: bool) -> None:
+        with files.replacing_folder(run / "model") as folder:
+            folders.save(folder, lm, _card(config, lm, values, num_tokens, has_ended))
+
+    if not isinstance(config.model, NGramConfig):
         from asr.training import recurrent_lm
 
-        lm, history = recurrent_lm.train(config, tokens, sentences, dev, run)
+        keep_best = partial(keep, has_ended=False)
+        lm, history = recurrent_lm.train(config, tokens, sentences, dev, run, keep_best)
     seconds = history[-1]["seconds"] if history else time.monotonic() - started
     values = {"seconds": round(seconds, 2), "train_perplexity": round(perplexity(lm.score(sentences)), 3)}
     if dev:
         values["dev_perplexity"] = round(perplexity(lm.score(dev)), 3)
-    num_tokens = sum(map(len, sentences))
     log.info(
         "%s tokens in %s sentences; %s parameters; perplexity %s in training, %s held out; %.1f s",
         f"{num_tokens:,}",
@@ -79,7 +88,7 @@ def train(config: LmConfig, run: Path) -> Path:
         seconds,
     )
     files.write_json(run / "history.json", values | {"num_tokens": num_tokens, "epochs": history})
-    folders.save(run / "model", lm, _card(config, lm, values, num_tokens))
+    keep(lm, values, has_ended=True)
     return run / "model"
 
 
@@ -131,21 +140,21 @@ def _lines(path: str, given: configuration.TextConfig) -> Sentences:
     return [[token.lower() for token in line] for line in lines] if given.lowercase else lines
 
 
-def _claim(config: LmConfig, run: Path) -> None:
-    """Write the configuration into the run folder, or check that the folder has the same one."""
-    run.mkdir(parents=True, exist_ok=True)
+def _check_that_it_is_the_same(config: LmConfig, run: Path) -> None:
+    """Raise ConfigError if a run folder holds another model; more epochs make no other one."""
     path = run / "config.yaml"
-    if path.is_file() and (run / "checkpoints").is_dir():
-        theirs = configuration.load(path)
-        if _placeless(theirs) != _placeless(config):
-            raise ConfigError(f"{run} holds another language model: delete it, or name another with --run")
-    files.write_text(path, OmegaConf.to_yaml(OmegaConf.create(configuration.to_dict(config))))
-    log_to(run / "train.log")
+    if not path.is_file() or not (run / "checkpoints").is_dir():
+        return
+    theirs = configuration.load(path)
+    if _learnt_by(theirs) != _learnt_by(config):
+        raise ConfigError(f"{run} holds another language model: delete it, or name another with --run")
+    run_folder.check_epochs(run, theirs.train.max_epochs, config.train.max_epochs)
 
 
-def _placeless(config: LmConfig) -> LmConfig:
-    """Return a configuration without the folders of the corpora."""
-    return replace(config, text=replace(config.text, corpora=dict.fromkeys(config.text.corpora)))
+def _learnt_by(config: LmConfig) -> LmConfig:
+    """Return a configuration without the folders of the corpora and the number of epochs."""
+    text = replace(config.text, corpora=dict.fromkeys(config.text.corpora))
+    return replace(config, text=text, train=replace(config.train, max_epochs=1))
 
 
 def _known(dev: Sentences, tokens: list[str]) -> Sentences:
@@ -166,10 +175,11 @@ def _vocabulary(config: LmConfig, sentences: Sentences) -> list[str]:
     return [*([UNKNOWN] if given.open_vocabulary else []), *known]
 
 
-def _card(config: LmConfig, lm: LanguageModel, values: dict[str, Any], num_tokens: int) -> str:
+def _card(config: LmConfig, lm: LanguageModel, values: dict[str, Any], num_tokens: int, has_ended: bool) -> str:
     """Return the README.md of a model folder."""
     where = [*config.text.corpora, *([config.text.text] if config.text.text else [])]
     model = configuration.to_dict(config)["model"]
+    so_far = "" if has_ended else "- the best model so far: training has not ended\n"
     held_out = f", {values['dev_perplexity']} on text held out" if "dev_perplexity" in values else ""
     return f"""# {model.pop("name")} over {lm.unit}
 
@@ -178,4 +188,4 @@ Language model trained by `asr lm train`: {", ".join(f"{key} {value}" for key, v
 - text: {", ".join(where)}; {num_tokens:,} tokens; seed {config.seed}
 - {lm.num_parameters:,} parameters; {values["seconds"]:.1f} seconds
 - perplexity {values["train_perplexity"]} on the training text{held_out}
-"""
+{so_far}"""

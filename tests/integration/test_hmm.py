@@ -363,7 +363,9 @@ def test_another_configuration_does_not_go_on_with_a_run(cli, ladder, mini_tree,
     arguments = ("train", ladder / "recipes" / "mono.yaml", "model.num_iterations=9", "--data", mini_tree)
     code, _, err = cli(*arguments, "--run", finished)
     assert code == 2
-    assert err == f"asr: {finished} holds a run with another model: delete it, or name another with --run\n"
+    assert (
+        err == f"asr: {finished} holds a run with another model.num_iterations: delete it, or name another with --run\n"
+    )
 
 
 @pytest.mark.parametrize("damage", [b"", b"half"])
