@@ -219,8 +219,10 @@ def test_evaluation_of_what_cannot_be(cli, trained, tmp_path):
     for setting in ("features.num_mel_bins=20", "model.stack=3", "data.labels=timit39"):
         outcome = cli("evaluate", trained.run, setting, "--output", tmp_path)
         assert_one_line(outcome, f"asr: {setting.partition('=')[0]} belongs to the trained model", "leave it out")
-    outcome = cli("evaluate", trained.run, f"data.manifests={tmp_path / 'none'}", "--output", tmp_path)
+    output = tmp_path / "output"
+    outcome = cli("evaluate", trained.run, f"data.manifests={tmp_path / 'none'}", "--output", output)
     assert_one_line(outcome, "no TIMIT is given")
+    assert not output.exists()
 
 
 def test_an_unknown_option_or_verb_is_a_matter_of_usage(cli):

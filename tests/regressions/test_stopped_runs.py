@@ -82,6 +82,11 @@ def test_a_stopped_run_has_the_model_of_its_best_epoch(config, cli, mini_tree, t
     code, out, err = cli("transcribe", next(mini_tree.glob("TEST/*/*/*.WAV")), "--model", run)
     assert (code, err) == (0, "")
     assert out.strip()
+    scores = tmp_path / "some" / "scores"
+    code, _, err = cli("evaluate", run, "decode.beam_size=1", "--split", "dev", "--output", scores)
+    assert (code, err.splitlines()[0]) == (0, f"WARNING  {run}: training has not ended: this is its best model so far")
+    (row,) = json.loads((scores / "metrics.json").read_text())["results"]
+    assert row["per"] == pytest.approx(min(line["dev_per"] for line in epochs(run)), abs=0.011)
     train(config, run)
     assert not goes_on(run)
     assert "training has not ended" not in (run / "model" / "README.md").read_text()
