@@ -49,12 +49,16 @@ def train(recipe: Recipe, overrides: Overrides = None, data: Data = None, run: R
     config, base = configure(recipe, overrides, data), run or run_folder(recipe)
 
     from asr.evaluation.calibrate import calibrate as fit
+    from asr.models.run_folder import goes_on
+    from asr.training import check
     from asr.training import train as run_training
 
     of_data = [each for each in overrides or () if each.startswith("data.")]  # a model folder does not keep places
     config = configuration.align_beside(config, base)
     before = config.train.alignments
-    if before is not None and not (Path(before) / "model" / "model.safetensors").is_file():
+    check(config)
+    is_model = before is not None and Path(before, "model", "model.safetensors").is_file()
+    if before is not None and (goes_on(Path(before)) or not is_model):
         stage = recipe.with_name(Path(before).name + ".yaml")
         note(f"first {stage}, whose alignments {recipe} is trained on")
         train(stage, of_data, data, Path(before))

@@ -4,7 +4,6 @@ What recognises is imported by the functions that need it, so that `asr --help` 
 """
 
 import math
-import re
 import statistics
 import sys
 import time
@@ -125,8 +124,10 @@ def _recogniser(model: str, beam_size: int | None, decode: dict[str, Any], words
     try:
         recogniser = Recogniser.from_pretrained(model, beam_size, progress, **decode)
     except ConfigError as error:
-        option = re.sub(r"^config: decode\.(\w+)", lambda key: "--" + key[1].replace("_", "-"), str(error))
-        raise ConfigError(option) from error
+        section, _, setting = error.key.partition(".")
+        if section != "decode":
+            raise
+        raise ConfigError(str(error).replace(error.key, f"--{setting.replace('_', '-')}", 1)) from error
     if words and recogniser.transcribe(np.zeros(SAMPLE_RATE), SAMPLE_RATE).words is None:
         raise AsrError(f"{decode['lm']} is over phones: --words needs a language model over words")
     return recogniser

@@ -4,6 +4,8 @@ import logging
 
 from numba.core import event
 
+from asr.core import jit
+
 log = logging.getLogger(__name__)
 
 
@@ -17,7 +19,8 @@ class _Announcer(event.Listener):
         """Log the note; kernels that Numba finds on disk cause no event."""
         if not self._is_silent and event.data["dispatcher"].py_func.__module__.startswith("asr."):
             self._is_silent = True
-            log.info("compiling kernels, once: later starts find them on disk")
+            if not jit.has_moved():  # or else what was said of it would be said twice, or be wrong
+                log.info("compiling kernels, once: later starts find them on disk")
 
     def on_end(self, event: event.Event) -> None:
         """Say nothing."""

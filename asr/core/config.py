@@ -7,35 +7,14 @@ that it names: `asr.encoders` validates its other keys against that encoder's ow
 The `Attributes` of each dataclass say what its keys mean; the reference of the documentation is made of them.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, is_dataclass, replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 from omegaconf import OmegaConf
-from omegaconf.errors import OmegaConfBaseException
-from yaml import MarkedYAMLError, YAMLError
 
-from asr.core.errors import ConfigError
-
-T = TypeVar("T")
-
-
-def check(condition: bool, key: str, requirement: str, value: object) -> None:
-    """Raise ConfigError unless a value meets its requirement.
-
-    >>> check(0.5 < 1, "model.dropout", "be below 1", 0.5)
-    """
-    if not condition:
-        raise ConfigError(f"config: {key} must {requirement}, but it is {value!r}")
-
-
-def one_of(key: str, value: str, choices: Sequence[str]) -> None:
-    """Raise ConfigError unless a value is one of the choices.
-
-    >>> one_of("features.kind", "mfcc", ("fbank", "mfcc"))
-    """
-    check(value in choices, key, f"be one of {', '.join(choices)}", value)
+from asr.core.settings import check, one_of, read, read_from, section, types_of
 
 
 @dataclass(frozen=True)
@@ -362,38 +341,8 @@ def load(path: str | Path, overrides: Sequence[str] = ()) -> Config:
     ConfigError
         The file is missing or not YAML; a key is unknown; a value has the wrong type or lies out of range.
     """
-    return from_dict(read(path, overrides))
-
-
-def read(path: str | Path, overrides: Sequence[str] = ()) -> dict[str, Any]:
-    """Return the sections of a YAML file as plain values, with dotted overrides applied.
-
-    Raises
-    ------
-    ConfigError
-        The file is missing or not YAML, or an override is not of the form ``section.key=value``.
-    """
-    path = Path(path)
-    if not path.is_file():
-        raise ConfigError(f"config: no file {path}; the recipes stand in recipes/<recipe>/<system>.yaml")
-    for item in overrides:
-        if "=" not in item.lstrip("="):
-            raise ConfigError(f"config: override {item!r} is not of the form section.key=value")
-    try:
-        recipe = OmegaConf.load(path)
-        if not OmegaConf.is_dict(recipe):
-            raise ConfigError(f"config: {path} must hold sections such as 'data:' and 'model:'")
-        for key in (item.partition("=")[0] for item in overrides):
-            if key.endswith(".corpora"):  # given as a whole: those of the file are meant no more
-                OmegaConf.update(recipe, key, {}, merge=False)
-        raw = OmegaConf.merge(recipe, OmegaConf.from_dotlist(list(overrides)))
-        values = OmegaConf.to_container(raw, resolve=True, throw_on_missing=True)
-    except TypeError as error:  # OmegaConf names no key
-        raise ConfigError(f"config: {' '.join(overrides)}: a list where {path} has keys and values") from error
-    except (OmegaConfBaseException, YAMLError, UnicodeDecodeError, ValueError) as error:
-        raise ConfigError(f"config: cannot read {path}: {_first_line(error)}") from error
-    assert isinstance(values, dict)
-    return {str(key): value for key, value in values.items()}
+    with read_from(path, overrides):
+        return from_dict(read(path, overrides))
 
 
 def with_corpora_in(config: Config, folder: Path) -> Config:
@@ -439,7 +388,7 @@ def from_dict(values: dict[str, Any]) -> Config:
     values = {"model": {"name": "blstm"}} | values
     model = values["model"]
     check(isinstance(model, dict) and "name" in model, "model", "hold a name and the options of that encoder", model)
-    empty = {name for name, kind in _types(Config).items() if is_dataclass(kind) and values.get(name) is None}
+    empty = {name for name, kind in types_of(Config).items() if is_dataclass(kind) and values.get(name) is None}
     return section("", Config, values | {name: {} for name in empty})
 
 
@@ -453,73 +402,6 @@ def each_seed(config: Config, run: Path) -> dict[Path, Config]:
     if not config.seeds:
         return {run: config}
     return {run / f"seed-{seed}": replace(config, seed=seed, seeds=()) for seed in config.seeds}
-
-
-def section(name: str, cls: type[T], values: dict[str, Any]) -> T:
-    """Build a section's dataclass, and those within it, from plain values.
-
-    Parameters
-    ----------
-    name
-        Of the section, for errors; empty for a whole configuration.
-    cls
-        The dataclass.
-    values
-        Some of its fields; the others take their defaults.
-
-    Raises
-    ------
-    ConfigError
-        A key is unknown, or a value has the wrong type or lies out of range; the message names the key.
-
-    Examples
-    --------
-    >>> section("decode", DecodeConfig, {"beam_size": 4}).beam_size
-    4
-    """
-    merged = _merged(cls, values) if isinstance(values, dict) else None
-    if merged is None:
-        raise next(_faults(name, cls, values))
-    return OmegaConf.to_object(merged)  # type: ignore[return-value]
-
-
-def model_options(model: dict[str, Any], cls: type[T]) -> T:
-    """Build the dataclass of what a `model` section holds beside the name.
-
-    >>> model_options({"name": "anything", "beam_size": 4}, DecodeConfig).beam_size
-    4
-    """
-    return section("model", cls, {key: value for key, value in model.items() if key != "name"})
-
-
-def _types(cls: type) -> dict[str, Any]:
-    return {key: each.type for key, each in cls.__dataclass_fields__.items()}  # type: ignore[attr-defined]
-
-
-def _merged(cls: type, values: dict[str, Any]) -> Any:
-    """Return a dataclass's defaults with some values put in; None where OmegaConf refuses one of them."""
-    try:
-        return OmegaConf.merge(OmegaConf.structured(cls), values)
-    except (OmegaConfBaseException, TypeError):  # TypeError: a list for a mapping
-        return None
-
-
-def _faults(name: str, cls: type, values: Any) -> Iterator[ConfigError]:
-    """Find what OmegaConf refuses, unknown keys first: its own errors do not always name the key."""
-    if not isinstance(values, dict):
-        yield ConfigError(f"config: {name} must be a section of keys and values, but it is {values!r}")
-        return
-    types, prefix = _types(cls), f"{name}." if name else ""
-    for key in sorted(values.keys() - types.keys()):
-        has = f"{name} has" if name else "the sections are"
-        yield ConfigError(f"config: unknown key '{prefix}{key}'; {has} {', '.join(types)}")
-    for key, value in values.items():
-        kind = types[key]
-        if isinstance(kind, type) and is_dataclass(kind):
-            yield from _faults(f"{prefix}{key}", kind, value)
-        elif _merged(cls, {key: value}) is None:
-            wanted = kind.__name__ if isinstance(kind, type) else kind
-            yield ConfigError(f"config: {prefix}{key} must be of type {wanted}, but it is {value!r}")
 
 
 def to_dict(config: Config) -> dict[str, Any]:
@@ -536,9 +418,3 @@ def to_dict(config: Config) -> dict[str, Any]:
 def to_yaml(config: Config) -> str:
     """Return a Config as YAML text that `load` reads back to the same Config."""
     return OmegaConf.to_yaml(OmegaConf.create(to_dict(config)))
-
-
-def _first_line(error: Exception) -> str:
-    if isinstance(error, MarkedYAMLError) and error.problem_mark is not None:
-        return f"line {error.problem_mark.line + 1}: {error.problem}"
-    return str(error).strip().splitlines()[0]

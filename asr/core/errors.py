@@ -14,7 +14,19 @@ class AudioError(AsrError):
 
 
 class ConfigError(AsrError):
-    """A configuration with an unknown key, a wrong type or a value out of range."""
+    """A configuration with an unknown key, a wrong type or a value out of range.
+
+    Parameters
+    ----------
+    message
+        What is wrong, and how to mend it.
+    key
+        The dotted name of the setting that is wrong, where it is one.
+    """
+
+    def __init__(self, message: str, key: str = ""):
+        super().__init__(message)
+        self.key = key
 
 
 class CorpusError(AsrError):

@@ -2,6 +2,7 @@
 
 import json
 import secrets
+import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -44,10 +45,50 @@ def replacing(path: Path) -> Iterator[Path]:
         temporary.chmod(mode)  # safetensors and mkstemp leave files that their owner alone can read
         temporary.replace(path)
     except OSError as error:
-        reason = error.strerror or str(error)
-        raise OutputError(f"cannot write {path}: {reason}: free some space, or name another folder") from error
+        raise _cannot_write(path, error) from error
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def _cannot_write(path: Path, error: OSError) -> OutputError:
+    reason = error.strerror or str(error)
+    return OutputError(f"cannot write {path}: {reason}: free some space, or name another folder")
+
+
+@contextmanager
+def replacing_folder(path: Path) -> Iterator[Path]:
+    """Give an empty temporary folder to fill; it takes the place of `path` when the block ends.
+
+    What `path` held before is deleted, and if the block fails, the temporary folder is. A folder that is new appears
+    whole; between an old one and a new one there is none for some microseconds.
+
+    Raises
+    ------
+    OutputError
+        The disk is full, or the folder beside it cannot be written.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> path = Path(tempfile.mkdtemp()) / "model"
+    >>> for name in ("old", "new"):
+    ...     with replacing_folder(path) as temporary:
+    ...         _ = (temporary / name).write_text("whole")
+    >>> [each.name for each in path.parent.rglob("*")]
+    ['model', 'new']
+    """
+    temporary, old = (path.with_name(f".{secrets.token_hex(4)}-{path.name[-40:]}") for _ in range(2))
+    try:
+        temporary.mkdir(parents=True)
+        yield temporary
+        if path.exists():
+            path.rename(old)
+        temporary.rename(path)
+    except OSError as error:
+        raise _cannot_write(path, error) from error
+    finally:
+        for each in (temporary, old):
+            shutil.rmtree(each, ignore_errors=True)
 
 
 @contextmanager
@@ -66,8 +107,13 @@ def write_text(path: Path, text: str) -> None:
 
 
 def write_json(path: Path, values: dict[str, Any]) -> None:
-    """Write indented JSON, as `replacing` does."""
-    write_text(path, json.dumps(values, indent=2, ensure_ascii=False) + "\n")
+    """Write `as_json`, as `replacing` does."""
+    write_text(path, as_json(values))
+
+
+def as_json(values: dict[str, Any]) -> str:
+    """Return indented JSON."""
+    return json.dumps(values, indent=2, ensure_ascii=False) + "\n"
 
 
 def write_tensors(path: Path, tensors: Mapping[str, np.ndarray], notes: dict[str, str] | None = None) -> None:

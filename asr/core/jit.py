@@ -100,6 +100,11 @@ def _move_cache() -> None:
     numba.config.reload_config()  # type: ignore[attr-defined]
 
 
+def has_moved() -> bool:
+    """Tell whether kernels are not kept where Numba would keep them, of which a warning has told."""
+    return _move_cache.cache_info().currsize > 0
+
+
 def _private_folder() -> Path | None:
     """Make a folder below the temporary one that this user owns and nobody else may enter; None where that fails."""
     if not hasattr(os, "getuid"):

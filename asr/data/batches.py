@@ -242,7 +242,11 @@ class BatchLoader:
         """Choose the batches of an epoch."""
         self.dataset.epoch = epoch
         if self.shuffle or not hasattr(self, "batches"):
-            self.batches = list(self._sampler(epoch))
+            with warnings.catch_warnings():
+                warnings.filterwarnings("ignore", ".*eagerly read CutSet.*")  # the manifests fit in memory
+                # Where a few utterances are of one length, there is nothing between buckets to take the mean of.
+                warnings.filterwarnings("ignore", "Mean of empty slice|invalid value encountered", RuntimeWarning)
+                self.batches = list(self._sampler(epoch))
 
     def _sampler(self, epoch: int) -> CutSampler:
         options: dict[str, Any] = {
@@ -253,12 +257,11 @@ class BatchLoader:
             "rank": self.rank,
         }
         num_buckets = min(self.num_buckets, len(self.cuts))
-        with warnings.catch_warnings():  # it warns of eager CutSets, but the manifests fit in memory
-            warnings.filterwarnings("ignore", ".*eagerly read CutSet.*")
-            if num_buckets > 1:
-                sampler = DynamicBucketingSampler(self.cuts, num_buckets=num_buckets, **options)
-            else:  # which that sampler refuses
-                sampler = SimpleCutSampler(self.cuts, **options)
+        sampler: CutSampler
+        if num_buckets > 1:
+            sampler = DynamicBucketingSampler(self.cuts, num_buckets=num_buckets, **options)
+        else:  # which that sampler refuses
+            sampler = SimpleCutSampler(self.cuts, **options)
         sampler.set_epoch(epoch)
         return sampler
 

@@ -155,18 +155,19 @@ def _identity(path: Path) -> tuple[str, int, int]:
 def _write_features(
     sources: list[list[Any]], extractor: FeatureExtractor, speed: float, path: Path, title: str
 ) -> None:
-    def compute(source: list[Any]) -> np.ndarray | AsrError:
+    # An exception that a thread returned would keep its frames alive in a circle, with all that they hold.
+    def compute(source: list[Any]) -> np.ndarray | str:
         try:
             return extract(source[1], extractor, speed)
         except AsrError as error:
-            return error
+            return str(error)
 
     spans, failures, total = [], {}, 0
     with files.replacing(path) as temporary, ThreadPoolExecutor() as pool, temporary.open("wb") as file:
         for block in track([sources[i : i + 64] for i in range(0, len(sources), 64)], title):
             for (utterance_id, *_), features in zip(block, pool.map(compute, block), strict=True):
-                if isinstance(features, AsrError):
-                    failures[utterance_id] = str(features)
+                if isinstance(features, str):
+                    failures[utterance_id] = features
                     continue
                 features.astype(np.float32, copy=False).tofile(file)
                 spans.append((utterance_id, total, total + len(features)))

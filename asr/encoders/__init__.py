@@ -10,8 +10,7 @@ attribute `subsampling`, the number of feature frames in one output frame: T' = 
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from asr.core.config import model_options
-from asr.core.errors import ConfigError
+from asr.core.settings import check, model_options
 
 if TYPE_CHECKING:
     from torch import nn
@@ -41,8 +40,16 @@ def build(options: dict[str, Any], num_features: int, num_classes: int) -> "nn.M
     >>> build({"name": "blstm", "num_layers": 1, "hidden_size": 8}, num_features=5, num_classes=3).subsampling
     1
     """
+    return config_of(options).build(num_features, num_classes)
+
+
+def config_of(options: dict[str, Any]) -> Any:
+    """Return the EncoderConfig that a recipe's `model` section describes; errors are those of `build`.
+
+    >>> config_of({"name": "blstm", "hidden_size": 8}).hidden_size
+    8
+    """
     name = options["name"]
-    if name not in FAMILIES:
-        raise ConfigError(f"config: model.name must be one of {', '.join(FAMILIES)} or gmm_hmm, but it is {name!r}")
+    check(name in FAMILIES, "model.name", f"be one of {', '.join(FAMILIES)} or gmm_hmm", name)
     family = importlib.import_module(f"asr.encoders.{name}")
-    return model_options(options, family.EncoderConfig).build(num_features, num_classes)
+    return model_options(options, family.EncoderConfig)

@@ -22,7 +22,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from asr.core.config import check
+from asr.core.settings import check
 from asr.encoders import blstm
 
 END = 0  # the class that begins and ends a sentence: the blank's, which the decoder does not need otherwise

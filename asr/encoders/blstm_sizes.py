@@ -5,7 +5,7 @@
 
 from dataclasses import dataclass
 
-from asr.core.config import check
+from asr.core.settings import check
 
 
 @dataclass(frozen=True)

@@ -26,8 +26,8 @@ from scipy.sparse.linalg import ArpackNoConvergence, eigs
 from torch import Tensor, nn
 
 from asr.core import workers
-from asr.core.config import check
 from asr.core.jit import njit
+from asr.core.settings import check
 from asr.encoders.blstm import _Reverse, output_lengths, stack_frames
 
 SMALL = 200  # number of units up to which all eigenvalues are computed

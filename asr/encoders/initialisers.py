@@ -20,7 +20,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from asr.core.config import one_of
+from asr.core.settings import one_of
 from asr.encoders.cells import PeepholeLSTM
 
 STD = 0.1

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from asr.core.config import check, one_of
+from asr.core.settings import check, one_of
 from asr.encoders.blstm import output_lengths, stack_frames
 
 

@@ -8,6 +8,7 @@ evaluation     everything about the last decoder on one corpus, ``evaluation-COR
 docs/reference/evaluation.md documents the keys of both.
 """
 
+import logging
 import shlex
 import sys
 from collections.abc import Sequence
@@ -21,7 +22,9 @@ from asr.evaluation.inputs import load_configured, prepare_corpora
 from asr.evaluation.metrics import seed_spread
 from asr.models import model_folder
 from asr.models.base import AcousticModel
-from asr.models.run_folder import read_history, training_seconds
+from asr.models.run_folder import goes_on, read_history, training_seconds
+
+log = logging.getLogger(__name__)
 
 Row = dict[str, Any]
 Evaluation = dict[str, Any]
@@ -106,10 +109,13 @@ def _evaluate_model(
     """Score a model on each corpus that has the split, and write everything but the spread over seeds."""
     folder, model = load_configured(name, overrides, corpora)
     output = output or inputs.results_folder(folder)
+    if goes_on(folder.parent):
+        log.warning("%s: training has not ended: this is its best model so far", folder.parent)
+    names = prepare_corpora(model.config, split)
     output.mkdir(parents=True, exist_ok=True)
     about = _about(folder, model, output)
     rows, evaluations = [], []
-    for corpus in prepare_corpora(model.config, split):
+    for corpus in names:
         corpus_rows, evaluation = _evaluate_corpus(model, corpus, split, output)
         rows += corpus_rows
         evaluations.append(about | evaluation)

@@ -2,8 +2,9 @@
 
 import logging
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Any
 
 from lhotse import CutSet
 
@@ -48,15 +49,24 @@ def load_configured(
     if corpora is not None:
         config = configuration.with_corpora_in(config, corpora)
     model = model_folder.load(folder)
-    own = model.config
-    if (config.features, config.model, config.data.labels) != (own.features, own.model, own.data.labels):
-        raise ConfigError("config: features, model and data.labels belong to the trained model: train another instead")
+    asked, own = _trained_with(config), _trained_with(model.config)
+    changed = next((key for key in {**asked, **own} if asked.get(key) != own.get(key)), None)
+    if changed is not None:
+        fault = f"{changed} belongs to the trained model, as all of features, model and data.labels do"
+        raise ConfigError(f"{fault}: leave it out, or train another model")
     return folder, replace(model, config=config).with_decoding(config.decode)
 
 
 def results_folder(folder: Path) -> Path:
     """Return where results of a model go by default: its run folder, and ``runs/NAME`` for a shipped model."""
     return Path("runs") / folder.name if model_folder.is_shipped(folder) else folder.parent
+
+
+def _trained_with(config: Config) -> dict[str, Any]:
+    """Return the settings that a trained model cannot change, by their dotted names."""
+    features = {f"features.{key}": value for key, value in asdict(config.features).items()}
+    model = {f"model.{key}": value for key, value in config.model.items()}
+    return {**features, **model, "data.labels": config.data.labels}
 
 
 def prepare_corpora(config: Config, split: str) -> list[str]:

@@ -75,7 +75,7 @@ def align_all(
         No utterance has a path.
     """
 
-    def align(utterance: Utterance) -> StateAlignment | AsrError:
+    def align(utterance: Utterance) -> StateAlignment | str:
         graph = utterance.transcript.graph(hmms)
         used, pdfs = np.unique(graph.pdfs, return_inverse=True)
         features = utterance.features if transform is None else transform(utterance.features)
@@ -83,14 +83,14 @@ def align_all(
         try:
             _, path = viterbi(scores, graph._replace(pdfs=pdfs), utterance.id)
         except AsrError as error:
-            return error
+            return str(error)
         return StateAlignment.of(path, utterance.transcript, len(hmms.labels))
 
     found: dict[str, StateAlignment] = {}
     with threadpool_limits(1, "blas"):
         aligned = zip(utterances, workers.map_in_order(align, utterances), strict=True)
         for utterance, alignment in track(aligned, "alignment", total=len(utterances)):
-            if isinstance(alignment, AsrError):
+            if isinstance(alignment, str):
                 log.warning("skipped %s", alignment)
             else:
                 found[utterance.id] = alignment

@@ -166,6 +166,11 @@ class Transcript:
             self.finals + np.where(self.finals > -np.inf, leave, 0.0),
         )
 
+    def said(self) -> np.ndarray:
+        """Return the phones (M,) without optional silences, whose instances have the even numbers."""
+        instances, firsts = np.unique(self.instances, return_index=True)
+        return self.phones[firsts[instances % 2 == 1]]
+
     def segments(self, path: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Return phones (M,) and first frames (M,) of a path of states (T,)."""
         changed = np.concatenate(([True], self.instances[path[1:]] != self.instances[path[:-1]]))

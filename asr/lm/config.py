@@ -5,8 +5,9 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from asr.core.config import check, one_of, places_in, read, section
+from asr.core.config import places_in
 from asr.core.errors import ConfigError
+from asr.core.settings import check, full_names, one_of, read, read_from, section, types_of, unknown
 from asr.lm.estimation import SMOOTHINGS
 from asr.lm.text import UNITS
 
@@ -179,7 +180,8 @@ def load(path: str | Path, overrides: Sequence[str] = ()) -> LmConfig:
     ConfigError
         The file is missing or not YAML; a key is unknown; a value has the wrong type or lies out of range.
     """
-    return from_dict(read(path, overrides))
+    with read_from(path, overrides):
+        return from_dict(read(path, overrides))
 
 
 def from_dict(values: dict[str, Any]) -> LmConfig:
@@ -188,9 +190,9 @@ def from_dict(values: dict[str, Any]) -> LmConfig:
     >>> from_dict({"text": {"text": "a.txt"}, "model": {"name": "ngram", "order": 2}}).model.order
     2
     """
-    unknown = set(values) - {"text", "model", "train", "seed"}
-    if unknown:
-        raise ConfigError(f"config: unknown key {min(unknown)!r}; the sections are text, model, train and seed")
+    sections = types_of(LmConfig)
+    for key in sorted(values.keys() - sections.keys()):
+        raise unknown(key, values[key], [*full_names("", LmConfig)], "the sections are", [*sections])
     model = values.get("model") or {}
     check(isinstance(model, dict), "model", "hold a name and the options of that model", model)
     model = dict(model)
@@ -200,7 +202,7 @@ def from_dict(values: dict[str, Any]) -> LmConfig:
     check(isinstance(seed, int) and seed >= 0, "seed", "be an integer from 0", seed)
     train = values.get("train") or {}
     if name == "ngram" and train:
-        raise ConfigError("config: train belongs to recurrent models: an n-gram is counted")
+        raise ConfigError("train belongs to recurrent models: an n-gram is counted", "train")
     text = section("text", TextConfig, values.get("text") or {})
     rare = name == "ngram" or not text.open_vocabulary or text.min_count > 1
     check(rare, "text.min_count", "be 2 or more, or a recurrent model never meets an unknown token", text.min_count)

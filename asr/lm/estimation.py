@@ -24,8 +24,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from asr.core.config import one_of
 from asr.core.errors import ConfigError
+from asr.core.settings import one_of
 from asr.lm import text
 from asr.lm.language_model import EDGE, UNKNOWN
 from asr.lm.ngram import NGram, Order

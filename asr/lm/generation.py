@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from asr.core.config import check
+from asr.core.settings import check
 from asr.lm.language_model import LanguageModel
 
 

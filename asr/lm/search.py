@@ -7,8 +7,9 @@ from pathlib import Path
 
 import numpy as np
 
-from asr.core.config import DecodeConfig, check
+from asr.core.config import DecodeConfig
 from asr.core.errors import ConfigError
+from asr.core.settings import check
 from asr.ctc import Hypothesis, beam_search
 from asr.lm import fusion
 from asr.lm.estimation import estimate

@@ -4,8 +4,8 @@ import unicodedata
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from asr.core.config import one_of
 from asr.core.errors import ConfigError
+from asr.core.settings import one_of
 from asr.lm.language_model import UNKNOWN
 
 UNITS = ("phones", "characters", "words")

@@ -15,8 +15,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from asr.core.config import Config, model_options
+from asr.core.config import Config
 from asr.core.errors import InfeasibleError
+from asr.core.settings import model_options
 from asr.ctc import Hypothesis
 from asr.encoders.attention_decoder import END, Decoder, EncoderConfig, State
 from asr.models import networks

@@ -15,8 +15,9 @@ from typing import Any, ClassVar, Protocol, Self, runtime_checkable
 
 import numpy as np
 
-from asr.core.config import Config, DecodeConfig, check
+from asr.core.config import Config, DecodeConfig
 from asr.core.errors import ConfigError
+from asr.core.settings import check
 from asr.ctc import Hypothesis
 from asr.models.calibration import Calibration
 from asr.speech.normaliser import Normaliser
@@ -158,9 +159,7 @@ class AcousticModel(ABC):
         """
         if decode.lm or decode.rescore_lm:
             if not self.takes_lm:
-                raise ConfigError(
-                    "config: decode.lm and decode.rescore_lm are for systems trained with CTC: leave them out"
-                )
+                raise ConfigError("decode.lm and decode.rescore_lm are for systems trained with CTC: leave them out")
             check(decode.beam_size > 1, "decode.beam_size", "be 2 or more with a language model", decode.beam_size)
         check(decode.nbest == 1 or self.has_nbest, "decode.nbest", "be 1 for this system", decode.nbest)
         return replace(self, config=replace(self.config, decode=decode))

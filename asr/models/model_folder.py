@@ -138,7 +138,7 @@ def load(folder: str | Path, light: bool = False) -> AcousticModel:
     try:
         config = configuration.load(folder / "config.yaml")
     except ConfigError as error:
-        raise ModelError(f"{folder / 'config.yaml'} is damaged, or of another version of asr: {error}") from error
+        raise ModelError(f"{error}: the model folder is damaged, or of another version of asr") from error
     tokens = tuple((folder / "tokens.txt").read_text(encoding="utf8", errors="replace").split("\n")[:-1])
     if not tokens or tokens[0] != BLANK or len({*tokens}) < len(tokens):
         raise ModelError(

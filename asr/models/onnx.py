@@ -16,8 +16,9 @@ import numpy as np
 import onnxruntime
 
 from asr.core import files
-from asr.core.config import Config, model_options
+from asr.core.config import Config
 from asr.core.errors import AsrError, ModelError
+from asr.core.settings import model_options
 from asr.encoders.blstm_sizes import BLSTMSizes
 from asr.models.ctc import CTCModel
 from asr.models.onnx_graph import PROVIDERS, Graph, build

@@ -5,14 +5,17 @@ runs/<recipe>/<system>/
     train.log  history.json                              how it went
     checkpoints/                                         to go on from, and to keep
     tensorboard/                                         a network's curves, live
-    model/                                               the model folder (asr/models/model_folder.py)
+    model/                                               the model folder (asr/models/model_folder.py), from the first
+                                                         epoch or iteration on
 """
 
 import json
 import logging
 import subprocess
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, nullcontext, suppress
+from logging.handlers import MemoryHandler
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +32,7 @@ MEND = "delete it, or name another folder with --run (RUN= of make)"
 
 @contextmanager
 def held(run: Path) -> Iterator[None]:
-    """Keep other processes from training in a run folder.
+    """Keep other processes from training in a run folder; a folder that is new and stays empty does not remain.
 
     Raises
     ------
@@ -40,61 +43,102 @@ def held(run: Path) -> Iterator[None]:
     def refuse() -> None:
         raise ConfigError(f"another process trains in {run}: wait for its end, or name another folder with --run")
 
-    with turn(run, refuse):
-        yield
+    new = [each for each in (run, *run.parents) if not each.exists()]
+    try:
+        with turn(run, refuse):
+            yield
+    finally:
+        for folder in new:
+            with suppress(OSError):  # it is not there, or not empty
+                folder.rmdir()
 
 
-def claim(run: Path, config: Config) -> None:
-    """Write the configuration into the run folder, or check that the folder has the same one.
+@contextmanager
+def starting(run: Path, config: Config, prepare: Callable[[Config], Mapping[str, str]]) -> Iterator[None]:
+    """Check that a run folder is free for a training, and claim it once the block has prepared the training.
 
-    Of several processes that train together the first does it.
-
-    Raises
-    ------
-    ConfigError
-        The folder holds a run with another configuration.
-    """
-    from pytorch_lightning.utilities.rank_zero import rank_zero_only
-
-    rank_zero_only(_claim)(run, config)
-
-
-def _claim(run: Path, config: Config) -> None:
-    run.mkdir(parents=True, exist_ok=True)
-    path = run / "config.yaml"
-    if path.is_file() and _counts(run):
-        different = differences(_trained_by(configuration.load(path)), _trained_by(config))
-        if different:
-            raise ConfigError(f"{run} holds a run with {', '.join(different)}: {MEND}")
-    files.write_text(path, configuration.to_yaml(config))
-    git = subprocess.run(["git", "describe", "--always", "--dirty"], capture_output=True, text=True, check=False)
-    files.write_text(run / "git.txt", git.stdout or "not a git checkout\n")
-    log_to(run / "train.log")
-
-
-def claim_inputs(run: Path, inputs: Mapping[str, str]) -> None:
-    """Write hashes of what is trained on into the run folder, or check that the folder has the same ones.
-
-    Of several processes that train together the first does it.
+    Of several processes that train together the first one writes.
 
     Parameters
     ----------
     run
         The run folder.
-    inputs
-        A hash of each thing that the weights depend on besides the configuration.
+    config
+        The configuration of the training. More epochs than the folder's are no other configuration.
+    prepare
+        Makes what is trained on, and returns a hash of each thing that the weights depend on besides the configuration.
 
     Raises
     ------
     ConfigError
-        The folder holds a run on something else.
+        The folder holds a run with another configuration or on something else.
     """
     from pytorch_lightning.utilities.rank_zero import rank_zero_only
 
-    rank_zero_only(_claim_inputs)(run, inputs)
+    _check_that_it_is_the_same(run, config)
+    git = subprocess.run(["git", "describe", "--always", "--dirty"], capture_output=True, text=True, check=False)
+    with written_at_the_end(run) if rank_zero_only.rank == 0 else nullcontext({}) as texts:  # type: ignore[attr-defined]
+        inputs = prepare(config)
+        _check_that_they_are_the_same(run, inputs)
+        yield
+        texts["config.yaml"] = configuration.to_yaml(config)
+        texts[INPUTS] = files.as_json(dict(inputs))
+        texts["git.txt"] = git.stdout or "not a git checkout\n"
 
 
-def _claim_inputs(run: Path, inputs: Mapping[str, str]) -> None:
+@contextmanager
+def written_at_the_end(run: Path) -> Iterator[dict[str, str]]:
+    """Write texts and the log of a block into a run folder when the block ends, and from then on the log as it comes.
+
+    A block that fails writes nothing. What is new of the folder is then empty, and `held` deletes it.
+
+    Parameters
+    ----------
+    run
+        The run folder.
+
+    Yields
+    ------
+    dict
+        To be filled: contents of files by their names.
+    """
+    logger = logging.getLogger("asr")
+    for earlier in [each for each in logger.handlers if isinstance(each, logging.FileHandler)]:  # of another run
+        logger.removeHandler(earlier)
+        earlier.close()
+    lines = MemoryHandler(sys.maxsize, flushLevel=sys.maxsize, flushOnClose=False)
+    lines.addFilter(_is_no_progress)
+    texts: dict[str, str] = {}
+    run.mkdir(parents=True, exist_ok=True)  # now, since a folder that cannot be made should not come as a late surprise
+    logger.addHandler(lines)
+    try:
+        yield texts
+    finally:
+        logger.removeHandler(lines)
+    for name, text in texts.items():
+        files.write_text(run / name, text)
+    handler = logging.FileHandler(run / "train.log", encoding="utf8")
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+    handler.addFilter(_is_no_progress)
+    lines.setTarget(handler)
+    lines.flush()
+    logger.addHandler(handler)
+
+
+def _is_no_progress(record: logging.LogRecord) -> bool:
+    """Tell whether a line is of interest afterwards."""
+    return record.name != terminal.__name__
+
+
+def _check_that_it_is_the_same(run: Path, config: Config) -> None:
+    path = run / "config.yaml"
+    if path.is_file() and _counts(run):
+        before = configuration.load(path)
+        check_settings(run, _trained_by(before), _trained_by(config))
+        check_epochs(run, before.train.max_epochs, config.train.max_epochs)
+
+
+def _check_that_they_are_the_same(run: Path, inputs: Mapping[str, str]) -> None:
     path = run / INPUTS
     before = _read_json(path) if _counts(run) else {}  # runs of older versions have no such file
     changed = [name for name, found in inputs.items() if before.get(name, found) != found]
@@ -103,7 +147,6 @@ def _claim_inputs(run: Path, inputs: Mapping[str, str]) -> None:
             f"{' and '.join(changed)} changed after {run} was trained on it: {MEND}; if only times of change are "
             f"others, delete {path}"
         )
-    files.write_json(path, dict(inputs))
 
 
 def _counts(run: Path) -> bool:
@@ -111,24 +154,26 @@ def _counts(run: Path) -> bool:
     return any((run / "checkpoints").glob("last.*"))
 
 
-def log_to(path: Path) -> None:
-    """Append log lines to a file, and stop appending them to the file of an earlier run of this process."""
-    logger = logging.getLogger("asr")
-    for handler in [each for each in logger.handlers if isinstance(each, logging.FileHandler)]:
-        logger.removeHandler(handler)
-        handler.close()
-    handler = logging.FileHandler(path, encoding="utf8")
-    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
-    handler.addFilter(lambda record: record.name != terminal.__name__)  # progress is of no interest afterwards
-    logger.addHandler(handler)
+def check_settings(run: Path, theirs: Mapping[str, Any], ours: Mapping[str, Any]) -> None:
+    """Raise ConfigError if settings differ from those of the run that a folder holds."""
+    different = differences(theirs, ours)
+    if different:
+        raise ConfigError(f"{run} holds a run with {', '.join(different)}: {MEND}")
+
+
+def check_epochs(run: Path, before: int, now: int) -> None:
+    """Raise ConfigError if a run would have fewer epochs than before."""
+    if now < before:
+        raise ConfigError(
+            f"{run} holds a run of {before} epochs: train.max_epochs can be raised, but {now} are fewer; {MEND}"
+        )
 
 
 def _trained_by(config: Config) -> dict[str, Any]:
-    """Return the settings that the weights depend on: not the corpora's folders, and not the decoding."""
+    """Return the settings that the weights of an epoch depend on: not the corpora's folders, and not the decoding."""
     values = configuration.to_dict(config)
-    del values["decode"]
+    del values["decode"], values["train"]["checkpoint_minutes"], values["train"]["max_epochs"]
     values["data"]["corpora"] = sorted(values["data"]["corpora"])
-    values["train"] = {key: value for key, value in values["train"].items() if key != "checkpoint_minutes"}
     return values
 
 
@@ -156,6 +201,31 @@ def read_history(run: Path) -> dict[str, Any]:
 def _read_json(path: Path) -> dict[str, Any]:
     """Read a file of the run folder; nothing if there is none."""
     return json.loads(path.read_text(encoding="utf8")) if path.is_file() else {}
+
+
+def write_history(run: Path, lines: Mapping[str, Any], before: float) -> None:
+    """Write the history of a training that goes on.
+
+    Parameters
+    ----------
+    run
+        The run folder.
+    lines
+        ``epochs`` or ``iterations``.
+    before
+        Seconds of the runs whose alignments it uses.
+    """
+    files.write_json(run / HISTORY, {**lines, "seconds_before": before, "ended": False})
+
+
+def end(run: Path) -> None:
+    """Note in the history that the training has ended."""
+    files.write_json(run / HISTORY, read_history(run) | {"ended": True})
+
+
+def goes_on(run: Path) -> bool:
+    """Tell whether a run's training has begun and not ended, so that its model is only the best one so far."""
+    return not read_history(run).get("ended", True)  # version 0.2.0 did not note it, and had no model before the end
 
 
 def training_seconds(run: Path) -> float | None:

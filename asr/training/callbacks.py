@@ -1,6 +1,7 @@
 """What Lightning calls while it trains a network: progress, checkpoints, early stopping, averaged weights."""
 
 import time
+from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -14,14 +15,14 @@ from asr.core.terminal import Progress
 from asr.data.batches import Batch
 
 
-def callbacks_of(config: TrainConfig, folder: Path) -> list[Callback]:
-    """Return the callbacks of a configuration, with checkpoints in a folder."""
+def callbacks_of(config: TrainConfig, folder: Path, keep_best: Callable[[], None]) -> list[Callback]:
+    """Return the callbacks of a configuration, with checkpoints in a folder; `keep_best` is called after a best one."""
     callbacks: list[Callback] = [EpochProgress()]
     if config.average > 0:
         callbacks.append(EMAWeightAveraging(decay=config.average))
     if config.patience > 0:
         callbacks.append(EarlyStopping("dev_per", patience=config.patience))
-    return [*callbacks, Checkpoints(folder, config.checkpoint_minutes)]
+    return [*callbacks, Checkpoints(folder, config.checkpoint_minutes, keep_best)]
 
 
 class EpochProgress(Callback):
@@ -60,6 +61,15 @@ class Checkpoints(Checkpoint):
 
     Each file is written under a temporary name first: a run that is killed at any moment leaves whole ones. All
     processes take part in saving, and the first one decides and writes.
+
+    Parameters
+    ----------
+    folder
+        Of the checkpoints.
+    minutes
+        Between two checkpoints within an epoch.
+    keep_best
+        Is called in the first process when ``best.ckpt`` has been written.
     """
 
     # Lightning's ModelCheckpoint does not resume exactly: it saves after the last batch of an epoch too, from where a
@@ -67,8 +77,8 @@ class Checkpoints(Checkpoint):
     # a copy where that is another file system, so that a kill can leave half a file. The base class Checkpoint makes
     # Lightning call this callback last, when the epoch's history, label priors and early stopping are up to date.
 
-    def __init__(self, folder: Path, minutes: float):
-        self.folder, self.interval = folder, 60 * minutes
+    def __init__(self, folder: Path, minutes: float, keep_best: Callable[[], None]):
+        self.folder, self.interval, self._keep_best = folder, 60 * minutes, keep_best
         self.best = float("inf")
         self._saved = time.monotonic()
 
@@ -92,6 +102,8 @@ class Checkpoints(Checkpoint):
         if score < self.best:
             self.best = score
             self._save(trainer, "best.ckpt")
+            if trainer.is_global_zero:
+                self._keep_best()
         self._save(trainer, "last.ckpt")
 
     def _save(self, trainer: pl.Trainer, name: str) -> None:

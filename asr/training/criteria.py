@@ -13,8 +13,9 @@ from lhotse import CutSet
 from lhotse.cut import Cut
 from torch import Tensor, nn
 
-from asr.core.config import Config, model_options
+from asr.core.config import Config
 from asr.core.errors import ConfigError
+from asr.core.settings import model_options
 from asr.ctc import ctc_loss
 from asr.ctc.priors import LabelPriors
 from asr.data.batches import Batch, LabelTargets, Targets
@@ -119,7 +120,7 @@ class Frames(Criterion):
         aligner = model_folder.load(str(config.train.alignments))
         if not isinstance(aligner, GMMModel) or aligner.config.data.labels != config.data.labels:
             raise ConfigError(
-                f"config: {config.train.alignments} (train.alignments) is no GMM-HMM of {config.data.labels}: name one"
+                f"{config.train.alignments} (train.alignments) is no GMM-HMM of {config.data.labels}: name one"
             )
         self._aligner = aligner
         self.num_classes = self._aligner.hmms.tying.num_pdfs

@@ -17,8 +17,9 @@ from lhotse import CutSet
 from threadpoolctl import threadpool_limits
 
 from asr.core import files
-from asr.core.config import Config, check, model_options, one_of
+from asr.core.config import Config
 from asr.core.errors import ConfigError
+from asr.core.settings import check, model_options, one_of
 from asr.core.terminal import pace
 from asr.data import splits
 from asr.data.batches import is_short_enough
@@ -27,7 +28,7 @@ from asr.evaluation import figures
 from asr.hmm.alignment import StateAlignment, align_all
 from asr.hmm.em import SEARCHES, GmmHmm, Utterance, flat_start, gaussians_at, iterate, moments
 from asr.hmm.mixtures import VARIANCE_FLOOR
-from asr.hmm.phone_hmms import PhoneHMMs, silences_of
+from asr.hmm.phone_hmms import SILENCE, PhoneHMMs, silences_of
 from asr.hmm.phone_loop import bigram
 from asr.hmm.transforms import (
     LdaStatistics,
@@ -41,13 +42,13 @@ from asr.hmm.transforms import (
     transform_means,
 )
 from asr.hmm.triphones import triphones
-from asr.models import model_folder
+from asr.models import model_folder, run_folder
 from asr.models.base import BLANK
 from asr.models.calibration import Calibration
 from asr.models.hmm import GMMModel
-from asr.models.run_folder import HISTORY, training_seconds
 from asr.speech.normaliser import Normaliser
 from asr.training.gmm_data import load_utterances
+from asr.training.inputs import prepare
 from asr.training.tuning import tuned
 
 log = logging.getLogger(__name__)
@@ -98,13 +99,31 @@ class GMMConfig:
         check(self.transform == "none" or self.num_pdfs > 0, "model.num_pdfs", "be set for LDA", self.num_pdfs)
 
 
+def options_of(config: Config) -> GMMConfig:
+    """Return the `model` section of a configuration.
+
+    Raises
+    ------
+    ConfigError
+        A key is unknown, a value is wrong, or the section does not fit `train.alignments`.
+    """
+    options = model_options(config.model, GMMConfig)
+    if bool(options.num_pdfs) != bool(config.train.alignments):
+        raise ConfigError(
+            "triphones (model.num_pdfs) start from the alignments of another system, monophones from none: "
+            "set train.alignments, or model.num_pdfs=0"
+        )
+    return options
+
+
 def train(config: Config, run: Path) -> Path:
     """Train the stage that a configuration describes, from its last checkpoint if there is one.
 
     Parameters
     ----------
     config
-        The resolved configuration; its corpora are prepared. `train.alignments` is the run folder of the stage before.
+        The resolved configuration; corpora that are not prepared yet are prepared. `train.alignments` is the run folder
+        of the stage before.
     run
         The run folder.
 
@@ -116,19 +135,26 @@ def train(config: Config, run: Path) -> Path:
     Raises
     ------
     AsrError
-        The stage before is missing or does not fit, or nothing is left to train on.
+        A corpus cannot be prepared, the run folder holds another run, the stage before is missing or does not fit, or
+        nothing is left to train on.
     """
-    options = model_options(config.model, GMMConfig)
-    if bool(options.num_pdfs) != bool(config.train.alignments):
-        raise ConfigError(
-            "config: triphones (model.num_pdfs) start from the alignments of another system, monophones from none: "
-            "set train.alignments, or model.num_pdfs=0"
-        )
+    options = options_of(config)
     with threadpool_limits(1, "blas"):  # with more threads its sums, and so the models, differ in their last bits
-        return _train(config, options, run)
+        with run_folder.starting(run, config, prepare):
+            stage = _prepared(config, options, run)
+        while stage.number < options.num_iterations:
+            stage.step()
+        dev = _Speech.load(config, "dev")
+        stage.normaliser.add_speakers(dev.cuts, dev.store)
+        model = tuned(stage.acoustic_model(), dev.cuts, dev.store, run / "tuning.json")
+    figures.likelihood_curve(stage.history, run / "likelihood.png")
+    model_folder.save(run / "model", model, _card(model, stage.history, has_ended=True))
+    run_folder.end(run)
+    return run / "model"
 
 
-def _train(config: Config, options: GMMConfig, run: Path) -> Path:
+def _prepared(config: Config, options: GMMConfig, run: Path) -> "_Stage":
+    """Return the iterations of a run where they begin or go on."""
     speech = _Speech.load(config, "train")
     normaliser = Normaliser.fit(config.features, speech.cuts, speech.store)
     normaliser.add_speakers(speech.cuts, speech.store)
@@ -139,15 +165,7 @@ def _train(config: Config, options: GMMConfig, run: Path) -> Path:
         start = _monophones(speech, normaliser)
     else:
         start = _triphones(config, options, speech, normaliser)
-    stage = _Stage(config, options, run, normaliser, speech.utterances(normaliser, start.model.hmms), start)
-    while stage.number < options.num_iterations:
-        stage.step()
-    dev = _Speech.load(config, "dev")
-    normaliser.add_speakers(dev.cuts, dev.store)
-    model = tuned(stage.acoustic_model(), dev.cuts, dev.store, run / "tuning.json")
-    figures.likelihood_curve(stage.history, run / "likelihood.png")
-    model_folder.save(run / "model", model, _card(model, stage.history))
-    return run / "model"
+    return _Stage(config, options, run, normaliser, speech.utterances(normaliser, start.model.hmms), start)
 
 
 @dataclass(frozen=True)
@@ -200,7 +218,7 @@ def _triphones(config: Config, options: GMMConfig, speech: _Speech, normaliser: 
     before = model_folder.load(str(config.train.alignments))
     if not isinstance(before, GMMModel) or before.config.features != config.features:
         raise ConfigError(
-            f"config: {config.train.alignments} (train.alignments) is no GMM-HMM of the same features: name another"
+            f"{config.train.alignments} (train.alignments) is no GMM-HMM of the same features: name another"
         )
     hmms, transform = before.hmms, None
     utterances = speech.utterances(normaliser, hmms)
@@ -248,6 +266,7 @@ class _Stage:
         self._originals = utterances
         self._first = self.model.hmms.tying.num_pdfs  # Gaussians before the first split
         self._seconds = self.history[-1]["seconds"] if self.history else 0.0
+        self._bigram = self._bigram_of_transcripts()
         self._observe()
         self._started = time.monotonic()
 
@@ -307,13 +326,25 @@ class _Stage:
         common = (self.config, (BLANK, *hmms.labels), self.normaliser, Calibration())
         return GMMModel(*common, hmms, log_bigram, self.model.mixtures, self.transform)
 
+    def _bigram_of_transcripts(self) -> np.ndarray:
+        """Return the bigram of the transcripts, for models before the end: nothing needs to be aligned.
+
+        Where silence is no label, each utterance begins and ends with it.
+        """
+        labels = self.model.hmms.labels
+        edge = [SILENCE] if SILENCE in labels else []
+        said = ([labels[i] for i in each.transcript.said()] for each in self._originals)
+        return bigram(labels, ([*edge, *each, *edge] for each in said))
+
     def _save(self) -> None:
-        """Write the checkpoint, then the history."""
-        count = len(self.model.hmms.labels) + 1
-        tensors = self._with(np.zeros((count, count))).tensors()
-        files.write_tensors(self.run / CHECKPOINT, tensors, {"history": json.dumps(self.history)})
-        before = training_seconds(Path(self.config.train.alignments)) if self.config.train.alignments else None
-        files.write_json(self.run / HISTORY, {"iterations": self.history, "seconds_before": before or 0.0})
+        """Write the model so far, the checkpoint and the history."""
+        model = self._with(self._bigram)
+        with files.replacing_folder(self.run / "model") as folder:
+            model_folder.save(folder, model, _card(model, self.history, has_ended=False))
+        files.write_tensors(self.run / CHECKPOINT, model.tensors(), {"history": json.dumps(self.history)})
+        alignments = self.config.train.alignments
+        before = run_folder.training_seconds(Path(alignments)) if alignments else None
+        run_folder.write_history(self.run, {"iterations": self.history}, before or 0.0)
 
 
 def _lda(
@@ -334,11 +365,13 @@ def _lda(
     return Transform(options.splice, num_statics, *lda(statistics, options.num_values))
 
 
-def _card(model: GMMModel, history: list[dict[str, Any]]) -> str:
+def _card(model: GMMModel, history: list[dict[str, Any]], has_ended: bool) -> str:
     """Return the README.md of a model folder before it is scored."""
     config, mixtures = model.config, model.mixtures
     kind = "triphones" if model.hmms.tying.has_context else "monophones"
     start = f"the alignments of {Path(config.train.alignments).name}" if config.train.alignments else "a flat start"
+    weights = f"LM weight {config.decode.lm_weight:g}, penalty {config.decode.insertion_penalty:g}"
+    state = f"chosen on the dev speakers: {weights}" if has_ended else "the model so far: training has not ended"
     return f"""# GMM-HMM, {kind}, {config.data.labels}
 
 Phone recogniser trained by `asr train`; `config.yaml` holds every setting.
@@ -346,5 +379,5 @@ Phone recogniser trained by `asr train`; `config.yaml` holds every setting.
 - data: {", ".join(config.data.corpora)}
 - {model.hmms.tying.num_pdfs:,} densities, {len(mixtures.weights_):,} Gaussians, {model.num_parameters:,} parameters
 - {len(history)} iterations from {start}, {history[-1]["seconds"] / 60:.0f} minutes
-- chosen on the dev speakers: LM weight {config.decode.lm_weight:g}, penalty {config.decode.insertion_penalty:g}
+- {state}
 """

@@ -9,6 +9,7 @@ runs/<recipe>/lm/<name>/
 import logging
 import time
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -52,28 +53,36 @@ def train(config: LmConfig, run: Path) -> Path:
         No text, or the run folder holds another model or is in use.
     """
     with run_folder.held(run):
-        _claim(config, run)
+        _check_that_it_is_the_same(config, run)
         return _train(config, run)
 
 
 def _train(config: LmConfig, run: Path) -> Path:
-    sentences, dev = read(config)
-    started = time.monotonic()
     lm: LanguageModel
-    tokens = _vocabulary(config, sentences)
-    dev = _known(dev, tokens)
-    if isinstance(config.model, NGramConfig):
-        lm = estimate(sentences, config.text.unit, config.model.order, config.model.smoothing, tokens)
-        history: list[dict[str, Any]] = []
-    else:
+    history: list[dict[str, Any]] = []
+    with run_folder.written_at_the_end(run) as texts:
+        texts["config.yaml"] = OmegaConf.to_yaml(OmegaConf.create(configuration.to_dict(config)))
+        sentences, dev = read(config)
+        started = time.monotonic()
+        tokens = _vocabulary(config, sentences)
+        dev = _known(dev, tokens)
+        num_tokens = sum(map(len, sentences))
+        if isinstance(config.model, NGramConfig):
+            lm = estimate(sentences, config.text.unit, config.model.order, config.model.smoothing, tokens)
+
+    def keep(lm: LanguageModel, values: dict[str, Any], has_ended: bool) -> None:
+        with files.replacing_folder(run / "model") as folder:
+            folders.save(folder, lm, _card(config, lm, values, num_tokens, has_ended))
+
+    if not isinstance(config.model, NGramConfig):
         from asr.training import recurrent_lm
 
-        lm, history = recurrent_lm.train(config, tokens, sentences, dev, run)
+        keep_best = partial(keep, has_ended=False)
+        lm, history = recurrent_lm.train(config, tokens, sentences, dev, run, keep_best)
     seconds = history[-1]["seconds"] if history else time.monotonic() - started
     values = {"seconds": round(seconds, 2), "train_perplexity": round(perplexity(lm.score(sentences)), 3)}
     if dev:
         values["dev_perplexity"] = round(perplexity(lm.score(dev)), 3)
-    num_tokens = sum(map(len, sentences))
     log.info(
         "%s tokens in %s sentences; %s parameters; perplexity %s in training, %s held out; %.1f s",
         f"{num_tokens:,}",
@@ -84,7 +93,7 @@ def _train(config: LmConfig, run: Path) -> Path:
         seconds,
     )
     files.write_json(run / "history.json", values | {"num_tokens": num_tokens, "epochs": history})
-    folders.save(run / "model", lm, _card(config, lm, values, num_tokens))
+    keep(lm, values, has_ended=True)
     return run / "model"
 
 
@@ -136,22 +145,19 @@ def _lines(path: str, given: configuration.TextConfig) -> Sentences:
     return [[token.lower() for token in line] for line in lines] if given.lowercase else lines
 
 
-def _claim(config: LmConfig, run: Path) -> None:
-    """Write the configuration into the run folder, or check that the folder has the same one."""
-    run.mkdir(parents=True, exist_ok=True)
+def _check_that_it_is_the_same(config: LmConfig, run: Path) -> None:
+    """Raise ConfigError if a run folder holds another model; more epochs make no other one."""
     path = run / "config.yaml"
     if path.is_file() and (run / "checkpoints").is_dir():
-        theirs, ours = (configuration.to_dict(_placeless(each)) for each in (configuration.load(path), config))
-        different = run_folder.differences(theirs, ours)
-        if different:
-            raise ConfigError(f"{run} holds a run with {', '.join(different)}: {run_folder.MEND}")
-    files.write_text(path, OmegaConf.to_yaml(OmegaConf.create(configuration.to_dict(config))))
-    run_folder.log_to(run / "train.log")
+        before = configuration.load(path)
+        run_folder.check_settings(run, _learnt_by(before), _learnt_by(config))
+        run_folder.check_epochs(run, before.train.max_epochs, config.train.max_epochs)
 
 
-def _placeless(config: LmConfig) -> LmConfig:
-    """Return a configuration without the folders of the corpora."""
-    return replace(config, text=replace(config.text, corpora=dict.fromkeys(config.text.corpora)))
+def _learnt_by(config: LmConfig) -> dict[str, Any]:
+    """Return the settings that a model depends on: not the corpora's folders, and not the number of epochs."""
+    text = replace(config.text, corpora=dict.fromkeys(config.text.corpora))
+    return configuration.to_dict(replace(config, text=text, train=replace(config.train, max_epochs=1)))
 
 
 def _known(dev: Sentences, tokens: list[str]) -> Sentences:
@@ -172,10 +178,11 @@ def _vocabulary(config: LmConfig, sentences: Sentences) -> list[str]:
     return [*([UNKNOWN] if given.open_vocabulary else []), *known]
 
 
-def _card(config: LmConfig, lm: LanguageModel, values: dict[str, Any], num_tokens: int) -> str:
+def _card(config: LmConfig, lm: LanguageModel, values: dict[str, Any], num_tokens: int, has_ended: bool) -> str:
     """Return the README.md of a model folder."""
     where = [*config.text.corpora, *([config.text.text] if config.text.text else [])]
     model = configuration.to_dict(config)["model"]
+    so_far = "" if has_ended else "- the best model so far: training has not ended\n"
     held_out = f", {values['dev_perplexity']} on text held out" if "dev_perplexity" in values else ""
     return f"""# {model.pop("name")} over {lm.unit}
 
@@ -184,4 +191,4 @@ Language model trained by `asr lm train`: {", ".join(f"{key} {value}" for key, v
 - text: {", ".join(where)}; {num_tokens:,} tokens; seed {config.seed}
 - {lm.num_parameters:,} parameters; {values["seconds"]:.1f} seconds
 - perplexity {values["train_perplexity"]} on the training text{held_out}
-"""
+{so_far}"""

@@ -1,5 +1,6 @@
 """Training of networks: a run folder (asr/models/run_folder.py) from a configuration, resumed where it stopped."""
 
+import copy
 import logging
 import time
 import warnings
@@ -26,16 +27,16 @@ from asr.data import batches, splits
 from asr.data.batches import Batch, BatchLoader, NoTargets, SpeechDataset
 from asr.data.feature_store import Features, LiveFeatures, cache_features
 from asr.evaluation.metrics import ErrorCounts, count_errors
-from asr.models import model_folder
+from asr.models import model_folder, run_folder
 from asr.models.base import AcousticModel
 from asr.models.kinds import Kind, kind_of
-from asr.models.run_folder import HISTORY, training_seconds
 from asr.speech import phones
 from asr.speech.features import FeatureExtractor
 from asr.speech.normaliser import Normaliser
 from asr.training import criteria
 from asr.training.callbacks import callbacks_of
 from asr.training.criteria import Criterion
+from asr.training.inputs import prepare
 from asr.training.tuning import tuned
 
 log = logging.getLogger(__name__)
@@ -49,7 +50,7 @@ def train(config: Config, run: Path) -> Path:
     Parameters
     ----------
     config
-        The resolved configuration; its corpora are prepared.
+        The resolved configuration; corpora that are not prepared yet are prepared.
     run
         The run folder.
 
@@ -61,18 +62,25 @@ def train(config: Config, run: Path) -> Path:
     Raises
     ------
     AsrError
-        Nothing is left to train on.
+        A corpus cannot be prepared, the run folder holds another run, or nothing is left to train on.
     """
-    pl.seed_everything(config.seed, verbose=False)
-    module = RecogniserModule(config, run)
-    speech = SpeechData(config, module.criterion, int(module.encoder.subsampling))  # type: ignore[arg-type]
-    last = run / "checkpoints" / "last.ckpt"
-    if config.train.initialiser != "default" and not last.is_file():
-        _initialise(module.encoder, config, speech)
-    module.normaliser = speech.normaliser
-    module.references = {cut.id: splits.reference(cut, config.data.labels) for cut in speech.dev_cuts}
+    last, folder = run / "checkpoints" / "last.ckpt", run / "model"
+
+    def keep_best() -> None:
+        model, epoch = module.best()
+        with files.replacing_folder(folder) as new:
+            model_folder.save(new, model, model_card(model, epoch, module.seconds, has_ended=False))
+
     with _quiet_lightning():
-        trainer = _trainer(config, run)
+        with run_folder.starting(run, config, prepare):
+            pl.seed_everything(config.seed, verbose=False)
+            module = RecogniserModule(config, run)
+            speech = SpeechData(config, module.criterion, int(module.encoder.subsampling))  # type: ignore[arg-type]
+            if config.train.initialiser != "default" and not last.is_file():
+                _initialise(module.encoder, config, speech)
+            module.normaliser = speech.normaliser
+            module.references = {cut.id: splits.reference(cut, config.data.labels) for cut in speech.dev_cuts}
+            trainer = _trainer(config, run, keep_best)
         try:
             trainer.fit(module, speech, ckpt_path=last if last.is_file() else None, weights_only=True)
         except SystemExit as error:  # what Lightning makes of Ctrl-C
@@ -82,8 +90,8 @@ def train(config: Config, run: Path) -> Path:
     model, epoch = module.best()
     if kind_of(config) is Kind.HYBRID:
         model = tuned(model, speech.dev_cuts, speech.dev_store, run / "tuning.json")
-    folder = run / "model"
     model_folder.save(folder, model, model_card(model, epoch, module.seconds))
+    run_folder.end(run)
     return folder
 
 
@@ -98,7 +106,7 @@ def _quiet_lightning() -> Iterator[None]:
         yield
 
 
-def _trainer(config: Config, run: Path) -> pl.Trainer:
+def _trainer(config: Config, run: Path, keep_best: Callable[[], None]) -> pl.Trainer:
     try:
         return pl.Trainer(
             max_epochs=config.train.max_epochs,
@@ -106,7 +114,7 @@ def _trainer(config: Config, run: Path) -> pl.Trainer:
             devices=config.train.devices,
             precision=config.train.precision,  # type: ignore[arg-type]
             gradient_clip_val=config.train.gradient_clip,
-            callbacks=callbacks_of(config.train, run / "checkpoints"),
+            callbacks=callbacks_of(config.train, run / "checkpoints", keep_best),
             logger=TensorBoardLogger(run, name="tensorboard", version=""),
             use_distributed_sampler=False,
             enable_progress_bar=False,
@@ -116,7 +124,7 @@ def _trainer(config: Config, run: Path) -> pl.Trainer:
             log_every_n_steps=10,
         )
     except MisconfigurationException as error:
-        raise ConfigError(f"config: train.accelerator, train.devices: {str(error).splitlines()[0]}") from error
+        raise ConfigError(f"train.accelerator, train.devices: {str(error).splitlines()[0]}") from error
 
 
 def _initialise(encoder: nn.Module, config: Config, speech: "SpeechData") -> None:
@@ -214,7 +222,7 @@ class RecogniserModule(pl.LightningModule):
         self.history: list[dict[str, float]] = []
         self.seconds = 0.0
         self._losses: list[Tensor] = []
-        before = training_seconds(Path(config.train.alignments)) if config.train.alignments else None
+        before = run_folder.training_seconds(Path(config.train.alignments)) if config.train.alignments else None
         self._before = before or 0.0
         self._started = time.monotonic()
         self._errors = ErrorCounts(0, 0, 0, 0)
@@ -274,10 +282,20 @@ class RecogniserModule(pl.LightningModule):
         self.log("dev_per", 100 * errors / max(total, 1), sync_dist=True)  # the same in all processes
 
     def on_train_start(self) -> None:
-        """Stop at once if `train.patience` had already ended the run that is resumed."""
-        stopper = self.trainer.early_stopping_callback
+        """Go on with the learning rate that the schedule has here, but not if `train.patience` had ended the run."""
+        stopper, schedule = self.trainer.early_stopping_callback, self.lr_schedulers()
         if stopper is not None and stopper.wait_count >= stopper.patience:
             self.trainer.should_stop = True
+            log.info("training has ended: no lower dev PER for %d epochs (train.patience)", stopper.patience)
+            return
+        (group,) = self.optimizers().param_groups  # type: ignore[union-attr]
+        before, config = group["lr"], self.config.train
+        group["lr"] = config.learning_rate * schedule.lr_lambdas[0](schedule.last_epoch)  # type: ignore[union-attr]
+        if group["lr"] != before and self.trainer.is_global_zero:  # train.max_epochs has been raised
+            log.info(
+                "epochs %d to %d: the learning rate goes on at %.2g, where it was %.2g, and falls to %.2g",
+                *(self.current_epoch + 1, config.max_epochs, group["lr"], before, config.final_learning_rate),
+            )
 
     def on_train_epoch_end(self) -> None:
         """Update the label priors; add a line to the history and to the log."""
@@ -295,7 +313,7 @@ class RecogniserModule(pl.LightningModule):
         self._losses.clear()
         self.history.append(entry)
         if self.trainer.is_global_zero:
-            files.write_json(self.run / HISTORY, {"epochs": self.history, "seconds_before": self._before})
+            run_folder.write_history(self.run, {"epochs": self.history}, self._before)
             here = self.seconds - (self.history[-2]["seconds"] if len(self.history) > 1 else 0.0)
             times = pace(here, self.seconds, self.config.train.max_epochs - self.current_epoch - 1)
             log.info("epoch %(epoch)d  loss %(loss).3f  dev PER %(dev_per).2f %%  %(times)s", entry | {"times": times})
@@ -329,8 +347,9 @@ class RecogniserModule(pl.LightningModule):
         The history alone does not tell: rounded, the rates of two epochs may be the same.
         """
         best = torch.load(self.run / "checkpoints" / "best.ckpt", map_location="cpu", weights_only=True)
-        self.load_state_dict(best["state_dict"])
-        return self.criterion.acoustic_model(self.encoder.eval(), self.normaliser), best["history"][-1]
+        encoder, criterion = copy.deepcopy(self.encoder).cpu(), copy.deepcopy(self.criterion).cpu()
+        nn.ModuleDict({"encoder": encoder, "criterion": criterion}).load_state_dict(best["state_dict"])
+        return criterion.acoustic_model(encoder.eval(), self.normaliser), best["history"][-1]
 
 
 def _warmup_cosine(config: configuration.TrainConfig, total: int) -> Callable[[int], float]:
@@ -345,7 +364,7 @@ def _warmup_cosine(config: configuration.TrainConfig, total: int) -> Callable[[i
     return factor
 
 
-def model_card(model: AcousticModel, epoch: dict[str, float], seconds: float) -> str:
+def model_card(model: AcousticModel, epoch: dict[str, float], seconds: float, has_ended: bool = True) -> str:
     """Return the README.md of a model folder before it is scored."""
     config = model.config
     updates, best = f"{epoch['updates']:,.0f}", f"{epoch['epoch']:.0f} of {config.train.max_epochs}"
@@ -354,6 +373,7 @@ def model_card(model: AcousticModel, epoch: dict[str, float], seconds: float) ->
         Kind.ATTENTION: "phone by phone",
         Kind.HYBRID: f"on the alignments of {Path(config.train.alignments or '').name}",
     }
+    so_far = "" if has_ended else "- the best model so far: training has not ended\n"
     return f"""# {config.model["name"]}, {config.data.labels}
 
 Phone recogniser trained {methods[kind_of(config)]} by `asr train`; `config.yaml` holds every setting.
@@ -361,4 +381,4 @@ Phone recogniser trained {methods[kind_of(config)]} by `asr train`; `config.yaml
 - data: {", ".join(config.data.corpora)}; seed {config.seed}
 - {model.num_parameters:,} weights; {seconds / 60:.0f} minutes of training; kept: epoch {best}, after {updates} updates
 - phone error rate on the dev speakers without a beam: {epoch["dev_per"]:.2f} % ({config.data.scoring})
-"""
+{so_far}"""

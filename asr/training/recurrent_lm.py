@@ -5,7 +5,7 @@ import json
 import logging
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +25,12 @@ log = logging.getLogger(__name__)
 
 
 def train(
-    config: LmConfig, tokens: list[str], sentences: list[list[str]], dev: list[list[str]], run: Path
+    config: LmConfig,
+    tokens: list[str],
+    sentences: list[list[str]],
+    dev: list[list[str]],
+    run: Path,
+    keep_best: Callable[[RecurrentLM, dict[str, Any]], None],
 ) -> tuple[RecurrentLM, list[dict[str, Any]]]:
     """Train a recurrent model with teacher forcing; go on from the run folder's last checkpoint where there is one.
 
@@ -39,6 +44,8 @@ def train(
         To train on, and held out.
     run
         The run folder.
+    keep_best
+        Is called with the model and the epoch's row when it is the best so far.
 
     Returns
     -------
@@ -59,6 +66,7 @@ def train(
     text = hashlib.sha256(json.dumps([lm.tokens, sentences, dev]).encode()).hexdigest()
     state = _State(network, config.train, run, text)
     total = config.train.max_epochs * len(list(_batches(rows, config.train, config.seed)))
+    state.note_schedule(total)
     while state.epoch < config.train.max_epochs:
         torch.manual_seed(config.seed * 1_000_003 + state.epoch)  # so that a resumed run repeats the dropout
         network.train()
@@ -76,7 +84,9 @@ def train(
         held_out = perplexity(lm.score(dev or sentences))
         if not math.isfinite(held_out):
             raise AsrError(f"the perplexity is {held_out} after epoch {state.epoch + 1}: lower train.learning_rate")
-        state.end_epoch(math.exp(min(700.0, losses / count)), held_out, time.monotonic() - started)
+        if state.end_epoch(math.exp(min(700.0, losses / count)), held_out, time.monotonic() - started):
+            keep_best(lm, state.history[-1])
+        state.save()
     network.load_state_dict(state.best)
     network.eval()
     return lm, state.history
@@ -131,21 +141,35 @@ class _State:
         """The number of finished epochs."""
         return len(self.history)
 
+    def note_schedule(self, total: int) -> None:
+        """Log where the learning rate goes on if `train.max_epochs` has been raised."""
+        before, now = self.optimizer.param_groups[0]["lr"], self._rate(self.updates, total)
+        if self.updates and before != self._rate(self.updates - 1, total):
+            epochs = (self.epoch + 1, self.config.max_epochs)
+            log.info(
+                "epochs %d to %d: the learning rate goes on at %.2g, where it was %.2g, and falls to 0",
+                *(*epochs, now, before),
+            )
+
+    def _rate(self, updates: int, total: int) -> float:
+        """Return the learning rate of the next of `total` updates: it falls along a cosine."""
+        return self.config.learning_rate * (1 + math.cos(math.pi * min(1.0, updates / total))) / 2
+
     def step(self, loss: torch.Tensor, total: int) -> None:
-        """Make an update; the learning rate falls along a cosine."""
-        rate = self.config.learning_rate * (1 + math.cos(math.pi * min(1.0, self.updates / total))) / 2
+        """Make an update."""
         for group in self.optimizer.param_groups:
-            group["lr"] = rate
+            group["lr"] = self._rate(self.updates, total)
         self.optimizer.zero_grad()
         loss.backward()
         nn.utils.clip_grad_norm_(self.network.parameters(), self.config.gradient_clip)
         self.optimizer.step()
         self.updates += 1
 
-    def end_epoch(self, trained: float, held_out: float, seconds: float) -> None:
-        """Log the epoch, keep its weights if they are the best so far, and write a checkpoint."""
+    def end_epoch(self, trained: float, held_out: float, seconds: float) -> bool:
+        """Log the epoch, keep its weights if they are the best so far, and tell if they are."""
         before = self.history[-1]["seconds"] if self.history else 0.0
-        if held_out < min((line["dev_perplexity"] for line in self.history), default=math.inf):
+        is_best = held_out < min((line["dev_perplexity"] for line in self.history), default=math.inf)
+        if is_best:
             self.best = {key: value.clone() for key, value in self.network.state_dict().items()}
         line = {
             "epoch": self.epoch + 1,
@@ -156,6 +180,10 @@ class _State:
         self.history.append(line)
         times = pace(seconds, before + seconds, self.config.max_epochs - self.epoch)
         log.info("epoch %d  perplexity %.2f, held out %.2f  %s", line["epoch"], trained, held_out, times)
+        return is_best
+
+    def save(self) -> None:
+        """Write a checkpoint."""
         kept = {
             "network": self.network.state_dict(),
             "optimizer": self.optimizer.state_dict(),

@@ -150,13 +150,16 @@ def test_a_broken_model_folder(cli, trained, good_wav, tmp_path, change, words):
 @pytest.mark.parametrize(
     ("setting", "words"),
     [
-        ("train.epochs=3", ["unknown key 'train.epochs'", "train has max_epochs"]),
-        ("trian.max_epochs=3", ["unknown key 'trian'", "the sections are seed, seeds, data"]),
-        ("train.max_epochs=many", ["train.max_epochs must be of type int, but it is 'many'"]),
+        (
+            "train.epochs=3",
+            ["asr: unknown key 'train.epochs'", "mean train.max_epochs?", "train has max_epochs"],
+        ),
+        ("trian.max_epochs=3", ["asr: unknown key 'trian.max_epochs'", "did you mean train.max_epochs?"]),
+        ("train.max_epochs=many", ["asr: train.max_epochs must be of type int, but it is 'many'"]),
         ("train.learning_rate=-1", ["train.learning_rate must be positive, but it is -1"]),
-        ("train.max_epochs", ["override 'train.max_epochs' is not of the form section.key=value"]),
+        ("train.max_epochs", ["asr: 'train.max_epochs' is not of the form section.key=value"]),
         ("model.name=transformer", ["model.name must be one of ", "blstm", "'transformer'"]),
-        ("model.cells=3", ["unknown key 'model.cells'", "model has num_layers"]),
+        ("model.cells=3", ["asr: unknown key 'model.cells'", "model has num_layers"]),
         ("model.hidden_size=large", ["model.hidden_size must be of type int, but it is 'large'"]),
         ("data.labels=timit99", ["no phone set is called 'timit99'", "timit61"]),
         ("data.scoring=arpabet99", ["arpabet99"]),
@@ -215,9 +218,11 @@ def test_evaluation_of_what_cannot_be(cli, trained, tmp_path):
     assert_one_line(split, "--split must be one of test, dev, train, test_full", "exam")
     for setting in ("features.num_mel_bins=20", "model.stack=3", "data.labels=timit39"):
         outcome = cli("evaluate", trained.run, setting, "--output", tmp_path)
-        assert_one_line(outcome, "features, model and data.labels belong to the trained model")
-    outcome = cli("evaluate", trained.run, f"data.manifests={tmp_path / 'none'}", "--output", tmp_path)
+        assert_one_line(outcome, f"asr: {setting.partition('=')[0]} belongs to the trained model", "leave it out")
+    output = tmp_path / "output"
+    outcome = cli("evaluate", trained.run, f"data.manifests={tmp_path / 'none'}", "--output", output)
     assert_one_line(outcome, "timit: it is not prepared: name its folder with data.corpora.timit=FOLDER")
+    assert not output.exists()
 
 
 def test_an_unknown_option_or_verb_is_a_matter_of_usage(cli):

@@ -184,11 +184,14 @@ runpy.run_module("asr", run_name="__main__")
     [
         (["trian"], "No such command 'trian'"),
         (["train", "--dat", "x", "a.yaml"], "No such option: --dat"),
-        (["train", "nosuch.yaml"], "asr: config: no file nosuch.yaml"),
-        (["prepare", "nosuch.yaml"], "asr: config: no file nosuch.yaml"),
-        (["train", "recipes/mini/blstm_ctc.yaml", "train.max_epoch=3"], "unknown key 'train.max_epoch'"),
+        (["train", "nosuch.yaml"], "asr: no file nosuch.yaml"),
+        (["prepare", "nosuch.yaml"], "asr: no file nosuch.yaml"),
+        (
+            ["train", "recipes/mini/blstm_ctc.yaml", "train.max_epoch=3"],
+            "'train.max_epoch': did you mean train.max_epochs?",
+        ),
         (["evaluate", "nosuch"], "asr: no model folder at nosuch"),
-        (["evaluate", "en-us-phones", "decode.beem=3"], "unknown key 'decode.beem'"),
+        (["evaluate", "en-us-phones", "decode.beem=3"], "asr: unknown key 'decode.beem': did you mean decode.beam?"),
         (["evaluate", "en-us-phones", "--split", "tset"], "asr: --split must be one of test, dev"),
         (["calibrate", "nosuch"], "asr: no model folder at nosuch"),
         (["tune", "nosuch", "decode.lm=x"], "asr: no model folder at nosuch"),

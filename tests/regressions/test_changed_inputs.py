@@ -83,8 +83,8 @@ def test_a_recording_overwritten_at_equal_length_is_read_again(corpus, tmp_path)
     assert np.ptp(after, axis=0).max() == 0 < np.ptp(before, axis=0).min()
 
 
-@pytest.mark.parametrize(("count", "num_buckets"), [(1, 20), (2, 1)])
-def test_a_split_of_one_utterance_or_one_bucket_has_batches(corpus, tmp_path, count, num_buckets):
+@pytest.mark.parametrize(("count", "num_buckets"), [(1, 20), (2, 1), (2, 20)])
+def test_a_split_of_few_utterances_or_one_bucket_has_batches_and_no_warning(corpus, tmp_path, count, num_buckets):
     cuts = CutSet.from_cuts(list(utterances(corpus, tmp_path))[:count])
     store = cache_features(cuts, FeatureConfig(), tmp_path / "features", "few")
     dataset = SpeechDataset({1.0: store}, Normaliser(FeatureConfig()), NoTargets())

@@ -86,6 +86,19 @@ def test_a_folder_that_others_may_write_is_not_trusted(kernel_file, tmp_path):
     assert not any(folder.iterdir())
 
 
+@pytest.mark.parametrize(("has_home", "line"), [(True, "compiling kernels, once"), (False, "no home for compiled ker")])
+def test_one_line_tells_of_compiled_kernels(kernel_file, tmp_path, has_home, line):
+    """Without a home two did, of which one said that later starts find the kernels on disk, which need not be so."""
+    announced = "import logging\nlogging.basicConfig(level='INFO')\nfrom asr.core import compilation\n"
+    kernel_file.write_text(f"{announced}compilation.announce()\n__name__ = 'asr.kernel'\n{KERNEL}")
+    home = tmp_path / "home"
+    home.mkdir() if has_home else home.touch()
+    done = run(kernel_file, tmp_path, HOME=str(home))
+    assert (done.returncode, done.stdout) == (0, "42\n"), done.stderr
+    assert done.stderr.count("\n") == 1
+    assert line in done.stderr
+
+
 def test_a_kernel_whose_folder_is_lost_runs(kernel_file, tmp_path):
     lose = (
         "import pathlib, shutil\nlost = pathlib.Path(twice.stats.cache_path)\nshutil.rmtree(lost)\nlost.touch()\nprint"

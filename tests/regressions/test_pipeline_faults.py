@@ -10,7 +10,7 @@ from pytorch_lightning.callbacks import Checkpoint
 from asr.cli import app as command_line
 from asr.core import config as configuration
 from asr.core.errors import ConfigError
-from asr.models.run_folder import claim, read_history
+from asr.models.run_folder import read_history, starting
 from asr.training import train
 from asr.training.callbacks import Checkpoints
 from asr.training.network import RecogniserModule, SpeechData
@@ -21,10 +21,14 @@ def config():
     return configuration.from_dict({"data": {"corpora": {"mini": None}}, "model": {"name": "blstm", "hidden_size": 8}})
 
 
+def keep_best():
+    """Stand for what writes the model folder."""
+
+
 @pytest.mark.parametrize("is_last_batch", [False, True])
 def test_no_checkpoint_between_the_last_batch_of_an_epoch_and_its_score(tmp_path, is_last_batch):
     """A run killed there and resumed went on with the next epoch: the dev score and the history lacked one."""
-    callback = Checkpoints(tmp_path, minutes=1e-9)
+    callback = Checkpoints(tmp_path, 1e-9, keep_best)
     callback.on_train_batch_end(process(is_last_batch=is_last_batch), None)
     assert (tmp_path / "last.ckpt").exists() is not is_last_batch
 
@@ -44,7 +48,7 @@ def process(rank=0, is_last_batch=False, decision=None):
 def test_only_the_first_process_writes_checkpoints(tmp_path):
     """Each renamed its own temporary file: that of the second, which is empty, took the place of the checkpoint."""
     for rank in (0, 1):
-        Checkpoints(tmp_path, minutes=5).on_train_epoch_end(process(rank), None)
+        Checkpoints(tmp_path, 5, keep_best).on_train_epoch_end(process(rank), None)
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == dict.fromkeys(
         ("best.ckpt", "last.ckpt"), b"whole"
     )
@@ -54,13 +58,13 @@ def test_only_the_first_process_writes_checkpoints(tmp_path):
 def test_all_processes_save_when_the_first_one_does(tmp_path, decision):
     """Each went by its own clock: one that saved alone waited for the others for ever."""
     for minutes in (5, 1e-9):
-        Checkpoints(tmp_path, minutes).on_train_batch_end(process(decision=decision), None)
+        Checkpoints(tmp_path, minutes, keep_best).on_train_batch_end(process(decision=decision), None)
         assert (tmp_path / "last.ckpt").exists() is decision
 
 
 def test_checkpoints_are_written_when_the_epoch_is_in_the_history(tmp_path):
     """Lightning calls its own kind of callback last; ours came first, and a resumed run lacked the epoch's line."""
-    assert isinstance(Checkpoints(tmp_path, minutes=5), Checkpoint)
+    assert isinstance(Checkpoints(tmp_path, 5, keep_best), Checkpoint)
 
 
 @pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::UserWarning")  # PyTorch Lightning's
@@ -77,17 +81,22 @@ def test_a_run_that_stopped_early_does_not_go_on(mini_tree, tmp_path):
         assert len(read_history(tmp_path / "run")["epochs"]) == 2
 
 
+def begin(run, config):
+    with starting(run, config, lambda _: {}):
+        pass
+
+
 def test_a_run_that_failed_before_its_first_checkpoint_claims_no_folder(tmp_path, config):
     """After a typing error the right command was refused: the folder held 'another' configuration."""
-    claim(tmp_path, configuration.from_dict({"data": {"corpora": {"mini": None}}, "model": {"name": "typo"}}))
-    claim(tmp_path, config)
+    begin(tmp_path, configuration.from_dict({"data": {"corpora": {"mini": None}}, "model": {"name": "typo"}}))
+    begin(tmp_path, config)
     assert configuration.load(tmp_path / "config.yaml") == config
     (tmp_path / "checkpoints").mkdir()
     (tmp_path / "checkpoints" / "last.ckpt").touch()
     other = configuration.from_dict({"data": {"corpora": {"mini": None}}, "seed": 2})
     with pytest.raises(ConfigError, match="hidden_size=8 and not the default, seed=1 and not 2: delete it"):
-        claim(tmp_path, other)
-    claim(tmp_path, config)
+        begin(tmp_path, other)
+    begin(tmp_path, config)
 
 
 def test_a_phone_set_to_score_in_that_is_none_is_known_before_training(tmp_path):

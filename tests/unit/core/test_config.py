@@ -11,6 +11,7 @@ from asr.cli.train import run_folder
 from asr.core import config as configuration
 from asr.core.config import DataConfig, FeatureConfig, TrainConfig, from_dict, load
 from asr.core.errors import ConfigError
+from asr.core.settings import model_options
 from asr.models.kinds import Kind, kind_of
 from asr.speech import phones
 from asr.speech.features import FeatureExtractor
@@ -49,7 +50,7 @@ def test_every_recipe_loads_and_its_model_builds(path):
             assert getattr(before.data, name) == getattr(config.data, name)
     num_features = FeatureExtractor(config.features).num_features
     if kind_of(config) is Kind.GMM_HMM:
-        options = configuration.model_options(config.model, GMMConfig)
+        options = model_options(config.model, GMMConfig)
         assert bool(options.num_pdfs) == (config.train.alignments is not None)
         assert num_features == 39
         return
@@ -164,7 +165,7 @@ def test_a_value_out_of_range_is_named(recipe, override, message):
         ("features.use_energy=maybe", "features.use_energy must be of type bool, but it is 'maybe'"),
         ("data.speeds=[fast]", "data.speeds must be of type tuple[float, ...], but it is ['fast']"),
         ("data.corpora=mini", "data.corpora must be of type dict[str, str | None], but it is 'mini'"),
-        ("data.corpora=[mini]", "config: data.corpora=[mini]: a list where"),
+        ("data.corpora=[mini]", "data.corpora=[mini]: a list where"),
         ("train=3", "train must be a section of keys and values, but it is 3"),
         ("model=blstm", "model must hold a name and the options of that encoder, but it is 'blstm'"),
         ("seed=one", "seed must be of type int, but it is 'one'"),
@@ -182,12 +183,28 @@ def test_a_wrong_type_is_named(recipe, override, message):
 @pytest.mark.parametrize(
     ("override", "message"),
     [
-        ("train.epochs=3", r"unknown key 'train.epochs'; train has max_epochs, patience"),
-        ("training.max_epochs=3", r"unknown key 'training'; the sections are seed, seeds, data"),
-        ("epochs=3", r"unknown key 'epochs'; the sections are"),
-        ("features.delta.order=3", r"unknown key 'features.delta'; features has kind"),
-        ("train.max_epochs", r"override 'train.max_epochs' is not of the form section.key=value"),
-        ("=3", r"override '=3' is not of the form section.key=value"),
+        (
+            "train.epochs=3",
+            r"^unknown key 'train.epochs': did you mean train.max_epochs\? train has max_epochs",
+        ),
+        (
+            "training.max_epochs=3",
+            r"^unknown key 'training.max_epochs': did you mean train.max_epochs\? the sections are",
+        ),
+        ("epochs=3", r"^unknown key 'epochs': did you mean train.max_epochs\? the sections are seed, seeds, data"),
+        (
+            "features.delta.order=3",
+            r"^unknown key 'features.delta.order': did you mean features.delta_order\? feat",
+        ),
+        (
+            "decode.max_epochs=3",
+            r"^unknown key 'decode.max_epochs': did you mean train.max_epochs\? decode has",
+        ),
+        ("decode.x=1", r"^unknown key 'decode.x'; decode has beam_size, nbest"),
+        ("x={}", r"^unknown key 'x'; the sections are seed"),
+        ("train.max_epochs", r"^'train.max_epochs' is not of the form section.key=value"),
+        ("=3", r"^'=3' is not of the form section.key=value"),
+        ("data.speeds=[1", r"^cannot read 'data.speeds=\[1': did not find expected"),
     ],
 )
 def test_an_unknown_key_is_named_with_those_there_are(recipe, override, message):
@@ -203,7 +220,8 @@ def test_an_unknown_key_is_named_with_those_there_are(recipe, override, message)
         (b"\xff\xfe\x00", "cannot read"),
         ("data: {corpora: [mini]}\n", "data.corpora must be of type dict[str, str | None], but it is ['mini']"),
         ("- 1\n- 2\n", "must hold sections such as 'data:' and 'model:'"),
-        ("", "data.corpora must name at least one corpus"),
+        ("", "recipe.yaml: data.corpora must name at least one corpus"),
+        ("data: {corpora: {mini: null}}\ntrain: {epochs: 3}\n", "recipe.yaml: unknown key 'train.epochs': did you"),
         ("data: {corpora: {mini: null}, labels: '${nothing}'}\n", "Interpolation key 'nothing' not found"),
         ("data: {corpora: {mini: null}, labels: '???'}\n", "labels"),
         ("model: {stack: 2}\ndata: {corpora: {mini: null}}\n", "model must hold a name"),

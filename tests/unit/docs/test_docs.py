@@ -29,6 +29,7 @@ import asr.ctc
 from asr import encoders
 from asr.cli.app import app
 from asr.core import config as configuration
+from asr.core.errors import ConfigError
 from asr.ctc import ctc_posteriors
 from asr.hmm.inference import forward_backward, viterbi
 from asr.lm import config as lm_configuration
@@ -173,7 +174,7 @@ def test_the_readme_shows_the_ways_in():
     ],
 )
 def test_a_command_that_does_not_exist_would_be_found(words, checker):
-    with pytest.raises((AssertionError, configuration.ConfigError)):
+    with pytest.raises((AssertionError, ConfigError)):
         checker(words)
 
 

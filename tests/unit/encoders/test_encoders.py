@@ -8,8 +8,9 @@ import torch
 from torch import nn
 
 from asr import encoders
-from asr.core.config import FeatureConfig, from_dict, section
+from asr.core.config import FeatureConfig, from_dict
 from asr.core.errors import ConfigError, InfeasibleError
+from asr.core.settings import section
 from asr.ctc import ctc_loss
 from asr.data.batches import collate
 from asr.encoders import attention_decoder, echo_state, self_attention, tdnn

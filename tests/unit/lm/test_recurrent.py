@@ -249,7 +249,9 @@ def test_a_held_out_line_of_a_closed_vocabulary_may_have_what_training_has_not(m
             "text.min_count must be 2 or more",
         ),
         ({"model": "ngram"}, "model must hold a name"),
-        ({"lm": {}}, "unknown key 'lm'"),
+        ({"lm": {}}, "unknown key 'lm'; the sections are text, model, train, seed"),
+        ({"model": {"name": "ngram", "ordr": 2}}, "unknown key 'model.ordr': did you mean model.order?"),
+        ({"txt": {"unit": "words"}}, "unknown key 'txt.unit': did you mean text.unit?"),
         ({"seed": -1}, "seed must"),
     ],
 )
