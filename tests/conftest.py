@@ -21,7 +21,31 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 os.environ.setdefault("NUMBA_NUM_THREADS", "1")
 
+from numba.core import event  # noqa: E402
+
 ROOT = Path(__file__).parents[1]
+
+
+class TextInKernel(event.Listener):
+    """Refuses kernels that Numba compiles with its functions of text, which take 2 s more.
+
+    Assigning an array to a part of another brings them in, for the message of an error. Kernels that Numba finds on
+    disk are not compiled.
+    """
+
+    def __init__(self):
+        self.modules = []
+
+    def on_start(self, event):
+        self.modules.append(event.data["dispatcher"].py_func.__module__)
+        if self.modules[-1] == "numba.cpython.unicode" and self.modules[0].startswith("asr."):
+            pytest.fail(f"a kernel of {self.modules[0]} brings in the text of an error: assign number by number")
+
+    def on_end(self, event):
+        self.modules.pop()
+
+
+event.register("numba:compile", TextInKernel())
 
 # Of a network that learns something from forty utterances in seconds, with each thing that a resumed run must repeat.
 SETTINGS = (

@@ -29,6 +29,25 @@ time.sleep({seconds})
 """
 
 
+@pytest.fixture(scope="module", autouse=True)
+def traced(tmp_path_factory):
+    """A process that transcribes and then waits, begun before the first test of this file, and what it sends.
+
+    onnxruntime's telemetry, if it were on, would look up its host 8 s after the transcription.
+    """
+    if not shutil.which("strace"):
+        yield None
+        return
+    home = tmp_path_factory.mktemp("home")
+    trace = home / "trace"
+    command = ["strace", "-f", "-qq", "-e", "trace=connect,sendto,sendmsg", "-o", trace, sys.executable, "-c"]
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "HOME": str(home)}
+    code = TRANSCRIBE.format(seconds=15)
+    with subprocess.Popen([*command, code], env=environment, stderr=subprocess.PIPE, text=True) as process:
+        yield process, trace
+        process.kill()
+
+
 @pytest.fixture
 def kernel_file(tmp_path):
     """A file with a kernel, in a folder where nothing can be written."""
@@ -125,23 +144,6 @@ def test_a_transcription_leaves_nothing_in_the_home_and_telemetry_is_off(python,
     assert done.stdout == "0\n"  # what the user has set stays
 
 
-@pytest.mark.skipif(not shutil.which("strace"), reason="needs strace")
-def test_nothing_is_sent_and_no_host_is_looked_up(tmp_path):
-    trace = tmp_path / "trace"
-    command = ["strace", "-f", "-qq", "-e", "trace=connect,sendto,sendmsg", "-o", trace, sys.executable, "-c"]
-    done = subprocess.run(
-        [*command, TRANSCRIBE.format(seconds=15)],
-        env=os.environ | {"PYTHONPATH": str(ROOT), "HOME": str(tmp_path)},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    if "ptrace" in done.stderr:
-        pytest.skip("strace may not trace here")
-    assert done.returncode == 0, done.stderr
-    assert [line for line in trace.read_text().splitlines() if "AF_INET" in line or "sendto(" in line] == []
-
-
 def test_a_first_transcription_compiles_each_kernel_once_and_no_text(python, tmp_path):
     """An array assigned to a part of another brings in the text of its error message: 2 s of compilation."""
     watch = """
@@ -163,3 +165,14 @@ event.register("numba:compile", Listener())
     ours = [tuple(each) for each in compiled if each[0].startswith("asr.")]
     assert 0 < len(ours) <= 17
     assert [each for each in set(ours) if ours.count(each) > 1] == []
+
+
+@pytest.mark.skipif(not shutil.which("strace"), reason="needs strace")
+def test_nothing_is_sent_and_no_host_is_looked_up(traced):
+    """Last in this file, which the process outlives."""
+    process, trace = traced
+    _, errors = process.communicate()
+    if "ptrace" in errors:
+        pytest.skip("strace may not trace here")
+    assert process.returncode == 0, errors
+    assert [line for line in trace.read_text().splitlines() if "AF_INET" in line or "sendto(" in line] == []

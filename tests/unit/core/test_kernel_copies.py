@@ -1,10 +1,12 @@
-"""Helpers that several files of kernels have a copy of, since Numba's cache does not notice an edit elsewhere."""
+"""Kernels as source: copies of helpers, since Numba's cache does not notice an edit elsewhere; and no text in them."""
 
 import ast
 import inspect
 
+import numpy as np
 import pytest
 
+from asr.core.jit import njit
 from asr.ctc import beam_kernels, goodness, loss_kernels
 from asr.encoders import cell_kernels
 from asr.hmm import inference_kernels
@@ -32,3 +34,12 @@ def code(module, name):
 def test_copies_of_a_helper_are_alike(name, modules):
     first, *others = (code(module, name) for module in modules)
     assert all(other == first for other in others)
+
+
+def test_a_kernel_that_brings_in_text_fails_the_test_that_compiles_it():
+    def assign(target, values):
+        target[:2] = values
+
+    assign.__module__ = "asr.kernels"
+    with pytest.raises(pytest.fail.Exception, match=r"asr\.kernels brings in the text"):
+        njit()(assign)(np.zeros(3), np.ones(2))
