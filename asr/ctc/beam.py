@@ -11,6 +11,9 @@ from asr.ctc.arguments import check_log_probs, check_values
 from asr.ctc.beam_kernels import Limits, TokenModel
 from asr.ctc.hypothesis import Hypothesis
 
+CELLS = 1 << 24  # frames × tokens of an utterance whose best path is looked for among all; it takes a tenth of a second
+MARGIN = 30  # frames before and after those in which the search of a longer utterance had a token begin
+
 
 def beam_search(
     log_probs: np.ndarray,
@@ -78,10 +81,11 @@ def beam_search(
         int(blank), int(beam_size), float(beam_threshold), math.log(token_threshold) if token_threshold else -math.inf
     )
     tokens = np.full((batch, nbest, num_frames), -1, np.int64)
-    scores = np.full((batch, nbest), -np.inf)
+    spans, scores = np.zeros((*tokens.shape, 2), np.int32), np.full((batch, nbest), -np.inf)
     size = beam_kernels.workspace_size(num_frames, beam_size)
-    workers.run(beam_kernels.search, batch, size, log_probs.astype(np.float64), lengths, limits, model, tokens, scores)
-    return hypotheses(log_probs, lengths, blank, tokens, scores)
+    found = tokens, spans, scores
+    workers.run(beam_kernels.search, batch, size, log_probs.astype(np.float64), lengths, limits, model, found)
+    return hypotheses(log_probs, lengths, blank, *found)
 
 
 def _checked(model: TokenModel | None, num_classes: int) -> TokenModel:
@@ -110,7 +114,7 @@ def _checked(model: TokenModel | None, num_classes: int) -> TokenModel:
 
 
 def hypotheses(
-    log_probs: np.ndarray, lengths: np.ndarray, blank: int, tokens: np.ndarray, scores: np.ndarray
+    log_probs: np.ndarray, lengths: np.ndarray, blank: int, tokens: np.ndarray, spans: np.ndarray, scores: np.ndarray
 ) -> list[list[Hypothesis]]:
     """Return the hypotheses of a search, with timesteps and confidences.
 
@@ -124,12 +128,21 @@ def hypotheses(
         Index of the blank.
     tokens : (B, N, T)
         −1 after the last.
+    spans : (B, N, T, 2)
+        The first and the last frame in which the search had each token begin. The best path of a long utterance is
+        looked for near them, since among all frames and tokens it takes time that grows with the square of the length.
     scores : (B, N)
         −inf where there is no hypothesis.
     """
     found = scores > -np.inf
-    utterances, tokens = np.nonzero(found)[0], tokens[found]
-    timesteps = _timesteps(log_probs, lengths, blank, utterances, tokens)
+    utterances, tokens, spans = np.nonzero(found)[0], tokens[found], spans[found]
+    is_long = lengths[utterances] * (1 + (tokens >= 0).sum(axis=1)) > CELLS
+    timesteps = np.zeros(tokens.shape, np.int64)
+    timesteps[~is_long] = _timesteps(log_probs, lengths, blank, utterances[~is_long], tokens[~is_long])
+    for n in np.flatnonzero(is_long):
+        symbols = np.append(blank, tokens[n, tokens[n] >= 0])
+        rows = np.ascontiguousarray(log_probs[: lengths[utterances[n]], utterances[n]])
+        align_kernels.best_path_within(rows, symbols, spans[n] + [-MARGIN, MARGIN], timesteps[n])
     each: list[list[Hypothesis]] = [[] for _ in scores]
     for b, labels, peaks, score in zip(utterances, tokens, timesteps, scores[found].tolist(), strict=True):
         length = int((labels >= 0).sum())

@@ -3,7 +3,10 @@
 Each prefix is one node of a tree that grows over the utterance. The beam holds nodes, each with the log probability of
 the paths that end in a blank and of those that end in its last label.
 
-Letters: T frames, B utterances, C classes, K prefixes in the beam, N hypotheses, Q states of a language model.
+The tree has room for the new nodes of so many frames. When it is full, nodes that begin no prefix of the beam are taken
+out: none of them can matter again. So a search may go on for hours.
+
+Letters: T frames, B utterances, C classes, K prefixes in the beam, N hypotheses, Q states of a language model, M nodes.
 """
 
 import math
@@ -17,9 +20,12 @@ from asr.core.jit import njit
 # those that stay on it for another frame; and of the prefixes that are kept after that frame.
 ENDS_BLANK, ENDS_LABEL, ENDS, STAYS_BLANK, STAYS_LABEL, STAYS, KEPT_BLANK, KEPT_LABEL, KEPT = range(9)
 NODE, STATE, LAST = range(3)  # rows of what is held (3, K): node of a prefix, the model's state, last token or −1
-# Rows of the tree (5, 1 + T K) int32; node 0 is the empty prefix, and −1 stands for no node and no place in the beam.
-PARENT, TOKEN, CHILD, SIBLING, PLACE = range(5)  # CHILD is the first child, SIBLING the next child of the same parent
-NODE_FIELDS = 5
+# Rows of the tree (7, M) int32; node 0 is the empty prefix, and −1 stands for no node. CHILD is the first child, SIBLING
+# the next child of the same parent, BORN the frame in which a prefix came into the beam, SEEN the number of the frame
+# before which it was last there, counted from 1, and PLACE its place in the beam then.
+PARENT, TOKEN, CHILD, SIBLING, PLACE, BORN, SEEN = range(7)
+NODE_FIELDS = 7
+ROOM = 2000  # frames whose new nodes the tree has room for
 
 
 class Limits(NamedTuple):
@@ -62,8 +68,8 @@ class TokenModel(NamedTuple):
 
 
 def workspace_size(num_frames: int, beam_size: int) -> int:
-    """Return how many float64 a thread needs: room for K nodes a frame, and the root."""
-    return ((1 + num_frames * beam_size) * NODE_FIELDS + 1) // 2
+    """Return how many float64 a thread needs: room for K nodes in each of so many frames, and the root."""
+    return ((1 + min(num_frames, ROOM) * beam_size) * NODE_FIELDS + 1) // 2
 
 
 @njit(cache=True)
@@ -90,7 +96,7 @@ def _stay(frame, stamp, limits, model, beam, held, tree, taken):
     """
     size = held.shape[1]
     for k in range(size):
-        tree[PLACE, held[NODE, k]] = k
+        tree[PLACE, held[NODE, k]], tree[SEEN, held[NODE, k]] = k, stamp
     for k in range(size):
         beam[STAYS_BLANK, k] = beam[ENDS, k] + frame[limits.blank]
         beam[STAYS_LABEL, k] = -np.inf
@@ -98,15 +104,13 @@ def _stay(frame, stamp, limits, model, beam, held, tree, taken):
         if node > 0:
             beam[STAYS_LABEL, k] = beam[ENDS_LABEL, k] + frame[token]
             parent = tree[PLACE, tree[PARENT, node]]
-            if parent >= 0 and frame[token] >= limits.least:
+            if tree[SEEN, tree[PARENT, node]] == stamp and frame[token] >= limits.least:
                 taken[parent, token] = stamp
                 repeated = held[LAST, parent] == token  # a repeated token needs a blank between
                 came = beam[ENDS_BLANK, parent] if repeated else beam[ENDS, parent]
                 came += frame[token] + _lm_score(model, held[STATE, parent], token)
                 beam[STAYS_LABEL, k] = _logaddexp(beam[STAYS_LABEL, k], came)
         beam[STAYS, k] = _logaddexp(beam[STAYS_BLANK, k], beam[STAYS_LABEL, k])
-    for k in range(size):
-        tree[PLACE, held[NODE, k]] = -1
 
 
 @njit(cache=True)
@@ -189,7 +193,7 @@ def _choose(frame, stamp, limits, scorer, beam, held, taken, heap):
 
 
 @njit(cache=True)
-def _child(node, token, num_nodes, tree):
+def _child(node, token, stamp, num_nodes, tree):
     """Return the node of a prefix extended by a token: a new one, num_nodes, where the tree has none.
 
     A prefix that left the beam and returns gets the node it had, as its children may still be in the beam.
@@ -199,8 +203,9 @@ def _child(node, token, num_nodes, tree):
         child = tree[SIBLING, child]
     if child < 0:
         child = num_nodes
-        tree[PARENT, child], tree[TOKEN, child], tree[CHILD, child], tree[PLACE, child] = node, token, -1, -1
+        tree[PARENT, child], tree[TOKEN, child], tree[CHILD, child] = node, token, -1
         tree[SIBLING, child], tree[CHILD, node] = tree[CHILD, node], child
+        tree[BORN, child], tree[SEEN, child] = stamp - 1, 0
     return child
 
 
@@ -233,7 +238,7 @@ def advance(frame, stamp, limits, scorer, beam, held, tree, taken):
             )
         else:
             k, c = divmod(choices[i] - beam_size, num_classes)
-            node = _child(prefixes[NODE, k], c, num_nodes, tree)
+            node = _child(prefixes[NODE, k], c, stamp, num_nodes, tree)
             num_nodes = max(num_nodes, node + 1)
             kept[NODE, i], kept[LAST, i] = node, c
             kept[STATE, i] = model.next_states[prefixes[STATE, k], c] if len(model.next_states) else node
@@ -258,11 +263,11 @@ def finish(prefixes, beam, model):
 
 
 @njit(cache=True)
-def begin(num_frames, limits, num_classes, work):
+def begin(limits, num_classes, work):
     """Return the initial beam, held, tree and taken of `advance` for one utterance."""
-    beam_size, room = limits.beam_size, 1 + num_frames * limits.beam_size
+    beam_size, room = limits.beam_size, 2 * len(work) // NODE_FIELDS
     tree = work.view(np.int32)[: NODE_FIELDS * room].reshape(NODE_FIELDS, room)
-    tree[CHILD, 0], tree[PLACE, 0] = -1, -1
+    tree[CHILD, 0], tree[SEEN, 0] = -1, 0
     beam = np.full((9, beam_size), -np.inf)
     beam[ENDS_BLANK, 0], beam[ENDS, 0] = 0.0, 0.0
     prefixes = np.zeros((3, 1), np.int64)
@@ -271,29 +276,71 @@ def begin(num_frames, limits, num_classes, work):
 
 
 @njit(cache=True)
-def spell(node, tree, tokens):
-    """Write the tokens of a prefix."""
+def make_room(held, beam_size, tree):
+    """Take the nodes that begin no prefix of the beam out of a full tree; double it if more than half of it remains.
+
+    Return what is held, the tree, and the former numbers of the nodes that it still has, in ascending order.
+    """
+    prefixes, num_nodes = held
+    former, number, count = np.empty(num_nodes, np.int64), np.full(num_nodes, -1, np.int32), 1
+    former[0], number[0] = 0, 0
+    for node in prefixes[NODE]:
+        while number[node] < 0:
+            number[node] = 0
+            node = tree[PARENT, node]
+    tree[CHILD, 0] = -1
+    for node in range(1, num_nodes):  # a parent comes before its children
+        if number[node] < 0:
+            continue
+        for row in range(NODE_FIELDS):
+            tree[row, count] = tree[row, node]
+        parent = number[tree[PARENT, node]]
+        tree[PARENT, count], tree[CHILD, count] = parent, -1
+        tree[SIBLING, count], tree[CHILD, parent] = tree[CHILD, parent], count
+        former[count], number[node] = node, count
+        count += 1
+    for k in range(prefixes.shape[1]):
+        prefixes[NODE, k] = number[prefixes[NODE, k]]
+    if 2 * (count + beam_size) > tree.shape[1]:
+        larger = np.empty((NODE_FIELDS, 2 * tree.shape[1]), np.int32)
+        for row in range(NODE_FIELDS):
+            for node in range(count):
+                larger[row, node] = tree[row, node]
+        tree = larger
+    return (prefixes, np.int64(count)), tree, former[:count]
+
+
+@njit(cache=True)
+def spell(node, tree, tokens, spans):
+    """Write the tokens of a prefix (T,), and the first and the last frame in which each can have begun (T, 2)."""
     length, last = 0, node
     while last > 0:
         length += 1
         last = tree[PARENT, last]
     for i in range(length - 1, -1, -1):
-        tokens[i] = tree[TOKEN, node]
+        tokens[i], spans[i, 0] = tree[TOKEN, node], tree[BORN, node]
         node = tree[PARENT, node]
+        spans[i, 1] = tree[SEEN, node] - 1
 
 
 @njit(cache=True, nogil=True)
-def search(utterances, log_probs, lengths, limits, model, tokens, scores, work):
-    """Search some utterances of log_probs (T, B, C); write tokens (B, N, T), −1 after the last, and scores (B, N)."""
+def search(utterances, log_probs, lengths, limits, model, found, work):
+    """Search some utterances of log_probs (T, B, C).
+
+    Write to `found` tokens (B, N, T), −1 after the last, their spans (B, N, T, 2) as `spell` does, and scores (B, N).
+    """
+    tokens, spans, scores = found
     most = np.full(len(model.scores), -np.inf)
     for q in range(len(most)):
         for c in range(log_probs.shape[2]):
             most[q] = max(most[q], model.scores[q, c])
     for b in utterances:
-        beam, held, tree, taken = begin(lengths[b], limits, log_probs.shape[2], work)
+        beam, held, tree, taken = begin(limits, log_probs.shape[2], work)
         for t in range(lengths[b]):
+            if held[1] + limits.beam_size > tree.shape[1]:
+                held, tree, _ = make_room(held, limits.beam_size, tree)
             held, _ = advance(log_probs[t, b], t + 1, limits, (model, most), beam, held, tree, taken)
         nodes, values = finish(held[0], beam, model)
         for n in range(min(len(nodes), scores.shape[1])):
             scores[b, n] = values[n]
-            spell(nodes[n], tree, tokens[b, n])
+            spell(nodes[n], tree, tokens[b, n], spans[b, n])

@@ -9,7 +9,7 @@ weight (Katz 1987): ln p(w | h) = ln backoff(h) + ln p(w | h without its first t
 
 Words: as in asr/ctc/beam_kernels.py each prefix is a node of a history tree. Here it is a sequence of arcs of the
 lexicon's graph, each with a phone and possibly the word that it ends, so that equal phones with different words are two
-prefixes.
+prefixes. That tree, too, is cleared of what begins no prefix of the beam when it is full.
 
 Letters: M n-grams, V tokens, K contexts or prefixes in the beam, L tokens, T frames, B utterances, C classes, N nodes
 and A arcs of the lexicon.
@@ -167,11 +167,12 @@ class Limits(NamedTuple):
 # Rows of the beam (6, K): log probabilities of a prefix's paths that end in a blank, in its last label, in either; and
 # of those that stay on it for another frame.
 ENDS_BLANK, ENDS_LABEL, ENDS, STAYS_BLANK, STAYS_LABEL, STAYS = range(6)
-HISTORY_FIELDS = 7  # int32: all of `History` but gains and taken
+HISTORY_FIELDS = 9  # int32: all of `History` but gains and taken
+ROOM = 2000  # frames whose new prefixes there is room for
 
 
 class History(NamedTuple):
-    """The prefixes of an utterance as nodes of a tree, (1 + T K,) but for `taken`; node 0 is the empty prefix.
+    """The prefixes of an utterance as nodes of a tree, all of one length but `taken`; node 0 is the empty prefix.
 
     Attributes
     ----------
@@ -181,8 +182,10 @@ class History(NamedTuple):
         The prefix without its last arc, and that arc.
     children, siblings : int32
         First child of each node, and the next child of its parent; −1 where there is none.
-    places : int32
-        Where the node is in the beam while a frame is taken in; −1 if it is not there.
+    born : int32
+        The frame in which the prefix came into the beam.
+    seen, places : int32
+        The number of the frame before which it was last there, counted from 1, and its place in the beam then.
     nodes, states : int32
         The lexicon's node and the n-gram's node after the prefix.
     taken : (K, ·) int32
@@ -194,6 +197,8 @@ class History(NamedTuple):
     arcs: np.ndarray
     children: np.ndarray
     siblings: np.ndarray
+    born: np.ndarray
+    seen: np.ndarray
     places: np.ndarray
     nodes: np.ndarray
     states: np.ndarray
@@ -201,8 +206,8 @@ class History(NamedTuple):
 
 
 def workspace_size(num_frames: int, beam_size: int) -> int:
-    """Return how many float64 a thread needs: room for K nodes of the history tree a frame, and the root."""
-    room = 1 + num_frames * beam_size
+    """Return how many float64 a thread needs: room for K nodes in each of so many frames, and the root."""
+    room = 1 + min(num_frames, ROOM) * beam_size
     return room + (room * HISTORY_FIELDS + 1) // 2
 
 
@@ -233,9 +238,9 @@ def _stay(frame, stamp, network, limits, beam, held, history):
     `taken` gets the frame's stamp for the arc, so that `_grow` does not make the same extension again.
     """
     graph, _ = network
-    gains, parents, arcs, _, _, places, nodes, _, taken = history
+    gains, parents, arcs, _, _, _, seen, places, nodes, _, taken = history
     for k in range(len(held)):
-        places[held[k]] = k
+        places[held[k]], seen[held[k]] = k, stamp
     for k in range(len(held)):
         h = held[k]
         beam[STAYS_BLANK, k] = beam[ENDS, k] + frame[limits.blank]
@@ -244,14 +249,12 @@ def _stay(frame, stamp, network, limits, beam, held, history):
             token, parent = graph.tokens[arcs[h]], parents[h]
             beam[STAYS_LABEL, k] = beam[ENDS_LABEL, k] + frame[token]
             place = places[parent]
-            if place >= 0 and frame[token] >= limits.least:
+            if seen[parent] == stamp and frame[token] >= limits.least:
                 taken[place, arcs[h] - graph.offsets[nodes[parent]]] = stamp
                 repeated = parent > 0 and graph.tokens[arcs[parent]] == token  # a repeated token needs a blank between
                 came = beam[ENDS_BLANK, place] if repeated else beam[ENDS, place]
                 beam[STAYS_LABEL, k] = _logaddexp(beam[STAYS_LABEL, k], came + frame[token] + gains[h])
         beam[STAYS, k] = _logaddexp(beam[STAYS_BLANK, k], beam[STAYS_LABEL, k])
-    for k in range(len(held)):
-        places[held[k]] = -1
 
 
 @njit(cache=True)
@@ -262,7 +265,7 @@ def _grow(frame, stamp, network, limits, beam, held, history, offers):
     number.
     """
     graph, trie = network
-    _, _, arcs, _, _, _, nodes, states, taken = history
+    _, _, arcs, _, _, _, _, _, nodes, states, taken = history
     scores, prefixes, taken_arcs, gained, after = offers
     num, best = len(held), -np.inf
     for k in range(len(held)):
@@ -304,7 +307,7 @@ def _grow(frame, stamp, network, limits, beam, held, history, offers):
 def _follows(network, num_tokens, held, beam, history, offers, num):
     """Return a key of each candidate's continuations (num,), and its log probabilities by last symbol (2, num)."""
     graph, trie = network
-    _, _, arcs, _, _, _, nodes, states, _ = history
+    _, _, arcs, _, _, _, _, _, nodes, states, _ = history
     scores, _, taken_arcs, _, after = offers
     num_states = len(trie.tokens)
     keys, ends = np.empty(num, np.int64), np.full((2, num), -np.inf)
@@ -354,27 +357,79 @@ def _differ(chosen, limits, keys, ends, table):
 
 
 @njit(cache=True)
-def _child(parent, arc, count, history):
+def _child(parent, arc, stamp, count, history):
     """Return the node of a prefix extended by an arc: a new one, `count`, where the tree has none."""
-    _, parents, arcs, children, siblings, places, _, _, _ = history
+    _, parents, arcs, children, siblings, born, seen, _, _, _, _ = history
     child = children[parent]
     while child >= 0 and arcs[child] != arc:
         child = siblings[child]
     if child < 0:
         child = count
-        parents[child], arcs[child], children[child], places[child] = parent, arc, -1, -1
+        parents[child], arcs[child], children[child], born[child], seen[child] = parent, arc, -1, stamp - 1, 0
         siblings[child], children[parent] = children[parent], child
     return child
 
 
+@njit(cache=True)
+def _doubled(values):
+    """Return an array that begins with these values and is twice as long."""
+    longer = np.empty(2 * len(values), values.dtype)
+    for i in range(len(values)):
+        longer[i] = values[i]
+    return longer
+
+
+@njit(cache=True)
+def _make_room(held, count, beam_size, history):
+    """Take the nodes that begin no prefix of the beam out of a full tree; double it if more than half of it remains.
+
+    Return the number of nodes that it still has, and the tree; `held` gets the nodes' new numbers.
+    """
+    gains, parents, arcs, children, siblings, born, seen, places, nodes, states, taken = history
+    number, kept = np.full(count, -1, np.int32), 1
+    number[0] = 0
+    for node in held:
+        while number[node] < 0:
+            number[node] = 0
+            node = parents[node]
+    children[0] = -1
+    for node in range(1, count):  # a parent comes before its children
+        if number[node] < 0:
+            continue
+        parent = number[parents[node]]
+        gains[kept], parents[kept], arcs[kept], children[kept] = gains[node], parent, arcs[node], -1
+        born[kept], seen[kept], places[kept] = born[node], seen[node], places[node]
+        nodes[kept], states[kept] = nodes[node], states[node]
+        siblings[kept], children[parent] = children[parent], kept
+        number[node] = kept
+        kept += 1
+    for k in range(len(held)):
+        held[k] = number[held[k]]
+    if 2 * (kept + beam_size) > len(gains):
+        history = History(
+            _doubled(gains),
+            _doubled(parents),
+            _doubled(arcs),
+            _doubled(children),
+            _doubled(siblings),
+            _doubled(born),
+            _doubled(seen),
+            _doubled(places),
+            _doubled(nodes),
+            _doubled(states),
+            taken,
+        )
+    return kept, history
+
+
 @njit(cache=True, inline="always")
 def _search(log_probs, b, num_frames, network, limits, work):
-    """Search one utterance; return prefixes, best first, their scores, and the history's parents and arcs.
+    """Search one utterance; return prefixes, best first, their scores, and the history.
 
     If no prefix ends with a word, unfinished ones are returned, without the look-ahead in their scores.
     """
     graph, trie = network
-    room, most = 1 + num_frames * limits.beam_size, 1
+    room, most = 2 * len(work) // (2 + HISTORY_FIELDS), 1
     for n in range(len(graph.offsets) - 1):
         most = max(most, graph.offsets[n + 1] - graph.offsets[n])
     fields = work[room:].view(np.int32)
@@ -387,10 +442,12 @@ def _search(log_probs, b, num_frames, network, limits, work):
         fields[4 * room : 5 * room],
         fields[5 * room : 6 * room],
         fields[6 * room : 7 * room],
+        fields[7 * room : 8 * room],
+        fields[8 * room : 9 * room],
         np.zeros((limits.beam_size, most), np.int32),
     )
-    gains, parents, arcs, children, _, places, nodes, states, _ = history
-    parents[0], arcs[0], children[0], places[0], nodes[0], states[0] = -1, -1, -1, -1, 0, limits.start
+    gains, parents, arcs, children, _, _, seen, _, nodes, states, _ = history
+    parents[0], arcs[0], children[0], seen[0], nodes[0], states[0] = -1, -1, -1, 0, 0, limits.start
     count, beam = 1, np.full((6, limits.beam_size), -np.inf)
     beam[ENDS_BLANK, 0], beam[ENDS, 0] = 0.0, 0.0
     held = np.zeros(1, np.int64)
@@ -404,6 +461,9 @@ def _search(log_probs, b, num_frames, network, limits, work):
     )
     table = np.full((2, 4 * limits.beam_size + 1), -1)  # odd, as keys may be multiples of a power of 2
     for t in range(num_frames):
+        if count + limits.beam_size > len(gains):
+            count, history = _make_room(held, count, limits.beam_size, history)
+            gains, _, _, _, _, _, _, _, nodes, states, _ = history
         frame = log_probs[t, b]
         _stay(frame, t + 1, network, limits, beam, held, history)
         offers, num = _grow(frame, t + 1, network, limits, beam, held, history, offers)
@@ -421,7 +481,7 @@ def _search(log_probs, b, num_frames, network, limits, work):
                     beam[ENDS_BLANK + row, i] = beam[STAYS_BLANK + row, choice]
             else:
                 arc = taken_arcs[choice]
-                kept[i] = _child(held[prefixes[choice]], arc, count, history)
+                kept[i] = _child(held[prefixes[choice]], arc, t + 1, count, history)
                 count = max(count, kept[i] + 1)
                 nodes[kept[i]], gains[kept[i]], states[kept[i]] = graph.nodes[arc], gained[choice], after[choice]
                 beam[ENDS_BLANK, i], beam[ENDS_LABEL, i], beam[ENDS, i] = -np.inf, scores[choice], scores[choice]
@@ -436,21 +496,27 @@ def _search(log_probs, b, num_frames, network, limits, work):
         else:
             totals[k] = -np.inf if whole else beam[ENDS, k] - graph.ahead[node]
     chosen = _best(totals, len(totals), -1e300)
-    return held[chosen], totals[chosen], parents, arcs
+    return held[chosen], totals[chosen], history
 
 
 @njit(cache=True, nogil=True)
-def search(utterances, log_probs, lengths, network, limits, arcs, scores, work):
-    """Search some utterances of log_probs (T, B, C); write arcs (B, N, T), −1 after the last, and scores (B, N)."""
+def search(utterances, log_probs, lengths, network, limits, found, work):
+    """Search some utterances of log_probs (T, B, C).
+
+    Write to `found` arcs (B, N, T), −1 after the last, the first and the last frame in which each can have begun
+    (B, N, T, 2), and scores (B, N).
+    """
+    arcs, spans, scores = found
     for b in utterances:
-        nodes, values, parents, taken = _search(log_probs, b, lengths[b], network, limits, work)
+        nodes, values, history = _search(log_probs, b, lengths[b], network, limits, work)
         for n in range(min(len(nodes), scores.shape[1])):
             scores[b, n] = values[n]
             length, node = 0, nodes[n]
             while node > 0:
                 length += 1
-                node = parents[node]
+                node = history.parents[node]
             node = nodes[n]
             for i in range(length - 1, -1, -1):
-                arcs[b, n, i] = taken[node]
-                node = parents[node]
+                arcs[b, n, i], spans[b, n, i, 0] = history.arcs[node], history.born[node]
+                node = history.parents[node]
+                spans[b, n, i, 1] = history.seen[node] - 1

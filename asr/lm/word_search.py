@@ -115,15 +115,15 @@ class WordSearch:
             int(nbest),
         )
         arcs = np.full((batch, nbest, num_frames), -1, np.int32)
-        scores = np.full((batch, nbest), -np.inf)
+        spans, scores = np.zeros((*arcs.shape, 2), np.int32), np.full((batch, nbest), -np.inf)
         size = kernels.workspace_size(num_frames, beam_size)
         network = (self.graph, self.lm.trie)
-        workers.run(kernels.search, batch, size, log_probs.astype(np.float64), lengths, network, limits, arcs, scores)
+        found = arcs, spans, scores
+        workers.run(kernels.search, batch, size, log_probs.astype(np.float64), lengths, network, limits, found)
         tokens = np.where(arcs >= 0, self.graph.tokens[arcs], -1).astype(np.int64)
-        found = hypotheses(log_probs, lengths, 0, tokens, scores)
         return [
             [self._words(each, row[row >= 0]) for each, row in zip(nbest_found, rows, strict=False)]
-            for nbest_found, rows in zip(found, arcs, strict=True)
+            for nbest_found, rows in zip(hypotheses(log_probs, lengths, 0, tokens, spans, scores), arcs, strict=True)
         ]
 
     def _words(self, hypothesis: Hypothesis, arcs: np.ndarray) -> Hypothesis:
