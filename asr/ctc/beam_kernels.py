@@ -20,9 +20,9 @@ from asr.core.jit import njit
 # those that stay on it for another frame; and of the prefixes that are kept after that frame.
 ENDS_BLANK, ENDS_LABEL, ENDS, STAYS_BLANK, STAYS_LABEL, STAYS, KEPT_BLANK, KEPT_LABEL, KEPT = range(9)
 NODE, STATE, LAST = range(3)  # rows of what is held (3, K): node of a prefix, the model's state, last token or −1
-# Rows of the tree (7, M) int32; node 0 is the empty prefix, and −1 stands for no node. CHILD is the first child, SIBLING
-# the next child of the same parent, BORN the frame in which a prefix came into the beam, SEEN the number of the frame
-# before which it was last there, counted from 1, and PLACE its place in the beam then.
+# Rows of the tree (7, M) int32; node 0 is the empty prefix, and −1 stands for no node. CHILD is the first child,
+# SIBLING the next child of the same parent, BORN the frame in which a prefix came into the beam, SEEN the number of the
+# frame before which it was last there, counted from 1, and PLACE its place in the beam then.
 PARENT, TOKEN, CHILD, SIBLING, PLACE, BORN, SEEN = range(7)
 NODE_FIELDS = 7
 ROOM = 2000  # frames whose new nodes the tree has room for

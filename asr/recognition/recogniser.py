@@ -238,11 +238,13 @@ class Recogniser:
     def _decode(self, emissions: np.ndarray) -> Iterator[tuple[Sequence[int], list[Hypothesis]]]:
         """Yield hypotheses, best first, and the frames at which the frames that they are of are cut into pieces.
 
-        These are a piece; or all, where a language model remembers what was said before it.
+        These are a piece; or all, where a language model remembers what was said before it. A second model needs pieces
+        for its choice: the few best hypotheses of one search over everything differ near the end alone.
         """
         model, decode = self.model, self.model.config.decode
         cuts = windows.cuts(emissions, model.frame_shift) if isinstance(model, CTCModel) else [0, len(emissions)]
-        stretches = list(itertools.pairwise(cuts)) if decode.lm is None else [cuts]
+        is_whole = decode.lm is not None and decode.rescore_lm is None
+        stretches = [cuts] if is_whole else list(itertools.pairwise(cuts))
         for batch in windows.batches(stretches, "decoding", self.progress):
             found = model.hypotheses([emissions[each[0] : each[-1]] for each in batch], self.beam_size, decode.nbest)
             yield from zip(batch, found, strict=True)

@@ -13,7 +13,6 @@ Letters: T feature frames, F values a frame, T' output frames, n feature frames 
 
 import itertools
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import replace
 from typing import TypeVar
 
 import numpy as np
