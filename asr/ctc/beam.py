@@ -135,17 +135,23 @@ def hypotheses(
         −inf where there is no hypothesis.
     """
     found = scores > -np.inf
-    utterances, tokens, spans = np.nonzero(found)[0], tokens[found], spans[found]
-    is_long = lengths[utterances] * (1 + (tokens >= 0).sum(axis=1)) > CELLS
-    timesteps = np.zeros(tokens.shape, np.int64)
-    timesteps[~is_long] = _timesteps(log_probs, lengths, blank, utterances[~is_long], tokens[~is_long])
-    for n in np.flatnonzero(is_long):
-        symbols = np.append(blank, tokens[n, tokens[n] >= 0])
-        rows = np.ascontiguousarray(log_probs[: lengths[utterances[n]], utterances[n]])
-        align_kernels.best_path_within(rows, symbols, spans[n] + [-MARGIN, MARGIN], timesteps[n])
+    utterances, tokens = np.nonzero(found)[0], tokens[found]
+    num_labels = (tokens >= 0).sum(axis=1)
+    is_long = lengths[utterances] * num_labels > CELLS
+    if is_long.any():
+        timesteps = np.zeros(tokens.shape, np.int64)
+        timesteps[~is_long] = _timesteps(log_probs, lengths, blank, utterances[~is_long], tokens[~is_long])
+        near = spans[found] + [-MARGIN, MARGIN]
+        for n in np.flatnonzero(is_long):
+            symbols = np.append(blank, tokens[n, : num_labels[n]])
+            rows = np.ascontiguousarray(log_probs[: lengths[utterances[n]], utterances[n]])
+            align_kernels.best_path_within(rows, symbols, near[n], timesteps[n])
+    else:
+        timesteps = _timesteps(log_probs, lengths, blank, utterances, tokens)
     each: list[list[Hypothesis]] = [[] for _ in scores]
-    for b, labels, peaks, score in zip(utterances, tokens, timesteps, scores[found].tolist(), strict=True):
-        length = int((labels >= 0).sum())
+    for b, labels, peaks, length, score in zip(
+        utterances, tokens, timesteps, num_labels.tolist(), scores[found].tolist(), strict=True
+    ):
         labels, peaks = labels[:length], peaks[:length]
         confidences = np.exp(log_probs[peaks, b, labels], dtype=np.float64)
         each[b].append(Hypothesis(tuple(labels.tolist()), tuple(peaks.tolist()), score, tuple(confidences.tolist())))

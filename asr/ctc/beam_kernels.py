@@ -20,7 +20,7 @@ from asr.core.jit import njit
 # those that stay on it for another frame; and of the prefixes that are kept after that frame.
 ENDS_BLANK, ENDS_LABEL, ENDS, STAYS_BLANK, STAYS_LABEL, STAYS, KEPT_BLANK, KEPT_LABEL, KEPT = range(9)
 NODE, STATE, LAST = range(3)  # rows of what is held (3, K): node of a prefix, the model's state, last token or −1
-# Rows of the tree (7, M) int32; node 0 is the empty prefix, and −1 stands for no node. CHILD is the first child,
+# Columns of the tree (M, 7) int32; node 0 is the empty prefix, and −1 stands for no node. CHILD is the first child,
 # SIBLING the next child of the same parent, BORN the frame in which a prefix came into the beam, SEEN the number of the
 # frame before which it was last there, counted from 1, and PLACE its place in the beam then.
 PARENT, TOKEN, CHILD, SIBLING, PLACE, BORN, SEEN = range(7)
@@ -96,15 +96,15 @@ def _stay(frame, stamp, limits, model, beam, held, tree, taken):
     """
     size = held.shape[1]
     for k in range(size):
-        tree[PLACE, held[NODE, k]], tree[SEEN, held[NODE, k]] = k, stamp
+        tree[held[NODE, k], PLACE], tree[held[NODE, k], SEEN] = k, stamp
     for k in range(size):
         beam[STAYS_BLANK, k] = beam[ENDS, k] + frame[limits.blank]
         beam[STAYS_LABEL, k] = -np.inf
         node, token = held[NODE, k], held[LAST, k]
         if node > 0:
             beam[STAYS_LABEL, k] = beam[ENDS_LABEL, k] + frame[token]
-            parent = tree[PLACE, tree[PARENT, node]]
-            if tree[SEEN, tree[PARENT, node]] == stamp and frame[token] >= limits.least:
+            parent = tree[tree[node, PARENT], PLACE]
+            if tree[tree[node, PARENT], SEEN] == stamp and frame[token] >= limits.least:
                 taken[parent, token] = stamp
                 repeated = held[LAST, parent] == token  # a repeated token needs a blank between
                 came = beam[ENDS_BLANK, parent] if repeated else beam[ENDS, parent]
@@ -198,14 +198,14 @@ def _child(node, token, stamp, num_nodes, tree):
 
     A prefix that left the beam and returns gets the node it had, as its children may still be in the beam.
     """
-    child = tree[CHILD, node]
-    while child >= 0 and tree[TOKEN, child] != token:
-        child = tree[SIBLING, child]
+    child = tree[node, CHILD]
+    while child >= 0 and tree[child, TOKEN] != token:
+        child = tree[child, SIBLING]
     if child < 0:
         child = num_nodes
-        tree[PARENT, child], tree[TOKEN, child], tree[CHILD, child] = node, token, -1
-        tree[SIBLING, child], tree[CHILD, node] = tree[CHILD, node], child
-        tree[BORN, child], tree[SEEN, child] = stamp - 1, 0
+        tree[child, PARENT], tree[child, TOKEN], tree[child, CHILD] = node, token, -1
+        tree[child, SIBLING], tree[node, CHILD] = tree[node, CHILD], child
+        tree[child, BORN], tree[child, SEEN] = stamp - 1, 0
     return child
 
 
@@ -266,8 +266,8 @@ def finish(prefixes, beam, model):
 def begin(limits, num_classes, work):
     """Return the initial beam, held, tree and taken of `advance` for one utterance."""
     beam_size, room = limits.beam_size, 2 * len(work) // NODE_FIELDS
-    tree = work.view(np.int32)[: NODE_FIELDS * room].reshape(NODE_FIELDS, room)
-    tree[CHILD, 0], tree[SEEN, 0] = -1, 0
+    tree = work.view(np.int32)[: NODE_FIELDS * room].reshape(room, NODE_FIELDS)
+    tree[0, CHILD], tree[0, SEEN] = -1, 0
     beam = np.full((9, beam_size), -np.inf)
     beam[ENDS_BLANK, 0], beam[ENDS, 0] = 0.0, 0.0
     prefixes = np.zeros((3, 1), np.int64)
@@ -287,25 +287,25 @@ def make_room(held, beam_size, tree):
     for node in prefixes[NODE]:
         while number[node] < 0:
             number[node] = 0
-            node = tree[PARENT, node]
-    tree[CHILD, 0] = -1
+            node = tree[node, PARENT]
+    tree[0, CHILD] = -1
     for node in range(1, num_nodes):  # a parent comes before its children
         if number[node] < 0:
             continue
-        for row in range(NODE_FIELDS):
-            tree[row, count] = tree[row, node]
-        parent = number[tree[PARENT, node]]
-        tree[PARENT, count], tree[CHILD, count] = parent, -1
-        tree[SIBLING, count], tree[CHILD, parent] = tree[CHILD, parent], count
+        for column in range(NODE_FIELDS):
+            tree[count, column] = tree[node, column]
+        parent = number[tree[node, PARENT]]
+        tree[count, PARENT], tree[count, CHILD] = parent, -1
+        tree[count, SIBLING], tree[parent, CHILD] = tree[parent, CHILD], count
         former[count], number[node] = node, count
         count += 1
     for k in range(prefixes.shape[1]):
         prefixes[NODE, k] = number[prefixes[NODE, k]]
-    if 2 * (count + beam_size) > tree.shape[1]:
-        larger = np.empty((NODE_FIELDS, 2 * tree.shape[1]), np.int32)
-        for row in range(NODE_FIELDS):
-            for node in range(count):
-                larger[row, node] = tree[row, node]
+    if 2 * (count + beam_size) > len(tree):
+        larger = np.empty((2 * len(tree), NODE_FIELDS), np.int32)
+        for node in range(count):
+            for column in range(NODE_FIELDS):
+                larger[node, column] = tree[node, column]
         tree = larger
     return (prefixes, np.int64(count)), tree, former[:count]
 
@@ -316,11 +316,11 @@ def spell(node, tree, tokens, spans):
     length, last = 0, node
     while last > 0:
         length += 1
-        last = tree[PARENT, last]
+        last = tree[last, PARENT]
     for i in range(length - 1, -1, -1):
-        tokens[i], spans[i, 0] = tree[TOKEN, node], tree[BORN, node]
-        node = tree[PARENT, node]
-        spans[i, 1] = tree[SEEN, node] - 1
+        tokens[i], spans[i, 0] = tree[node, TOKEN], tree[node, BORN]
+        node = tree[node, PARENT]
+        spans[i, 1] = tree[node, SEEN] - 1
 
 
 @njit(cache=True, nogil=True)
@@ -336,10 +336,14 @@ def search(utterances, log_probs, lengths, limits, model, found, work):
             most[q] = max(most[q], model.scores[q, c])
     for b in utterances:
         beam, held, tree, taken = begin(limits, log_probs.shape[2], work)
-        for t in range(lengths[b]):
-            if held[1] + limits.beam_size > tree.shape[1]:
+        start = 0
+        while start < lengths[b]:
+            if held[1] + limits.beam_size > len(tree):
                 held, tree, _ = make_room(held, limits.beam_size, tree)
-            held, _ = advance(log_probs[t, b], t + 1, limits, (model, most), beam, held, tree, taken)
+            stop = min(lengths[b], start + (len(tree) - held[1]) // limits.beam_size)  # until then the tree has room
+            for t in range(start, stop):
+                held, _ = advance(log_probs[t, b], t + 1, limits, (model, most), beam, held, tree, taken)
+            start = stop
         nodes, values = finish(held[0], beam, model)
         for n in range(min(len(nodes), scores.shape[1])):
             scores[b, n] = values[n]

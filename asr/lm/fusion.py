@@ -176,14 +176,14 @@ class _Search:
         self.limits = Limits(0, beam_size, math.inf, -math.inf)
         work = np.empty(kernels.workspace_size(num_frames, beam_size))
         self.beam, self.held, self.tree, self.taken = kernels.begin(self.limits, num_classes, work)
-        room = self.tree.shape[1]
+        room = len(self.tree)
         none = np.empty((0, num_classes), np.int64)
         self.model, self.most = TokenModel(np.zeros((room, num_classes)), none, np.zeros(room)), np.full(room, -np.inf)
         self.give(np.zeros(1, np.int64), scorer.lm.log_probs(scorer.lm.start()))
 
     def step(self, t: int) -> tuple[np.ndarray, np.ndarray]:
         """Process a frame; return each kept prefix's former place in the beam, and the token added to it, or −1."""
-        if self.held[1] + self.limits.beam_size > self.tree.shape[1]:
+        if self.held[1] + self.limits.beam_size > len(self.tree):
             self._make_room()
         scorer = self.model, self.most
         self.held, choices = kernels.advance(
@@ -197,7 +197,7 @@ class _Search:
         """Clear a full tree, and move each row of scores with its node."""
         self.held, self.tree, former = kernels.make_room(self.held, self.limits.beam_size, self.tree)
         self.held[0][kernels.STATE] = self.held[0][kernels.NODE]
-        rows = np.concatenate([former, np.zeros(self.tree.shape[1] - len(former), np.int64)])
+        rows = np.concatenate([former, np.zeros(len(self.tree) - len(former), np.int64)])
         self.model = self.model._replace(scores=self.model.scores[rows], finals=self.model.finals[rows])
         self.most = self.most[rows]
 

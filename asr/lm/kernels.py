@@ -167,48 +167,38 @@ class Limits(NamedTuple):
 # Rows of the beam (6, K): log probabilities of a prefix's paths that end in a blank, in its last label, in either; and
 # of those that stay on it for another frame.
 ENDS_BLANK, ENDS_LABEL, ENDS, STAYS_BLANK, STAYS_LABEL, STAYS = range(6)
-HISTORY_FIELDS = 9  # int32: all of `History` but gains and taken
+# Columns of the history's tree; −1 stands for no node.
+PARENT, ARC = range(2)  # the prefix without its last arc, and that arc
+CHILD, SIBLING = range(2, 4)  # the first child of a node, and the next child of its parent
+BORN = 4  # the frame in which the prefix came into the beam
+SEEN, PLACE = range(5, 7)  # the number of the frame before which it was last there, counted from 1; its place then
+NODE, STATE = range(7, 9)  # the lexicon's node and the n-gram's node after the prefix
+NODE_FIELDS = 9
 ROOM = 2000  # frames whose new prefixes there is room for
 
 
 class History(NamedTuple):
-    """The prefixes of an utterance as nodes of a tree, all of one length but `taken`; node 0 is the empty prefix.
+    """The prefixes of an utterance as nodes of a tree with room for M; node 0 is the empty prefix.
 
     Attributes
     ----------
-    gains : float64
+    gains : (M,)
         What the last arc of each prefix added beside its frames.
-    parents, arcs : int32
-        The prefix without its last arc, and that arc.
-    children, siblings : int32
-        First child of each node, and the next child of its parent; −1 where there is none.
-    born : int32
-        The frame in which the prefix came into the beam.
-    seen, places : int32
-        The number of the frame before which it was last there, counted from 1, and its place in the beam then.
-    nodes, states : int32
-        The lexicon's node and the n-gram's node after the prefix.
+    tree : (M, 9) int32
+        The columns above.
     taken : (K, ·) int32
         The last frame in which a prefix in the beam was not to be grown by an arc, as the longer one was there.
     """
 
     gains: np.ndarray
-    parents: np.ndarray
-    arcs: np.ndarray
-    children: np.ndarray
-    siblings: np.ndarray
-    born: np.ndarray
-    seen: np.ndarray
-    places: np.ndarray
-    nodes: np.ndarray
-    states: np.ndarray
+    tree: np.ndarray
     taken: np.ndarray
 
 
 def workspace_size(num_frames: int, beam_size: int) -> int:
     """Return how many float64 a thread needs: room for K nodes in each of so many frames, and the root."""
     room = 1 + min(num_frames, ROOM) * beam_size
-    return room + (room * HISTORY_FIELDS + 1) // 2
+    return room + (room * NODE_FIELDS + 1) // 2
 
 
 @njit(cache=True)
@@ -238,20 +228,20 @@ def _stay(frame, stamp, network, limits, beam, held, history):
     `taken` gets the frame's stamp for the arc, so that `_grow` does not make the same extension again.
     """
     graph, _ = network
-    gains, parents, arcs, _, _, _, seen, places, nodes, _, taken = history
+    gains, tree, taken = history
     for k in range(len(held)):
-        places[held[k]], seen[held[k]] = k, stamp
+        tree[held[k], PLACE], tree[held[k], SEEN] = k, stamp
     for k in range(len(held)):
         h = held[k]
         beam[STAYS_BLANK, k] = beam[ENDS, k] + frame[limits.blank]
         beam[STAYS_LABEL, k] = -np.inf
         if h > 0:
-            token, parent = graph.tokens[arcs[h]], parents[h]
+            arc, parent = tree[h, ARC], tree[h, PARENT]
+            token, place = graph.tokens[arc], tree[parent, PLACE]
             beam[STAYS_LABEL, k] = beam[ENDS_LABEL, k] + frame[token]
-            place = places[parent]
-            if seen[parent] == stamp and frame[token] >= limits.least:
-                taken[place, arcs[h] - graph.offsets[nodes[parent]]] = stamp
-                repeated = parent > 0 and graph.tokens[arcs[parent]] == token  # a repeated token needs a blank between
+            if tree[parent, SEEN] == stamp and frame[token] >= limits.least:
+                taken[place, arc - graph.offsets[tree[parent, NODE]]] = stamp
+                repeated = parent > 0 and graph.tokens[tree[parent, ARC]] == token  # a repeated token needs a blank between
                 came = beam[ENDS_BLANK, place] if repeated else beam[ENDS, place]
                 beam[STAYS_LABEL, k] = _logaddexp(beam[STAYS_LABEL, k], came + frame[token] + gains[h])
         beam[STAYS, k] = _logaddexp(beam[STAYS_BLANK, k], beam[STAYS_LABEL, k])
@@ -265,7 +255,7 @@ def _grow(frame, stamp, network, limits, beam, held, history, offers):
     number.
     """
     graph, trie = network
-    _, _, arcs, _, _, _, _, _, nodes, states, taken = history
+    _, tree, taken = history
     scores, prefixes, taken_arcs, gained, after = offers
     num, best = len(held), -np.inf
     for k in range(len(held)):
@@ -273,8 +263,8 @@ def _grow(frame, stamp, network, limits, beam, held, history, offers):
         best = max(best, scores[k])
     for k in range(len(held)):
         h = held[k]
-        node = nodes[h]
-        last = graph.tokens[arcs[h]] if h > 0 else -1
+        node = tree[h, NODE]
+        last = graph.tokens[tree[h, ARC]] if h > 0 else -1
         first, end = graph.offsets[node], graph.offsets[node + 1]
         if num + end - first > len(scores):
             more = num + end - first
@@ -286,7 +276,7 @@ def _grow(frame, stamp, network, limits, beam, held, history, offers):
             if frame[token] < limits.least or taken[k, arc - first] == stamp:
                 continue
             gain = graph.weights[arc] - graph.ahead[node] + graph.ahead[graph.nodes[arc]]
-            word, state = graph.words[arc], states[h]
+            word, state = graph.words[arc], tree[h, STATE]
             if word >= 0:
                 gain -= limits.penalty
             came = (beam[ENDS_BLANK, k] if token == last else beam[ENDS, k]) + frame[token]
@@ -307,15 +297,15 @@ def _grow(frame, stamp, network, limits, beam, held, history, offers):
 def _follows(network, num_tokens, held, beam, history, offers, num):
     """Return a key of each candidate's continuations (num,), and its log probabilities by last symbol (2, num)."""
     graph, trie = network
-    _, _, arcs, _, _, _, _, _, nodes, states, _ = history
+    tree = history.tree
     scores, _, taken_arcs, _, after = offers
     num_states = len(trie.tokens)
     keys, ends = np.empty(num, np.int64), np.full((2, num), -np.inf)
     for i in range(num):
         if i < len(held):
             h = held[i]
-            token = graph.tokens[arcs[h]] if h > 0 else 0
-            node, state = nodes[h], states[h]
+            token = graph.tokens[tree[h, ARC]] if h > 0 else 0
+            node, state = tree[h, NODE], tree[h, STATE]
             ends[0, i], ends[1, i] = beam[STAYS_BLANK, i], beam[STAYS_LABEL, i]
         else:
             arc = taken_arcs[i]
@@ -357,97 +347,69 @@ def _differ(chosen, limits, keys, ends, table):
 
 
 @njit(cache=True)
-def _child(parent, arc, stamp, count, history):
+def _child(parent, arc, stamp, count, tree):
     """Return the node of a prefix extended by an arc: a new one, `count`, where the tree has none."""
-    _, parents, arcs, children, siblings, born, seen, _, _, _, _ = history
-    child = children[parent]
-    while child >= 0 and arcs[child] != arc:
-        child = siblings[child]
+    child = tree[parent, CHILD]
+    while child >= 0 and tree[child, ARC] != arc:
+        child = tree[child, SIBLING]
     if child < 0:
         child = count
-        parents[child], arcs[child], children[child], born[child], seen[child] = parent, arc, -1, stamp - 1, 0
-        siblings[child], children[parent] = children[parent], child
+        tree[child, PARENT], tree[child, ARC], tree[child, CHILD] = parent, arc, -1
+        tree[child, SIBLING], tree[parent, CHILD] = tree[parent, CHILD], child
+        tree[child, BORN], tree[child, SEEN] = stamp - 1, 0
     return child
-
-
-@njit(cache=True)
-def _doubled(values):
-    """Return an array that begins with these values and is twice as long."""
-    longer = np.empty(2 * len(values), values.dtype)
-    for i in range(len(values)):
-        longer[i] = values[i]
-    return longer
 
 
 @njit(cache=True)
 def _make_room(held, count, beam_size, history):
     """Take the nodes that begin no prefix of the beam out of a full tree; double it if more than half of it remains.
 
-    Return the number of nodes that it still has, and the tree; `held` gets the nodes' new numbers.
+    Return the number of nodes that it still has, and the history; `held` gets the nodes' new numbers.
     """
-    gains, parents, arcs, children, siblings, born, seen, places, nodes, states, taken = history
+    gains, tree, taken = history
     number, kept = np.full(count, -1, np.int32), 1
     number[0] = 0
     for node in held:
         while number[node] < 0:
             number[node] = 0
-            node = parents[node]
-    children[0] = -1
+            node = tree[node, PARENT]
+    tree[0, CHILD] = -1
     for node in range(1, count):  # a parent comes before its children
         if number[node] < 0:
             continue
-        parent = number[parents[node]]
-        gains[kept], parents[kept], arcs[kept], children[kept] = gains[node], parent, arcs[node], -1
-        born[kept], seen[kept], places[kept] = born[node], seen[node], places[node]
-        nodes[kept], states[kept] = nodes[node], states[node]
-        siblings[kept], children[parent] = children[parent], kept
-        number[node] = kept
+        gains[kept], number[node] = gains[node], kept
+        for column in range(NODE_FIELDS):
+            tree[kept, column] = tree[node, column]
+        parent = number[tree[kept, PARENT]]
+        tree[kept, PARENT], tree[kept, CHILD] = parent, -1
+        tree[kept, SIBLING], tree[parent, CHILD] = tree[parent, CHILD], kept
         kept += 1
     for k in range(len(held)):
         held[k] = number[held[k]]
-    if 2 * (kept + beam_size) > len(gains):
-        history = History(
-            _doubled(gains),
-            _doubled(parents),
-            _doubled(arcs),
-            _doubled(children),
-            _doubled(siblings),
-            _doubled(born),
-            _doubled(seen),
-            _doubled(places),
-            _doubled(nodes),
-            _doubled(states),
-            taken,
-        )
-    return kept, history
+    if 2 * (kept + beam_size) > len(tree):
+        more_gains, larger = np.empty(2 * len(tree)), np.empty((2 * len(tree), NODE_FIELDS), np.int32)
+        for node in range(kept):
+            more_gains[node] = gains[node]
+            for column in range(NODE_FIELDS):
+                larger[node, column] = tree[node, column]
+        gains, tree = more_gains, larger
+    return kept, History(gains, tree, taken)
 
 
 @njit(cache=True, inline="always")
 def _search(log_probs, b, num_frames, network, limits, work):
-    """Search one utterance; return prefixes, best first, their scores, and the history.
+    """Search one utterance; return prefixes, best first, their scores, and the history's tree.
 
     If no prefix ends with a word, unfinished ones are returned, without the look-ahead in their scores.
     """
     graph, trie = network
-    room, most = 2 * len(work) // (2 + HISTORY_FIELDS), 1
+    room, most = 2 * len(work) // (2 + NODE_FIELDS), 1
     for n in range(len(graph.offsets) - 1):
         most = max(most, graph.offsets[n + 1] - graph.offsets[n])
-    fields = work[room:].view(np.int32)
-    history = History(
-        work[:room],
-        fields[:room],
-        fields[room : 2 * room],
-        fields[2 * room : 3 * room],
-        fields[3 * room : 4 * room],
-        fields[4 * room : 5 * room],
-        fields[5 * room : 6 * room],
-        fields[6 * room : 7 * room],
-        fields[7 * room : 8 * room],
-        fields[8 * room : 9 * room],
-        np.zeros((limits.beam_size, most), np.int32),
-    )
-    gains, parents, arcs, children, _, _, seen, _, nodes, states, _ = history
-    parents[0], arcs[0], children[0], seen[0], nodes[0], states[0] = -1, -1, -1, 0, 0, limits.start
+    tree = work[room:].view(np.int32)[: room * NODE_FIELDS].reshape(room, NODE_FIELDS)
+    history = History(work[:room], tree, np.zeros((limits.beam_size, most), np.int32))
+    tree[0, PARENT], tree[0, ARC], tree[0, CHILD], tree[0, SEEN] = -1, -1, -1, 0
+    tree[0, NODE], tree[0, STATE] = 0, limits.start
     count, beam = 1, np.full((6, limits.beam_size), -np.inf)
     beam[ENDS_BLANK, 0], beam[ENDS, 0] = 0.0, 0.0
     held = np.zeros(1, np.int64)
@@ -461,9 +423,8 @@ def _search(log_probs, b, num_frames, network, limits, work):
     )
     table = np.full((2, 4 * limits.beam_size + 1), -1)  # odd, as keys may be multiples of a power of 2
     for t in range(num_frames):
-        if count + limits.beam_size > len(gains):
+        if count + limits.beam_size > len(history.tree):
             count, history = _make_room(held, count, limits.beam_size, history)
-            gains, _, _, _, _, _, _, _, nodes, states, _ = history
         frame = log_probs[t, b]
         _stay(frame, t + 1, network, limits, beam, held, history)
         offers, num = _grow(frame, t + 1, network, limits, beam, held, history, offers)
@@ -481,22 +442,23 @@ def _search(log_probs, b, num_frames, network, limits, work):
                     beam[ENDS_BLANK + row, i] = beam[STAYS_BLANK + row, choice]
             else:
                 arc = taken_arcs[choice]
-                kept[i] = _child(held[prefixes[choice]], arc, t + 1, count, history)
-                count = max(count, kept[i] + 1)
-                nodes[kept[i]], gains[kept[i]], states[kept[i]] = graph.nodes[arc], gained[choice], after[choice]
+                node = _child(held[prefixes[choice]], arc, t + 1, count, history.tree)
+                count = max(count, node + 1)
+                kept[i], history.gains[node] = node, gained[choice]
+                history.tree[node, NODE], history.tree[node, STATE] = graph.nodes[arc], after[choice]
                 beam[ENDS_BLANK, i], beam[ENDS_LABEL, i], beam[ENDS, i] = -np.inf, scores[choice], scores[choice]
         held = kept
     totals, whole = np.empty(len(held)), False
     for k in range(len(held)):
-        whole = whole or nodes[held[k]] == 0
+        whole = whole or history.tree[held[k], NODE] == 0
     for k in range(len(held)):
-        node = nodes[held[k]]
+        node, state = history.tree[held[k], NODE], history.tree[held[k], STATE]
         if node == 0:
-            totals[k] = beam[ENDS, k] + limits.weight * look_up(trie, states[held[k]], 0)[0]
+            totals[k] = beam[ENDS, k] + limits.weight * look_up(trie, state, 0)[0]
         else:
             totals[k] = -np.inf if whole else beam[ENDS, k] - graph.ahead[node]
     chosen = _best(totals, len(totals), -1e300)
-    return held[chosen], totals[chosen], history
+    return held[chosen], totals[chosen], history.tree
 
 
 @njit(cache=True, nogil=True)
@@ -508,15 +470,15 @@ def search(utterances, log_probs, lengths, network, limits, found, work):
     """
     arcs, spans, scores = found
     for b in utterances:
-        nodes, values, history = _search(log_probs, b, lengths[b], network, limits, work)
+        nodes, values, tree = _search(log_probs, b, lengths[b], network, limits, work)
         for n in range(min(len(nodes), scores.shape[1])):
             scores[b, n] = values[n]
             length, node = 0, nodes[n]
             while node > 0:
                 length += 1
-                node = history.parents[node]
+                node = tree[node, PARENT]
             node = nodes[n]
             for i in range(length - 1, -1, -1):
-                arcs[b, n, i], spans[b, n, i, 0] = history.arcs[node], history.born[node]
-                node = history.parents[node]
-                spans[b, n, i, 1] = history.seen[node] - 1
+                arcs[b, n, i], spans[b, n, i, 0] = tree[node, ARC], tree[node, BORN]
+                node = tree[node, PARENT]
+                spans[b, n, i, 1] = tree[node, SEEN] - 1
