@@ -12,7 +12,7 @@ from asr.ctc.beam_kernels import Limits, TokenModel
 from asr.ctc.hypothesis import Hypothesis
 
 CELLS = 1 << 24  # frames × tokens of an utterance whose best path is looked for among all; it takes a tenth of a second
-MARGIN = 30  # frames before and after those in which the search of a longer utterance had a token begin
+MARGIN = 100  # frames before and after those in which the search of a longer utterance had a token begin
 
 
 def beam_search(

@@ -241,7 +241,8 @@ def _stay(frame, stamp, network, limits, beam, held, history):
             beam[STAYS_LABEL, k] = beam[ENDS_LABEL, k] + frame[token]
             if tree[parent, SEEN] == stamp and frame[token] >= limits.least:
                 taken[place, arc - graph.offsets[tree[parent, NODE]]] = stamp
-                repeated = parent > 0 and graph.tokens[tree[parent, ARC]] == token  # a repeated token needs a blank between
+                # a repeated token needs a blank between
+                repeated = parent > 0 and graph.tokens[tree[parent, ARC]] == token
                 came = beam[ENDS_BLANK, place] if repeated else beam[ENDS, place]
                 beam[STAYS_LABEL, k] = _logaddexp(beam[STAYS_LABEL, k], came + frame[token] + gains[h])
         beam[STAYS, k] = _logaddexp(beam[STAYS_BLANK, k], beam[STAYS_LABEL, k])
