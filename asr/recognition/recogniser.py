@@ -239,7 +239,7 @@ class Recogniser:
         """Yield hypotheses, best first, and the frames at which the frames that they are of are cut into pieces.
 
         These are a piece; or all, where a language model remembers what was said before it. A second model needs pieces
-        for its choice: the few best hypotheses of one search over everything differ in a few places, mostly near the end.
+        for its choice: the best few of one search over everything differ in a few places, mostly near the end.
         """
         model, decode = self.model, self.model.config.decode
         cuts = windows.cuts(emissions, model.frame_shift) if isinstance(model, CTCModel) else [0, len(emissions)]
