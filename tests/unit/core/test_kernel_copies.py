@@ -32,3 +32,10 @@ def code(module, name):
 def test_copies_of_a_helper_are_alike(name, modules):
     first, *others = (code(module, name) for module in modules)
     assert all(other == first for other in others)
+
+
+def test_the_trees_of_both_searches_have_their_common_columns_in_the_same_places():
+    """`make_room` clears both."""
+    for name in ("PARENT", "CHILD", "SIBLING", "PLACE", "BORN", "SEEN"):
+        assert getattr(lm_kernels, name) == getattr(beam_kernels, name)
+    assert lm_kernels.ARC == beam_kernels.TOKEN
