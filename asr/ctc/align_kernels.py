@@ -16,6 +16,7 @@ from asr.core.jit import helper, njit
 # an unsigned index needs no test for negative values, which would cost time and prevent vector code
 ZERO, ONE = np.uintp(0), np.uintp(1)
 START, STOP, PEAK = 0, 1, 2
+LABEL_BEFORE_BLANK, CAME, SKIPPED = 1, 2, 4  # how a state is reached: a blank from its label, a label from the last
 CELLS = 1 << 21  # states × frames that a block may have (32 MiB), unless √T frames are more
 
 
@@ -129,3 +130,62 @@ def best_paths(alignments, log_probs, symbols, shapes, priors, found, work):
                 on_label = skipped > came
                 s -= 1
             t, r = t - 1, r - 1
+
+
+@njit(cache=True, nogil=True)
+def best_path_within(log_probs, symbols, spans, peaks):
+    """Write the likeliest frame of each of L labels to peaks (L,), on the best path on which each begins in its span.
+
+    symbols (1 + L,) hold the blank, then the labels; spans (L, 2) the first and the last frame in which each may begin.
+    So each frame of log_probs (T, C) has few states, and time and memory grow with T alone. There must be a path.
+    """
+    num_frames, num_labels = len(log_probs), len(symbols) - 1
+    lasts = np.empty(num_labels, np.int64)
+    last = num_frames
+    for s in range(num_labels - 1, -1, -1):  # a label begins before the next one
+        last = min(last - 1, spans[s, 1])
+        lasts[s] = last
+    lows, highs = np.empty(num_frames, np.int64), np.empty(num_frames, np.int64)  # how many labels have begun
+    low, high, size = 0, 0, 0
+    for t in range(num_frames):
+        while high < num_labels and spans[high, 0] <= t:
+            high += 1
+        while low < num_labels and lasts[low] <= t:
+            low += 1
+        lows[t], highs[t] = low, high
+        size += 1 + high - low
+    steps = np.empty(size, np.uint8)  # where each state came from
+    blanks, labels = np.full(num_labels + 1, -np.inf), np.full(num_labels + 1, -np.inf)
+    blanks[0], i, low = 0.0, 0, 0
+    for t in range(num_frames):
+        paused = np.float64(log_probs[t, symbols[0]])
+        for s in range(highs[t], lows[t] - 1, -1):
+            steps[i] = LABEL_BEFORE_BLANK if labels[s] > blanks[s] else 0
+            after_pause = max(blanks[s], labels[s]) + paused
+            if s > 0:
+                stayed, came = labels[s], blanks[s - 1]
+                skipped = labels[s - 1] if s > 1 and symbols[s] != symbols[s - 1] else -np.inf
+                if max(came, skipped) > stayed:
+                    steps[i] |= SKIPPED if skipped > came else CAME
+                labels[s] = max(stayed, max(came, skipped)) + log_probs[t, symbols[s]]
+            blanks[s] = after_pause
+            i += 1
+        for s in range(low, lows[t]):
+            blanks[s], labels[s] = -np.inf, -np.inf
+        low = lows[t]
+    s, on_label, begins = num_labels, labels[num_labels] > blanks[num_labels], True
+    peak = -np.inf
+    for t in range(num_frames - 1, -1, -1):
+        i -= 1 + highs[t] - lows[t]
+        step = steps[i + highs[t] - s]
+        if not on_label:
+            on_label, begins = step & LABEL_BEFORE_BLANK > 0, True
+            continue
+        if begins:
+            peak, begins = -np.inf, False
+        if log_probs[t, symbols[s]] >= peak:
+            peak = log_probs[t, symbols[s]]
+            peaks[s - 1] = t
+        if step & (CAME | SKIPPED):
+            on_label, begins = step & SKIPPED > 0, True
+            s -= 1

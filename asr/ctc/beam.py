@@ -11,6 +11,9 @@ from asr.ctc.arguments import check_log_probs, check_values
 from asr.ctc.beam_kernels import Limits, TokenModel
 from asr.ctc.hypothesis import Hypothesis
 
+CELLS = 1 << 24  # frames × tokens of an utterance whose best path is looked for among all; it takes a tenth of a second
+MARGIN = 100  # frames before and after those in which the search of a longer utterance had a token begin
+
 
 def beam_search(
     log_probs: np.ndarray,
@@ -78,11 +81,11 @@ def beam_search(
         int(blank), int(beam_size), float(beam_threshold), math.log(token_threshold) if token_threshold else -math.inf
     )
     tokens = np.full((batch, nbest, num_frames), -1, np.int64)
-    scores = np.full((batch, nbest), -np.inf)
+    spans, scores = np.zeros((*tokens.shape, 2), np.int32), np.full((batch, nbest), -np.inf)
     size = beam_kernels.workspace_size(num_frames, beam_size)
-    scorer = model, model.scores.max(axis=1)
-    workers.run(_search, batch, size, log_probs, lengths, limits, scorer, tokens, scores)
-    return hypotheses(log_probs, lengths, blank, tokens, scores)
+    scorer, found = (model, model.scores.max(axis=1)), (tokens, spans, scores)
+    workers.run(_search, batch, size, log_probs, lengths, limits, scorer, found)
+    return hypotheses(log_probs, lengths, blank, *found)
 
 
 def _search(
@@ -91,15 +94,21 @@ def _search(
     lengths: np.ndarray,
     limits: Limits,
     scorer: tuple[TokenModel, np.ndarray],
-    tokens: np.ndarray,
-    scores: np.ndarray,
+    found: tuple[np.ndarray, ...],
     work: np.ndarray,
 ) -> None:
     """Search some utterances of a batch, one after another."""
     for b in utterances.tolist():
         rows = np.array(log_probs[: lengths[b], b], np.float64, order="C")
-        beam = beam_kernels.begin(len(rows), log_probs.shape[2], limits.beam_size, work)
-        beam_kernels.search(rows, limits, scorer, beam, tokens[b], scores[b])
+        beam = beam_kernels.begin(log_probs.shape[2], limits.beam_size, work)
+        each, reached = tuple(array[b] for array in found), (0, 1, 1)
+        while True:
+            reached = num_done, size, num_nodes = beam_kernels.search(rows, reached, limits, scorer, beam, each)
+            if num_done == len(rows):
+                break
+            held = beam.held[beam_kernels.NODE, :size]
+            tree, former = beam_kernels.make_room(held, num_nodes, limits.beam_size, beam.tree)
+            beam, reached = beam._replace(tree=tree), (num_done, size, len(former))
 
 
 def _checked(model: TokenModel | None, num_classes: int) -> TokenModel:
@@ -128,7 +137,7 @@ def _checked(model: TokenModel | None, num_classes: int) -> TokenModel:
 
 
 def hypotheses(
-    log_probs: np.ndarray, lengths: np.ndarray, blank: int, tokens: np.ndarray, scores: np.ndarray
+    log_probs: np.ndarray, lengths: np.ndarray, blank: int, tokens: np.ndarray, spans: np.ndarray, scores: np.ndarray
 ) -> list[list[Hypothesis]]:
     """Return the hypotheses of a search, with timesteps and confidences.
 
@@ -142,15 +151,30 @@ def hypotheses(
         Index of the blank.
     tokens : (B, N, T)
         −1 after the last.
+    spans : (B, N, T, 2)
+        The first and the last frame in which the search had each token begin. The best path of a long utterance is
+        looked for near them, since among all frames and tokens it takes time that grows with the square of the length.
     scores : (B, N)
         −inf where there is no hypothesis.
     """
     found = scores > -np.inf
     utterances, tokens = np.nonzero(found)[0], tokens[found]
-    timesteps = _timesteps(log_probs, lengths, blank, utterances, tokens)
+    num_labels = (tokens >= 0).sum(axis=1)
+    is_long = lengths[utterances] * num_labels > CELLS
+    if is_long.any():
+        timesteps = np.zeros(tokens.shape, np.int64)
+        timesteps[~is_long] = _timesteps(log_probs, lengths, blank, utterances[~is_long], tokens[~is_long])
+        near = spans[found] + [-MARGIN, MARGIN]
+        for n in np.flatnonzero(is_long):
+            symbols = np.append(blank, tokens[n, : num_labels[n]])
+            rows = np.ascontiguousarray(log_probs[: lengths[utterances[n]], utterances[n]])
+            align_kernels.best_path_within(rows, symbols, near[n], timesteps[n])
+    else:
+        timesteps = _timesteps(log_probs, lengths, blank, utterances, tokens)
     each: list[list[Hypothesis]] = [[] for _ in scores]
-    for b, labels, peaks, score in zip(utterances, tokens, timesteps, scores[found].tolist(), strict=True):
-        length = int((labels >= 0).sum())
+    for b, labels, peaks, length, score in zip(
+        utterances, tokens, timesteps, num_labels.tolist(), scores[found].tolist(), strict=True
+    ):
         labels, peaks = labels[:length], peaks[:length]
         confidences = np.exp(log_probs[peaks, b, labels], dtype=np.float64)
         each[b].append(Hypothesis(tuple(labels.tolist()), tuple(peaks.tolist()), score, tuple(confidences.tolist())))

@@ -3,7 +3,10 @@
 Each prefix is one node of a tree that grows over the utterance. The beam holds nodes, each with the log probability of
 the paths that end in a blank and of those that end in its last label.
 
-Letters: T frames, B utterances, C classes, K prefixes in the beam, N hypotheses, Q states of a language model.
+The tree has room for the new nodes of so many frames. When it is full, nodes that begin no prefix of the beam are taken
+out: none of them can matter again. So a search may go on for hours.
+
+Letters: T frames, B utterances, C classes, K prefixes in the beam, N hypotheses, Q states of a language model, M nodes.
 """
 
 import math
@@ -19,9 +22,12 @@ ENDS_BLANK, ENDS_LABEL, ENDS, STAYS_BLANK, STAYS_LABEL, STAYS, KEPT_BLANK, KEPT_
 # Rows of `Beam.held`: node of a prefix, the model's state, last token or −1; the same of the prefixes that are kept
 # after the frame; and the heap's choices.
 NODE, STATE, LAST, KEPT_NODE, KEPT_STATE, KEPT_LAST, CHOICE = range(7)
-# Rows of `Beam.tree`; node 0 is the empty prefix, and −1 stands for no node and no place in the beam.
-PARENT, TOKEN, CHILD, SIBLING, PLACE = range(5)  # CHILD is the first child, SIBLING the next child of the same parent
-NODE_FIELDS = 5
+# Columns of `Beam.tree`; node 0 is the empty prefix, and −1 stands for no node. CHILD is the first child, SIBLING the
+# next child of the same parent, BORN the frame in which a prefix came into the beam, SEEN the number of the frame
+# before which it was last there, counted from 1, and PLACE its place in the beam then.
+PARENT, TOKEN, CHILD, SIBLING, PLACE, BORN, SEEN = range(7)
+NODE_FIELDS = 7
+ROOM = 2000  # frames whose new nodes a tree has room for
 
 
 class Limits(NamedTuple):
@@ -64,7 +70,7 @@ class TokenModel(NamedTuple):
 
 
 class Beam(NamedTuple):
-    """The prefixes of an utterance that a search holds, and the tree of those that it has held.
+    """The prefixes of an utterance that a search holds, and the tree of those that it has held and may need again.
 
     Attributes
     ----------
@@ -72,7 +78,7 @@ class Beam(NamedTuple):
         Log probabilities of the prefixes.
     held : (7, K) int64
         What else is known of them.
-    tree : (5, 1 + T K) int32
+    tree : (M, 7) int32
         All prefixes.
     taken : (K, C) int32
         The last frame in which a prefix was not to be extended by a token, as the longer one was in the beam.
@@ -89,24 +95,52 @@ class Beam(NamedTuple):
 
 
 def workspace_size(num_frames: int, beam_size: int) -> int:
-    """Return how many float64 the tree takes: room for K nodes a frame, and the root."""
-    return ((1 + num_frames * beam_size) * NODE_FIELDS + 1) // 2
+    """Return how many float64 the tree takes: room for K nodes in each of so many frames, and the root."""
+    return ((1 + min(num_frames, ROOM) * beam_size) * NODE_FIELDS + 1) // 2
 
 
-def begin(num_frames: int, num_classes: int, beam_size: int, work: np.ndarray) -> Beam:
+def begin(num_classes: int, beam_size: int, work: np.ndarray) -> Beam:
     """Return the beam of one utterance before its first frame: the empty prefix. The tree lies in the workspace.
 
     All arrays are made in Python, as Numba would need a second to compile the functions that make them.
     """
-    room = 1 + num_frames * beam_size
-    tree = work.view(np.int32)[: NODE_FIELDS * room].reshape(NODE_FIELDS, room)
-    tree[[CHILD, PLACE], 0] = -1
+    room = 2 * len(work) // NODE_FIELDS
+    tree = work.view(np.int32)[: NODE_FIELDS * room].reshape(room, NODE_FIELDS)
+    tree[0, CHILD], tree[0, SEEN] = -1, 0
     scores = np.full((10, beam_size), -np.inf)
     scores[[ENDS_BLANK, ENDS], 0] = 0.0
     held = np.zeros((7, beam_size), np.int64)
     held[LAST, 0] = -1
     taken = np.zeros((beam_size, num_classes), np.int32)
     return Beam(scores, held, tree, taken, np.empty(num_classes), np.empty(num_classes, np.int64))
+
+
+def make_room(held: np.ndarray, num_nodes: int, beam_size: int, tree: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Take the nodes that begin no prefix of the beam out of a full tree; double it if more than half of it remains.
+
+    Return the tree, and the former numbers of the nodes that it still has, in ascending order. The nodes `held` (K,)
+    get their new numbers. Columns other than PARENT, CHILD and SIBLING are only moved.
+    """
+    parents, needed = tree[:num_nodes, PARENT].tolist(), bytearray(num_nodes)  # faster, node by node, than arrays
+    needed[0] = True
+    for node in held.tolist():
+        while not needed[node]:
+            needed[node] = True
+            node = parents[node]
+    is_needed = np.frombuffer(needed, bool)
+    former, numbers = np.flatnonzero(is_needed), np.cumsum(is_needed) - 1
+    held[:] = numbers[held]
+    count = len(former)
+    is_small = 2 * (count + beam_size) > len(tree)
+    room = np.empty((2 * len(tree), tree.shape[1]), np.int32) if is_small else tree
+    room[:count] = tree[former]
+    nodes = room[:count]
+    nodes[1:, PARENT], nodes[:, CHILD] = numbers[nodes[1:, PARENT]], -1
+    siblings = 1 + np.argsort(nodes[1:, PARENT], kind="stable")  # those of one parent side by side, the newest last
+    of = nodes[siblings, PARENT]
+    nodes[siblings, SIBLING] = np.where(np.diff(of, prepend=-1) == 0, np.roll(siblings, 1), -1)
+    nodes[of, CHILD] = siblings
+    return room, former
 
 
 @helper()
@@ -127,23 +161,21 @@ def _stay(frame, stamp, limits, model, beam, size):
     """
     scores, held, tree = beam.scores, beam.held, beam.tree
     for k in range(size):
-        tree[PLACE, held[NODE, k]] = k
+        tree[held[NODE, k], PLACE], tree[held[NODE, k], SEEN] = k, stamp
     for k in range(size):
         scores[STAYS_BLANK, k] = scores[ENDS, k] + frame[limits.blank]
         scores[STAYS_LABEL, k] = -np.inf
         node, token = held[NODE, k], held[LAST, k]
         if node > 0:
             scores[STAYS_LABEL, k] = scores[ENDS_LABEL, k] + frame[token]
-            parent = tree[PLACE, tree[PARENT, node]]
-            if parent >= 0 and frame[token] >= limits.least:
+            parent = tree[tree[node, PARENT], PLACE]
+            if tree[tree[node, PARENT], SEEN] == stamp and frame[token] >= limits.least:
                 beam.taken[parent, token] = stamp
                 repeated = held[LAST, parent] == token  # a repeated token needs a blank between
                 came = scores[ENDS_BLANK, parent] if repeated else scores[ENDS, parent]
                 came += frame[token] + model.scores[held[STATE, parent], token]
                 scores[STAYS_LABEL, k] = _logaddexp(scores[STAYS_LABEL, k], came)
         scores[STAYS, k] = _logaddexp(scores[STAYS_BLANK, k], scores[STAYS_LABEL, k])
-    for k in range(size):
-        tree[PLACE, held[NODE, k]] = -1
 
 
 @helper()
@@ -228,18 +260,19 @@ def _choose(frame, stamp, limits, scorer, beam, num_held):
 
 
 @helper()
-def _child(node, token, num_nodes, tree):
+def _child(node, token, stamp, num_nodes, tree):
     """Return the node of a prefix extended by a token: a new one, num_nodes, where the tree has none.
 
     A prefix that left the beam and returns gets the node it had, as its children may still be in the beam.
     """
-    child = tree[CHILD, node]
-    while child >= 0 and tree[TOKEN, child] != token:
-        child = tree[SIBLING, child]
+    child = tree[node, CHILD]
+    while child >= 0 and tree[child, TOKEN] != token:
+        child = tree[child, SIBLING]
     if child < 0:
         child = num_nodes
-        tree[PARENT, child], tree[TOKEN, child], tree[CHILD, child], tree[PLACE, child] = node, token, -1, -1
-        tree[SIBLING, child], tree[CHILD, node] = tree[CHILD, node], child
+        tree[child, PARENT], tree[child, TOKEN], tree[child, CHILD] = node, token, -1
+        tree[child, SIBLING], tree[node, CHILD] = tree[node, CHILD], child
+        tree[child, BORN], tree[child, SEEN] = stamp - 1, 0
     return child
 
 
@@ -266,7 +299,7 @@ def advance(frame, stamp, limits, scorer, beam, size, num_nodes):
                 scores[KEPT_BLANK + row, i] = scores[STAYS_BLANK + row, k]
         else:
             k, c = divmod(choices[i] - beam_size, num_classes)
-            node = _child(held[NODE, k], c, num_nodes, beam.tree)
+            node = _child(held[NODE, k], c, stamp, num_nodes, beam.tree)
             num_nodes = max(num_nodes, node + 1)
             held[KEPT_NODE, i], held[KEPT_LAST, i] = node, c
             held[KEPT_STATE, i] = model.next_states[held[STATE, k], c] if len(model.next_states) else node
@@ -279,9 +312,13 @@ def advance(frame, stamp, limits, scorer, beam, size, num_nodes):
 
 
 @helper()
-def finish(finals, beam, size, tokens, scores):
-    """Add the model's finals (Q,) to the beam's scores; write tokens (N, T) and scores (N,) of the best, best first."""
-    offered, nodes, tree, count = beam.scores[OFFERED], beam.held[CHOICE], beam.tree, np.int64(0)
+def finish(finals, beam, size, found):
+    """Add the model's finals (Q,) to the beam's scores, and write the best hypotheses, best first, to `found`.
+
+    These are tokens (N, T), the first and the last frame in which each can have begun (N, T, 2), and scores (N,).
+    """
+    (tokens, spans, scores), offered, nodes, tree = found, beam.scores[OFFERED], beam.held[CHOICE], beam.tree
+    count = np.int64(0)
     for k in range(size):
         total = beam.scores[ENDS, k] + finals[beam.held[STATE, k]]
         if total > -np.inf:
@@ -291,20 +328,28 @@ def finish(finals, beam, size, tokens, scores):
         scores[n], length, last = offered[n], 0, nodes[n]
         while last > 0:
             length += 1
-            last = tree[PARENT, last]
+            last = tree[last, PARENT]
         last = nodes[n]
         for i in range(length - 1, -1, -1):
-            tokens[n, i] = tree[TOKEN, last]
-            last = tree[PARENT, last]
+            tokens[n, i], spans[n, i, 0] = tree[last, TOKEN], tree[last, BORN]
+            last = tree[last, PARENT]
+            spans[n, i, 1] = tree[last, SEEN] - 1
 
 
 @njit(cache=True, nogil=True)
-def search(log_probs, limits, scorer, beam, tokens, scores):
-    """Search one utterance's log_probs (T, C); write tokens (N, T), −1 after the last, and scores (N,)."""
-    size, num_nodes = np.int64(1), np.int64(1)
-    for t in range(len(log_probs)):
+def search(log_probs, reached, limits, scorer, beam, found):
+    """Search one utterance's log_probs (T, C) until the tree is full; after the last frame, `finish`.
+
+    `reached` is the number of frames processed, of prefixes in the beam and of nodes in the tree: (0, 1, 1) before the
+    first frame. Return the same of where the search stopped: it goes on from there when the tree has room again.
+    """
+    t, size, num_nodes = reached
+    while t < len(log_probs) and num_nodes + limits.beam_size <= len(beam.tree):
         size, num_nodes = advance(log_probs[t], t + 1, limits, scorer, beam, size, num_nodes)
-    finish(scorer[0].finals, beam, size, tokens, scores)
+        t += 1
+    if t == len(log_probs):
+        finish(scorer[0].finals, beam, size, found)
+    return t, size, num_nodes
 
 
 # The steps of a search that Python takes frame by frame, as `asr.lm.fusion` does.

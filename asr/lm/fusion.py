@@ -125,10 +125,10 @@ def beam_search(
     for t in range(int(frames.max(initial=0))):
         states = _go_on(lm, states, searches, t)
     tokens = np.full((len(searches), nbest, len(log_probs)), -1, np.int64)
-    scores = np.full((len(searches), nbest), -np.inf)
+    spans, scores = np.zeros((*tokens.shape, 2), np.int32), np.full(tokens.shape[:2], -np.inf)
     for b, search in enumerate(searches):
-        search.end(tokens[b], scores[b])
-    return hypotheses(log_probs, frames, 0, tokens, scores)
+        search.end(tokens[b], spans[b], scores[b])
+    return hypotheses(log_probs, frames, 0, tokens, spans, scores)
 
 
 def _go_on(lm: LanguageModel, states: Any, searches: "list[_Search]", t: int) -> Any:
@@ -174,17 +174,18 @@ class _Search:
         num_frames, num_classes = log_probs.shape
         self.log_probs, self.scorer = log_probs, scorer
         self.limits = Limits(0, beam_size, math.inf, -math.inf)
-        room = 1 + num_frames * beam_size
+        work = np.empty(kernels.workspace_size(num_frames, beam_size))
+        self.beam = kernels.begin(num_classes, beam_size, work)
+        self.size, self.num_nodes, room = 1, 1, len(self.beam.tree)
         none = np.empty((0, num_classes), np.int64)
         self.model = TokenModel(np.zeros((room, num_classes)), none, np.zeros(room))
         self.most = np.full(room, -np.inf)
-        work = np.empty(kernels.workspace_size(num_frames, beam_size))
-        self.beam = kernels.begin(num_frames, num_classes, beam_size, work)
-        self.size, self.num_nodes = 1, 1
         self.give(np.zeros(1, np.int64), scorer.lm.log_probs(scorer.lm.start()))
 
     def step(self, t: int) -> tuple[np.ndarray, np.ndarray]:
         """Process a frame; return each kept prefix's former place in the beam, and the token added to it, or −1."""
+        if self.num_nodes + self.limits.beam_size > len(self.beam.tree):
+            self._make_room()
         scorer = self.model, self.most
         self.size, self.num_nodes = kernels.advance_compiled(
             self.log_probs[t], t + 1, self.limits, scorer, self.beam, self.size, self.num_nodes
@@ -194,12 +195,22 @@ class _Search:
         prefixes, tokens = np.divmod(choices - self.limits.beam_size, self.log_probs.shape[1])
         return np.where(grew, prefixes, choices), np.where(grew, self.scorer.columns[tokens], -1)
 
+    def _make_room(self) -> None:
+        """Clear a full tree, and move each row of scores with its node."""
+        nodes = self.beam.held[kernels.NODE, : self.size]
+        tree, former = kernels.make_room(nodes, self.num_nodes, self.limits.beam_size, self.beam.tree)
+        self.beam, self.num_nodes = self.beam._replace(tree=tree), len(former)
+        self.beam.held[kernels.STATE, : self.size] = nodes
+        rows = np.concatenate([former, np.zeros(len(tree) - len(former), np.int64)])
+        self.model = self.model._replace(scores=self.model.scores[rows], finals=self.model.finals[rows])
+        self.most = self.most[rows]
+
     def give(self, prefixes: np.ndarray, log_probs: np.ndarray) -> None:
         """Set the language model's scores after some of the prefixes in the beam."""
         nodes = self.beam.held[kernels.NODE, prefixes]
         self.model.scores[nodes], self.model.finals[nodes] = self.scorer(log_probs)
         self.most[nodes] = self.model.scores[nodes].max(axis=1, initial=-np.inf)
 
-    def end(self, tokens: np.ndarray, scores: np.ndarray) -> None:
-        """Write tokens (N, T), −1 after the last, and scores (N,) of the best hypotheses."""
-        kernels.finish_compiled(self.model.finals, self.beam, self.size, tokens, scores)
+    def end(self, tokens: np.ndarray, spans: np.ndarray, scores: np.ndarray) -> None:
+        """Write tokens (N, T), −1 after the last, spans (N, T, 2) and scores (N,) of the best hypotheses."""
+        kernels.finish_compiled(self.model.finals, self.beam, self.size, (tokens, spans, scores))

@@ -9,7 +9,7 @@ weight (Katz 1987): ln p(w | h) = ln backoff(h) + ln p(w | h without its first t
 
 Words: as in asr/ctc/beam_kernels.py each prefix is a node of a history tree. Here it is a sequence of arcs of the
 lexicon's graph, each with a phone and possibly the word that it ends, so that equal phones with different words are two
-prefixes.
+prefixes. That tree, too, is cleared of what begins no prefix of the beam when it is full.
 
 Letters: M n-grams, V tokens, K contexts or prefixes in the beam, L tokens, T frames, B utterances, C classes, N nodes
 and A arcs of the lexicon.
@@ -168,35 +168,27 @@ class Limits(NamedTuple):
 # of those that stay on it for another frame.
 ENDS_BLANK, ENDS_LABEL, ENDS, STAYS_BLANK, STAYS_LABEL, STAYS = range(6)
 HELD, KEPT = range(2)  # rows of `Beam.nodes`
+# Columns of the history's tree. The first are those of `asr.ctc.beam_kernels`, with an arc where that has a token; then
+# come the lexicon's node and the n-gram's node after the prefix.
+PARENT, ARC, CHILD, SIBLING, PLACE, BORN, SEEN, NODE, STATE = range(9)
+NODE_FIELDS = 9
 
 
 class History(NamedTuple):
-    """The prefixes of an utterance as nodes of a tree, (1 + T K,) but for `taken`; node 0 is the empty prefix.
+    """The prefixes of an utterance as nodes of a tree with room for M; node 0 is the empty prefix.
 
     Attributes
     ----------
-    gains : float64
+    gains : (M,)
         What the last arc of each prefix added beside its frames.
-    parents, arcs : int32
-        The prefix without its last arc, and that arc.
-    children, siblings : int32
-        First child of each node, and the next child of its parent; −1 where there is none.
-    places : int32
-        Where the node is in the beam while a frame is taken in; −1 if it is not there.
-    nodes, states : int32
-        The lexicon's node and the n-gram's node after the prefix.
+    tree : (M, 9) int32
+        The columns above.
     taken : (K, ·) int32
         The last frame in which a prefix in the beam was not to be grown by an arc, as the longer one was there.
     """
 
     gains: np.ndarray
-    parents: np.ndarray
-    arcs: np.ndarray
-    children: np.ndarray
-    siblings: np.ndarray
-    places: np.ndarray
-    nodes: np.ndarray
-    states: np.ndarray
+    tree: np.ndarray
     taken: np.ndarray
 
 
@@ -299,25 +291,24 @@ def _stay(frame, stamp, network, limits, beam, size, history):
     `taken` gets the frame's stamp for the arc, so that `_grow` does not make the same extension again.
     """
     (graph, _), scores, held = network, beam.scores, beam.nodes[HELD]
-    gains, parents, arcs, _, _, places, nodes, _, taken = history
+    gains, tree, taken = history
     for k in range(size):
-        places[held[k]] = k
+        tree[held[k], PLACE], tree[held[k], SEEN] = k, stamp
     for k in range(size):
         h = held[k]
         scores[STAYS_BLANK, k] = scores[ENDS, k] + frame[limits.blank]
         scores[STAYS_LABEL, k] = -np.inf
         if h > 0:
-            token, parent = graph.tokens[arcs[h]], parents[h]
+            arc, parent = tree[h, ARC], tree[h, PARENT]
+            token, place = graph.tokens[arc], tree[parent, PLACE]
             scores[STAYS_LABEL, k] = scores[ENDS_LABEL, k] + frame[token]
-            place = places[parent]
-            if place >= 0 and frame[token] >= limits.least:
-                taken[place, arcs[h] - graph.offsets[nodes[parent]]] = stamp
-                repeated = parent > 0 and graph.tokens[arcs[parent]] == token  # a repeated token needs a blank between
+            if tree[parent, SEEN] == stamp and frame[token] >= limits.least:
+                taken[place, arc - graph.offsets[tree[parent, NODE]]] = stamp
+                # a repeated token needs a blank between
+                repeated = parent > 0 and graph.tokens[tree[parent, ARC]] == token
                 came = scores[ENDS_BLANK, place] if repeated else scores[ENDS, place]
                 scores[STAYS_LABEL, k] = _logaddexp(scores[STAYS_LABEL, k], came + frame[token] + gains[h])
         scores[STAYS, k] = _logaddexp(scores[STAYS_BLANK, k], scores[STAYS_LABEL, k])
-    for k in range(size):
-        places[held[k]] = -1
 
 
 @helper()
@@ -327,22 +318,21 @@ def _grow(frame, stamp, network, limits, beam, size, history, offers):
     No candidate that is more than the threshold below the best one before it is written.
     """
     (graph, trie), held, ends_blank, ends = network, beam.nodes[HELD], beam.scores[ENDS_BLANK], beam.scores[ENDS]
-    arcs, nodes, states, taken = history.arcs, history.nodes, history.states, history.taken
-    scores, num, best = offers.scores, size, -np.inf
+    tree, taken, scores, num, best = history.tree, history.taken, offers.scores, size, -np.inf
     for k in range(size):
         scores[k] = beam.scores[STAYS, k]
         best = max(best, scores[k])
     for k in range(size):
         h = held[k]
-        node = nodes[h]
-        last = graph.tokens[arcs[h]] if h > 0 else -1
+        node = tree[h, NODE]
+        last = graph.tokens[tree[h, ARC]] if h > 0 else -1
         first = graph.offsets[node]
         for arc in range(first, graph.offsets[node + 1]):
             token = graph.tokens[arc]
             if frame[token] < limits.least or taken[k, arc - first] == stamp:
                 continue
             gain = graph.weights[arc] - graph.ahead[node] + graph.ahead[graph.nodes[arc]]
-            word, state = graph.words[arc], states[h]
+            word, state = graph.words[arc], tree[h, STATE]
             if word >= 0:
                 gain -= limits.penalty
             came = (ends_blank[k] if token == last else ends[k]) + frame[token]
@@ -362,11 +352,11 @@ def _grow(frame, stamp, network, limits, beam, size, history, offers):
 @helper()
 def _continuations(choice, place, network, num_tokens, beam, size, history, offers):
     """Write the key of a choice's continuations, and its log probabilities by last symbol, to a place in the beam."""
-    graph, trie = network
+    (graph, trie), tree = network, history.tree
     if choice < size:
         h = beam.nodes[HELD, choice]
-        token = graph.tokens[history.arcs[h]] if h > 0 else 0
-        node, state = history.nodes[h], np.int64(history.states[h])
+        token = graph.tokens[tree[h, ARC]] if h > 0 else 0
+        node, state = tree[h, NODE], np.int64(tree[h, STATE])
         beam.ends[0, place], beam.ends[1, place] = beam.scores[STAYS_BLANK, choice], beam.scores[STAYS_LABEL, choice]
     else:
         arc = offers.arcs[choice]
@@ -411,23 +401,23 @@ def _choose(num, network, num_tokens, limits, beam, size, history, offers):
 
 
 @helper()
-def _child(parent, arc, count, history):
+def _child(parent, arc, stamp, count, tree):
     """Return the node of a prefix extended by an arc: a new one, `count`, where the tree has none."""
-    _, parents, arcs, children, siblings, places, _, _, _ = history
-    child = children[parent]
-    while child >= 0 and arcs[child] != arc:
-        child = siblings[child]
+    child = tree[parent, CHILD]
+    while child >= 0 and tree[child, ARC] != arc:
+        child = tree[child, SIBLING]
     if child < 0:
         child = count
-        parents[child], arcs[child], children[child], places[child] = parent, arc, -1, -1
-        siblings[child], children[parent] = children[parent], child
+        tree[child, PARENT], tree[child, ARC], tree[child, CHILD] = parent, arc, -1
+        tree[child, SIBLING], tree[parent, CHILD] = tree[parent, CHILD], child
+        tree[child, BORN], tree[child, SEEN] = stamp - 1, 0
     return child
 
 
 @helper()
-def _keep(num_kept, network, beam, size, history, offers, count):
+def _keep(num_kept, stamp, graph, beam, size, history, offers, count):
     """Make the choices the beam, and add new prefixes to the history, which has `count` nodes; return its new size."""
-    (graph, _), scores, nodes = network, beam.scores, beam.nodes
+    scores, nodes, tree = beam.scores, beam.nodes, history.tree
     for i in range(num_kept):
         choice = beam.choices[i]
         if choice < size:
@@ -436,10 +426,10 @@ def _keep(num_kept, network, beam, size, history, offers, count):
                 scores[ENDS_BLANK + row, i] = scores[STAYS_BLANK + row, choice]
         else:
             arc = offers.arcs[choice]
-            node = np.int64(_child(nodes[HELD, offers.prefixes[choice]], arc, count, history))
+            node = np.int64(_child(nodes[HELD, offers.prefixes[choice]], arc, stamp, count, tree))
             count = max(count, node + 1)
-            history.nodes[node], history.gains[node] = graph.nodes[arc], offers.gains[choice]
-            history.states[node], nodes[KEPT, i] = offers.states[choice], node
+            tree[node, NODE], tree[node, STATE] = graph.nodes[arc], offers.states[choice]
+            history.gains[node], nodes[KEPT, i] = offers.gains[choice], node
             scores[ENDS_BLANK, i] = -np.inf
             scores[ENDS_LABEL, i], scores[ENDS, i] = offers.scores[choice], offers.scores[choice]
     for i in range(num_kept):
@@ -453,40 +443,55 @@ def _finish(network, limits, beam, size, history, offers):
 
     If no prefix ends with a word, unfinished ones are taken, without the look-ahead in their scores.
     """
-    (graph, trie), held, whole = network, beam.nodes[HELD], False
+    (graph, trie), held, tree, whole = network, beam.nodes[HELD], history.tree, False
     for k in range(size):
-        whole = whole or history.nodes[held[k]] == 0
+        whole = whole or tree[held[k], NODE] == 0
     for k in range(size):
-        node = history.nodes[held[k]]
+        node = tree[held[k], NODE]
         if node == 0:
-            log_prob, _ = look_up(trie, history.states[held[k]], 0)
+            log_prob, _ = look_up(trie, tree[held[k], STATE], 0)
             offers.scores[k] = beam.scores[ENDS, k] + limits.weight * log_prob
         else:
             offers.scores[k] = -np.inf if whole else beam.scores[ENDS, k] - graph.ahead[node]
     return _heap(offers.scores, size, -1e300, offers.order)
 
 
+@helper()
+def _spell(node, tree, arcs, spans):
+    """Write the arcs of a prefix (T,), and the first and the last frame in which each can have begun (T, 2)."""
+    length, last = 0, node
+    while last > 0:
+        length += 1
+        last = tree[last, PARENT]
+    for i in range(length - 1, -1, -1):
+        arcs[i], spans[i, 0] = tree[node, ARC], tree[node, BORN]
+        node = tree[node, PARENT]
+        spans[i, 1] = tree[node, SEEN] - 1
+
+
 @njit(cache=True, nogil=True)
-def search(log_probs, network, limits, memory, arcs, scores):
-    """Search one utterance's log_probs (T, C); write arcs (N, T), −1 after the last, and scores (N,), best first."""
-    (history, beam, offers), num_tokens = memory, log_probs.shape[1]
-    size, count = np.int64(1), np.int64(1)  # prefixes in the beam, nodes of the history
-    for t in range(len(log_probs)):
+def search(log_probs, reached, network, limits, memory, found):
+    """Search one utterance's log_probs (T, C) until the history's tree is full.
+
+    `reached` is the number of frames processed, of prefixes in the beam and of nodes in the tree: (0, 1, 1) before the
+    first frame. Return the same of where the search stopped: it goes on from there when the tree has room again. After
+    the last frame, write to `found` arcs (N, T), their spans (N, T, 2) as `_spell` does, and scores (N,), best first.
+    """
+    (history, beam, offers), (arcs, spans, scores), num_tokens = memory, found, log_probs.shape[1]
+    t, size, count = reached
+    while t < len(log_probs) and count + limits.beam_size <= len(history.tree):
         frame = log_probs[t]
         _stay(frame, t + 1, network, limits, beam, size, history)
         num = _grow(frame, t + 1, network, limits, beam, size, history, offers)
         kept = _choose(num, network, num_tokens, limits, beam, size, history, offers)
-        count = _keep(kept, network, beam, size, history, offers, count)
+        count = _keep(kept, t + 1, network[0], beam, size, history, offers, count)
         size = kept
-    left = _finish(network, limits, beam, size, history, offers)
-    for n in range(min(left, len(scores))):
-        best = _pop(offers.scores, offers.order, left)
-        left -= 1
-        scores[n], length, node = offers.scores[best], 0, beam.nodes[HELD, best]
-        while node > 0:
-            length += 1
-            node = history.parents[node]
-        node = beam.nodes[HELD, best]
-        for i in range(length - 1, -1, -1):
-            arcs[n, i] = history.arcs[node]
-            node = history.parents[node]
+        t += 1
+    if t == len(log_probs):
+        left = _finish(network, limits, beam, size, history, offers)
+        for n in range(min(left, len(scores))):
+            best = _pop(offers.scores, offers.order, left)
+            left -= 1
+            scores[n] = offers.scores[best]
+            _spell(beam.nodes[HELD, best], history.tree, arcs[n], spans[n])
+    return t, size, count

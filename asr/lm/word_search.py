@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from asr.core import workers
+from asr.ctc import beam_kernels
 from asr.ctc.arguments import check_log_probs, check_values
 from asr.ctc.beam import hypotheses
 from asr.ctc.hypothesis import Hypothesis
@@ -20,8 +21,6 @@ from asr.lm.kernels import Limits
 from asr.lm.language_model import UNKNOWN
 from asr.lm.lexicon import Lexicon
 from asr.lm.ngram import NGram
-
-HISTORY_FIELDS = ("parents", "arcs", "children", "siblings", "places", "nodes", "states")  # int32 in `kernels.History`
 
 
 class WordSearch:
@@ -117,11 +116,11 @@ class WordSearch:
             int(nbest),
         )
         arcs = np.full((batch, nbest, num_frames), -1, np.int32)
-        scores = np.full((batch, nbest), -np.inf)
+        spans, scores = np.zeros((*arcs.shape, 2), np.int32), np.full((batch, nbest), -np.inf)
         size = _workspace_size(num_frames, beam_size)
-        workers.run(self._search, batch, size, log_probs, lengths, limits, arcs, scores)
+        workers.run(self._search, batch, size, log_probs, lengths, limits, (arcs, spans, scores))
         tokens = np.where(arcs >= 0, self.graph.tokens[arcs], -1).astype(np.int64)
-        found = hypotheses(log_probs, lengths, 0, tokens, scores)
+        found = hypotheses(log_probs, lengths, 0, tokens, spans, scores)
         return [
             [self._words(each, row[row >= 0]) for each, row in zip(nbest_found, rows, strict=False)]
             for nbest_found, rows in zip(found, arcs, strict=True)
@@ -133,15 +132,23 @@ class WordSearch:
         log_probs: np.ndarray,
         lengths: np.ndarray,
         limits: Limits,
-        arcs: np.ndarray,
-        scores: np.ndarray,
+        found: tuple[np.ndarray, ...],
         work: np.ndarray,
     ) -> None:
         """Search some utterances of a batch, one after another."""
+        network = self.graph, self.lm.trie
         for b in utterances.tolist():
             rows = np.array(log_probs[: lengths[b], b], np.float64, order="C")
-            memory = _begin(len(rows), self.graph, limits, work)
-            kernels.search(rows, (self.graph, self.lm.trie), limits, memory, arcs[b], scores[b])
+            history, beam, offers = _begin(self.graph, limits, work)
+            each, reached = tuple(array[b] for array in found), (0, 1, 1)
+            while True:
+                reached = num_done, size, count = kernels.search(
+                    rows, reached, network, limits, (history, beam, offers), each
+                )
+                if num_done == len(rows):
+                    break
+                history, count = _make_room(beam.nodes[kernels.HELD, :size], count, limits.beam_size, history)
+                reached = num_done, size, count
 
     def _words(self, hypothesis: Hypothesis, arcs: np.ndarray) -> Hypothesis:
         """Add the words of a sequence of arcs; an unfinished last word is given by its phones."""
@@ -158,24 +165,24 @@ class WordSearch:
 
 
 def _workspace_size(num_frames: int, beam_size: int) -> int:
-    """Return how many float64 the history takes: room for K nodes a frame, and the root."""
-    room = 1 + num_frames * beam_size
-    return room + (room * len(HISTORY_FIELDS) + 1) // 2
+    """Return how many float64 the history takes: room for K nodes in each of so many frames, and the root."""
+    room = 1 + min(num_frames, beam_kernels.ROOM) * beam_size
+    return room + (room * kernels.NODE_FIELDS + 1) // 2
 
 
 def _begin(
-    num_frames: int, graph: kernels.LexiconGraph, limits: Limits, work: np.ndarray
+    graph: kernels.LexiconGraph, limits: Limits, work: np.ndarray
 ) -> tuple[kernels.History, kernels.Beam, kernels.Offers]:
     """Return what a search works on, before the first frame of an utterance. The history lies in the workspace.
 
     All arrays are made in Python, as Numba would need seconds to compile the functions that make them.
     """
-    size, room, most = limits.beam_size, 1 + num_frames * limits.beam_size, int(np.diff(graph.offsets).max(initial=1))
-    fields = work[room:].view(np.int32)[: room * len(HISTORY_FIELDS)].reshape(-1, room)
-    taken = np.zeros((size, most), np.int32)
-    history = kernels.History(gains=work[:room], taken=taken, **dict(zip(HISTORY_FIELDS, fields, strict=True)))
-    for field, value in zip(fields, (-1, -1, -1, 0, -1, 0, limits.start), strict=True):
-        field[0] = value
+    size, most = limits.beam_size, int(np.diff(graph.offsets).max(initial=1))
+    room = 2 * len(work) // (2 + kernels.NODE_FIELDS)
+    tree = work[room:].view(np.int32)[: room * kernels.NODE_FIELDS].reshape(room, kernels.NODE_FIELDS)
+    tree[0] = -1
+    tree[0, [kernels.SEEN, kernels.NODE, kernels.STATE]] = 0, 0, limits.start
+    history = kernels.History(work[:room], tree, np.zeros((size, most), np.int32))
     scores, table = np.full((6, size), -np.inf), np.full((2, 4 * size + 1), -1)  # odd, as keys may be multiples of 2ⁿ
     scores[[kernels.ENDS_BLANK, kernels.ENDS], 0] = 0.0
     nodes, choices, slots, keys = (np.zeros(shape, np.int64) for shape in ((2, size), size, size, size))
@@ -183,3 +190,11 @@ def _begin(
     integers = [np.empty(num, np.int64) for _ in range(4)]
     offers = kernels.Offers(np.empty(num), integers[0], integers[1], np.empty(num), integers[2], integers[3])
     return history, kernels.Beam(scores, nodes, choices, slots, keys, np.empty((2, size)), table), offers
+
+
+def _make_room(held: np.ndarray, count: int, beam_size: int, history: kernels.History) -> tuple[kernels.History, int]:
+    """Clear a full history, as `beam_kernels.make_room` does; return it and how many nodes it has."""
+    tree, former = beam_kernels.make_room(held, count, beam_size, history.tree)
+    gains = history.gains if len(tree) == len(history.gains) else np.empty(len(tree))
+    gains[: len(former)] = history.gains[former]
+    return kernels.History(gains, tree, history.taken), len(former)

@@ -1,6 +1,6 @@
 """The recogniser that people use: a model folder and a recording give phones with times and confidences.
 
-recording ─ hear ─▶ emissions (T', …) ─ decode, piece by piece ─▶ hypotheses ─ place ─▶ segments ─▶ Transcript
+recording ─ hear ─▶ emissions (T', …) ─ decode ─▶ hypotheses ─ place, piece by piece ─▶ segments ─▶ Transcript
 """
 
 import heapq
@@ -195,9 +195,9 @@ class Recogniser:
         heard = self.hear(recording, sample_rate, channel)
         phones, nbest = list[Segment](), list[NBest]([((), 0.0)])
         words: list[Segment] | None = None
-        for start, end, hypotheses in self._decode(heard.emissions):
+        for cuts, hypotheses in self._decode(heard.emissions):
             best = hypotheses[0]
-            placed = self._place(best, heard, start, end)
+            placed = self._place(best, heard, cuts)
             phones += placed
             if best.words is not None:
                 words = (words or []) + group_phones(placed, best.words, best.word_lengths)
@@ -235,24 +235,33 @@ class Recogniser:
             return windows.emissions(model.emissions, features, subsampling, self.progress)
         return model.emissions([features])[0]
 
-    def _decode(self, emissions: np.ndarray) -> Iterator[tuple[int, int, list[Hypothesis]]]:
-        """Yield the first and last frame of each piece and its hypotheses, best first."""
-        model, count = self.model, self.model.config.decode.nbest
-        cuts = windows.cuts(emissions, model.frame_shift) if isinstance(model, CTCModel) else [0, len(emissions)]
-        for batch in windows.batches(list(itertools.pairwise(cuts)), "decoding", self.progress):
-            found = model.hypotheses([emissions[start:end] for start, end in batch], self.beam_size, count)
-            yield from ((*piece, hypotheses) for piece, hypotheses in zip(batch, found, strict=True))
+    def _decode(self, emissions: np.ndarray) -> Iterator[tuple[Sequence[int], list[Hypothesis]]]:
+        """Yield hypotheses, best first, and the frames at which the frames that they are of are cut into pieces.
 
-    def _place(self, hypothesis: Hypothesis, heard: Heard, start: int, end: int) -> list[Segment]:
-        """Return the segments of a hypothesis of the frames from `start` to `end`, timed within the whole recording."""
-        shift = self.model.frame_shift
-        offset = round(start * shift, 3)
-        last = len(heard.waveform) if end == len(heard.emissions) else round(end * shift * audio.SAMPLE_RATE)
-        piece = heard.waveform[round(offset * audio.SAMPLE_RATE) : last]
-        return [
-            replace(phone, start=round(phone.start + offset, 3), end=round(phone.end + offset, 3))
-            for phone in self.model.segments(hypothesis, heard.emissions[start:end], piece)
-        ]
+        These are a piece; or all, where a language model remembers what was said before it. A second model needs pieces
+        for its choice: the best few of one search over everything differ in a few places, mostly near the end.
+        """
+        model, decode = self.model, self.model.config.decode
+        cuts = windows.cuts(emissions, model.frame_shift) if isinstance(model, CTCModel) else [0, len(emissions)]
+        is_whole = decode.lm is not None and decode.rescore_lm is None
+        stretches = [cuts] if is_whole else list(itertools.pairwise(cuts))
+        for batch in windows.batches(stretches, "decoding", self.progress):
+            found = model.hypotheses([emissions[each[0] : each[-1]] for each in batch], self.beam_size, decode.nbest)
+            yield from zip(batch, found, strict=True)
+
+    def _place(self, hypothesis: Hypothesis, heard: Heard, cuts: Sequence[int]) -> list[Segment]:
+        """Return the segments of a hypothesis of the frames from the first cut to the last, timed in the recording."""
+        shift, placed = self.model.frame_shift, list[Segment]()
+        parts = windows.split(hypothesis, [cut - cuts[0] for cut in cuts])
+        for part, (start, end) in zip(parts, itertools.pairwise(cuts), strict=True):
+            offset = round(start * shift, 3)
+            last = len(heard.waveform) if end == len(heard.emissions) else round(end * shift * audio.SAMPLE_RATE)
+            piece = heard.waveform[round(offset * audio.SAMPLE_RATE) : last]
+            placed += [
+                replace(phone, start=round(phone.start + offset, 3), end=round(phone.end + offset, 3))
+                for phone in self.model.segments(part, heard.emissions[start:end], piece)
+            ]
+        return placed
 
     def _continue(self, nbest: list[NBest], hypotheses: Sequence[Hypothesis]) -> list[NBest]:
         """Append each hypothesis of the next piece to each sequence so far, and keep the likeliest ones."""

@@ -1,20 +1,24 @@
 """Long recordings: the network hears overlapping windows, and the emissions are decoded in pieces.
 
-    features ─ windows ─▶ emissions of each ─ join ─▶ emissions of all ─ cuts ─▶ pieces, decoded side by side
+    features ─ windows ─▶ emissions of each ─ joined ─▶ emissions of all ─ cuts ─▶ pieces, decoded side by side
 
 Each window has context on either side, and the emissions of the context are dropped. What a frame gets then hardly
 depends on where the windows begin. Pieces are cut where the network has been surest of a blank for a while. All likely
-paths share such a blank, so that decoding the pieces one by one finds what decoding the whole recording finds.
+paths share such a blank, so that decoding the pieces one by one finds what decoding the whole recording finds. That
+does not hold for a search with a language model, which remembers what was said before the pause: it goes over the whole
+recording, and the phones that it finds get their times piece by piece.
 
 Letters: T feature frames, F values a frame, T' output frames, n feature frames an output frame, C classes.
 """
 
+import itertools
 from collections.abc import Callable, Iterable, Sequence
 from typing import TypeVar
 
 import numpy as np
 
 from asr.core.terminal import track
+from asr.ctc import Hypothesis
 
 CORE, CONTEXT = 2400, 300  # feature frames of a window, and of its context on either side
 BATCH = 8  # windows or pieces that are computed at once
@@ -93,3 +97,32 @@ def cuts(log_probs: np.ndarray, frame_shift: float) -> list[int]:
         last = min(first + target, len(log_probs) - target // 2)
         found.append(first + int(sure[first:last].argmax()))
     return [*found, len(log_probs)]
+
+
+def split(hypothesis: Hypothesis, cuts: Sequence[int]) -> list[Hypothesis]:
+    """Return the tokens of a hypothesis that peak in each piece, as a hypothesis of its frames.
+
+    Parameters
+    ----------
+    hypothesis
+        Of all pieces together. If there are several, their hypotheses have no words, since a word may lie in two.
+    cuts
+        The frames at which the pieces begin, and that after the last, counted from the hypothesis's first frame.
+
+    Examples
+    --------
+    >>> [part.timesteps for part in split(Hypothesis((5, 3, 4), (2, 9, 15), -1.0, (0.9, 0.8, 0.7)), [0, 10, 20])]
+    [(2, 9), (5,)]
+    """
+    if len(cuts) == 2:
+        return [hypothesis]
+    places = np.searchsorted(hypothesis.timesteps, cuts).tolist()
+    return [
+        Hypothesis(
+            hypothesis.tokens[first:last],
+            tuple(timestep - start for timestep in hypothesis.timesteps[first:last]),
+            hypothesis.score,
+            hypothesis.confidences[first:last],
+        )
+        for start, (first, last) in zip(cuts, itertools.pairwise(places), strict=False)
+    ]

@@ -43,3 +43,10 @@ def test_a_kernel_that_brings_in_text_fails_the_test_that_compiles_it():
     assign.__module__ = "asr.kernels"
     with pytest.raises(pytest.fail.Exception, match=r"asr\.kernels brings in the text"):
         njit()(assign)(np.zeros(3), np.ones(2))
+
+
+def test_the_trees_of_both_searches_have_their_common_columns_in_the_same_places():
+    """`make_room` clears both."""
+    for name in ("PARENT", "CHILD", "SIBLING", "PLACE", "BORN", "SEEN"):
+        assert getattr(lm_kernels, name) == getattr(beam_kernels, name)
+    assert lm_kernels.ARC == beam_kernels.TOKEN

@@ -391,7 +391,7 @@ def test_read_only_posteriors_need_no_kernel_of_their_own(log_probs, monkeypatch
 
     def search(values, *args):
         writeable.append(values.flags.writeable)
-        kernel(values, *args)
+        return kernel(values, *args)
 
     monkeypatch.setattr(beam_kernels, "search", search)
     one = log_probs[:, [0]]
@@ -406,15 +406,16 @@ def test_memory_is_bounded_by_beam_and_frames(num_frames, beam_size, rng):
     """Flat posteriors, where most of each frame's beam is new: nothing is written beyond the workspace."""
     log_probs = naive.log_softmax(0.1 * rng.standard_normal((num_frames, 1, 50)))
     size = beam_kernels.workspace_size(num_frames, beam_size)
-    assert size <= 2.5 * (1 + num_frames * beam_size) + 1
+    assert size <= 3.5 * (1 + num_frames * beam_size) + 1
     guarded = np.full(size + 1000, np.pi)
-    tokens, scores = np.full((1, num_frames), -1, np.int64), np.full(1, -np.inf)
+    found = np.full((1, num_frames), -1, np.int64), np.zeros((1, num_frames, 2), np.int32), np.full(1, -np.inf)
     limits = beam_kernels.Limits(0, beam_size, np.inf, -np.inf)
     scorer = TokenModel(np.zeros((1, 50)), np.zeros((1, 50), np.int64), np.zeros(1)), np.zeros(1)
-    beam = beam_kernels.begin(num_frames, 50, beam_size, guarded[:size])
-    beam_kernels.search(log_probs[:, 0], limits, scorer, beam, tokens, scores)
+    beam = beam_kernels.begin(50, beam_size, guarded[:size])
+    reached = beam_kernels.search(log_probs[:, 0], (0, 1, 1), limits, scorer, beam, found)
+    assert reached[0] == num_frames
     assert (guarded[size:] == np.pi).all()
-    assert scores[0] == beam_search(log_probs, beam_size=beam_size)[0][0].score
+    assert found[2][0] == beam_search(log_probs, beam_size=beam_size)[0][0].score
 
 
 @pytest.mark.parametrize(("beam_size", "nbest"), [(0, 1), (4, 5), (4, 0), (-1, -1)])
