@@ -5,7 +5,7 @@ import inspect
 
 import pytest
 
-from asr.ctc import beam_kernels, goodness, loss_kernels
+from asr.ctc import beam_kernels, loss_kernels
 from asr.encoders import cell_kernels
 from asr.hmm import inference_kernels
 from asr.lm import kernels as lm_kernels
@@ -24,7 +24,7 @@ def code(module, name):
 @pytest.mark.parametrize(
     ("name", "modules"),
     [
-        ("_logaddexp", (loss_kernels, goodness, inference_kernels)),
+        ("_logaddexp", (loss_kernels, inference_kernels)),
         ("_logaddexp", (beam_kernels, lm_kernels)),  # with a shortcut for the searches
         ("_exp", (loss_kernels, cell_kernels)),
     ],
