@@ -21,7 +21,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 os.environ.setdefault("NUMBA_NUM_THREADS", "1")
 
-from numba.core import event  # noqa: E402
+from numba.core import event
 
 ROOT = Path(__file__).parents[1]
 

@@ -25,9 +25,9 @@ class EncoderConfig(BLSTMSizes):
 class BLSTM(nn.Module):
     """Bidirectional LSTM layers and a linear output layer, over stacked frames or two convolutions.
 
-    Each layer consists of two one-directional LSTMs, the second over time-reversed utterances. Thus padding never
-    affects a valid frame, and a padded batch needs no packing, which on a CPU takes several times as long as the
-    recurrence.
+    Each layer consists of two one-directional LSTMs, the second over time-reversed utterances. Thus padding, whatever
+    it holds, never affects a valid frame, and a padded batch needs no packing, which on a CPU takes several times as
+    long as the recurrence.
 
     Examples
     --------
@@ -49,9 +49,10 @@ class BLSTM(nn.Module):
 
     def forward(self, features: Tensor, feature_lengths: Tensor) -> tuple[Tensor, Tensor]:
         """Map features (B, T, F) and their lengths (B,) to logits (T', B, C) and their lengths (B,)."""
-        joined = (
-            stack_frames(features, self.subsampling) if self.front is None else self.front(features, feature_lengths)
-        )
+        if self.front is None:
+            joined = stack_frames(features, feature_lengths, self.subsampling)
+        else:
+            joined = self.front(features, feature_lengths)
         hidden = joined.transpose(0, 1).contiguous()  # (T', B, ·)
         lengths = output_lengths(feature_lengths, self.subsampling)
         for i, forward_layer in enumerate(self.forward_layers):
@@ -85,8 +86,7 @@ class Convolutions(nn.Module):
 
     def forward(self, features: Tensor, feature_lengths: Tensor) -> Tensor:
         """Map features (B, T, F) and their lengths (B,) to (B, T', 2 K ⌈F / 4⌉)."""
-        inside = torch.arange(features.shape[1], device=features.device) < feature_lengths[:, None]
-        features = nn.functional.pad(features * inside[:, :, None], (0, 0, 0, -features.shape[1] % self.stack))
+        features = _pad_frames(features, feature_lengths, self.stack)
         maps = torch.relu(self.second(torch.relu(self.first(features[:, None]))))  # (B, 2 K, T', ⌈F / 4⌉)
         return maps.transpose(1, 2).flatten(2)
 
@@ -100,15 +100,29 @@ def output_lengths(feature_lengths: Tensor, subsampling: int) -> Tensor:
     return (feature_lengths + subsampling - 1) // subsampling
 
 
-def stack_frames(features: Tensor, stack: int) -> Tensor:
-    """Concatenate every `stack` frames, (B, T, F) → (B, ⌈T / stack⌉, stack · F); the last group is padded with zeros.
+def stack_frames(features: Tensor, feature_lengths: Tensor, stack: int) -> Tensor:
+    """Concatenate every `stack` frames, (B, T, F) → (B, ⌈T / stack⌉, stack · F).
 
-    >>> stack_frames(torch.arange(3.0).reshape(1, 3, 1), 2).tolist()
-    [[[0.0, 1.0], [2.0, 0.0]]]
+    Frames beyond the end of an utterance count as 0, whatever the padding of its batch: the last valid group may hold
+    some of them.
+
+    >>> stack_frames(torch.tensor([[[1.0], [2.0], [3.0]], [[4.0], [torch.nan], [torch.nan]]]), torch.tensor([3, 1]), 2)
+    tensor([[[1., 2.],
+             [3., 0.]],
+    <BLANKLINE>
+            [[4., 0.],
+             [0., 0.]]])
     """
-    batch, frames, size = features.shape
-    features = nn.functional.pad(features, (0, 0, 0, -frames % stack))
-    return features.reshape(batch, -1, stack * size)
+    batch, _, size = features.shape
+    return _pad_frames(features, feature_lengths, stack).reshape(batch, -1, stack * size)
+
+
+def _pad_frames(features: Tensor, feature_lengths: Tensor, stack: int) -> Tensor:
+    """Fill the frames beyond the end of each utterance with zeros, and append more up to a multiple of `stack`."""
+    frames = features.shape[1]
+    outside = torch.arange(frames, device=features.device) >= feature_lengths[:, None]
+    filled = features.masked_fill(outside[:, :, None], 0)  # a product with 0 would keep NaN
+    return nn.functional.pad(filled, (0, 0, 0, -frames % stack))
 
 
 class _Reverse(torch.autograd.Function):

@@ -154,7 +154,7 @@ class EchoState(nn.Module):
 
     def forward(self, features: Tensor, feature_lengths: Tensor) -> tuple[Tensor, Tensor]:
         """Map features (B, T, F) and their lengths (B,) to logits (T', B, C) and their lengths (B,)."""
-        inputs = stack_frames(features, self.subsampling).transpose(0, 1).contiguous()  # (T', B, nF)
+        inputs = stack_frames(features, feature_lengths, self.subsampling).transpose(0, 1).contiguous()  # (T', B, nF)
         lengths = output_lengths(feature_lengths, self.subsampling)
         seen = [self.reservoirs[0](inputs, lengths), inputs]
         if len(self.reservoirs) == 2:

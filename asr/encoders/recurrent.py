@@ -101,7 +101,7 @@ class RecurrentEncoder(nn.Module):
 
     def forward(self, features: Tensor, feature_lengths: Tensor) -> tuple[Tensor, Tensor]:
         """Map features (B, T, F) and their lengths (B,) to logits (T', B, C) and their lengths (B,)."""
-        hidden = stack_frames(features, self.subsampling).transpose(0, 1).contiguous()  # (T', B, nF)
+        hidden = stack_frames(features, feature_lengths, self.subsampling).transpose(0, 1).contiguous()  # (T', B, nF)
         lengths = output_lengths(feature_lengths, self.subsampling)
         for i, forward_layer in enumerate(self.forward_layers):
             directions = [forward_layer(hidden)[0]]  # (T', B, H)

@@ -95,7 +95,7 @@ class SelfAttention(nn.Module):
 
     def forward(self, features: Tensor, feature_lengths: Tensor) -> tuple[Tensor, Tensor]:
         """Map features (B, T, F) and their lengths (B,) to logits (T', B, C) and their lengths (B,)."""
-        stacked = stack_frames(features, self.subsampling)  # (B, T', nF)
+        stacked = stack_frames(features, feature_lengths, self.subsampling)  # (B, T', nF)
         lengths = output_lengths(feature_lengths, self.subsampling)
         valid = torch.arange(stacked.shape[1], device=stacked.device) < lengths[:, None]  # (B, T')
         hidden = self._place(self.input(stacked).float(), valid)

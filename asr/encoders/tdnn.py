@@ -83,10 +83,9 @@ class TDNN(nn.Module):
 
     def forward(self, features: Tensor, feature_lengths: Tensor) -> tuple[Tensor, Tensor]:
         """Map features (B, T, F) and their lengths (B,) to logits (T', B, C) and their lengths (B,)."""
-        hidden = stack_frames(features, self.subsampling)  # (B, T', nF)
+        hidden = stack_frames(features, feature_lengths, self.subsampling)  # (B, T', nF)
         lengths = output_lengths(feature_lengths, self.subsampling)
         valid = torch.arange(hidden.shape[1], device=hidden.device) < lengths[:, None]  # (B, T')
-        hidden = hidden * valid[:, :, None]
         for layer, norm in zip(self.layers, self.norms, strict=True):
             sums = layer(hidden.transpose(1, 2)).transpose(1, 2)  # (B, T', H)
             rows = self.dropout(norm(sums[valid].float()).relu())  # frames of all utterances: no padding in the means

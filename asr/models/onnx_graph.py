@@ -2,6 +2,8 @@
 
     features (B, T, F), lengths (B,) ──▶ log_probs (T', B, C), output_lengths (B,)
 
+Frames from `lengths` on count as 0, whatever fills them.
+
 Letters: B utterances, T feature frames, F values a frame, n frames a step, T' = ⌈T / n⌉, H cells a direction, K
 channels, C classes.
 """
@@ -66,8 +68,14 @@ class _Operators:
         return name
 
     def integers(self, *values: int) -> str:
-        name = f"integers_{'_'.join(map(str, values))}"
-        self.constants[name] = np.array(values, np.int64)
+        return self._constant(f"integers_{'_'.join(map(str, values))}", np.array(values, np.int64))
+
+    def scalar(self, value: int | float) -> str:
+        kind = np.int64 if isinstance(value, int) else np.float32
+        return self._constant(f"scalar_{value}", np.array(value, kind))
+
+    def _constant(self, name: str, value: np.ndarray) -> str:
+        self.constants[name] = value
         return name
 
     def add(
@@ -130,7 +138,7 @@ def _join(graph: _Operators, weights: Mapping[str, np.ndarray], num_features: in
     frames = graph.add("Slice", graph.add("Shape", "features"), graph.integers(1), graph.integers(2))
     lacking = graph.add("Mod", graph.add("Neg", frames), graph.integers(num_steps))
     pads = graph.add("Concat", graph.integers(0, 0, 0, 0), lacking, graph.integers(0), axis=0)
-    padded = graph.add("Pad", "features", pads)
+    padded = graph.add("Pad", _mask(graph, frames), pads)
     if "front.first.weight" not in weights:
         stacked = graph.add("Reshape", padded, graph.integers(0, -1, num_steps * num_features))
         return graph.add("Transpose", stacked, perm=[1, 0, 2])
@@ -139,6 +147,13 @@ def _join(graph: _Operators, weights: Mapping[str, np.ndarray], num_features: in
         parts = [graph.weight(f"{name}_{part}", weights[f"front.{name}.{part}"]) for part in ("weight", "bias")]
         maps = graph.add("Relu", graph.add("Conv", maps, *parts, strides=strides, pads=pads_around))
     return graph.add("Reshape", graph.add("Transpose", maps, perm=[2, 0, 1, 3]), graph.integers(0, 0, -1))
+
+
+def _mask(graph: _Operators, frames: str) -> str:
+    """Return the features (B, T, F) with zeros from each utterance's length on; `frames` (1,) holds T."""
+    time = graph.add("Range", graph.scalar(0), graph.add("Squeeze", frames), graph.scalar(1))
+    inside = graph.add("Less", time, graph.add("Unsqueeze", "lengths", graph.integers(1)))  # (B, T)
+    return graph.add("Where", graph.add("Unsqueeze", inside, graph.integers(2)), "features", graph.scalar(0.0))
 
 
 def _lstm(

@@ -7,7 +7,7 @@ roughly their places. Three steps make durations of them:
    eq. 14–15), in the frames about the likeliest one's. Neighbours meet half-way between the end of one and the start of
    the next, moved by the model's constant lag (`asr.models.calibration.Calibration.boundary_offset`).
 2. Where neither neighbour is a silence or a closure, a quiet stretch between two labels is a pause, which belongs to
-   neither phone, as does what lies further from both labels than a phone may reach.
+   neither phone, as does what lies further from both labels than a phone may reach. Quiet is measured above 80 Hz.
 3. All boundaries move together, by at most 50 ms, to where the spectra within the segments differ least from their
    means: the maximum-likelihood segmentation of T. Svendsen and F. K. Soong, "On the automatic segmentation of speech
    signals", Proc. ICASSP 1987, with a normal distribution about the places of step 2, found by dynamic programming.
@@ -37,6 +37,8 @@ FADE, ATTACK = 0.02, 0.03  # seconds of weak sound at a phone's end and start th
 REACH = 0.25  # seconds that a phone may go beyond its label into a stretch without labels
 QUIET_SHARE = 0.3  # of the range of levels, from the bottom, that counts as quiet
 RANGE = 40.0  # dB that the range has at most
+LOWEST = SAMPLE_RATE // 80  # samples in a period of 80 Hz: what is lower is rumble, hum or an offset, and no speech
+BLOCK_STEPS = 6000  # whose levels are found at once
 
 NUM_MEL_BINS = 26
 MAX_SHIFT = 5  # steps that a boundary moves at most
@@ -136,13 +138,32 @@ def _quiet_frames(waveform: np.ndarray | None) -> np.ndarray | None:
     """Tell for each step of 10 ms whether its middle 20 ms are quiet: near the recording's own lowest level."""
     if waveform is None:
         return None
-    sums = np.concatenate(([0.0], np.cumsum(np.square(waveform, dtype=np.float64))))
-    starts = np.arange(0, len(waveform), HOP_LENGTH)
-    lows, highs = np.maximum(starts - HOP_LENGTH // 2, 0), np.minimum(starts + 3 * HOP_LENGTH // 2, len(waveform))
-    levels = 10 * np.log10(np.maximum(sums[highs] - sums[lows], 0) / (highs - lows) + 1e-10)
+    size, margin = BLOCK_STEPS * HOP_LENGTH, 2 * LOWEST
+    levels = np.concatenate(
+        [
+            _levels(waveform[max(start - margin, 0) : start + size + margin], min(start, margin))[:BLOCK_STEPS]
+            for start in range(0, len(waveform), size)
+        ]
+    )
     bottom, top = np.percentile(levels, [2, 95])
     bottom = max(bottom, top - RANGE)
     return levels < bottom + QUIET_SHARE * (top - bottom)
+
+
+def _levels(waveform: np.ndarray, start: int) -> np.ndarray:
+    """Return the level in dB of the middle 20 ms of each step from a sample on, without most of what is below 80 Hz."""
+    filtered = _high_pass(_high_pass(waveform))
+    sums = np.concatenate(([0.0], np.cumsum(np.square(filtered))))
+    starts = np.arange(start, len(waveform), HOP_LENGTH)
+    lows, highs = np.maximum(starts - HOP_LENGTH // 2, 0), np.minimum(starts + 3 * HOP_LENGTH // 2, len(waveform))
+    return 10 * np.log10(np.maximum(sums[highs] - sums[lows], 0) / (highs - lows) + 1e-10)
+
+
+def _high_pass(waveform: np.ndarray) -> np.ndarray:
+    """Subtract the moving average over a period of 80 Hz: -5 dB at 50 Hz, -20 dB at 20 Hz, nothing left at 0 Hz."""
+    before = LOWEST // 2
+    sums = np.cumsum(np.pad(waveform, (before + 1, LOWEST - before - 1), "edge"), dtype=np.float64)
+    return waveform - (sums[LOWEST:] - sums[:-LOWEST]) / LOWEST
 
 
 @functools.cache
@@ -200,7 +221,8 @@ def _move_to_changes(boundaries: np.ndarray, waveform: np.ndarray) -> np.ndarray
     """Move the boundaries (K,) to where the sound changes; the result is on the grid of 10 ms."""
     num_steps = -(-len(waveform) // HOP_LENGTH)
     margin = (WINDOW_LENGTH - HOP_LENGTH) // 2  # so that each frame has its step in its middle
-    spectra = fbank(np.pad(waveform, (margin, WINDOW_LENGTH)), NUM_MEL_BINS, use_energy=False)[:num_steps]
+    padded = np.pad(waveform, (margin, WINDOW_LENGTH), "edge")  # zeros beside a constant offset would be a click
+    spectra = fbank(padded, NUM_MEL_BINS, use_energy=False)[:num_steps]
     spectra = spectra.astype(np.float64) - spectra.mean(axis=0, dtype=np.float64)
     spectra /= max(spectra.std(), 1e-6)  # of digital silence it is 0
     sums = np.concatenate((np.zeros((1, NUM_MEL_BINS)), spectra.cumsum(axis=0)))

@@ -81,6 +81,50 @@ def test_many_frames_and_labels_neither_underflow_nor_overflow(rng):
     assert found[20, target[20]] - found[20, k] == pytest.approx(losses[1] - losses[0], abs=1e-3)
 
 
+@pytest.mark.parametrize("scale", [0.0, 3.0, 300.0])
+def test_blocks_of_labels_and_numbers_beyond_float64(rng, scale):
+    """Of 14 labels β is kept for every fourth, then every second; the largest scale has probabilities below e^-1000."""
+    log_probs = naive.log_softmax(scale * rng.normal(size=(35, 5)))
+    target = rng.integers(1, 5, size=14).tolist()
+    expected = substituted(log_probs, target, lambda *args: naive.ctc(*args)[0])
+    found = alternatives(log_probs, np.array(target))
+    np.testing.assert_allclose(np.exp(found), np.exp(expected), atol=1e-12)
+    near = expected > -60  # what is less likely is a sum of paths of which some are left out
+    np.testing.assert_allclose(found[near], expected[near], rtol=1e-9, atol=1e-9)
+
+
+def test_impossible_frames_and_classes(rng):
+    log_probs = naive.log_softmax(rng.normal(size=(40, 5)))
+    log_probs[rng.random(log_probs.shape) < 0.2] = -np.inf
+    path = np.repeat([0, 1, 0, 2, 3, 0, 3, 0], 5)
+    log_probs[np.arange(40), path] = -0.7  # one path at least is possible
+    target = [1, 2, 3, 3]
+    expected = substituted(log_probs, target, lambda *args: naive.ctc(*args)[0])
+    found = alternatives(log_probs, np.array(target))
+    np.testing.assert_allclose(np.exp(found), np.exp(expected), atol=1e-12)
+    np.testing.assert_array_equal(np.isneginf(found), np.isneginf(expected))
+
+
+def test_memory_grows_with_the_third_root_of_the_labels(run_python):
+    """Four arrays of T x L float64 would have 524 MB, 3 ∛L + 25 columns of pairs of them have 8 MB."""
+    out = run_python(
+        """
+import resource
+import numpy as np
+from asr.ctc.goodness import goodness
+
+def rate(num_frames, num_labels):
+    log_probs = np.log(np.random.default_rng(1).dirichlet(np.ones(4), num_frames)).astype(np.float32)
+    assert np.isfinite(goodness(log_probs, np.arange(num_labels) % 3 + 1)).all()
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+
+compiled = rate(20, 5)
+print(rate(8000, 2048) - compiled)
+"""
+    )
+    assert int(out) < 60_000  # kB
+
+
 def test_certainties():
     with np.errstate(divide="ignore"):
         log_probs = np.log(np.array([[0.0, 1.0, 0.0], [1.0, 0.0, 0.0], [0.0, 0.0, 1.0]]))

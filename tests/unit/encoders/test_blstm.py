@@ -68,16 +68,21 @@ def test_an_utterance_does_not_feel_its_batch(stack, channels):
         torch.testing.assert_close(logits[:length, b], alone[:, 0], atol=1e-6, rtol=1e-5)
 
 
+@pytest.mark.parametrize("filling", [1000.0, torch.nan])
 @pytest.mark.parametrize("channels", [0, 2])
-def test_padding_touches_neither_logits_nor_gradients(channels):
-    network = EncoderConfig(num_layers=2, hidden_size=6, channels=channels).build(5, 4)
+@pytest.mark.parametrize("stack", [1, 3])
+def test_padding_touches_neither_logits_nor_gradients(stack, channels, filling):
+    """The second utterance's last step of three frames holds two frames of it and one of padding."""
+    network = EncoderConfig(num_layers=2, hidden_size=6, stack=stack, channels=channels).build(5, 4)
     features, lengths = torch.randn(2, 12, 5), torch.tensor([12, 5])
     loud = features.clone()
-    loud[1, 5:] = 1000
+    loud[1, 5:] = filling
     loud.requires_grad_()
-    logits, _ = network(loud, lengths)
-    torch.testing.assert_close(logits[:5, 1], network(features, lengths)[0][:5, 1], atol=1e-6, rtol=1e-5)
-    (logits[:5, 1] ** 2).sum().backward()
+    logits, (_, steps) = network(loud, lengths)
+    alone, _ = network(features[1:, :5], lengths[1:])
+    torch.testing.assert_close(logits[:steps, 1], alone[:, 0], atol=1e-6, rtol=1e-5)
+    (logits[:steps, 1] ** 2).sum().backward()
+    assert all(weights.grad.isfinite().all() for weights in network.parameters())
     assert loud.grad[1, :5].abs().min() > 0
     assert not loud.grad[1, 5:].any()
     assert not loud.grad[0].any()
@@ -96,14 +101,16 @@ def test_reversal_frame_by_frame_and_its_gradient():
 
 @pytest.mark.parametrize(("frames", "stack"), [(1, 3), (3, 3), (10, 3), (7, 8), (5, 1)])
 def test_stacked_frames_are_the_frames_side_by_side_and_zeros_at_the_end(frames, stack):
-    features = torch.randn(2, frames, 4)
-    stacked = stack_frames(features, stack)
+    features, lengths = torch.randn(2, frames, 4), torch.tensor([frames, frames - 1])
+    features[1, -1] = torch.nan
+    stacked = stack_frames(features, lengths, stack)
     count = -(-frames // stack)
     assert stacked.shape == (2, count, 4 * stack)
     assert output_lengths(torch.tensor([frames]), stack).tolist() == [count]
     rows = stacked.reshape(2, count * stack, 4)
-    assert torch.equal(rows[:, :frames], features)
-    assert not rows[:, frames:].any()
+    for row, given, length in zip(rows, features, lengths, strict=True):
+        assert torch.equal(row[:length], given[:length])
+        assert not row[length:].any()
 
 
 def test_dropout_is_for_training_only():

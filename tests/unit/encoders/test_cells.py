@@ -308,16 +308,21 @@ def test_an_utterance_does_not_feel_its_batch(cell, bidirectional):
         torch.testing.assert_close(logits[:length, b], alone[:, 0], atol=1e-5, rtol=1e-4)
 
 
+@pytest.mark.parametrize("filling", [1000.0, torch.nan])
+@pytest.mark.parametrize("stack", [1, 3])
 @pytest.mark.parametrize("cell", CELLS)
-def test_padding_touches_neither_logits_nor_gradients(cell):
-    network = build(cell)
+def test_padding_touches_neither_logits_nor_gradients(cell, stack, filling):
+    """The second utterance's last step of three frames holds two frames of it and one of padding."""
+    network = build(cell, stack=stack)
     features, lengths = torch.randn(2, 12, 5), torch.tensor([12, 5])
     loud = features.clone()
-    loud[1, 5:] = 1000
+    loud[1, 5:] = filling
     loud.requires_grad_()
-    logits, _ = network(loud, lengths)
-    torch.testing.assert_close(logits[:5, 1], network(features, lengths)[0][:5, 1], atol=1e-6, rtol=1e-5)
-    (logits[:5, 1] ** 2).sum().backward()
+    logits, (_, steps) = network(loud, lengths)
+    alone, _ = network(features[1:, :5], lengths[1:])
+    torch.testing.assert_close(logits[:steps, 1], alone[:, 0], atol=1e-5, rtol=1e-4)
+    (logits[:steps, 1] ** 2).sum().backward()
+    assert all(weights.grad.isfinite().all() for weights in network.parameters())
     assert loud.grad[1, :5].abs().max(dim=1).values.min() > 0
     assert not loud.grad[1, 5:].any()
     assert not loud.grad[0].any()

@@ -67,18 +67,21 @@ def test_an_utterance_does_not_feel_its_batch(system, stack, rng):
 
 
 @each_encoder
+@pytest.mark.parametrize("stack", [1, 3])
+@pytest.mark.parametrize("filling", [-100.0, torch.nan])
 @pytest.mark.parametrize("training", [True, False])
-def test_padding_touches_no_logits(system, training):
-    network = build(system, stack=1).train(training)
+def test_padding_touches_no_logits(system, training, filling, stack):
+    """The second utterance's last step of three frames holds two frames of it and one of padding."""
+    network = build(system, stack=stack).train(training)
     features, lengths = torch.randn(2, 12, 5), torch.tensor([12, 5])
-    loud = features.clone()
-    loud[1, 5:] = 100
-    for count in (12, 20):  # more padding, and louder
-        longer = nn.functional.pad(loud, (0, 0, 0, count - 12), value=-100.0)
+    features[1, 5:] = 0
+    expected, steps = network(features, lengths)
+    features[1, 5:] = filling
+    for count in (12, 20):
+        longer = nn.functional.pad(features, (0, 0, 0, count - 12), value=filling)
         logits, _ = network(longer, lengths)
-        expected, _ = network(features, lengths)
-        torch.testing.assert_close(logits[:12, 0], expected[:, 0], atol=1e-5, rtol=1e-4)
-        torch.testing.assert_close(logits[:5, 1], expected[:5, 1], atol=1e-5, rtol=1e-4)
+        for b, length in enumerate(steps):
+            torch.testing.assert_close(logits[:length, b], expected[:length, b], atol=1e-5, rtol=1e-4)
 
 
 @pytest.mark.parametrize("system", [name for name in ENCODERS if not name.startswith("attention_decoder")])

@@ -6,6 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import onnx
+import onnxruntime
 import pytest
 import soundfile
 import torch
@@ -62,6 +63,33 @@ def test_as_torch_computes_it(num_layers, stack, channels, bidirectional, rng, t
         for one, other in zip(ours.emissions(features), theirs.emissions(features), strict=True):
             np.testing.assert_allclose(one, other, atol=2e-5)
             np.testing.assert_allclose(np.exp(one).sum(axis=1), 1, atol=1e-5)
+
+
+@pytest.mark.parametrize("int8", [False, True])
+@pytest.mark.parametrize("bidirectional", [True, False])
+@pytest.mark.parametrize(("stack", "channels"), [(1, 0), (3, 0), (1, 3), (3, 3)])
+def test_what_fills_a_batch_after_the_lengths_changes_no_bit(stack, channels, bidirectional, int8, rng, tmp_path):
+    """The shorter utterance's last step of three frames holds one frame of it and two of padding."""
+    theirs = model(stack=stack, channels=channels, bidirectional=bidirectional)
+    model_folder.save(tmp_path / "model", theirs, "card")
+    model_folder.export(tmp_path / "model", tmp_path / "out", onnx=True, int8=int8)
+    session = onnxruntime.InferenceSession(str(tmp_path / "out" / "model.onnx"))
+    short, long = utterances(rng, 22, 31)
+
+    def heard(filling):
+        batch = np.full((2, 40, 10), filling, np.float32)
+        batch[0, :22], batch[1, :31] = short, long
+        log_probs, steps = session.run(None, {"features": batch, "lengths": np.array([22, 31])})
+        assert steps.tolist() == [-(-22 // stack), -(-31 // stack)]
+        return [log_probs[:count, i] for i, count in enumerate(steps)]
+
+    zeros = heard(0.0)
+    for filling in (-23.0, 7.0, 1e30, np.inf, np.nan):
+        for one, other in zip(heard(filling), zeros, strict=True):
+            np.testing.assert_array_equal(one, other)
+    if not int8:
+        for one, other in zip(zeros, theirs.emissions([short, long]), strict=True):
+            np.testing.assert_allclose(one, other, atol=2e-3)  # the folder's weights are float16
 
 
 def test_an_exported_graph_is_the_same_and_one_in_8_bits_nearly(rng, tmp_path):

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from asr.ctc import TokenAlignment, forced_align
+from asr.models import times
 from asr.models.calibration import Calibration
 from asr.models.times import BLOCK_LABELS, phone_segments
 
@@ -61,6 +62,74 @@ def test_a_pause_belongs_to_no_phone(rng):
     assert [first.start, first.end, second.start, second.end] == pytest.approx([0.3, 0.5, 0.9, 1.1], abs=0.04)
     assert second.end - second.start > 0.19
     assert first.end - first.start > 0.19
+
+
+def rumble(rng, num_samples, power):
+    """Brown noise above 5 Hz, as of ventilation or traffic."""
+    spectrum = np.fft.rfft(rng.standard_normal(num_samples))
+    frequencies = np.fft.rfftfreq(num_samples, 1 / RATE)
+    brown = np.fft.irfft(np.where(frequencies > 5, spectrum / np.maximum(frequencies, 5), 0), num_samples)
+    return (brown * np.sqrt(power / np.square(brown).mean())).astype(np.float32)
+
+
+def under(rng, waveform, below):
+    """The waveform with a constant offset as of a cheap sound card, or with rumble or hum 20 dB below it."""
+    power = np.square(waveform).mean() / 100
+    time = np.arange(len(waveform)) / RATE
+    return (
+        waveform
+        + {
+            "offset": np.float32(0.05),
+            "large offset": np.float32(-0.3),
+            "rumble": rumble(rng, len(waveform), power),
+            "hum": (np.sqrt(2 * power) * np.sin(2 * np.pi * 50 * time)).astype(np.float32),
+        }[below]
+    )
+
+
+BELOW = ["offset", "large offset", "rumble", "hum"]
+
+
+@pytest.mark.parametrize("below", BELOW)
+def test_a_pause_is_found_under_what_is_below_speech(rng, below):
+    """Quiet before 0.6 s, from 0.8 to 1.2 s, and after 1.4 s, as without."""
+    waveform = sound(rng, (None, 0.6), (300, 0.2), (None, 0.4), (700, 0.2), (None, 0.6))
+    first, second = found(posteriors(200, [(1, 68), (2, 128)]), [1, 2], waveform=under(rng, waveform, below))
+    assert [first.start, first.end, second.start, second.end] == pytest.approx([0.6, 0.8, 1.2, 1.4], abs=0.04)
+
+
+@pytest.mark.parametrize("below", BELOW)
+def test_a_weak_sound_is_no_pause_under_what_is_below_speech(rng, below):
+    """The second sound is 20 dB weaker, and the spikes leave most of it between them."""
+    waveform = sound(rng, (None, 0.4), (300, 0.2), (700, 0.2), (1200, 0.2), (None, 0.4))
+    waveform[int(0.6 * RATE) : int(0.8 * RATE)] *= 0.1
+    spikes = [(1, 50), (2, 63), (3, 85)]
+    phones = found(posteriors(140, spikes), [1, 2, 3], waveform=under(rng, waveform, below))
+    assert [phone.end for phone in phones[:-1]] == [phone.start for phone in phones[1:]]
+    assert [phone.start for phone in phones[1:]] == pytest.approx([0.6, 0.8], abs=0.0101)
+
+
+@pytest.mark.parametrize("offset", [0.05, -0.3])
+def test_an_offset_moves_no_boundary(rng, offset):
+    """Also not those near the edges of the recording, where the offset begins and ends."""
+    for _ in range(20):
+        lengths, tokens = rng.choice([0.04, 0.07, 0.1], 8), [1 + k % 4 for k in range(8)]
+        pieces = ((180 * 2**token, length) for token, length in zip(tokens, lengths, strict=True))
+        waveform = 0.03 * sound(rng, *pieces)
+        frames = (100 * (lengths.cumsum() - lengths / 2)).astype(int)
+        log_probs = posteriors(1 + len(waveform) // 160, zip(tokens, frames, strict=True))
+        without, with_offset = (found(log_probs, tokens, waveform=waveform + np.float32(by)) for by in (0, offset))
+        assert with_offset == without
+
+
+def test_levels_are_alike_in_one_block_and_in_several(rng, monkeypatch):
+    """A pause is found alike wherever the blocks meet in which levels are found."""
+    waveform = sound(rng, (None, 0.3), (300, 0.2), (None, 0.4), (700, 0.2), (None, 0.35))
+    log_probs = posteriors(145, [(1, 38), (2, 98)])
+    whole = found(log_probs, [1, 2], waveform=waveform)
+    for steps in (1, 7, 50, 100):
+        monkeypatch.setattr(times, "BLOCK_STEPS", steps)
+        assert found(log_probs, [1, 2], waveform=waveform) == whole
 
 
 def test_a_closure_is_no_pause(rng):
