@@ -1,6 +1,7 @@
 """What a result was made from is what is there: changed corpora are prepared anew, changed sound is read anew."""
 
 import os
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -118,8 +119,12 @@ def test_a_run_is_not_taken_for_one_on_what_its_corpus_is_now(corpus, tmp_path):
     soundfile.write(corpus / "u5.wav", np.full(16000, 0.1), 16000, "PCM_16")
     train(config, run)
     os.utime(corpus / "u4.wav", (0, 0))
-    with pytest.raises(ConfigError, match="table changed after "):
-        train(config, run)
+    before = {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}
+    more_epochs = replace(config, train=replace(config.train, max_epochs=2))
+    for each in (config, more_epochs):
+        with pytest.raises(ConfigError, match="table changed after "):
+            train(each, run)
+    assert {path: path.read_bytes() for path in run.rglob("*") if path.is_file()} == before
     (run / "inputs.json").unlink()
     train(config, run)
     table.write_text(table.read_text().replace("two", "three"))

@@ -9,6 +9,7 @@ import time
 import pytest
 import soundfile
 
+import data_prep
 from asr.core import config as configuration
 from asr.core.errors import ConfigError
 from asr.evaluation import results
@@ -146,6 +147,37 @@ def test_two_trainings_do_not_share_a_run_folder(tmp_path):
     with run_folder.held(tmp_path / "run"), pytest.raises(ConfigError, match="another process trains in "):
         train(config, tmp_path / "run")
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::UserWarning", "ignore::RuntimeWarning")
+@pytest.mark.parametrize("name", ["blstm", "gmm_hmm"])
+def test_a_run_folder_is_held_from_before_the_start_to_the_end(corpus, tmp_path, monkeypatch, name):
+    run, moments = tmp_path / "runs" / "run", []
+
+    def watched(module, attribute):
+        function = getattr(module, attribute)
+
+        def watch(*arguments, **options):
+            with pytest.raises(ConfigError, match="another process trains in "), run_folder.held(run):
+                pass
+            moments.append((attribute, (run / "config.yaml").exists()))
+            return function(*arguments, **options)
+
+        monkeypatch.setattr(module, attribute, watch)
+
+    sizes = {"blstm": {"num_layers": 1, "hidden_size": 4, "stack": 4}, "gmm_hmm": {"num_iterations": 1}}
+    values = {
+        "data": {"corpora": {"table": str(corpus)}, "manifests": str(tmp_path / "data")},
+        "features": {"num_mel_bins": 8, "delta_order": 0},
+        "model": {"name": name} | sizes[name],
+        "train": {"max_epochs": 1},
+    }
+    for module, attribute in ((data_prep, "prepare"), (run_folder, "write_history"), (run_folder, "end")):
+        watched(module, attribute)
+    train(configuration.from_dict(values), run)
+    assert list(dict.fromkeys(moments)) == [("prepare", False), ("write_history", True), ("end", True)]
+    assert {path.name for path in run.parent.iterdir()} == {"run"}
+    assert (run / "inputs.json").is_file()
 
 
 def test_rows_of_two_evaluations_are_both_kept(tmp_path, monkeypatch):

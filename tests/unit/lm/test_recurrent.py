@@ -189,7 +189,7 @@ def test_training_goes_on_where_it_stopped(tmp_path, monkeypatch):
         np.testing.assert_array_equal(value, parts.arrays()[name])
     history = json.loads((tmp_path / "parts" / "history.json").read_text())["epochs"]
     assert [line["epoch"] for line in history] == [1, 2, 3, 4, 5, 6]
-    with pytest.raises(ConfigError, match=r"holds a run with model\.dropout=0\.3 and not 0\.0, train"):
+    with pytest.raises(ConfigError, match=r"holds a run with model\.dropout=0\.3 and not 0\.0: delete it"):
         learn(tmp_path, KOREAN, "words", "parts", train={"max_epochs": 7})
     with pytest.raises(ConfigError, match="was trained on another text"):
         learn(tmp_path, KOREAN[:2], "words", "parts", train={"max_epochs": 6}, model={"dropout": 0.3})
