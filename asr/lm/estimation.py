@@ -208,10 +208,11 @@ def _smooth(
         predicting = len(probs) if is_longest else each.starts  # n-grams that the text's probability is made of
         found, num_kept = counting_kernels.keep(grams, is_kept, nodes, probs, predicting, log_probs)
         log_likelihood += found
-        kept = [values[:num_kept] for values in (grams.parents, grams.tokens, log_probs)]
-        if num_kept < len(probs):
-            kept = [values.copy() for values in kept]  # so that the memory of the rest is freed
-        orders.append(Order(*kept, np.zeros(num_kept)))
+        parents, tokens, log_probs = (  # without those left out, and their memory
+            values if num_kept == len(probs) else values[:num_kept].copy()
+            for values in (grams.parents, grams.tokens, log_probs)
+        )
+        orders.append(Order(parents, tokens, log_probs, np.zeros(num_kept)))
         first += int(np.count_nonzero(was_kept))
         shorter, was_kept = probs, is_kept
     return orders, log_likelihood

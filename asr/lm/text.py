@@ -75,6 +75,12 @@ def blocks(path: str | Path) -> Iterator[str]:
         raise ConfigError(f"cannot read {path}: {reason}; a text file with a sentence a line") from error
 
 
+def lines(path: str | Path) -> Iterator[str]:
+    """Yield the lines of a file, without their ends, as `blocks` reads it."""
+    for block in blocks(path):
+        yield from block.removesuffix("\n").split("\n")
+
+
 def _decoded(block: bytes, path: Path, start: int) -> str:
     try:
         text = block.decode("utf-8" if start else "utf-8-sig")
