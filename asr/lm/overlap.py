@@ -23,7 +23,8 @@ from asr.lm.text import blocks, lines
 
 WORDS = re.compile(r"[^\W_]+(?:'[^\W_]+)*|\n")
 FACTOR = np.uint64(0x9E3779B97F4A7C15)  # of the hash, a polynomial modulo 2^64
-GAP, END = 0, -1  # in place of a word: one that the references do not have or the end of a sentence; the end of a line
+GAP = 0  # a word that the references do not have, the end of a sentence of theirs, or of a document of the text
+END = -1  # the end of a line
 
 
 @dataclass(frozen=True)
@@ -156,13 +157,13 @@ class References:
             numbers = np.fromiter(map(self._index.get, tokens, repeat(GAP)), np.int64, len(tokens))
             is_end = numbers == END
             is_empty = is_end & np.concatenate([[True], is_end[:-1]])
-            rows = np.stack([numbers, line + np.cumsum(is_end), document + np.cumsum(is_empty)])
+            rows = np.stack(
+                [np.where(is_empty, GAP, numbers), line + np.cumsum(is_end), document + np.cumsum(is_empty)]
+            )
             line, document = int(rows[1, -1]), int(rows[2, -1])
-            words, line_numbers, documents = rows = np.concatenate([kept, rows[:, ~is_end]], axis=1)
+            words, line_numbers, documents = rows = np.concatenate([kept, rows[:, is_empty | ~is_end]], axis=1)
             last = self.order - 1
             places, found = self._look_up(words)
-            within = documents[places] == documents[places + last]
-            places, found = places[within], found[within]
             breaks = np.flatnonzero((np.diff(places) != 1) | (np.diff(found) != 1)) + 1
             for start, end in zip([0, *breaks], [*breaks, len(places)], strict=True):
                 if start < end:
