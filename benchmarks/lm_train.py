@@ -1,10 +1,12 @@
 """`asr lm train` beside KenLM's lmplz: time, processor time and memory for n-grams of words of a big text.
 
+python benchmarks/lm_train.py
 python benchmarks/lm_train.py books.txt --lmplz kenlm/build/bin/lmplz
 python benchmarks/lm_train.py books.txt --lmplz kenlm/build/bin/lmplz --num-words 10000000 --orders 3 --min-counts 1 1 2
 
 Both learn the same sentences with Kneser-Ney's discounts, and must find equally many n-grams. Ours writes a model
-folder and scores a little text that is held out; lmplz writes an ARPA file and may use 4 GB.
+folder and scores a little text that is held out; lmplz writes an ARPA file and may use 4 GB. Without a text a million
+words are drawn by Zipf's law; without --lmplz ours runs alone.
 """
 
 import argparse
@@ -18,6 +20,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 from _bench import describe
 
 from asr.lm.folder import load
@@ -47,6 +50,14 @@ def run(command: Sequence[object], text: Path, log: Path) -> Run:
     if status:
         raise SystemExit(f"{command[0]} failed:\n{said}")
     return Run(seconds, used.ru_utime + used.ru_stime, 1024 * used.ru_maxrss, said)
+
+
+def drawn(path: Path) -> Path:
+    """Write a million words drawn by Zipf's law, in sentences of 15."""
+    draws = np.random.default_rng(1)
+    sentences = np.minimum(draws.zipf(1.15, (70_000, 15)), 30_000)
+    path.write_text("".join(" ".join(f"w{number}" for number in row) + "\n" for row in sentences.tolist()))
+    return path
 
 
 def take(text: Path, num_words: int, folder: Path) -> tuple[Path, Path, int]:
@@ -91,7 +102,7 @@ def compare(order: int, min_counts: Sequence[int], texts: tuple[Path, Path], lmp
 def main() -> None:
     """Print machine, versions and a line for each order and side."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("text", type=Path, help="a sentence on each line")
+    parser.add_argument("text", type=Path, nargs="?", help="a sentence on each line (default: drawn words)")
     parser.add_argument("--lmplz", type=Path, help="KenLM's program (github.com/kpu/kenlm, built with cmake)")
     parser.add_argument("--num-words", type=int, default=10**12, help="only so many words of the text")
     parser.add_argument("--orders", type=int, nargs="+", default=[3, 4])
@@ -99,7 +110,8 @@ def main() -> None:
     arguments = parser.parse_args()
     print(describe("numba", "numpy"))
     with tempfile.TemporaryDirectory() as name:
-        train, dev, count = take(arguments.text, arguments.num_words, Path(name))
+        text = arguments.text or drawn(Path(name, "drawn.txt"))
+        train, dev, count = take(text, arguments.num_words, Path(name))
         print(f"{count:,} words")
         for order in arguments.orders:
             compare(order, arguments.min_counts, (train, dev), arguments.lmplz, Path(name))
