@@ -25,7 +25,7 @@ Letters: V tokens, N positions of the text, M n-grams of an order.
 """
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 
@@ -43,6 +43,7 @@ log = logging.getLogger(__name__)
 SMOOTHINGS = ("kneser_ney", "witten_bell")
 DISCOUNTS = (0.5, 1.0, 1.5)  # of n-grams with counts of 1, 2 and more, if the text is too small to estimate them
 MOST_TOKENS = 2**31 - 1
+LONG = 5_000_000  # tokens of a text whose counting shows its progress
 
 
 def estimate(
@@ -150,7 +151,7 @@ def _count(given: Text, order: int) -> list[_Counted]:
         return counted
     sorted_text = _sorted(stream, order, num_tokens)
     before = stream
-    for n in track(range(2, order + 1), "counting n-grams"):
+    for n in _steps(range(2, order + 1), "counting n-grams", stream):
         num_grams = int(((sorted_text.lengths >= n) & (sorted_text.shared < n)).sum())
         grams = Grams(*(np.empty(num_grams, np.int32) for _ in Grams._fields))
         after = np.empty_like(stream if n < order else stream[:0])
@@ -163,13 +164,17 @@ def _count(given: Text, order: int) -> list[_Counted]:
 def _sorted(stream: np.ndarray, order: int, num_tokens: int) -> SortedText:
     positions = np.arange(len(stream) - 1, dtype=np.int32)
     other = np.empty_like(positions)
-    for offset in track(range(order - 1, -1, -1), "sorting n-grams"):
+    for offset in _steps(range(order - 1, -1, -1), "sorting n-grams", stream):
         counting_kernels.sort_by(stream, offset, num_tokens, positions, other)
         positions, other = other, positions
     del other
     found = SortedText(positions, np.empty(len(positions), np.int8), np.empty(len(positions), np.int8))
     counting_kernels.compare(stream, order, found)
     return found
+
+
+def _steps(numbers: range, title: str, stream: np.ndarray) -> Iterable[int]:
+    return track(numbers, title) if len(stream) >= LONG else numbers
 
 
 def _smooth(

@@ -10,6 +10,7 @@ import unicodedata
 import zlib
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from itertools import chain
 from pathlib import Path
@@ -24,6 +25,7 @@ from asr.lm.language_model import EDGE, UNKNOWN
 UNITS = ("phones", "characters", "words")
 EDGES = {"<s>", EDGE}
 BLOCK = 1 << 22  # bytes of a file that are read at once
+LONG = 16  # megabytes of a file whose reading shows its progress
 
 
 def split(line: str, unit: str) -> list[str]:
@@ -53,10 +55,11 @@ def blocks(path: str | Path) -> Iterator[str]:
     ConfigError
         The file is missing, damaged or not UTF-8.
     """
-    path = Path(path)
-    megabytes, done = (path.stat().st_size + (1 << 20) - 1 >> 20) if path.is_file() else None, 0
+    path, done = Path(path), 0
     try:
-        with path.open("rb") as raw, Progress(f"reading {path.name}, megabytes", megabytes) as progress:
+        megabytes = path.stat().st_size >> 20
+        shown = Progress(f"reading {path.name}, megabytes", megabytes) if megabytes >= LONG else nullcontext()
+        with path.open("rb") as raw, shown as progress:
             file = gzip.GzipFile(fileobj=raw) if path.suffix == ".gz" else raw
             rest = b""
             while chunk := file.read(BLOCK):
@@ -67,7 +70,8 @@ def blocks(path: str | Path) -> Iterator[str]:
                 yield _decoded(rest + whole + newline, path, done)
                 done += len(rest) + len(whole) + 1
                 rest = after
-                progress.update(raw.tell() >> 20)
+                if progress is not None:
+                    progress.update(raw.tell() >> 20)
             if rest:
                 yield _decoded(rest, path, done) + "\n"
     except (OSError, EOFError, zlib.error) as error:

@@ -8,6 +8,7 @@ runs/<recipe>/lm/<name>/
 
 import logging
 import time
+from collections.abc import Iterable
 from dataclasses import replace
 from itertools import chain, islice
 from pathlib import Path
@@ -179,9 +180,10 @@ def _vocabulary(config: LmConfig, read: Text) -> list[str]:
 def _perplexity(lm: LanguageModel, dev: Text) -> float:
     """Return the perplexity of a text that is scored some thousands of sentences at a time."""
     sentences = dev.sentences()
-    batches = (list(islice(sentences, BATCH)) for _ in range(0, dev.num_sentences, BATCH))
-    shown = track(batches, "scoring the text held out", -(-dev.num_sentences // BATCH))
-    return perplexity(chain.from_iterable(map(lm.score, shown)))
+    batches: Iterable[list[list[str]]] = (list(islice(sentences, BATCH)) for _ in range(0, dev.num_sentences, BATCH))
+    if dev.num_sentences > BATCH:
+        batches = track(batches, "scoring the text held out", -(-dev.num_sentences // BATCH))
+    return perplexity(chain.from_iterable(map(lm.score, batches)))
 
 
 def _card(config: LmConfig, lm: LanguageModel, values: dict[str, Any], num_tokens: int) -> str:
