@@ -1,4 +1,4 @@
-"""The verbs of `asr lm`: train, score, generate, export."""
+"""The verbs of `asr lm`: train, score, generate, export, overlap."""
 
 import math
 import sys
@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from asr.cli.options import check, check_exist, with_verbosity
+from asr.cli.options import check, check_exist, note, with_verbosity
 
 app = typer.Typer(no_args_is_help=True, help="Language models over phones, characters or words: n-gram and recurrent.")
 
@@ -64,19 +64,24 @@ def score(
     asr lm score runs/mini/lm/phone_trigram phones.txt
     asr lm score book.arpa chapter.txt --each
     """
+    import numpy as np
+
     from asr.lm import text
     from asr.lm.folder import load
     from asr.lm.language_model import perplexity
 
     lm = load(model, unit)
     for path in files:
-        sentences = text.read(path, lm.unit)
-        scores = lm.score(sentences)
-        if each:
-            for sentence, found in zip(sentences, scores, strict=True):
-                typer.echo(f"{found.sum() / math.log(10):.4f}\t{text.join(sentence, lm.unit)}")
-        tokens, total = sum(map(len, scores)), sum(float(found.sum()) for found in scores) / math.log(10)
-        counted = f"{len(sentences):,} sentences, {tokens:,} {lm.unit} and ends"
+        num_sentences, scores = 0, []
+        for sentences in text.read(path, lm.unit):
+            found = lm.score(sentences)
+            if each:
+                for sentence, row in zip(sentences, found, strict=True):
+                    typer.echo(f"{row.sum() / math.log(10):.4f}\t{text.join(sentence, lm.unit)}")
+            num_sentences += len(sentences)
+            scores.append(np.concatenate(found))
+        tokens, total = sum(map(len, scores)), sum(float(row.sum()) for row in scores) / math.log(10)
+        counted = f"{num_sentences:,} sentences, {tokens:,} {lm.unit} and ends"
         typer.echo(f"{path}: {counted}, log10 {total:.2f}, perplexity {perplexity(scores):.3f}")
 
 
@@ -135,3 +140,51 @@ def export(
         raise ModelError(f"{model} is a recurrent model: only n-grams have ARPA files")
     arpa.write(lm, path)
     typer.echo(f"{path}: {lm.num_parameters:,} parameters of {lm.order}-grams", file=sys.stderr)
+
+
+@app.command()
+@with_verbosity
+def overlap(
+    text: Annotated[Path, typer.Argument(help="UTF-8 text that a model is to learn, .gz too.")],
+    references: Annotated[
+        list[Path], typer.Argument(help="UTF-8 texts with a sentence on each line, such as a test's.")
+    ],
+    order: Annotated[int, typer.Option(min=1, help="How many words in a row count as shared.")] = 8,
+    ids: Annotated[bool, typer.Option("--ids", help="Each line of REFERENCES begins with an utterance's id.")] = False,
+    output: Annotated[
+        Path | None, typer.Option("--output", help="Write the text without the lines that share words.")
+    ] = None,
+    documents: Annotated[
+        bool, typer.Option("--documents", help="Leave out whole documents, which empty lines separate.")
+    ] = False,
+) -> None:
+    """Print which words in a row a text shares with references; the exit code is 1 if there are any.
+
+    Capital letters and punctuation do not matter, and words are shared across the ends of the text's lines.
+
+    asr lm overlap books.txt test-clean.trans.txt --ids --output books-without.txt
+    """
+    from asr.core.errors import ConfigError
+    from asr.lm.overlap import References, copy_without
+
+    check(output is not None or not documents, "--documents", "be left out without --output", documents)
+    wanted = References(references, order, ids)
+    if wanted.num_sentences == 0:
+        raise ConfigError(f"no sentence of the references has {order} words: lower --order, or give other references")
+    count, sources = 0, set()
+    left_out: set[int] = set()  # documents or lines
+    for shared in wanted.find(text):
+        typer.echo(f"{text}:{shared.first_line}\t{shared.reference}\t{' '.join(shared.words)}")
+        count += 1
+        sources.add(shared.reference)
+        left_out.update([shared.document] if documents else range(shared.first_line, shared.last_line + 1))
+    short = f"; {wanted.num_short:,} shorter ones were not looked for" if wanted.num_short else ""
+    note(
+        f"{len(sources):,} of {wanted.num_sentences:,} sentences share {order} words in a row or more with the text, "
+        f"in {count:,} places{short}"
+    )
+    if output is not None:
+        num_lines = copy_without(text, output, lambda line, document: (document if documents else line) in left_out)
+        note(f"{output}: the text without {num_lines:,} lines")
+    if count:
+        raise typer.Exit(1)

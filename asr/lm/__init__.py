@@ -1,7 +1,7 @@
 """Language models: the probability of a sequence of phones, characters or words, and of the next token.
 
-    text ─ text.read ─▶ sentences ─ estimation.estimate ─▶ NGram        (ngram.py; ARPA files in and out: arpa.py)
-                                  └ asr.training.lm ─────▶ RecurrentLM  (recurrent_lm.py)
+    text ─ text.Numbering ─▶ Text ─ estimation.estimate_from ─▶ NGram        (ngram.py; ARPA files in and out: arpa.py)
+                                  └ asr.training.lm ──────────▶ RecurrentLM  (recurrent_lm.py)
     either ─ score, perplexity (language_model.py); generation.continuation; folder.load, folder.save
            └ search.build: fused into CTC's beam (fusion.py), or a search for words (lexicon.py, word_search.py)
 

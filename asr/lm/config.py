@@ -39,6 +39,10 @@ class TextConfig:
         Whether there is a token for everything unknown.
     min_count
         With an open vocabulary, tokens that occur fewer times than this count as unknown.
+    max_words
+        With an open vocabulary, all but so many of the most frequent tokens count as unknown.
+    vocabulary
+        A UTF-8 file with all tokens of the vocabulary, in place of those of the text.
     """
 
     corpora: dict[str, str | None] = field(default_factory=dict)
@@ -50,6 +54,8 @@ class TextConfig:
     lowercase: bool = False
     open_vocabulary: bool = False
     min_count: int = 1
+    max_words: int | None = None
+    vocabulary: str | None = None
 
     def __post_init__(self) -> None:
         one_of("text.unit", self.unit, UNITS)
@@ -57,6 +63,11 @@ class TextConfig:
         check(self.min_count >= 1, "text.min_count", "be 1 or more", self.min_count)
         fits = self.min_count == 1 or self.open_vocabulary
         check(fits, "text.min_count", "be 1 without text.open_vocabulary", self.min_count)
+        fits = self.max_words is None or (self.max_words >= 1 and self.open_vocabulary)
+        check(fits, "text.max_words", "be 1 or more, and left out without text.open_vocabulary", self.max_words)
+        fits = self.vocabulary is None or (self.min_count == 1 and self.max_words is None and self.unit != "phones")
+        needs = "be left out with text.min_count and text.max_words, and for phones, which text.labels lists"
+        check(fits, "text.vocabulary", needs, self.vocabulary)
 
 
 @dataclass(frozen=True)
@@ -69,14 +80,22 @@ class NGramConfig:
         n, the number of tokens in the longest n-gram.
     smoothing
         ``kneser_ney``, or ``witten_bell`` for little text.
+    min_counts
+        For each length, n-grams that occur fewer times than this are left out; the last one holds for longer n-grams,
+        too. [1, 1, 2] leaves out what occurs once of three tokens and more, as KenLM's --prune 0 0 1 does.
     """
 
     order: int = 3
     smoothing: str = "kneser_ney"
+    min_counts: tuple[int, ...] = (1,)
 
     def __post_init__(self) -> None:
         one_of("model.smoothing", self.smoothing, SMOOTHINGS)
         check(self.order >= 1, "model.order", "be 1 or more", self.order)
+        counts = list(self.min_counts)
+        fits = counts[:1] == [1] and counts == sorted(counts) and len(counts) <= self.order
+        needs = f"be at most {self.order} counts, the first one 1, none less than the one before"
+        check(fits, "model.min_counts", needs, counts)
 
 
 @dataclass(frozen=True)
@@ -204,8 +223,9 @@ def from_dict(values: dict[str, Any]) -> LmConfig:
     if name == "ngram" and train:
         raise ConfigError("train belongs to recurrent models: an n-gram is counted", "train")
     text = section("text", TextConfig, values.get("text") or {})
-    rare = name == "ngram" or not text.open_vocabulary or text.min_count > 1
-    check(rare, "text.min_count", "be 2 or more, or a recurrent model never meets an unknown token", text.min_count)
+    rare = text.min_count > 1 or text.max_words is not None or text.vocabulary is not None
+    fits = name == "ngram" or not text.open_vocabulary or rare
+    check(fits, "text.min_count", "be 2 or more, or a recurrent model never meets an unknown token", text.min_count)
     return LmConfig(
         text,
         section("model", MODELS[name], model),

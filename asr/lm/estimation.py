@@ -15,48 +15,35 @@ Kneser-Ney: a is the count for n-grams of the highest order and those at the sta
 number of different tokens before them; D depends on a and the order. Witten-Bell: a is the count, D = 0, and A(h) = Σ a
 + the number of different tokens after h.
 
+Rare n-grams can be left out, as with KenLM's --prune: A(h) and D are those of all n-grams, and what was the share of
+the n-grams left out is added to γ(h).
+
+The positions of the text are sorted by the n-grams that start there (`asr.lm.counting_kernels`), which needs four bytes
+a token for each array and no table of n-grams.
+
 Letters: V tokens, N positions of the text, M n-grams of an order.
 """
 
 import logging
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 
 from asr.core.errors import ConfigError
 from asr.core.settings import one_of
-from asr.lm import text
-from asr.lm.language_model import EDGE, UNKNOWN
+from asr.core.terminal import track
+from asr.lm import counting_kernels, text
+from asr.lm.counting_kernels import Grams, SortedText
+from asr.lm.language_model import UNKNOWN
 from asr.lm.ngram import NGram, Order
+from asr.lm.text import Text
 
 log = logging.getLogger(__name__)
 
 SMOOTHINGS = ("kneser_ney", "witten_bell")
 DISCOUNTS = (0.5, 1.0, 1.5)  # of n-grams with counts of 1, 2 and more, if the text is too small to estimate them
-
-
-@dataclass(frozen=True)
-class _Counts:
-    """The n-grams of one order; nodes are numbered as in the tree.
-
-    Attributes
-    ----------
-    first
-        Node of the first n-gram.
-    parents, tokens, counts : (M,)
-    endings : (M,)
-        Node of each n-gram without its first token.
-    at_start : (M,)
-        Whether the n-gram begins with the start of a sentence.
-    """
-
-    first: int
-    parents: np.ndarray
-    tokens: np.ndarray
-    counts: np.ndarray
-    endings: np.ndarray
-    at_start: np.ndarray
+MOST_TOKENS = 2**31 - 1
+LONG = 5_000_000  # tokens of a text whose counting shows its progress
 
 
 def estimate(
@@ -93,92 +80,152 @@ def estimate(
     >>> lm.tokens, round(float(np.exp(lm.log_probs(lm.start())).sum()), 9)
     (('</s>', '<unk>', 'b'), 1.0)
     """
+    numbering = text.Numbering(unit)
+    given = numbering.text([numbering.number(sentences)])
+    return estimate_from(given.over(text.vocabulary(given) if tokens is None else tokens), order, smoothing)[0]
+
+
+def estimate_from(
+    given: Text, order: int = 3, smoothing: str = "kneser_ney", min_counts: Sequence[int] = (1,)
+) -> tuple[NGram, float]:
+    """Estimate an n-gram from a numbered text.
+
+    Parameters
+    ----------
+    given
+        The text. The vocabulary is that of its tokens.
+    order, smoothing
+        As in `estimate`.
+    min_counts
+        For each length, n-grams with fewer occurrences are left out; the last one holds for longer n-grams too. The
+        first one is 1, and none is less than the one before.
+
+    Returns
+    -------
+    NGram
+        The model.
+    float
+        Its perplexity on the text.
+
+    Raises
+    ------
+    ConfigError
+        There are no sentences, or too many tokens.
+
+    Examples
+    --------
+    >>> numbering = text.Numbering("words")
+    >>> given = numbering.text([numbering.number([["a", "b"], ["a", "c"], ["a", "b"]])])
+    >>> lm, perplexity = estimate_from(given, order=2, min_counts=[1, 2])
+    >>> [len(each.tokens) for each in lm.orders()]  # "a c" and "c </s>" are left out
+    [4, 3]
+    """
     one_of("smoothing", smoothing, SMOOTHINGS)
     if order < 1:
         raise ConfigError(f"an n-gram's order must be 1 or more, but it is {order}")
-    if not sentences:
+    if len(given.stream) < 2:
         raise ConfigError("no sentences to estimate an n-gram from: check the text")
-    names = [EDGE, *(tokens if tokens is not None else text.vocabulary(sentences))]
-    stream, places = _stream(sentences, names, unit)
-    counted = _count(stream, places, len(names), order)
-    lacking = counted[0].counts == 0
-    alike = lacking if UNKNOWN in names and lacking.any() else np.ones(len(names))
-    return NGram.build(unit, names, _smooth(counted, smoothing, alike / alike.sum()))
+    if len(given.stream) > MOST_TOKENS:
+        raise ConfigError(f"the text has {len(given.stream):,} tokens and ends: {MOST_TOKENS:,} are possible")
+    counted = _count(given, order)
+    leasts = [*min_counts, *[min_counts[-1]] * order][:order]
+    orders, log_likelihood = _smooth(counted, given.tokens, smoothing, leasts)
+    return NGram.build(given.unit, given.tokens, orders), float(np.exp(-log_likelihood / (len(given.stream) - 1)))
 
 
-def _stream(sentences: Sequence[Sequence[str]], names: list[str], unit: str) -> tuple[np.ndarray, np.ndarray]:
-    """Return all sentences with an edge on either side (N,), and each token's position in its sentence (N,)."""
-    index = {name: i for i, name in enumerate(names)}
-    other = index.get(UNKNOWN, -1)
-    lengths = np.array([len(sentence) + 2 for sentence in sentences])
-    stream = np.zeros(lengths.sum(), np.int64)
-    ends = np.cumsum(lengths)
-    for sentence, end in zip(sentences, ends, strict=True):
-        stream[end - len(sentence) - 1 : end - 1] = [index.get(token, other) for token in sentence]
-    if (stream < 0).any():
-        token = next(token for sentence in sentences for token in sentence if token not in index)
-        raise ConfigError(
-            f"{token!r} is not one of the {len(names) - 1} {unit} given: allow others (text.open_vocabulary)"
-        )
-    return stream, np.arange(len(stream)) - np.repeat(ends - lengths, lengths)
+class _Counted:
+    """The n-grams of each order: counts, how many begin with an edge, and how many different tokens come before."""
+
+    def __init__(self, grams: Grams, starts: int):
+        self.grams, self.starts = grams, starts
+        self.varieties = np.zeros(len(grams.tokens), np.int32)
 
 
-def _count(stream: np.ndarray, places: np.ndarray, num_tokens: int, order: int) -> list[_Counts]:
-    """Count the n-grams of all orders, each identified by its parent's node and its last token."""
-    nodes = 1 + stream  # of the longest n-gram that ends at each position
-    tokens = np.arange(num_tokens)
-    nought, never = np.zeros(num_tokens, np.int64), np.zeros(num_tokens, bool)
-    single = np.bincount(stream[places > 0], minlength=num_tokens)
-    counted, first = [_Counts(1, nought, tokens, single, nought, never)], 1 + num_tokens
-    for length in range(2, order + 1):
-        (ends,) = np.nonzero(places >= length - 1)
-        keys, inverse, counts = np.unique(
-            nodes[ends - 1] * num_tokens + stream[ends], return_inverse=True, return_counts=True
-        )
-        endings, at_start = np.zeros(len(keys), np.int64), np.zeros(len(keys), bool)
-        endings[inverse] = nodes[ends]
-        at_start[inverse] = places[ends] == length - 1
-        counted.append(_Counts(first, keys // num_tokens, keys % num_tokens, counts, endings, at_start))
-        nodes = np.zeros_like(nodes)
-        nodes[ends] = first + inverse
-        first += len(keys)
+def _count(given: Text, order: int) -> list[_Counted]:
+    """Count the n-grams of all orders; unigrams include all tokens of the vocabulary."""
+    stream, num_tokens = given.stream, len(given.tokens)
+    numbers = np.arange(num_tokens, dtype=np.int32)
+    singles = np.bincount(stream[1:], minlength=num_tokens).astype(np.int32)
+    counted = [_Counted(Grams(np.zeros_like(numbers), numbers, singles, numbers), 0)]
+    if order == 1:
+        return counted
+    sorted_text = _sorted(stream, order, num_tokens)
+    before = stream
+    for n in _steps(range(2, order + 1), "counting n-grams", stream):
+        num_grams = int(((sorted_text.lengths >= n) & (sorted_text.shared < n)).sum())
+        grams = Grams(*(np.empty(num_grams, np.int32) for _ in Grams._fields))
+        after = np.empty_like(stream if n < order else stream[:0])
+        starts = counting_kernels.count(stream, sorted_text, n, before, after, grams, counted[-1].varieties)
+        counted.append(_Counted(grams, starts))
+        before = after
     return counted
 
 
-def _smooth(counted: list[_Counts], smoothing: str, base: np.ndarray) -> list[Order]:
-    """Turn counts into probabilities and backoffs, from short to long n-grams; unigrams back off to base (V,)."""
-    num_nodes = counted[-1].first + len(counted[-1].tokens)
-    probs, spared = np.zeros(num_nodes), np.ones(num_nodes)  # of each node; 1 if nothing follows it
-    for number, each in enumerate(counted, 1):
-        longer = counted[number] if number < len(counted) else None
-        counts = each.counts.astype(float)
+def _sorted(stream: np.ndarray, order: int, num_tokens: int) -> SortedText:
+    positions = np.arange(len(stream) - 1, dtype=np.int32)
+    other = np.empty_like(positions)
+    for offset in _steps(range(order - 1, -1, -1), "sorting n-grams", stream):
+        counting_kernels.sort_by(stream, offset, num_tokens, positions, other)
+        positions, other = other, positions
+    del other
+    found = SortedText(positions, np.empty(len(positions), np.int8), np.empty(len(positions), np.int8))
+    counting_kernels.compare(stream, order, found)
+    return found
+
+
+def _steps(numbers: range, title: str, stream: np.ndarray) -> Iterable[int]:
+    return track(numbers, title) if len(stream) >= LONG else numbers
+
+
+def _smooth(
+    counted: list[_Counted], names: Sequence[str], smoothing: str, leasts: Sequence[int]
+) -> tuple[list[Order], float]:
+    """Turn counts into probabilities and backoffs, from short to long n-grams; the list of counts is emptied.
+
+    Returns
+    -------
+    orders : list of Order
+    log_likelihood : float
+        Of the text.
+    """
+    lacking = counted[0].grams.counts == 0
+    alike = lacking if UNKNOWN in names and lacking.any() else np.ones(len(names))
+    shorter, log_likelihood = alike / alike.sum(), 0.0
+    orders: list[Order] = []
+    was_kept, first = np.ones(1, bool), 0  # of the n-grams of the length before; their first node
+    for n, least in enumerate(leasts, 1):
+        each, is_longest = counted.pop(0), n == len(leasts)
+        grams, smoothed = each.grams, each.grams
+        is_kept = grams.counts >= least if n > 1 else np.ones(len(names), bool)
+        discounts = np.zeros(4)
         if smoothing == "kneser_ney":
-            if longer is not None:
-                different = np.bincount(longer.endings - each.first, minlength=len(counts))
-                counts = np.where(each.at_start, counts, different)
-            discounts = _discounts(counts, number)[np.minimum(counts, 3).astype(int)]
-            freed = np.bincount(each.parents, discounts, num_nodes)
-        else:
-            discounts = np.zeros_like(counts)
-            freed = np.bincount(each.parents, counts > 0, num_nodes)
-        totals = np.bincount(each.parents, counts, num_nodes)
-        if smoothing == "witten_bell":
-            totals += freed
-        contexts = np.unique(each.parents)
-        spared[contexts] = freed[contexts] / totals[contexts]
-        shorter = probs[each.endings] if number > 1 else base
-        own = (counts - discounts) / totals[each.parents]
-        probs[each.first : each.first + len(counts)] = own + spared[each.parents] * shorter
-    nodes = (slice(each.first, each.first + len(each.tokens)) for each in counted)
-    return [
-        Order(each.parents, each.tokens, np.log(probs[rows]), np.log(spared[rows]))
-        for each, rows in zip(counted, nodes, strict=True)
-    ]
+            if not is_longest:
+                each.varieties[: each.starts] = grams.counts[: each.starts]
+                smoothed = grams._replace(counts=each.varieties)
+            discounts = _discounts(smoothed.counts, n)
+        probs, spared = np.empty(len(is_kept)), np.ones(len(was_kept))
+        counting_kernels.smooth(smoothed, is_kept, discounts, smoothing == "witten_bell", shorter, probs, spared)
+        if orders:
+            np.log(spared[was_kept], out=orders[-1].backoffs)
+        nodes = np.cumsum(was_kept, dtype=np.int32)
+        nodes += first - 1
+        log_probs = probs if is_longest else np.empty(len(probs))
+        predicting = len(probs) if is_longest else each.starts  # n-grams that the text's probability is made of
+        found, num_kept = counting_kernels.keep(grams, is_kept, nodes, probs, predicting, log_probs)
+        log_likelihood += found
+        parents, tokens, log_probs = (  # without those left out, and their memory
+            values if num_kept == len(probs) else values[:num_kept].copy()
+            for values in (grams.parents, grams.tokens, log_probs)
+        )
+        orders.append(Order(parents, tokens, log_probs, np.zeros(num_kept)))
+        first += int(np.count_nonzero(was_kept))
+        shorter, was_kept = probs, is_kept
+    return orders, log_likelihood
 
 
 def _discounts(counts: np.ndarray, order: int) -> np.ndarray:
     """Return the discounts for counts of 0, 1, 2 and 3 or more (Chen and Goodman 1999, equations 26 and 27)."""
-    seen = [int((counts == n).sum()) for n in range(1, 5)]
+    seen = [int(np.count_nonzero(counts == n)) for n in range(1, 5)]
     if all(seen[:3]):
         share = seen[0] / (seen[0] + 2 * seen[1])
         found = [n - (n + 1) * share * seen[n] / seen[n - 1] for n in (1, 2, 3)]

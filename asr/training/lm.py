@@ -8,27 +8,33 @@ runs/<recipe>/lm/<name>/
 
 import logging
 import time
+from collections.abc import Iterable
 from dataclasses import replace
 from functools import partial
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from omegaconf import OmegaConf
 
 from asr.core import files
 from asr.core.errors import ConfigError
+from asr.core.terminal import track
 from asr.lm import config as configuration
 from asr.lm import folder as folders
 from asr.lm import text
 from asr.lm.config import LmConfig, NGramConfig
-from asr.lm.estimation import estimate
+from asr.lm.estimation import estimate_from
 from asr.lm.language_model import UNKNOWN, LanguageModel, perplexity
+from asr.lm.text import Text
 from asr.models import run_folder
 from asr.speech import phones
 
 log = logging.getLogger(__name__)
 
 Sentences = list[list[str]]
+BATCH = 10_000  # sentences that are scored at once
 HELD_OUT = 20  # every 20th line of a text file is held out where no other text is
 
 
@@ -62,13 +68,14 @@ def _train(config: LmConfig, run: Path) -> Path:
     history: list[dict[str, Any]] = []
     with run_folder.written_at_the_end(run) as texts:
         texts["config.yaml"] = OmegaConf.to_yaml(OmegaConf.create(configuration.to_dict(config)))
-        sentences, dev = read(config)
+        given, dev = read(config)
         started = time.monotonic()
-        tokens = _vocabulary(config, sentences)
-        dev = _known(dev, tokens)
-        num_tokens = sum(map(len, sentences))
+        tokens = _vocabulary(config, given)
+        given, dev = given.over(tokens), _known(dev, tokens)
+        num_tokens = given.num_tokens
         if isinstance(config.model, NGramConfig):
-            lm = estimate(sentences, config.text.unit, config.model.order, config.model.smoothing, tokens)
+            model = config.model
+            lm, train_perplexity = estimate_from(given, model.order, model.smoothing, model.min_counts)
 
     def keep(lm: LanguageModel, values: dict[str, Any], has_ended: bool) -> None:
         with files.replacing_folder(run / "model") as folder:
@@ -77,16 +84,17 @@ def _train(config: LmConfig, run: Path) -> Path:
     if not isinstance(config.model, NGramConfig):
         from asr.training import recurrent_lm
 
-        keep_best = partial(keep, has_ended=False)
-        lm, history = recurrent_lm.train(config, tokens, sentences, dev, run, keep_best)
+        sentences, keep_best = list(given.sentences()), partial(keep, has_ended=False)
+        lm, history = recurrent_lm.train(config, tokens, sentences, list(dev.sentences()), run, keep_best)
+        train_perplexity = perplexity(lm.score(sentences))
     seconds = history[-1]["seconds"] if history else time.monotonic() - started
-    values = {"seconds": round(seconds, 2), "train_perplexity": round(perplexity(lm.score(sentences)), 3)}
-    if dev:
-        values["dev_perplexity"] = round(perplexity(lm.score(dev)), 3)
+    values = {"seconds": round(seconds, 2), "train_perplexity": round(train_perplexity, 3)}
+    if dev.num_sentences:
+        values["dev_perplexity"] = round(_perplexity(lm, dev), 3)
     log.info(
         "%s tokens in %s sentences; %s parameters; perplexity %s in training, %s held out; %.1f s",
         f"{num_tokens:,}",
-        f"{len(sentences):,}",
+        f"{given.num_sentences:,}",
         f"{lm.num_parameters:,}",
         values["train_perplexity"],
         values.get("dev_perplexity", "unknown"),
@@ -97,27 +105,28 @@ def _train(config: LmConfig, run: Path) -> Path:
     return run / "model"
 
 
-def read(config: LmConfig) -> tuple[Sentences, Sentences]:
-    """Return the training sentences and those held out.
+def read(config: LmConfig) -> tuple[Text, Text]:
+    """Return the training text and what is held out.
 
     Raises
     ------
     AsrError
         A corpus or a file is missing, or there is no text.
     """
-    given = config.text
-    sentences, dev = transcripts(given, "train"), transcripts(given, "dev")
+    given, numbering = config.text, text.Numbering(config.text.unit)
+    trained, held_out = ([numbering.number(transcripts(given, split))] for split in ("train", "dev"))
     if given.text is not None:
-        lines = _lines(given.text, given)
-        if given.dev_text is None and not dev and len(lines) > HELD_OUT:
-            dev = lines[HELD_OUT - 1 :: HELD_OUT]
-            del lines[HELD_OUT - 1 :: HELD_OUT]
-        sentences += lines
+        lines = numbering.text(numbering.read(given.text, given.lowercase))
+        if given.dev_text is None and len(held_out[0]) == 0 and lines.num_sentences > HELD_OUT:
+            is_held_out = np.arange(1, lines.num_sentences + 1) % HELD_OUT == 0
+            held_out = [lines.select(is_held_out).stream[1:]]
+            lines = lines.select(~is_held_out)
+        trained.append(lines.stream[1:])
     if given.dev_text is not None:
-        dev = _lines(given.dev_text, given)
-    if not sentences:
+        held_out = list(numbering.read(given.dev_text, given.lowercase))
+    if not any(map(len, trained)):
         raise ConfigError(f"the transcripts of {', '.join(given.corpora)} have no {given.unit}: give a text")
-    return sentences, dev
+    return numbering.text(trained), numbering.text(held_out)
 
 
 def transcripts(given: configuration.TextConfig, split: str) -> Sentences:
@@ -140,11 +149,6 @@ def transcripts(given: configuration.TextConfig, split: str) -> Sentences:
     return [words if given.unit == "words" else list(" ".join(words)) for words in said if words]
 
 
-def _lines(path: str, given: configuration.TextConfig) -> Sentences:
-    lines = text.read(path, given.unit)
-    return [[token.lower() for token in line] for line in lines] if given.lowercase else lines
-
-
 def _check_that_it_is_the_same(config: LmConfig, run: Path) -> None:
     """Raise ConfigError if a run folder holds another model; more epochs make no other one."""
     path = run / "config.yaml"
@@ -160,22 +164,37 @@ def _learnt_by(config: LmConfig) -> dict[str, Any]:
     return configuration.to_dict(replace(config, text=text, train=replace(config.train, max_epochs=1)))
 
 
-def _known(dev: Sentences, tokens: list[str]) -> Sentences:
-    """Return the held-out sentences that a model of these tokens can score."""
-    known = set(tokens)
-    kept = dev if UNKNOWN in known else [sentence for sentence in dev if known.issuperset(sentence)]
-    if len(kept) < len(dev):
-        left = len(dev) - len(kept)
-        log.warning("left out %d of %d sentences held out: tokens not seen (text.open_vocabulary)", left, len(dev))
-    return kept
+def _known(dev: Text, tokens: list[str]) -> Text:
+    """Return what a model of these tokens can score of the text held out."""
+    if UNKNOWN in tokens:
+        return dev.over(tokens)
+    fits = dev.fits(tokens)
+    if not fits.all():
+        left, total = np.count_nonzero(~fits), len(fits)
+        log.warning("left out %d of %d sentences held out: tokens not seen (text.open_vocabulary)", left, total)
+    return dev.select(fits).over(tokens)
 
 
-def _vocabulary(config: LmConfig, sentences: Sentences) -> list[str]:
+def _vocabulary(config: LmConfig, read: Text) -> list[str]:
     """Return the tokens of a model, with UNKNOWN first if its vocabulary is open."""
     given = config.text
-    of_phones = given.unit == "phones"
-    known = phones.PhoneSet.load(given.labels).labels if of_phones else text.vocabulary(sentences, given.min_count)
+    if given.unit == "phones":
+        known = list(phones.PhoneSet.load(given.labels).labels)
+    elif given.vocabulary is not None:
+        listed = chain.from_iterable(chain.from_iterable(text.read(given.vocabulary, given.unit)))
+        known = sorted({*listed} - {UNKNOWN})
+    else:
+        known = text.vocabulary(read, given.min_count, given.max_words)
     return [*([UNKNOWN] if given.open_vocabulary else []), *known]
+
+
+def _perplexity(lm: LanguageModel, dev: Text) -> float:
+    """Return the perplexity of a text that is scored some thousands of sentences at a time."""
+    sentences = dev.sentences()
+    batches: Iterable[list[list[str]]] = (list(islice(sentences, BATCH)) for _ in range(0, dev.num_sentences, BATCH))
+    if dev.num_sentences > BATCH:
+        batches = track(batches, "scoring the text held out", -(-dev.num_sentences // BATCH))
+    return perplexity(chain.from_iterable(map(lm.score, batches)))
 
 
 def _card(config: LmConfig, lm: LanguageModel, values: dict[str, Any], num_tokens: int, has_ended: bool) -> str:

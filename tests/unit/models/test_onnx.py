@@ -204,6 +204,21 @@ def test_a_light_install_recognises_and_aligns(light, noise):
         assert done.stdout
 
 
+def test_a_light_install_counts_ngrams(light, tmp_path):
+    text, recipe, lm = tmp_path / "text.txt", tmp_path / "lm.yaml", tmp_path / "run"
+    text.write_text("a b c\nb c a\n" * 30)
+    recipe.write_text(f"text: {{text: {text}, unit: words}}\nmodel: {{name: ngram}}\n")
+    for verb in (
+        ["train", recipe, "--run", lm],
+        ["score", lm, text],
+        ["generate", lm],
+        ["export", lm, tmp_path / "lm.arpa"],
+    ):
+        done = light("lm", *verb)
+        assert done.returncode == 0, done.stderr
+    assert light("lm", "overlap", text, text, "--order", 3).returncode == 1  # they share something
+
+
 @pytest.mark.parametrize("verb", [["train", "recipes/mini/blstm_ctc.yaml"], ["evaluate", "en-us-phones"]])
 def test_a_light_install_names_the_extra(light, verb):
     done = light(*verb)
