@@ -21,6 +21,7 @@ from asr.lm.ngram import NGram
 pytestmark = pytest.mark.kernels
 
 GOLDEN = Path(__file__).parents[2] / "golden"
+FLOAT32 = 2e-7  # relative error of two values that are kept as float32
 SENTENCES = [list(line) for line in ("abab", "abc", "cab", "aab", "b", "", "acba", "abcab")]
 
 
@@ -98,7 +99,7 @@ def test_as_by_the_definition(order, smoothing, vocabulary):
         edged = (EDGE, *sentence, EDGE)
         contexts = [edged[max(0, end - order + 1) : end] if order > 1 else () for end in range(1, len(edged))]
         expected = [math.log(p(token, context)) for token, context in zip(edged[1:], contexts, strict=True)]
-        np.testing.assert_allclose(lm.score([sentence])[0], expected, rtol=1e-9)
+        np.testing.assert_allclose(lm.score([sentence])[0], expected, rtol=FLOAT32)
 
 
 @pytest.mark.parametrize("more", [[], [UNKNOWN]])
@@ -111,7 +112,7 @@ def test_the_probabilities_after_each_context_sum_to_one(order, smoothing, more)
     for node in contexts.values():
         probabilities = np.exp(lm.log_probs(np.array([node], np.int32))[0])
         assert probabilities.min() > 0
-        assert probabilities.sum() == pytest.approx(1, abs=1e-9)
+        assert probabilities.sum() == pytest.approx(1, abs=1e-6)
 
 
 @settings(max_examples=30, deadline=None)
@@ -119,7 +120,7 @@ def test_the_probabilities_after_each_context_sum_to_one(order, smoothing, more)
 def test_any_text_gives_probabilities(sentences, order):
     lm = estimate(sentences, "words", order, tokens=list("abcd"))
     rows = lm.log_probs(np.concatenate([lm.start(), np.zeros(1, np.int32)]))
-    np.testing.assert_allclose(np.exp(rows).sum(axis=1), 1, atol=1e-9)
+    np.testing.assert_allclose(np.exp(rows).sum(axis=1), 1, atol=1e-6)
 
 
 def test_discounts_by_counts_of_counts():
@@ -218,8 +219,8 @@ def test_a_file_of_others_by_hand(tmp_path):
     lm = load(path)
     log10 = np.array([row / math.log(10) for row in lm.score([["a", "a", "a"], ["x"]])[0]])
     # <s> a; <s> a a; a a a backs off from "a a" to "a a"; </s> from "a a" and "a" to nothing
-    np.testing.assert_allclose(log10, [-0.3, -0.2, -0.05 - 0.7, -0.05 - 0.2 - 0.5], atol=1e-9)
-    np.testing.assert_allclose(lm.score([["x"]])[0] / math.log(10), [-0.1 - 1.0, -0.5], atol=1e-9)
+    np.testing.assert_allclose(log10, [-0.3, -0.2, -0.05 - 0.7, -0.05 - 0.2 - 0.5], rtol=FLOAT32)
+    np.testing.assert_allclose(lm.score([["x"]])[0] / math.log(10), [-0.1 - 1.0, -0.5], rtol=FLOAT32)
 
 
 @pytest.mark.parametrize(
@@ -275,7 +276,7 @@ def test_damaged_folders_are_named(tmp_path):
     lm = estimate(SENTENCES, "words", 3)
     save(tmp_path, lm, "card")
     about = (tmp_path / "lm.json").read_text()
-    for change in (('"ngram"', '"other"'), ('"words"', '"tones"'), ('"</s>"', '"x"'), ('"firsts"', '"seconds"')):
+    for change in (('"ngram"', '"other"'), ('"words"', '"tones"'), ('"</s>"', '"x"'), ('"counts"', '"sizes"')):
         (tmp_path / "lm.json").write_text(about.replace(*change))
         with pytest.raises(ModelError, match="is damaged"):
             load(tmp_path)
@@ -283,7 +284,7 @@ def test_damaged_folders_are_named(tmp_path):
     other = estimate(SENTENCES[:3], "words", 2)
     save(tmp_path / "other", other, "card")
     (tmp_path / "other" / "model.safetensors").replace(tmp_path / "model.safetensors")
-    with pytest.raises(ModelError, match="no tree of n-grams"):
+    with pytest.raises(ModelError, match="no trie of these n-grams"):
         load(tmp_path)
 
 
