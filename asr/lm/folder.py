@@ -13,7 +13,7 @@ from asr.lm.language_model import EDGE, LanguageModel
 from asr.lm.ngram import NGram
 from asr.lm.text import UNITS
 
-ABOUT, WEIGHTS = "lm.json", "model.safetensors"
+ABOUT, WEIGHTS, CARD = "lm.json", "model.safetensors", "README.md"
 
 
 def save(folder: Path, lm: LanguageModel, card: str) -> None:
@@ -22,7 +22,7 @@ def save(folder: Path, lm: LanguageModel, card: str) -> None:
     kind = "ngram" if isinstance(lm, NGram) else "recurrent"
     about = {"kind": kind, "format": lm.FORMAT, "unit": lm.unit, "options": lm.options(), "tokens": list(lm.tokens)}
     write_text(folder / ABOUT, json.dumps(about, ensure_ascii=False, separators=(",", ":")) + "\n")
-    write_text(folder / "README.md", card)
+    write_text(folder / CARD, card)
     write_tensors(folder / WEIGHTS, lm.arrays())
 
 
@@ -44,7 +44,7 @@ def load(path: str | Path, unit: str = "words") -> LanguageModel:
     path = Path(path)
     if path.is_file():
         return arpa.read(path, unit)
-    folder = path / "model" if (path / "model" / ABOUT).is_file() else path
+    folder = _folder(path)
     if not (folder / ABOUT).is_file():
         raise ModelError(f"no language model at {path}: give a run or model folder of `asr lm train`, or an ARPA file")
     try:
@@ -61,6 +61,17 @@ def load(path: str | Path, unit: str = "words") -> LanguageModel:
     except (OSError, ValueError, KeyError, IndexError, TypeError, RuntimeError) as error:
         reason = str(error).strip().splitlines()[-1] if str(error).strip() else type(error).__name__
         raise ModelError(f"{folder} is damaged ({reason}): copy the whole folder again, or train again") from error
+
+
+def card(path: Path, lm: NGram) -> str:
+    """Return the card of the model at a path that `load` takes; that of an ARPA file is a title."""
+    file = _folder(path) / CARD
+    return file.read_text(encoding="utf8") if file.is_file() else f"# {lm.order}-gram over {lm.unit}\n\n"
+
+
+def _folder(path: Path) -> Path:
+    """Return the model folder: that in a run folder, or the one given."""
+    return path / "model" if (path / "model" / ABOUT).is_file() else path
 
 
 def _kind(name: str) -> type[LanguageModel]:

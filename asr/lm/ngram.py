@@ -71,30 +71,25 @@ class NGram(LanguageModel[np.ndarray]):
         return asdict(self.packing)
 
     def arrays(self) -> dict[str, np.ndarray]:
-        """Return the trie without its layout, which follows from the options."""
-        return {name: array for name, array in self.trie._asdict().items() if name != "layout"}
+        """Return the trie's words; its layout follows from the options."""
+        return {"words": self.trie.words}
 
     @classmethod
     def restore(
         cls, unit: str, tokens: tuple[str, ...], options: dict[str, Any], arrays: dict[str, np.ndarray]
     ) -> "NGram":
-        """Make a model of its arrays, of which only the shapes are checked: they may be files mapped into memory.
+        """Make a model of its words, of which only the number is checked: they may be a file mapped into memory.
 
         Raises
         ------
         KeyError, TypeError, ValueError
             An option or array is missing, or they do not fit each other.
         """
-        packing = Packing(**options | {"counts": tuple(options["counts"])})
-        shapes = packing.shapes()
-        found = {name: arrays[name] for name in shapes}
-        fits = packing.counts[0] == len(tokens) and all(
-            each.shape == shapes[name] and each.dtype == (np.float32 if name == "books" else np.uint32)
-            for name, each in found.items()
-        )
-        if not fits:
+        packing, words = Packing(**options | {"counts": tuple(options["counts"])}), arrays["words"]
+        layout, size = packing.layout()
+        if packing.counts[0] != len(tokens) or words.shape != (size,) or words.dtype != np.uint32:
             raise ValueError("the arrays are no trie of these n-grams")
-        return cls(unit, tokens, packing, Trie(packing.layout(), **found))
+        return cls(unit, tokens, packing, Trie(layout, words))
 
     def orders(self) -> Iterator[Order]:
         """Yield the n-grams of each order.

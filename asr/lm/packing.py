@@ -11,21 +11,23 @@ import numpy as np
 from asr.core.jit import njit
 from asr.lm.trie import (
     BACKOFF,
+    BOOKS,
     COUNT,
     FIRST,
+    FLOAT_BITS,
     KEY,
     LOG_PROB,
+    LONGER,
     RECORDS,
     SAMPLED,
-    UNARY,
+    SAMPLES,
     VALUE,
     WIDTH,
     Trie,
     read,
 )
 
-FLOAT_BITS = 32  # of a value that is no number in a code book
-FEWEST_BITS, MOST_BITS = 2, 16  # of a number in a code book
+BOOK_BITS = range(2, 17)  # of a number in a code book
 NO_CONTEXT, CONTEXT = range(2)  # numbers of the backoff weight 1 where no longer n-gram follows and where one does
 CONTEXT_FLOAT = np.uint32(1 << 31)  # the latter where weights are float32: −0
 
@@ -59,7 +61,7 @@ class Packing:
     counts
         Number of n-grams of each order.
     bits
-        Bits of a value: 32 for a float32, or at most 16 for a number in a code book.
+        Bits of a value: 32 for a float32, or 2 to 16 for a number in a code book.
     rank_bits
         Bits of a key of the longest n-grams, if these have three tokens or more.
     """
@@ -74,40 +76,35 @@ class Packing:
             all(type(number) is int and number >= 0 for number in numbers)
             and sum(self.counts[:1]) > 0
             and sum(self.counts) < 2**31
-            and (self.bits == FLOAT_BITS or FEWEST_BITS <= self.bits <= MOST_BITS)
+            and (self.bits == FLOAT_BITS or self.bits in BOOK_BITS)
             and self.rank_bits < FLOAT_BITS
         )
         if not fits:
             raise ValueError(f"n-grams cannot be packed so: {numbers}")
 
-    def layout(self) -> np.ndarray:
-        """Return the trie's layout (N, 8)."""
-        layout = np.zeros((len(self.counts), 8), np.int64)
-        first, word, unary, sample = 1, 0, 0, 0
-        for n, count in enumerate(self.counts):
-            is_longest = n + 1 == len(self.counts)
-            key = 0 if n == 0 else max(1, (self.counts[n - 1] - 1).bit_length())
-            if is_longest and n > 1:
-                key = self.rank_bits
-            width = key + self.bits * (1 if is_longest else 2)
-            layout[n] = first, count, 32 * word, width, key, self.bits, unary, sample
-            first += count
-            word += _words(count * width)
-            if n > 0 and not is_longest:
-                unary += _words(count + self.counts[n + 1] + 1)
-                sample += (count >> SAMPLED) + 1
-        return layout
-
-    def shapes(self) -> dict[str, tuple[int, ...]]:
-        """Return the shapes of the trie's other arrays."""
-        widths, middle = self.layout()[:, WIDTH].tolist(), range(1, len(self.counts) - 1)
-        return {
-            "records": (1 + sum(_words(count * width) for count, width in zip(self.counts, widths, strict=True)),),
-            "offsets": (self.counts[0] + 1,),
-            "unary": (sum(_words(self.counts[n] + self.counts[n + 1] + 1) for n in middle),),
-            "samples": (sum((self.counts[n] >> SAMPLED) + 1 for n in middle),),
-            "books": (len(self.counts), 2, 0 if self.bits == FLOAT_BITS else 2**self.bits),
-        }
+    def layout(self) -> tuple[np.ndarray, int]:
+        """Return the trie's layout (N, 9) and the number of its words."""
+        layout, num_orders = np.zeros((len(self.counts), 9), np.int64), len(self.counts)
+        layout[:, COUNT], layout[:, VALUE] = self.counts, self.bits
+        layout[:, FIRST] = 1 + np.cumsum((0, *self.counts[:-1]))
+        layout[1:, KEY] = [max(1, (count - 1).bit_length()) for count in self.counts[:-1]]
+        if num_orders > 2:
+            layout[-1, KEY] = self.rank_bits
+        layout[:, WIDTH] = layout[:, KEY] + 2 * self.bits
+        layout[-1, WIDTH] -= self.bits
+        end = 0
+        for row in layout:
+            row[RECORDS] = 32 * end
+            end += _words(int(row[COUNT] * row[WIDTH]))
+        for row in layout if self.bits != FLOAT_BITS else ():
+            row[BOOKS] = end
+            end += 2 << self.bits
+        for n in range(num_orders - 1):
+            layout[n, LONGER] = end
+            end += self.counts[0] + 1 if n == 0 else _words(self.counts[n] + self.counts[n + 1] + 1)
+            layout[n, SAMPLES] = end
+            end += 0 if n == 0 else (self.counts[n] >> SAMPLED) + 1
+        return layout, end + 1  # a word more, since numbers are read from two
 
 
 def _words(bits: int) -> int:
@@ -135,29 +132,27 @@ def pack(orders: Sequence[Order], books: np.ndarray | None = None) -> tuple[Pack
         rank_bits = max(1, int(keys[-1].max(initial=0)).bit_length())
     bits = FLOAT_BITS if books is None else books.shape[2].bit_length() - 1
     packing = Packing(counts, bits, rank_bits)
-    layout, shapes = packing.layout(), packing.shapes()
-    records = np.zeros(shapes["records"], np.uint32)
+    layout, size = packing.layout()
+    words = np.zeros(size, np.uint32)
     for n, order in enumerate(closed):
         start, width, key_bits = layout[n, [RECORDS, WIDTH, KEY]].tolist()
         if n > 0:
-            _write(records, start, width, keys[n].astype(np.uint32))
-        numbers = _numbers(order.log_probs, None if books is None else books[n, LOG_PROB])
-        _write(records, start + key_bits, width, numbers)
+            _write(words, start, width, keys[n].astype(np.uint32))
+        log_prob_book, backoff_book = (None, None) if books is None else books[n].astype(np.float32)
+        _write(words, start + key_bits, width, _numbers(order.log_probs, log_prob_book))
         if n + 1 < len(closed):
-            has_longer = np.diff(links.offsets[n]) > 0
-            numbers = _weights(order.backoffs, has_longer, None if books is None else books[n, BACKOFF])
-            _write(records, start + key_bits + bits, width, numbers)
-    none = np.zeros(0, np.uint32)
-    unary = [_unary(offsets) for offsets in links.offsets[1:]]
-    trie = Trie(
-        layout,
-        records,
-        links.offsets[0].astype(np.uint32) if links.offsets else np.zeros(shapes["offsets"], np.uint32),
-        np.concatenate([none, *(bits for bits, _ in unary)]),
-        np.concatenate([none, *(samples for _, samples in unary)]),
-        np.zeros(shapes["books"], np.float32) if books is None else books.astype(np.float32),
-    )
-    return packing, trie
+            weights = _weights(order.backoffs, np.diff(links.offsets[n]) > 0, backoff_book)
+            _write(words, start + key_bits + bits, width, weights)
+            _put(words, layout[n, LONGER], links.offsets[n] if n == 0 else _unary(links.offsets[n]))
+            if n > 0:
+                _put(words, layout[n, SAMPLES], _ones(links.offsets[n])[:: 1 << SAMPLED])
+        if books is not None:
+            _put(words, layout[n, BOOKS], books[n].astype(np.float32).view(np.uint32).ravel())
+    return packing, Trie(layout, words)
+
+
+def _put(words: np.ndarray, start: int, numbers: np.ndarray) -> None:
+    words[start : start + len(numbers)] = numbers
 
 
 def unpack(trie: Trie) -> Iterator[Order]:
@@ -169,24 +164,25 @@ def unpack(trie: Trie) -> Iterator[Order]:
         The trie is damaged.
     """
     tokens = endings = np.arange(trie.layout[0, COUNT], dtype=np.int32)
-    parents, offsets, shorter_offsets = np.zeros_like(tokens), trie.offsets, trie.offsets
+    parents, offsets, shorter_offsets = np.zeros_like(tokens), tokens, tokens
     for n in range(len(trie.layout)):
         start, width, key_bits, bits, count = trie.layout[n, [RECORDS, WIDTH, KEY, VALUE, COUNT]].tolist()
         if n > 0:
             contexts = np.repeat(np.arange(len(offsets) - 1, dtype=np.int32), np.diff(offsets))
-            keys = _read(trie.records, start, width, count, key_bits).astype(np.int64)
+            keys = _read(trie.words, start, width, count, key_bits).astype(np.int64)
             if 1 < n == len(trie.layout) - 1:
                 keys += shorter_offsets[endings[contexts]]
             _check(len(contexts) == count and bool(keys.max(initial=0) < len(tokens)))
             parents = contexts + np.int32(trie.layout[n - 1, FIRST])
             tokens, endings = tokens[keys], keys.astype(np.int32)
-        log_probs = _values(_read(trie.records, start + key_bits, width, count, bits), trie.books[n, LOG_PROB])
+        log_probs = _values(_read(trie.words, start + key_bits, width, count, bits), _book(trie, n, LOG_PROB))
         backoffs = np.zeros(count, np.float32)
         if n + 1 < len(trie.layout):
-            numbers = _read(trie.records, start + key_bits + bits, width, count, bits)
-            backoffs = _values(numbers, trie.books[n, BACKOFF]) + np.float32(0)  # −0 becomes 0
+            numbers = _read(trie.words, start + key_bits + bits, width, count, bits)
+            backoffs = _values(numbers, _book(trie, n, BACKOFF))
             shorter_offsets, offsets = offsets, _offsets(trie, n)
-        yield Order(parents, tokens, log_probs, backoffs)
+        _check(bool(np.isfinite(log_probs).all() and np.isfinite(backoffs).all()))
+        yield Order(parents, tokens, log_probs, backoffs + np.float32(0))  # −0 becomes 0
 
 
 def _check(fits: bool) -> None:
@@ -194,13 +190,20 @@ def _check(fits: bool) -> None:
         raise ValueError("the arrays are no trie of n-grams")
 
 
+def _book(trie: Trie, n: int, kind: int) -> np.ndarray | None:
+    """Return a code book, None where values are float32."""
+    start, bits = trie.layout[n, [BOOKS, VALUE]].tolist()
+    start += kind << bits
+    return None if bits == FLOAT_BITS else trie.words[start : start + (1 << bits)].view(np.float32)
+
+
 def _offsets(trie: Trie, n: int) -> np.ndarray:
     """Return the first n-gram after each context of order n + 1, and the number of those n-grams (M + 1,)."""
-    count, longer = trie.layout[n, COUNT], trie.layout[n + 1, COUNT]
-    offsets = trie.offsets.astype(np.int64)
-    if n > 0:
-        start = trie.layout[n, UNARY]
-        words = trie.unary[start : start + _words(count + longer + 1)]
+    count, longer, start = trie.layout[n, COUNT], trie.layout[n + 1, COUNT], trie.layout[n, LONGER]
+    if n == 0:
+        offsets = trie.words[start : start + count + 1].astype(np.int64)
+    else:
+        words = trie.words[start : start + _words(count + longer + 1)]
         (ones,) = np.nonzero(np.unpackbits(words.view(np.uint8), bitorder="little"))
         _check(len(ones) == count + 1)
         offsets = ones - np.arange(count + 1)
@@ -209,7 +212,7 @@ def _offsets(trie: Trie, n: int) -> np.ndarray:
 
 
 @dataclass(frozen=True)
-class _Links:
+class Links:
     """How n-grams hang together; numbers count the n-grams of one order.
 
     Attributes
@@ -227,7 +230,8 @@ class _Links:
     endings: list[np.ndarray]
 
     @classmethod
-    def of(cls, orders: Sequence[Order]) -> "_Links":
+    def of(cls, orders: Sequence[Order]) -> "Links":
+        """Find the links of n-grams whose parents are there."""
         firsts = np.cumsum([1, *(len(order.tokens) for order in orders)]).tolist()
         parents = [order.parents - np.int32(first) for order, first in zip(orders[1:], firsts, strict=False)]
         offsets = [
@@ -241,15 +245,15 @@ class _Links:
         return cls(parents, offsets, endings)
 
 
-def _closed(orders: Sequence[Order]) -> tuple[list[Order], _Links]:
+def _closed(orders: Sequence[Order]) -> tuple[list[Order], Links]:
     """Return orders with the endings that they lack, and their links."""
     closed = [
         replace(order, parents=order.parents.astype(np.int32), tokens=order.tokens.astype(np.int32)) for order in orders
     ]
-    links, is_whole = _Links.of(closed), True
+    links, is_whole = Links.of(closed), True
     while any(each.min(initial=0) < 0 for each in links.endings):
         closed, is_whole = _with_endings(closed, links), False
-        links = _Links.of(closed)
+        links = Links.of(closed)
     for n in range(1, 1 if is_whole else len(closed)):  # the new ones have no probability yet
         new, shorter = np.isnan(closed[n].log_probs), closed[n - 1]
         closed[n].log_probs[new] = (
@@ -258,7 +262,7 @@ def _closed(orders: Sequence[Order]) -> tuple[list[Order], _Links]:
     return closed, links
 
 
-def _with_endings(orders: Sequence[Order], links: _Links) -> list[Order]:
+def _with_endings(orders: Sequence[Order], links: Links) -> list[Order]:
     """Add the missing endings whose own parents are there, without log probabilities (NaN)."""
     num_tokens = len(orders[0].tokens)
     extended, first, moved = [orders[0]], 1, np.arange(num_tokens)  # where the n-grams of the previous order are now
@@ -295,17 +299,22 @@ def _weights(backoffs: np.ndarray, has_longer: np.ndarray, book: np.ndarray | No
     return np.where(is_one, np.where(has_longer, CONTEXT, NO_CONTEXT), 2 + _numbers(backoffs, book[2:]))
 
 
-def _values(numbers: np.ndarray, book: np.ndarray) -> np.ndarray:
+def _values(numbers: np.ndarray, book: np.ndarray | None) -> np.ndarray:
     """Return the values of bits or numbers (M,) float32."""
-    return book[numbers] if len(book) else numbers.view(np.float32)
+    return numbers.view(np.float32) if book is None else book[numbers]
 
 
-def _unary(offsets: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return the string of bits of an order's contexts and the bit of every 16th of them."""
-    ones = offsets + np.arange(len(offsets), dtype=np.int64)
+def _ones(offsets: np.ndarray) -> np.ndarray:
+    """Return where the string of bits of an order's contexts has ones (M + 1,)."""
+    return offsets + np.arange(len(offsets), dtype=np.int64)
+
+
+def _unary(offsets: np.ndarray) -> np.ndarray:
+    """Return the words of the string of bits of an order's contexts."""
+    ones = _ones(offsets)
     bits = np.zeros(32 * _words(int(ones[-1]) + 1), bool)
     bits[ones] = True
-    return np.packbits(bits, bitorder="little").view(np.uint32), ones[:: 1 << SAMPLED].astype(np.uint32)
+    return np.packbits(bits, bitorder="little").view(np.uint32)
 
 
 @njit(cache=True)

@@ -28,75 +28,68 @@ class Trie(NamedTuple):
     A record holds an n-gram's key, log probability and backoff weight. The key is the last token of a bigram, and the
     number of the ending among the n-grams of its order for longer n-grams; for the longest it is counted from the first
     n-gram after the ending's context. Unigrams have no key, and the longest n-grams no backoff weight. A value is a
-    float32 or the number of one in `books`. The bits of a backoff weight are all 0 where it is 1 and no longer n-gram
-    begins with the n-gram, which is then no context.
+    float32 or the number of one in a code book. The bits of a backoff weight are all 0 where it is 1 and no longer
+    n-gram begins with the n-gram, which is then no context.
 
-    The n-grams after a context are found from their number. For contexts of two tokens or more a string of bits has a 1
-    for each context, and after it a 0 for each n-gram (G. Jacobson, "Space-efficient static trees and graphs", FOCS
-    1989). Another 1 ends it.
+    The n-grams after a context are found from the context's number. For tokens there is an array of where the bigrams
+    after each start. For longer contexts a string of bits has a 1 for each context, and after it a 0 for each n-gram
+    that begins with it (G. Jacobson, "Space-efficient static trees and graphs", FOCS 1989). Another 1 ends it. Where
+    the bit of every 16th context is stands in another array.
 
     Attributes
     ----------
-    layout : (N, 8) int64
+    layout : (N, 9) int64
         For each order the first state, the number of n-grams, the bit of the first record, the bits of a record, of a
-        key and of a value, the first word of `unary` and the first place of `samples`.
-    records : uint32
-        The records of all orders, lowest bits first.
-    offsets : (V + 1,) uint32
-        The first bigram after each token, and the number of bigrams.
-    unary : uint32
-        The strings of bits.
-    samples : uint32
-        The bit of every 16th context.
-    books : (N, 2, ·) float32
-        Log probabilities and backoff weights by number.
+        key and of a value, and the words where the code books, what finds longer n-grams, and the bits of every 16th
+        context begin.
+    words : uint32
+        Records, lowest bits first, and the other arrays; code books are float32.
     """
 
     layout: np.ndarray
-    records: np.ndarray
-    offsets: np.ndarray
-    unary: np.ndarray
-    samples: np.ndarray
-    books: np.ndarray
+    words: np.ndarray
 
 
-FIRST, COUNT, RECORDS, WIDTH, KEY, VALUE, UNARY, SAMPLES = range(8)  # of the layout
+FIRST, COUNT, RECORDS, WIDTH, KEY, VALUE, BOOKS, LONGER, SAMPLES = range(9)  # of the layout
 LOG_PROB, BACKOFF = range(2)  # kinds of values
-SAMPLED = 4  # bits of a context's number that `samples` leaves out
+FLOAT_BITS = 32  # of a value that is not in a code book
+SAMPLED = 4  # every 16th context: bits of a context's number
 
 
-@njit(cache=True)
+@njit(cache=True, inline="always")
 def read(words, bit, width):
     """Return a number of at most 32 bits."""
     i = bit >> 5
     return ((np.int64(words[i]) | (np.int64(words[i + 1]) << 32)) >> (bit & 31)) & ((1 << width) - 1)
 
 
-@njit(cache=True)
+@njit(cache=True, inline="always")
 def value(trie, n, number, kind):
     """Return the log probability or the backoff weight of an n-gram by its order − 1 and its number in the order."""
-    layout = trie.layout
+    layout, words = trie
     width = layout[n, VALUE]
-    bit = layout[n, RECORDS] + number * layout[n, WIDTH] + layout[n, KEY] + kind * width
-    code = read(trie.records, bit, width)
-    return np.float64(np.uint32(code).view(np.float32)) if width == 32 else np.float64(trie.books[n, kind, code])
+    code = read(words, layout[n, RECORDS] + number * layout[n, WIDTH] + layout[n, KEY] + kind * width, width)
+    if width != FLOAT_BITS:
+        code = np.int64(words[layout[n, BOOKS] + (kind << width) + code])
+    return np.float64(np.uint32(code).view(np.float32))
 
 
-@njit(cache=True)
+@njit(cache=True, inline="always")
 def key(trie, n, number):
     """Return the key of an n-gram of two tokens or more."""
-    return read(trie.records, trie.layout[n, RECORDS] + number * trie.layout[n, WIDTH], trie.layout[n, KEY])
+    layout, words = trie
+    return read(words, layout[n, RECORDS] + number * layout[n, WIDTH], layout[n, KEY])
 
 
-@njit(cache=True)
+@njit(cache=True, inline="always")
 def is_context(trie, n, number):
     """Tell whether an n-gram that is not of the highest order has a backoff weight or longer n-grams."""
-    layout = trie.layout
-    bit = layout[n, RECORDS] + number * layout[n, WIDTH] + layout[n, KEY] + layout[n, VALUE]
-    return read(trie.records, bit, layout[n, VALUE]) != 0
+    layout, words = trie
+    width = layout[n, VALUE]
+    return read(words, layout[n, RECORDS] + number * layout[n, WIDTH] + layout[n, KEY] + width, width) != 0
 
 
-@njit(cache=True)
+@njit(cache=True, inline="always")
 def _ones(bits):
     """Return how many of 32 bits are 1."""
     bits = bits - ((bits >> 1) & 0x55555555)
@@ -106,26 +99,26 @@ def _ones(bits):
     return (bits + (bits >> 16)) & 0x3F
 
 
-@njit(cache=True)
+@njit(cache=True, inline="always")
 def children(trie, n, number):
     """Return the first of the n-grams after a context, by its order − 1 and its number there, and the end of them.
 
-    Numbers that a damaged file may lead to are brought back into the arrays.
+    Numbers that a damaged file may lead to are brought back into the array.
     """
-    count = trie.layout[n + 1, COUNT]
+    layout, words = trie
+    start, count = layout[n, LONGER], layout[n + 1, COUNT]
     if n == 0:
-        first, end = np.int64(trie.offsets[number]), np.int64(trie.offsets[number + 1])
+        first, end = np.int64(words[start + number]), np.int64(words[start + number + 1])
     else:
-        start, unary = trie.layout[n, UNARY], trie.unary
-        bit = np.int64(trie.samples[trie.layout[n, SAMPLES] + (number >> SAMPLED)])
-        place = min(start + (bit >> 5), len(unary) - 1)
-        bits = np.int64(unary[place]) & -(1 << (bit & 31))
+        bit = np.int64(words[layout[n, SAMPLES] + (number >> SAMPLED)])
+        place = min(start + (bit >> 5), len(words) - 1)
+        bits = np.int64(words[place]) & -(1 << (bit & 31))
         skipped = number & ((1 << SAMPLED) - 1)
-        first = end = 0
+        first = end = np.int64(0)
         for i in range(skipped + 2):
-            while bits == 0 and place + 1 < len(unary):
+            while bits == 0 and place + 1 < len(words):
                 place += 1
-                bits = np.int64(unary[place])
+                bits = np.int64(words[place])
             if i >= skipped:
                 first, end = end, ((place - start) << 5) + _ones((bits & -bits) - 1) - number - (i - skipped)
             bits &= bits - 1
@@ -133,14 +126,14 @@ def children(trie, n, number):
     return first, max(first, min(end, count))
 
 
-@njit(cache=True)
+@njit(cache=True, inline="always")
 def find(trie, n, first, end, wanted):
     """Return the number of the n-gram with a key among neighbours of order n + 1, or −1."""
-    records, width, key_width = trie.records, trie.layout[n, WIDTH], trie.layout[n, KEY]
-    start = trie.layout[n, RECORDS]
+    layout, words = trie
+    start, width, key_width = layout[n, RECORDS], layout[n, WIDTH], layout[n, KEY]
     while first < end:
         middle = (first + end) >> 1
-        found = read(records, start + middle * width, key_width)
+        found = read(words, start + middle * width, key_width)
         if found == wanted:
             return middle
         if found < wanted:
