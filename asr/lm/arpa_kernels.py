@@ -32,7 +32,7 @@ def _number(data, first, end):
         else:
             seen += 1
             if digits < 10**17:
-                digits = digits * 10 + (data[i] - ZERO)
+                digits = digits * 10 + np.int64(data[i] - ZERO)
                 scale -= in_fraction
             else:
                 scale += not in_fraction
@@ -46,7 +46,7 @@ def _number(data, first, end):
             i += 1
         power, seen = 0, 0
         while i < end and ZERO <= data[i] <= NINE:
-            power, seen = min(power * 10 + (data[i] - ZERO), 9999), seen + 1
+            power, seen = min(power * 10 + np.int64(data[i] - ZERO), 9999), seen + 1
             i += 1
         scale += -power if is_small else power
         if seen == 0:

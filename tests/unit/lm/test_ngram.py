@@ -3,6 +3,7 @@
 import gzip
 import itertools
 import math
+import re
 from collections import Counter, defaultdict
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from hypothesis import strategies as st
 
 from asr.core.errors import ConfigError, ModelError
 from asr.lm import arpa
+from asr.lm import arpa_kernels as kernels
 from asr.lm.estimation import DISCOUNTS, SMOOTHINGS, estimate
 from asr.lm.folder import load, save
 from asr.lm.language_model import EDGE, UNKNOWN, perplexity
@@ -236,6 +238,12 @@ def test_a_file_of_others_by_hand(tmp_path):
         (("\\end\\\n", ""), "ends too early"),
         ((PRUNED, "nothing\n"), "ends too early"),
         (("ngram 1=4\nngram 2=2\nngram 3=1\n", ""), "no counts"),
+        (("ngram 2=2", "ngram 2=99999999999999"), "line 16: not a probability, 2 tokens"),
+        (("-0.2\t<s> a a", "nan\t<s> a a"), "line 17: not a probability, 3 tokens"),
+        (("-0.1\n-0.5", "inf\n-0.5"), "line 8: not a probability, 1 tokens"),
+        (("a a\t-0.05", "a a\t1e99"), "line 14: not a probability, 2 tokens"),
+        (("a a\t-0.05", "a a\t-0.05\tb"), "line 14: not a probability, 2 tokens"),
+        (("a a\t-0.05", "a a\t-"), "line 14: not a probability, 2 tokens"),
     ],
 )
 def test_a_damaged_file_is_named_by_its_line(change, message, tmp_path):
@@ -243,6 +251,51 @@ def test_a_damaged_file_is_named_by_its_line(change, message, tmp_path):
     path.write_text(PRUNED.replace(*change))
     with pytest.raises(ModelError, match=message):
         load(path)
+
+
+@pytest.mark.parametrize("suffix", ["", ".gz"])
+@pytest.mark.parametrize("share", [0, 0.1, 0.5, 0.99])
+def test_a_file_cut_short_is_named_in_one_line(share, suffix, tmp_path):
+    path = tmp_path / f"lm.arpa{suffix}"
+    whole = (GOLDEN / "kenlm.arpa").read_bytes()
+    whole = gzip.compress(whole) if suffix else whole
+    path.write_bytes(whole[: int(share * len(whole))])
+    with pytest.raises(ModelError, match=r"\A.*lm.arpa.*\Z"):
+        load(path)
+
+
+@given(st.decimals(-99, 3, allow_nan=False, places=12), st.sampled_from(["", "e0", "E-2", "e+1"]))
+def test_numbers_are_those_of_python(number, exponent):
+    text = f"{number:+f}{exponent}".encode()
+    found = kernels._number(np.frombuffer(text, np.uint8), 0, len(text))
+    assert found == pytest.approx(float(text), rel=1e-15)
+    for wrong in (b"", b"-", b".", b"e5", b"1e", b"1e+", b"1_0", b"1.2.3", b"0x1", b"nan", b"inf", b"1,5"):
+        assert math.isnan(kernels._number(np.frombuffer(wrong or b" ", np.uint8), 0, len(wrong)))
+
+
+def test_lines_in_any_order_with_other_ends_and_blanks(rng, tmp_path):
+    lines = (GOLDEN / "kenlm.arpa").read_text().splitlines()
+    shuffled, section = [], []
+    for line in [*lines, ""]:
+        if line and not line.startswith(("\\", "ngram")):
+            section.append(line.replace("\t", " \t "))
+        else:
+            shuffled += [section[i] for i in rng.permutation(len(section))] + [line, ""]
+            section = []
+    (tmp_path / "lm.arpa").write_bytes("\r\n".join(shuffled).encode())
+    ours, theirs = load(tmp_path / "lm.arpa"), load(GOLDEN / "kenlm.arpa")
+    sentences = [list(each) for each in itertools.product("abcx", repeat=3)]
+    np.testing.assert_array_equal(ours.totals(sentences), theirs.totals(sentences))
+
+
+def test_letters_with_accents_are_one_token_in_either_normal_form(tmp_path):
+    forms = itertools.cycle(("e\u0301", "\u00e9"))
+    text = re.sub(r"(?<=[\t ])a(?=\s)", lambda _: next(forms), PRUNED)
+    (tmp_path / "lm.arpa").write_text(text, "utf8")
+    (tmp_path / "plain.arpa").write_text(PRUNED)
+    lm = load(tmp_path / "lm.arpa")
+    assert "\u00e9" in lm.tokens
+    assert lm.totals([["\u00e9", "\u00e9"]]) == load(tmp_path / "plain.arpa").totals([["a", "a"]])
 
 
 def test_what_others_write_and_nobody_asks_for_is_left_out(tmp_path):
