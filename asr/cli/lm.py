@@ -1,18 +1,22 @@
-"""The verbs of `asr lm`: train, score, generate, export, overlap."""
+"""The verbs of `asr lm`: train, score, generate, import, export, prune, quantise, overlap."""
 
 import math
 import sys
 from itertools import islice
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from asr.cli.options import check, check_exist, note, with_verbosity
 
+if TYPE_CHECKING:
+    from asr.lm.ngram import NGram
+
 app = typer.Typer(no_args_is_help=True, help="Language models over phones, characters or words: n-gram and recurrent.")
 
 Model = Annotated[Path, typer.Argument(help="A run or model folder of `asr lm train`, or an ARPA file.")]
+Folder = Annotated[Path, typer.Argument(help="The model folder to write.")]
 Unit = Annotated[str, typer.Option(help="What an ARPA file is over: phones, characters or words.")]
 
 
@@ -119,6 +123,68 @@ def generate(
         typer.echo(text.join([*tokens, *more], lm.unit))
 
 
+@app.command("import")
+@with_verbosity
+def import_(
+    arpa: Annotated[Path, typer.Argument(help="An ARPA file, gzipped or not.")],
+    folder: Folder,
+    unit: Unit = "words",
+) -> None:
+    """Turn an ARPA file into a model folder, which loads at once and takes a third of the space or less.
+
+    asr lm import book.arpa.gz runs/book
+    """
+    _save(_ngram(arpa, unit), arpa, folder, f"imported from {arpa.name}")
+
+
+@app.command()
+@with_verbosity
+def prune(
+    model: Model,
+    folder: Folder,
+    threshold: Annotated[
+        float,
+        typer.Option(min=0, help="Leave out n-grams that perplexity rises by a smaller share than this without."),
+    ] = 1e-8,
+    history: Annotated[
+        Path | None,
+        typer.Option(
+            help="A model that tells how probable contexts are: one without Kneser-Ney smoothing loses less.",
+            show_default="MODEL",
+        ),
+    ] = None,
+    unit: Unit = "words",
+) -> None:
+    """Leave out the n-grams that change an n-gram model's predictions least (Stolcke 1998).
+
+    asr lm prune runs/books/trigram runs/books/small --threshold 1e-7
+    asr lm prune runs/books/trigram runs/books/small --threshold 1e-7 --history runs/books/witten_bell
+    """
+    from asr.lm.pruning import prune as pruned
+
+    lm = _ngram(model, unit)
+    other = None if history is None else _ngram(history, unit)
+    by = "" if history is None else f", contexts as probable as by {history.name}"
+    _save(pruned(lm, threshold, other), model, folder, f"pruned by relative entropy, threshold {threshold:g}{by}")
+
+
+@app.command()
+@with_verbosity
+def quantise(
+    model: Model,
+    folder: Folder,
+    bits: Annotated[int, typer.Option(min=2, max=16, help="Bits of each probability and backoff weight.")] = 8,
+    unit: Unit = "words",
+) -> None:
+    """Round an n-gram model's probabilities and backoff weights to a few numbers for each order.
+
+    asr lm quantise runs/books/small runs/books/tiny --bits 6
+    """
+    from asr.lm.quantisation import quantise as quantised
+
+    _save(quantised(_ngram(model, unit), bits), model, folder, f"values of {bits} bits")
+
+
 @app.command()
 @with_verbosity
 def export(
@@ -130,16 +196,33 @@ def export(
 
     asr lm export runs/mini/lm/phone_trigram phones.arpa
     """
-    from asr.core.errors import ModelError
     from asr.lm import arpa
+
+    lm = _ngram(model, unit)
+    arpa.write(lm, path)
+    typer.echo(f"{path}: {lm.num_parameters:,} parameters of {lm.order}-grams", file=sys.stderr)
+
+
+def _ngram(path: Path, unit: str) -> "NGram":
+    """Load an n-gram model."""
+    from asr.core.errors import ModelError
     from asr.lm.folder import load
     from asr.lm.ngram import NGram
 
-    lm = load(model, unit)
+    lm = load(path, unit)
     if not isinstance(lm, NGram):
-        raise ModelError(f"{model} is a recurrent model: only n-grams have ARPA files")
-    arpa.write(lm, path)
-    typer.echo(f"{path}: {lm.num_parameters:,} parameters of {lm.order}-grams", file=sys.stderr)
+        raise ModelError(f"{path} is a recurrent model: only n-grams can be exported, pruned or quantised")
+    return lm
+
+
+def _save(lm: "NGram", source: Path, folder: Path, remark: str) -> None:
+    """Save a model that was made of another one, with a line more on its card."""
+    from asr.lm.folder import card, save
+
+    counts = ", ".join(f"{count:,}" for count in lm.packing.counts)
+    save(folder, lm, f"{card(source, lm)}- {remark}: {counts} n-grams of 1 to {lm.order} {lm.unit}\n")
+    size = sum(file.stat().st_size for file in folder.iterdir())
+    typer.echo(f"model folder: {folder} ({sum(lm.packing.counts):,} n-grams, {size / 1e6:.1f} MB)")
 
 
 @app.command()

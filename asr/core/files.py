@@ -14,6 +14,8 @@ from safetensors.numpy import save_file
 
 from asr.core.errors import ModelError, OutputError
 
+MAPPED_TYPES = {"U32": np.uint32, "F32": np.float32}
+
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
@@ -134,4 +136,30 @@ def read_tensors(path: Path) -> tuple[dict[str, np.ndarray], dict[str, str]]:
         with safe_open(path, "np") as file:
             return {name: file.get_tensor(name) for name in file.keys()}, file.metadata() or {}  # noqa: SIM118
     except SafetensorError as error:
+        raise ModelError(f"{path} is damaged ({error}): copy or make it again") from error
+
+
+def map_tensors(path: Path) -> dict[str, np.ndarray]:
+    """Return the tensors of a file that `write_tensors` wrote, mapped into memory: only what is used is read.
+
+    Processes share the memory. An array may be written to; that changes neither the file nor another process's array.
+
+    Raises
+    ------
+    ModelError
+        The file is damaged.
+    """
+    try:
+        with safe_open(path, "np"):  # checks that the header and the file's size fit each other
+            data = np.memmap(path, np.uint8, "c").view(np.ndarray)
+        start = 8 + int.from_bytes(data[:8].tobytes(), "little")
+        header = json.loads(data[8:start].tobytes())
+        header.pop("__metadata__", None)
+        return {
+            name: data[slice(*(start + each for each in about["data_offsets"]))]
+            .view(MAPPED_TYPES[about["dtype"]])
+            .reshape(about["shape"])
+            for name, about in header.items()
+        }
+    except (SafetensorError, KeyError) as error:
         raise ModelError(f"{path} is damaged ({error}): copy or make it again") from error

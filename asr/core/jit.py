@@ -8,6 +8,9 @@ is kept there is run), or nowhere, and one warning says so.
 Numba numbers the files of a kernel, one for each set of argument types, in an index that it reads, extends and writes
 back. Two processes that compile the kernel for different types at the same time would give both files one number, and
 later runs would call machine code that was made for other types. Here processes take turns.
+
+Numba compiles a kept kernel again when its own file has been edited. Here it also does when a file has been edited
+whose kernels are imported there, so that kernels may call those of other files.
 """
 
 import logging
@@ -20,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 import numba
+from numba.core.dispatcher import Dispatcher
 from numba.extending import register_jitable
 
 from asr.core.turns import turn
@@ -55,7 +59,7 @@ def njit(**options: Any) -> Callable[[Callable[..., Any]], Any]:
                 kernel = numba.njit(**options)(function)
             except RuntimeError:
                 return numba.njit(**options | {"cache": False})(function)
-        return _forgiving(kernel)
+        return _forgiving(_dated(kernel, function))
 
     return decorate
 
@@ -117,6 +121,22 @@ def _private_folder() -> Path | None:
         return None
     is_private = stat.S_ISDIR(found.st_mode) and found.st_uid == os.getuid() and not found.st_mode & 0o077
     return folder if is_private and os.access(folder, os.W_OK) else None
+
+
+def _dated(kernel: Any, function: Callable[..., Any]) -> Any:
+    """Add to a kernel's date, which its compiled form must have, those of the kernels that its file imports."""
+    file = _file(kernel)
+    if file is not None:
+        imported = (each for each in function.__globals__.values() if isinstance(each, Dispatcher))
+        others = (_file(each) for each in imported if each.py_func.__module__ != function.__module__)
+        dates = {repr(each._source_stamp) for each in others if each is not None}
+        file._source_stamp = (file._source_stamp, *sorted(dates)) if dates else file._source_stamp
+    return kernel
+
+
+def _file(kernel: Any) -> Any:
+    """Return the file that keeps a kernel's compiled forms; None where they are not kept."""
+    return getattr(getattr(kernel, "_cache", None), "_cache_file", None)
 
 
 def _forgiving(kernel: Any) -> Any:

@@ -19,7 +19,8 @@ import math
 import re
 import unicodedata
 import zlib
-from collections.abc import Iterable
+from collections.abc import Sequence
+from mmap import ACCESS_READ, mmap
 from pathlib import Path
 from typing import NoReturn
 
@@ -27,12 +28,15 @@ import numpy as np
 
 from asr.core import files
 from asr.core.errors import ModelError
+from asr.lm import arpa_kernels as kernels
 from asr.lm.language_model import EDGE
-from asr.lm.ngram import NGram, Order
+from asr.lm.ngram import NGram
+from asr.lm.packing import Order
 
 START = "<s>"
 LN10 = math.log(10)
 IMPOSSIBLE = -99.0  # the decimal logarithm that other programs write for a probability of 0
+NO_BEGINNING, REPEATED = "an n-gram whose beginning has no line before", "an n-gram that was there before"
 
 
 def write(lm: NGram, path: Path) -> None:
@@ -43,12 +47,10 @@ def write(lm: NGram, path: Path) -> None:
         orders = list(lm.orders())
         for n, order in enumerate(orders, 1):
             file.write(f"ngram {n}={len(order.tokens) + (n == 1)}\n")
-        words = [""]  # text of each node as a context
+        words, first = [""], 0  # text of each n-gram as a context, and the state of the first
         for n, order in enumerate(orders, 1):
             file.write(f"\n\\{n}-grams:\n")
-            before = words
-            words = []
-            first = lm.firsts[n - 1]
+            before, words = words, []
             if n == 1:
                 file.write(f"{IMPOSSIBLE:.0f}\t{START}\t{order.backoffs[0] / LN10:.7g}\n")
             columns = order.parents.tolist(), order.tokens.tolist(), order.log_probs / LN10, order.backoffs / LN10
@@ -58,6 +60,7 @@ def write(lm: NGram, path: Path) -> None:
                 ends = token == 0
                 file.write(line + ("\n" if n == len(orders) or ends else f"\t{backoff:.7g}\n"))
                 words.append(f"{context}{START if ends else names[token]} ")
+            first += len(before)
         file.write("\n\\end\\\n")
 
 
@@ -71,95 +74,144 @@ def read(path: str | Path, unit: str) -> NGram:
     """
     path = Path(path)
     try:
-        with gzip.open(path, "rt", encoding="utf8") if path.suffix == ".gz" else path.open(encoding="utf8") as file:
-            return _Reader(path, file).read(unit)
+        if path.stat().st_size == 0:
+            raise ModelError(f"{path} is empty: copy or make it again")
+        with path.open("rb") as file, gzip.open(file) as unzipped:
+            data = unzipped.read() if path.suffix == ".gz" else mmap(file.fileno(), 0, access=ACCESS_READ)
+        return _Reader(path, data).read(unit)
     except (OSError, UnicodeDecodeError, EOFError, zlib.error) as error:
         raise ModelError(f"cannot read {path} as an ARPA file: {error}") from error
 
 
 class _Reader:
-    """Reads one section after the other, and numbers n-grams as in the tree."""
+    """Reads one section after the other."""
 
-    def __init__(self, path: Path, lines: Iterable[str]):
-        self.path, self.lines = path, enumerate(lines, 1)
-        self.number = 0
-        self.start = 0.0  # backoff of <s>
+    def __init__(self, path: Path, data: bytes | mmap):
+        self.path, self.data = path, data
+        self.bytes = np.frombuffer(data, np.uint8)
+        self.place = self.number = 0  # first byte of the next line, and number of the last
+        self.index = {EDGE: 0}
+        self.names = {START.encode(): kernels.START, EDGE.encode(): 0}  # as written, with their numbers
+        self.offsets: list[np.ndarray] = []  # of each order but the last, the first n-gram after each and the end
+        self.start = 0.0  # backoff weight of <s>
 
     def read(self, unit: str) -> NGram:
         """Return the model."""
-        self._until("\\data\\")
+        while self._next() != "\\data\\":
+            pass
         counts = []
         while match := re.fullmatch(r"ngram\s+(\d+)\s*=\s*(\d+)", line := self._next()):
             counts.append(int(match[2]))
         if not counts:
             self._fail("no counts of n-grams")
-        index: dict[str, int] = {EDGE: 0}
-        before: dict[tuple[int, ...], int] = {(): 0}  # node of each n-gram of the previous order
         orders: list[Order] = []
-        first = 1
         for n, count in enumerate(counts, 1):
             if line != f"\\{n}-grams:":
                 self._fail(f"expected \\{n}-grams:")
-            rows = {}
-            for _ in range(count):
-                tokens, numbers = self._row(self._next(), n, index)
-                if tokens is None:
-                    continue
-                if tokens in rows:
-                    self._fail("an n-gram that was there before")
-                if tokens[:-1] not in before:
-                    self._fail("an n-gram whose beginning has no line before")
-                rows[tokens] = (before[tokens[:-1]], tokens[-1], *numbers)
+            orders.append(self._unigrams(count) if n == 1 else self._longer(n, count, orders))
             line = self._next()
-            if n == 1:
-                rows[0,] = (0, 0, rows.get((0,), (0, 0, IMPOSSIBLE * LN10))[2], self.start)
-            names = sorted(rows, key=lambda tokens: rows[tokens][:2])
-            table = np.array([rows[tokens] for tokens in names], float).reshape(-1, 4)
-            orders.append(Order(table[:, 0].astype(np.int64), table[:, 1].astype(np.int64), table[:, 2], table[:, 3]))
-            before = {tokens: node for node, tokens in enumerate(names, first)} if n < len(counts) else {}
-            first += len(names)
         if line != "\\end\\":
             self._fail("expected \\end\\")
-        return NGram.build(unit, list(index), orders)
+        return NGram.build(unit, list(self.index), orders)
 
     def _next(self) -> str:
         """Return the next line that is not empty; raise ModelError at the end of the file."""
-        for number, line in self.lines:
-            self.number = number
-            if line.strip():
-                return line.strip("\r\n ")
+        while self.place < len(self.data):
+            end = self.data.find(b"\n", self.place)
+            end = len(self.data) if end < 0 else end
+            line = self.data[self.place : end].decode("utf8", "replace").strip("\r\n\t ")
+            self.place, self.number = end + 1, self.number + 1
+            if line:
+                return line
         self._fail("the file ends too early")
 
-    def _until(self, wanted: str) -> None:
-        while self._next() != wanted:
-            pass
-
     def _fail(self, reason: str) -> NoReturn:
-        raise ModelError(f"{self.path}, line {self.number}: {reason}; is it an ARPA file, and whole?")
+        self._fail_at(self.number, reason)
 
-    def _row(self, line: str, n: int, index: dict[str, int]) -> tuple[tuple[int, ...] | None, tuple[float, float]]:
-        """Return tokens, log probability and backoff of a line; None for tokens that are never looked up.
+    def _fail_at(self, number: int, reason: str) -> NoReturn:
+        raise ModelError(f"{self.path}, line {number}: {reason}; is it an ARPA file, and whole?")
 
-        These are <s> as a prediction, whose backoff is kept, and </s> as a context.
+    def _unigrams(self, count: int) -> Order:
+        """Read the unigrams and number the tokens."""
+        spans, numbers, lines = self._section(1, count)
+        log_probs, backoffs = [IMPOSSIBLE * LN10], [0.0]
+        for (first, end), (log_prob, backoff), line in zip(
+            spans.tolist(), numbers.tolist(), lines.tolist(), strict=True
+        ):
+            written = self.data[first:end]
+            name = _token(written.decode("utf8"))
+            if name == START:
+                backoffs[0] = backoff
+            elif name == EDGE:
+                log_probs[0] = log_prob
+            elif name in self.index:
+                self._fail_at(line, REPEATED)
+            else:
+                self.index[name] = len(self.index)
+                log_probs.append(log_prob)
+                backoffs.append(backoff)
+            self.names[written] = kernels.START if name == START else self.index[name]
+        tokens = np.arange(len(log_probs), dtype=np.int32)
+        return Order(np.zeros_like(tokens), tokens, np.array(log_probs), np.array(backoffs))
+
+    def _longer(self, n: int, count: int, orders: Sequence[Order]) -> Order:
+        """Read the n-grams of two tokens or more, given the shorter ones.
+
+        Those that are never looked up are left out: with <s> as a prediction, or </s> as a context.
         """
-        fields = re.split(r"[ \t]+", line)
-        try:
-            numbers = float(fields[0]) * LN10, float(fields[n + 1]) * LN10 if len(fields) == n + 2 else 0.0
-        except (ValueError, IndexError):
-            numbers = math.nan, math.nan
-        if len(fields) not in (n + 1, n + 2) or not all(map(math.isfinite, numbers)):
-            self._fail(f"not a probability, {n} tokens and perhaps a backoff")
-        names = fields[1 : n + 1]
-        if n == 1 and names[0] == START:
-            self.start = numbers[1]
-        if names[-1] == START or START in names[1:] or EDGE in names[:-1]:
-            return None, numbers
-        tokens = [EDGE if name == START else _token(name) for name in names]
-        if n == 1:
-            index.setdefault(tokens[0], len(index))
-        if tokens[-1] not in index:
-            self._fail(f"{tokens[-1]} is not among the unigrams")
-        return tuple(index.get(token, -1) for token in tokens), numbers
+        tokens, numbers, lines = self._section(n, count)
+        kept = (tokens[:, 1:] != kernels.START).all(axis=1) & (tokens[:, :-1] != 0).all(axis=1)
+        if not kept.all():
+            tokens, numbers, lines = tokens[kept], numbers[kept], lines[kept]
+        contexts = np.maximum(tokens[:, 0], 0)  # of <s>: token 0
+        for i in range(1, n - 1):
+            of = contexts, np.ascontiguousarray(tokens[:, i])
+            contexts = kernels.descend(self.offsets[i - 1], orders[i].tokens, *of)
+        if len(contexts) and contexts.min() < 0:
+            self._fail_at(lines[contexts.argmin()], NO_BEGINNING)
+        keys = contexts.astype(np.int64) * len(self.index) + tokens[:, -1]
+        if not (keys[1:] > keys[:-1]).all():
+            places = np.argsort(keys, kind="stable")
+            keys, numbers, lines = keys[places], numbers[places], lines[places]
+            (again,) = np.nonzero(keys[1:] == keys[:-1])
+            if len(again):
+                self._fail_at(lines[1 + again].min(), REPEATED)
+        contexts, last = np.divmod(keys, len(self.index))
+        num_contexts = len(orders[-1].tokens)
+        self.offsets.append(np.searchsorted(contexts, np.arange(num_contexts + 1)))
+        parents = contexts + (1 + sum(len(order.tokens) for order in orders[:-1]))
+        return Order(parents.astype(np.int32), last.astype(np.int32), *numbers.T)
+
+    def _section(self, n: int, count: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Read a section's tokens, decimal logarithms and numbers of lines."""
+        most = min(count, len(self.data) // (2 * n + 2) + 1)  # no more can be in the file, whatever its head says
+        tokens, numbers, lines = np.empty((most, max(n, 2)), np.int32), np.empty((most, 2)), np.empty(most, np.int32)
+        done, vocabulary = 0, self._vocabulary()
+        while True:
+            rows = tokens[done:], numbers[done:], lines[done:]
+            fault, self.place, number, num, first, end = kernels.section(
+                self.bytes, self.place, self.number, n, vocabulary, *rows
+            )
+            done += num
+            if fault == kernels.GOOD:
+                self.number = number
+                return tokens, numbers * LN10, lines
+            if fault == kernels.TOO_SHORT:
+                self._fail_at(number, "the file ends too early")
+            if fault == kernels.NO_NUMBERS:
+                self._fail_at(number, f"not a probability, {n} tokens and perhaps a backoff")
+            written = self.data[first:end]
+            name = _token(written.decode("utf8"))
+            if name not in self.index:
+                other = f"{name} is not among the unigrams"
+                self._fail_at(number, NO_BEGINNING if fault == kernels.UNKNOWN_BEGINNING else other)
+            self.names[written], vocabulary = self.index[name], self._vocabulary()  # in another normal form
+            self.number = int(lines[done - 1]) if done else self.number
+
+    def _vocabulary(self) -> tuple[np.ndarray, ...]:
+        """Return the names of tokens for kernels: a hash table, their bytes, where each starts, and their numbers."""
+        names, starts = np.frombuffer(b"".join(self.names), np.uint8), np.cumsum([0, *map(len, self.names)])
+        return kernels.hashed(names, starts), names, starts, np.array([*self.names.values()], np.int32)
 
 
 def _token(field: str) -> str:

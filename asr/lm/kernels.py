@@ -1,18 +1,10 @@
-"""The n-gram's tree in arrays, and the beam search for words over it, in Numba.
+"""The beam search for words over a lexicon and an n-gram, in Numba.
 
-Both are in one file because Numba's cache does not notice an edit of `look_up`, which the search calls, in another
-file.
+As in asr/ctc/beam_kernels.py each prefix is a node of a history tree. Here it is a sequence of arcs of the lexicon's
+graph, each with a phone and possibly the word that it ends, so that equal phones with different words are two prefixes.
+That tree, too, is cleared of what begins no prefix of the beam when it is full.
 
-N-grams: node 0 is the empty context; the nodes of each order follow those of the previous one, sorted by parent and
-token. The probability of an n-gram that is not in the tree is that of the shorter n-gram times the context's backoff
-weight (Katz 1987): ln p(w | h) = ln backoff(h) + ln p(w | h without its first token).
-
-Words: as in asr/ctc/beam_kernels.py each prefix is a node of a history tree. Here it is a sequence of arcs of the
-lexicon's graph, each with a phone and possibly the word that it ends, so that equal phones with different words are two
-prefixes. That tree, too, is cleared of what begins no prefix of the beam when it is full.
-
-Letters: M n-grams, V tokens, K contexts or prefixes in the beam, L tokens, T frames, B utterances, C classes, N nodes
-and A arcs of the lexicon.
+Letters: K prefixes in the beam, T frames, B utterances, C classes, N nodes and A arcs of the lexicon.
 """
 
 import math
@@ -21,110 +13,7 @@ from typing import NamedTuple
 import numpy as np
 
 from asr.core.jit import helper, njit
-
-
-class Trie(NamedTuple):
-    """N-grams of all orders as a tree of M + 1 nodes, the root included.
-
-    Attributes
-    ----------
-    tokens : (M + 1,) int32
-        Last token of each n-gram; −1 of the root.
-    parents : (M + 1,) int32
-        The n-gram without its last token; −1 of the root.
-    values : (M + 1, 2) float64
-        Natural logs of the n-gram's probability and of its backoff weight as a context.
-    links : (M + 1, 2) int32
-        The context after the n-gram: itself or, if no longer n-gram has it as a context, its longest ending that is a
-        context. And the longest proper ending of that which is a context; 0 for the root.
-    table : (S, 4) int64
-        A hash table of the n-grams of two tokens or more, at most half full: the key made of parent and token, −1 for
-        an empty row, and copies of log probability and target, so that a lookup reads one cache line.
-    table_values : (S, 4) float64
-        The same memory as floating-point numbers, for the log probabilities.
-    """
-
-    tokens: np.ndarray
-    parents: np.ndarray
-    values: np.ndarray
-    links: np.ndarray
-    table: np.ndarray
-    table_values: np.ndarray
-
-
-LOG_PROB, BACKOFF = range(2)  # of values
-TARGET, SHORTER = range(2)  # of links
-KEY, FOUND_LOG_PROB, FOUND_TARGET = range(3)  # of the table
-
-
-@helper()
-def _find(table, parent, token):
-    """Return the key of a node and its row in the table, or the empty row where it would be inserted."""
-    parent, token = np.int64(parent), np.int64(token)
-    key = (parent << 32) | token
-    row = ((parent * 0x1E3779B1 + token * 0x165667B1) >> 13) & (len(table) - 1)  # factors below 2^29: nothing overflows
-    while table[row, KEY] >= 0 and table[row, KEY] != key:
-        row = (row + 1) & (len(table) - 1)
-    return key, row
-
-
-@njit(cache=True)
-def hashed(tokens, parents, values, links, first):
-    """Return the hash table of the nodes from `first` on, as integers and as floating-point numbers."""
-    size = 2
-    while size < 2 * (len(parents) - first):
-        size *= 2
-    table = np.full((size, 4), -1, np.int64)
-    table_values = table.view(np.float64)
-    for node in range(first, len(parents)):
-        key, row = _find(table, parents[node], tokens[node])
-        table[row, KEY], table[row, FOUND_TARGET] = key, links[node, TARGET]
-        table_values[row, FOUND_LOG_PROB] = values[node, LOG_PROB]
-    return table, table_values
-
-
-@helper()
-def look_up(trie, state, token):
-    """Return ln p(token | state) and the state after it."""
-    spared = 0.0
-    while state > 0:
-        key, row = _find(trie.table, state, token)
-        if trie.table[row, KEY] == key:
-            return spared + trie.table_values[row, FOUND_LOG_PROB], np.int32(trie.table[row, FOUND_TARGET])
-        spared += trie.values[state, BACKOFF]
-        state = trie.links[state, SHORTER]
-    node = 1 + token  # the unigrams of all tokens, in order
-    return spared + trie.values[node, LOG_PROB], trie.links[node, TARGET]
-
-
-@njit(cache=True, nogil=True)
-def score(trie, start, tokens, lengths, log_probs):
-    """Write the log probability of each token, and of the end, of sentences whose tokens are concatenated."""
-    i, j = 0, 0
-    for length in lengths:
-        state = start
-        for _ in range(length):
-            log_probs[j], state = look_up(trie, state, tokens[i])
-            i, j = i + 1, j + 1
-        log_probs[j], _ = look_up(trie, state, 0)
-        j += 1
-
-
-@njit(cache=True, nogil=True)
-def advance(trie, states, tokens):
-    """Return the log probability of one more token after each state (K,), and the states after it (K,)."""
-    log_probs, after = np.empty(len(states)), np.empty(len(states), np.int32)
-    for k in range(len(states)):
-        log_probs[k], after[k] = look_up(trie, states[k], tokens[k])
-    return log_probs, after
-
-
-@njit(cache=True, nogil=True)
-def rows(trie, states, log_probs, after):
-    """Write the log probability of every token after each state, and the state that it leads to, both (K, V)."""
-    for k in range(len(states)):
-        for token in range(log_probs.shape[1]):
-            log_probs[k, token], after[k, token] = look_up(trie, states[k], token)
+from asr.lm.trie import FIRST, look_up
 
 
 class LexiconGraph(NamedTuple):
@@ -160,7 +49,7 @@ class Limits(NamedTuple):
     least: float  # nats, for a class's log probability in a frame
     weight: float  # of the language model's log probabilities
     penalty: float  # nats that each word costs
-    start: int  # the n-gram's node before a sentence
+    start: int  # the n-gram's state before a sentence
     alike: int  # prefixes kept of those with the same continuations: the number of sentences requested
 
 
@@ -362,7 +251,7 @@ def _continuations(choice, place, network, num_tokens, beam, size, history, offe
         arc = offers.arcs[choice]
         token, node, state = graph.tokens[arc], graph.nodes[arc], offers.states[choice]
         beam.ends[0, place], beam.ends[1, place] = -np.inf, offers.scores[choice]
-    beam.keys[place] = (np.int64(node) * len(trie.tokens) + state) * num_tokens + token
+    beam.keys[place] = (np.int64(node) * trie.layout[-1, FIRST] + state) * num_tokens + token
 
 
 @helper()

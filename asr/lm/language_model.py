@@ -8,7 +8,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
 from functools import cached_property
 from itertools import repeat
-from typing import Any, Generic, TypeVar
+from typing import Any, ClassVar, Generic, TypeVar
 
 import numpy as np
 
@@ -30,8 +30,11 @@ class LanguageModel(ABC, Generic[State]):
         phones, characters or words.
     tokens : (V,)
         Token 0 is the sentence's edge; an open vocabulary includes UNKNOWN.
+    FORMAT
+        The number of a kind of model's format in folders; it rises when the format changes.
     """
 
+    FORMAT: ClassVar[int] = 1
     unit: str
     tokens: tuple[str, ...]
 

@@ -1,50 +1,32 @@
 """The n-gram language model. asr/lm/estimation.py estimates it; asr/lm/arpa.py reads and writes it.
 
-Letters: V tokens, K contexts, L tokens of a sentence, N sentences, M n-grams, C classes of an acoustic model.
+Letters: V tokens, K states, L tokens of a sentence, N sentences.
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
-from itertools import chain, pairwise
-from typing import Any
+from dataclasses import asdict, dataclass, field
+from itertools import chain
+from typing import Any, ClassVar
 
 import numpy as np
 
-from asr.lm import kernels
-from asr.lm.kernels import BACKOFF, SHORTER, TARGET, Trie
+from asr.core.errors import ModelError
+from asr.lm import trie as kernels
 from asr.lm.language_model import LanguageModel
-
-
-@dataclass(frozen=True)
-class Order:
-    """The n-grams of one length, sorted by parent and last token.
-
-    Attributes
-    ----------
-    parents : (M,)
-        Node of each n-gram without its last token; 0 for unigrams.
-    tokens : (M,)
-        Last token of each n-gram.
-    log_probs, backoffs : (M,)
-        Natural logs; 0 for a backoff weight of 1.
-    """
-
-    parents: np.ndarray
-    tokens: np.ndarray
-    log_probs: np.ndarray
-    backoffs: np.ndarray
+from asr.lm.packing import Order, Packing, pack, unpack
+from asr.lm.trie import FIRST, Trie
 
 
 @dataclass(frozen=True)
 class NGram(LanguageModel[np.ndarray]):
-    """An n-gram with backoff. A state is a node of its tree.
+    """An n-gram with backoff. A state is a number (`asr.lm.trie`).
 
     Attributes
     ----------
+    packing
+        How the n-grams are packed.
     trie
-        The tree of `asr.lm.kernels`.
-    firsts
-        The first node of each order, beginning with the root's, and M + 1 at the end.
+        The n-grams.
 
     Examples
     --------
@@ -56,125 +38,100 @@ class NGram(LanguageModel[np.ndarray]):
     [[0.146, 0.646, 0.208]]
     """
 
+    FORMAT: ClassVar[int] = 2  # 1: arrays of a tree that were copied into a hash table
     unit: str
     tokens: tuple[str, ...]
+    packing: Packing
     trie: Trie = field(repr=False)
-    firsts: tuple[int, ...]
 
     @classmethod
-    def build(cls, unit: str, tokens: Sequence[str], orders: Sequence[Order]) -> "NGram":
-        """Build the tree from the n-grams of each order; the unigrams include every token.
-
-        Every n-gram's parent must be among the n-grams of the previous order; its shorter endings may be missing.
-        """
-        firsts = np.cumsum([0, 1, *(len(order.tokens) for order in orders)])
-        none = np.zeros(1)
-        last = np.concatenate([none - 1, *(order.tokens for order in orders)]).astype(np.int32)
-        parents = np.concatenate([none - 1, *(order.parents for order in orders)]).astype(np.int64)
-        log_probs = np.concatenate([none, *(order.log_probs for order in orders)])
-        backoffs = np.concatenate([none, *(order.backoffs for order in orders)])
-        keys = parents * len(tokens) + last  # ascending, since children are in the order of their parents
-        is_context = backoffs != 0
-        is_context[np.maximum(parents, 0)] = True
-        endings = np.zeros(len(last), np.int64)  # longest proper ending that is an n-gram
-        targets = np.zeros(len(last), np.int32)
-        for first, end in pairwise(firsts[1:]):
-            nodes = np.arange(first, end)
-            if first > 1:
-                endings[nodes] = _find_endings(nodes, parents, last, keys, endings, len(tokens))
-            targets[nodes] = np.where(is_context[nodes], nodes, targets[endings[nodes]])
-        values, links = np.stack([log_probs, backoffs], axis=1), np.stack([targets, targets[endings]], axis=1)
-        tree = (last, parents.astype(np.int32), values, links)
-        trie = Trie(*tree, *kernels.hashed(*tree, 1 + len(tokens)))
-        return cls(unit, tuple(tokens), trie, tuple(firsts.tolist()))
+    def build(
+        cls, unit: str, tokens: Sequence[str], orders: Sequence[Order], books: np.ndarray | None = None
+    ) -> "NGram":
+        """Pack the n-grams of each order; `asr.lm.packing.pack` says what they must be."""
+        return cls(unit, tuple(tokens), *pack(orders, books))
 
     @property
     def order(self) -> int:
         """Length of the longest n-grams."""
-        return len(self.firsts) - 2
+        return len(self.packing.counts)
+
+    @property
+    def num_states(self) -> int:
+        """Number of contexts: the longest n-grams are none."""
+        return int(self.trie.layout[-1, FIRST])
 
     @property
     def num_parameters(self) -> int:
         """Number of probabilities, and of backoff weights other than 1."""
-        return len(self.trie.tokens) - 1 + int((self.trie.values[:, BACKOFF] != 0).sum())
+        return sum(len(order.tokens) + int((order.backoffs != 0).sum()) for order in self.orders())
 
     def options(self) -> dict[str, Any]:
-        """Return the first node of each order."""
-        return {"firsts": list(self.firsts)}
+        """Return how the n-grams are packed."""
+        return asdict(self.packing)
 
     def arrays(self) -> dict[str, np.ndarray]:
-        """Return the tree without its hash table."""
-        trie = self.trie
-        return {"tokens": trie.tokens, "parents": trie.parents, "values": trie.values, "links": trie.links}
+        """Return the trie's words; its layout follows from the options."""
+        return {"words": self.trie.words}
 
     @classmethod
     def restore(
         cls, unit: str, tokens: tuple[str, ...], options: dict[str, Any], arrays: dict[str, np.ndarray]
     ) -> "NGram":
-        """Validate the tree, which kernels trust, and make a model of it.
+        """Make a model of its words, of which only the number is checked: they may be a file mapped into memory.
 
         Raises
         ------
-        KeyError, ValueError
-            An array is missing, or the arrays are not a tree of n-grams.
+        KeyError, TypeError, ValueError
+            An option or array is missing, or they do not fit each other.
         """
-        tree, firsts = (
-            (arrays["tokens"], arrays["parents"], arrays["values"], arrays["links"]),
-            tuple(options["firsts"]),
-        )
-        trie = Trie(*tree, *kernels.hashed(*tree, len(tree[0])))  # with an empty table
-        count, vocabulary = len(trie.tokens), len(tokens)
-        numbers = np.arange(count)
-        fits = (
-            trie.parents.shape == (count,)
-            and trie.values.shape == trie.links.shape == (count, 2)
-            and firsts[-1] == count > vocabulary
-            and (trie.tokens[1 : 1 + vocabulary] == np.arange(vocabulary)).all()
-            and ((trie.tokens[1:] >= 0) & (trie.tokens[1:] < vocabulary)).all()
-            and ((trie.parents[1:] >= 0) & (trie.parents < numbers)[1:]).all()
-            and (np.diff(trie.parents.astype(np.int64) * vocabulary + trie.tokens)[1:] > 0).all()
-            and ((trie.links >= 0) & (trie.links < count)).all()
-            and (trie.links[:, SHORTER] < np.maximum(numbers, 1)).all()
-        )
-        if not fits:
-            raise ValueError("the arrays are no tree of n-grams")
-        return cls(unit, tokens, Trie(*tree, *kernels.hashed(*tree, 1 + vocabulary)), firsts)
+        packing, words = Packing(**options | {"counts": tuple(options["counts"])}), arrays["words"]
+        layout, size = packing.layout()
+        if packing.counts[0] != len(tokens) or words.shape != (size,) or words.dtype != np.uint32:
+            raise ValueError("the arrays are no trie of these n-grams")
+        return cls(unit, tokens, packing, Trie(layout, words))
 
     def orders(self) -> Iterator[Order]:
-        """Yield the orders that `build` was given."""
-        trie = self.trie
-        for rows in (slice(*each) for each in pairwise(self.firsts[1:])):
-            yield Order(trie.parents[rows], trie.tokens[rows], *trie.values[rows].T)
+        """Yield the n-grams of each order.
+
+        Raises
+        ------
+        ModelError
+            The n-grams are damaged.
+        """
+        try:
+            yield from unpack(self.trie)
+        except (ValueError, IndexError) as error:
+            raise ModelError("the n-grams are damaged: copy the model again, or train again") from error
 
     def start(self, count: int = 1) -> np.ndarray:
-        """Return the node of the start of a sentence, `count` times (K,)."""
-        return np.full(count, self.trie.links[1, TARGET])
+        """Return the state at the start of a sentence, `count` times (K,)."""
+        none = np.zeros(count, np.int32)
+        return self.advance(none, none)
 
     def advance(self, states: np.ndarray, tokens: np.ndarray) -> np.ndarray:
-        """Return the nodes (K,) after one more token for each, tokens (K,)."""
+        """Return the states (K,) after one more token for each, tokens (K,)."""
         return self.query(states, tokens)[1]
 
     def query(self, states: np.ndarray, tokens: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Return the natural log probability of one token after each node, and the nodes after it, both (K,).
+        """Return the natural log probability of one token after each state, and the states after it, both (K,).
 
         Raises
         ------
         ValueError
-            Nodes and tokens differ in number, or one of them does not exist.
+            States and tokens differ in number, or one of them does not exist.
         """
-        tokens = np.asarray(tokens)
-        if states.shape != tokens.shape or not (
-            _lie_in(states, len(self.trie.tokens)) and _lie_in(tokens, len(self.tokens))
-        ):
-            raise ValueError(f"nodes {states.tolist()} and tokens {tokens.tolist()} do not fit the model")
+        states, tokens = np.asarray(states, np.int64), np.asarray(tokens, np.int64)
+        if states.shape != tokens.shape or not (_lie_in(states, self.num_states) and _lie_in(tokens, len(self.tokens))):
+            raise ValueError(f"states {states.tolist()} and tokens {tokens.tolist()} do not fit the model")
         return kernels.advance(self.trie, states, tokens)
 
     def select(self, states: np.ndarray, indices: np.ndarray) -> np.ndarray:
-        """Return some of the nodes."""
+        """Return some of the states."""
         return states[indices]
 
     def concat(self, states: Sequence[np.ndarray]) -> np.ndarray:
-        """Concatenate batches of nodes."""
+        """Concatenate batches of states."""
         return np.concatenate(states)
 
     def log_probs(self, states: np.ndarray) -> np.ndarray:
@@ -182,9 +139,10 @@ class NGram(LanguageModel[np.ndarray]):
         return self.tables(states)[0]
 
     def tables(self, states: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Return natural log probabilities of each token and the node it leads to, both (K, V)."""
-        if not _lie_in(states, len(self.trie.tokens)):
-            raise ValueError(f"nodes {states.tolist()} do not fit the model")
+        """Return natural log probabilities of each token and the state it leads to, both (K, V)."""
+        states = np.asarray(states, np.int64)
+        if not _lie_in(states, self.num_states):
+            raise ValueError(f"states {states.tolist()} do not fit the model")
         log_probs = np.empty((len(states), len(self.tokens)))
         after = np.empty(log_probs.shape, np.int32)
         kernels.rows(self.trie, states, log_probs, after)
@@ -215,16 +173,3 @@ class NGram(LanguageModel[np.ndarray]):
 
 def _lie_in(numbers: np.ndarray, count: int) -> bool:
     return bool(numbers.min(initial=0) >= 0 and numbers.max(initial=-1) < count)
-
-
-def _find_endings(
-    nodes: np.ndarray, parents: np.ndarray, last: np.ndarray, keys: np.ndarray, endings: np.ndarray, num_tokens: int
-) -> np.ndarray:
-    """Return the longest proper ending of each node that is a node: its last token after an ending of its parent."""
-    contexts, found = endings[parents[nodes]], np.full(len(nodes), -1)
-    while (missing := found < 0).any():
-        wanted = contexts[missing] * num_tokens + last[nodes[missing]]
-        places = np.minimum(np.searchsorted(keys, wanted), len(keys) - 1)
-        found[missing] = np.where(keys[places] == wanted, places, -1)
-        contexts = endings[contexts]
-    return found
