@@ -367,9 +367,8 @@ def test_another_configuration_does_not_go_on_with_a_run(cli, ladder, mini_tree,
     arguments = ("train", ladder / "recipes" / "mono.yaml", "model.num_iterations=9", "--data", mini_tree)
     code, _, err = cli(*arguments, "--run", finished)
     assert code == 2
-    assert (
-        err == f"asr: {finished} holds a run with another model.num_iterations: delete it, or name another with --run\n"
-    )
+    assert err.startswith(f"asr: {finished} holds a run with model.num_iterations=5 and not 9: delete it, or name")
+    assert err.count("\n") == 1
 
 
 def test_a_stage_that_was_stopped_is_finished_before_the_next_one(cli, ladder, mini_tree, tmp_path, finished):
