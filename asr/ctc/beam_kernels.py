@@ -121,13 +121,11 @@ def make_room(held: np.ndarray, num_nodes: int, beam_size: int, tree: np.ndarray
     Return the tree, and the former numbers of the nodes that it still has, in ascending order. The nodes `held` (K,)
     get their new numbers. Columns other than PARENT, CHILD and SIBLING are only moved.
     """
-    parents, needed = tree[:num_nodes, PARENT].tolist(), bytearray(num_nodes)  # faster, node by node, than arrays
-    needed[0] = True
-    for node in held.tolist():
-        while not needed[node]:
-            needed[node] = True
-            node = parents[node]
-    is_needed = np.frombuffer(needed, bool)
+    ancestors, is_needed = tree[:num_nodes, PARENT].astype(np.int64), np.zeros(num_nodes, bool)
+    ancestors[0], is_needed[0], is_needed[held] = 0, True, True
+    while ancestors[held].any():  # 1, 2, 4, … generations back
+        is_needed[ancestors[is_needed]] = True
+        ancestors = ancestors[ancestors]
     former, numbers = np.flatnonzero(is_needed), np.cumsum(is_needed) - 1
     held[:] = numbers[held]
     count = len(former)
