@@ -221,8 +221,8 @@ def _move_to_changes(boundaries: np.ndarray, waveform: np.ndarray) -> np.ndarray
     """Move the boundaries (K,) to where the sound changes; the result is on the grid of 10 ms."""
     num_steps = -(-len(waveform) // HOP_LENGTH)
     margin = (WINDOW_LENGTH - HOP_LENGTH) // 2  # so that each frame has its step in its middle
-    padded = np.pad(waveform, (margin, WINDOW_LENGTH), "edge")  # zeros beside a constant offset would be a click
-    spectra = fbank(padded, NUM_MEL_BINS, use_energy=False)[:num_steps]
+    # Zeros beside a constant offset would be a click, so that the samples at the edges are repeated.
+    spectra = fbank(np.pad(waveform, (margin, WINDOW_LENGTH), "edge"), NUM_MEL_BINS, use_energy=False)[:num_steps]
     spectra = spectra.astype(np.float64) - spectra.mean(axis=0, dtype=np.float64)
     spectra /= max(spectra.std(), 1e-6)  # of digital silence it is 0
     sums = np.concatenate((np.zeros((1, NUM_MEL_BINS)), spectra.cumsum(axis=0)))
