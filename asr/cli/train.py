@@ -98,7 +98,7 @@ def tune(
         Path | None, typer.Option(help="The folder for the curve.", show_default="the run folder")
     ] = None,
 ) -> None:
-    """Find the weight of a language model and the penalty for a phone or word on the dev speakers.
+    """Find the weight of a language model, and the penalties for phones or words and for blanks, on the dev speakers.
 
     asr tune runs/mini/blstm_ctc decode.lm=runs/mini/lm/phone_trigram
     asr tune runs/mini_librispeech/blstm_ctc decode.lm=runs/mini_librispeech/lm/word_trigram decode.beam_size=50

@@ -39,7 +39,7 @@ def build(config: DecodeConfig, labels: Sequence[str]) -> Search:
     AsrError
         A language model or lexicon is missing or does not fit.
     """
-    search = _first(config, labels)
+    search = _with_blank_penalty(_first(config, labels), config.blank_penalty)
     if config.rescore_lm is None:
         return search
     return _rescored(search, language_model(config.rescore_lm, tuple(labels)), labels, config.rescore_weight)
@@ -63,6 +63,23 @@ def language_model(path: str, labels: tuple[str, ...]) -> LanguageModel:
 @functools.lru_cache(4)
 def _lexicon(name: str, words: tuple[str, ...]) -> Lexicon:
     return Lexicon.of(words) if name == "cmudict" else Lexicon.read(name)
+
+
+def _with_blank_penalty(search: Search, penalty: float) -> Search:
+    """Return a search of log posteriors whose blank is so many nats less likely; those of the labels stay.
+
+    Without a language model a network says a blank where it is unsure of a phone. With one, it pays to keep the phone
+    as a choice: the language model and the lexicon know better.
+    """
+    if penalty == 0:
+        return search
+
+    def penalised(log_probs: np.ndarray, lengths: np.ndarray, beam: int, nbest: int) -> list[list[Hypothesis]]:
+        log_probs = log_probs.copy()
+        log_probs[..., 0] -= penalty
+        return search(log_probs, lengths, beam, nbest)
+
+    return penalised
 
 
 def _first(config: DecodeConfig, labels: Sequence[str]) -> Search:

@@ -70,9 +70,9 @@ class CTCModel(AcousticModel):
     def search(self) -> Callable[[np.ndarray, np.ndarray, int, int], list[list[Hypothesis]]]:
         """The configured search: log posteriors, lengths, beam size and number of hypotheses to hypotheses."""
         decode = self.config.decode
-        if decode.lm is None and decode.rescore_lm is None:
+        if decode.lm is None and decode.rescore_lm is None and decode.blank_penalty == 0:
             return beam_search
-        from asr.lm import search  # imported only where there is a language model
+        from asr.lm import search  # imported only where it is needed
 
         return search.build(decode, self.tokens)
 

@@ -1,12 +1,13 @@
 import pytest
 
-from asr.training.tuning import CTC, HMM, NEARER, Grid, Setting, search
+from asr.training.tuning import ASIDE, CTC, HMM, NEARER, Grid, Setting, search
 
 
 def tried(rate, grid):
     """The settings in the order of the search, where `rate` gives the error rate of a weight and a penalty."""
     trials = search(lambda settings: [rate(each.weight, each.penalty) for each in settings], grid)
     assert all(trial.dev_rate == rate(trial.setting.weight, trial.setting.penalty) for trial in trials)
+    assert all(trial.setting.blank_penalty == 0 for trial in trials) or grid.blank_penalties
     return [(trial.setting.weight, trial.setting.penalty) for trial in trials]
 
 
@@ -42,3 +43,26 @@ def test_among_equals_the_smaller_penalty_and_weight_are_taken():
 def test_a_setting_is_rounded_to_what_is_written():
     assert Setting.of(1.2345, -0.5) == Setting(1.23, -0.62)
     assert str(Setting.of(0.0, -1.5).penalty) == "0.0"  # not -0.0
+
+
+def test_blank_penalties_are_tried_until_two_in_a_row_are_worse_and_then_penalties_beside_the_best():
+    """A blank penalty of 1.5 helps, and wants a greater penalty of words."""
+
+    def rate(setting):
+        weight, penalty, blank = abs(setting.weight - 1), setting.penalty, setting.blank_penalty
+        return weight + abs(blank - 1.5) + 0.3 * abs(penalty - (0.0 if blank < 1.5 else 0.5))
+
+    trials = search(lambda settings: [rate(each) for each in settings], CTC)
+    found = [(each.setting.weight, each.setting.penalty, each.setting.blank_penalty) for each in trials]
+    first = found.index((1.0, 0.0, 0.5))
+    assert {blank for _, _, blank in found[:first]} == {0.0}
+    assert found[first : first + 5] == [(1.0, 0.0, blank) for blank in (0.5, 1.0, 1.5, 2.0, 2.5)]
+    assert found[first + 5 : -4] == [(1.0, step, 1.5) for step in ASIDE]
+    assert found[-4:] == [(factor, round(0.5 * factor, 2), 1.5) for factor in NEARER]
+    assert len(set(found)) == len(found)
+    assert min(trials, key=lambda trial: trial.dev_rate).setting == Setting(1.0, 0.5, 1.5)
+
+
+def test_a_setting_is_written_as_overrides_and_sets_all_three():
+    assert str(Setting(0.8, -0.5, 1.5)) == "decode.lm_weight=0.8 decode.insertion_penalty=-0.5 decode.blank_penalty=1.5"
+    assert Setting(0.8, -0.5, 1.5).decode == {"lm_weight": 0.8, "insertion_penalty": -0.5, "blank_penalty": 1.5}
