@@ -122,13 +122,13 @@ def posteriors(
 
 
 def tuning(rows: Sequence[Mapping[str, float]], path: Path, title: str) -> None:
-    """Draw the error rates of the settings that were tried: over the weight, and over each penalty.
+    """Draw the error rates of the settings that were tried: over each setting.
 
     Parameters
     ----------
     rows
-        ``lm_weight``, ``insertion_penalty``, ``blank_penalty`` where it was tried, and ``dev_rate`` in percent of each
-        setting.
+        ``lm_weight``, ``insertion_penalty``, ``label_prior_scale`` where it was tried, and ``dev_rate`` in percent of
+        each setting.
     path
         The picture to write; its suffix tells the format.
     title
@@ -137,9 +137,9 @@ def tuning(rows: Sequence[Mapping[str, float]], path: Path, title: str) -> None:
     best = min(rows, key=lambda row: row["dev_rate"])
     over = {"lm_weight": _of_one_ratio(rows), "insertion_penalty": _alike(rows, "insertion_penalty")}
     found = f"weight {best['lm_weight']:g}, penalty {best['insertion_penalty']:g}"
-    if "blank_penalty" in best:
-        over["blank_penalty"] = _alike(rows, "blank_penalty")
-        found += f", blank penalty {best['blank_penalty']:g}"
+    if "label_prior_scale" in best:
+        over["label_prior_scale"] = _alike(rows, "label_prior_scale")
+        found += f", prior scale {best['label_prior_scale']:g}"
     figure, panels = plt.subplots(1, len(over), figsize=(4.5 * len(over), 3.4), sharey=True, layout="constrained")
     for axes, (key, lines) in zip(panels, over.items(), strict=True):
         _draw_tuning(axes, key, lines, best)
@@ -149,22 +149,22 @@ def tuning(rows: Sequence[Mapping[str, float]], path: Path, title: str) -> None:
 
 
 def _of_one_ratio(rows: Sequence[Mapping[str, float]]) -> dict[str, list[Mapping[str, float]]]:
-    """Return the settings with the same blank penalty, and the same ratio of penalty to weight up to rounding.
+    """Return the settings with the same scale of the priors and the same ratio of penalty to weight up to rounding.
 
     They are given by the name of their line.
     """
     ratios = {round(row["insertion_penalty"] / row["lm_weight"], 1) for row in rows if row["lm_weight"]}
-    blank_penalties = {row.get("blank_penalty", 0.0) for row in rows}
+    scales = {row.get("label_prior_scale", 0.0) for row in rows}
 
-    def has(row: Mapping[str, float], ratio: float, blank_penalty: float) -> bool:
+    def has(row: Mapping[str, float], ratio: float, scale: float) -> bool:
         near = abs(row["insertion_penalty"] - ratio * row["lm_weight"]) < 0.05 * row["lm_weight"] + 0.01
-        return near and row.get("blank_penalty", 0.0) == blank_penalty
+        return near and row.get("label_prior_scale", 0.0) == scale
 
     return {
-        f"penalty {ratio:g} × weight" + (f", blank penalty {blank:g}" if blank else ""): [
-            row for row in rows if has(row, ratio, blank)
+        f"penalty {ratio:g} × weight" + (f", prior scale {scale:g}" if scale else ""): [
+            row for row in rows if has(row, ratio, scale)
         ]
-        for blank in sorted(blank_penalties)
+        for scale in sorted(scales)
         for ratio in sorted(ratios)
     }
 

@@ -66,7 +66,7 @@ def test_weights_are_tuned_on_dev_and_change_the_result(models, trained, cli, ev
     code, out, _ = cli("tune", trained.run, f"decode.lm={models / 'trigram'}", "--output", models / "tuned")
     assert code == 0
     settings, said = out.strip().split("\n")
-    pattern = r"decode\.lm_weight=[\d.]+ decode\.insertion_penalty=-?[\d.]+ decode\.blank_penalty=[\d.]+"
+    pattern = r"decode\.lm_weight=[\d.]+ decode\.insertion_penalty=-?[\d.]+ decode\.label_prior_scale=[\d.]+"
     assert re.fullmatch(pattern, settings)
     rows = json.loads((models / "tuned" / "tuning-trigram.json").read_text())["tried"]
     assert (models / "tuned" / "tuning-trigram.png").is_file()

@@ -61,7 +61,9 @@ def test_confidences_are_the_networks_own(decode, log_probs):
     (found,) = search.build(config, LABELS)(log_probs[:, None], np.array([5]), 500, 1)
     (best,) = found
     assert len(best.tokens) > 0
-    assert best.confidences == pytest.approx([math.exp(log_probs[t, c]) for t, c in zip(best.timesteps, best.tokens, strict=True)])
+    assert best.confidences == pytest.approx(
+        [math.exp(log_probs[t, c]) for t, c in zip(best.timesteps, best.tokens, strict=True)]
+    )
 
 
 def test_a_greater_penalty_brings_out_phones_that_blanks_hid(decode, log_probs):
