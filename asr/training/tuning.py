@@ -129,7 +129,6 @@ def tuned(model: Model, cuts: CutSet, store: Features, path: Path, grid: Grid = 
     grid
         The settings to try.
     """
-
     batches = partial(_emissions, model, cuts, store, "LM weights")  # each time anew: they are too big to be kept
     return _best(_try_settings(model, batches, path, grid)).setting.applied_to(model)
 
@@ -200,7 +199,7 @@ def search(dev_rates: Callable[[Sequence[Setting]], Sequence[float]], grid: Grid
 
 
 def _best(trials: Sequence[Trial]) -> Trial:
-    """Return the trial with the fewest errors; among equals the one with the smaller scale, then penalty, then weight."""
+    """Return the trial with the fewest errors; among equals the smallest scale, then penalty, then weight."""
 
     def order(trial: Trial) -> tuple[float, ...]:
         return trial.dev_rate, trial.setting.prior_scale, abs(trial.setting.penalty), trial.setting.weight

@@ -1,4 +1,4 @@
-"""The search that a `decode` section describes: the penalty for blanks, in each kind of beam search."""
+"""The search that a `decode` section describes: priors divided out, in each kind of beam search."""
 
 import math
 
@@ -16,7 +16,7 @@ from tests import naive
 
 pytestmark = pytest.mark.kernels
 
-LABELS = ["<blank>", "A", "B"]
+LABELS, PRIORS = ["<blank>", "A", "B"], (0.7, 0.25, 0.05)
 
 
 @pytest.fixture(params=["no model", "phone n-gram", "recurrent", "words"])
@@ -41,54 +41,59 @@ def decode(request, tmp_path):
 
 @pytest.fixture
 def log_probs(rng):
-    logits = rng.standard_normal((5, 3)) + [2.0, 0.0, 0.0]
+    logits = rng.standard_normal((5, 3)) + np.array([2.0, 0.0, 0.0])
     return logits - np.logaddexp.reduce(logits, axis=1, keepdims=True)
 
 
-@pytest.mark.parametrize("penalty", [0.0, 1.5])
-def test_each_beam_search_takes_the_penalty_from_the_blank_of_every_frame(penalty, decode, log_probs):
-    """A path with n blanks loses n penalties; held against the enumeration of all paths."""
-    given, penalised = log_probs[:, None].copy(), log_probs - [penalty, 0.0, 0.0]
-    expected = {labels: math.log(prob) for labels, prob in naive.labelling_probs(penalised).items()}
-    config = DecodeConfig(**{**vars(decode), "blank_penalty": penalty})
-    (found,) = search.build(config, LABELS)(given, np.array([5]), 500, 500)
+def searched(decode, log_probs, scale, nbest=1):
+    """Return what a search finds that divides priors out."""
+    config = DecodeConfig(**{**vars(decode), "label_prior_scale": scale})
+    (found,) = search.build(config, LABELS, PRIORS)(log_probs[:, None], np.array([len(log_probs)]), 500, nbest)
+    return found
+
+
+@pytest.mark.parametrize("scale", [0.0, 0.6])
+def test_each_beam_search_divides_priors_out_of_every_frame(scale, decode, log_probs):
+    """Held against the enumeration of all paths through frames of p / prior^scale, made to sum to 1."""
+    frames = np.exp(log_probs) / np.array(PRIORS) ** scale
+    divided = np.log(frames / frames.sum(axis=1, keepdims=True))
+    expected = {labels: math.log(prob) for labels, prob in naive.labelling_probs(divided).items()}
+    given = log_probs.copy()
+    found = searched(decode, given, scale, 500)
     assert {each.tokens: pytest.approx(each.score) for each in found} == expected
-    assert np.array_equal(given[:, 0], log_probs)  # nothing is taken from what was given
+    assert np.array_equal(given, log_probs)  # what was given is not changed
 
 
 def test_confidences_are_the_networks_own(decode, log_probs):
-    config = DecodeConfig(**{**vars(decode), "blank_penalty": 3.0})
-    (found,) = search.build(config, LABELS)(log_probs[:, None], np.array([5]), 500, 1)
-    (best,) = found
-    assert len(best.tokens) > 0
-    assert best.confidences == pytest.approx(
-        [math.exp(log_probs[t, c]) for t, c in zip(best.timesteps, best.tokens, strict=True)]
-    )
+    (best,) = searched(decode, log_probs, 2.0)
+    posteriors = [math.exp(log_probs[t, c]) for t, c in zip(best.timesteps, best.tokens, strict=True)]
+    assert len(posteriors) > 0
+    assert best.confidences == pytest.approx(posteriors)
 
 
-def test_a_greater_penalty_brings_out_phones_that_blanks_hid(decode, log_probs):
-    lengths = []
-    for penalty in (0.0, 2.0, 20.0):
-        config = DecodeConfig(**{**vars(decode), "blank_penalty": penalty})
-        (found,) = search.build(config, LABELS)(log_probs[:, None], np.array([5]), 500, 1)
-        lengths.append(len(found[0].tokens))
-    assert lengths == sorted(lengths)
-    assert lengths[0] < lengths[-1]
+def test_priors_bring_out_labels_that_blanks_hid(decode, log_probs):
+    without, divided = (searched(decode, log_probs, scale)[0] for scale in (0.0, 1.0))
+    assert len(without.tokens) < len(divided.tokens)
 
 
-def test_the_best_path_and_the_posteriors_do_without_the_penalty(log_probs):
+def test_the_best_path_and_the_posteriors_do_without_priors():
     model = model_folder.load("en-us-phones-small", light=True)
     rows = np.log(np.full((6, len(model.tokens)), 0.4 / (len(model.tokens) - 1)))
     rows[:, 0] = math.log(0.6)
     rows = rows.astype(np.float32)
-    penalised = model.with_decoding(DecodeConfig(blank_penalty=5.0))
-    assert penalised.decode([rows], 1) == model.decode([rows], 1)
-    assert penalised.log_probs(rows) is rows
+    divided = model.with_decoding(DecodeConfig(label_prior_scale=1.5))
+    assert divided.decode([rows], 1) == model.decode([rows], 1)
+    assert divided.log_probs(rows) is rows
     assert model.decode([rows], 16)[0].tokens == ()
-    assert penalised.decode([rows], 16)[0].tokens != ()
+    assert divided.decode([rows], 16)[0].tokens != ()
 
 
-@pytest.mark.parametrize("value", [-0.5, math.inf, math.nan])
-def test_a_penalty_that_is_none(value):
-    with pytest.raises(ConfigError, match=r"decode\.blank_penalty must be 0 or more, and finite"):
-        DecodeConfig(blank_penalty=value)
+def test_a_model_without_priors_says_how_to_find_them():
+    with pytest.raises(ConfigError, match=r"label_prior_scale needs priors of 3 classes, and the model has 0: asr cal"):
+        search.build(DecodeConfig(label_prior_scale=0.5), LABELS)
+
+
+@pytest.mark.parametrize("value", [-0.5, math.nan])
+def test_a_scale_that_is_none(value):
+    with pytest.raises(ConfigError, match=r"decode\.label_prior_scale must be 0 or more"):
+        DecodeConfig(label_prior_scale=value)

@@ -50,7 +50,7 @@ def test_prior_scales_are_tried_until_two_in_a_row_are_worse_then_penalties_besi
 
     def rate(setting):
         penalty = 0.0 if setting.prior_scale < 0.4 else 0.5
-        return abs(setting.weight - 1) + abs(setting.prior_scale - 0.4) + 0.3 * abs(setting.penalty - penalty)
+        return abs(setting.weight - 1) + abs(setting.prior_scale - 0.4) + 0.1 * abs(setting.penalty - penalty)
 
     trials = search(lambda settings: [rate(each) for each in settings], WORDS)
     found = [(each.setting.weight, each.setting.penalty, each.setting.prior_scale) for each in trials]
