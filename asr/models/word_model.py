@@ -21,7 +21,7 @@ from asr.core import files
 from asr.core.config import DecodeConfig
 from asr.core.errors import ConfigError, ModelError
 from asr.core.settings import section
-from asr.lm.search import PRETRAINED, find, language_model
+from asr.lm.search import find, language_model
 from asr.models.calibration import Calibration
 
 DEFAULT = "en-us-words"
@@ -61,7 +61,7 @@ class WordModel:
         """
         path = find(name)
         if name == DEFAULT and not path.exists():
-            raise ModelError(f"{DEFAULT} is not in {PRETRAINED}: name a language model over words (--lm FOLDER)")
+            raise ModelError(f"{DEFAULT} is not part of this install: name a language model over words (--lm FOLDER)")
         folder = folder_of(path)
         decode: dict[str, Any] = {"lm": str(path)}
         if (folder / LEXICON).is_file():

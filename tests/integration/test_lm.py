@@ -123,8 +123,8 @@ def test_words_are_found_scored_and_written(models, lexicon, evaluate, trained, 
 
 def test_what_cannot_be_asked_for(models, trained, cli, mini_tree):
     recording = next(mini_tree.glob("TEST/*/*/*.WAV"))
-    code, _, errors = cli("transcribe", recording, "--model", trained.run, "--words")
-    assert (code, errors) == (2, "asr: --words needs a language model over words: give one with --lm\n")
+    code, _, errors = cli("transcribe", recording, "--model", trained.run, "--words", "--lm", models / "trigram")
+    assert (code, errors) == (2, f"asr: {models / 'trigram'} is over phones: words need a language model over words\n")
     code, _, errors = cli("transcribe", recording, "--model", trained.run, "--lm", models / "none")
     assert code == 2
     assert errors.startswith(f"asr: no language model at {models / 'none'}")
