@@ -97,19 +97,28 @@ def tune(
     output: Annotated[
         Path | None, typer.Option(help="The folder for the curve.", show_default="the run folder")
     ] = None,
+    store: Annotated[
+        bool,
+        typer.Option("--store", help="Write what is found into the word model's folder, for --words."),
+    ] = False,
 ) -> None:
-    """Find the weight of a language model and the penalty for a phone or word on the dev speakers.
+    """Find a language model's weight, the penalty for a phone or word, and the scale of priors on the dev speakers.
 
     asr tune runs/mini/blstm_ctc decode.lm=runs/mini/lm/phone_trigram
     asr tune runs/mini_librispeech/blstm_ctc decode.lm=runs/mini_librispeech/lm/word_trigram decode.beam_size=50
+    asr tune en-us-phones decode.lm=WORD_MODEL decode.beam_size=50 --store
     """
     check_model(model, overrides)
 
     from asr.evaluation.inputs import load_configured, results_folder
+    from asr.models.ctc import CTCModel
+    from asr.models.model_folder import name_of
     from asr.training.tuning import tune as find
 
     folder, recogniser = load_configured(model, overrides, data)
-    typer.echo(find(recogniser, output or results_folder(folder)))
+    if not isinstance(recogniser, CTCModel):
+        raise AsrError(f"{model} was not trained with CTC: it takes no language model")
+    typer.echo(find(recogniser, output or results_folder(folder), name_of(folder) if store else None))
 
 
 def export(

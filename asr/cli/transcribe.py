@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from asr.recognition.recogniser import Recogniser
     from asr.recognition.stream import Stream
 
-FORMATS = ("text", "json", "ctm", "textgrid", "srt", "tsv")
+FORMATS = ("text", "json", "ctm", "textgrid", "srt", "tsv", "audacity")
 STREAMED = {"names", "model", "channel", "mic", "stream", "verbose", "quiet"}  # the parameters that --stream allows
 
 
@@ -36,7 +36,7 @@ def transcribe(
     ] = None,
     model: ModelOption = "en-us-phones",
     output_format: Annotated[
-        str, typer.Option("--format", help="text, json (a line each), ctm, textgrid, srt or tsv.")
+        str, typer.Option("--format", help="text, json (a line each), ctm, textgrid, srt, tsv or audacity.")
     ] = "text",
     output_dir: OutputDir = None,
     ipa: Annotated[bool, typer.Option("--ipa", help="Write the phones in IPA instead of ARPAbet.")] = False,
@@ -47,7 +47,12 @@ def transcribe(
         typer.Option(min=1, help="Hypotheses of the beam search; 1: best path.", show_default="the model's own"),
     ] = None,
     lm: Annotated[
-        str | None, typer.Option("--lm", help="A language model over phones or words: a folder or an ARPA file.")
+        str | None,
+        typer.Option(
+            "--lm",
+            help="A language model over phones or words: a folder or an ARPA file.",
+            show_default="with --words, en-us-words",
+        ),
     ] = None,
     lm_weight: Annotated[
         float | None,
@@ -56,11 +61,22 @@ def transcribe(
     penalty: Annotated[
         float | None, typer.Option(help="Nats for each phone or word; `asr tune` finds it.", show_default="0")
     ] = None,
+    label_prior_scale: Annotated[
+        float | None,
+        typer.Option(
+            "--label-prior-scale",
+            min=0,
+            help="Exponent of the label priors that the search divides out; `asr tune` finds it.",
+            show_default="0",
+        ),
+    ] = None,
     lexicon: Annotated[
         str | None,
         typer.Option(help="For words: a file with a word and its phones on each line.", show_default="CMUdict"),
     ] = None,
-    words: Annotated[bool, typer.Option("--words", help="Words instead of phones; --lm must be over words.")] = False,
+    words: Annotated[
+        bool, typer.Option("--words", help="Words instead of phones; --lm, if given, must be over words.")
+    ] = False,
     mic: Annotated[bool, typer.Option("--mic", help="Record from the microphone until Enter is pressed.")] = False,
     stream: Annotated[
         bool, typer.Option("--stream", help="Print phones while the speech is heard; for a model in one direction.")
@@ -74,6 +90,7 @@ def transcribe(
     asr transcribe talks/ --format textgrid --output-dir phones
     ffmpeg -i film.mkv -f wav - | asr transcribe - --format srt
     asr transcribe *.flac --format json --nbest 5 --ipa
+    asr transcribe a.wav --words
     asr transcribe a.wav --words --lm LANGUAGE_MODEL --lm-weight 0.7 --beam-size 50 --model ITS_RECOGNISER
     asr transcribe --mic --stream --model runs/mini_librispeech/streaming
     """
@@ -87,8 +104,6 @@ def transcribe(
     check_format(output_format, FORMATS)
     check(nbest == 1 or output_format == "json", "--nbest", "be 1, or come with --format json", nbest)
     check(penalty is None or math.isfinite(penalty), "--penalty", "be finite", penalty)
-    if words and lm is None:
-        raise AsrError("--words needs a language model over words: give one with --lm")
 
     from asr.cli import batch, microphone, recordings
     from asr.speech.audio import SAMPLE_RATE
@@ -98,9 +113,11 @@ def transcribe(
     found, faults = batch.find(names or ())
     output = batch.Output(output_format, output_dir, words)
     output.prepare(len(found))
-    options = {"lm": lm, "lexicon": lexicon, "lm_weight": lm_weight, "insertion_penalty": penalty}
+    options = {"lexicon": lexicon, "lm_weight": lm_weight, "insertion_penalty": penalty}
+    options["label_prior_scale"] = label_prior_scale
+    options["words" if words else "lm"] = lm or (words or None)
     decode = {key: value for key, value in options.items() if value is not None} | {"nbest": nbest}
-    recogniser = _recogniser(model, beam_size, decode, words, output_dir is None and sys.stderr.isatty())
+    recogniser = _recogniser(model, beam_size, decode, output_dir is None and sys.stderr.isatty())
 
     def work(recording: recordings.Recording) -> list[str]:
         with recordings.opened(recording.path) as file:
@@ -114,23 +131,17 @@ def transcribe(
     raise typer.Exit(batch.run(found, faults, work, title, named))
 
 
-def _recogniser(model: str, beam_size: int | None, decode: dict[str, Any], words: bool, progress: bool) -> "Recogniser":
+def _recogniser(model: str, beam_size: int | None, decode: dict[str, Any], progress: bool) -> "Recogniser":
     """Load a recogniser; a fault of a setting names the option that sets it."""
-    import numpy as np
-
     from asr.recognition.recogniser import Recogniser
-    from asr.speech.audio import SAMPLE_RATE
 
     try:
-        recogniser = Recogniser.from_pretrained(model, beam_size, progress, **decode)
+        return Recogniser.from_pretrained(model, beam_size, progress, **decode)
     except ConfigError as error:
         section, _, setting = error.key.partition(".")
         if section != "decode":
             raise
         raise ConfigError(str(error).replace(error.key, f"--{setting.replace('_', '-')}", 1)) from error
-    if words and recogniser.transcribe(np.zeros(SAMPLE_RATE), SAMPLE_RATE).words is None:
-        raise AsrError(f"{decode['lm']} is over phones: --words needs a language model over words")
-    return recogniser
 
 
 def _stream_all(names: Sequence[str], model: str, channel: int | None) -> int:

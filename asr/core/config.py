@@ -261,6 +261,11 @@ class DecodeConfig:
         dev speakers.
     insertion_penalty
         Nats that each phone costs, or each word where the language model is over words; found like `lm_weight`.
+    label_prior_scale
+        Exponent of the priors by which a CTC system's posteriors are divided before each beam search, 0 or more; found
+        like `lm_weight`. Most frames are blanks, and a network is surer of them, and of common phones, than a language
+        model wants it to be. The priors are those that `asr calibrate` finds. The best path, times and confidences do
+        without them.
     rescore_lm
         Second language model for a CTC system, which reorders the hypotheses of the beam.
     rescore_weight
@@ -274,12 +279,13 @@ class DecodeConfig:
     lexicon: str = "cmudict"
     lm_weight: float = 1.0
     insertion_penalty: float = 0.0
+    label_prior_scale: float = 0.0
     rescore_lm: str | None = None
     rescore_weight: float = 0.5
 
     def __post_init__(self) -> None:
         check(self.beam > 0, "decode.beam", "be positive", self.beam)
-        for name in ("lm_weight", "rescore_weight"):
+        for name in ("lm_weight", "rescore_weight", "label_prior_scale"):
             check(getattr(self, name) >= 0, f"decode.{name}", "be 0 or more", getattr(self, name))
         check(self.beam_size >= 1, "decode.beam_size", "be 1 or more", self.beam_size)
         check(1 <= self.nbest <= self.beam_size, "decode.nbest", "lie in 1..beam_size", self.nbest)

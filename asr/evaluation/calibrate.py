@@ -1,4 +1,4 @@
-"""Calibration of a trained model: its confidences and the lag of its times, fitted on its dev speakers."""
+"""Calibration of a trained model: its confidences, the lag of its times and its priors, fitted on its dev speakers."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -14,6 +14,7 @@ from asr.evaluation.recognise import Recognised, recognise
 from asr.models import calibration, model_folder
 from asr.models.base import AcousticModel
 from asr.models.calibration import Calibration
+from asr.models.ctc import CTCModel
 
 
 def calibrate(
@@ -22,7 +23,7 @@ def calibrate(
     corpora: Path | None = None,
     output: Path | None = None,
 ) -> str:
-    """Fit a model's confidences, and the lag of its times where the corpora have times, on its dev speakers.
+    """Fit a model's confidences, the priors of its classes, and the lag of its times where the corpora have times.
 
     ``calibration.json`` is written into the model folder, or into a copy of it.
 
@@ -47,13 +48,14 @@ def calibrate(
     target = folder if output is None else output
     if model_folder.is_shipped(target):
         raise ModelError(f"{target.name} is a shipped model and stays as it is: name a folder for a copy with --output")
-    model = replace(model, calibration=Calibration())
+    decode = replace(model.config.decode, label_prior_scale=0.0)  # there may be no priors yet
+    model = replace(model.with_decoding(decode), calibration=Calibration())
     names = prepare_corpora(model.config, "dev")
     utterances = [each for name in names for each in recognise(model, name, "dev", with_sound=False).utterances]
     posteriors, correct = _confidences(model, utterances)
     true_starts, found_starts = _starts(utterances)
     points = reliability.fit(posteriors, correct)
-    fitted = Calibration(*points, boundaries.fit_boundary_offset(true_starts, found_starts))
+    fitted = Calibration(*points, boundaries.fit_boundary_offset(true_starts, found_starts), _priors(model, utterances))
     if output is not None:
         model_folder.copy(folder, output)
     fitted.save(target)
@@ -67,6 +69,14 @@ def _confidences(model: AcousticModel, utterances: Sequence[Recognised]) -> tupl
     scored = corpus_scores.scored_utterances(model, utterances)
     pairs = [breakdown.align(each, data.labels, data.scoring) for each in scored]
     return breakdown.scored_confidences(scored, pairs, data.labels, data.scoring)
+
+
+def _priors(model: AcousticModel, utterances: Sequence[Recognised]) -> tuple[float, ...]:
+    """Return the mean posteriors of the classes of a CTC system over all frames."""
+    if not isinstance(model, CTCModel):
+        return ()
+    sums = sum(np.exp(each.log_probs, dtype=np.float64).sum(axis=0) for each in utterances)
+    return tuple((sums / sum(len(each.log_probs) for each in utterances)).round(6).tolist())
 
 
 def _starts(utterances: Sequence[Recognised]) -> tuple[list[float], list[float]]:

@@ -122,43 +122,60 @@ def posteriors(
 
 
 def tuning(rows: Sequence[Mapping[str, float]], path: Path, title: str) -> None:
-    """Draw the error rates of the settings that were tried: over the weight, and over the penalty.
+    """Draw the error rates of the settings that were tried: over each setting.
 
     Parameters
     ----------
     rows
-        ``lm_weight``, ``insertion_penalty`` and ``dev_rate`` in percent of each setting.
+        ``lm_weight``, ``insertion_penalty``, ``label_prior_scale`` where it was tried, and ``dev_rate`` in percent of
+        each setting.
     path
         The picture to write; its suffix tells the format.
     title
         The language model's name.
     """
     best = min(rows, key=lambda row: row["dev_rate"])
-    figure, panels = plt.subplots(1, 2, figsize=(9, 3.4), sharey=True, layout="constrained")
-    for axes, key, lines in zip(
-        panels, ("lm_weight", "insertion_penalty"), (_of_one_ratio(rows), _of_one_weight(rows)), strict=True
-    ):
+    over = {"lm_weight": _of_one_ratio(rows), "insertion_penalty": _alike(rows, "insertion_penalty")}
+    found = f"weight {best['lm_weight']:g}, penalty {best['insertion_penalty']:g}"
+    if "label_prior_scale" in best:
+        over["label_prior_scale"] = _alike(rows, "label_prior_scale")
+        found += f", prior scale {best['label_prior_scale']:g}"
+    figure, panels = plt.subplots(1, len(over), figsize=(4.5 * len(over), 3.4), sharey=True, layout="constrained")
+    for axes, (key, lines) in zip(panels, over.items(), strict=True):
         _draw_tuning(axes, key, lines, best)
     panels[0].set_ylabel("errors on dev, %")
-    found = f"weight {best['lm_weight']:g}, penalty {best['insertion_penalty']:g}"
     figure.suptitle(f"{title}: {best['dev_rate']:.2f} % at {found}")
     save(figure, path)
 
 
 def _of_one_ratio(rows: Sequence[Mapping[str, float]]) -> dict[str, list[Mapping[str, float]]]:
-    """Return the settings with the same ratio of penalty to weight, up to rounding, by the name of their line."""
+    """Return the settings with the same scale of the priors and the same ratio of penalty to weight up to rounding.
+
+    They are given by the name of their line.
+    """
     ratios = {round(row["insertion_penalty"] / row["lm_weight"], 1) for row in rows if row["lm_weight"]}
+    scales = {row.get("label_prior_scale", 0.0) for row in rows}
 
-    def has(row: Mapping[str, float], ratio: float) -> bool:
-        return abs(row["insertion_penalty"] - ratio * row["lm_weight"]) < 0.05 * row["lm_weight"] + 0.01
+    def has(row: Mapping[str, float], ratio: float, scale: float) -> bool:
+        near = abs(row["insertion_penalty"] - ratio * row["lm_weight"]) < 0.05 * row["lm_weight"] + 0.01
+        return near and row.get("label_prior_scale", 0.0) == scale
 
-    return {f"penalty {ratio:g} × weight": [row for row in rows if has(row, ratio)] for ratio in sorted(ratios)}
+    return {
+        f"penalty {ratio:g} × weight" + (f", prior scale {scale:g}" if scale else ""): [
+            row for row in rows if has(row, ratio, scale)
+        ]
+        for scale in sorted(scales)
+        for ratio in sorted(ratios)
+    }
 
 
-def _of_one_weight(rows: Sequence[Mapping[str, float]]) -> dict[str, list[Mapping[str, float]]]:
-    """Return the settings with the same weight, by the name of their line."""
-    weights = sorted({row["lm_weight"] for row in rows})
-    return {f"weight {weight:g}": [row for row in rows if row["lm_weight"] == weight] for weight in weights}
+def _alike(rows: Sequence[Mapping[str, float]], key: str) -> dict[str, list[Mapping[str, float]]]:
+    """Return the settings that differ in one value only, by the name of their line: what they have in common."""
+    found: dict[str, list[Mapping[str, float]]] = {}
+    for row in rows:
+        common = [f"{name} {value:g}" for name, value in row.items() if name not in (key, "dev_rate")]
+        found.setdefault(", ".join(common).replace("lm_", "").replace("_", " "), []).append(row)
+    return found
 
 
 def _draw_tuning(

@@ -19,12 +19,14 @@ from asr.lm.lexicon import Lexicon
 from asr.lm.ngram import NGram
 from asr.lm.word_search import WordSearch
 
+LEAST_PRIOR = 1e-6  # of a class that was hardly ever heard
 RESCORED = 5  # sentences to rescore of a search for words; more of them would leave less room in its beam
 Search = Callable[[np.ndarray, np.ndarray, int, int], list[list[Hypothesis]]]
+PRETRAINED = Path(__file__).parent / "pretrained"
 BEAM_THRESHOLD, TOKEN_THRESHOLD = 15.0, 1e-3  # of the search for words: nats, and a phone's posterior
 
 
-def build(config: DecodeConfig, labels: Sequence[str]) -> Search:
+def build(config: DecodeConfig, labels: Sequence[str], priors: Sequence[float] = ()) -> Search:
     """Return a function of log posteriors (T, B, C), lengths (B,), beam size and number of hypotheses.
 
     Parameters
@@ -33,20 +35,34 @@ def build(config: DecodeConfig, labels: Sequence[str]) -> Search:
         The section. A language model over phones is fused into the beam; one over words needs a lexicon.
     labels : (C,)
         Labels of the acoustic model; class 0 is the blank.
+    priors : (C,)
+        Their priors; empty where none are known.
 
     Raises
     ------
     AsrError
-        A language model or lexicon is missing or does not fit.
+        A language model, a lexicon or priors are missing or do not fit.
     """
     search = _first(config, labels)
+    if config.label_prior_scale > 0:
+        search = _without_priors(search, _log_priors(priors, len(labels)), config.label_prior_scale)
     if config.rescore_lm is None:
         return search
     return _rescored(search, language_model(config.rescore_lm, tuple(labels)), labels, config.rescore_weight)
 
 
+def find(name: str | Path) -> Path:
+    """Return the path of a language model: what lies at the path, or else the shipped model of the name.
+
+    >>> find("runs/mine").as_posix()
+    'runs/mine'
+    """
+    shipped = PRETRAINED / name
+    return shipped if shipped.is_dir() and not Path(name).exists() else Path(name)
+
+
 @functools.lru_cache(4)
-def language_model(path: str, labels: tuple[str, ...]) -> LanguageModel:
+def language_model(name: str, labels: tuple[str, ...]) -> LanguageModel:
     """Read a language model, with a cache; an ARPA file is over phones if all its tokens are labels, else over words.
 
     Raises
@@ -54,8 +70,9 @@ def language_model(path: str, labels: tuple[str, ...]) -> LanguageModel:
     AsrError
         The model is missing or damaged.
     """
+    path = find(name)
     lm = load(path)
-    if isinstance(lm, NGram) and Path(path).is_file() and {*lm.tokens} <= {*labels, EDGE, UNKNOWN}:
+    if isinstance(lm, NGram) and path.is_file() and {*lm.tokens} <= {*labels, EDGE, UNKNOWN}:
         return replace(lm, unit="phones")
     return lm
 
@@ -63,6 +80,36 @@ def language_model(path: str, labels: tuple[str, ...]) -> LanguageModel:
 @functools.lru_cache(4)
 def _lexicon(name: str, words: tuple[str, ...]) -> Lexicon:
     return Lexicon.of(words) if name == "cmudict" else Lexicon.read(name)
+
+
+def _log_priors(priors: Sequence[float], num_classes: int) -> np.ndarray:
+    """Return ln of the classes' priors (C,)."""
+    if len(priors) != num_classes:
+        fault = f"needs priors of {num_classes} classes, and the model has {len(priors)}: asr calibrate finds them"
+        raise ConfigError(f"decode.label_prior_scale {fault}", "decode.label_prior_scale")
+    return np.log(np.maximum(priors, LEAST_PRIOR))
+
+
+def _without_priors(search: Search, log_priors: np.ndarray, scale: float) -> Search:
+    """Return a search of posteriors divided by priorsˢᶜᵃˡᵉ; confidences stay the posteriors themselves.
+
+    Source: Y. Miao, M. Gowayyed and F. Metze, "EESEN: End-to-end speech recognition using deep RNN models and
+    WFST-based decoding", ASRU 2015, section 3.2.
+    """
+
+    def divided(log_probs: np.ndarray, lengths: np.ndarray, beam: int, nbest: int) -> list[list[Hypothesis]]:
+        likelihoods = log_probs - scale * log_priors
+        likelihoods -= np.logaddexp.reduce(likelihoods, axis=-1, keepdims=True)
+        found = search(likelihoods.astype(log_probs.dtype), lengths, beam, nbest)
+        return [[_with_confidences(each, log_probs[:, b]) for each in best] for b, best in enumerate(found)]
+
+    return divided
+
+
+def _with_confidences(hypothesis: Hypothesis, log_probs: np.ndarray) -> Hypothesis:
+    """Return a hypothesis with the posteriors of its tokens, given log posteriors (T, C)."""
+    confidences = np.exp(log_probs[list(hypothesis.timesteps), list(hypothesis.tokens)], dtype=np.float64)
+    return replace(hypothesis, confidences=tuple(confidences.tolist()))
 
 
 def _first(config: DecodeConfig, labels: Sequence[str]) -> Search:

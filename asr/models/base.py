@@ -154,13 +154,15 @@ class AcousticModel(ABC):
         Raises
         ------
         ConfigError
-            This kind of system cannot decode so: with a language model, or to several hypotheses; or a language model
-            comes with a beam of 1.
+            This kind of system cannot decode so: with a language model, without priors, or to several hypotheses; or a
+            language model comes with a beam of 1.
         """
         if decode.lm or decode.rescore_lm:
             if not self.takes_lm:
                 raise ConfigError("decode.lm and decode.rescore_lm are for systems trained with CTC: leave them out")
             check(decode.beam_size > 1, "decode.beam_size", "be 2 or more with a language model", decode.beam_size)
+        fits = decode.label_prior_scale == 0 or self.takes_lm
+        check(fits, "decode.label_prior_scale", "be 0 for systems not trained with CTC", decode.label_prior_scale)
         check(decode.nbest == 1 or self.has_nbest, "decode.nbest", "be 1 for this system", decode.nbest)
         return replace(self, config=replace(self.config, decode=decode))
 

@@ -70,11 +70,11 @@ class CTCModel(AcousticModel):
     def search(self) -> Callable[[np.ndarray, np.ndarray, int, int], list[list[Hypothesis]]]:
         """The configured search: log posteriors, lengths, beam size and number of hypotheses to hypotheses."""
         decode = self.config.decode
-        if decode.lm is None and decode.rescore_lm is None:
+        if decode.lm is None and decode.rescore_lm is None and decode.label_prior_scale == 0:
             return beam_search
-        from asr.lm import search  # imported only where there is a language model
+        from asr.lm import search  # imported only where it is needed
 
-        return search.build(decode, self.tokens)
+        return search.build(decode, self.tokens, self.calibration.priors)
 
     def emissions(self, features: Sequence[np.ndarray]) -> list[np.ndarray]:
         """Return natural-log posteriors (T', C) float32 of each utterance."""

@@ -206,6 +206,16 @@ def _normaliser(config: Config, weights: dict[str, np.ndarray], folder: Path) ->
     return normaliser
 
 
+def name_of(folder: Path) -> str:
+    """Return the name by which a word model knows a model folder: its own, or that of the run folder that it is in.
+
+    >>> name_of(Path("runs/mini/blstm_ctc/model")), name_of(PRETRAINED / "en-us-phones")
+    ('blstm_ctc', 'en-us-phones')
+    """
+    folder = folder.resolve()
+    return folder.parent.name if folder.name == "model" else folder.name
+
+
 def is_shipped(folder: Path) -> bool:
     """Tell whether a model folder is one of the package, however its path is written."""
     return folder.resolve().parent == PRETRAINED.resolve()

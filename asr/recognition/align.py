@@ -8,7 +8,6 @@ import itertools
 import json
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field
-from statistics import geometric_mean
 from typing import Any
 
 import numpy as np
@@ -16,6 +15,7 @@ import numpy as np
 from asr.core.errors import AsrError
 from asr.ctc.goodness import goodness
 from asr.models.base import AcousticModel, Placement, Spellings, StateAligner
+from asr.models.calibration import aligned_confidence, recognised_confidence
 from asr.models.ctc import CTCModel
 from asr.recognition.annotation import Annotation
 from asr.recognition.recogniser import Recogniser, group_phones
@@ -27,7 +27,6 @@ from asr.speech.text import Word, split_words
 # In texts that fit, one word of 50 to 70 is not heard, three in a row at most, and no speech is left over; in texts of
 # other recordings most words are not heard (LibriSpeech's speakers 4088, 4406, 5652, 8226; speechocean762's learners).
 UNHEARD = 0.05  # geometric mean of the confidences of a word's phones, below which the word is not heard
-FLOOR = 1e-3  # of a confidence in that mean, since they are rounded to three digits
 RUN, SHARE = 4, 1 / 3  # words in a row, and the share of all words, that may be unheard
 LACKING = 0.3  # seconds of speech that the text may lack
 
@@ -40,7 +39,7 @@ class Alignment(Annotation):
     ----------
     words
         As in `Annotation`; empty where only phones were given. The confidence of a word is the product of those of its
-        phones (`asr.models.calibration.word_confidence`).
+        phones (`asr.models.calibration.aligned_confidence`).
     score
         Natural log probability per output frame of the likeliest path that spells the phones. It compares texts of one
         recording, or finds the recordings of a collection whose text is wrong.
@@ -144,7 +143,7 @@ def align(
     if with_goodness:
         tokens = np.array([model.tokens.index(label) for label in labels])
         rated = goodness(found.emissions, tokens).round(3).tolist()
-    spoken = group_phones(found.phones, [word.label for word in said], found.word_lengths)
+    spoken = group_phones(found.phones, [word.label for word in said], found.word_lengths, aligned_confidence)
     return Alignment(
         phones=found.phones,
         duration=heard.duration,
@@ -195,7 +194,7 @@ def _misfit(found: Placement, words: Sequence[Segment]) -> str | None:
     """Say which words are not heard, and how much speech the text lacks; phones without words are judged together."""
     confidences = iter(phone.confidence or 0.0 for phone in found.phones)
     parts = [list(itertools.islice(confidences, length)) for length in found.word_lengths or [len(found.phones)]]
-    unheard = [geometric_mean(max(each, FLOOR) for each in part) < UNHEARD for part in parts]
+    unheard = [recognised_confidence(part) < UNHEARD for part in parts]
     longest = max((len(list(run)) for is_unheard, run in itertools.groupby(unheard) if is_unheard), default=0)
     lacking = float((found.unspoken[:, 1] - found.unspoken[:, 0]).sum())
     faults = []

@@ -20,7 +20,7 @@ from asr.core.errors import AudioError, ConfigError
 from asr.ctc import Hypothesis
 from asr.models import model_folder
 from asr.models.base import AcousticModel
-from asr.models.calibration import word_confidence
+from asr.models.calibration import Calibration, recognised_confidence
 from asr.models.ctc import CTCModel
 from asr.recognition import notebook, windows
 from asr.recognition.annotation import Annotation
@@ -34,18 +34,21 @@ NBest = tuple[tuple[str, ...], float]  # labels and their score
 
 @dataclass(frozen=True)
 class Transcript(Annotation):
-    """What was recognised in one recording. As a string, it is the labels in a line.
+    """What was recognised in one recording. As a string, it is the phones in a line.
 
     >>> transcript = Transcript([Segment("HH", 0.1, 0.2, 0.9), Segment("AY", 0.2, 0.3, 0.8)], duration=0.5)
     >>> str(transcript), str(transcript.ipa)
     ('HH AY', 'h aɪ')
+    >>> replace(transcript, words=[Segment("hi", 0.1, 0.3, 0.8)]).text
+    'hi'
 
     Attributes
     ----------
     phones
         As in `Annotation`, with confidences.
     words
-        As in `Annotation`; only a language model over words gives them.
+        As in `Annotation`; only a language model over words gives them. A confidence is the probability that the word
+        is right, as far as the word model was calibrated with the acoustic model (`asr.models.word_model`).
     nbest
         The likeliest label sequences, best first, with their scores, natural log probabilities. Empty unless several
         were asked for.
@@ -54,8 +57,13 @@ class Transcript(Annotation):
     nbest: Sequence[NBest] = ()
 
     def __str__(self) -> str:
-        """Return the labels in a line."""
+        """Return the phones in a line."""
         return " ".join(phone.label for phone in self.phones)
+
+    @property
+    def text(self) -> str:
+        """The words in a line, or where no words are known the phones."""
+        return str(self) if self.words is None else " ".join(word.label for word in self.words)
 
     def __iter__(self) -> Iterator[Segment]:
         """Iterate over the phones."""
@@ -119,6 +127,8 @@ class Recogniser:
         Hypotheses of CTC's beam search: 1 takes the best path, None takes what the model's configuration says.
     progress
         Show a progress bar on standard error for a long recording.
+    word_calibration
+        The map of words' confidences.
 
     Raises
     ------
@@ -133,18 +143,30 @@ class Recogniser:
     1.0
     """
 
-    def __init__(self, model: AcousticModel, beam_size: int | None = None, progress: bool = False):
+    def __init__(
+        self,
+        model: AcousticModel,
+        beam_size: int | None = None,
+        progress: bool = False,
+        word_calibration: Calibration | None = None,
+    ):
         if beam_size not in (None, 1) and not model.has_beam:
             raise ConfigError("an HMM has no beam of hypotheses: leave --beam-size out")
         self.model = model
         model.prepare()
         self.beam_size = model.config.decode.beam_size if beam_size is None else beam_size
         self.progress = progress
+        self.word_calibration = word_calibration or Calibration()
         self._extractor = FeatureExtractor(model.config.features)
 
     @classmethod
     def from_pretrained(
-        cls, model: str | Path = DEFAULT_MODEL, beam_size: int | None = None, progress: bool = False, **decode: Any
+        cls,
+        model: str | Path = DEFAULT_MODEL,
+        beam_size: int | None = None,
+        progress: bool = False,
+        words: bool | str | Path = False,
+        **decode: Any,
     ) -> "Recogniser":
         """Load a shipped model by its name, or a run or model folder by its path.
 
@@ -154,6 +176,9 @@ class Recogniser:
             Name or path.
         beam_size, progress
             As for the class.
+        words
+            Recognise words: by the shipped word model, or by a folder or ARPA file that holds a language model over
+            words. What was tuned with this acoustic model (`asr.models.word_model`) holds unless `decode` sets it.
         **decode
             Settings of `asr.core.config.DecodeConfig`, such as ``lm="folder", lm_weight=0.6``.
 
@@ -162,11 +187,21 @@ class Recogniser:
         ModelError
             There is no such model, or a file of it is missing or does not fit the others.
         ConfigError
-            A setting is out of range or does not fit the model.
+            A setting is out of range or does not fit the model, or the language model of `words` is not over words.
         """
-        found = model_folder.load(model, light=True)
+        folder = model_folder.find(model)
+        found = model_folder.load(folder, light=True)
         given = decode if beam_size is None else decode | {"beam_size": beam_size}
-        return cls(found.with_decoding(replace(found.config.decode, **given)), beam_size, progress)
+        if words is False:
+            return cls(found.with_decoding(replace(found.config.decode, **given)), beam_size, progress)
+        from asr.models.word_model import DEFAULT, WordModel
+
+        if not found.takes_lm:
+            raise ConfigError(f"{model} finds no words: choose a system trained with CTC")
+        word_model = WordModel.load(DEFAULT if words is True else words, model_folder.name_of(folder))
+        word_model.check(found.tokens)
+        settings = replace(found.config.decode, **{**word_model.decode, **given})
+        return cls(found.with_decoding(settings), beam_size, progress, word_model.calibration)
 
     def transcribe(
         self,
@@ -200,7 +235,7 @@ class Recogniser:
             placed = self._place(best, heard, cuts)
             phones += placed
             if best.words is not None:
-                words = (words or []) + group_phones(placed, best.words, best.word_lengths)
+                words = (words or []) + group_phones(placed, best.words, best.word_lengths, self._word_confidence)
             nbest = self._continue(nbest, hypotheses)
         return Transcript(
             phones,
@@ -263,6 +298,10 @@ class Recogniser:
             ]
         return placed
 
+    def _word_confidence(self, confidences: Sequence[float]) -> float:
+        """Return the confidence of a word from those of its phones."""
+        return float(self.word_calibration.confidence(np.array(recognised_confidence(confidences))))
+
     def _continue(self, nbest: list[NBest], hypotheses: Sequence[Hypothesis]) -> list[NBest]:
         """Append each hypothesis of the next piece to each sequence so far, and keep the likeliest ones."""
         both = (
@@ -273,8 +312,13 @@ class Recogniser:
         return heapq.nlargest(self.model.config.decode.nbest, both, key=operator.itemgetter(1))
 
 
-def group_phones(phones: Sequence[Segment], words: Sequence[str], lengths: Sequence[int]) -> list[Segment]:
-    """Return words as segments: each is as long, and as sure, as its phones together.
+def group_phones(
+    phones: Sequence[Segment],
+    words: Sequence[str],
+    lengths: Sequence[int],
+    confidence: Callable[[Sequence[float]], float],
+) -> list[Segment]:
+    """Return words as segments, each of which begins with its first phone and ends with its last one.
 
     Parameters
     ----------
@@ -282,16 +326,18 @@ def group_phones(phones: Sequence[Segment], words: Sequence[str], lengths: Seque
         Of all words, in order.
     words, lengths
         The label of each word and the number of its phones.
+    confidence
+        Returns the confidence of a word from those of its phones.
 
     Examples
     --------
     >>> phones = [Segment("HH", 0.1, 0.2, 0.5), Segment("AY", 0.2, 0.4, 0.5)]
-    >>> group_phones(phones, ["hi"], [2])
-    [Segment(label='hi', start=0.1, end=0.4, confidence=0.25)]
+    >>> group_phones(phones, ["hi"], [2], min)
+    [Segment(label='hi', start=0.1, end=0.4, confidence=0.5)]
     """
     ends = list(itertools.accumulate(lengths))
     parts = [phones[end - length : end] for end, length in zip(ends, lengths, strict=True)]
     return [
-        Segment(word, part[0].start, part[-1].end, round(word_confidence([each.confidence or 0.0 for each in part]), 3))
+        Segment(word, part[0].start, part[-1].end, round(confidence([each.confidence or 0.0 for each in part]), 3))
         for word, part in zip(words, parts, strict=True)
     ]

@@ -1,6 +1,8 @@
 """Transcripts and alignments as text in the formats of other tools."""
 
+import math
 from collections.abc import Iterator, Sequence
+from statistics import mean
 
 from asr.core.errors import AsrError
 from asr.recognition.annotation import Annotation
@@ -16,7 +18,7 @@ SUFFIXES = {
     "tsv": ".tsv",
     "audacity": ".labels.txt",
 }
-PAUSE, LONGEST_CUE = 0.3, 5.0  # seconds: a silence that ends a subtitle, and the longest subtitle
+PAUSE, LONGEST_CUE = 0.3, 5.0  # seconds: a silence that ends a sentence or subtitle, and the longest subtitle
 
 
 def render(annotation: Annotation, form: str, name: str, words: bool = False) -> str:
@@ -28,8 +30,9 @@ def render(annotation: Annotation, form: str, name: str, words: bool = False) ->
         From `Recogniser.transcribe` or `align`.
     form
         ``text`` (the labels in a line), ``json`` (everything in a line), ``ctm``, ``textgrid`` (a tier each for words
-        and phones), ``srt`` (subtitles, cut at pauses), ``tsv`` (a table of starts, ends, labels and confidences) or
-        ``audacity`` (a label track).
+        and phones), ``srt`` (subtitles, cut at pauses), ``tsv`` (a table of starts, ends, labels and confidences; of
+        words a sentence between pauses in each row, with the mean of their confidences) or ``audacity`` (a label
+        track).
     name
         Of the recording, for JSON and CTM.
     words
@@ -60,8 +63,11 @@ def render(annotation: Annotation, form: str, name: str, words: bool = False) ->
         case "textgrid":
             return annotation.to_textgrid()
         case "srt":
-            return "".join(_cue(number, cue) for number, cue in enumerate(_cues(units), 1))
+            cues = _between_pauses(units, LONGEST_CUE)
+            return "".join(_cue(number, _joined(cue)) for number, cue in enumerate(cues, 1))
         case "tsv":
+            if words:
+                units = [_joined(sentence) for sentence in _between_pauses(units)]
             rows = [f"{u.start:.3f}\t{u.end:.3f}\t{u.label}\t{u.confidence or 0:.3f}\n" for u in units]
             return "".join(["start\tend\tlabel\tconfidence\n", *rows])
         case "audacity":
@@ -69,21 +75,27 @@ def render(annotation: Annotation, form: str, name: str, words: bool = False) ->
     raise AsrError(f"no format is called {form!r}: choose from {', '.join(SUFFIXES)}")
 
 
-def _cues(units: Sequence[Segment]) -> Iterator[list[Segment]]:
-    """Group units into subtitles; a pause ends a subtitle, and so does its length."""
-    cue: list[Segment] = []
+def _between_pauses(units: Sequence[Segment], longest: float = math.inf) -> Iterator[list[Segment]]:
+    """Group units; a pause ends a group, and so do the seconds that it may last at most."""
+    group: list[Segment] = []
     for unit in units:
-        if cue and (unit.start - cue[-1].end >= PAUSE or unit.end - cue[0].start > LONGEST_CUE):
-            yield cue
-            cue = []
-        cue.append(unit)
-    if cue:
-        yield cue
+        if group and (unit.start - group[-1].end >= PAUSE or unit.end - group[0].start > longest):
+            yield group
+            group = []
+        group.append(unit)
+    if group:
+        yield group
 
 
-def _cue(number: int, cue: Sequence[Segment]) -> str:
-    times = " --> ".join(_clock(seconds) for seconds in (cue[0].start, cue[-1].end))
-    return f"{number}\n{times}\n{' '.join(unit.label for unit in cue)}\n\n"
+def _joined(group: Sequence[Segment]) -> Segment:
+    """Return a group of units as one, with the mean of their confidences: the share of them that should be right."""
+    confidence = mean(unit.confidence or 0.0 for unit in group)
+    return Segment(" ".join(unit.label for unit in group), group[0].start, group[-1].end, confidence)
+
+
+def _cue(number: int, cue: Segment) -> str:
+    times = " --> ".join(_clock(seconds) for seconds in (cue.start, cue.end))
+    return f"{number}\n{times}\n{cue.label}\n\n"
 
 
 def _clock(seconds: float) -> str:

@@ -12,7 +12,7 @@ phn        .phn, .wrd, or a folder      each line: ``start end label`` in sample
 json       .json, .jsonl, or a folder   each line: an object, as ``asr transcribe`` and ``asr align`` print with
                                         ``--format json``; the utterance is the recording's name without its suffix
 tsv        .tsv, or a folder            a table with the columns ``start``, ``end`` and ``label``, as ``asr transcribe``
-                                        writes it; the utterance is the file's name
+                                        writes it; a row may have several labels; the utterance is the file's name
 audacity   .labels.txt, or a folder     each line: ``start end label`` between tabs, in seconds; the utterance is the
                                         file's name
 text       any other; .txt in a folder  each line: ``recording: label label …``, as ``asr transcribe`` prints; in a
@@ -66,7 +66,8 @@ def read_labels(path: Path, file_format: str | None = None) -> dict[str, list[st
     """
     file_format = file_format or format_of(path)
     if file_format in _TIMED:
-        return {key: [segment.label for segment in found] for key, found in read_segments(path, file_format).items()}
+        timed = read_segments(path, file_format)
+        return {key: [label for each in found for label in each.label.split()] for key, found in timed.items()}
     if file_format == "text":
         return _read_text(path)
     parse = _LABEL_LINES.get(file_format)
@@ -302,7 +303,7 @@ FORMATS = (*_LABEL_LINES, "text", *_TIMED)
 
 
 def to_ctm(utterance: str, segments: Sequence[Segment]) -> str:
-    """Return the CTM lines of an utterance; blanks in its name become underscores.
+    """Return the CTM lines of an utterance; blanks in its name and in labels become underscores.
 
     >>> print(to_ctm("u1", [Segment("HH", 0.1, 0.25, 0.9), Segment("AY", 0.25, 0.5)]), end="")
     u1 1 0.100 0.150 HH 0.900
@@ -312,7 +313,8 @@ def to_ctm(utterance: str, segments: Sequence[Segment]) -> str:
     for segment in segments:
         start, end = round(segment.start, 3), round(segment.end, 3)  # so that neighbours still touch when read again
         confidence = "" if segment.confidence is None else f" {segment.confidence:.3f}"
-        lines.append(f"{name} 1 {start:.3f} {end - start:.3f} {segment.label}{confidence}\n")
+        label = "_".join(segment.label.split())
+        lines.append(f"{name} 1 {start:.3f} {end - start:.3f} {label}{confidence}\n")
     return "".join(lines)
 
 

@@ -1,9 +1,14 @@
-"""The weight of a language model and the penalty of a phone or word, chosen on dev speakers: coarse, then fine."""
+"""The weight of a language model, the penalty of a phone or word and the scale of priors, chosen on dev speakers.
+
+The search goes along one setting at a time, first coarsely, then finely: the weight, the penalty, the scale of the
+priors, the penalty again, since priors bring out more phones, and weights near the best one.
+"""
 
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import TypeVar
 
@@ -18,16 +23,21 @@ from asr.core.terminal import track
 from asr.data import splits
 from asr.data.batches import BatchLoader, NoTargets, SpeechDataset
 from asr.data.feature_store import Features
-from asr.evaluation import figures
+from asr.evaluation import figures, reliability
 from asr.evaluation.inputs import cuts_with_features, prepare_corpora
-from asr.evaluation.metrics import ErrorCounts, count_errors
+from asr.evaluation.metrics import ErrorCounts, align, count_errors
+from asr.lm.search import find, language_model
 from asr.models.base import AcousticModel
+from asr.models.calibration import Calibration, recognised_confidence
 from asr.models.ctc import CTCModel
+from asr.models.word_model import WordModel, folder_of
 from asr.speech import phones
 
 log = logging.getLogger(__name__)
 
 Model = TypeVar("Model", bound=AcousticModel)
+Batches = Callable[[], Iterable[tuple[CutSet, list[np.ndarray]]]]  # batches of utterances with their emissions
+ASIDE = (-0.5, -0.25, 0.25, 0.5)  # times the weight: steps from the best penalty, tried after priors
 NEARER = (0.7, 0.85, 1.2, 1.4)  # multiples of the best weight, tried last
 
 
@@ -44,37 +54,56 @@ class Grid:
         Tried with the weights.
     penalties
         Tried with the best weight.
+    prior_scales
+        Tried with the best weight and penalty, in this order, until the best one is neither of the last two.
     """
 
     weights: tuple[float, ...]
     penalty: float
     penalties: tuple[float, ...]
+    prior_scales: tuple[float, ...] = ()
 
 
 HMM = Grid((1.0, 2.0, 4.0, 6.0, 8.0, 11.0, 15.0, 20.0, 27.0, 36.0), 0.0, (-2.0, -1.5, -1.0, -0.5, 0.5, 1.0))
+PRIOR_SCALES = (0.15, 0.3, 0.4, 0.5, 0.6, 0.75, 1.0)
 # A phone costs about 2.5 nats in a language model. Without a bonus in return, any weight only favours deletions.
-CTC = Grid((0.0, 0.1, 0.2, 0.3, 0.45, 0.6, 0.8, 1.0, 1.3, 1.7, 2.2), -1.5, (-3.0, -2.25, -0.75, 0.0, 0.75))
+PHONES = Grid(
+    (0.0, 0.1, 0.2, 0.3, 0.45, 0.6, 0.8, 1.0, 1.3, 1.7, 2.2), -1.5, (-3.0, -2.25, -0.75, 0.0, 0.75), PRIOR_SCALES
+)
+# Words of several phones hardly need a bonus, and with a weight near 0 the search is slow, and finds nothing of use.
+WORDS = Grid((0.4, 0.6, 0.8, 1.0, 1.3, 1.7, 2.2), 0.0, (-1.0, -0.5, 0.5, 1.0), PRIOR_SCALES)
 
 
 @dataclass(frozen=True)
 class Setting:
-    """A weight and a penalty, rounded to hundredths."""
+    """A weight and a penalty, rounded to hundredths, and a scale of the priors."""
 
     weight: float
     penalty: float
+    prior_scale: float = 0.0
 
     @classmethod
-    def of(cls, weight: float, ratio: float) -> "Setting":
+    def of(cls, weight: float, ratio: float, prior_scale: float = 0.0) -> "Setting":
         """Return the setting whose penalty is `ratio` times the weight.
 
         >>> Setting.of(0.45, -1.5)
-        Setting(weight=0.45, penalty=-0.68)
+        Setting(weight=0.45, penalty=-0.68, prior_scale=0.0)
         """
-        return cls(round(weight, 2), round(ratio * weight, 2) + 0.0)  # no -0.0
+        return cls(round(weight, 2), round(ratio * weight, 2) + 0.0, prior_scale)  # no -0.0
+
+    def __str__(self) -> str:
+        """Return the setting as overrides of a configuration."""
+        return " ".join(f"decode.{name}={value:g}" for name, value in self.decode.items())
+
+    @property
+    def decode(self) -> dict[str, float]:
+        """The setting by the names of `asr.core.config.DecodeConfig`."""
+        values = (self.weight, self.penalty, self.prior_scale)
+        return dict(zip(("lm_weight", "insertion_penalty", "label_prior_scale"), values, strict=True))
 
     def applied_to(self, model: Model) -> Model:
-        """Return a model with this weight and this penalty in its configuration."""
-        decode = replace(model.config.decode, lm_weight=self.weight, insertion_penalty=self.penalty)
+        """Return a model with this setting in its configuration."""
+        decode = replace(model.config.decode, **self.decode)  # type: ignore[arg-type]
         return replace(model, config=replace(model.config, decode=decode))
 
 
@@ -87,12 +116,12 @@ class Trial:
 
 
 def tuned(model: Model, cuts: CutSet, store: Features, path: Path, grid: Grid = HMM) -> Model:
-    """Return a model with the weight and the penalty that make the fewest errors on dev utterances.
+    """Return an HMM system with the weight and the penalty that make the fewest errors on dev utterances.
 
     Parameters
     ----------
     model
-        An HMM system, or a CTC system with a language model.
+        The system.
     cuts, store
         The dev utterances and their features.
     path
@@ -100,16 +129,24 @@ def tuned(model: Model, cuts: CutSet, store: Features, path: Path, grid: Grid = 
     grid
         The settings to try.
     """
-    return _best(_try_settings(model, cuts, store, path, grid)).setting.applied_to(model)
+    batches = partial(_emissions, model, cuts, store, "LM weights")  # each time anew: they are too big to be kept
+    return _best(_try_settings(model, batches, path, grid)).setting.applied_to(model)
 
 
-def _try_settings(model: AcousticModel, cuts: CutSet, store: Features, path: Path, grid: Grid) -> list[Trial]:
-    """Search for the best setting, write what was tried, and log the result. Parameters are those of `tuned`."""
-    trials = search(partial(_dev_rates, model, cuts, store), grid)
+def _try_settings(model: AcousticModel, batches: Batches, path: Path, grid: Grid) -> list[Trial]:
+    """Search for the best setting, write what was tried, and log the result.
+
+    Parameters
+    ----------
+    model, path, grid
+        As for `tuned`; the model may be a CTC system with a language model.
+    batches
+        Returns the dev utterances with their emissions.
+    """
+    trials = search(partial(_dev_rates, model, batches), grid)
     files.write_json(path, {"tried": _rows(trials)})
     best = _best(trials)
-    weight, penalty = best.setting.weight, best.setting.penalty
-    log.info("LM weight %g, penalty %g: dev error rate %.2f %%", weight, penalty, best.dev_rate)
+    log.info("%s: dev error rate %.2f %%", best.setting, best.dev_rate)
     return trials
 
 
@@ -150,41 +187,53 @@ def search(dev_rates: Callable[[Sequence[Setting]], Sequence[float]], grid: Grid
             break
     if best.weight > 0:
         best = add([Setting.of(best.weight, ratio) for ratio in grid.penalties])
-        add([Setting.of(best.weight * factor, best.penalty / best.weight) for factor in NEARER])
+        for prior_scale in grid.prior_scales:
+            best = add([replace(best, prior_scale=prior_scale)])
+            if best not in [trial.setting for trial in trials[-2:]]:
+                break
+        if best.prior_scale > 0:
+            ratio = best.penalty / best.weight
+            best = add([Setting.of(best.weight, ratio + step, best.prior_scale) for step in ASIDE])
+        add([Setting.of(best.weight * factor, best.penalty / best.weight, best.prior_scale) for factor in NEARER])
     return trials
 
 
 def _best(trials: Sequence[Trial]) -> Trial:
-    """Return the trial with the fewest errors; among equals the one with the smaller penalty, then weight."""
-    return min(trials, key=lambda trial: (trial.dev_rate, abs(trial.setting.penalty), trial.setting.weight))
+    """Return the trial with the fewest errors; among equals the smallest scale, then penalty, then weight."""
+
+    def order(trial: Trial) -> tuple[float, ...]:
+        return trial.dev_rate, trial.setting.prior_scale, abs(trial.setting.penalty), trial.setting.weight
+
+    return min(trials, key=order)
 
 
 def _rows(trials: Sequence[Trial]) -> list[dict[str, float]]:
+    """Return each trial as it is written; without a scale of priors where none was tried."""
+    unused = set() if any(trial.setting.prior_scale for trial in trials) else {"label_prior_scale"}
     return [
-        {
-            "lm_weight": trial.setting.weight,
-            "insertion_penalty": trial.setting.penalty,
-            "dev_rate": round(trial.dev_rate, 4),
-        }
+        {name: value for name, value in trial.setting.decode.items() if name not in unused}
+        | {"dev_rate": round(trial.dev_rate, 4)}
         for trial in trials
     ]
 
 
-def _dev_rates(model: AcousticModel, cuts: CutSet, store: Features, settings: Sequence[Setting]) -> list[float]:
-    """Return the error rate of each setting in percent; the emissions of a batch are computed once for all of them."""
+def _dev_rates(model: AcousticModel, batches: Batches, settings: Sequence[Setting]) -> list[float]:
+    """Return the error rate of each setting in percent."""
     models = [setting.applied_to(model) for setting in settings]
     errors = [ErrorCounts() for _ in models]
-    for members, emissions in _emissions(model, cuts, store):
+    for members, emissions in batches():
         errors = [total + _errors(each, members, emissions) for total, each in zip(errors, models, strict=True)]
     return [100 * counts.rate for counts in errors]
 
 
-def _emissions(model: AcousticModel, cuts: CutSet, store: Features) -> Iterator[tuple[CutSet, list[np.ndarray]]]:
+def _emissions(
+    model: AcousticModel, cuts: CutSet, store: Features, title: str
+) -> Iterator[tuple[CutSet, list[np.ndarray]]]:
     """Yield batches of utterances with their emissions."""
     config = model.config.data
     dataset = SpeechDataset({1.0: store}, model.normaliser, NoTargets())
     loader = BatchLoader(cuts, dataset, config.max_frames, config.num_buckets)
-    for members in track(loader.batches, "LM weights"):
+    for members in track(loader.batches, title):
         yield members, model.emissions(dataset[members].rows())
 
 
@@ -216,8 +265,10 @@ def _compared(
     return phones.fold(reference, config.labels, config.scoring), phones.fold(labels, config.labels, config.scoring)
 
 
-def tune(model: AcousticModel, output: Path) -> str:
+def tune(model: CTCModel, output: Path, stored_as: str | None = None) -> str:
     """Find the weight and the penalty of a CTC system's language model on the dev speakers of its corpora.
+
+    Where the model has priors (`asr.models.calibration.Calibration.priors`), their scale is found, too.
 
     Parameters
     ----------
@@ -225,16 +276,20 @@ def tune(model: AcousticModel, output: Path) -> str:
         Its configuration names the language model.
     output
         Receives ``tuning-NAME.json`` and its picture.
+    stored_as
+        The model's name, under which the folder of a language model over words receives what was found, and a map of
+        the words' confidences (`asr.models.word_model`); None stores nothing.
 
     Returns
     -------
     str
-        The two as settings for `asr evaluate`, and the error rates with and without them.
+        What was found, as settings for `asr evaluate`, and the error rates with it and at the start of the search:
+        without the language model where it is over phones.
 
     Raises
     ------
     AsrError
-        The configuration names no language model, or a corpus is missing.
+        The configuration names no language model, a corpus is missing, or what was found cannot be stored.
     """
     config = model.config
     if config.decode.lm is None:
@@ -243,9 +298,34 @@ def tune(model: AcousticModel, output: Path) -> str:
     output.mkdir(parents=True, exist_ok=True)
     name = Path(config.decode.lm).name
     path = output / f"tuning-{name}.json"
-    trials = _try_settings(model, cuts, store, path, CTC)
+    are_words = language_model(config.decode.lm, model.tokens).unit == "words"
+    if stored_as is not None and not (are_words and find(config.decode.lm).is_dir()):
+        raise ConfigError(f"{config.decode.lm} cannot store settings: give the folder of a language model over words")
+    kept = list(_emissions(model, cuts, store, "listening"))
+    grid = WORDS if are_words else PHONES
+    if not model.calibration.priors:
+        log.info("without priors, whose scale could be tuned: asr calibrate finds them")
+        grid = replace(grid, prior_scales=())
+    trials = _try_settings(model, lambda: track(kept, "LM weights"), path, grid)
     rows, best = _rows(trials), _best(trials).setting
+    if stored_as is not None:
+        _store(best.applied_to(model), kept, stored_as)
     figures.tuning(rows, path.with_suffix(".png"), name)
-    rates = f"{min(row['dev_rate'] for row in rows):.2f} % errors, {rows[0]['dev_rate']:.2f} % with weight 0"
-    settings = f"decode.lm_weight={best.weight:g} decode.insertion_penalty={best.penalty:g}"
-    return f"{settings}\n{len(rows)} settings on dev: {rates} ({path})"
+    rates = (
+        f"{_best(trials).dev_rate:.2f} % errors, {trials[0].dev_rate:.2f} % with weight {trials[0].setting.weight:g}"
+    )
+    return f"{best}\n{len(rows)} settings on dev: {rates} ({path})"
+
+
+def _store(model: CTCModel, batches: Iterable[tuple[CutSet, list[np.ndarray]]], name: str) -> None:
+    """Write a model's settings, and the map of confidences fitted with them, into its word model's folder."""
+    decode, confidences, correct = model.config.decode, list[float](), list[bool]()
+    for cuts, emissions in track(batches, "confidences"):
+        for cut, found in zip(cuts, model.decode(emissions, decode.beam_size), strict=True):
+            words = [word.lower() for word in found.words or ()]
+            correct += reliability.correctness(align(splits.words(cut), words))
+            phones_sure = iter(model.calibration.confidence(np.array(found.confidences)).round(3).tolist())
+            confidences += [recognised_confidence(list(islice(phones_sure, n))) for n in found.word_lengths]
+    tuned = {key: getattr(decode, key) for key in ("beam_size", *Setting(0, 0).decode)}
+    points = reliability.fit(np.array(confidences), np.array(correct))
+    WordModel(tuned, Calibration(*points)).store(folder_of(find(str(decode.lm))), name)

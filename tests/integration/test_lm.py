@@ -66,7 +66,8 @@ def test_weights_are_tuned_on_dev_and_change_the_result(models, trained, cli, ev
     code, out, _ = cli("tune", trained.run, f"decode.lm={models / 'trigram'}", "--output", models / "tuned")
     assert code == 0
     settings, said = out.strip().split("\n")
-    assert re.fullmatch(r"decode\.lm_weight=[\d.]+ decode\.insertion_penalty=-?[\d.]+", settings)
+    pattern = r"decode\.lm_weight=[\d.]+ decode\.insertion_penalty=-?[\d.]+ decode\.label_prior_scale=[\d.]+"
+    assert re.fullmatch(pattern, settings)
     rows = json.loads((models / "tuned" / "tuning-trigram.json").read_text())["tried"]
     assert (models / "tuned" / "tuning-trigram.png").is_file()
     best, without = min(row["dev_rate"] for row in rows), rows[0]["dev_rate"]
@@ -122,8 +123,8 @@ def test_words_are_found_scored_and_written(models, lexicon, evaluate, trained, 
 
 def test_what_cannot_be_asked_for(models, trained, cli, mini_tree):
     recording = next(mini_tree.glob("TEST/*/*/*.WAV"))
-    code, _, errors = cli("transcribe", recording, "--model", trained.run, "--words")
-    assert (code, errors) == (2, "asr: --words needs a language model over words: give one with --lm\n")
+    code, _, errors = cli("transcribe", recording, "--model", trained.run, "--words", "--lm", models / "trigram")
+    assert (code, errors) == (2, f"asr: {models / 'trigram'} is over phones: words need a language model over words\n")
     code, _, errors = cli("transcribe", recording, "--model", trained.run, "--lm", models / "none")
     assert code == 2
     assert errors.startswith(f"asr: no language model at {models / 'none'}")

@@ -45,7 +45,7 @@ def said(phones, first, step=8, probability=0.999):
 
 def aligned(heard, words, **options):
     config = from_dict({"data": {"corpora": {"mini": None}}, "features": {"cmvn": "utterance"}})
-    model = CTCModel(config, TOKENS, Normaliser("utterance"), CALIBRATION, Scripted(heard))
+    model = CTCModel(config, TOKENS, Normaliser(config.features), CALIBRATION, Scripted(heard))
     sound = np.zeros(NUM_FRAMES * 160 + 240, np.float32)
     return align(Recogniser(model, beam_size=1), sound, words=words, sample_rate=16000, **options)
 
@@ -104,7 +104,7 @@ def test_words_that_are_not_heard_have_low_confidence_and_a_line():
 
 def test_phones_that_are_not_heard_have_a_line_too():
     config = from_dict({"data": {"corpora": {"mini": None}}, "features": {"cmvn": "utterance"}})
-    model = CTCModel(config, TOKENS, Normaliser("utterance"), CALIBRATION, Scripted(said("K AE T", 100)))
+    model = CTCModel(config, TOKENS, Normaliser(config.features), CALIBRATION, Scripted(said("K AE T", 100)))
     sound, heard = np.zeros(NUM_FRAMES * 160 + 240, np.float32), Recogniser(model, beam_size=1)
     assert align(heard, sound, phones="K AE T", sample_rate=16000).misfit is None
     assert align(heard, sound, phones="D AO G", sample_rate=16000).misfit.startswith("the text does not fit")

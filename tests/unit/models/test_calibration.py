@@ -126,16 +126,21 @@ def test_confidences_follow_their_labels_through_folding():
     assert kept == [0.2, 0.3, 0.5, 0.6, 0.7, 0.8, 0.8]
 
 
-def test_word_confidence_is_calibrated_where_its_phones_are(rng):
+def test_the_confidence_of_a_given_word_is_calibrated_where_its_phones_are(rng):
     confidences = rng.uniform(0.3, 1, size=(20_000, 3))
     correct = (rng.uniform(size=confidences.shape) < confidences).all(axis=1)
-    words = np.array([calibration.word_confidence(row) for row in confidences])
+    words = np.array([calibration.aligned_confidence(row) for row in confidences])
     assert reliability.expected_calibration_error(words, correct) < 0.015
-    assert calibration.word_confidence([1.0, 0.0]) == 0
+    assert calibration.aligned_confidence([1.0, 0.0]) == 0
+
+
+def test_the_confidence_of_a_recognised_word_is_the_geometric_mean_of_its_phones():
+    assert calibration.recognised_confidence([0.2, 0.8, 0.4]) == pytest.approx((0.2 * 0.8 * 0.4) ** (1 / 3))
+    assert calibration.recognised_confidence([0.0, 1.0]) == pytest.approx(1e-3**0.5)  # 0 is a rounded confidence
 
 
 def test_saved_is_loaded(tmp_path):
-    saved = Calibration((0.1, 0.9), (0.2, 0.95), -0.0125)
+    saved = Calibration((0.1, 0.9), (0.2, 0.95), -0.0125, (0.7, 0.2, 0.1))
     saved.save(tmp_path)
     assert Calibration.load(tmp_path) == saved
     assert [path.name for path in tmp_path.iterdir()] == ["calibration.json"]

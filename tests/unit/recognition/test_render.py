@@ -34,6 +34,18 @@ def test_words_take_the_place_of_phones_where_there_is_one():
     assert "words" not in render(Transcript(PHONES, 3.5), "textgrid", "a")
 
 
+def test_a_table_of_words_has_a_row_for_each_sentence_between_pauses():
+    words = [
+        Segment("so", 0.1, 0.3, 0.9),
+        Segment("it", 0.59, 0.7, 0.6),  # 0.29 s later
+        Segment("is", 1.0, 1.2, 0.5),  # 0.3 s later
+        Segment("[M AH]", 1.2, 9.0, 0.7),
+    ]
+    table = render(Transcript([], 9.5, words), "tsv", "a", words=True).splitlines()
+    assert table == ["start\tend\tlabel\tconfidence", "0.100\t0.700\tso it\t0.750", "1.000\t9.000\tis [M AH]\t0.600"]
+    assert render(Transcript([], 9.5, words), "ctm", "a", words=True).splitlines()[-1] == "a 1 1.200 7.800 [M_AH] 0.700"
+
+
 def test_subtitles_end_at_pauses_and_after_five_seconds():
     assert render(SAID, "srt", "a", words=True) == (
         "1\n00:00:00,100 --> 00:00:00,350\nhi\n\n2\n00:00:03,000 --> 00:00:03,100\n[M]\n\n"

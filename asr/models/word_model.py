@@ -1,0 +1,133 @@
+"""Word models: a language model over words with its lexicon, and what suits it best with an acoustic model.
+
+Beside the language model (`asr.lm.folder`) a folder may hold
+
+=============== ======================================================================================================
+``lexicon.txt`` its lexicon, as `asr.lm.lexicon.Lexicon.read` reads it; without it CMUdict is the lexicon
+``words.json``  by the name of each acoustic model that it was tuned with: ``decode``, settings of the search, and
+                ``posteriors`` and ``probabilities``, the map of words' confidences (`asr.models.calibration`)
+=============== ======================================================================================================
+
+An acoustic model that is not named takes what the first one has.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from asr.core import files
+from asr.core.config import DecodeConfig
+from asr.core.errors import ConfigError, ModelError
+from asr.core.settings import section
+from asr.lm.search import find, language_model
+from asr.models.calibration import Calibration
+
+DEFAULT = "en-us-words"
+LEXICON, SETTINGS = "lexicon.txt", "words.json"
+
+
+@dataclass(frozen=True)
+class WordModel:
+    """How an acoustic model is to search for words.
+
+    Attributes
+    ----------
+    decode
+        Settings of `DecodeConfig`: the language model and the lexicon, and what was tuned.
+    calibration
+        The map from geometric means of phones' confidences to confidences of words.
+    """
+
+    decode: Mapping[str, Any]
+    calibration: Calibration = field(default_factory=Calibration)
+
+    @classmethod
+    def load(cls, name: str | Path, acoustic: str) -> "WordModel":
+        """Read what a word model's folder holds for an acoustic model; the language model itself is not read.
+
+        Parameters
+        ----------
+        name
+            A run or model folder, an ARPA file, or the name of a shipped model.
+        acoustic
+            Name of the acoustic model.
+
+        Raises
+        ------
+        ModelError
+            The model is the shipped one, and is not there; or its settings are damaged.
+        """
+        path = find(name)
+        if name == DEFAULT and not path.exists():
+            raise ModelError(f"{DEFAULT} is not part of this install: name a language model over words (--lm FOLDER)")
+        folder = folder_of(path)
+        decode: dict[str, Any] = {"lm": str(path)}
+        if (folder / LEXICON).is_file():
+            decode["lexicon"] = str(folder / LEXICON)
+        tuned = _read(folder)
+        if not tuned:
+            return cls(decode)
+        of_model = tuned.get(acoustic) or next(iter(tuned.values()))
+        return cls({**decode, **of_model.decode}, of_model.calibration)
+
+    def check(self, labels: Sequence[str]) -> None:
+        """Read the language model.
+
+        Raises
+        ------
+        AsrError
+            It is missing, damaged, or not over words.
+        """
+        unit = language_model(self.decode["lm"], tuple(labels)).unit
+        if unit != "words":
+            raise ConfigError(f"{self.decode['lm']} is over {unit}: words need a language model over words")
+
+    def store(self, folder: Path, acoustic: str) -> None:
+        """Write settings and map into a word model's folder; those of other acoustic models stay."""
+        tuned = _read(folder) | {acoustic: self}
+        values = {
+            name: {
+                "decode": dict(each.decode),
+                "posteriors": each.calibration.posteriors,
+                "probabilities": each.calibration.probabilities,
+            }
+            for name, each in tuned.items()
+        }
+        files.write_json(folder / SETTINGS, values)
+
+
+def folder_of(path: Path) -> Path:
+    """Return the folder of a language model, which a run folder holds."""
+    return path / "model" if (path / "model").is_dir() else path
+
+
+def _read(folder: Path) -> dict[str, WordModel]:
+    """Return what a folder holds by the names of acoustic models; nothing without the file.
+
+    Raises
+    ------
+    ModelError
+        The file is damaged.
+    """
+    path = folder / SETTINGS
+    if not path.is_file():
+        return {}
+    try:
+        return {name: _of(**values) for name, values in json.loads(path.read_text(encoding="utf8")).items()}
+    except (ConfigError, ValueError, AttributeError, TypeError, RecursionError) as error:
+        raise ModelError(f"{path} is damaged ({error}): copy the folder again, or delete the file") from error
+
+
+def _of(decode: dict[str, Any], posteriors: list[float], probabilities: list[float]) -> WordModel:
+    """Return what an entry of the file holds.
+
+    Raises
+    ------
+    ConfigError, TypeError, ValueError
+        It is not what `WordModel.store` writes.
+    """
+    section("decode", DecodeConfig, decode)
+    values = {"posteriors": posteriors, "probabilities": probabilities, "boundary_offset": 0.0}
+    return WordModel(decode, Calibration.of(values))

@@ -1,0 +1,99 @@
+"""The search that a `decode` section describes: priors divided out, in each kind of beam search."""
+
+import math
+
+import numpy as np
+import pytest
+
+from asr.core.config import DecodeConfig
+from asr.core.errors import ConfigError
+from asr.lm import folder, search
+from asr.lm.config import RecurrentConfig
+from asr.lm.estimation import estimate
+from asr.lm.recurrent_lm import Network, RecurrentLM
+from asr.models import model_folder
+from tests import naive
+
+pytestmark = pytest.mark.kernels
+
+LABELS, PRIORS = ["<blank>", "A", "B"], (0.7, 0.25, 0.05)
+
+
+@pytest.fixture(params=["no model", "phone n-gram", "recurrent", "words"])
+def decode(request, tmp_path):
+    """The `decode` section of a kind of search, with weight 0: what is left is the network's."""
+    lm = estimate([["A", "B"], ["B"]], "phones", 2, "witten_bell", LABELS[1:])
+    settings = {"lm": str(tmp_path), "lm_weight": 0.0, "beam_size": 500, "nbest": 500}
+    match request.param:
+        case "no model":
+            settings["lm"] = None
+        case "phone n-gram":
+            folder.save(tmp_path, lm, "")
+        case "recurrent":
+            network = Network(RecurrentConfig(embedding_size=4, hidden_size=4), len(lm.tokens))
+            folder.save(tmp_path, RecurrentLM("phones", lm.tokens, network.eval()), "")
+        case "words":
+            folder.save(tmp_path, estimate([["a", "b"]], "words", 2, "witten_bell"), "")
+            (tmp_path / "lexicon.txt").write_text("a A\nb B\n")
+            settings["lexicon"] = str(tmp_path / "lexicon.txt")
+    return DecodeConfig(**settings)
+
+
+@pytest.fixture
+def log_probs(rng):
+    logits = rng.standard_normal((5, 3)) + np.array([2.0, 0.0, 0.0])
+    return logits - np.logaddexp.reduce(logits, axis=1, keepdims=True)
+
+
+def searched(decode, log_probs, scale, nbest=1):
+    """Return what a search finds that divides priors out."""
+    config = DecodeConfig(**{**vars(decode), "label_prior_scale": scale})
+    (found,) = search.build(config, LABELS, PRIORS)(log_probs[:, None], np.array([len(log_probs)]), 500, nbest)
+    return found
+
+
+@pytest.mark.parametrize("scale", [0.0, 0.6])
+def test_each_beam_search_divides_priors_out_of_every_frame(scale, decode, log_probs):
+    """Held against the enumeration of all paths through frames of p / prior^scale, made to sum to 1."""
+    frames = np.exp(log_probs) / np.array(PRIORS) ** scale
+    divided = np.log(frames / frames.sum(axis=1, keepdims=True))
+    expected = {labels: math.log(prob) for labels, prob in naive.labelling_probs(divided).items()}
+    given = log_probs.copy()
+    found = searched(decode, given, scale, 500)
+    assert {each.tokens: pytest.approx(each.score) for each in found} == expected
+    assert np.array_equal(given, log_probs)  # what was given is not changed
+
+
+def test_confidences_are_the_networks_own(decode, log_probs):
+    (best,) = searched(decode, log_probs, 2.0)
+    posteriors = [math.exp(log_probs[t, c]) for t, c in zip(best.timesteps, best.tokens, strict=True)]
+    assert len(posteriors) > 0
+    assert best.confidences == pytest.approx(posteriors)
+
+
+def test_priors_bring_out_labels_that_blanks_hid(decode, log_probs):
+    without, divided = (searched(decode, log_probs, scale)[0] for scale in (0.0, 1.0))
+    assert len(without.tokens) < len(divided.tokens)
+
+
+def test_the_best_path_and_the_posteriors_do_without_priors():
+    model = model_folder.load("en-us-phones-small", light=True)
+    rows = np.log(np.full((6, len(model.tokens)), 0.4 / (len(model.tokens) - 1)))
+    rows[:, 0] = math.log(0.6)
+    rows = rows.astype(np.float32)
+    divided = model.with_decoding(DecodeConfig(label_prior_scale=1.5))
+    assert divided.decode([rows], 1) == model.decode([rows], 1)
+    assert divided.log_probs(rows) is rows
+    assert model.decode([rows], 16)[0].tokens == ()
+    assert divided.decode([rows], 16)[0].tokens != ()
+
+
+def test_a_model_without_priors_says_how_to_find_them():
+    with pytest.raises(ConfigError, match=r"label_prior_scale needs priors of 3 classes, and the model has 0: asr cal"):
+        search.build(DecodeConfig(label_prior_scale=0.5), LABELS)
+
+
+@pytest.mark.parametrize("value", [-0.5, math.nan])
+def test_a_scale_that_is_none(value):
+    with pytest.raises(ConfigError, match=r"decode\.label_prior_scale must be 0 or more"):
+        DecodeConfig(label_prior_scale=value)

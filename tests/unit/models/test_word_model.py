@@ -1,0 +1,136 @@
+"""Word models: what a folder holds for each acoustic model; the shipped one in Python and on a command line."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from asr import Recogniser
+from asr.core.errors import AsrError, ModelError
+from asr.lm import folder, search
+from asr.lm.estimation import estimate
+from asr.models.calibration import Calibration
+from asr.models.word_model import DEFAULT, SETTINGS, WordModel
+from asr.speech.label_files import read_labels, read_segments
+from asr.speech.pronounce import pronunciations
+
+RECORDING = Path(__file__).parents[3] / "docs" / "audio" / "glorious-scrap.flac"
+SAID = "i'd say there was going to be a glorious scrap"
+TUNED = {"beam_size": 40, "lm_weight": 0.9, "insertion_penalty": -0.25, "label_prior_scale": 0.5}
+MAP = Calibration((0.0, 1.0), (0.25, 0.75))
+
+
+def test_what_is_stored_for_an_acoustic_model_is_loaded_and_that_of_others_stays(tmp_path):
+    WordModel(TUNED, MAP).store(tmp_path, "en-us-phones")
+    WordModel({**TUNED, "lm_weight": 1.1}).store(tmp_path, "mine")
+    found = WordModel.load(tmp_path, "en-us-phones")
+    assert (found.decode, found.calibration) == ({"lm": str(tmp_path), **TUNED}, MAP)
+    assert WordModel.load(tmp_path, "mine").decode["lm_weight"] == 1.1
+    assert WordModel.load(tmp_path, "mine").calibration == Calibration()
+    assert WordModel.load(tmp_path, "another") == found  # what the first one has
+    WordModel(TUNED).store(tmp_path, "mine")
+    assert [*json.loads((tmp_path / SETTINGS).read_text())] == ["en-us-phones", "mine"]
+
+
+def test_a_folder_may_bring_its_lexicon_and_a_run_folder_holds_the_model(tmp_path):
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model" / "lexicon.txt").write_text("a AH\n")
+    WordModel(TUNED).store(tmp_path / "model", "mine")
+    found = WordModel.load(tmp_path, "mine").decode
+    assert found == {"lm": str(tmp_path), "lexicon": str(tmp_path / "model" / "lexicon.txt"), **TUNED}
+    assert WordModel.load(tmp_path / "a.arpa", "mine").decode == {"lm": str(tmp_path / "a.arpa")}
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "[]",
+        '{"mine": 1}',
+        '{"mine": {"decode": {}}}',
+        '{"mine": {"decode": {"beam": "wide"}, "posteriors": [], "probabilities": []}}',
+        '{"mine": {"decode": {"lm_wait": 1.0}, "posteriors": [], "probabilities": []}}',
+        '{"mine": {"decode": {"lm_weight": -1.0}, "posteriors": [], "probabilities": []}}',
+        '{"mine": {"decode": {}, "posteriors": [0.5], "probabilities": []}}',
+    ],
+)
+def test_damaged_settings_are_one_line(text, tmp_path):
+    (tmp_path / SETTINGS).write_text(text)
+    with pytest.raises(ModelError, match=rf"{SETTINGS} is damaged \(.*\): copy the folder again") as error:
+        WordModel.load(tmp_path, "mine")
+    assert "\n" not in str(error.value)
+
+
+@pytest.fixture
+def shipped(tmp_path, monkeypatch):
+    """A folder of shipped models with a word model that knows what is said, and other sentences."""
+    monkeypatch.setattr(search, "PRETRAINED", tmp_path)
+    others = ["there was a scrap", "i'd say glorious", "going to be there", "it was to be a say"]
+    lm = estimate([text.split() for text in [SAID, SAID, *others]], "words", 3, "witten_bell")
+    folder.save(tmp_path / DEFAULT, lm, "card")
+    WordModel(TUNED, MAP).store(tmp_path / DEFAULT, "en-us-phones-small")
+    return tmp_path / DEFAULT
+
+
+def test_words_of_the_shipped_model(shipped):
+    recogniser = Recogniser.from_pretrained("en-us-phones-small", words=True, lm_weight=0.8)
+    decode = recogniser.model.config.decode
+    assert (decode.lm_weight, decode.label_prior_scale, recogniser.beam_size) == (
+        0.8,
+        0.5,
+        40,
+    )  # what is given goes first
+    said = recogniser.transcribe(RECORDING)
+    assert said.text == SAID
+    assert [word.label for word in said.words] == SAID.split()
+    phones = iter(said.phones)
+    for word in said.words:  # words and phones agree in time
+        inside = [next(phones)]
+        while inside[-1].end < word.end:
+            inside.append(next(phones))
+        assert (inside[0].start, inside[-1].end) == (word.start, word.end)
+        assert tuple(phone.label for phone in inside) in pronunciations(word.label)
+        assert 0.25 <= word.confidence <= 0.75  # the map's
+    assert next(phones, None) is None
+    assert Recogniser.from_pretrained("en-us-phones-small", words=DEFAULT).transcribe(RECORDING).text == SAID
+
+
+def test_the_command_writes_words_in_every_format(shipped, cli, tmp_path):
+    command = ("transcribe", RECORDING, "--model", "en-us-phones-small", "--words")
+
+    def written(form, suffix):
+        assert cli(*command, "--format", form, "--output-dir", tmp_path) == (0, "", "")
+        return tmp_path / f"glorious-scrap{suffix}"
+
+    assert cli(*command) == cli(*command, "--lm", shipped) == (0, SAID + "\n", "")
+    values = json.loads(written("json", ".json").read_text())
+    spans = [(word["start"], word["end"]) for word in values["words"]]
+    assert " ".join(word["label"] for word in values["words"]) == SAID
+    for form, suffix in (("ctm", ".ctm"), ("audacity", ".labels.txt")):
+        (found,) = read_segments(written(form, suffix)).values()
+        assert " ".join(each.label for each in found) == SAID
+        assert [(round(each.start, 3), round(each.end, 3)) for each in found] == spans
+    grid = written("textgrid", ".TextGrid").read_text()
+    assert grid.index('"words"') < grid.index('"phones"')
+    assert written("srt", ".srt").read_text().split("\n")[2] == SAID
+    rows = written("tsv", ".tsv").read_text().split("\n")
+    assert len(rows) == 3  # the sentence between the heading and the end
+    assert rows[1].split("\t")[:3] == [f"{spans[0][0]:.3f}", f"{spans[-1][1]:.3f}", SAID]
+    assert read_labels(tmp_path / "glorious-scrap.tsv") == {"glorious-scrap": SAID.split()}
+
+
+def test_without_a_shipped_model_one_line_says_so(tmp_path, monkeypatch, cli):
+    monkeypatch.setattr(search, "PRETRAINED", tmp_path)
+    fault = f"{DEFAULT} is not part of this install: name a language model over words (--lm FOLDER)"
+    with pytest.raises(ModelError) as error:
+        Recogniser.from_pretrained(words=True)
+    assert str(error.value) == fault
+    assert cli("transcribe", RECORDING, "--words") == (2, "", f"asr: {fault}\n")
+
+
+def test_a_language_model_over_phones_gives_no_words(tmp_path, cli):
+    folder.save(tmp_path, estimate([["AH", "B"]], "phones", 2, "witten_bell"), "card")
+    fault = f"{tmp_path} is over phones: words need a language model over words"
+    with pytest.raises(AsrError, match="is over phones"):
+        Recogniser.from_pretrained(words=tmp_path)
+    assert cli("transcribe", RECORDING, "--words", "--lm", tmp_path) == (2, "", f"asr: {fault}\n")
