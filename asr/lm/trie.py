@@ -127,19 +127,30 @@ def children(trie, n, number):
 
 
 @njit(cache=True, inline="always")
-def find(trie, n, first, end, wanted):
-    """Return the number of the n-gram with a key among neighbours of order n + 1, or −1."""
+def find(trie, n, first, end, wanted, share):
+    """Return the number of the n-gram with a key among neighbours of order n + 1, or −1.
+
+    The search starts where a share of the neighbours lies, of which the key is expected to be greater. From there it
+    doubles its steps until it has passed the key; then it halves what is left.
+    """
     layout, words = trie
     start, width, key_width = layout[n, RECORDS], layout[n, WIDTH], layout[n, KEY]
-    while first < end:
-        middle = (first + end) >> 1
-        found = read(words, start + middle * width, key_width)
+    low, high, step = first, end, 4
+    place = first + np.int64(share * (end - first))
+    while low < high:
+        place = max(low, min(place, high - 1))
+        found = read(words, start + place * width, key_width)
         if found == wanted:
-            return middle
+            return place
         if found < wanted:
-            first = middle + 1
+            low = place + 1
+            place += step
         else:
-            end = middle
+            high = place
+            place -= step
+        step += step
+        if first < low and high < end:
+            place = (low + high) >> 1
     return -1
 
 
@@ -151,7 +162,8 @@ def look_up(trie, state, token):
     while length + 1 < highest and state >= layout[length, FIRST]:
         length += 1
     number = state - layout[length - 1, FIRST] if length > 0 else 0  # of the context in its order
-    n, found, after, before = 0, np.int64(token), np.int64(0), np.int64(0)
+    n, found, after = 0, np.int64(token), np.int64(0)
+    before, span = np.int64(0), layout[0, COUNT]  # the first of the neighbours of `found`, and their number
     if highest > 1 and is_context(trie, 0, found):
         after = 1 + found
     while n < length:
@@ -159,11 +171,11 @@ def look_up(trie, state, token):
         for m in range(length - 1, n, -1):
             ending = min(key(trie, m, ending), layout[m - 1, COUNT] - 1)
         first, end = children(trie, n, ending)
-        wanted = found - before if 0 < n == highest - 2 else found
-        child = find(trie, n + 1, first, end, wanted)
+        rank = found - before
+        child = find(trie, n + 1, first, end, rank if 0 < n == highest - 2 else found, rank / span)
         if child < 0:
             break
-        n, found, before = n + 1, child, first
+        n, found, before, span = n + 1, child, first, end - first
         if n + 1 < highest and is_context(trie, n, found):
             after = layout[n, FIRST] + found
     spared = 0.0
