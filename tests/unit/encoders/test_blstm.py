@@ -156,7 +156,10 @@ def test_logits_are_float32_under_autocast():
     ("options", "message"),
     [
         ({"name": "transducer"}, "model.name must be one of .*blstm.* or gmm_hmm, but it is 'transducer'"),
-        ({"name": "blstm", "cells": 3}, "unknown key 'model.cells'; model has num_layers, hidden_size, dropout, stack"),
+        (
+            {"name": "blstm", "cells": 3},
+            r"unknown key 'model.cells': did you mean model.channels\? model has num_layers, hidden_size, dropout, stack",
+        ),
         ({"name": "blstm", "hidden_size": "big"}, "model.hidden_size must be of type int, but it is 'big'"),
         ({"name": "blstm", "num_layers": 0}, "model.num_layers must be 1 or more"),
         ({"name": "blstm", "hidden_size": 0}, "model.hidden_size must be 1 or more"),
