@@ -151,9 +151,8 @@ def times(lm: NGram, dev: Sentences, folder: Path, repeats: int) -> None:
     for name, seconds in in_turns(runs, 1).items():
         print(f"  read by {name:16} {spread(seconds)}")
     for name, seconds in in_turns(lookups, repeats).items():
-        print(
-            f"  {len(states):,} look-ups by {name:18} {spread(seconds)}: {len(states) / np.median(seconds):,.0f} a second"
-        )
+        rate = len(states) / np.median(seconds)
+        print(f"  {len(states):,} look-ups by {name:18} {spread(seconds)}: {rate:,.0f} a second")
 
 
 def _queries(lm: NGram, sentences: Sentences) -> tuple[np.ndarray, np.ndarray]:
