@@ -158,7 +158,7 @@ def test_logits_are_float32_under_autocast():
         ({"name": "transducer"}, "model.name must be one of .*blstm.* or gmm_hmm, but it is 'transducer'"),
         (
             {"name": "blstm", "cells": 3},
-            r"unknown key 'model.cells': did you mean model.channels\? model has num_layers, hidden_size, dropout, stack",
+            r"unknown key 'model.cells': did you mean model.channels\? model has",
         ),
         ({"name": "blstm", "hidden_size": "big"}, "model.hidden_size must be of type int, but it is 'big'"),
         ({"name": "blstm", "num_layers": 0}, "model.num_layers must be 1 or more"),
