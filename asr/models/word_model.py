@@ -21,6 +21,7 @@ from asr.core import files
 from asr.core.config import DecodeConfig
 from asr.core.errors import ConfigError, ModelError
 from asr.core.settings import section
+from asr.lm.folder import ABOUT
 from asr.lm.search import find, language_model
 from asr.models.calibration import Calibration
 
@@ -100,7 +101,7 @@ class WordModel:
 
 def folder_of(path: Path) -> Path:
     """Return the folder of a language model, which a run folder holds."""
-    return path / "model" if (path / "model").is_dir() else path
+    return path / "model" if (path / "model" / ABOUT).is_file() else path
 
 
 def _read(folder: Path) -> dict[str, WordModel]:

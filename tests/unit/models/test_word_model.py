@@ -34,6 +34,7 @@ def test_what_is_stored_for_an_acoustic_model_is_loaded_and_that_of_others_stays
 
 def test_a_folder_may_bring_its_lexicon_and_a_run_folder_holds_the_model(tmp_path):
     (tmp_path / "model").mkdir()
+    (tmp_path / "model" / folder.ABOUT).write_text("{}")
     (tmp_path / "model" / "lexicon.txt").write_text("a AH\n")
     WordModel(TUNED).store(tmp_path / "model", "mine")
     found = WordModel.load(tmp_path, "mine").decode
