@@ -193,11 +193,6 @@ class Text:
 class Numbering:
     """Numbers tokens in the order in which they first come.
 
-    Parameters
-    ----------
-    unit
-        Of the tokens: phones, characters or words.
-
     Examples
     --------
     >>> numbering = Numbering("words")
@@ -264,11 +259,6 @@ def vocabulary(text: Text, min_count: int = 1, max_words: int | None = None) -> 
         Tokens that occur fewer times are left out.
     max_words
         Only so many tokens are returned: the most frequent ones, and of those with equal counts the first ones.
-
-    Parameters
-    ----------
-    unit
-        Of the tokens: phones, characters or words.
 
     Examples
     --------
