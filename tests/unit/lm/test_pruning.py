@@ -40,7 +40,7 @@ def model(rng, order, smoothing="kneser_ney", num_sentences=40):
 
 
 def test_as_srilm_prunes():
-    """srilm_pruned.arpa is kenlm.arpa after `Ngram::pruneProbs(0.003)` of SRILM 1.7.3, as `ngram -unk -prune` has it."""
+    """srilm_pruned.arpa is kenlm.arpa after `Ngram::pruneProbs(0.003)` of SRILM 1.7.3 (`ngram -unk -prune`)."""
     lm = prune(arpa.read(GOLDEN / "kenlm.arpa", "words"), 0.003)
     theirs = arpa.read(GOLDEN / "srilm_pruned.arpa", "words")
     assert lm.packing.counts == theirs.packing.counts == (10, 21, 7)
