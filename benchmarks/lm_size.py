@@ -1,16 +1,18 @@
 """How small an n-gram of words may become, and what that costs: pruning, quantisation, and KenLM beside us.
 
-python benchmarks/lm_size.py books.txt
+python benchmarks/lm_size.py
 python benchmarks/lm_size.py books.txt --speech dev.tsv --tsv docs/figures/lm_size.tsv
 
-The text has a sentence a line; every n-th is learnt, so that there are as many words as --num-words says, and every
-350th of the others is held out. Contexts are as probable as a Witten-Bell bigram of the same text says, but for the
-rows that say "own". A rounded model's probabilities do not quite sum to one: its perplexity is that of the
-probabilities divided by their mean sum, over some contexts of the text held out. With --speech, a file of a recording
-and its words a line with a tab between, the words that en-us-phones hears with each model are compared with those.
+The text has a sentence a line; without one it is that of the mini corpus. Every n-th line is learnt, so that there are
+as many words as --num-words says, and every 350th of the others is held out. Contexts are as probable as a Witten-Bell
+bigram of the same text says, but for the rows that say "own". A rounded model's probabilities do not quite sum to one:
+its perplexity is that of the probabilities divided by their mean sum, over some contexts of the text held out. With
+--speech, a file of a recording and its words a line with a tab between, the words that en-us-phones hears with each
+model are compared with those.
 """
 
 import argparse
+import itertools
 import math
 import subprocess
 import sys
@@ -35,6 +37,7 @@ from asr.lm.quantisation import quantise
 from asr.lm.search import BEAM_THRESHOLD, TOKEN_THRESHOLD
 from asr.lm.word_search import WordSearch
 from asr.speech import audio
+from data_prep import mini
 
 THRESHOLDS, BITS = (1e-8, 3e-8, 1e-7, 3e-7, 1e-6), (8, 6, 4)
 HELD_OUT, CONTEXTS, BEAM, WEIGHT, PENALTY = 350, 300, 50, 0.8, -0.5
@@ -48,9 +51,12 @@ print(time.perf_counter() - start)
 """
 
 
-def read(path: Path, num_words: int) -> tuple[Sentences, Sentences]:
+def read(path: Path | None, num_words: int) -> tuple[Sentences, Sentences]:
     """Return the sentences that are learnt and those held out."""
-    lines = path.read_text(encoding="utf8").splitlines()
+    if path is None:
+        lines = list(itertools.islice(mini.sentences(np.random.default_rng(1)), 20_000))
+    else:
+        lines = path.read_text(encoding="utf8").splitlines()
     held_out = [line.split() for line in lines[HELD_OUT // 2 :: HELD_OUT]]
     del lines[HELD_OUT // 2 :: HELD_OUT]
     step = max(1, round(sum(line.count(" ") + 1 for line in lines) / num_words))
@@ -136,8 +142,8 @@ def times(lm: NGram, dev: Sentences, folder: Path, repeats: int) -> None:
     runs = {"asr": lambda: arpa.read(folder / "lm.arpa", "words")}
     tokens = [[UNKNOWN if word not in lm.index else word for word in sentence] for sentence in dev]
     states, nexts = _queries(lm, tokens)
-    lookups = {"asr": lambda: lm.query(states, nexts), "asr, 8 bits": lambda: small.query(states, nexts)}
     small = quantise(lm, 8)
+    lookups = {"asr": lambda: lm.query(states, nexts), "asr, 8 bits": lambda: small.query(states, nexts)}
     try:
         import kenlm
     except ImportError:
@@ -170,7 +176,7 @@ def _queries(lm: NGram, sentences: Sentences) -> tuple[np.ndarray, np.ndarray]:
 def main() -> None:
     """Print machine, versions and the tables."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("text", type=Path, help="a sentence a line")
+    parser.add_argument("text", type=Path, nargs="?", help="a sentence a line (default: the mini corpus's)")
     parser.add_argument("--num-words", type=int, default=10_000_000, help="of the text (default 10,000,000)")
     parser.add_argument("--order", type=int, default=3, help="of the n-grams (default 3)")
     parser.add_argument("--min-count", type=int, default=3, help="of a word of the vocabulary (default 3)")

@@ -93,7 +93,6 @@ class _Reader:
         self.index = {EDGE: 0}
         self.names = {START.encode(): kernels.START, EDGE.encode(): 0}  # as written, with their numbers
         self.offsets: list[np.ndarray] = []  # of each order but the last, the first n-gram after each and the end
-        self.start = 0.0  # backoff weight of <s>
 
     def read(self, unit: str) -> NGram:
         """Return the model."""

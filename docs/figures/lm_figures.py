@@ -1,8 +1,9 @@
-"""Draw the figures of language-models.md: perplexity over the order, teacher forcing, and what fusion weighs.
+"""Draw the figures of language-models.md: perplexity over the order, teacher forcing, sizes, and what fusion weighs.
 
 python docs/figures/lm_figures.py
 """
 
+import csv
 import itertools
 import tempfile
 from pathlib import Path
@@ -98,7 +99,34 @@ def draw_fusion(path: Path) -> None:
     plt.close(figure)
 
 
+def draw_sizes(table: Path, path: Path) -> None:
+    """Draw perplexity and words wrong over the size of a model, from the table that benchmarks/lm_size.py writes."""
+    with table.open(encoding="utf8") as file:
+        rows = list(csv.DictReader(file, delimiter="\t"))
+    series = [
+        ("own", "32", "oC7:"),
+        ("history", "32", "oC7-"),
+        ("history", "8", "oC0-"),
+        ("history", "6", "oC2-"),
+        ("history", "4", "oC3-"),
+    ]
+    figure, panels = plt.subplots(1, 2, figsize=(9, 3.6), layout="constrained")
+    for axes, column, label in zip(panels, ("perplexity", "wer"), ("perplexity", "words wrong, %"), strict=True):
+        for contexts, bits, style in series:
+            some = [row for row in rows if (row["contexts"], row["bits"]) == (contexts, bits)]
+            name = ("float32" if bits == "32" else f"{bits} bits") + ", without --history" * (contexts == "own")
+            axes.plot(*([float(row[key]) for row in some] for key in ("megabytes", column)), style, label=name)
+        axes.set(xlabel="size of the folder, MB", ylabel=label, xscale="log")
+        axes.set_xticks([2, 5, 10, 20, 50], ["2", "5", "10", "20", "50"])
+        axes.minorticks_off()
+        axes.grid(alpha=0.3)
+    panels[0].legend(frameon=False, fontsize=8)
+    figure.savefig(path, dpi=110)
+    plt.close(figure)
+
+
 if __name__ == "__main__":
     draw_perplexity(HERE / "lm_perplexity.png")
     draw_teacher_forcing(HERE / "lm_teacher_forcing.png")
     draw_fusion(HERE / "lm_fusion.png")
+    draw_sizes(HERE / "lm_size.tsv", HERE / "lm_size.png")

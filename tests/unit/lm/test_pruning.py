@@ -40,7 +40,7 @@ def model(rng, order, smoothing="kneser_ney", num_sentences=40):
 
 
 def test_as_srilm_prunes():
-    """SRILM 1.7.3, `ngram -order 3 -unk -lm kenlm.arpa -prune 0.003 -write-lm srilm_pruned.arpa`."""
+    """srilm_pruned.arpa is kenlm.arpa after `Ngram::pruneProbs(0.003)` of SRILM 1.7.3 (`ngram -unk -prune`)."""
     lm = prune(arpa.read(GOLDEN / "kenlm.arpa", "words"), 0.003)
     theirs = arpa.read(GOLDEN / "srilm_pruned.arpa", "words")
     assert lm.packing.counts == theirs.packing.counts == (10, 21, 7)
