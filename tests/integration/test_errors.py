@@ -123,7 +123,10 @@ def test_all_of_several_recordings_bad(cli, trained, bad_files):
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["--format", "xml"], ["asr: --format must be one of text, json, ctm, textgrid, srt, tsv, but it is 'xml'"]),
+        (
+            ["--format", "xml"],
+            ["asr: --format must be one of text, json, ctm, textgrid, srt, tsv, audacity, but it is 'xml'"],
+        ),
         (["--model", "/nowhere"], ["no model folder at /nowhere", "give a run or model folder"]),
     ],
 )

@@ -110,7 +110,7 @@ def test_each_run_logs_to_its_own_file(ladder):
     for name, count in {"mono": 5, "tri": 4, "lda": 5, "hybrid": 0}.items():
         log = (ladder / "runs" / name / "train.log").read_text()
         assert log.count(" Gaussians  ") == count, name
-        assert log.count("LM weight") == 1, name
+        assert log.count("decode.lm_weight=") == 1, name
 
 
 def test_likelihood_never_falls_where_nothing_is_split(ladder):
