@@ -50,8 +50,7 @@ def transcribe(
         str | None,
         typer.Option(
             "--lm",
-            help="A language model over phones or words: a folder or an ARPA file.",
-            show_default="with --words, en-us-words",
+            help="A language model over phones or words: a folder or an ARPA file; --words needs one over words.",
         ),
     ] = None,
     lm_weight: Annotated[

@@ -44,7 +44,7 @@ def load(path: str | Path, unit: str = "words") -> LanguageModel:
     path = Path(path)
     if path.is_file():
         return arpa.read(path, unit)
-    folder = _folder(path)
+    folder = locate(path)
     if not (folder / ABOUT).is_file():
         raise ModelError(f"no language model at {path}: give a run or model folder of `asr lm train`, or an ARPA file")
     try:
@@ -65,11 +65,11 @@ def load(path: str | Path, unit: str = "words") -> LanguageModel:
 
 def card(path: Path, lm: NGram) -> str:
     """Return the card of the model at a path that `load` takes; that of an ARPA file is a title."""
-    file = _folder(path) / CARD
+    file = locate(path) / CARD
     return file.read_text(encoding="utf8") if file.is_file() else f"# {lm.order}-gram over {lm.unit}\n\n"
 
 
-def _folder(path: Path) -> Path:
+def locate(path: Path) -> Path:
     """Return the model folder: that in a run folder, or the one given."""
     return path / "model" if (path / "model" / ABOUT).is_file() else path
 

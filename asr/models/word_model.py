@@ -21,7 +21,7 @@ from asr.core import files
 from asr.core.config import DecodeConfig
 from asr.core.errors import ConfigError, ModelError
 from asr.core.settings import section
-from asr.lm.folder import ABOUT
+from asr.lm.folder import locate
 from asr.lm.search import find, language_model
 from asr.models.calibration import Calibration
 
@@ -63,7 +63,7 @@ class WordModel:
         path = find(name)
         if name == DEFAULT and not path.exists():
             raise ModelError(f"{DEFAULT} is not part of this install: name a language model over words (--lm FOLDER)")
-        folder = folder_of(path)
+        folder = locate(path)
         decode: dict[str, Any] = {"lm": str(path)}
         if (folder / LEXICON).is_file():
             decode["lexicon"] = str(folder / LEXICON)
@@ -97,11 +97,6 @@ class WordModel:
             for name, each in tuned.items()
         }
         files.write_json(folder / SETTINGS, values)
-
-
-def folder_of(path: Path) -> Path:
-    """Return the folder of a language model, which a run folder holds."""
-    return path / "model" if (path / "model" / ABOUT).is_file() else path
 
 
 def _read(folder: Path) -> dict[str, WordModel]:

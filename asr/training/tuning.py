@@ -26,11 +26,12 @@ from asr.data.feature_store import Features
 from asr.evaluation import figures, reliability
 from asr.evaluation.inputs import cuts_with_features, prepare_corpora
 from asr.evaluation.metrics import ErrorCounts, align, count_errors
+from asr.lm.folder import locate
 from asr.lm.search import find, language_model
 from asr.models.base import AcousticModel
 from asr.models.calibration import Calibration, recognised_confidence
 from asr.models.ctc import CTCModel
-from asr.models.word_model import WordModel, folder_of
+from asr.models.word_model import WordModel
 from asr.speech import phones
 
 log = logging.getLogger(__name__)
@@ -328,4 +329,4 @@ def _store(model: CTCModel, batches: Iterable[tuple[CutSet, list[np.ndarray]]], 
             confidences += [recognised_confidence(list(islice(phones_sure, n))) for n in found.word_lengths]
     tuned = {key: getattr(decode, key) for key in ("beam_size", *Setting(0, 0).decode)}
     points = reliability.fit(np.array(confidences), np.array(correct))
-    WordModel(tuned, Calibration(*points)).store(folder_of(find(str(decode.lm))), name)
+    WordModel(tuned, Calibration(*points)).store(locate(find(str(decode.lm))), name)
