@@ -49,8 +49,9 @@ def align(
     if given is not None and len(found) > 1:
         raise AsrError(f"one text for {len(found)} recordings: put each one's text in a .txt file beside it")
     output = batch.Output(output_format, output_dir)
-    output.prepare(len(found))
+    output.check(len(found))
     recogniser = Recogniser.from_pretrained(model)
+    output.make_folder()
 
     def work(recording: recordings.Recording) -> list[str]:
         words = recordings.text_beside(recording.path) if given is None else text

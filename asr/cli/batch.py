@@ -41,22 +41,17 @@ class Output:
     folder: Path | None
     words: bool = False
 
-    def prepare(self, count: int) -> None:
-        """Make the folder.
+    def check(self, count: int) -> None:
+        """Raise AsrError if several recordings would be printed in a form in which nothing tells them apart."""
+        if self.folder is None and count > 1 and self.form in NAMELESS:
+            raise AsrError(
+                f"--format {self.form} does not name the recording, and there are {count}: give --output-dir, or "
+                "--format json or ctm"
+            )
 
-        Raises
-        ------
-        AsrError
-            The results of several recordings would be printed in a form in which nothing tells them apart.
-        OutputError
-            The folder cannot be made.
-        """
+    def make_folder(self) -> None:
+        """Make the folder, or raise OutputError."""
         if self.folder is None:
-            if count > 1 and self.form in NAMELESS:
-                raise AsrError(
-                    f"--format {self.form} does not name the recording, and there are {count}: give --output-dir, or "
-                    "--format json or ctm"
-                )
             return
         try:
             self.folder.mkdir(parents=True, exist_ok=True)

@@ -111,12 +111,13 @@ def transcribe(
         microphone.library()
     found, faults = batch.find(names or ())
     output = batch.Output(output_format, output_dir, words)
-    output.prepare(len(found))
+    output.check(len(found))
     options = {"lexicon": lexicon, "lm_weight": lm_weight, "insertion_penalty": penalty}
     options["label_prior_scale"] = label_prior_scale
     options["words" if words else "lm"] = lm or (words or None)
     decode = {key: value for key, value in options.items() if value is not None} | {"nbest": nbest}
     recogniser = _recogniser(model, beam_size, decode, output_dir is None and sys.stderr.isatty())
+    output.make_folder()
 
     def work(recording: recordings.Recording) -> list[str]:
         with recordings.opened(recording.path) as file:

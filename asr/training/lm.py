@@ -76,16 +76,18 @@ def _train(config: LmConfig, run: Path) -> Path:
         if isinstance(config.model, NGramConfig):
             model = config.model
             lm, train_perplexity = estimate_from(given, model.order, model.smoothing, model.min_counts)
+        else:
+            from asr.training import recurrent_lm
+
+            sentences = list(given.sentences())
+            training = recurrent_lm.Training(config, tokens, sentences, list(dev.sentences()), run)
 
     def keep(lm: LanguageModel, values: dict[str, Any], has_ended: bool) -> None:
         with files.replacing_folder(run / "model") as folder:
             folders.save(folder, lm, _card(config, lm, values, num_tokens, has_ended))
 
     if not isinstance(config.model, NGramConfig):
-        from asr.training import recurrent_lm
-
-        sentences, keep_best = list(given.sentences()), partial(keep, has_ended=False)
-        lm, history = recurrent_lm.train(config, tokens, sentences, list(dev.sentences()), run, keep_best)
+        lm, history = training.run(partial(keep, has_ended=False))
         train_perplexity = perplexity(lm.score(sentences))
     seconds = history[-1]["seconds"] if history else time.monotonic() - started
     values = {"seconds": round(seconds, 2), "train_perplexity": round(train_perplexity, 3)}

@@ -24,15 +24,8 @@ from asr.models.run_folder import MEND
 log = logging.getLogger(__name__)
 
 
-def train(
-    config: LmConfig,
-    tokens: list[str],
-    sentences: list[list[str]],
-    dev: list[list[str]],
-    run: Path,
-    keep_best: Callable[[RecurrentLM, dict[str, Any]], None],
-) -> tuple[RecurrentLM, list[dict[str, Any]]]:
-    """Train a recurrent model with teacher forcing; go on from the run folder's last checkpoint where there is one.
+class Training:
+    """The training of a recurrent model with teacher forcing; goes on from the last checkpoint of a run folder.
 
     Parameters
     ----------
@@ -44,52 +37,70 @@ def train(
         To train on, and held out.
     run
         The run folder.
-    keep_best
-        Is called with the model and the epoch's row when it is the best so far.
-
-    Returns
-    -------
-    lm : RecurrentLM
-        With the weights of the best epoch.
-    history : list of dict
-        A row for each epoch.
 
     Raises
     ------
-    AsrError
-        The loss is not finite, or the run folder holds a model of another text.
+    ConfigError
+        The run folder holds a model of another text.
     """
-    torch.manual_seed(config.seed)
-    network = Network(config.model, 1 + len(tokens))  # type: ignore[arg-type]
-    lm = RecurrentLM(config.text.unit, (EDGE, *tokens), network)
-    rows = [lm.indices(sentence) for sentence in sentences]
-    text = hashlib.sha256(json.dumps([lm.tokens, sentences, dev]).encode()).hexdigest()
-    state = _State(network, config.train, run, text)
-    total = config.train.max_epochs * len(list(_batches(rows, config.train, config.seed)))
-    state.note_schedule(total)
-    while state.epoch < config.train.max_epochs:
-        torch.manual_seed(config.seed * 1_000_003 + state.epoch)  # so that a resumed run repeats the dropout
-        network.train()
-        started, losses, count = time.monotonic(), 0.0, 0
-        batches = list(_batches(rows, config.train, config.seed + state.epoch))
-        for inputs, targets in track(batches, f"epoch {state.epoch + 1} of {config.train.max_epochs}"):
-            logits, _ = network(inputs)
-            loss = nn.functional.cross_entropy(logits.flatten(0, 1), targets.flatten(), ignore_index=-1)
-            if not torch.isfinite(loss):
-                raise AsrError(f"the loss is {loss.item()} in epoch {state.epoch + 1}: lower train.learning_rate")
-            state.step(loss, total)
-            known = int((targets >= 0).sum())
-            losses, count = losses + float(loss.detach()) * known, count + known
+
+    def __init__(
+        self, config: LmConfig, tokens: list[str], sentences: list[list[str]], dev: list[list[str]], run: Path
+    ):
+        torch.manual_seed(config.seed)
+        self.seed, self.config, self.held_out = config.seed, config.train, dev or sentences
+        self.network = Network(config.model, 1 + len(tokens))  # type: ignore[arg-type]
+        self.lm = RecurrentLM(config.text.unit, (EDGE, *tokens), self.network)
+        self.rows = [self.lm.indices(sentence) for sentence in sentences]
+        text = hashlib.sha256(json.dumps([self.lm.tokens, sentences, dev]).encode()).hexdigest()
+        self.state = _State(self.network, config.train, run, text)
+
+    def run(self, keep_best: Callable[[RecurrentLM, dict[str, Any]], None]) -> tuple[RecurrentLM, list[dict[str, Any]]]:
+        """Train until the last epoch.
+
+        Parameters
+        ----------
+        keep_best
+            Is called with the model and the epoch's row when it is the best so far.
+
+        Returns
+        -------
+        lm : RecurrentLM
+            With the weights of the best epoch.
+        history : list of dict
+            A row for each epoch.
+
+        Raises
+        ------
+        AsrError
+            The loss is not finite.
+        """
+        network, state, config = self.network, self.state, self.config
+        total = config.max_epochs * len(list(_batches(self.rows, config, self.seed)))
+        state.note_schedule(total)
+        while state.epoch < config.max_epochs:
+            torch.manual_seed(self.seed * 1_000_003 + state.epoch)  # so that a resumed run repeats the dropout
+            network.train()
+            started, losses, count = time.monotonic(), 0.0, 0
+            batches = list(_batches(self.rows, config, self.seed + state.epoch))
+            for inputs, targets in track(batches, f"epoch {state.epoch + 1} of {config.max_epochs}"):
+                logits, _ = network(inputs)
+                loss = nn.functional.cross_entropy(logits.flatten(0, 1), targets.flatten(), ignore_index=-1)
+                if not torch.isfinite(loss):
+                    raise AsrError(f"the loss is {loss.item()} in epoch {state.epoch + 1}: lower train.learning_rate")
+                state.step(loss, total)
+                known = int((targets >= 0).sum())
+                losses, count = losses + float(loss.detach()) * known, count + known
+            network.eval()
+            held_out = perplexity(self.lm.score(self.held_out))
+            if not math.isfinite(held_out):
+                raise AsrError(f"the perplexity is {held_out} after epoch {state.epoch + 1}: lower train.learning_rate")
+            if state.end_epoch(math.exp(min(700.0, losses / count)), held_out, time.monotonic() - started):
+                keep_best(self.lm, state.history[-1])
+            state.save()
+        network.load_state_dict(state.best)
         network.eval()
-        held_out = perplexity(lm.score(dev or sentences))
-        if not math.isfinite(held_out):
-            raise AsrError(f"the perplexity is {held_out} after epoch {state.epoch + 1}: lower train.learning_rate")
-        if state.end_epoch(math.exp(min(700.0, losses / count)), held_out, time.monotonic() - started):
-            keep_best(lm, state.history[-1])
-        state.save()
-    network.load_state_dict(state.best)
-    network.eval()
-    return lm, state.history
+        return self.lm, state.history
 
 
 def _batches(rows: list[np.ndarray], config: LmTrainConfig, seed: int) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:

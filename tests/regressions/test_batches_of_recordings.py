@@ -133,6 +133,8 @@ def test_a_folder_for_results_that_cannot_be(cli, tree, tmp_path):
         code, out, err = cli(*verb, tree / "one/a.wav", "--output-dir", tmp_path / "file/out")
         assert (code, out) == (2, "")
         assert err == f"asr: cannot make the folder {tmp_path / 'file/out'}: Not a directory: name another one\n"
+        code, _, err = cli(*verb, tree / "one/a.wav", "--output-dir", tmp_path / "out", "--model", "absent")
+        assert (code, "absent" in err, (tmp_path / "out").exists()) == (2, True, False)
 
 
 def test_a_channel_is_aligned(cli, tmp_path, rng):

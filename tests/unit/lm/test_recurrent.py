@@ -191,8 +191,10 @@ def test_training_goes_on_where_it_stopped(tmp_path, monkeypatch):
     assert [line["epoch"] for line in history] == [1, 2, 3, 4, 5, 6]
     with pytest.raises(ConfigError, match=r"holds a run with model\.dropout=0\.3 and not 0\.0: delete it"):
         learn(tmp_path, KOREAN, "words", "parts", train={"max_epochs": 7})
+    written = (tmp_path / "parts/config.yaml").read_text()
     with pytest.raises(ConfigError, match="was trained on another text"):
-        learn(tmp_path, KOREAN[:2], "words", "parts", train={"max_epochs": 6}, model={"dropout": 0.3})
+        learn(tmp_path, KOREAN[:2], "words", "parts", train={"max_epochs": 8}, model={"dropout": 0.3})
+    assert (tmp_path / "parts/config.yaml").read_text() == written
 
 
 def test_the_best_epoch_is_kept(tmp_path):
