@@ -44,13 +44,14 @@ class Limits(NamedTuple):
     """What a search keeps, and the weights of words."""
 
     blank: int
-    beam_size: int
+    beam_size: int  # prefixes kept that may be the best at the end
     threshold: float  # nats below the best prefix
     least: float  # nats, for a class's log probability in a frame
     weight: float  # of the language model's log probabilities
     penalty: float  # nats that each word costs
     start: int  # the n-gram's state before a sentence
     alike: int  # prefixes kept of those with the same continuations: the number of sentences requested
+    extra: int  # prefixes kept for further sentences alone: K = beam_size + extra
 
 
 # Rows of the beam (6, K): log probabilities of a prefix's paths that end in a blank, in its last label, in either; and
@@ -258,17 +259,18 @@ def _continuations(choice, place, network, num_tokens, beam, size, history, offe
 def _choose(num, network, num_tokens, limits, beam, size, history, offers):
     """Choose the best of `num` candidates, as many as the beam holds; return how many there are.
 
-    Those that cannot be among the best at the end are left out: a choice with a better one of the same key in both
-    respects stays worse whatever follows (Viterbi's argument; longer prefixes in the beam lose what it would still have
-    added to them). The first row of the table is −1 everywhere, on entry and on return.
+    A choice with a better one of the same key in both respects stays worse whatever follows (Viterbi's argument). Of
+    one key, `alike` choices are kept at most, for further sentences, and take no room from the others: the best
+    sentence does not depend on how many are asked for, but that longer prefixes in the beam lose less of what a choice
+    left out would have added to them. The first row of the table is −1 everywhere, on entry and on return.
     """
     scores, order, keys, ends, table, slots = offers.scores, offers.order, beam.keys, beam.ends, beam.table, beam.slots
     top = -np.inf
     for i in range(num):
         top = max(top, scores[i])
     left = _heap(scores, num, max(top - limits.threshold, -1e300), order)
-    count, num_slots = np.int64(0), table.shape[1]
-    while left > 0 and count < limits.beam_size:
+    count, taken, num_slots = np.int64(0), np.int64(0), table.shape[1]
+    while left > 0 and taken < limits.beam_size:
         choice = _pop(scores, order, left)
         left -= 1
         _continuations(choice, count, network, num_tokens, beam, size, history, offers)
@@ -278,9 +280,12 @@ def _choose(num, network, num_tokens, limits, beam, size, history, offers):
         better = table[0, slot]
         if better < 0:
             table[0, slot], table[1, slot] = count, 1
-        elif table[1, slot] < limits.alike:
+            taken += 1
+        elif ends[0, count] > ends[0, better] or ends[1, count] > ends[1, better]:
+            taken += 1
+        elif table[1, slot] < limits.alike and count - taken < limits.extra:
             table[1, slot] += 1
-        elif ends[0, count] <= ends[0, better] and ends[1, count] <= ends[1, better]:
+        else:
             continue
         beam.choices[count], slots[count] = choice, slot
         count += 1
@@ -368,7 +373,7 @@ def search(log_probs, reached, network, limits, memory, found):
     """
     (history, beam, offers), (arcs, spans, scores), num_tokens = memory, found, log_probs.shape[1]
     t, size, count = reached
-    while t < len(log_probs) and count + limits.beam_size <= len(history.tree):
+    while t < len(log_probs) and count + limits.beam_size + limits.extra <= len(history.tree):
         frame = log_probs[t]
         _stay(frame, t + 1, network, limits, beam, size, history)
         num = _grow(frame, t + 1, network, limits, beam, size, history, offers)

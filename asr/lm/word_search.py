@@ -22,6 +22,8 @@ from asr.lm.language_model import UNKNOWN
 from asr.lm.lexicon import Lexicon
 from asr.lm.ngram import NGram
 
+MOST = 10  # times the beam's size: prefixes kept when several sentences are requested
+
 
 class WordSearch:
     """Search for words with a lexicon and a language model.
@@ -89,8 +91,8 @@ class WordSearch:
         beam_size, beam_threshold, token_threshold
             As for `asr.ctc.beam_search`; a prefix consists of phones and words.
         nbest
-            Number of sentences to return for each utterance, at most `beam_size`. As many prefixes with the same
-            continuations are kept, so that a small number leaves more room in the beam for different ones.
+            Number of sentences to return for each utterance, at most `beam_size`. The search keeps as many prefixes of
+            those with the same continuations, and up to ten times the prefixes in all: it takes that much longer.
 
         Raises
         ------
@@ -114,10 +116,11 @@ class WordSearch:
             float(self.word_penalty),
             int(self.lm.start()[0]),
             int(nbest),
+            (min(int(nbest), MOST) - 1) * int(beam_size),
         )
         arcs = np.full((batch, nbest, num_frames), -1, np.int32)
         spans, scores = np.zeros((*arcs.shape, 2), np.int32), np.full((batch, nbest), -np.inf)
-        size = _workspace_size(num_frames, beam_size)
+        size = _workspace_size(num_frames, limits.beam_size + limits.extra)
         workers.run(self._search, batch, size, log_probs, lengths, limits, (arcs, spans, scores))
         tokens = np.where(arcs >= 0, self.graph.tokens[arcs], -1).astype(np.int64)
         found = hypotheses(log_probs, lengths, 0, tokens, spans, scores)
@@ -147,7 +150,7 @@ class WordSearch:
                 )
                 if num_done == len(rows):
                     break
-                history, count = _make_room(beam.nodes[kernels.HELD, :size], count, limits.beam_size, history)
+                history, count = _make_room(beam.nodes[kernels.HELD, :size], count, beam.keys.size, history)
                 reached = num_done, size, count
 
     def _words(self, hypothesis: Hypothesis, arcs: np.ndarray) -> Hypothesis:
@@ -164,9 +167,9 @@ class WordSearch:
         return replace(hypothesis, words=tuple(said), word_lengths=tuple(b - a for a, b in pairwise(ends)))
 
 
-def _workspace_size(num_frames: int, beam_size: int) -> int:
+def _workspace_size(num_frames: int, num_prefixes: int) -> int:
     """Return how many float64 the history takes: room for K nodes in each of so many frames, and the root."""
-    room = 1 + min(num_frames, beam_kernels.ROOM) * beam_size
+    room = 1 + min(num_frames, beam_kernels.ROOM) * num_prefixes
     return room + (room * kernels.NODE_FIELDS + 1) // 2
 
 
@@ -177,7 +180,7 @@ def _begin(
 
     All arrays are made in Python, as Numba would need seconds to compile the functions that make them.
     """
-    size, most = limits.beam_size, int(np.diff(graph.offsets).max(initial=1))
+    size, most = limits.beam_size + limits.extra, int(np.diff(graph.offsets).max(initial=1))
     room = 2 * len(work) // (2 + kernels.NODE_FIELDS)
     tree = work[room:].view(np.int32)[: room * kernels.NODE_FIELDS].reshape(room, kernels.NODE_FIELDS)
     tree[0] = -1
