@@ -114,7 +114,7 @@ def assert_heard_or_refused(content, folder):
     assert "\n" not in message
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(
     st.binary(max_size=400), st.sampled_from([b"", b"RIFF", b"fLaC", b"OggS", b"NIST_1A\n   1024\n", b"ID3", b"FORM"])
 )
@@ -122,7 +122,7 @@ def test_random_bytes_are_refused_or_heard(folder, content, start):
     assert_heard_or_refused(start + content, folder)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(st.data())
 def test_a_recording_with_bytes_changed(strange, folder, data):
     content = bytearray(strange[data.draw(st.sampled_from(["silence", "FLAC of 8 kHz", "AIFF of 8 kHz"]))].read_bytes())

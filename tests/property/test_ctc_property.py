@@ -22,7 +22,7 @@ from asr.ctc import (
 
 pytestmark = pytest.mark.kernels
 
-modest = settings(deadline=None, derandomize=True, max_examples=100)
+modest = settings(derandomize=True, max_examples=100)
 
 
 @pytest.fixture(autouse=True, scope="module")

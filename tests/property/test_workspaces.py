@@ -35,7 +35,7 @@ from asr.lm.word_search import WordSearch
 
 pytestmark = pytest.mark.kernels
 
-modest = settings(deadline=None, derandomize=True, max_examples=100)
+modest = settings(derandomize=True, max_examples=100)
 BEHIND = np.full(4096, np.pi)
 
 

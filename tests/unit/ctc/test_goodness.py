@@ -3,7 +3,7 @@ import csv
 import naive
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from asr.core.errors import InfeasibleError
@@ -23,7 +23,6 @@ def substituted(log_probs, target, loss, blank=0):
     return scores - np.logaddexp.reduce(scores, axis=1, keepdims=True)
 
 
-@settings(deadline=None)  # the first example compiles
 @given(st.data())
 def test_alternatives_equal_enumeration(data):
     num_frames = data.draw(st.integers(1, 5))

@@ -59,7 +59,7 @@ def test_estimates_are_those_of_lmplz(name, order, min_counts, expected, tmp_pat
     np.testing.assert_allclose([found[key] for key in wanted], list(wanted.values()), atol=2e-6)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     st.lists(st.lists(st.sampled_from("abcd"), max_size=8), min_size=1, max_size=12),
     st.integers(1, 4),

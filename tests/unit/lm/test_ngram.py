@@ -117,7 +117,7 @@ def test_the_probabilities_after_each_context_sum_to_one(order, smoothing, more)
         assert probabilities.sum() == pytest.approx(1, abs=1e-6)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(st.lists(st.lists(st.sampled_from("abcd"), max_size=8), min_size=1, max_size=12), st.integers(1, 4))
 def test_any_text_gives_probabilities(sentences, order):
     lm = estimate(sentences, "words", order, tokens=list("abcd"))

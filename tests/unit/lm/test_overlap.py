@@ -46,7 +46,7 @@ def test_without_ids_they_are_words(files):
     assert next(each.words for each in References([files / "dev.txt"], 4).find(files / "dev.txt"))[:2] == ("d", "1")
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     st.lists(st.lists(st.sampled_from("abc"), max_size=3), min_size=3, max_size=9),
     st.lists(st.lists(st.sampled_from("ab"), min_size=2, max_size=6), max_size=6),

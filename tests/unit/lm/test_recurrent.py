@@ -8,7 +8,7 @@ from itertools import islice
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from asr.core.errors import AsrError, ConfigError, ModelError
@@ -136,7 +136,6 @@ def test_a_folder_read_again_says_the_same(tied, tmp_path):
 LOG_PROBS = np.log([0.4, 0.3, 0.2, 0.1])
 
 
-@settings(deadline=None)
 @given(st.floats(0.05, 5), st.integers(0, 4), st.floats(0.01, 1))
 def test_what_is_drawn_from(temperature, top_k, top_p):
     found = Sampling(temperature, top_k, top_p).probabilities(LOG_PROBS)

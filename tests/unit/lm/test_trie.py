@@ -75,7 +75,7 @@ def some_grams(draw):
     return grams
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(some_grams())
 def test_look_ups_are_those_of_a_dictionary(grams):
     lm, whole, states = model(grams), closed(grams), {}
@@ -90,7 +90,7 @@ def test_look_ups_are_those_of_a_dictionary(grams):
     assert len(set.union(*states.values())) == len(states)
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(some_grams())
 def test_orders_give_back_what_was_packed(grams):
     lm, found, before = model(grams), {}, {0: ()}
