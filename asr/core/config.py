@@ -256,6 +256,11 @@ class DecodeConfig:
         Language model over phones or words for a CTC system: a folder of `asr lm train` or an ARPA file.
     lexicon
         Pronunciations for a language model over words: ``cmudict``, or a file with a word and its phones on each line.
+    hints
+        Words and phrases to expect in a search for words: a list of them, or of paths of files with one on each line. A
+        word may be followed by a tab and its phones.
+    hint_bonus
+        Nats that each word of a hint adds to the score of a sentence in which the whole hint is said.
     lm_weight
         Weight of the language model. `asr tune` finds it for CTC, training finds it for an HMM's bigram; both use the
         dev speakers.
@@ -277,6 +282,8 @@ class DecodeConfig:
     beam: float = 12.0
     lm: str | None = None
     lexicon: str = "cmudict"
+    hints: tuple[str, ...] = ()
+    hint_bonus: float = 4.0
     lm_weight: float = 1.0
     insertion_penalty: float = 0.0
     label_prior_scale: float = 0.0
@@ -285,7 +292,8 @@ class DecodeConfig:
 
     def __post_init__(self) -> None:
         check(self.beam > 0, "decode.beam", "be positive", self.beam)
-        for name in ("lm_weight", "rescore_weight", "label_prior_scale"):
+        check(not isinstance(self.hints, str), "decode.hints", "be a list", self.hints)
+        for name in ("lm_weight", "rescore_weight", "label_prior_scale", "hint_bonus"):
             check(getattr(self, name) >= 0, f"decode.{name}", "be 0 or more", getattr(self, name))
         check(self.beam_size >= 1, "decode.beam_size", "be 1 or more", self.beam_size)
         check(1 <= self.nbest <= self.beam_size, "decode.nbest", "lie in 1..beam_size", self.nbest)
