@@ -6,7 +6,8 @@ The folder of recordings is laid out as LibriSpeech: FLAC, with `*.trans.txt` be
 that the word model has for the acoustic model. The recordings of each folder (a chapter of a book) are recognised with
 hints of their own: the rare words of their texts, which are outside the language model's vocabulary or beyond its
 5,000 commonest words, and distractors, which are drawn from other rare words of the vocabulary. Recall is the share of
-the rare words said that are found, precision the share of the hinted words found that were said there.
+the rare words said that are found, precision the share of the listed words found that were said there, and false the
+number of the others. Without hints, the rare words are listed.
 """
 
 import argparse
@@ -44,7 +45,7 @@ class Found(NamedTuple):
     errors: ErrorCounts
     said: int  # rare words
     right: int  # of those
-    hinted: int  # words found that were hinted
+    listed: int  # words found that are listed
     true: int  # of those
 
 
@@ -78,17 +79,17 @@ def hear(recogniser: Recogniser, folder: Path, common: Sequence[str]) -> list[Ch
     return list(chapters.values())
 
 
-def recognise(model: CTCModel, chapters: Sequence[Chapter], hints: Sequence[Sequence[str]], bonus: float) -> Found:
-    """Recognise the recordings of each chapter with its hints, and count."""
-    counts = np.zeros(4, int)
-    errors = ErrorCounts()
-    for chapter, hinted in zip(chapters, hints, strict=True):
-        decode = replace(model.config.decode, hints=tuple(hinted), hint_bonus=bonus)
-        hinting, rare = model.with_decoding(decode), set(chapter.rare)
-        for reference, words in zip(chapter.words, decoded(hinting, chapter.emissions), strict=True):
-            errors += count_errors(reference, words)
-            for said, found in align(reference, words):
-                counts += said in rare, said in rare and said == found, found in hinted, found in hinted and said == found
+def recognise(model: CTCModel, chapters: Sequence[Chapter], lists: Sequence[Sequence[str]], bonus: float) -> Found:
+    """Recognise the recordings of each chapter, without hints if the bonus is 0, and count."""
+    errors, counts = ErrorCounts(), np.zeros(4, int)
+    for chapter, words in zip(chapters, lists, strict=True):
+        decode = replace(model.config.decode, hints=tuple(words) if bonus else (), hint_bonus=bonus)
+        hinting, listed, rare = model.with_decoding(decode), set(words), set(chapter.rare)
+        for reference, hypothesis in zip(chapter.words, decoded(hinting, chapter.emissions), strict=True):
+            errors += count_errors(reference, hypothesis)
+            for said, found in align(reference, hypothesis):
+                is_right = said == found
+                counts += said in rare, said in rare and is_right, found in listed, found in listed and is_right
     return Found(errors, *counts.tolist())
 
 
@@ -100,9 +101,9 @@ def decoded(model: CTCModel, emissions: Sequence[np.ndarray]) -> Iterator[Sequen
 
 
 def print_row(name: str, bonus: float, found: Found) -> None:
-    """Print shares in percent."""
-    recall, precision = 100 * found.right / found.said, 100 * found.true / max(found.hinted, 1)
-    print(f"{name:28} {bonus:5g} {100 * found.errors.rate:7.2f} {recall:7.1f} {precision:9.1f}", flush=True)
+    """Print shares in percent, and a number."""
+    shares = 100 * found.errors.rate, 100 * found.right / found.said, 100 * found.true / max(found.listed, 1)
+    print(f"{name:29} {bonus:5g} {shares[0]:8.2f} {shares[1]:7.1f} {shares[2]:10.1f} {found.listed - found.true:6}")
 
 
 def main() -> None:
@@ -121,8 +122,8 @@ def main() -> None:
     rare = [chapter.rare for chapter in chapters]
     print(f"{sum(len(each.words) for each in chapters)} recordings in {len(chapters)} folders, ", end="")
     print(f"{sum(map(len, rare))} rare words, {len(set().union(*rare) - set(words))} of them not in the vocabulary")
-    print(f"{'hints':28} bonus  wrong %  recall precision")
-    print_row("none", 0, recognise(model, chapters, [[]] * len(chapters), 0.0))
+    print(f"{'hints':29} bonus  wrong %  recall  precision  false")
+    print_row("none", 0, recognise(model, chapters, rare, 0.0))
     for bonus in arguments.bonus:
         for count in arguments.distractors:
             listed = [[*each, *others[:count]] for each in rare]

@@ -7,6 +7,7 @@ that it names: `asr.encoders` validates its other keys against that encoder's ow
 The `Attributes` of each dataclass say what its keys mean; the reference of the documentation is made of them.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field, is_dataclass, replace
 from pathlib import Path
@@ -293,7 +294,8 @@ class DecodeConfig:
     def __post_init__(self) -> None:
         check(self.beam > 0, "decode.beam", "be positive", self.beam)
         check(not isinstance(self.hints, str), "decode.hints", "be a list", self.hints)
-        for name in ("lm_weight", "rescore_weight", "label_prior_scale", "hint_bonus"):
+        check(0 <= self.hint_bonus < math.inf, "decode.hint_bonus", "be 0 or more and finite", self.hint_bonus)
+        for name in ("lm_weight", "rescore_weight", "label_prior_scale"):
             check(getattr(self, name) >= 0, f"decode.{name}", "be 0 or more", getattr(self, name))
         check(self.beam_size >= 1, "decode.beam_size", "be 1 or more", self.beam_size)
         check(1 <= self.nbest <= self.beam_size, "decode.nbest", "lie in 1..beam_size", self.nbest)

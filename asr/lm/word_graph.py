@@ -7,7 +7,6 @@ Letters: R pronunciations, L phones of the longest, N nodes, A arcs, V words of 
 acoustic model.
 """
 
-import os
 from collections.abc import Sequence
 from itertools import repeat
 from typing import NamedTuple
@@ -126,10 +125,8 @@ def build(
     (hinted_arcs,) = np.nonzero(graph.words >= len(unigrams))
     said = graph.words[hinted_arcs] - len(unigrams)
     graph.words[hinted_arcs] = tokens[said]
-    labels = (steps[i].label for i in said)
-    return graph, {
-        arc: label for arc, label in zip(hinted_arcs.tolist(), labels, strict=True) if label not in lm.index
-    }
+    written = {arc: steps[i].label for arc, i in zip(hinted_arcs.tolist(), said.tolist(), strict=True)}
+    return graph, {arc: label for arc, label in written.items() if label not in lm.index}
 
 
 def _classes(lexicon: Lexicon, entries: np.ndarray, labels: Sequence[str], giver: str) -> np.ndarray:
@@ -161,8 +158,8 @@ def _tree(rows: _Rows, scores: np.ndarray, bonus: float) -> tuple[_Arcs, _Arcs, 
     """Build the tree of the lexicon and those of the hints.
 
     The last phone of a word is on an arc to the root, or in a hint to the node of the place where the word ends. The
-    look-ahead of a node is the score of the best word below, and in a hint the bonus in proportion to the phones so
-    far.
+    look-ahead of a node is the score of the best word below, and in a hint the bonus of the words up to this one: a
+    sentence keeps it only if the hint is complete, since no other path leads on from the hint's nodes.
 
     Parameters
     ----------
@@ -187,28 +184,20 @@ def _tree(rows: _Rows, scores: np.ndarray, bonus: float) -> tuple[_Arcs, _Arcs, 
     differs = (phones[1:] != phones[:-1]) | (rows.trees[1:] != rows.trees[:-1])[:, None]
     np.logical_or.accumulate(differs, axis=1, out=is_new[1:])
     is_new &= phones > 0
-    nodes = np.zeros(phones.shape, np.int64)
-    nodes[is_new] = 1 + np.arange(np.count_nonzero(is_new))
+    nodes, count = np.zeros(phones.shape, np.int64), np.count_nonzero(is_new)
+    nodes[is_new] = 1 + np.arange(count)
     np.maximum.accumulate(nodes, axis=0, out=nodes)  # where a row has a phone, the node of the last new one above
-    num_nodes = 1 + nodes.max(initial=0)
-    places = np.append(ROOT, num_nodes + np.arange(rows.ends.max()))
+    places = np.append(ROOT, 1 + count + np.arange(rows.ends.max()))
     sources = np.concatenate([places[np.maximum(rows.trees - 1, 0)][:, None], nodes[:, :-1]], axis=1)
-    inner = _Arcs(sources[is_new], phones[is_new], nodes[is_new], *_constant(np.count_nonzero(is_new)))
+    inner = _Arcs(sources[is_new], phones[is_new], nodes[is_new], np.full(count, -1), np.zeros(count))
     gains = np.where(rows.ends == 0, bonus * rows.num_words, 0.0)
     ends = _Arcs(sources[last], rows.phones[last], places[rows.ends], rows.words, gains)
-    ahead = np.full(num_nodes + len(places) - 1, -np.inf)
+    ahead = np.full(count + len(places), -np.inf)
     row, i = np.nonzero(phones)
-    mode = os.environ.get("HINT_MODE", "linear")
-    share = {"linear": (i + 1) / lengths[row], "first": 1.0, "last": 0.0}[mode]
-    said = np.where(rows.num_words[row] > 0, rows.num_words[row] - 1 + share, 0)
-    np.maximum.at(ahead, nodes[row, i], scores[rows.words[row]] + bonus * said)
+    np.maximum.at(ahead, nodes[row, i], (scores[rows.words] + bonus * rows.num_words)[row])
     ahead[places[rows.ends]] = bonus * rows.num_words
     ahead[ROOT] = 0.0
     return inner, ends, ahead
-
-
-def _constant(count: int) -> tuple[np.ndarray, np.ndarray]:
-    return np.full(count, -1), np.zeros(count)
 
 
 def _sorted(phones: np.ndarray, words: np.ndarray, trees: np.ndarray, *others: np.ndarray) -> _Rows:
