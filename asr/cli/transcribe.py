@@ -124,7 +124,7 @@ def transcribe(
     found, faults = batch.find(names or ())
     output = batch.Output(output_format, output_dir, words)
     output.check(len(found))
-    options = {"lexicon": lexicon, "lm_weight": lm_weight, "insertion_penalty": penalty}
+    options: dict[str, Any] = {"lexicon": lexicon, "lm_weight": lm_weight, "insertion_penalty": penalty}
     options |= {"label_prior_scale": label_prior_scale, "hints": hint and tuple(hint), "hint_bonus": hint_bonus}
     options["words" if words else "lm"] = lm or (words or None)
     decode = {key: value for key, value in options.items() if value is not None} | {"nbest": nbest}

@@ -47,7 +47,7 @@ class Step(NamedTuple):
 
 @dataclass(frozen=True)
 class Hints:
-    """Words and phrases that a search is to expect.
+    r"""Words and phrases that a search is to expect.
 
     Attributes
     ----------
@@ -60,7 +60,7 @@ class Hints:
 
     Examples
     --------
-    >>> hints = Hints.read(["Ljubljana, Dr. Nguyen", "Nguyen\\tW IH N"], bonus=2.0)
+    >>> hints = Hints.read(["Ljubljana, Dr. Nguyen", "Nguyen\tW IH N"], bonus=2.0)
     >>> [[word.label for word in phrase] for phrase in hints.phrases]
     [['Ljubljana'], ['Dr', 'Nguyen'], ['Nguyen']]
     >>> hints.pronunciations

@@ -14,7 +14,7 @@ from typing import NamedTuple
 import numpy as np
 
 from asr.core.errors import ConfigError
-from asr.lm.hints import Hints
+from asr.lm.hints import Hints, Step
 from asr.lm.kernels import LexiconGraph
 from asr.lm.language_model import UNKNOWN
 from asr.lm.lexicon import Lexicon
@@ -100,33 +100,39 @@ def build(
     unknown = lm.index.get(UNKNOWN, 0)
     if spells_unknown and not unknown:
         raise ConfigError(f"the language model has no {UNKNOWN}: train it with text.open_vocabulary=true")
-    numbers = np.fromiter(map(lm.index.get, lexicon.entries, repeat(0)), np.int64, len(lexicon.entries))
-    (known,) = np.nonzero((numbers > 0) & (numbers != unknown))
-    if not len(known):
-        raise ConfigError("no word of the language model is in the lexicon: are their letters of one case?")
     tokens = np.arange(len(lm.tokens))
     unigrams = weight * lm.query(np.zeros_like(tokens), tokens)[0]
     steps = hints.steps(lexicon, lm, unigrams)
-    hinted = Lexicon.build([(step.label, step.phones) for step in steps])
-    tokens, starts, ends, num_words = np.array([step[2:] for step in steps], np.int64).reshape(-1, 4).T
-    none = np.zeros(len(known), np.int64)
-    rows = _sorted(
-        _stacked(
-            _classes(lexicon, known, labels, "lexicon"), _classes(hinted, np.arange(len(steps)), labels, "hint")
-        ),
-        np.append(numbers[known], len(unigrams) + np.arange(len(steps))),
-        *(np.append(none, each) for each in (1 + starts, ends, num_words)),
-    )
-    *arcs, ahead = _tree(rows, np.append(unigrams, unigrams[tokens]), hints.bonus)
+    hinted = np.array([step.token for step in steps], np.int64)
+    rows = _rows(lexicon, steps, labels, lm)
+    *arcs, ahead = _tree(rows, np.append(unigrams, unigrams[hinted]), hints.bonus)
     if spells_unknown:
         arcs.append(_spelling(rows.phones[rows.trees == 0], len(labels), len(ahead), unknown, weight))
         ahead = np.append(ahead, np.full(arcs[-1].nodes.max() + 1 - len(ahead), unigrams[unknown]))
     graph = _graph(arcs, ahead)
-    (hinted_arcs,) = np.nonzero(graph.words >= len(unigrams))
-    said = graph.words[hinted_arcs] - len(unigrams)
-    graph.words[hinted_arcs] = tokens[said]
-    written = {arc: steps[i].label for arc, i in zip(hinted_arcs.tolist(), said.tolist(), strict=True)}
+    (of_hints,) = np.nonzero(graph.words >= len(unigrams))
+    said = graph.words[of_hints] - len(unigrams)
+    graph.words[of_hints] = hinted[said]
+    written = {arc: steps[i].label for arc, i in zip(of_hints.tolist(), said.tolist(), strict=True)}
     return graph, {arc: label for arc, label in written.items() if label not in lm.index}
+
+
+def _rows(lexicon: Lexicon, steps: Sequence[Step], labels: Sequence[str], lm: NGram) -> _Rows:
+    """Return the pronunciations of the language model's words and of hints."""
+    numbers = np.fromiter(map(lm.index.get, lexicon.entries, repeat(0)), np.int64, len(lexicon.entries))
+    (known,) = np.nonzero((numbers > 0) & (numbers != lm.index.get(UNKNOWN, 0)))
+    if not len(known):
+        raise ConfigError("no word of the language model is in the lexicon: are their letters of one case?")
+    hinted = Lexicon.build([(step.label, step.phones) for step in steps])
+    starts, ends, num_words = np.array([step[3:] for step in steps], np.int64).reshape(-1, 3).T
+    hints = np.arange(len(steps))
+    phones = _classes(lexicon, known, labels, "lexicon"), _classes(hinted, hints, labels, "hint")
+    width = max(each.shape[1] for each in phones)
+    return _sorted(
+        np.concatenate([np.pad(each, ((0, 0), (0, width - each.shape[1]))) for each in phones]),
+        np.append(numbers[known], len(lm.tokens) + hints),
+        *(np.append(np.zeros_like(known), each) for each in (1 + starts, ends, num_words)),
+    )
 
 
 def _classes(lexicon: Lexicon, entries: np.ndarray, labels: Sequence[str], giver: str) -> np.ndarray:
@@ -146,12 +152,6 @@ def _classes(lexicon: Lexicon, entries: np.ndarray, labels: Sequence[str], giver
         what = f"{missing[0]}, which the acoustic model has no label for" if missing else "no phones"
         raise ConfigError(f"the {giver} gives {lexicon.entries[entries[i]]} {what}")
     return classes
-
-
-def _stacked(above: np.ndarray, below: np.ndarray) -> np.ndarray:
-    """Return rows of different lengths one below the other."""
-    length = max(above.shape[1], below.shape[1])
-    return np.concatenate([np.pad(rows, ((0, 0), (0, length - rows.shape[1]))) for rows in (above, below)])
 
 
 def _tree(rows: _Rows, scores: np.ndarray, bonus: float) -> tuple[_Arcs, _Arcs, np.ndarray]:
@@ -261,8 +261,6 @@ def _graph(arcs: Sequence[_Arcs], ahead: np.ndarray) -> LexiconGraph:
     """Sort arcs by the nodes that they leave."""
     joined = _Arcs(*map(np.concatenate, zip(*arcs, strict=True)))
     order = np.argsort(joined.sources, kind="stable")
-    offsets = np.searchsorted(joined.sources[order], np.arange(len(ahead) + 1))
-    offsets, tokens, nodes, words = (
-        each.astype(np.int32) for each in (offsets, joined.tokens[order], joined.nodes[order], joined.words[order])
-    )
+    offsets = np.searchsorted(joined.sources[order], np.arange(len(ahead) + 1)).astype(np.int32)
+    tokens, nodes, words = (each[order].astype(np.int32) for each in (joined.tokens, joined.nodes, joined.words))
     return LexiconGraph(offsets, tokens, nodes, words, joined.weights[order], ahead)
