@@ -134,13 +134,14 @@ class Hints:
         return list(steps)
 
     def _pronounced(self, word: Word, lexicon: Lexicon) -> Sequence[tuple[str, ...]]:
-        from asr.speech.pronounce import UnspeakableError, pronunciations
-
+        """Return a word's pronunciations: the user's, or the lexicon's, or others."""
         if word.label.lower() in self.pronunciations:
             return self.pronunciations[word.label.lower()]
         known = next((form for form in _forms(word) if form in lexicon.words), None)
         if known is not None:
             return lexicon.words[known]
+        from asr.speech.pronounce import UnspeakableError, pronunciations
+
         try:
             return pronunciations(word.spoken)
         except UnspeakableError as error:
