@@ -5,6 +5,7 @@ import pytest
 
 from asr.lm import word_graph
 from asr.lm.estimation import estimate
+from asr.lm.hints import Hints
 from asr.lm.language_model import UNKNOWN
 from asr.lm.lexicon import Lexicon
 
@@ -108,3 +109,44 @@ def test_phones_that_no_word_has_spell_none():
     graph, _ = word_graph.build(lexicon, LABELS, lm, 1.0, spells_unknown=True)
     assert np.isfinite(graph.weights).all()
     assert set(graph.tokens.tolist()) == {1, 2}
+
+
+def paths(graph, node=0, *before):
+    """Yield each way from the root back to it: phone, word, weight and the look-ahead after it, of each arc."""
+    for arc in range(graph.offsets[node], graph.offsets[node + 1]):
+        after = graph.nodes[arc]
+        said = graph.words[arc] if graph.words[arc] >= 0 else None
+        path = (*before, (LABELS[graph.tokens[arc]], said, graph.weights[arc], graph.ahead[after]))
+        if after == 0:
+            yield path
+        else:
+            yield from paths(graph, after, *path)
+
+
+def test_a_hint_is_a_path_beside_those_of_its_words():
+    """With the bonus of each word in the look-ahead from its first phone on, and all of it on the last arc."""
+    lexicon = Lexicon.build([("ab", "AB"), ("ab", "B"), ("cab", "CAB"), ("cad", "CAD")])
+    lm = estimate([["ab", "ab", "cab"], ["cad"]], "words", 2, "witten_bell", [UNKNOWN, "ab", "cab", "cad"])
+    hints = Hints.read(["cab", "cab ab", "Cabe\tC A B E"], 2.0)
+    graph, unlisted = word_graph.build(lexicon, LABELS, lm, 0.5, hints=hints)
+    unknown, ab, cab, cad = range(1, 5)
+    of_unknown, of_ab, of_cab, of_cad = 0.5 * lm.log_probs(np.zeros(1, int))[0, 1:]
+    begin = [("C", None, 0, max(of_cab, of_cad)), ("A", None, 0, max(of_cab, of_cad))]
+    # the hints share nodes where they begin alike
+    hinted = [(phone, None, 0, 2 + max(of_cab, of_unknown)) for phone in "CA"]
+    expected = [
+        [("A", None, 0, of_ab), ("B", ab, 0, 0)],
+        [("B", ab, 0, 0)],
+        [*begin, ("B", cab, 0, 0)],
+        [*begin, ("D", cad, 0, 0)],
+        [*hinted, ("B", cab, 2, 0)],
+        [*hinted, ("B", cab, 0, 2), ("A", None, 0, 4 + of_ab), ("B", ab, 4, 0)],
+        [*hinted, ("B", cab, 0, 2), ("B", ab, 4, 0)],
+        [*hinted, ("B", None, 0, 2 + of_unknown), ("E", unknown, 2, 0)],
+    ]
+
+    def written(each):
+        return [" ".join(f"{phone} {word} {weight:.4f} {ahead:.4f}" for phone, word, weight, ahead in each)]
+
+    assert sorted(map(written, paths(graph))) == sorted(map(written, expected))
+    assert [(graph.words[arc], label) for arc, label in unlisted.items()] == [(unknown, "Cabe")]
