@@ -76,6 +76,15 @@ def transcribe(
     words: Annotated[
         bool, typer.Option("--words", help="Words instead of phones; --lm, if given, must be over words.")
     ] = False,
+    hint: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="With --words: words and phrases to expect, with commas between, or a file with one on each line.",
+        ),
+    ] = None,
+    hint_bonus: Annotated[
+        float | None, typer.Option(min=0, help="Nats for each word of a hint.", show_default="4")
+    ] = None,
     mic: Annotated[bool, typer.Option("--mic", help="Record from the microphone until Enter is pressed.")] = False,
     stream: Annotated[
         bool, typer.Option("--stream", help="Print phones while the speech is heard; for a model in one direction.")
@@ -90,6 +99,7 @@ def transcribe(
     ffmpeg -i film.mkv -f wav - | asr transcribe - --format srt
     asr transcribe *.flac --format json --nbest 5 --ipa
     asr transcribe a.wav --words
+    asr transcribe a.wav --words --hint "Ljubljana, Dr. Nguyen"
     asr transcribe a.wav --words --lm LANGUAGE_MODEL --lm-weight 0.7 --beam-size 50 --model ITS_RECOGNISER
     asr transcribe --mic --stream --model runs/mini_librispeech/streaming
     """
@@ -102,6 +112,8 @@ def transcribe(
         raise typer.Exit(_stream_all(names or (), model, channel))
     check_format(output_format, FORMATS)
     check(nbest == 1 or output_format == "json", "--nbest", "be 1, or come with --format json", nbest)
+    if not words and (hint or hint_bonus is not None):
+        raise typer.BadParameter("hints are for words: add --words", param_hint="--hint")
     check(penalty is None or math.isfinite(penalty), "--penalty", "be finite", penalty)
 
     from asr.cli import batch, microphone, recordings
@@ -112,8 +124,8 @@ def transcribe(
     found, faults = batch.find(names or ())
     output = batch.Output(output_format, output_dir, words)
     output.check(len(found))
-    options = {"lexicon": lexicon, "lm_weight": lm_weight, "insertion_penalty": penalty}
-    options["label_prior_scale"] = label_prior_scale
+    options: dict[str, Any] = {"lexicon": lexicon, "lm_weight": lm_weight, "insertion_penalty": penalty}
+    options |= {"label_prior_scale": label_prior_scale, "hints": hint and tuple(hint), "hint_bonus": hint_bonus}
     options["words" if words else "lm"] = lm or (words or None)
     decode = {key: value for key, value in options.items() if value is not None} | {"nbest": nbest}
     recogniser = _recogniser(model, beam_size, decode, output_dir is None and sys.stderr.isatty())

@@ -7,6 +7,7 @@ that it names: `asr.encoders` validates its other keys against that encoder's ow
 The `Attributes` of each dataclass say what its keys mean; the reference of the documentation is made of them.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field, is_dataclass, replace
 from pathlib import Path
@@ -256,6 +257,11 @@ class DecodeConfig:
         Language model over phones or words for a CTC system: a folder of `asr lm train` or an ARPA file.
     lexicon
         Pronunciations for a language model over words: ``cmudict``, or a file with a word and its phones on each line.
+    hints
+        Words and phrases to expect in a search for words: a list of them, or of paths of files with one on each line. A
+        word may be followed by a tab and its phones.
+    hint_bonus
+        Nats that each word of a hint adds to the score of a sentence in which the whole hint is said.
     lm_weight
         Weight of the language model. `asr tune` finds it for CTC, training finds it for an HMM's bigram; both use the
         dev speakers.
@@ -277,6 +283,8 @@ class DecodeConfig:
     beam: float = 12.0
     lm: str | None = None
     lexicon: str = "cmudict"
+    hints: tuple[str, ...] = ()
+    hint_bonus: float = 4.0
     lm_weight: float = 1.0
     insertion_penalty: float = 0.0
     label_prior_scale: float = 0.0
@@ -285,6 +293,8 @@ class DecodeConfig:
 
     def __post_init__(self) -> None:
         check(self.beam > 0, "decode.beam", "be positive", self.beam)
+        check(not isinstance(self.hints, str), "decode.hints", "be a list", self.hints)
+        check(0 <= self.hint_bonus < math.inf, "decode.hint_bonus", "be 0 or more and finite", self.hint_bonus)
         for name in ("lm_weight", "rescore_weight", "label_prior_scale"):
             check(getattr(self, name) >= 0, f"decode.{name}", "be 0 or more", getattr(self, name))
         check(self.beam_size >= 1, "decode.beam_size", "be 1 or more", self.beam_size)

@@ -3,7 +3,8 @@
     text ─ text.Numbering ─▶ Text ─ estimation.estimate_from ─▶ NGram        (ngram.py; ARPA files in and out: arpa.py)
                                   └ asr.training.lm ──────────▶ RecurrentLM  (recurrent_lm.py)
     either ─ score, perplexity (language_model.py); generation.continuation; folder.load, folder.save
-           └ search.build: fused into CTC's beam (fusion.py), or a search for words (lexicon.py, word_search.py)
+           └ search.build: fused into CTC's beam (fusion.py), or a search for words (word_search.py) on a graph of the
+             lexicon, of hints and of unknown words (lexicon.py, hints.py, word_graph.py)
 
 Token 0 of every model is the edge of a sentence: as a context its start, as a prediction its end. The theory is in
 docs/theory/language-models.md.

@@ -1,58 +1,84 @@
-"""Words and their pronunciations, and the tree of them that a search runs on.
+"""Words and their pronunciations.
 
-Letters: N nodes, A arcs, V words of a language model, C classes of an acoustic model.
+Letters: R pronunciations, L phones of the longest one, P phones of all.
 """
 
+import re
 import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import cached_property
+from itertools import chain
 from pathlib import Path
+from typing import Self
 
 import numpy as np
 
 from asr.core.errors import ConfigError
-from asr.lm.kernels import LexiconGraph
 from asr.lm.language_model import EDGE, UNKNOWN
-from asr.lm.ngram import NGram
 
-ROOT = 0
+BLANK, LINE_BREAK = 32, 10  # bytes: all up to a blank part words and phones
 
 
 @dataclass(frozen=True)
 class Lexicon:
-    """Pronunciations.
+    """Pronunciations, each a row of numbers, so that those of many words are read and searched through in no time.
 
     Attributes
     ----------
-    words
-        One or more pronunciations of each word.
+    entries : (R,)
+        The word of each pronunciation; a word may have several.
+    phones
+        Names of phones.
+    rows : (R, L)
+        The phones of each pronunciation, counted from 1, and 0 behind the last.
 
     Examples
     --------
-    >>> Lexicon.of(["the"]).words
-    {'the': [('DH', 'AH'), ('DH', 'IY')]}
+    >>> lexicon = Lexicon.of(["the", "zoo"])
+    >>> lexicon.words
+    {'the': [('DH', 'AH'), ('DH', 'IY')], 'zoo': [('Z', 'UW')]}
+    >>> lexicon.entries, lexicon.phones
+    (['the', 'the', 'zoo'], ['DH', 'AH', 'IY', 'Z', 'UW'])
+    >>> lexicon.rows.tolist()
+    [[1, 2], [1, 3], [4, 5]]
     """
 
-    words: Mapping[str, Sequence[tuple[str, ...]]]
+    entries: Sequence[str]
+    phones: Sequence[str]
+    rows: np.ndarray
 
     @classmethod
-    def of(cls, words: Iterable[str]) -> "Lexicon":
+    def build(cls, words: Iterable[tuple[str, Sequence[str]]]) -> Self:
+        """Make a lexicon of words, each with the phones of a pronunciation.
+
+        >>> Lexicon.build([("a", ["AH"]), ("a", ["EY"])]).words
+        {'a': [('AH',), ('EY',)]}
+        """
+        pairs = list(words)
+        numbers = {phone: i for i, phone in enumerate(dict.fromkeys(chain.from_iterable(each for _, each in pairs)), 1)}
+        lengths = np.array([len(each) for _, each in pairs], np.int64)
+        flat = np.array([numbers[phone] for _, each in pairs for phone in each], np.int64)
+        return cls([word for word, _ in pairs], list(numbers), _padded(flat, lengths))
+
+    @classmethod
+    def of(cls, words: Iterable[str]) -> Self:
         """Look up all pronunciations of words in CMUdict, without stress, and use rules for words that it lacks.
 
         Words that cannot be pronounced, such as numbers in digits, are left out.
         """
         from asr.speech.pronounce import UnspeakableError, pronunciations
 
-        found = dict[str, list[tuple[str, ...]]]()
+        found: list[tuple[str, Sequence[str]]] = []
         for word in words:
             if word not in (EDGE, UNKNOWN):
                 with suppress(UnspeakableError):
-                    found[word] = pronunciations(word)
-        return cls(found)
+                    found += [(word, each) for each in pronunciations(word)]
+        return cls.build(found)
 
     @classmethod
-    def read(cls, path: str | Path) -> "Lexicon":
+    def read(cls, path: str | Path) -> Self:
         """Read a file with a word and its phones on each line, as Kaldi's lexicon.txt; a word may have several lines.
 
         Raises
@@ -60,126 +86,78 @@ class Lexicon:
         ConfigError
             The file is missing, not UTF-8, or has a line without phones.
         """
-        words: dict[str, list[tuple[str, ...]]] = {}
         try:
-            lines = unicodedata.normalize("NFC", Path(path).read_text(encoding="utf-8-sig")).split("\n")
+            text = unicodedata.normalize("NFC", Path(path).read_text(encoding="utf-8-sig"))
         except (OSError, UnicodeDecodeError) as error:
             raise ConfigError(f"cannot read the lexicon {path}: {error}") from error
-        for number, line in enumerate(lines, 1):
-            fields = line.split()
-            if len(fields) == 1:
-                raise ConfigError(
-                    f"{path}, line {number}: {fields[0]} has no phones; write a word and its phones a line"
-                )
-            if fields and tuple(fields[1:]) not in words.setdefault(fields[0], []):
-                words[fields[0]].append(tuple(fields[1:]))
-        if not words:
+        if not text.isascii():
+            text = re.sub(r"[^\S\n]", " ", text)
+        data = np.frombuffer(f"{text}\n".encode(), np.uint8)
+        (edges,) = np.nonzero(np.diff(data > BLANK, prepend=False))
+        starts, ends = edges[::2], edges[1::2]
+        if not len(starts):
             raise ConfigError(f"{path} holds no words: write a word and its phones a line")
-        return cls(words)
+        lines = np.cumsum(data == LINE_BREAK)[starts]
+        is_word = np.diff(lines, prepend=-1) > 0
+        lengths = np.diff(np.flatnonzero(is_word), append=len(starts)) - 1
+        first, last = starts[is_word], ends[is_word]
+        if not lengths.all():
+            bad = lengths.argmin()
+            word, number = _string(data, first[bad], last[bad]), lines[is_word][bad] + 1
+            raise ConfigError(f"{path}, line {number}: {word} has no phones; write a word and its phones a line")
+        numbers, phones = _numbered(data, starts[~is_word], ends[~is_word])
+        return cls(_strings(data, first, last), phones, _padded(numbers, lengths))
 
-    def graph(self, labels: Sequence[str], lm: NGram, weight: float, spelling: NGram | None = None) -> LexiconGraph:
-        """Build the tree of the words that are in a language model.
-
-        Parameters
-        ----------
-        labels : (C,)
-            Labels of the acoustic model; class 0 is the blank.
-        lm
-            N-gram over words.
-        weight
-            Weight of its log probabilities.
-        spelling
-            Bigram over phones for words that are not in the tree, which count as the language model's UNKNOWN. By
-            default only the tree's words are recognised.
-
-        Raises
-        ------
-        ConfigError
-            A phone is not one of the labels, no word of the model is in the lexicon, or spelling is given for a closed
-            vocabulary.
-        """
-        if spelling is not None and UNKNOWN not in lm.index:
-            raise ConfigError(f"the language model has no {UNKNOWN}: train it with text.open_vocabulary=true")
-        builder = _Builder({label: c for c, label in enumerate(labels)})
-        for word, pronunciations in self.words.items():
-            if word in lm.index and word not in (EDGE, UNKNOWN):
-                for phones in pronunciations:
-                    builder.add(phones, lm.index[word], word)
-        if len(builder.children) == 1 and not builder.ends[ROOT]:
-            raise ConfigError("no word of the language model is in the lexicon: are their letters of one case?")
-        single = lm.log_probs(np.zeros(1, np.int32))[0] * weight
-        return builder.graph(single, spelling, lm.index.get(UNKNOWN, -1), weight)
+    @cached_property
+    def words(self) -> Mapping[str, Sequence[tuple[str, ...]]]:
+        """The pronunciations of each word, each once."""
+        names, found = np.array(["", *self.phones], object), dict[str, dict[tuple[str, ...], None]]()
+        lengths = np.count_nonzero(self.rows, axis=1).tolist()
+        for word, row, length in zip(self.entries, names[self.rows].tolist(), lengths, strict=True):
+            found.setdefault(word, {})[tuple(row[:length])] = None
+        return {word: list(each) for word, each in found.items()}
 
 
-class _Builder:
-    """Builds the tree; words begin and end in its root, node 0."""
+def _padded(numbers: np.ndarray, lengths: np.ndarray) -> np.ndarray:
+    """Return numbers (P,) as rows of so many (R, L), and 0 behind them."""
+    rows = np.zeros((len(lengths), lengths.max(initial=0)), np.int32)
+    rows[np.arange(rows.shape[1]) < lengths[:, None]] = numbers
+    return rows
 
-    def __init__(self, classes: Mapping[str, int]):
-        self.classes = classes
-        self.children: list[dict[int, int]] = [{}]  # class → node
-        self.ends: list[list[tuple[int, int]]] = [[]]  # class and word of each arc that ends a word
 
-    def add(self, phones: Sequence[str], word: int, name: str) -> None:
-        """Add a pronunciation."""
-        missing = [phone for phone in phones if self.classes.get(phone, 0) == 0]
-        if missing or not phones:
-            what = f"{missing[0]}, which the acoustic model has no label for" if missing else "no phones"
-            raise ConfigError(f"the lexicon gives {name} {what}")
-        node = ROOT
-        for phone in phones[:-1]:
-            if self.classes[phone] not in self.children[node]:
-                self.children[node][self.classes[phone]] = len(self.children)
-                self.children.append({})
-                self.ends.append([])
-            node = self.children[node][self.classes[phone]]
-        end = (self.classes[phones[-1]], word)
-        if end not in self.ends[node]:
-            self.ends[node].append(end)
+def _string(data: np.ndarray, start: int, end: int) -> str:
+    return data[start:end].tobytes().decode()
 
-    def graph(self, single: np.ndarray, spelling: NGram | None, unknown: int, weight: float) -> LexiconGraph:
-        """Return the tree's arrays; a node's look-ahead is the unigram score (single) of its most probable word."""
-        ahead = np.full(len(self.children), -np.inf)
-        for node in range(len(self.children) - 1, -1, -1):  # children have higher numbers than their parents
-            below = [ahead[child] for child in self.children[node].values()]
-            ahead[node] = max([*below, *(single[word] for _, word in self.ends[node])], default=-np.inf)
-        ahead[ROOT] = 0.0
-        arcs = [
-            [(c, child, -1, 0.0) for c, child in self.children[node].items()]
-            + [(c, ROOT, word, 0.0) for c, word in self.ends[node]]
-            for node in range(len(self.children))
-        ]
-        if spelling is not None:
-            arcs, ahead = self._with_spelling(arcs, ahead, spelling, unknown, single, weight)
-        flat = [arc for each in arcs for arc in each]
-        tokens, nodes, words = (np.array([arc[i] for arc in flat], np.int32) for i in range(3))
-        offsets = np.cumsum([0, *map(len, arcs)]).astype(np.int32)
-        return LexiconGraph(offsets, tokens, nodes, words, np.array([arc[3] for arc in flat]), ahead)
 
-    def _with_spelling(
-        self,
-        arcs: list[list[tuple[int, int, int, float]]],
-        ahead: np.ndarray,
-        spelling: NGram,
-        unknown: int,
-        single: np.ndarray,
-        weight: float,
-    ) -> tuple[list[list[tuple[int, int, int, float]]], np.ndarray]:
-        """Add a node for each last phone of an unknown word so far; from each the word continues or ends."""
-        phones = [(name, c) for name, c in self.classes.items() if name in spelling.index and c > 0]
-        first = len(arcs)
-        node_of = {c: first + i for i, (_, c) in enumerate(phones)}
-        rows = np.array([spelling.index[name] for name, _ in phones])
-        start = weight * spelling.log_probs(spelling.start())[0]
-        states = spelling.advance(spelling.start(len(rows)), rows)
-        after = weight * spelling.log_probs(states)
+def _strings(data: np.ndarray, starts: np.ndarray, ends: np.ndarray) -> list[str]:
+    """Return parts of a text (P,), given the bytes where each starts and where it ends."""
+    steps = np.zeros(len(data), np.int8)
+    steps[starts], steps[ends] = 1, -1
+    is_kept = np.cumsum(steps, dtype=np.int8) > 0
+    is_kept[ends] = True
+    text = data.copy()
+    text[ends] = LINE_BREAK
+    return _string(text[is_kept], 0, -1).split("\n")
 
-        def spelt(log_probs: np.ndarray) -> list[tuple[int, int, int, float]]:
-            return [
-                arc
-                for (_, c), row in zip(phones, rows, strict=True)
-                for arc in ((c, node_of[c], -1, log_probs[row]), (c, ROOT, unknown, log_probs[row] + after_end[c]))
-            ]
 
-        after_end = {c: after[i, 0] for i, (_, c) in enumerate(phones)}
-        arcs = [arcs[ROOT] + spelt(start), *arcs[1:], *(spelt(after[i]) for i in range(len(phones)))]
-        return arcs, np.concatenate([ahead, np.full(len(phones), single[unknown])])
+def _numbered(data: np.ndarray, starts: np.ndarray, ends: np.ndarray) -> tuple[np.ndarray, list[str]]:
+    """Give equal parts of a text equal numbers.
+
+    Byte after byte, parts that were equal so far keep one number where the next byte is the same.
+
+    Returns
+    -------
+    numbers : (P,)
+        Counted from 1.
+    strings
+        The different parts.
+    """
+    numbers = np.zeros(len(starts), np.int64)
+    for i in range((ends - starts).max()):
+        keys = 256 * numbers + np.where(starts + i < ends, data[np.minimum(starts + i, ends)], 0)
+        is_used = np.zeros(keys.max() + 1, bool)
+        is_used[keys] = True
+        numbers = (np.cumsum(is_used) - 1)[keys]
+    examples = np.zeros(numbers.max() + 1, np.int64)
+    examples[numbers] = np.arange(len(numbers))
+    return numbers + 1, [_string(data, starts[i], ends[i]) for i in examples]

@@ -12,8 +12,8 @@ from asr.core.errors import ConfigError
 from asr.core.settings import check
 from asr.ctc import Hypothesis, beam_search
 from asr.lm import fusion
-from asr.lm.estimation import estimate
 from asr.lm.folder import load
+from asr.lm.hints import Hints
 from asr.lm.language_model import EDGE, UNKNOWN, LanguageModel
 from asr.lm.lexicon import Lexicon
 from asr.lm.ngram import NGram
@@ -114,9 +114,11 @@ def _with_confidences(hypothesis: Hypothesis, log_probs: np.ndarray) -> Hypothes
 
 def _first(config: DecodeConfig, labels: Sequence[str]) -> Search:
     weight, penalty = config.lm_weight, config.insertion_penalty
-    if config.lm is None:
+    lm = None if config.lm is None else language_model(config.lm, tuple(labels))
+    if config.hints and (lm is None or lm.unit != "words"):
+        raise ConfigError("decode.hints need a language model over words: decode.lm names it", "decode.hints")
+    if lm is None:
         return beam_search
-    lm = language_model(config.lm, tuple(labels))
     if lm.unit == "words":
         words = _words(lm, config, labels)
         return lambda log_probs, lengths, beam, nbest: words(
@@ -131,14 +133,12 @@ def _first(config: DecodeConfig, labels: Sequence[str]) -> Search:
 
 
 def _words(lm: LanguageModel, config: DecodeConfig, labels: Sequence[str]) -> WordSearch:
-    """Return a search for words; in an open vocabulary a bigram of the lexicon's phones spells unknown words."""
+    """Return a search for words, which in an open vocabulary spells unknown words."""
     if not isinstance(lm, NGram):
         raise ConfigError(f"{config.lm} is a recurrent model over words: search with an n-gram, and rescore with it")
-    lexicon, spelling = _lexicon(config.lexicon, lm.tokens), None
-    known = [each for word in lm.tokens[1:] if word != UNKNOWN for each in lexicon.words.get(word, ())]
-    if UNKNOWN in lm.index and known:
-        spelling = estimate(known, "phones", 2, "witten_bell")
-    return WordSearch(lexicon, lm, labels, config.lm_weight, config.insertion_penalty, spelling)
+    lexicon, hints = _lexicon(config.lexicon, lm.tokens), Hints.read(config.hints, config.hint_bonus)
+    is_open = UNKNOWN in lm.index
+    return WordSearch(lexicon, lm, labels, config.lm_weight, config.insertion_penalty, is_open, hints)
 
 
 def _rescored(search: Search, lm: LanguageModel, labels: Sequence[str], weight: float) -> Search:

@@ -16,7 +16,8 @@ from asr.ctc import beam_kernels
 from asr.ctc.arguments import check_log_probs, check_values
 from asr.ctc.beam import hypotheses
 from asr.ctc.hypothesis import Hypothesis
-from asr.lm import kernels
+from asr.lm import kernels, word_graph
+from asr.lm.hints import Hints
 from asr.lm.kernels import Limits
 from asr.lm.language_model import UNKNOWN
 from asr.lm.lexicon import Lexicon
@@ -40,9 +41,11 @@ class WordSearch:
         Weight of the language model's log probabilities.
     word_penalty
         Nats that each word costs; a negative value is a bonus.
-    spelling
-        Bigram over phones that spells words that are not in the lexicon, which the language model scores as UNKNOWN. By
+    spells_unknown
+        Spell words that are not in the lexicon by a bigram of its phones; the language model scores them as UNKNOWN. By
         default only the lexicon's words are recognised.
+    hints
+        Words and phrases to expect.
 
     Raises
     ------
@@ -53,7 +56,8 @@ class WordSearch:
     --------
     >>> from asr.lm.estimation import estimate
     >>> lm = estimate([["a", "b"]], "words", order=2, smoothing="witten_bell")
-    >>> search = WordSearch(Lexicon({"a": [("AH",)], "b": [("B", "IY")]}), lm, ["<blank>", "AH", "B", "IY"])
+    >>> lexicon = Lexicon.build([("a", ["AH"]), ("b", ["B", "IY"])])
+    >>> search = WordSearch(lexicon, lm, ["<blank>", "AH", "B", "IY"])
     >>> log_probs = np.log(np.eye(4)[[1, 0, 2, 3]] * 0.9 + 0.025)[:, None]
     >>> search(log_probs)[0][0].words
     ('a', 'b')
@@ -66,10 +70,11 @@ class WordSearch:
         labels: Sequence[str],
         lm_weight: float = 1.0,
         word_penalty: float = 0.0,
-        spelling: NGram | None = None,
+        spells_unknown: bool = False,
+        hints: Hints = word_graph.NO_HINTS,
     ):
         self.lm, self.labels, self.lm_weight, self.word_penalty = lm, list(labels), lm_weight, word_penalty
-        self.graph = lexicon.graph(labels, lm, lm_weight, spelling)
+        self.graph, self._unlisted = word_graph.build(lexicon, labels, lm, lm_weight, spells_unknown, hints)
 
     def __call__(
         self,
@@ -162,6 +167,7 @@ class WordSearch:
         said = []
         for first, end in pairwise(ends):
             word = self.lm.tokens[words[end - 1]] if words[end - 1] >= 0 else UNKNOWN
+            word = self._unlisted.get(int(arcs[end - 1]), word)
             phones = " ".join(self.labels[token] for token in tokens[first:end])
             said.append(f"[{phones}]" if word == UNKNOWN else word)
         return replace(hypothesis, words=tuple(said), word_lengths=tuple(b - a for a, b in pairwise(ends)))

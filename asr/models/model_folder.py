@@ -69,7 +69,7 @@ def save(folder: Path, model: AcousticModel, card: str, half: bool = False) -> N
         config,
         data=replace(config.data, corpora=dict.fromkeys(config.data.corpora)),
         train=replace(config.train, alignments=beside),
-        decode=replace(config.decode, lm=None, rescore_lm=None, lexicon="cmudict"),
+        decode=replace(config.decode, lm=None, rescore_lm=None, lexicon="cmudict", hints=()),
     )
     write_text(folder / "config.yaml", configuration.to_yaml(public))
     write_text(folder / "tokens.txt", "".join(f"{token}\n" for token in model.tokens))

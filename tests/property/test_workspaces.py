@@ -29,6 +29,7 @@ from asr.hmm.graph import Graph
 from asr.hmm.phone_loop import PhoneLoop, bigram
 from asr.hmm.tying import Tying
 from asr.lm.estimation import estimate
+from asr.lm.hints import Hints
 from asr.lm.language_model import UNKNOWN
 from asr.lm.lexicon import Lexicon
 from asr.lm.word_search import WordSearch
@@ -112,10 +113,11 @@ def test_beam_search_stays_in_its_workspace(runs, case, beam_size, has_model):
 @pytest.fixture(scope="module")
 def word_search():
     labels = ("A", "B", "C")
-    words = {f"{a}{b}{c}": [(a, b, c), (a, b)] for a in labels for b in labels for c in labels}
+    words = [f"{a}{b}{c}" for a in labels for b in labels for c in labels]
     lm = estimate([[word] for word in words], "words", 2, "witten_bell", [UNKNOWN, *words])
-    spelling = estimate([list(labels)], "phones", 2, "witten_bell")
-    return WordSearch(Lexicon(words), lm, ["<blank>", *labels], 0.5, 0.1, spelling)
+    lexicon = Lexicon.build((word, phones) for word in words for phones in (word, word[:2]))
+    hints = Hints.read(["AAA BBB, zoo", "zoo\tC A B"], 2.0)
+    return WordSearch(lexicon, lm, ["<blank>", *labels], 0.5, 0.1, True, hints)
 
 
 @modest

@@ -123,8 +123,8 @@ def searches():
     """Each search of log_probs, lengths, beam size and number of hypotheses, over the labels A to D."""
     rng = np.random.default_rng(3)
     lm = estimate([list(rng.choice(LABELS[1:], 12)) for _ in range(30)], "phones", 3, "witten_bell")
-    words = {"ab": [("A", "B")], "b": [("B",)], "ca": [("C", "A")], "dca": [("D", "C", "A")], "a": [("A",)]}
-    spoken = estimate([list(rng.choice(list(words), 6)) for _ in range(30)], "words", 2, "witten_bell")
+    words = ["ab", "b", "ca", "dca", "a"]
+    spoken = estimate([list(rng.choice(words, 6)) for _ in range(30)], "words", 2, "witten_bell")
     automaton, network = fusion.automaton(lm, LABELS, 0.8, 0.1), recurrent()
     return {
         "no model": beam_search,
@@ -132,7 +132,7 @@ def searches():
         "pruned": lambda *given: beam_search(*given, token_model=automaton, beam_threshold=4.0, token_threshold=0.01),
         "frame by frame": lambda *given: fusion.beam_search(given[0], given[1], lm, LABELS, 0.8, 0.1, *given[2:]),
         "recurrent": lambda *given: fusion.beam_search(given[0], given[1], network, LABELS, 0.8, 0.1, *given[2:]),
-        "words": WordSearch(Lexicon(words), spoken, LABELS, 0.7, 0.1),
+        "words": WordSearch(Lexicon.build((word, word.upper()) for word in words), spoken, LABELS, 0.7, 0.1),
     }
 
 

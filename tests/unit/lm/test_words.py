@@ -15,8 +15,8 @@ from tests import naive
 pytestmark = pytest.mark.kernels
 
 LABELS = ["<blank>", "A", "B", "C"]
-LEXICON = Lexicon(
-    {"a": [("A",)], "ab": [("A", "B"), ("B",)], "b": [("B",)], "caa": [("C", "A", "A")], "ca": [("C", "A")]}
+LEXICON = Lexicon.build(
+    [("a", "A"), ("ab", "AB"), ("ab", "B"), ("b", "B"), ("caa", "CAA"), ("ca", "CA")]  # phones are letters
 )
 TEXT = [["a", "ab"], ["b", "a"], ["caa"], ["ca", "b"], ["a"]]
 
@@ -129,21 +129,20 @@ def test_words_have_their_phones():
 
 def test_an_unknown_word_is_spelt_and_not_dropped():
     lm = language_model(UNKNOWN)
-    spelling = estimate([list("ABC"), list("CAB"), list("BAC")], "phones", 2, "witten_bell", ["A", "B", "C"])
-    closed, opened = WordSearch(LEXICON, lm, LABELS), WordSearch(LEXICON, lm, LABELS, spelling=spelling)
-    said = certain("CCBC")
+    closed, opened = WordSearch(LEXICON, lm, LABELS), WordSearch(LEXICON, lm, LABELS, spells_unknown=True)
+    said = certain("CCCC")
     assert "[" not in "".join(closed(said)[0][0].words)
-    assert opened(said)[0][0].words == ("[C C B C]",)
+    assert opened(said)[0][0].words == ("[C C C C]",)
     assert opened(certain("CA"))[0][0].words == ("ca",)
     with pytest.raises(ConfigError, match="open_vocabulary=true"):
-        WordSearch(LEXICON, language_model(), LABELS, spelling=spelling)
+        WordSearch(LEXICON, language_model(), LABELS, spells_unknown=True)
 
 
 def test_what_an_unknown_word_costs():
     lm = language_model(UNKNOWN)
-    spelling = estimate([list("ABC"), list("CAB")], "phones", 2, "witten_bell", ["A", "B", "C"])
+    spelling = estimate([each for spelt in LEXICON.words.values() for each in spelt], "phones", 2, "witten_bell")
     weight, penalty = 0.6, 0.3
-    search = WordSearch(LEXICON, lm, LABELS, weight, penalty, spelling)
+    search = WordSearch(LEXICON, lm, LABELS, weight, penalty, spells_unknown=True)
     said = certain("CB")
     (found,) = search(said, beam_size=2000, nbest=2000)
     (one,) = [each for each in found if each.words == ("[C B]",)]
@@ -154,7 +153,7 @@ def test_what_an_unknown_word_costs():
 
 
 def test_a_word_that_is_cut_off_is_spelt_too():
-    lexicon = Lexicon({"caa": [("C", "A", "A")]})
+    lexicon = Lexicon.build([("caa", "CAA")])
     lm = estimate([["caa"]], "words", 2, "witten_bell")
     (found,) = WordSearch(lexicon, lm, LABELS)(certain("CA"), beam_size=1)
     assert found[0].words == ("[C A]",)
@@ -180,10 +179,13 @@ def test_thresholds_prune(rng):
 
 def test_a_lexicon_from_a_file(tmp_path):
     path = tmp_path / "lexicon.txt"
-    path.write_text("read R IY D\nread R EH D\n\nred\tR EH D\nred R EH D\n")
-    assert Lexicon.read(path).words == {"read": [("R", "IY", "D"), ("R", "EH", "D")], "red": [("R", "EH", "D")]}
-    path.write_text("read R IY D\nred\n")
-    with pytest.raises(ConfigError, match="line 2: red has no phones"):
+    path.write_text("\ufeffread R IY D\nread R EH D\n\n  red\tR  EH D \nred R EH D\r\ncafe\u0301\u00a0K AE F EY")
+    reads = [("R", "IY", "D"), ("R", "EH", "D")]
+    assert Lexicon.read(path).words == {"read": reads, "red": [("R", "EH", "D")], "caf\u00e9": [("K", "AE", "F", "EY")]}
+    path.write_text("lung ʎ ŋ t͡ʃʷʰː t͡ʃʷʰ\n")
+    assert Lexicon.read(path).words == {"lung": [("ʎ", "ŋ", "t͡ʃʷʰː", "t͡ʃʷʰ")]}
+    path.write_text("read R IY D\n\nrød\n")
+    with pytest.raises(ConfigError, match="line 3: rød has no phones"):
         Lexicon.read(path)
     path.write_text("\n")
     with pytest.raises(ConfigError, match="holds no words"):
@@ -200,11 +202,11 @@ def test_a_lexicon_from_cmudict():
 def test_lexicons_that_do_not_fit():
     lm = language_model()
     with pytest.raises(ConfigError, match="the lexicon gives a X, which the acoustic model"):
-        WordSearch(Lexicon({"a": [("X",)]}), lm, LABELS)
+        WordSearch(Lexicon.build([("a", "X")]), lm, LABELS)
     with pytest.raises(ConfigError, match="the lexicon gives a no phones"):
-        WordSearch(Lexicon({"a": [()]}), lm, LABELS)
+        WordSearch(Lexicon.build([("a", "")]), lm, LABELS)
     with pytest.raises(ConfigError, match="are their letters of one case"):
-        WordSearch(Lexicon({"A": [("A",)]}), lm, LABELS)
+        WordSearch(Lexicon.build([("A", "A")]), lm, LABELS)
 
 
 def test_arguments_that_do_not_fit():

@@ -1,0 +1,183 @@
+"""Hints: what they say, and a search that expects them, held against all ways to read phones as words and hints."""
+
+import math
+
+import numpy as np
+import pytest
+
+from asr.core.config import DecodeConfig
+from asr.core.errors import ConfigError
+from asr.lm import arpa, search
+from asr.lm.estimation import estimate
+from asr.lm.hints import Hints
+from asr.lm.language_model import UNKNOWN
+from asr.lm.lexicon import Lexicon
+from asr.lm.word_search import WordSearch
+from tests import naive
+
+pytestmark = pytest.mark.kernels
+
+LABELS = ["<blank>", "A", "B", "C"]
+LEXICON = Lexicon.build([("a", "A"), ("ab", "AB"), ("ab", "B"), ("b", "B"), ("ca", "CA")])  # phones are letters
+WEIGHT, PENALTY, BONUS = 0.7, 0.3, 1.5
+HINTS = ["a b, ca", "a b ca", "Zee\tC B", "Zee\tC", "b Zee"]
+
+
+def language_model(*more):
+    text = [["a", "ab"], ["b", "a"], ["ca", "b"], ["a"]]
+    return estimate(text, "words", 3, "witten_bell", [*more, *LEXICON.words])
+
+
+@pytest.fixture
+def lm():
+    return language_model(UNKNOWN)
+
+
+def word_search(lm, hints=HINTS, bonus=BONUS, **options):
+    return WordSearch(LEXICON, lm, LABELS, WEIGHT, PENALTY, hints=Hints.read(hints, bonus), **options)
+
+
+def readings(phones, units):
+    """Yield every way to read phones as words and hints: the words, and how many of them are in hints."""
+    if not phones:
+        yield (), 0
+    for words, spelt, hinted in units:
+        if phones[: len(spelt)] == spelt:
+            for rest, count in readings(phones[len(spelt) :], units):
+                yield (*words, *rest), hinted + count
+
+
+def units(phrases):
+    """Return words, phones and the number of hinted words, of each word of the lexicon and each hint."""
+    pronunciations = {**LEXICON.words, "Zee": [("C", "B"), ("C",)]}
+    found = [((word,), each, 0) for word, spelt in LEXICON.words.items() for each in spelt]
+    for phrase in phrases:
+        ways = [()]
+        for word in phrase:
+            ways = [(*way, *each) for way in ways for each in pronunciations[word]]
+        found += [(phrase, way, len(phrase)) for way in ways]
+    return found
+
+
+def spelt(tokens):
+    return tuple(LABELS[token] for token in tokens)
+
+
+@pytest.mark.parametrize("num_frames", [1, 4, 6])
+def test_an_unpruned_search_finds_each_reading_and_its_score(num_frames, lm, rng):
+    phrases = [("a", "b"), ("ca",), ("a", "b", "ca"), ("Zee",), ("b", "Zee")]
+    logits = rng.standard_normal((num_frames, len(LABELS)))
+    log_probs = logits - np.logaddexp.reduce(logits, axis=1, keepdims=True)
+    expected = []
+    for labelling, prob in naive.labelling_probs(log_probs).items():
+        for words, hinted in readings(spelt(labelling), units(phrases)):
+            score = math.log(prob) + WEIGHT * lm.score([words])[0].sum() - PENALTY * len(words) + BONUS * hinted
+            expected.append((words, spelt(labelling), score))
+    (found,) = word_search(lm)(log_probs[:, None], beam_size=20000, nbest=20000)
+    expected.sort(key=lambda each: each[2])
+    assert [each.score for each in found[::-1]] == pytest.approx([score for *_, score in expected])
+    assert sorted((each.words, spelt(each.tokens)) for each in found) == sorted(each[:2] for each in expected)
+
+
+def certain(phones):
+    """Return posteriors that all but say phones, a blank between."""
+    rows = [row for phone in phones for row in (LABELS.index(phone), 0)]
+    return np.log(np.eye(len(LABELS))[rows] * 0.9996 + 0.0001)[:, None]
+
+
+def best(search, phones, **options):
+    return search(certain(phones), **options)[0][0]
+
+
+def test_a_hint_is_written_as_it_is_spelt_and_each_pronunciation_is_known(lm):
+    search = word_search(lm, bonus=3.0)
+    assert best(search, "CB").words == ("Zee",)
+    assert best(search, "CC").words == ("Zee", "Zee")
+    found = best(search, "ACB")
+    assert (found.words, found.word_lengths) == (("a", "Zee"), (1, 2))
+    assert [found.timesteps[i] for i in (0, 1, 2)] == [0, 2, 4]
+    assert best(word_search(lm, []), "CB").words != ("Zee",)
+
+
+def test_nothing_is_given_for_part_of_a_hint(lm):
+    """Also at the end, where only unfinished words may be left."""
+    without = word_search(lm, [])
+    for phones in ("AB", "AC", "C", "A"):
+        whole = word_search(lm, ["a b zee", "zee\tC B B B"], bonus=50.0)
+        with_hints, plain = best(whole, phones, beam_size=200), best(without, phones, beam_size=200)
+        assert with_hints.words == plain.words
+        assert with_hints.score == pytest.approx(plain.score)
+
+
+def test_more_of_a_bonus_never_takes_a_hint_away(lm):
+    scores = [best(word_search(lm, ["b a"], bonus), "BA", beam_size=200).score for bonus in (0.0, 1.0, 3.0)]
+    assert np.diff(scores) == pytest.approx([2.0, 4.0])  # two words
+
+
+def test_words_are_written_as_the_language_model_writes_them():
+    lm = estimate([["doctor", "Ann", "sees"]], "words", 2, "witten_bell", [UNKNOWN, "doctor", "Ann", "sees", "ANNA"])
+    hints = Hints.read(["Dr. ANN, anna, Zoë"], 1.0)
+    steps = hints.steps(Lexicon.build([("sees", ["S"])]), lm, np.zeros(5))
+    assert list(dict.fromkeys(step.label for step in steps)) == ["doctor", "Ann", "ANNA", "Zoë"]
+    assert [step.token == lm.index[UNKNOWN] for step in steps][-1]
+    assert ("D", "AA", "K", "T", "ER") in [step.phones for step in steps]
+
+
+def test_a_lexicon_knows_better_than_rules_and_the_user_better_than_it(lm):
+    lexicon = Lexicon.build([("ab", "AB"), ("ljubljana", "CA")])
+
+    def pronounced(*hints):
+        return [step.phones for step in Hints.read(hints, 1.0).steps(lexicon, lm, np.zeros(len(lm.tokens)))]
+
+    assert pronounced("Ljubljana") == [("C", "A")]
+    assert pronounced("Ljubljana\tB A", "Ljubljana\tB") == [("B", "A"), ("B",)]
+    assert pronounced("the") == [("DH", "AH"), ("DH", "IY")]
+
+
+def test_without_unknown_words_a_hint_is_as_rare_as_the_rarest_word(rng):
+    lm = estimate([["a", "b", "a"], ["ab", "a"]], "words", 1, "witten_bell", ["a", "ab", "b", "ca"])
+    search = WordSearch(LEXICON, lm, LABELS, 1.0, hints=Hints.read(["Zee\tC B"], 20.0))
+    rarest = min(lm.log_probs(np.zeros(1, int))[0, 1:])
+    found = best(search, "CB", beam_size=100)
+    end = lm.log_probs(np.zeros(1, int))[0, 0]
+    assert found.words == ("Zee",)
+    assert found.score == pytest.approx(-naive.enumerated_loss(certain("CB")[:, 0], [3, 2]) + 20 + rarest + end)
+
+
+def test_hints_from_a_file(tmp_path):
+    path = tmp_path / "names.txt"
+    path.write_text("\ufeffLjubljana\n\nDr. Nguyen\nNguyen\tW IH N\r\nNguyen\tN UW Y EH N\n", encoding="utf8")
+    hints = Hints.read([str(path), "Ford, Ann  Lee"], 2.0)
+    phrases = [" ".join(word.label for word in phrase) for phrase in hints.phrases]
+    assert phrases == ["Ljubljana", "Dr Nguyen", "Nguyen", "Ford", "Ann Lee"]
+    assert hints.pronunciations == {"nguyen": [("W", "IH", "N"), ("N", "UW", "Y", "EH", "N")]}
+    path.write_bytes(b"\xff")
+    with pytest.raises(ConfigError, match=r"cannot read the hints .*names\.txt"):
+        Hints.read([str(path)], 1.0)
+
+
+@pytest.mark.parametrize(
+    ("hint", "fault"),
+    [
+        ("...", r"the hint '\.\.\.' has no words"),
+        ("Dr. Nguyen\tW IH N", "the hint 'Dr. Nguyen': a tab stands between one word and its phones"),
+        ("names.txt", r"the hint 'names\.txt' is no file and cannot be pronounced"),
+        ("R2D2", "the hint 'R2D2' is no file and cannot be pronounced: write numbers"),
+        ("Zee\tC X", "the hint gives Zee X, which the acoustic model has no label for"),
+    ],
+)
+def test_hints_that_cannot_be_used_are_named(hint, fault, lm):
+    with pytest.raises(ConfigError, match=fault):
+        word_search(lm, ["a b", hint])
+
+
+def test_hints_are_for_words_alone(tmp_path):
+    arpa.write(estimate(["AB", "C"], "phones", 2, "witten_bell"), tmp_path / "phones.arpa")
+    for lm in (None, str(tmp_path / "phones.arpa")):
+        with pytest.raises(ConfigError, match=r"decode\.hints need a language model over words"):
+            search.build(DecodeConfig(lm=lm, hints=("a",)), LABELS)
+    with pytest.raises(ConfigError, match=r"decode\.hints must be a list"):
+        DecodeConfig(hints="Ljubljana")
+    for bonus in (-1.0, math.inf, math.nan):
+        with pytest.raises(ConfigError, match=r"decode\.hint_bonus must be 0 or more and finite"):
+            DecodeConfig(hint_bonus=bonus)
