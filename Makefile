@@ -13,11 +13,12 @@ YAML := recipes/$(RECIPE)/$(SYSTEM).yaml
 RUN ?= runs/$(RECIPE)/$(SYSTEM)
 TRAINED := $(RUN)/.made-from
 SCORED := $(RUN)/results.txt
+WORDS := runs/en_us_words
 CORPORA := $(if $(TIMIT)$(DATA),--data $(or $(TIMIT),$(DATA)))
 
 NAMES = $(if $(filter all,$(SYSTEMS)),$(basename $(notdir $(wildcard recipes/$(RECIPE)/*.yaml))),$(SYSTEMS))
 
-.PHONY: help setup lock lint docs test test-kernels train evaluate compare transcribe bench figures clean
+.PHONY: help setup lock lint docs test test-kernels train evaluate compare words transcribe bench figures clean
 .DELETE_ON_ERROR:
 
 help: ## list the targets
@@ -85,6 +86,16 @@ evaluate: $(READY) ## score a trained system on its test speakers
 compare: $(READY) ## put a recipe's scored systems side by side; SYSTEMS=all or "a b" trains and scores these before
 	@for system in $(NAMES); do $(MAKE) --no-print-directory train SYSTEM=$$system RUN=runs/$(RECIPE)/$$system || exit 1; done
 	@$(ASR) compare $(or $(NAMES:%=runs/$(RECIPE)/%),runs/$(RECIPE)) --output runs/$(RECIPE)-compare
+
+words: $(WORDS)/books.txt ## make the word model en-us-words anew, and the full one, from public-domain books (0.5 GB)
+	for model in full trigram contexts; do $(ASR) lm train recipes/en_us_words/lm/$$model.yaml --run $(WORDS)/$$model || exit 1; done
+	$(ASR) lm prune $(WORDS)/trigram $(WORDS)/pruned --threshold 8.5e-8 --history $(WORDS)/contexts
+	$(ASR) lm quantise $(WORDS)/pruned $(WORDS)/en-us-words --bits 8
+	for model in full en-us-words; do $(ASR) lm lexicon $(WORDS)/$$model || exit 1; done
+
+$(WORDS)/books.txt: | $(READY)
+	mkdir -p $(@D)
+	$(VENV)/bin/python -m data_prep.books $(or $(BOOKS),data/books) $@
 
 transcribe: $(READY) ## print the phones in AUDIO
 	@$(ASR) transcribe $(AUDIO) --model $(MODEL)

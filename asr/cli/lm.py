@@ -1,4 +1,4 @@
-"""The verbs of `asr lm`: train, score, generate, import, export, prune, quantise, overlap."""
+"""The verbs of `asr lm`: train, score, generate, import, prune, quantise, lexicon, export, overlap."""
 
 import math
 import sys
@@ -183,6 +183,27 @@ def quantise(
     from asr.lm.quantisation import quantise as quantised
 
     _save(quantised(_ngram(model, unit), bits), model, folder, f"values of {bits} bits")
+
+
+@app.command()
+@with_verbosity
+def lexicon(model: Annotated[Path, typer.Argument(help="A run or model folder over words.")]) -> None:
+    """Write the pronunciations of a model's words into its folder: `asr transcribe --words` then need not look them up.
+
+    They are CMUdict's, and for words that it lacks those of letter-to-sound rules. lexicon.txt may be edited.
+
+    asr lm lexicon runs/books/small
+    """
+    from asr.core.errors import ModelError
+    from asr.lm.folder import LEXICON, load, locate
+    from asr.lm.lexicon import Lexicon
+
+    lm, path = load(model), locate(model) / LEXICON
+    if lm.unit != "words" or not path.parent.is_dir():
+        raise ModelError(f"{model} has no words to be pronounced: give the folder of a model over words")
+    found = Lexicon.of(lm.tokens)
+    found.write(path)
+    typer.echo(f"{path}: {len(found.entries):,} pronunciations of {len(found.words):,} words")
 
 
 @app.command()

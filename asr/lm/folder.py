@@ -14,6 +14,7 @@ from asr.lm.ngram import NGram
 from asr.lm.text import UNITS
 
 ABOUT, WEIGHTS, CARD = "lm.json", "model.safetensors", "README.md"
+LEXICON = "lexicon.txt"  # of a model over words
 
 
 def save(folder: Path, lm: LanguageModel, card: str) -> None:

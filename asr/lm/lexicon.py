@@ -16,6 +16,7 @@ from typing import Self
 import numpy as np
 
 from asr.core.errors import ConfigError
+from asr.core.files import write_text
 from asr.lm.language_model import EDGE, UNKNOWN
 
 BLANK, LINE_BREAK = 32, 10  # bytes: all up to a blank part words and phones
@@ -107,6 +108,11 @@ class Lexicon:
             raise ConfigError(f"{path}, line {number}: {word} has no phones; write a word and its phones a line")
         numbers, phones = _numbered(data, starts[~is_word], ends[~is_word])
         return cls(_strings(data, first, last), phones, _padded(numbers, lengths))
+
+    def write(self, path: Path) -> None:
+        """Write a file that `read` reads, in the order of the words."""
+        lines = (f"{word} {' '.join(phones)}\n" for word in sorted(self.words) for phones in self.words[word])
+        write_text(path, "".join(lines))
 
     @cached_property
     def words(self) -> Mapping[str, Sequence[tuple[str, ...]]]:

@@ -23,7 +23,7 @@ LEAST_PRIOR = 1e-6  # of a class that was hardly ever heard
 RESCORED = 5  # sentences to rescore of a search for words; more of them would leave less room in its beam
 Search = Callable[[np.ndarray, np.ndarray, int, int], list[list[Hypothesis]]]
 PRETRAINED = Path(__file__).parent / "pretrained"
-BEAM_THRESHOLD, TOKEN_THRESHOLD = 15.0, 1e-3  # of the search for words: nats, and a phone's posterior
+BEAM_THRESHOLD, TOKEN_THRESHOLD = 17.0, 3e-4  # of the search for words: nats, and a phone's posterior
 
 
 def build(config: DecodeConfig, labels: Sequence[str], priors: Sequence[float] = ()) -> Search:

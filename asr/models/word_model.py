@@ -21,12 +21,12 @@ from asr.core import files
 from asr.core.config import DecodeConfig
 from asr.core.errors import ConfigError, ModelError
 from asr.core.settings import section
-from asr.lm.folder import locate
+from asr.lm.folder import LEXICON, locate
 from asr.lm.search import find, language_model
 from asr.models.calibration import Calibration
 
 DEFAULT = "en-us-words"
-LEXICON, SETTINGS = "lexicon.txt", "words.json"
+SETTINGS = "words.json"
 
 
 @dataclass(frozen=True)

@@ -42,6 +42,18 @@ def test_a_folder_may_bring_its_lexicon_and_a_run_folder_holds_the_model(tmp_pat
     assert WordModel.load(tmp_path / "a.arpa", "mine").decode == {"lm": str(tmp_path / "a.arpa")}
 
 
+def test_a_folder_gets_the_pronunciations_of_its_words(tmp_path, cli):
+    folder.save(tmp_path / "words", estimate([["the", "zoo"], ["the", "gnarlish"]], "words", order=2), "")
+    code, out, err = cli("lm", "lexicon", tmp_path / "words")
+    assert (code, out, err) == (0, f"{tmp_path / 'words/lexicon.txt'}: 4 pronunciations of 3 words\n", "")
+    lines = (tmp_path / "words/lexicon.txt").read_text().splitlines()
+    assert [line for line in lines if not line.startswith("gnarlish ")] == ["the DH AH", "the DH IY", "zoo Z UW"]
+    assert WordModel.load(tmp_path / "words", "any").decode["lexicon"] == str(tmp_path / "words/lexicon.txt")
+    folder.save(tmp_path / "phones", estimate([["AH", "Z"]], "phones", order=2), "")
+    code, _, err = cli("lm", "lexicon", tmp_path / "phones")
+    assert (code, err.count("\n"), "has no words to be pronounced" in err) == (2, 1, True)
+
+
 @pytest.mark.parametrize(
     "text",
     [
