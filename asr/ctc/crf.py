@@ -61,14 +61,16 @@ def crf_loss(
     """
     if reduction not in ("none", "mean", "sum"):
         raise ValueError(f"reduction must be none, mean or sum, not {reduction!r}")
+    if not 0 <= ctc_weight < np.inf:
+        raise ValueError(f"ctc_weight must be a number from 0, not {ctc_weight}")
     if logits.ndim == 2:
         lengths = as_array(input_lengths).reshape(-1), as_array(target_lengths).reshape(-1)
         options = denominator, blank, reduction, zero_infinity, infeasible, ctc_weight
         row = torch.atleast_2d(torch.as_tensor(targets))
         return crf_loss(logits[:, None], row, *lengths, *options).reshape(())
-    values = logits.to("cpu", torch.float64)  # rounded at the end alone: loss and gradient are differences
-    arguments = targets, input_lengths, target_lengths
-    numerators = ctc_loss(values, *arguments, blank, "none", infeasible=infeasible)  # it checks all arguments
+    # In float64 to the end, since loss and gradient are differences. `ctc_loss` checks all arguments.
+    values = logits.to("cpu", torch.float64) if logits.is_floating_point() else logits
+    numerators = ctc_loss(values, targets, input_lengths, target_lengths, blank, "none", infeasible=infeasible)
     num_frames, batch, num_classes = logits.shape
     if (num_classes, blank) != (denominator.num_classes, denominator.blank):
         raise ValueError(
@@ -80,7 +82,8 @@ def crf_loss(
     scores = torch.from_numpy(denominator.log_probs(symbols, labels))
     possible = torch.isfinite(numerators) & torch.isfinite(scores)
     partitions = _LogPartition.apply(values, frames, possible.numpy(), denominator)
-    losses = numerators.mul(1 + ctc_weight).where(possible | numerators.isnan(), torch.inf) + (partitions - scores).where(possible, 0.0)
+    losses = (1 + ctc_weight) * numerators + (partitions - scores)
+    losses = losses.where(possible | numerators.isnan(), torch.inf)
     if zero_infinity:
         losses = losses.masked_fill(losses.isposinf(), 0.0)
     if reduction == "mean":

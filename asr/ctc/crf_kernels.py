@@ -144,7 +144,7 @@ def workspace_size(num_frames: int, automaton: Automaton, num_classes: int) -> i
 
 
 @njit(cache=True)
-def _room(num_frames, num_classes, automaton, work):
+def room_for(num_frames, num_classes, automaton, work):
     """Lay out a workspace."""
     num_states, num_nodes = len(automaton.finals), len(automaton.leaving.offsets) - 1
     block, num_blocks = layout(num_frames, num_states)
@@ -414,6 +414,20 @@ def _backward(automaton, in_logs, total, grads, room):
     return True
 
 
+@njit(cache=True)
+def one_pass(logits, b, automaton, in_logs, grads, room):
+    """Return ln Z of an utterance, and write its gradient; −inf and zeros where nothing is possible or was lost."""
+    num_frames = len(room.probs)
+    _softmax(logits, b, in_logs, room.probs)
+    total = _forward(automaton, in_logs, room)
+    if total > -np.inf and _backward(automaton, in_logs, total, grads[:num_frames, b], room):
+        return total
+    for t in range(num_frames):
+        for c in range(grads.shape[2]):
+            grads[t, b, c] = 0.0
+    return -np.inf
+
+
 @njit(cache=True, nogil=True)
 def partition(chosen, logits, utterances, lengths, automaton, found, work):
     """Find ln Z (B,) of some utterances among logits (T, B, C), and its gradient at the logits (T, B, C).
@@ -428,12 +442,10 @@ def partition(chosen, logits, utterances, lengths, automaton, found, work):
         if num_frames == 0:
             totals[b] = _log(automaton.finals[automaton.offsets[automaton.blank]])
             continue
-        room = _room(num_frames, logits.shape[2], automaton, work)
-        for in_logs in (False, True):
-            _softmax(logits, b, in_logs, room.probs)
-            totals[b] = _forward(automaton, in_logs, room)
-            if totals[b] > -np.inf and _backward(automaton, in_logs, totals[b], grads[:num_frames, b], room):
-                break
+        room = room_for(num_frames, logits.shape[2], automaton, work)
+        totals[b] = one_pass(logits, b, automaton, False, grads, room)
+        if totals[b] == -np.inf:
+            totals[b] = one_pass(logits, b, automaton, True, grads, room)
 
 
 @njit(cache=True, nogil=True)
