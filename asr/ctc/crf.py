@@ -39,10 +39,10 @@ def crf_loss(
     Parameters
     ----------
     logits, targets, input_lengths, target_lengths, blank, reduction, zero_infinity, infeasible
-        As for `ctc_loss`. A target that the denominator gives no weight counts as one without a path.
+        As for `ctc_loss`. The loss of targets that the denominator gives no weight is infinite too.
     denominator
-        Weights of all label sequences. If those of all sequences sum to 1, the loss is at least 0 but for the paths
-        that have no time, and e^−loss sums to 1 over the targets in any case.
+        Weights of all label sequences, such as `asr.lm.fusion.denominator` makes of an n-gram. They need not sum to 1:
+        e^−loss does, over all targets.
     ctc_weight
         So many times the loss of `ctc_loss` is added.
 
@@ -65,9 +65,10 @@ def crf_loss(
         raise ValueError(f"ctc_weight must be a number from 0, not {ctc_weight}")
     if logits.ndim == 2:
         lengths = as_array(input_lengths).reshape(-1), as_array(target_lengths).reshape(-1)
-        options = denominator, blank, reduction, zero_infinity, infeasible, ctc_weight
-        row = torch.atleast_2d(torch.as_tensor(targets))
-        return crf_loss(logits[:, None], row, *lengths, *options).reshape(())
+        row, utterance = torch.atleast_2d(torch.as_tensor(targets)), logits[:, None]
+        return crf_loss(
+            utterance, row, *lengths, denominator, blank, reduction, zero_infinity, infeasible, ctc_weight
+        ).reshape(())
     # In float64 to the end, since loss and gradient are differences. `ctc_loss` checks all arguments.
     values = logits.to("cpu", torch.float64) if logits.is_floating_point() else logits
     numerators = ctc_loss(values, targets, input_lengths, target_lengths, blank, "none", infeasible=infeasible)
@@ -97,7 +98,9 @@ class _LogPartition(torch.autograd.Function):
     """ln Z (B,) of the utterances that are possible, 0 for others; the forward pass computes the gradient too."""
 
     @staticmethod
-    def forward(ctx: Any, logits: Tensor, lengths: np.ndarray, possible: np.ndarray, denominator: Denominator) -> Tensor:
+    def forward(
+        ctx: Any, logits: Tensor, lengths: np.ndarray, possible: np.ndarray, denominator: Denominator
+    ) -> Tensor:
         values = np.ascontiguousarray(logits.detach().numpy())
         totals, grads = np.zeros(len(lengths)), np.zeros_like(values)
         chosen = np.flatnonzero(possible)

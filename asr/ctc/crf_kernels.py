@@ -92,7 +92,7 @@ class Automaton(NamedTuple):
         Between nodes.
     """
 
-    blank: int
+    blank: np.uintp
     offsets: np.ndarray
     finals: np.ndarray
     entering: Arcs
@@ -174,6 +174,20 @@ def _softmax(logits, b, in_logs, probs):
 
 
 @helper()
+def _weighted_sum(arcs, end, values):
+    """Return the weighted sum of the values at the other ends of the arcs of one end, by two sums side by side."""
+    even, odd = 0.0, 0.0
+    a, stop = arcs.offsets[end], arcs.offsets[end + ONE]
+    while a + ONE < stop:
+        even += arcs.weights[a] * values[arcs.others[a]]
+        odd += arcs.weights[a + ONE] * values[arcs.others[a + ONE]]
+        a += TWO
+    if a < stop:
+        even += arcs.weights[a] * values[arcs.others[a]]
+    return even + odd
+
+
+@helper()
 def _advance(frame, scale, automaton, before, after, nodes):
     """Write the row of α one frame later, times the scale; frame (C,) holds its classes' probabilities."""
     offsets, entering, links = automaton.offsets, automaton.entering, automaton.links
@@ -191,9 +205,7 @@ def _advance(frame, scale, automaton, before, after, nodes):
     for c in range(ZERO, np.uintp(len(frame))):
         emitted = frame[c] * scale
         for s in range(offsets[c], offsets[c + ONE]):
-            came = 0.0
-            for a in range(entering.offsets[s], entering.offsets[s + ONE]):
-                came += entering.weights[a] * nodes[entering.others[a]]
+            came = _weighted_sum(entering, s, nodes)
             after[num_states + s] = (before[num_states + s] + came) * emitted
     emitted = frame[automaton.blank] * scale
     for s in range(ZERO, num_states):
@@ -210,10 +222,7 @@ def _retreat(frame, scale, automaton, betas, nodes, arrived):
         for s in range(offsets[c], offsets[c + ONE]):
             arrived[s] = betas[num_states + s] * emitted
     for n in range(ZERO, np.uintp(len(nodes))):
-        onward = 0.0
-        for a in range(leaving.offsets[n], leaving.offsets[n + ONE]):
-            onward += leaving.weights[a] * arrived[leaving.others[a]]
-        nodes[n] = onward
+        nodes[n] = _weighted_sum(leaving, n, arrived)
     for done in range(ZERO, np.uintp(len(links.targets))):
         i = np.uintp(len(links.targets)) - ONE - done
         shared = nodes[links.targets[i]]

@@ -219,7 +219,7 @@ def _automaton(rows: _Rows, blank: int) -> Automaton:
             (onward[starts, labels], repeats[again]),
         )
     )
-    num_nodes = 2 * num_states + np.count_nonzero(used[num_states:])
+    num_nodes = 2 * num_states + int(np.count_nonzero(used[num_states:]))
     return Automaton(
         np.uintp(blank),
         np.searchsorted(rows.labels[:num_states], np.arange(rows.weights.shape[1] + 1)).astype(np.uintp),
@@ -266,4 +266,4 @@ def _arcs(ends: np.ndarray, others: np.ndarray, weights: np.ndarray, num_ends: i
     """Return arcs in the order of their ends."""
     order = np.lexsort((others, ends))
     offsets = np.searchsorted(ends[order], np.arange(num_ends + 1)).astype(np.uintp)
-    return Arcs(offsets, others[order].astype(np.uintp), weights[order])
+    return Arcs(offsets, others[order].astype(np.uint32), weights[order])
