@@ -2,6 +2,7 @@ import naive
 import numpy as np
 import pytest
 import torch
+from torch_ctc import torch_crf_losses
 
 from asr import ctc
 from asr.core.errors import InfeasibleError
@@ -107,6 +108,21 @@ def test_loss_and_gradient_are_those_of_the_recursion_in_logarithms(rng, order, 
         np.testing.assert_allclose(loss, expected, rtol=1e-12, atol=1e-9)
         np.testing.assert_allclose(gradient, expected_gradient, rtol=0, atol=1e-10)
         assert np.abs(gradient).max() > 1e-3
+
+
+@pytest.mark.parametrize("blank", [0, 2])
+def test_loss_and_gradient_are_those_of_torch_and_autograd(rng, blank):
+    """Torch's CTC loss, and a dense table of all that may follow."""
+    logits = torch.from_numpy(2 * rng.standard_normal((20, 3, 4)))
+    targets = torch.from_numpy(rng.choice([c for c in range(4) if c != blank], (3, 5)))
+    args = targets, [20] * 3, [5, 1, 3]
+    model = random_model(rng, 3, 4)
+    leaf = logits.clone().requires_grad_()
+    expected = torch_crf_losses(leaf, *args, model, blank)
+    expected.sum().backward()
+    loss, gradient = loss_and_gradient(logits, *args, Denominator.of(model, blank=blank), blank=blank, reduction="none")
+    torch.testing.assert_close(loss, expected.detach(), rtol=1e-12, atol=1e-12)
+    torch.testing.assert_close(gradient, leaf.grad, rtol=0, atol=1e-12)
 
 
 @pytest.mark.parametrize("reduction", ["none", "mean"])
@@ -362,3 +378,30 @@ def test_wrong_arguments(batch):
         crf_loss(logits, targets + 5, frames, lengths, denominator)
     with pytest.raises(ValueError, match=r"logits must be floating, of shape \(T, B, C\)"):
         crf_loss(logits[0, 0], targets, frames, lengths, denominator)
+
+
+def test_kernels_run_without_compilation(run_python):
+    """Scaled and, where nothing that looks likely can end, in logarithms; an utterance without a path."""
+    run_python(
+        """
+import naive, numpy as np, torch
+from asr.ctc import Denominator, TokenModel, crf_loss
+rng = np.random.default_rng(0)
+scores = np.array([[0.0, -1.0, -1.5], [0.0, -0.5, -np.inf], [0.0, -np.inf, -2.0]])
+model = TokenModel(scores, np.array([[0, 1, 2], [1, 1, 1], [2, 2, 2]]), np.array([-1.0, -np.inf, 0.0]))
+targets, frames = torch.tensor([[2, 2], [2, 2], [2, 2]]), [40, 30, 2]
+for slope, backoffs in ((0.0, None), (40.0, [0, 0, 0])):
+    logits = rng.standard_normal((40, 3, 3))
+    logits[:30, :, 1] += slope
+    leaf = torch.from_numpy(logits).requires_grad_()
+    losses = crf_loss(leaf, targets, frames, [2, 2, 2], Denominator.of(model, backoffs), reduction="none")
+    losses.sum().backward()
+    assert losses[2] == torch.inf
+    for b, have in enumerate(frames[:2]):
+        loss, gradient = naive.crf(logits[:have, b], [2, 2], model)
+        np.testing.assert_allclose(losses[b].item(), loss, rtol=1e-10)
+        np.testing.assert_allclose(leaf.grad[:have, b], gradient, rtol=0, atol=1e-9)
+    np.testing.assert_array_equal(leaf.grad[:, 2], 0.0)
+""",
+        NUMBA_DISABLE_JIT="1",
+    )

@@ -133,7 +133,9 @@ def test_a_denominator_scores_labellings_as_the_model_does(rng):
     symbols = np.zeros((6, 6), np.uintp)
     symbols[:, 1:] = rng.integers(1, 4, (6, 5))
     lengths = np.array([0, 1, 2, 3, 4, 5])
-    expected = [lm.score([[LABELS[c] for c in row[1 : 1 + n]]])[0].sum() for row, n in zip(symbols, lengths, strict=True)]
+    expected = [
+        lm.score([[LABELS[c] for c in row[1 : 1 + n]]])[0].sum() for row, n in zip(symbols, lengths, strict=True)
+    ]
     np.testing.assert_allclose(denominator.log_probs(symbols, lengths), expected, rtol=1e-12)
     assert (denominator.num_classes, denominator.blank) == (4, 0)
 
