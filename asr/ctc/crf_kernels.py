@@ -34,7 +34,7 @@ LEAST_MASS = 1e-240
 
 # an unsigned index needs no test for negative values, which would cost time and prevent vector code
 ZERO, ONE, TWO = np.uintp(0), np.uintp(1), np.uintp(2)
-CELLS = 1 << 22  # numbers that the rows of a block may have (32 MiB), unless √T rows have more
+CELLS = 1 << 23  # numbers that the rows of a block may have (64 MiB), unless √T rows have more
 
 
 class Arcs(NamedTuple):
