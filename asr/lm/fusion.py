@@ -13,7 +13,7 @@ Letters: T frames, B utterances, C classes of the acoustic model, K prefixes in 
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -22,10 +22,12 @@ from asr.ctc import beam_kernels as kernels
 from asr.ctc.arguments import check_log_probs, check_values
 from asr.ctc.beam import hypotheses
 from asr.ctc.beam_kernels import Limits, TokenModel
-from asr.ctc.denominator import Denominator
 from asr.ctc.hypothesis import Hypothesis
 from asr.lm.language_model import UNKNOWN, LanguageModel
 from asr.lm.ngram import NGram
+
+if TYPE_CHECKING:
+    from asr.ctc.denominator import Denominator
 
 
 def classes(lm: LanguageModel, labels: Sequence[str]) -> np.ndarray:
@@ -76,7 +78,7 @@ def automaton(lm: NGram, labels: Sequence[str], weight: float, penalty: float = 
     return _token_model(lm, columns, _contexts(lm, columns), weight, penalty)
 
 
-def denominator(lm: NGram, labels: Sequence[str]) -> Denominator:
+def denominator(lm: NGram, labels: Sequence[str]) -> "Denominator":
     """Return an n-gram as the denominator of `asr.ctc.crf_loss`, with its start and its end.
 
     Parameters
@@ -96,6 +98,8 @@ def denominator(lm: NGram, labels: Sequence[str]) -> Denominator:
     >>> denominator(lm, ["<blank>", "A", "B"]).num_states
     3
     """
+    from asr.ctc.denominator import Denominator  # searches do without its kernels
+
     columns = classes(lm, labels)
     contexts = _contexts(lm, columns, with_shorter=True)
     shorter, weights = lm.back_off(contexts)
