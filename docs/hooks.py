@@ -75,7 +75,9 @@ def _sections(title: str, cls: type) -> dict[str, list[Key]]:
 def _keys(prefix: str, cls: type) -> Iterator[Key]:
     hints, meanings = typing.get_type_hints(cls), _meanings(cls)
     for field in fields(cls):
-        if not is_dataclass(hints[field.name]):
+        if prefix and is_dataclass(hints[field.name]):
+            yield from _keys(f"{prefix}{field.name}.", hints[field.name])
+        elif not is_dataclass(hints[field.name]):
             default = field.default if field.default_factory is MISSING else field.default_factory()
             shown = "" if default is MISSING else json.dumps(default)
             yield Key(prefix + field.name, _in_words(hints[field.name]), shown, meanings.get(field.name, ""))

@@ -1,5 +1,6 @@
 """The verbs that make a model: prepare, train, calibrate, tune, export."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -54,7 +55,7 @@ def train(recipe: Recipe, overrides: Overrides = None, data: Data = None, run: R
     from asr.training import train as run_training
 
     of_data = [each for each in overrides or () if each.startswith("data.")]  # a model folder does not keep places
-    config = configuration.align_beside(config, base)
+    config = configuration.found_beside(config, base)
     before = config.train.alignments
     check(config)
     is_model = before is not None and Path(before, "model", "model.safetensors").is_file()
@@ -62,9 +63,24 @@ def train(recipe: Recipe, overrides: Overrides = None, data: Data = None, run: R
         stage = recipe.with_name(Path(before).name + ".yaml")
         note(f"first {stage}, whose alignments {recipe} is trained on")
         train(stage, of_data, data, Path(before))
+    denominator = config.train.criterion.lm
+    stage = recipe.parent / "lm" / f"{Path(denominator or '').name}.yaml"
+    if denominator is not None and not Path(denominator).exists() and stage.is_file():
+        note(f"first {stage}, with which {recipe} is trained")
+        _train_lm(stage, config.data, Path(denominator))
     for folder, each in configuration.each_seed(config, base).items():
         typer.echo(f"model folder: {run_training(each, folder)}")
         typer.echo(fit(str(folder), of_data, data))
+
+
+def _train_lm(recipe: Path, speech: configuration.DataConfig, run: Path) -> None:
+    """Train a language model on the transcripts of the speech that a system is trained on."""
+    from asr.lm import config as lm_configuration
+    from asr.training.lm import train as run_training
+
+    config = lm_configuration.load(recipe)
+    text = replace(config.text, corpora=speech.corpora, manifests=speech.manifests, labels=speech.labels)
+    run_training(replace(config, text=text), run)
 
 
 def calibrate(

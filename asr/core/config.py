@@ -167,6 +167,37 @@ class ConditionsConfig:
 
 
 @dataclass(frozen=True)
+class CriterionConfig:
+    """What the network of a CTC system is trained on (docs/theory/criteria.md).
+
+    Attributes
+    ----------
+    name
+        ``ctc``, or ``ctc_crf``, which weighs label sequences by an n-gram.
+    lm
+        N-gram over the labels for ``ctc_crf``: a name such as ``phone_trigram``, which is trained by the recipe's
+        ``lm/phone_trigram.yaml`` where it is missing; or a folder of `asr lm train`, or an ARPA file. The dev speakers
+        are decoded with it.
+    ctc_weight
+        So many times the loss of CTC is added to that of ``ctc_crf``.
+    warmup_epochs
+        Epochs of CTC alone before ``ctc_crf``.
+    """
+
+    name: str = "ctc"
+    lm: str | None = None
+    ctc_weight: float = 0.1
+    warmup_epochs: int = 0
+
+    def __post_init__(self) -> None:
+        one_of("train.criterion.name", self.name, ("ctc", "ctc_crf"))
+        fits = (self.name == "ctc_crf") == (self.lm is not None)
+        check(fits, "train.criterion.lm", "name an n-gram for ctc_crf, and nothing for ctc", self.lm)
+        for name in ("ctc_weight", "warmup_epochs"):
+            check(getattr(self, name) >= 0, f"train.criterion.{name}", "be 0 or more", getattr(self, name))
+
+
+@dataclass(frozen=True)
 class TrainConfig:
     """Optimisation. Training stops at `max_epochs`, or when dev PER has not fallen for `patience` epochs.
 
@@ -188,6 +219,8 @@ class TrainConfig:
         Largest global norm of the gradient.
     weight_noise
         Standard deviation of the noise that each update adds to the encoder's weights; Graves (2013) has 0.075.
+    criterion
+        What the network of a CTC system is trained on.
     label_prior_scale
         Power of the label priors that the posteriors are divided by in the CTC loss: above 0, spikes are wider and
         times are better.
@@ -219,6 +252,7 @@ class TrainConfig:
     weight_decay: float = 1e-6
     gradient_clip: float = 1.0
     weight_noise: float = 0.0
+    criterion: CriterionConfig = field(default_factory=CriterionConfig)
     label_prior_scale: float = 0.0
     initialiser: str = "default"
     alignments: str | None = None
@@ -233,6 +267,8 @@ class TrainConfig:
             check(getattr(self, name) > 0, f"train.{name}", "be positive", getattr(self, name))
         for name in ("patience", "final_learning_rate", "weight_decay", "weight_noise", "label_prior_scale"):
             check(getattr(self, name) >= 0, f"train.{name}", "be 0 or more", getattr(self, name))
+        fits = self.criterion.name == "ctc" or (self.label_prior_scale == 0 and self.alignments is None)
+        check(fits, "train.criterion.name", "be ctc with label priors or alignments", self.criterion.name)
         check(0 <= self.warmup < 1, "train.warmup", "lie in 0..1", self.warmup)
         check(0 <= self.average < 1, "train.average", "lie in 0..1", self.average)
         names = ("default", "zeros", "normal", "xavier", "he", "orthogonal", "rbm")
@@ -382,17 +418,20 @@ def places_in(corpora: dict[str, str | None], folder: Path) -> dict[str, str | N
     }
 
 
-def align_beside(config: Config, run: Path) -> Config:
-    """Return a configuration in which `train.alignments`, where it names a system, is its run folder beside `run`.
+def found_beside(config: Config, run: Path) -> Config:
+    """Return a configuration in which the systems and language models that `train` names are folders near `run`.
 
     >>> config = from_dict({"data": {"corpora": {"mini": None}}, "train": {"alignments": "gmm_hmm"}})
-    >>> align_beside(config, Path("runs/mini/blstm_hmm")).train.alignments
+    >>> found_beside(config, Path("runs/mini/blstm_hmm")).train.alignments
     'runs/mini/gmm_hmm'
     """
-    name = config.train.alignments
-    if name is None or Path(name).name != name:
-        return config
-    return replace(config, train=replace(config.train, alignments=(run.parent / name).as_posix()))
+
+    def beside(name: str | None, folder: Path) -> str | None:
+        return (folder / name).as_posix() if name is not None and Path(name).name == name else name
+
+    train, criterion = config.train, config.train.criterion
+    criterion = replace(criterion, lm=beside(criterion.lm, run.parent / "lm"))
+    return replace(config, train=replace(train, alignments=beside(train.alignments, run.parent), criterion=criterion))
 
 
 def from_dict(values: dict[str, Any]) -> Config:

@@ -16,10 +16,13 @@ from asr.ctc.greedy import best_path
 from asr.ctc.hypothesis import Hypothesis
 
 if TYPE_CHECKING:
+    from asr.ctc.crf import crf_loss
+    from asr.ctc.denominator import Denominator
     from asr.ctc.graph import GraphAlignment, LabelGraph, graph_align
     from asr.ctc.loss import ctc_loss
 
 __all__ = [
+    "Denominator",
     "GraphAlignment",
     "Hypothesis",
     "LabelGraph",
@@ -27,6 +30,7 @@ __all__ = [
     "TokenModel",
     "beam_search",
     "best_path",
+    "crf_loss",
     "ctc_loss",
     "ctc_posteriors",
     "forced_align",
@@ -49,5 +53,11 @@ def required_frames(target: Sequence[Any]) -> int:
 
 # Imported when they are first asked for: the loss needs torch, which takes a second, and few need graphs.
 __getattr__, _, _ = lazy_loader.attach(
-    __name__, submod_attrs={"loss": ["ctc_loss"], "graph": ["GraphAlignment", "LabelGraph", "graph_align"]}
+    __name__,
+    submod_attrs={
+        "loss": ["ctc_loss"],
+        "crf": ["crf_loss"],
+        "denominator": ["Denominator"],
+        "graph": ["GraphAlignment", "LabelGraph", "graph_align"],
+    },
 )

@@ -76,7 +76,7 @@ def beam_search(
             f"but they are {beam_threshold} and {token_threshold}"
         )
     num_frames, batch, num_classes = log_probs.shape
-    model = _checked(token_model, num_classes)
+    model = checked(token_model, num_classes)
     limits = Limits(
         int(blank), int(beam_size), float(beam_threshold), math.log(token_threshold) if token_threshold else -math.inf
     )
@@ -111,7 +111,7 @@ def _search(
             beam, reached = beam._replace(tree=tree), (num_done, size, len(former))
 
 
-def _checked(model: TokenModel | None, num_classes: int) -> TokenModel:
+def checked(model: TokenModel | None, num_classes: int) -> TokenModel:
     """Return a token model as the kernel takes it, by default one that adds nothing.
 
     Raises

@@ -84,17 +84,17 @@ def ctc_loss(
     if logits.ndim not in (2, 3) or not logits.is_floating_point():
         raise ValueError(f"logits must be floating, of shape (T, B, C), not {logits.dtype} {tuple(logits.shape)}")
     if logits.ndim == 2:
-        frames, labels = _array(input_lengths).reshape(-1), _array(target_lengths).reshape(-1)
+        frames, labels = as_array(input_lengths).reshape(-1), as_array(target_lengths).reshape(-1)
         options = blank, reduction, zero_infinity, infeasible, log_priors
         row = torch.atleast_2d(torch.as_tensor(targets))
         return ctc_loss(logits[:, None], row, frames, labels, *options).reshape(())
     num_frames, batch, num_classes = logits.shape
     check_blank(blank, num_classes)
-    frames = check_lengths("input_lengths", _array(input_lengths), batch, num_frames)
-    symbols, labels = check_targets(_array(targets), _array(target_lengths), batch, num_classes, blank)
+    frames = check_lengths("input_lengths", as_array(input_lengths), batch, num_frames)
+    symbols, labels = check_targets(as_array(targets), as_array(target_lengths), batch, num_classes, blank)
     if infeasible == "raise":
         check_feasible(symbols, frames, labels)
-    priors = check_log_priors(None if log_priors is None else _array(log_priors), num_classes)
+    priors = check_log_priors(None if log_priors is None else as_array(log_priors), num_classes)
     scales = np.ones(batch)
     if reduction == "mean":
         scales /= np.maximum(labels, 1) * batch
@@ -102,7 +102,8 @@ def ctc_loss(
     return losses if reduction == "none" else losses.sum()
 
 
-def _array(values: Any) -> np.ndarray:
+def as_array(values: Any) -> np.ndarray:
+    """Return a tensor's values, or those of a sequence, as an array."""
     if not isinstance(values, Tensor):
         return np.asarray(values)
     values = values.detach().cpu()

@@ -47,7 +47,7 @@ def load(path: str | Path, unit: str = "words") -> LanguageModel:
         return arpa.read(path, unit)
     folder = locate(path)
     if not (folder / ABOUT).is_file():
-        raise ModelError(f"no language model at {path}: give a run or model folder of `asr lm train`, or an ARPA file")
+        raise _missing(path)
     try:
         about = json.loads((folder / ABOUT).read_text(encoding="utf8"))
         kind, written = _kind(about["kind"]), about.get("format", 1)
@@ -73,6 +73,24 @@ def card(path: Path, lm: NGram) -> str:
 def locate(path: Path) -> Path:
     """Return the model folder: that in a run folder, or the one given."""
     return path / "model" if (path / "model" / ABOUT).is_file() else path
+
+
+def weights_of(path: Path) -> Path:
+    """Return the file with the parameters of the model at a path that `load` takes.
+
+    Raises
+    ------
+    ModelError
+        There is none.
+    """
+    file = path if path.is_file() else locate(path) / WEIGHTS
+    if not file.is_file():
+        raise _missing(path)
+    return file
+
+
+def _missing(path: Path) -> ModelError:
+    return ModelError(f"no language model at {path}: give a run or model folder of `asr lm train`, or an ARPA file")
 
 
 def _kind(name: str) -> type[LanguageModel]:

@@ -13,7 +13,7 @@ Letters: T frames, B utterances, C classes of the acoustic model, K prefixes in 
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -25,6 +25,9 @@ from asr.ctc.beam_kernels import Limits, TokenModel
 from asr.ctc.hypothesis import Hypothesis
 from asr.lm.language_model import UNKNOWN, LanguageModel
 from asr.lm.ngram import NGram
+
+if TYPE_CHECKING:
+    from asr.ctc.denominator import Denominator
 
 
 def classes(lm: LanguageModel, labels: Sequence[str]) -> np.ndarray:
@@ -72,16 +75,62 @@ def automaton(lm: NGram, labels: Sequence[str], weight: float, penalty: float = 
     (3, 3)
     """
     columns = classes(lm, labels)
-    order = fresh = lm.start()  # the start is state 0
+    return _token_model(lm, columns, _contexts(lm, columns), weight, penalty)
+
+
+def denominator(lm: NGram, labels: Sequence[str]) -> "Denominator":
+    """Return an n-gram as the denominator of `asr.ctc.crf_loss`, with its start and its end.
+
+    Parameters
+    ----------
+    lm, labels
+        As for `automaton`.
+
+    Raises
+    ------
+    ConfigError
+        A label is not in the model's closed vocabulary.
+
+    Examples
+    --------
+    >>> from asr.lm.estimation import estimate
+    >>> lm = estimate([["A", "B"]], "phones", order=2, smoothing="witten_bell")
+    >>> denominator(lm, ["<blank>", "A", "B"]).num_states
+    3
+    """
+    from asr.ctc.denominator import Denominator  # searches do without its kernels
+
+    columns = classes(lm, labels)
+    contexts = _contexts(lm, columns, with_shorter=True)
+    shorter, weights = lm.back_off(contexts)
+    return Denominator.of(_token_model(lm, columns, contexts), _places(contexts)[shorter], weights)
+
+
+def _contexts(lm: NGram, columns: np.ndarray, with_shorter: bool = False) -> np.ndarray:
+    """Return the states that can be reached (Q,), the start first; on request with those that they back off to."""
+    found = fresh = lm.start()
     while len(fresh):  # until no new context is reached
-        fresh = np.setdiff1d(lm.tables(fresh)[1][:, columns[1:]], order)
-        order = np.concatenate([order, fresh])
-    state = np.zeros(order.max() + 1, np.int64)
-    state[order] = np.arange(len(order))
-    log_probs, after = lm.tables(order)
+        reached = [lm.tables(fresh)[1][:, columns[1:]].ravel(), *([lm.back_off(fresh)[0]] if with_shorter else [])]
+        fresh = np.setdiff1d(np.concatenate(reached), found)
+        found = np.concatenate([found, fresh])
+    return found
+
+
+def _places(contexts: np.ndarray) -> np.ndarray:
+    """Return the place among contexts of each state that is one of them."""
+    places = np.zeros(contexts.max() + 1, np.int64)
+    places[contexts] = np.arange(len(contexts))
+    return places
+
+
+def _token_model(
+    lm: NGram, columns: np.ndarray, contexts: np.ndarray, weight: float = 1.0, penalty: float = 0.0
+) -> TokenModel:
+    """Return a token model of contexts (Q,), the first of which is the start."""
+    log_probs, after = lm.tables(contexts)
+    after[:, 0] = contexts  # the blank's column is never used
     scores = weight * log_probs[:, columns] - penalty
-    after[:, 0] = order  # the blank's column is never used
-    return TokenModel(scores, state[after[:, columns]], weight * log_probs[:, 0])
+    return TokenModel(scores, _places(contexts)[after[:, columns]], weight * log_probs[:, 0])
 
 
 def beam_search(

@@ -148,6 +148,16 @@ class NGram(LanguageModel[np.ndarray]):
         kernels.rows(self.trie, states, log_probs, after)
         return log_probs, after
 
+    def back_off(self, states: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Return the states without their first token and their natural-log backoff weights, both (K,).
+
+        Of the empty context it is the empty context, with weight 0.
+        """
+        states = np.asarray(states, np.int64)
+        if not _lie_in(states, self.num_states):
+            raise ValueError(f"states {states.tolist()} do not fit the model")
+        return kernels.back_off(self.trie, states)
+
     def score(self, sentences: Sequence[Sequence[str]]) -> list[np.ndarray]:
         """Return the natural log probability of each token, and of the end, of each sentence (L + 1,)."""
         if not sentences:

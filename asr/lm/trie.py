@@ -155,6 +155,23 @@ def find(trie, n, first, end, wanted, share):
 
 
 @njit(cache=True)
+def back_off(trie, states):
+    """Return the states of contexts without their first token (K,), and the contexts' log backoff weights (K,)."""
+    layout = trie.layout
+    shorter, weights = np.zeros(len(states), np.int32), np.zeros(len(states))
+    for k in range(len(states)):
+        n = -1
+        while n + 2 < len(layout) and states[k] >= layout[n + 1, FIRST]:
+            n += 1
+        if n >= 0:
+            number = states[k] - layout[n, FIRST]
+            weights[k] = value(trie, n, number, BACKOFF)
+            if n > 0:
+                shorter[k] = layout[n - 1, FIRST] + min(key(trie, n, number), layout[n - 1, COUNT] - 1)
+    return shorter, weights
+
+
+@njit(cache=True)
 def look_up(trie, state, token):
     """Return ln p(token | state) and the state after it."""
     layout = trie.layout

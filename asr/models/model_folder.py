@@ -64,11 +64,13 @@ def save(folder: Path, model: AcousticModel, card: str, half: bool = False) -> N
     folder.mkdir(parents=True, exist_ok=True)
     # A model folder is passed on: it does not tell where this machine keeps corpora and language models.
     config = model.config
-    beside = config.train.alignments and Path(config.train.alignments).name
+    train, criterion = config.train, config.train.criterion
+    named = replace(criterion, lm=criterion.lm and Path(criterion.lm).name)
+    beside = train.alignments and Path(train.alignments).name
     public = replace(
         config,
         data=replace(config.data, corpora=dict.fromkeys(config.data.corpora)),
-        train=replace(config.train, alignments=beside),
+        train=replace(train, alignments=beside, criterion=named),
         decode=replace(config.decode, lm=None, rescore_lm=None, lexicon="cmudict", hints=()),
     )
     write_text(folder / "config.yaml", configuration.to_yaml(public))

@@ -4,7 +4,7 @@ Letters: B utterances, T' output frames, C classes, P densities of the HMM.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -13,15 +13,17 @@ from lhotse import CutSet
 from lhotse.cut import Cut
 from torch import Tensor, nn
 
-from asr.core.config import Config
+from asr.core.config import Config, DecodeConfig
 from asr.core.errors import ConfigError
 from asr.core.settings import model_options
-from asr.ctc import ctc_loss
+from asr.ctc import crf_loss, ctc_loss
 from asr.ctc.priors import LabelPriors
 from asr.data.batches import Batch, LabelTargets, Targets
 from asr.data.feature_store import cache_features
 from asr.encoders.attention_decoder import END, Decoder, EncoderConfig
 from asr.hmm.alignment import align_all
+from asr.lm import fusion, search
+from asr.lm.ngram import NGram
 from asr.models import model_folder
 from asr.models.attention import AttentionModel
 from asr.models.base import BLANK, AcousticModel
@@ -32,6 +34,8 @@ from asr.models.kinds import Kind, kind_of
 from asr.speech import phones
 from asr.speech.normaliser import Normaliser
 from asr.training.gmm_data import load_utterances
+
+DEV_BEAM = 8  # hypotheses of a search with an n-gram, which the dev score of an epoch takes
 
 
 class Criterion(nn.Module, ABC):
@@ -44,6 +48,7 @@ class Criterion(nn.Module, ABC):
     """
 
     num_classes: int
+    epoch = 0  # of the training step, from 0
 
     @abstractmethod
     def targets(self, cuts: CutSet, split: str, subsampling: int) -> Targets:
@@ -60,6 +65,10 @@ class Criterion(nn.Module, ABC):
     @abstractmethod
     def acoustic_model(self, encoder: nn.Module, normaliser: Normaliser) -> AcousticModel:
         """Return the acoustic model that the network makes."""
+
+    def dev_decoder(self, model: AcousticModel) -> Callable[[Sequence[np.ndarray]], list[list[int]]]:
+        """Return what finds the tokens of each dev utterance from its emissions: without a beam."""
+        return model.best_tokens
 
     def observe(self, logits: Tensor, lengths: Tensor) -> None:
         """Take in the outputs of a training step."""
@@ -106,6 +115,41 @@ class CTC(Criterion):
         """Update the label priors."""
         if self.priors is not None:
             self.priors.update()
+
+
+class CTCCRF(CTC):
+    """Labels without times, their sequences weighted by an n-gram (docs/theory/criteria.md), after epochs of CTC."""
+
+    def __init__(self, config: Config):
+        super().__init__(config)
+        self.options = config.train.criterion
+        lm = search.language_model(str(self.options.lm), self.tokens)
+        if not isinstance(lm, NGram):
+            raise ConfigError(
+                f"{self.options.lm} (train.criterion.lm) is no n-gram: name one over {config.data.labels}"
+            )
+        self.denominator = fusion.denominator(lm, self.tokens)
+
+    def forward(self, logits: Tensor, lengths: Tensor, batch: Batch) -> Tensor:
+        """Return the mean over the utterances of their nats per label."""
+        return (self.each(logits, lengths, batch) / batch.target_lengths.clamp(min=1)).mean()
+
+    def each(self, logits: Tensor, lengths: Tensor, batch: Batch) -> Tensor:
+        """Return the nats of each utterance."""
+        if self.epoch < self.options.warmup_epochs:
+            return super().each(logits, lengths, batch)
+        args, weight = (logits, batch.targets, lengths, batch.target_lengths), self.options.ctc_weight
+        return crf_loss(*args, self.denominator, reduction="none", ctc_weight=weight)
+
+    def dev_decoder(self, model: AcousticModel) -> Callable[[Sequence[np.ndarray]], list[list[int]]]:
+        """Return a beam search with the n-gram, as which the network is trained: its best path means little."""
+        decode = DecodeConfig(lm=self.options.lm, beam_size=DEV_BEAM)
+        searching = model.with_decoding(decode)
+
+        def find(emissions: Sequence[np.ndarray]) -> list[list[int]]:
+            return [list(found.tokens) for found in searching.decode(emissions, DEV_BEAM)]
+
+        return find
 
 
 class Frames(Criterion):
@@ -239,4 +283,8 @@ CRITERIA: dict[Kind, Callable[[Config], Criterion]] = {
 
 def build(config: Config) -> Criterion:
     """Return the criterion of a configuration's kind of system."""
-    return CRITERIA[kind_of(config)](config)
+    kind, with_lm = kind_of(config), config.train.criterion.name == "ctc_crf"
+    if with_lm and kind is not Kind.CTC:
+        name = config.model["name"]
+        raise ConfigError(f"train.criterion.name must be ctc for {name}, which is not trained with CTC alone")
+    return CTCCRF(config) if with_lm else CRITERIA[kind](config)

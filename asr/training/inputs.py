@@ -1,9 +1,11 @@
 """What trainings of acoustic models learn from: prepared corpora, and a model whose alignments are used."""
 
 import hashlib
+from pathlib import Path
 
 from asr.core.config import Config
 from asr.data import splits
+from asr.lm.folder import weights_of
 from asr.models import model_folder
 
 
@@ -19,6 +21,11 @@ def prepare(config: Config) -> dict[str, str]:
     splits.prepare(data.corpora, data.manifests)
     found = {name: splits.contents(data.manifests, name, ("train", "dev")) for name in data.corpora}
     if config.train.alignments is not None:
-        weights = model_folder.find(config.train.alignments) / "model.safetensors"
-        found["train.alignments"] = hashlib.sha256(weights.read_bytes()).hexdigest()[:16]
+        found["train.alignments"] = _hash(model_folder.find(config.train.alignments) / "model.safetensors")
+    if config.train.criterion.lm is not None:
+        found["train.criterion.lm"] = _hash(weights_of(Path(config.train.criterion.lm)))
     return found
+
+
+def _hash(file: Path) -> str:
+    return hashlib.sha256(file.read_bytes()).hexdigest()[:16]

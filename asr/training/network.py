@@ -230,6 +230,7 @@ class RecogniserModule(pl.LightningModule):
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
         """Seed the step's dropout and weight noise by its number, so that a resumed run repeats them."""
         torch.manual_seed(self.config.seed * 1_000_003 + self.global_step)
+        self.criterion.epoch = self.current_epoch
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Return the loss of a batch."""
@@ -262,13 +263,14 @@ class RecogniserModule(pl.LightningModule):
     def on_validation_epoch_start(self) -> None:
         """Begin to count errors."""
         self._model = self.criterion.acoustic_model(self.encoder, self.normaliser)
+        self._decode = self.criterion.dev_decoder(self._model)
         self._errors = ErrorCounts(0, 0, 0, 0)
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
-        """Count the errors in a dev batch, decoded without a beam."""
+        """Count the errors in a dev batch, decoded as the criterion has it."""
         model = self._model
         source, target = self.config.data.labels, self.config.data.scoring
-        for utterance_id, tokens in zip(batch.ids, model.best_tokens(model.emissions(batch.rows())), strict=True):
+        for utterance_id, tokens in zip(batch.ids, self._decode(model.emissions(batch.rows())), strict=True):
             if utterance_id not in self.references:  # repeated for a process that would have no batch otherwise
                 continue
             guess = [model.tokens[token] for token in tokens]
@@ -368,11 +370,13 @@ def model_card(model: AcousticModel, epoch: dict[str, float], seconds: float, ha
     """Return the README.md of a model folder before it is scored."""
     config = model.config
     updates, best = f"{epoch['updates']:,.0f}", f"{epoch['epoch']:.0f} of {config.train.max_epochs}"
+    lm = config.train.criterion.lm
     methods = {
-        Kind.CTC: "with CTC",
+        Kind.CTC: "with CTC" if lm is None else f"with CTC-CRF and {Path(lm).name}",
         Kind.ATTENTION: "phone by phone",
         Kind.HYBRID: f"on the alignments of {Path(config.train.alignments or '').name}",
     }
+    how = "without a beam" if lm is None else "with the n-gram"
     so_far = "" if has_ended else "- the best model so far: training has not ended\n"
     return f"""# {config.model["name"]}, {config.data.labels}
 
@@ -380,5 +384,5 @@ Phone recogniser trained {methods[kind_of(config)]} by `asr train`; `config.yaml
 
 - data: {", ".join(config.data.corpora)}; seed {config.seed}
 - {model.num_parameters:,} weights; {seconds / 60:.0f} minutes of training; kept: epoch {best}, after {updates} updates
-- phone error rate on the dev speakers without a beam: {epoch["dev_per"]:.2f} % ({config.data.scoring})
+- phone error rate on the dev speakers {how}: {epoch["dev_per"]:.2f} % ({config.data.scoring})
 {so_far}"""

@@ -13,10 +13,13 @@ from hypothesis import strategies as st
 
 from asr.core import workers
 from asr.ctc import (
+    Denominator,
     LabelGraph,
     TokenModel,
     align_kernels,
     beam_search,
+    crf_kernels,
+    crf_loss,
     ctc_loss,
     forced_align,
     graph_align,
@@ -75,6 +78,29 @@ def test_loss_and_alignment_stay_in_their_workspace(runs, case):
     ctc_loss(log_probs, torch.from_numpy(targets), frames, labels)
     forced_align(log_probs.numpy(), targets, frames, labels)
     assert len(runs) == 2
+
+
+@modest
+@given(batches(), st.integers(1, 6), st.booleans())
+def test_crf_loss_stays_in_its_workspace(runs, case, num_states, has_backoffs):
+    log_probs, targets, frames, labels = case
+    shape = num_states, log_probs.shape[2]
+    ways = np.arange(num_states * shape[1]).reshape(shape) * 7 % num_states
+    model = TokenModel(np.full(shape, -1.0) - ways % 3, ways, np.zeros(num_states))
+    backoffs = np.maximum(np.arange(num_states) - 1, 0) if has_backoffs else None
+    runs.clear()
+    losses = crf_loss(
+        log_probs, torch.from_numpy(targets), frames, labels, Denominator.of(model, backoffs), reduction="none"
+    )
+    assert torch.isfinite(losses).all()
+    assert len(runs) == 2  # the labels' paths, and all paths
+
+
+@modest
+@given(st.integers(1, 10**6), st.integers(1, 10**5))
+def test_blocks_of_a_crf_loss_fit(num_frames, num_states):
+    block, num_blocks = crf_kernels.layout(num_frames, num_states)
+    assert block * (num_blocks - 1) < num_frames <= block * num_blocks
 
 
 @modest

@@ -22,6 +22,7 @@ from pathlib import Path
 import naive
 import numpy as np
 import pytest
+import torch
 import typer
 
 import asr
@@ -30,9 +31,10 @@ from asr import encoders
 from asr.cli.app import app
 from asr.core import config as configuration
 from asr.core.errors import ConfigError
-from asr.ctc import ctc_posteriors
+from asr.ctc import crf_loss, ctc_posteriors
 from asr.hmm.inference import forward_backward, viterbi
 from asr.lm import config as lm_configuration
+from asr.lm import fusion
 from asr.recognition.recogniser import Recogniser
 from asr.speech.segments import Segment
 from asr.training.gmm import GMMConfig
@@ -382,8 +384,9 @@ def test_make_says_what_it_would_run(make, words, expected):
     assert any(" ".join(expected.split()) in line for line in lines), lines
 
 
-CTC, HMM = ROOT / "docs" / "theory" / "ctc.md", ROOT / "docs" / "theory" / "hmm.md"
-FOLDERS = {CTC: ("asr/ctc", "tests"), HMM: ("asr/hmm", "asr/models", "tests")}  # of the modules that a document quotes
+CTC, CRITERIA, HMM = (ROOT / "docs" / "theory" / f"{name}.md" for name in ("ctc", "criteria", "hmm"))
+# of the modules that a document quotes
+FOLDERS = {CTC: ("asr/ctc", "tests"), CRITERIA: ("asr/ctc",), HMM: ("asr/hmm", "asr/models", "tests")}
 ROW = re.compile(r"^\| ([^|]+) \| `(\w+)\.([\w.]+)` \| `([^`|]+)` \|$", re.MULTILINE)
 QUOTES = {document: ROW.findall(document.read_text(encoding="utf8")) for document in FOLDERS}
 
@@ -475,6 +478,33 @@ def test_the_lattice_shows_what_enumeration_finds(lattice, outputs):
 def test_the_lattice_is_drawn(lattice, tmp_path):
     path = tmp_path / "lattice.png"
     lattice["draw"](path)
+    assert path.read_bytes().startswith(b"\x89PNG")
+    assert 20_000 < path.stat().st_size < 150_000
+
+
+@pytest.fixture(scope="module")
+def criteria_lattice():
+    return runpy.run_path(str(ROOT / "docs" / "figures" / "criteria_lattice.py"))
+
+
+def test_the_lattices_of_the_criteria_are_those_of_the_loss(criteria_lattice):
+    """Its gradient is the difference of their posteriors, and the loss that of the logarithms of their sums."""
+    log_probs = criteria_lattice["made_up_log_probs"]()
+    np.testing.assert_allclose(np.exp(log_probs).sum(axis=1), 1, rtol=1e-12)
+    numerator, right = criteria_lattice["place_posteriors"](log_probs, True)
+    whole, every = criteria_lattice["place_posteriors"](log_probs, False)
+    leaf = torch.from_numpy(log_probs).requires_grad_()
+    weights = fusion.denominator(criteria_lattice["bigram"](), ["<blank>", "a", "b"])
+    loss = crf_loss(leaf, torch.tensor([1, 2]), [6], [2], weights, reduction="sum")
+    loss.backward()
+    np.testing.assert_allclose(loss.item(), np.log(whole) - np.log(numerator), rtol=1e-12)
+    classes = np.eye(3)[[0, 1, 0, 2, 0]]
+    np.testing.assert_allclose(leaf.grad, (every - right) @ classes, rtol=0, atol=1e-12)
+
+
+def test_the_lattices_of_the_criteria_are_drawn(criteria_lattice, tmp_path):
+    path = tmp_path / "lattice.png"
+    criteria_lattice["draw"](path)
     assert path.read_bytes().startswith(b"\x89PNG")
     assert 20_000 < path.stat().st_size < 150_000
 

@@ -125,3 +125,23 @@ def test_models_that_do_not_fit():
         fusion.automaton(ngram(), [*LABELS, "D"], 1.0)
     opened = ngram(tokens=[UNKNOWN, "A", "B", "C"])
     assert fusion.automaton(opened, [*LABELS, "D"], 1.0).scores.shape[1] == 5
+
+
+def test_a_denominator_scores_labellings_as_the_model_does(rng):
+    lm = ngram(4)
+    denominator = fusion.denominator(lm, LABELS)
+    symbols = np.zeros((6, 6), np.uintp)
+    symbols[:, 1:] = rng.integers(1, 4, (6, 5))
+    lengths = np.array([0, 1, 2, 3, 4, 5])
+    expected = [
+        lm.score([[LABELS[c] for c in row[1 : 1 + n]]])[0].sum() for row, n in zip(symbols, lengths, strict=True)
+    ]
+    np.testing.assert_allclose(denominator.log_probs(symbols, lengths), expected, rtol=1e-12)
+    assert (denominator.num_classes, denominator.blank) == (4, 0)
+
+
+def test_denominators_of_models_that_do_not_fit():
+    with pytest.raises(ConfigError, match="over words says nothing of phones"):
+        fusion.denominator(estimate(TEXT, "words", 2), LABELS)
+    with pytest.raises(ConfigError, match="does not know D"):
+        fusion.denominator(ngram(), [*LABELS, "D"])

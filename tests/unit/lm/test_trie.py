@@ -105,6 +105,20 @@ def test_orders_give_back_what_was_packed(grams):
     np.testing.assert_array_equal(again.trie.words, lm.trie.words)
 
 
+@settings(max_examples=50, deadline=None)
+@given(some_grams())
+def test_contexts_back_off_to_their_endings(grams):
+    lm, whole, names = model(grams), closed(grams), [()]
+    for order in list(lm.orders())[:-1]:
+        names += [(*names[parent], token) for parent, token in zip(order.parents, order.tokens.tolist(), strict=True)]
+    shorter, weights = lm.back_off(np.arange(lm.num_states))
+    assert lm.num_states == len(names)
+    assert [names[state] for state in shorter] == [name[1:] for name in names]
+    assert weights.tolist() == [whole[name][1] if name else 0.0 for name in names]
+    with pytest.raises(ValueError, match="do not fit"):
+        lm.back_off(np.array([lm.num_states]))
+
+
 def test_contexts_with_very_many_and_with_no_n_grams_after_them():
     # The string of bits has long runs of zeros after some contexts, and of ones where nothing follows.
     names = (EDGE, *map(str, range(1, 1200)))

@@ -10,8 +10,10 @@ from torch import nn
 
 from asr.core.config import FeatureConfig, from_dict
 from asr.core.errors import ConfigError
-from asr.ctc import ctc_loss
+from asr.ctc import beam_search, crf_loss, ctc_loss
 from asr.data.batches import Batch, LabelTargets
+from asr.lm import folder, fusion
+from asr.lm.estimation import estimate
 from asr.models.base import BLANK
 from asr.models.ctc import CTCModel
 from asr.speech.normaliser import Normaliser
@@ -231,3 +233,56 @@ def test_label_targets_are_indices_of_tokens_at_any_speed():
     targets = LabelTargets((BLANK, "sil", "d", "ih", "sh"), "timit39")
     assert targets(spoken, 0.9) == targets(spoken, 1.1) == [1, 1, 2, 3, 4, 1]
     assert spoken in targets
+
+
+# --- CTC-CRF
+
+
+@pytest.fixture
+def ctc_crf(rng, tmp_path):
+    """Make the criterion with a bigram of random phones, in a folder."""
+    phones = PhoneSet.load("arpabet39").labels
+    text = [[phones[i] for i in rng.integers(0, 39, 12)] for _ in range(30)]
+    lm = estimate(text, "phones", 2, "witten_bell", phones)
+    folder.save(tmp_path, lm, "# a bigram")
+
+    def make(**options):
+        criterion = {"name": "ctc_crf", "lm": str(tmp_path)} | options
+        return criteria.build(from_dict({"data": {"corpora": {"mini": None}}, "train": {"criterion": criterion}})), lm
+
+    return make
+
+
+@pytest.mark.parametrize("ctc_weight", [0.0, 0.1])
+def test_ctc_crf_after_epochs_of_ctc(ctc_crf, ctc, rng, ctc_weight):
+    criterion, lm = ctc_crf(ctc_weight=ctc_weight, warmup_epochs=2)
+    logits = torch.tensor(rng.normal(size=(9, 2, 40)), dtype=torch.float32)
+    lengths, given = torch.tensor([9, 5]), batch([[1, 7, 7], [39]], [9, 5])
+    arguments = (logits, given.targets, lengths, given.target_lengths)
+    weights = fusion.denominator(lm, criterion.tokens)
+    expected = crf_loss(*arguments, weights, reduction="none", ctc_weight=ctc_weight)
+    for epoch in (0, 1):
+        criterion.epoch = epoch
+        torch.testing.assert_close(criterion.each(logits, lengths, given), ctc().each(logits, lengths, given))
+    criterion.epoch = 2
+    torch.testing.assert_close(criterion.each(logits, lengths, given), expected)
+    torch.testing.assert_close(criterion(logits, lengths, given), (expected / torch.tensor([3, 1])).mean())
+
+
+def test_dev_speakers_are_decoded_with_the_n_gram(ctc_crf, rng):
+    """As the search does that the criterion's sums are those of: the potentials, and the n-gram with weight 1."""
+    criterion, lm = ctc_crf()
+    model = criterion.acoustic_model(nn.Identity(), Normaliser(FeatureConfig(cmvn="none")))
+    log_probs = torch.tensor(rng.normal(size=(20, 2, 40))).log_softmax(2).numpy()
+    emissions = [log_probs[:20, 0], log_probs[:13, 1]]
+    found = criterion.dev_decoder(model)(emissions)
+    token_model = fusion.automaton(lm, criterion.tokens, 1.0)
+    expected = beam_search(log_probs, [20, 13], beam_size=criteria.DEV_BEAM, token_model=token_model)
+    assert found == [list(nbest[0].tokens) for nbest in expected]
+    assert found != model.best_tokens(emissions)
+
+
+def test_a_recurrent_model_is_no_denominator(ctc_crf, monkeypatch):
+    monkeypatch.setattr(criteria.search, "language_model", lambda *_: SimpleNamespace(unit="phones"))
+    with pytest.raises(ConfigError, match=r"\(train.criterion.lm\) is no n-gram: name one over arpabet39"):
+        ctc_crf()

@@ -1,0 +1,108 @@
+"""A network trained with CTC-CRF: the n-gram first, a few epochs of CTC, then the criterion."""
+
+import json
+from pathlib import Path
+
+import pytest
+from safetensors.torch import load_file
+
+RECIPE = Path("recipes/mini/blstm_ctc_crf.yaml")
+SETTINGS = (
+    "data.max_frames=1500",
+    "data.num_buckets=2",
+    "model.hidden_size=32",
+    "model.num_layers=1",
+    "train.average=0",
+    "train.precision=32-true",
+    "train.criterion.warmup_epochs=2",
+)
+
+
+@pytest.fixture(scope="module")
+def train(cli, mini_tree, tmp_path_factory):
+    """Train in a folder of this name; return code, run folder and errors."""
+    folder = tmp_path_factory.mktemp("ctc_crf")
+
+    def run(name, *settings):
+        arguments = (*SETTINGS, f"data.manifests={folder / 'data'}", *settings, "--data", mini_tree)
+        code, _, errors = cli("train", RECIPE, *arguments, "--run", folder / name)
+        return code, folder / name, errors
+
+    return run
+
+
+@pytest.fixture(scope="module")
+def trained(train):
+    code, run, errors = train("whole", "train.max_epochs=4")
+    assert code == 0, errors
+    return run, errors
+
+
+def epochs(run):
+    return json.loads((run / "history.json").read_text())["epochs"]
+
+
+def test_the_language_model_is_trained_first(trained):
+    run, errors = trained
+    assert "first recipes/mini/lm/phone_trigram.yaml" in errors
+    assert (run.parent / "lm" / "phone_trigram" / "model" / "lm.json").is_file()
+    assert "train.criterion.lm" in json.loads((run / "inputs.json").read_text())
+
+
+def test_ctc_goes_over_into_ctc_crf(trained, train):
+    """After the epochs that are CTC's, the losses are others than those of a run that stays with it."""
+    code, run, errors = train("ctc", "train.max_epochs=4", "train.criterion.warmup_epochs=4")
+    assert code == 0, errors
+    losses, those_of_ctc = ([entry["loss"] for entry in epochs(each)] for each in (trained[0], run))
+    assert len(losses) == 4
+    assert losses[:2] == those_of_ctc[:2]
+    assert all(abs(loss - other) > 0.1 for loss, other in zip(losses[2:], those_of_ctc[2:], strict=True))
+    assert losses[3] < losses[2]
+
+
+def test_a_run_repeated_is_the_same(trained, train):
+    code, run, errors = train("again", "train.max_epochs=4")
+    assert code == 0, errors
+    assert [entry["loss"] for entry in epochs(run)] == [entry["loss"] for entry in epochs(trained[0])]
+    first, second = (load_file(each / "model" / "model.safetensors") for each in (trained[0], run))
+    assert all(value.equal(second[name]) for name, value in first.items())
+
+
+def test_the_model_says_how_it_was_trained_and_decodes_with_its_language_model(trained, cli, mini_tree):
+    run, _ = trained
+    card = (run / "model" / "README.md").read_text()
+    assert "trained with CTC-CRF and phone_trigram by" in card
+    assert "on the dev speakers with the n-gram:" in card
+    assert "lm: phone_trigram\n" in (run / "model" / "config.yaml").read_text()  # not where it lies
+    recording = next(mini_tree.glob("TEST/*/*/*.WAV"))
+    lm = run.parent / "lm" / "phone_trigram"
+    code, found, errors = cli("transcribe", recording, "--model", run, "--lm", lm, "--format", "json")
+    assert code == 0, errors
+    assert json.loads(found)["phones"]
+
+
+def test_another_language_model_is_another_run(trained, train):
+    run, _ = trained
+    weights = run.parent / "lm" / "phone_trigram" / "model" / "model.safetensors"
+    before = weights.read_bytes()
+    weights.write_bytes(before[:-4] + bytes([before[-4] ^ 1]) + before[-3:])
+    try:
+        code, _, errors = train("whole", "train.max_epochs=5")
+    finally:
+        weights.write_bytes(before)
+    assert code == 2
+    assert "train.criterion.lm" in errors
+
+
+def test_wrong_settings_are_one_line(train):
+    for settings, message in (
+        (["train.criterion.lm=null"], "train.criterion.lm must name an n-gram for ctc_crf"),
+        (["train.criterion.name=crf"], "train.criterion.name must be one of ctc, ctc_crf"),
+        (["train.criterion.lm=nowhere/lm"], "no language model at nowhere/lm"),
+        (["train.label_prior_scale=0.3"], "train.criterion.name must be ctc with label priors"),
+        (["model={name: attention_decoder}"], "train.criterion.name must be ctc for attention_decoder"),
+    ):
+        code, _, errors = train("wrong", *settings)
+        assert code == 2, errors
+        assert message in errors
+        assert "Traceback" not in errors
