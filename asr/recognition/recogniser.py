@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 
@@ -29,7 +29,14 @@ from asr.speech.features import FRAME_SHIFT, FeatureExtractor
 from asr.speech.segments import Segment
 
 DEFAULT_MODEL = "en-us-phones"
-NBest = tuple[tuple[str, ...], float]  # labels and their score
+
+
+class NBest(NamedTuple):
+    """One of several hypotheses: phones, natural log probability, and words, None where they were not searched for."""
+
+    labels: tuple[str, ...]
+    score: float
+    words: tuple[str, ...] | None = None
 
 
 @dataclass(frozen=True)
@@ -50,8 +57,8 @@ class Transcript(Annotation):
         As in `Annotation`; only a language model over words gives them. A confidence is the probability that the word
         is right, as far as the word model was calibrated with the acoustic model (`asr.models.word_model`).
     nbest
-        The likeliest label sequences, best first, with their scores, natural log probabilities. Empty unless several
-        were asked for.
+        The likeliest hypotheses, best first; those of words differ in words or in how these are pronounced. Empty
+        unless several were asked for.
     """
 
     nbest: Sequence[NBest] = ()
@@ -72,7 +79,7 @@ class Transcript(Annotation):
     @property
     def ipa(self) -> Self:
         """The same transcript with its phones, those of `nbest` too, in the International Phonetic Alphabet."""
-        spelt = [(tuple(map(self._in_ipa, labels)), score) for labels, score in self.nbest]
+        spelt = [each._replace(labels=tuple(map(self._in_ipa, each.labels))) for each in self.nbest]
         return replace(super().ipa, nbest=spelt)
 
     def to_json(self, path: str | None = None) -> str:
@@ -85,7 +92,12 @@ class Transcript(Annotation):
         if self.words is not None:
             values["words"] = [asdict(word) for word in self.words]
         if self.nbest:
-            values["nbest"] = [{"phones": " ".join(labels), "score": round(score, 4)} for labels, score in self.nbest]
+            values["nbest"] = [
+                {"phones": " ".join(labels)}
+                | ({} if words is None else {"text": " ".join(words)})
+                | {"score": round(score, 4)}
+                for labels, score, words in self.nbest
+            ]
         return json.dumps(({} if path is None else {"path": path}) | values, ensure_ascii=False)
 
 
@@ -228,7 +240,7 @@ class Recogniser:
             rate is not known, or not the one given.
         """
         heard = self.hear(recording, sample_rate, channel)
-        phones, nbest = list[Segment](), list[NBest]([((), 0.0)])
+        phones, nbest = list[Segment](), [NBest((), 0.0)]
         words: list[Segment] | None = None
         for cuts, hypotheses in self._decode(heard.emissions):
             best = hypotheses[0]
@@ -305,8 +317,12 @@ class Recogniser:
     def _continue(self, nbest: list[NBest], hypotheses: Sequence[Hypothesis]) -> list[NBest]:
         """Append each hypothesis of the next piece to each sequence so far, and keep the likeliest ones."""
         both = (
-            (labels + tuple(self.model.tokens[token] for token in each.tokens), score + each.score)
-            for labels, score in nbest
+            NBest(
+                labels + tuple(self.model.tokens[token] for token in each.tokens),
+                score + each.score,
+                None if each.words is None else (*(words or ()), *each.words),
+            )
+            for labels, score, words in nbest
             for each in hypotheses
         )
         return heapq.nlargest(self.model.config.decode.nbest, both, key=operator.itemgetter(1))

@@ -108,7 +108,7 @@ def test_several_hypotheses_of_a_long_recording_are_those_of_one_search(tmp_path
     assert len(windows.cuts(emissions, 0.01)) > 3
     found = long.transcribe(sound(probs), 16000)
     (expected,) = long.model.search(emissions[:, None], np.array([7000]), 8, 3)
-    assert found.nbest == [(tuple(TOKENS[token] for token in each.tokens), each.score) for each in expected]
+    assert found.nbest == [(tuple(TOKENS[token] for token in each.tokens), each.score, None) for each in expected]
     assert tuple(phone.label for phone in found) == found.nbest[0][0]
 
 

@@ -142,7 +142,8 @@ def test_a_long_recording_is_put_together_from_pieces(nbest, rng):
     if nbest == 1:
         assert found.nbest == ()
         return
-    labels, scores = zip(*found.nbest, strict=True)
+    labels, scores, words = zip(*found.nbest, strict=True)
+    assert {*words} == {None}
     assert len({*labels}) == len(labels) == nbest
     assert list(scores) == sorted(scores, reverse=True)
     assert labels[0] == tuple(phone.label for phone in found.phones)

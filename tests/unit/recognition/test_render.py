@@ -8,14 +8,14 @@ import soundfile
 
 from asr.cli import recordings
 from asr.core.errors import AsrError
-from asr.recognition.recogniser import Transcript
+from asr.recognition.recogniser import NBest, Transcript
 from asr.recognition.render import SUFFIXES, render
 from asr.speech.label_files import read_segments
 from asr.speech.segments import Segment
 
 PHONES = [Segment("HH", 0.1, 0.2, 0.9), Segment("AY", 0.2, 0.35, 0.8), Segment("M", 3.0, 3.1, 0.7)]
 WORDS = [Segment("hi", 0.1, 0.35, 0.72), Segment("[M]", 3.0, 3.1, 0.7)]
-SAID = Transcript(PHONES, 3.5, WORDS, [(("HH", "AY", "M"), -1.5), (("AY", "M"), -2.25)])
+SAID = Transcript(PHONES, 3.5, WORDS, [NBest(("HH", "AY", "M"), -1.5, ("hi", "[M]")), NBest(("AY", "M"), -2.25)])
 
 
 @pytest.mark.parametrize("form", ["ctm", "textgrid", "json"])
@@ -59,7 +59,10 @@ def test_subtitles_end_at_pauses_and_after_five_seconds():
 def test_json_has_the_other_hypotheses_too():
     values = json.loads(render(SAID, "json", "ä b.wav"))
     assert values["path"] == "ä b.wav"
-    assert values["nbest"] == [{"phones": "HH AY M", "score": -1.5}, {"phones": "AY M", "score": -2.25}]
+    assert values["nbest"] == [
+        {"phones": "HH AY M", "text": "hi [M]", "score": -1.5},
+        {"phones": "AY M", "score": -2.25},
+    ]
     assert values["words"][0]["label"] == "hi"
     assert render(SAID, "json", "a").count("\n") == 1
 
@@ -67,7 +70,7 @@ def test_json_has_the_other_hypotheses_too():
 def test_ipa():
     said = SAID.ipa
     assert str(said) == "h aɪ m"
-    assert said.nbest[1] == (("aɪ", "m"), -2.25)
+    assert said.nbest[1] == NBest(("aɪ", "m"), -2.25)
     assert [phone.start for phone in said] == [phone.start for phone in SAID]
     assert said.ipa == said
     assert str(Transcript([Segment("axr", 0.0, 0.1)], 0.1, phone_set="timit61").ipa) == "ɚ"
