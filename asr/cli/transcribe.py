@@ -51,6 +51,7 @@ def transcribe(
         typer.Option(
             "--lm",
             help="A language model over phones or words: a folder or an ARPA file; --words needs one over words.",
+            show_default="with --words en-us-words, else none",
         ),
     ] = None,
     lm_weight: Annotated[
@@ -73,9 +74,7 @@ def transcribe(
         str | None,
         typer.Option(help="For words: a file with a word and its phones on each line.", show_default="CMUdict"),
     ] = None,
-    words: Annotated[
-        bool, typer.Option("--words", help="Words instead of phones; --lm, if given, must be over words.")
-    ] = False,
+    words: Annotated[bool, typer.Option("--words", help="English words instead of phones, or those of --lm.")] = False,
     hint: Annotated[
         list[str] | None,
         typer.Option(

@@ -73,7 +73,7 @@ def test_verbose_says_where_a_fault_was_found(cli, tmp_path, verb):
         (["--format", "mp4"], "asr: --format must be one of text, json, ctm, textgrid, srt, tsv, audacity, but"),
         (["--nbest", "3"], "asr: --nbest must be 1, or come with --format json, but it is 3\n"),
         (["--nbest", "9", "--beam-size", "2", "--format", "json"], "asr: --nbest must lie in 1..beam_size"),
-        (["--words"], "asr: en-us-words is not part of this install: name a language model over words (--lm FOLDER)\n"),
+        (["--words", "--lm", "nowhere"], "asr: no language model at nowhere: give a run or model folder of"),
     ],
 )  # fmt: skip
 def test_a_fault_of_an_option_names_the_option(cli, tone, options, message):

@@ -132,6 +132,15 @@ def test_the_command_writes_words_in_every_format(shipped, cli, tmp_path):
     assert read_labels(tmp_path / "glorious-scrap.tsv") == {"glorious-scrap": SAID.split()}
 
 
+def test_words_out_of_the_box(cli):
+    assert cli("transcribe", RECORDING, "--words") == (0, SAID + "\n", "")
+    said = Recogniser.from_pretrained("en-us-phones", words=True, nbest=3).transcribe(RECORDING)
+    assert said.text == SAID
+    assert len({(each.labels, each.words) for each in said.nbest}) == 3
+    assert said.nbest[0].words == tuple(SAID.split())
+    assert said.nbest[0].labels == tuple(phone.label for phone in said)
+
+
 def test_without_a_shipped_model_one_line_says_so(tmp_path, monkeypatch, cli):
     monkeypatch.setattr(search, "PRETRAINED", tmp_path)
     fault = f"{DEFAULT} is not part of this install: name a language model over words (--lm FOLDER)"
