@@ -1,4 +1,4 @@
-"""The verbs of `asr lm`: train, score, generate, import, export, prune, quantise, overlap."""
+"""The verbs of `asr lm`: train, score, generate, graphones, import, export, prune, quantise, overlap."""
 
 import math
 import sys
@@ -123,6 +123,46 @@ def generate(
         typer.echo(text.join([*tokens, *more], lm.unit))
 
 
+@app.command()
+@with_verbosity
+def graphones(
+    lexicon: Annotated[str, typer.Argument(help="cmudict, or a file with a word and its phones on each line.")],
+    folder: Folder,
+    order: Annotated[int, typer.Option(min=1, help="Graphones of the longest n-grams.")] = 6,
+    max_phones: Annotated[int, typer.Option(min=1, help="The most phones that one letter stands for.")] = 2,
+    threshold: Annotated[float, typer.Option(min=0, help="As for `asr lm prune`; 0 keeps all n-grams.")] = 5e-7,
+    bits: Annotated[int, typer.Option(min=2, max=16, help="As for `asr lm quantise`.")] = 5,
+) -> None:
+    """Train a model that tells how unknown words sound and how unknown sounds are written.
+
+    asr lm graphones cmudict runs/graphones
+    asr lm graphones lexicon.txt runs/graphones --threshold 0 --bits 8
+    """
+    from asr.lm.folder import save
+    from asr.lm.graphone_training import train as trained_on
+    from asr.lm.lexicon import Lexicon
+    from asr.speech.pronounce import spelt_words
+
+    trained = trained_on(
+        spelt_words() if lexicon == "cmudict" else Lexicon.read(lexicon).words, order, max_phones, threshold, bits
+    )
+    if trained.left_out:
+        word, phones = trained.left_out[0]
+        more = f"{len(trained.left_out):,} pronunciations are left out, with more phones than {max_phones} a letter"
+        note(f"{more}, such as {word} {' '.join(phones)}")
+    lm = trained.model.lm
+    card = f"""# {order}-gram over graphones
+
+How unknown words sound and how unknown sounds are written, trained by `asr lm graphones`.
+
+- {trained.num_pairs:,} pronunciations of {lexicon if lexicon == "cmudict" else Path(lexicon).name}
+- pruned by relative entropy, threshold {threshold:g}; values of {bits} bits
+- {sum(lm.packing.counts):,} n-grams of 1 to {order} graphones, of which there are {len(lm.tokens) - 1:,}
+"""
+    save(folder, lm, card)
+    typer.echo(_described(folder, lm))
+
+
 @app.command("import")
 @with_verbosity
 def import_(
@@ -221,8 +261,12 @@ def _save(lm: "NGram", source: Path, folder: Path, remark: str) -> None:
 
     counts = ", ".join(f"{count:,}" for count in lm.packing.counts)
     save(folder, lm, f"{card(source, lm)}- {remark}: {counts} n-grams of 1 to {lm.order} {lm.unit}\n")
+    typer.echo(_described(folder, lm))
+
+
+def _described(folder: Path, lm: "NGram") -> str:
     size = sum(file.stat().st_size for file in folder.iterdir())
-    typer.echo(f"model folder: {folder} ({sum(lm.packing.counts):,} n-grams, {size / 1e6:.1f} MB)")
+    return f"model folder: {folder} ({sum(lm.packing.counts):,} n-grams, {size / 1e6:.1f} MB)"
 
 
 @app.command()

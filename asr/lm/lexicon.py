@@ -3,6 +3,7 @@
 Letters: N nodes, A arcs, V words of a language model, C classes of an acoustic model.
 """
 
+import itertools
 import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
@@ -38,17 +39,23 @@ class Lexicon:
 
     @classmethod
     def of(cls, words: Iterable[str]) -> "Lexicon":
-        """Look up all pronunciations of words in CMUdict, without stress, and use rules for words that it lacks.
+        """Look up all pronunciations of words in CMUdict, without stress, and guess those of words that it lacks.
 
         Words that cannot be pronounced, such as numbers in digits, are left out.
         """
-        from asr.speech.pronounce import UnspeakableError, pronunciations
+        from asr.lm.graphones import guesser
+        from asr.speech.pronounce import UnspeakableError, parts_to_guess, pronunciations
 
-        found = dict[str, list[tuple[str, ...]]]()
+        parts = dict[str, list[str]]()
         for word in words:
             if word not in (EDGE, UNKNOWN):
                 with suppress(UnspeakableError):
-                    found[word] = pronunciations(word)
+                    parts[word] = parts_to_guess(word)
+        guess = guesser(itertools.chain.from_iterable(parts.values()))
+        found = dict[str, list[tuple[str, ...]]]()
+        for word in parts:
+            with suppress(UnspeakableError):
+                found[word] = pronunciations(word, guess)
         return cls(found)
 
     @classmethod

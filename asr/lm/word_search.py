@@ -3,6 +3,7 @@
 Letters: T frames, B utterances, C classes, N hypotheses.
 """
 
+import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import replace
@@ -160,8 +161,27 @@ class WordSearch:
         for first, end in pairwise(ends):
             word = self.lm.tokens[words[end - 1]] if words[end - 1] >= 0 else UNKNOWN
             phones = " ".join(self.labels[token] for token in tokens[first:end])
-            said.append(f"[{phones}]" if word == UNKNOWN else word)
+            said.append(_in_brackets(phones) if word == UNKNOWN else word)
         return replace(hypothesis, words=tuple(said), word_lengths=tuple(b - a for a, b in pairwise(ends)))
+
+
+def spell_unknown(hypothesis: Hypothesis, labels: Sequence[str]) -> tuple[str, ...]:
+    """Return the words of a hypothesis of `WordSearch`; unknown ones, which it gives by their phones, are spelt.
+
+    A word with a phone that `asr.lm.graphones.spelling` does not know stays as it is.
+    """
+    from asr.lm.graphones import spelling
+
+    phones, written = (labels[token] for token in hypothesis.tokens), []
+    for word, length in zip(hypothesis.words or (), hypothesis.word_lengths, strict=True):
+        spoken = tuple(itertools.islice(phones, length))
+        is_unknown = word == _in_brackets(" ".join(spoken))
+        written.append(_in_brackets(spelling(spoken) or " ".join(spoken)) if is_unknown else word)
+    return tuple(written)
+
+
+def _in_brackets(text: str) -> str:
+    return f"[{text}]"
 
 
 def _workspace_size(num_frames: int, beam_size: int) -> int:

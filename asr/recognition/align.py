@@ -14,13 +14,14 @@ import numpy as np
 
 from asr.core.errors import AsrError
 from asr.ctc.goodness import goodness
+from asr.lm.graphones import guesser
 from asr.models.base import AcousticModel, Placement, Spellings, StateAligner
 from asr.models.calibration import aligned_confidence, recognised_confidence
 from asr.models.ctc import CTCModel
 from asr.recognition.annotation import Annotation
 from asr.recognition.recogniser import Recogniser, group_phones
 from asr.speech import audio
-from asr.speech.pronounce import UnspeakableError, is_guessed, pronunciations
+from asr.speech.pronounce import UnspeakableError, parts_to_guess, pronunciations
 from asr.speech.segments import Segment
 from asr.speech.text import Word, split_words
 
@@ -159,7 +160,7 @@ def align(
 
 
 def pronounce_words(model: AcousticModel, words: Iterable[Word], g2p: bool = False) -> list[list[tuple[str, ...]]]:
-    """Return the pronunciations of each word: from the dictionary, or with `g2p` from rules where that lacks it.
+    """Return the pronunciations of each word: from the dictionary, or with `g2p` guessed where that lacks it.
 
     Raises
     ------
@@ -169,11 +170,13 @@ def pronounce_words(model: AcousticModel, words: Iterable[Word], g2p: bool = Fal
     words = list(words)
     if words and "AH" not in model.tokens:
         raise AsrError("words can be aligned by a model of ARPAbet phones only: choose one, or give the phones")
-    silent, guessed = dict[str, list[str]](), list[str]()
+    silent, guessed, parts = dict[str, list[str]](), list[str](), list[str]()
     for label, spoken in dict.fromkeys(words):
         try:
-            if is_guessed(spoken) and not g2p:
+            unknown = parts_to_guess(spoken)
+            if unknown and not g2p:
                 guessed.append(repr(label))
+            parts += unknown
         except UnspeakableError as error:
             silent.setdefault(error.reason, []).append(repr(label))
     faults = [
@@ -183,11 +186,12 @@ def pronounce_words(model: AcousticModel, words: Iterable[Word], g2p: bool = Fal
     ]
     if guessed:
         faults.append(
-            f"not in the dictionary: {', '.join(guessed)}: correct the spelling, or let rules pronounce it (--g2p)"
+            f"not in the dictionary: {', '.join(guessed)}: correct the spelling, or have its sound guessed (--g2p)"
         )
     if faults:
         raise AsrError("; ".join(faults))
-    return [pronunciations(word.spoken) for word in words]
+    guess = guesser(parts)
+    return [pronunciations(word.spoken, guess) for word in words]
 
 
 def _misfit(found: Placement, words: Sequence[Segment]) -> str | None:

@@ -235,7 +235,8 @@ class Recogniser:
             placed = self._place(best, heard, cuts)
             phones += placed
             if best.words is not None:
-                words = (words or []) + group_phones(placed, best.words, best.word_lengths, self._word_confidence)
+                written = self._written(best)
+                words = (words or []) + group_phones(placed, written, best.word_lengths, self._word_confidence)
             nbest = self._continue(nbest, hypotheses)
         return Transcript(
             phones,
@@ -297,6 +298,14 @@ class Recogniser:
                 for phone in self.model.segments(part, heard.emissions[start:end], piece)
             ]
         return placed
+
+    def _written(self, hypothesis: Hypothesis) -> Sequence[str]:
+        """Return the words of a hypothesis, the unknown ones as `decode.unknown` says."""
+        if self.model.config.decode.unknown == "phones":
+            return hypothesis.words or ()
+        from asr.lm.word_search import spell_unknown
+
+        return spell_unknown(hypothesis, self.model.tokens)
 
     def _word_confidence(self, confidences: Sequence[float]) -> float:
         """Return the confidence of a word from those of its phones."""
