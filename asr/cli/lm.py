@@ -128,9 +128,9 @@ def generate(
 def graphones(
     lexicon: Annotated[str, typer.Argument(help="cmudict, or a file with a word and its phones on each line.")],
     folder: Folder,
-    order: Annotated[int, typer.Option(min=1, help="Graphones of the longest n-grams.")] = 6,
+    order: Annotated[int, typer.Option(min=1, help="Graphones of the longest n-grams.")] = 5,
     max_phones: Annotated[int, typer.Option(min=1, help="The most phones that one letter stands for.")] = 2,
-    threshold: Annotated[float, typer.Option(min=0, help="As for `asr lm prune`; 0 keeps all n-grams.")] = 5e-7,
+    threshold: Annotated[float, typer.Option(min=0, help="As for `asr lm prune`; 0 keeps all n-grams.")] = 4e-7,
     bits: Annotated[int, typer.Option(min=2, max=16, help="As for `asr lm quantise`.")] = 5,
 ) -> None:
     """Train a model that tells how unknown words sound and how unknown sounds are written.

@@ -58,7 +58,7 @@ class Trained:
 
 
 def train(
-    lexicon: Lexicon, order: int = 6, max_phones: int = 2, threshold: float = 0.0, bits: int | None = None
+    lexicon: Lexicon, order: int = 5, max_phones: int = 2, threshold: float = 0.0, bits: int | None = None
 ) -> Trained:
     """Train a joint n-gram.
 

@@ -324,8 +324,8 @@ def guesser(words: Iterable[str]) -> Callable[[str], Symbols]:
 def spelling(phones: Symbols) -> str | None:
     """Return how the shipped model writes phones; None where it does not know one of them.
 
-    >>> spelling(("N", "UH", "S", "B", "AW", "M"))
-    'nusbaum'
+    >>> spelling(("G", "L", "AO", "R", "IY", "AH", "S"))
+    'glorious'
     """
     found = english().spell([phones])[0]
     return found[0][0] if found else None
