@@ -4,6 +4,7 @@
                                   └ asr.training.lm ──────────▶ RecurrentLM  (recurrent_lm.py)
     either ─ score, perplexity (language_model.py); generation.continuation; folder.load, folder.save
            └ search.build: fused into CTC's beam (fusion.py), or a search for words (lexicon.py, word_search.py)
+    lexicon ─ graphone_training.train ─▶ Graphones, an n-gram that pronounces and spells (graphones.py)
 
 Token 0 of every model is the edge of a sentence: as a context its start, as a prediction its end. The theory is in
 docs/theory/language-models.md.

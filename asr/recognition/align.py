@@ -101,7 +101,7 @@ def align(
         model; those of a TIMIT model include silences and closures, which must be given where they occur (``h#`` at
         both ends).
     g2p
-        Use letter-to-sound rules for words that the dictionary lacks.
+        Guess how words sound that the dictionary lacks (`asr.lm.graphones`).
     with_goodness
         Rate the pronunciation of each phone too (`asr.ctc.goodness.goodness`).
     sample_rate
