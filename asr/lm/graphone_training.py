@@ -32,7 +32,6 @@ from asr.lm.text import GRAPHONES
 
 STEPS, LEAST_GAIN = 30, 1e-5  # of EM; it stops when a step adds a smaller share to the log likelihood
 Pair = tuple[str, tuple[str, ...]]
-Lexicon = Mapping[str, Sequence[tuple[str, ...]]]
 
 
 @dataclass(frozen=True)
@@ -58,7 +57,11 @@ class Trained:
 
 
 def train(
-    lexicon: Lexicon, order: int = 5, max_phones: int = 2, threshold: float = 0.0, bits: int | None = None
+    lexicon: Mapping[str, Sequence[tuple[str, ...]]],
+    order: int = 5,
+    max_phones: int = 2,
+    threshold: float = 0.0,
+    bits: int | None = None,
 ) -> Trained:
     """Train a joint n-gram.
 

@@ -192,7 +192,7 @@ class Graphones:
     """
 
     def __init__(self, lm: NGram):
-        if lm.unit != GRAPHONES:
+        if lm.unit != GRAPHONES or not all(lm.tokens):
             raise ModelError(f"a model over {lm.unit} neither pronounces nor spells: make one with `asr lm graphones`")
         self.lm = lm
         pairs = [parts(token) for token in lm.tokens]

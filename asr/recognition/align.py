@@ -14,7 +14,6 @@ import numpy as np
 
 from asr.core.errors import AsrError
 from asr.ctc.goodness import goodness
-from asr.lm.graphones import guesser
 from asr.models.base import AcousticModel, Placement, Spellings, StateAligner
 from asr.models.calibration import aligned_confidence, recognised_confidence
 from asr.models.ctc import CTCModel
@@ -190,7 +189,11 @@ def pronounce_words(model: AcousticModel, words: Iterable[Word], g2p: bool = Fal
         )
     if faults:
         raise AsrError("; ".join(faults))
-    guess = guesser(parts)
+    guess = None
+    if parts:  # most texts need no model
+        from asr.lm.graphones import guesser
+
+        guess = guesser(parts)
     return [pronunciations(word.spoken, guess) for word in words]
 
 

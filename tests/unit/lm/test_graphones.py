@@ -19,8 +19,6 @@ from asr.lm.lexicon import Lexicon
 from asr.speech.phones import PhoneSet
 from asr.speech.pronounce import by_rules, spelt_words
 
-pytestmark = pytest.mark.kernels
-
 PAIRS = [("ab", ("A", "B")), ("abc", ("A", "B", "K", "S")), ("cab", ("K", "A")), ("b", ("B", "A")), ("ab", ("A",))]
 
 
