@@ -259,15 +259,19 @@ class Graphones:
         return layer
 
     def _extended(self, side: _Side, layer: Hypotheses, rows: np.ndarray, tree: _Tree) -> Hypotheses:
-        """Return each hypothesis with each graphone of its row after it."""
+        """Return each hypothesis with each graphone of its row after it, but for those far below the best of a word."""
         counts = side.offsets[rows + 1] - side.offsets[rows]
-        ends = np.cumsum(counts)
-        before = layer.select(np.repeat(np.arange(len(counts)), counts))
-        within = np.arange(len(before.words)) - np.repeat(ends - counts, counts)
-        graphones = side.graphones[np.repeat(side.offsets[rows], counts) + within]
-        log_probs, states = self.lm.query(before.states, graphones)
+        places = np.repeat(np.arange(len(rows)), counts)
+        within = np.arange(len(places)) - np.repeat(np.cumsum(counts) - counts, counts)
+        graphones = side.graphones[side.offsets[rows][places] + within]
+        log_probs, states = self.lm.query(layer.states[places], graphones)
+        scores, words = layer.scores[places] + log_probs, layer.words[places]
+        tops = np.full(words.max(initial=0) + 1, -np.inf)
+        np.maximum.at(tops, words, scores)
+        near = np.flatnonzero(scores >= tops[words] - THRESHOLD)
+        before, graphones = layer.select(places[near]), graphones[near]
         outputs = before.outputs * side.factors[graphones] + side.terms[graphones]
-        return Hypotheses(before.words, states, outputs, before.scores + log_probs, tree.add(before.nodes, graphones))
+        return Hypotheses(before.words, states[near], outputs, scores[near], tree.add(before.nodes, graphones))
 
     def _ended(
         self, side: _Side, ended: Hypotheses, tree: _Tree, count: int, nbest: int
