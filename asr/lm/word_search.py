@@ -165,8 +165,8 @@ class WordSearch:
         return replace(hypothesis, words=tuple(said), word_lengths=tuple(b - a for a, b in pairwise(ends)))
 
 
-def spell_unknown(hypothesis: Hypothesis, labels: Sequence[str]) -> tuple[str, ...]:
-    """Return the words of a hypothesis of `WordSearch`; unknown ones, which it gives by their phones, are spelt.
+def spell_unknown(hypothesis: Hypothesis, labels: Sequence[str]) -> Hypothesis:
+    """Return a hypothesis of `WordSearch`, which gives unknown words by their phones, with these words spelt.
 
     A word with a phone that `asr.lm.graphones.spelling` does not know stays as it is.
     """
@@ -177,7 +177,7 @@ def spell_unknown(hypothesis: Hypothesis, labels: Sequence[str]) -> tuple[str, .
         spoken = tuple(itertools.islice(phones, length))
         is_unknown = word == _in_brackets(" ".join(spoken))
         written.append(_in_brackets(spelling(spoken) or " ".join(spoken)) if is_unknown else word)
-    return tuple(written)
+    return replace(hypothesis, words=tuple(written))
 
 
 def _in_brackets(text: str) -> str:

@@ -230,13 +230,13 @@ class Recogniser:
         heard = self.hear(recording, sample_rate, channel)
         phones, nbest = list[Segment](), list[NBest]([((), 0.0)])
         words: list[Segment] | None = None
-        for cuts, hypotheses in self._decode(heard.emissions):
+        for cuts, found in self._decode(heard.emissions):
+            hypotheses = [self._written(each) for each in found]
             best = hypotheses[0]
             placed = self._place(best, heard, cuts)
             phones += placed
             if best.words is not None:
-                written = self._written(best)
-                words = (words or []) + group_phones(placed, written, best.word_lengths, self._word_confidence)
+                words = (words or []) + group_phones(placed, best.words, best.word_lengths, self._word_confidence)
             nbest = self._continue(nbest, hypotheses)
         return Transcript(
             phones,
@@ -299,10 +299,10 @@ class Recogniser:
             ]
         return placed
 
-    def _written(self, hypothesis: Hypothesis) -> Sequence[str]:
-        """Return the words of a hypothesis, the unknown ones as `decode.unknown` says."""
-        if self.model.config.decode.unknown == "phones":
-            return hypothesis.words or ()
+    def _written(self, hypothesis: Hypothesis) -> Hypothesis:
+        """Return a hypothesis with its unknown words as `decode.unknown` says."""
+        if hypothesis.words is None or self.model.config.decode.unknown == "phones":
+            return hypothesis
         from asr.lm.word_search import spell_unknown
 
         return spell_unknown(hypothesis, self.model.tokens)
