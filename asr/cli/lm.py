@@ -144,8 +144,8 @@ def graphones(
     from asr.lm.lexicon import Lexicon
     from asr.speech.pronounce import spelt_words
 
-    given = Lexicon(spelt_words()) if lexicon == "cmudict" else Lexicon.read(lexicon)
-    trained = trained_on(given.words, order, max_phones, threshold, bits)
+    words = spelt_words() if lexicon == "cmudict" else Lexicon.read(lexicon).words
+    trained = trained_on(words, order, max_phones, threshold, bits)
     if trained.left_out:
         word, phones = trained.left_out[0]
         more = f"{len(trained.left_out):,} pronunciations are left out, with more phones than {max_phones} a letter"
