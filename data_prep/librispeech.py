@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from asr.core.errors import CorpusError
-from asr.speech.pronounce import is_guessed
+from asr.speech.pronounce import parts_to_guess
 from data_prep import download
 from data_prep.manifests import Utterance, hold_out, phones_of, write_manifests
 
@@ -143,7 +143,7 @@ def _genders(path: Path) -> dict[str, str]:
 def _report_guesses(part: str, utterances: list[Utterance]) -> None:
     """Log how many words are in no dictionary."""
     words = Counter(word for utterance in utterances for word in utterance.words.split())
-    guessed = {word: count for word, count in words.items() if is_guessed(word)}
+    guessed = {word: count for word, count in words.items() if parts_to_guess(word)}
     log.info(
         "%s: %d of %d words (%d of %d distinct) are not in CMUdict and are pronounced by rule",
         part, sum(guessed.values()), words.total(), len(guessed), len(words),

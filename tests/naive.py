@@ -304,3 +304,44 @@ def enumerated_graph_paths(log_probs, tokens, arcs, ends, rests):
 
     go_on(0, 0, False, 0.0, [])
     return found
+
+
+def alignments(word, phones, max_phones):
+    """Yield each way to give every letter of a word 0 to max_phones phones, as (letter, its phones) in order."""
+    if not word:
+        if not phones:
+            yield []
+        return
+    for k in range(min(max_phones, len(phones)) + 1):
+        for rest in alignments(word[1:], phones[k:], max_phones):
+            yield [(word[0], tuple(phones[:k])), *rest]
+
+
+def graphone_expectations(pairs, probs, max_phones):
+    """Return ({graphone: expected count}, log likelihood) of pairs, with graphones as independent draws."""
+    counts, log_likelihood = dict.fromkeys(probs, 0.0), 0.0
+    for word, phones in pairs:
+        ways = {tuple(way): np.prod([probs[each] for each in way]) for way in alignments(word, phones, max_phones)}
+        total = sum(ways.values())
+        log_likelihood += np.log(total)
+        for way, prob in ways.items():
+            for each in way:
+                counts[each] += prob / total
+    return counts, log_likelihood
+
+
+def joint_sequences(graphones, word, side, silent):
+    """Yield each sequence of graphones, (letters, phones), whose parts of a side make up a word.
+
+    At most `silent` in a row have nothing on that side.
+    """
+
+    def go_on(sequence, done, num_silent):
+        if done == len(word):
+            yield sequence
+        for each in graphones:
+            part = each[side]
+            if word[done : done + len(part)] == part and (part or num_silent < silent):
+                yield from go_on([*sequence, each], done + len(part), 0 if part else num_silent + 1)
+
+    yield from go_on([], 0, 0)

@@ -15,7 +15,7 @@ def align(
     text: Annotated[str | None, typer.Option(help="The words that are said, for one recording.")] = None,
     phones: Annotated[str | None, typer.Option(help="The phones that are said, for one recording.")] = None,
     model: ModelOption = "en-us-phones",
-    g2p: Annotated[bool, typer.Option("--g2p", help="Pronounce words that are in no dictionary by rules.")] = False,
+    g2p: Annotated[bool, typer.Option("--g2p", help="Guess how words sound that are in no dictionary.")] = False,
     gop: Annotated[bool, typer.Option("--gop", help="Rate each phone's pronunciation; with --format json.")] = False,
     output_format: Annotated[
         str, typer.Option("--format", help="textgrid, ctm, json or audacity (words and phones in the first and third).")

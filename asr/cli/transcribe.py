@@ -84,6 +84,13 @@ def transcribe(
     hint_bonus: Annotated[
         float | None, typer.Option(min=0, help="Nats for each word of a hint.", show_default="4")
     ] = None,
+    unknown: Annotated[
+        str | None,
+        typer.Option(
+            help="With words: write those that the language model does not know in brackets as spelling or phones.",
+            show_default="spelling",
+        ),
+    ] = None,
     mic: Annotated[bool, typer.Option("--mic", help="Record from the microphone until Enter is pressed.")] = False,
     stream: Annotated[
         bool, typer.Option("--stream", help="Print phones while the speech is heard; for a model in one direction.")
@@ -124,7 +131,8 @@ def transcribe(
     output = batch.Output(output_format, output_dir, words)
     output.check(len(found))
     options: dict[str, Any] = {"lexicon": lexicon, "lm_weight": lm_weight, "insertion_penalty": penalty}
-    options |= {"label_prior_scale": label_prior_scale, "hints": hint and tuple(hint), "hint_bonus": hint_bonus}
+    options |= {"label_prior_scale": label_prior_scale, "unknown": unknown}
+    options |= {"hints": hint and tuple(hint), "hint_bonus": hint_bonus}
     options["words" if words else "lm"] = lm or (words or None)
     decode = {key: value for key, value in options.items() if value is not None} | {"nbest": nbest}
     recogniser = _recogniser(model, beam_size, decode, output_dir is None and sys.stderr.isatty())

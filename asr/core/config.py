@@ -308,6 +308,9 @@ class DecodeConfig:
         like `lm_weight`. Most frames are blanks, and a network is surer of them, and of common phones, than a language
         model wants it to be. The priors are those that `asr calibrate` finds. The best path, times and confidences do
         without them.
+    unknown
+        How words appear that a language model over words does not know, always in brackets: ``spelling``, as they are
+        probably written, or ``phones``, as they sound. Words with phones that are not ARPAbet's 39 appear as phones.
     rescore_lm
         Second language model for a CTC system, which reorders the hypotheses of the beam.
     rescore_weight
@@ -324,6 +327,7 @@ class DecodeConfig:
     lm_weight: float = 1.0
     insertion_penalty: float = 0.0
     label_prior_scale: float = 0.0
+    unknown: str = "spelling"
     rescore_lm: str | None = None
     rescore_weight: float = 0.5
 
@@ -333,6 +337,7 @@ class DecodeConfig:
         check(0 <= self.hint_bonus < math.inf, "decode.hint_bonus", "be 0 or more and finite", self.hint_bonus)
         for name in ("lm_weight", "rescore_weight", "label_prior_scale"):
             check(getattr(self, name) >= 0, f"decode.{name}", "be 0 or more", getattr(self, name))
+        one_of("decode.unknown", self.unknown, ("spelling", "phones"))
         check(self.beam_size >= 1, "decode.beam_size", "be 1 or more", self.beam_size)
         check(1 <= self.nbest <= self.beam_size, "decode.nbest", "lie in 1..beam_size", self.nbest)
 

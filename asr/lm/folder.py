@@ -11,7 +11,7 @@ from asr.core.files import map_tensors, write_tensors, write_text
 from asr.lm import arpa
 from asr.lm.language_model import EDGE, LanguageModel
 from asr.lm.ngram import NGram
-from asr.lm.text import UNITS
+from asr.lm.text import GRAPHONES, UNITS
 
 ABOUT, WEIGHTS, CARD = "lm.json", "model.safetensors", "README.md"
 LEXICON = "lexicon.txt"  # of a model over words
@@ -56,7 +56,7 @@ def load(path: str | Path, unit: str = "words") -> LanguageModel:
             mend = "update asr" if newer else "train it again, or import its ARPA file with `asr lm import`"
             raise ModelError(f"{folder} is of a{' newer' if newer else 'n older'} version of asr: {mend}")
         tokens = tuple(about["tokens"])
-        if tokens[0] != EDGE or about["unit"] not in UNITS or len(set(tokens)) != len(tokens):
+        if tokens[0] != EDGE or about["unit"] not in (*UNITS, GRAPHONES) or len(set(tokens)) != len(tokens):
             raise ValueError(f"{ABOUT} names no unit, or its tokens are not what they were")
         return kind.restore(about["unit"], tokens, about["options"], map_tensors(folder / WEIGHTS))
     except (OSError, ValueError, KeyError, IndexError, TypeError, RuntimeError) as error:

@@ -140,10 +140,11 @@ class Hints:
         known = next((form for form in _forms(word) if form in lexicon.words), None)
         if known is not None:
             return lexicon.words[known]
-        from asr.speech.pronounce import UnspeakableError, pronunciations
+        from asr.lm.graphones import guesser
+        from asr.speech.pronounce import UnspeakableError, parts_to_guess, pronunciations
 
         try:
-            return pronunciations(word.spoken)
+            return pronunciations(word.spoken, guesser(parts_to_guess(word.spoken)))
         except UnspeakableError as error:
             fault = f"the hint {word.label!r} is no file and cannot be pronounced: {error.reason}"
             raise ConfigError(fault) from error

@@ -65,17 +65,23 @@ class Lexicon:
 
     @classmethod
     def of(cls, words: Iterable[str]) -> Self:
-        """Look up all pronunciations of words in CMUdict, without stress, and use rules for words that it lacks.
+        """Look up all pronunciations of words in CMUdict, without stress, and guess those of words that it lacks.
 
         Words that cannot be pronounced, such as numbers in digits, are left out.
         """
-        from asr.speech.pronounce import UnspeakableError, pronunciations
+        from asr.lm.graphones import guesser
+        from asr.speech.pronounce import UnspeakableError, parts_to_guess, pronunciations
 
-        found: list[tuple[str, Sequence[str]]] = []
+        parts = dict[str, list[str]]()
         for word in words:
             if word not in (EDGE, UNKNOWN):
                 with suppress(UnspeakableError):
-                    found += [(word, each) for each in pronunciations(word)]
+                    parts[word] = parts_to_guess(word)
+        guess = guesser(chain.from_iterable(parts.values()))
+        found: list[tuple[str, Sequence[str]]] = []
+        for word in parts:
+            with suppress(UnspeakableError):
+                found += [(word, each) for each in pronunciations(word, guess)]
         return cls.build(found)
 
     @classmethod

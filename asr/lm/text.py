@@ -23,6 +23,7 @@ from asr.core.terminal import Progress
 from asr.lm.language_model import EDGE, UNKNOWN
 
 UNITS = ("phones", "characters", "words")
+GRAPHONES = "graphones"  # unit of the models of `asr.lm.graphones`, which no text file has
 EDGES = {"<s>", EDGE}
 BLOCK = 1 << 22  # bytes of a file that are read at once
 LONG = 16  # megabytes of a file whose reading shows its progress

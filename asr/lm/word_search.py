@@ -6,7 +6,7 @@ Letters: T frames, B utterances, C classes, N hypotheses.
 import math
 from collections.abc import Sequence
 from dataclasses import replace
-from itertools import pairwise
+from itertools import islice, pairwise
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -169,8 +169,27 @@ class WordSearch:
             word = self.lm.tokens[words[end - 1]] if words[end - 1] >= 0 else UNKNOWN
             word = self._unlisted.get(int(arcs[end - 1]), word)
             phones = " ".join(self.labels[token] for token in tokens[first:end])
-            said.append(f"[{phones}]" if word == UNKNOWN else word)
+            said.append(_in_brackets(phones) if word == UNKNOWN else word)
         return replace(hypothesis, words=tuple(said), word_lengths=tuple(b - a for a, b in pairwise(ends)))
+
+
+def spell_unknown(hypothesis: Hypothesis, labels: Sequence[str]) -> Hypothesis:
+    """Return a hypothesis of `WordSearch`, which gives unknown words by their phones, with these words spelt.
+
+    A word with a phone that `asr.lm.graphones.spelling` does not know stays as it is.
+    """
+    from asr.lm.graphones import spelling
+
+    phones, written = (labels[token] for token in hypothesis.tokens), []
+    for word, length in zip(hypothesis.words or (), hypothesis.word_lengths, strict=True):
+        spoken = tuple(islice(phones, length))
+        is_unknown = word == _in_brackets(" ".join(spoken))
+        written.append(_in_brackets(spelling(spoken) or " ".join(spoken)) if is_unknown else word)
+    return replace(hypothesis, words=tuple(written))
+
+
+def _in_brackets(text: str) -> str:
+    return f"[{text}]"
 
 
 def _workspace_size(num_frames: int, num_prefixes: int) -> int:

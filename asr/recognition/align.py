@@ -20,7 +20,7 @@ from asr.models.ctc import CTCModel
 from asr.recognition.annotation import Annotation
 from asr.recognition.recogniser import Recogniser, group_phones
 from asr.speech import audio
-from asr.speech.pronounce import UnspeakableError, is_guessed, pronunciations
+from asr.speech.pronounce import UnspeakableError, parts_to_guess, pronunciations
 from asr.speech.segments import Segment
 from asr.speech.text import Word, split_words
 
@@ -100,7 +100,7 @@ def align(
         model; those of a TIMIT model include silences and closures, which must be given where they occur (``h#`` at
         both ends).
     g2p
-        Use letter-to-sound rules for words that the dictionary lacks.
+        Guess how words sound that the dictionary lacks (`asr.lm.graphones`).
     with_goodness
         Rate the pronunciation of each phone too (`asr.ctc.goodness.goodness`).
     sample_rate
@@ -159,7 +159,7 @@ def align(
 
 
 def pronounce_words(model: AcousticModel, words: Iterable[Word], g2p: bool = False) -> list[list[tuple[str, ...]]]:
-    """Return the pronunciations of each word: from the dictionary, or with `g2p` from rules where that lacks it.
+    """Return the pronunciations of each word: from the dictionary, or with `g2p` guessed where that lacks it.
 
     Raises
     ------
@@ -169,11 +169,13 @@ def pronounce_words(model: AcousticModel, words: Iterable[Word], g2p: bool = Fal
     words = list(words)
     if words and "AH" not in model.tokens:
         raise AsrError("words can be aligned by a model of ARPAbet phones only: choose one, or give the phones")
-    silent, guessed = dict[str, list[str]](), list[str]()
+    silent, guessed, parts = dict[str, list[str]](), list[str](), list[str]()
     for label, spoken in dict.fromkeys(words):
         try:
-            if is_guessed(spoken) and not g2p:
+            unknown = parts_to_guess(spoken)
+            if unknown and not g2p:
                 guessed.append(repr(label))
+            parts += unknown
         except UnspeakableError as error:
             silent.setdefault(error.reason, []).append(repr(label))
     faults = [
@@ -183,11 +185,16 @@ def pronounce_words(model: AcousticModel, words: Iterable[Word], g2p: bool = Fal
     ]
     if guessed:
         faults.append(
-            f"not in the dictionary: {', '.join(guessed)}: correct the spelling, or let rules pronounce it (--g2p)"
+            f"not in the dictionary: {', '.join(guessed)}: correct the spelling, or have its sound guessed (--g2p)"
         )
     if faults:
         raise AsrError("; ".join(faults))
-    return [pronunciations(word.spoken) for word in words]
+    guess = None
+    if parts:  # most texts need no model
+        from asr.lm.graphones import guesser
+
+        guess = guesser(parts)
+    return [pronunciations(word.spoken, guess) for word in words]
 
 
 def _misfit(found: Placement, words: Sequence[Segment]) -> str | None:

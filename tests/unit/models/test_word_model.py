@@ -1,14 +1,19 @@
 """Word models: what a folder holds for each acoustic model; the shipped one in Python and on a command line."""
 
 import json
+import re
 from pathlib import Path
 
 import pytest
 
 from asr import Recogniser
 from asr.core.errors import AsrError, ModelError
+from asr.ctc import Hypothesis
 from asr.lm import folder, search
 from asr.lm.estimation import estimate
+from asr.lm.graphones import spelling
+from asr.lm.language_model import UNKNOWN
+from asr.lm.word_search import spell_unknown
 from asr.models.calibration import Calibration
 from asr.models.word_model import DEFAULT, SETTINGS, WordModel
 from asr.speech.label_files import read_labels, read_segments
@@ -139,6 +144,52 @@ def test_words_out_of_the_box(cli):
     assert len({(each.labels, each.words) for each in said.nbest}) == 3
     assert said.nbest[0].words == tuple(SAID.split())
     assert said.nbest[0].labels == tuple(phone.label for phone in said)
+
+
+@pytest.fixture
+def limited(tmp_path):
+    """A word model that does not know the word glorious."""
+    sentences = [text.split() for text in [SAID, SAID, "there was a scrap", "going to be there", "it was to be a say"]]
+    known = {word for sentence in sentences for word in sentence} - {"glorious"}
+    lm = estimate(sentences, "words", 3, "witten_bell", [UNKNOWN, *sorted(known)])
+    folder.save(tmp_path / "limited", lm, "card")
+    return tmp_path / "limited"
+
+
+def test_an_unknown_word_is_spelt_or_given_by_its_phones(limited, cli, tmp_path):
+    options = {"words": limited, "beam_size": 40, "lm_weight": 0.8}
+    sounding, spelt = (
+        Recogniser.from_pretrained("en-us-phones-small", unknown=unknown, **options).transcribe(RECORDING)
+        for unknown in ("phones", "spelling")
+    )
+    assert spelt.text == Recogniser.from_pretrained("en-us-phones-small", **options).transcribe(RECORDING).text
+    assert spelt.phones == sounding.phones
+    ((one, other),) = [pair for pair in zip(sounding.words, spelt.words, strict=True) if pair[0] != pair[1]]
+    assert (one.start, one.end, one.confidence) == (other.start, other.end, other.confidence)
+    inside = [each.label for each in sounding.phones if one.start <= each.start < one.end]
+    assert one.label == f"[{' '.join(inside)}]"
+    assert re.fullmatch(r"\[[a-z']+\]", other.label)
+    command = ("transcribe", RECORDING, "--model", "en-us-phones-small", "--words", "--lm", limited)
+    command += ("--lm-weight", 0.8, "--beam-size", 40)
+    for unknown, said in (((), spelt), (("--unknown", "spelling"), spelt), (("--unknown", "phones"), sounding)):
+        assert cli(*command, *unknown) == (0, said.text + "\n", "")
+        for form in ("json", "ctm", "textgrid", "srt", "tsv", "audacity"):
+            label = next(word.label for word in said.words if "[" in word.label)
+            label = label.replace(" ", "_") if form == "ctm" else label
+            assert label in cli(*command, *unknown, "--format", form)[1]
+    fault = "asr: --unknown must be one of spelling, phones, but it is 'letters'\n"
+    assert cli(*command, "--unknown", "letters") == (2, "", fault)
+
+
+def test_unknown_words_of_another_phone_set_stay_phones():
+    said = Hypothesis((1, 2, 1), (0, 1, 2), -1.0, (1.0,) * 3, words=("[sh iy]", "a"), word_lengths=(2, 1))
+    assert spell_unknown(said, ["<blank>", "sh", "iy"]).words == ("[sh iy]", "a")
+    assert spell_unknown(said, ["<blank>", "SH", "IY"]).words == (
+        "[sh iy]",
+        "a",
+    )  # a word of the model, which has the name
+    said = Hypothesis((1, 2, 1), (0, 1, 2), -1.0, (1.0,) * 3, words=("[SH IY]", "a"), word_lengths=(2, 1))
+    assert spell_unknown(said, ["<blank>", "SH", "IY"]).words == (f"[{spelling(('SH', 'IY'))}]", "a")
 
 
 def test_without_a_shipped_model_one_line_says_so(tmp_path, monkeypatch, cli):

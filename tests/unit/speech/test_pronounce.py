@@ -3,7 +3,7 @@ import pytest
 
 from asr.core.errors import CorpusError
 from asr.speech.phones import PhoneSet
-from asr.speech.pronounce import _possessive, is_guessed, pronounce, pronunciations
+from asr.speech.pronounce import _possessive, parts_to_guess, pronounce, pronunciations, spelt_words
 
 
 @pytest.mark.parametrize(
@@ -23,12 +23,12 @@ from asr.speech.pronounce import _possessive, is_guessed, pronounce, pronunciati
 )
 def test_dictionary_words(word, phones):
     assert pronounce(word) == phones.split()
-    assert not is_guessed(word)
+    assert not parts_to_guess(word)
 
 
 @pytest.mark.parametrize("word", ["houn's", "plasmoid", "ronicky's", "zyqqor-known", "naïvest"])
 def test_unknown_words_are_guessed_within_the_phone_set(word):
-    assert is_guessed(word)
+    assert parts_to_guess(word)
     PhoneSet.load("arpabet39").check(pronounce(word))
     assert len(pronounce(word)) >= 4
 
@@ -88,3 +88,24 @@ def test_all_pronunciations_the_usual_one_first(word, phones):
 
 def test_a_hyphenated_word_has_not_endless_pronunciations():
     assert len(pronunciations("-".join(["the"] * 30))) == 16
+
+
+def test_parts_that_the_dictionary_lacks_are_guessed_by_what_is_given():
+    asked = []
+
+    def guess(part):
+        asked.append(part)
+        return ("Z",)
+
+    assert parts_to_guess("Well-Zyqqor’s") == ["zyqqor's"]
+    assert pronunciations("Well-Zyqqor’s", guess) == [("W", "EH", "L", "Z")]
+    assert asked == ["zyqqor's"]
+    assert pronunciations("hello", guess)[0] == ("HH", "AH", "L", "OW")
+
+
+def test_spelt_words_are_made_of_letters():
+    words = spelt_words()
+    assert len(words) > 120_000
+    assert {"o'clock", "zebra"} <= words.keys()
+    assert not {"a.", "'tis", "well-known"} & words.keys()
+    assert words["the"] == [("DH", "AH"), ("DH", "IY")]
