@@ -23,6 +23,7 @@ from asr.lm.language_model import UNKNOWN
 from asr.lm.lexicon import Lexicon
 from asr.lm.ngram import NGram
 
+NO_PATH = Hypothesis((), (), -math.inf, (), words=())
 MOST = 10  # times the beam's size: prefixes kept when several sentences are requested
 
 
@@ -130,7 +131,7 @@ class WordSearch:
         tokens = np.where(arcs >= 0, self.graph.tokens[arcs], -1).astype(np.int64)
         found = hypotheses(log_probs, lengths, 0, tokens, spans, scores)
         return [
-            [self._words(each, row[row >= 0]) for each, row in zip(nbest_found, rows, strict=False)]
+            [self._words(each, row[row >= 0]) for each, row in zip(nbest_found, rows, strict=False)] or [NO_PATH]
             for nbest_found, rows in zip(found, arcs, strict=True)
         ]
 

@@ -8,7 +8,8 @@ Beside the language model (`asr.lm.folder`) a folder may hold
                 ``posteriors`` and ``probabilities``, the map of words' confidences (`asr.models.calibration`)
 =============== ======================================================================================================
 
-An acoustic model that is not named takes what the first one has.
+An acoustic model that is not named takes what the first one has, and a folder without ``words.json``, or an ARPA file,
+takes the settings of the shipped model: of two models over words both need about the same weights.
 """
 
 import json
@@ -68,10 +69,11 @@ class WordModel:
         if (folder / LEXICON).is_file():
             decode["lexicon"] = str(folder / LEXICON)
         tuned = _read(folder)
-        if not tuned:
+        others = tuned or _read(find(DEFAULT))
+        if not others:
             return cls(decode)
-        of_model = tuned.get(acoustic) or next(iter(tuned.values()))
-        return cls({**decode, **of_model.decode}, of_model.calibration)
+        of_model = others.get(acoustic) or next(iter(others.values()))
+        return cls({**of_model.decode, **decode}, of_model.calibration if tuned else Calibration())
 
     def check(self, labels: Sequence[str]) -> None:
         """Read the language model.

@@ -17,6 +17,7 @@ from typing import Any, NamedTuple, Self
 import numpy as np
 
 from asr.core.errors import AudioError, ConfigError
+from asr.core.settings import check
 from asr.ctc import Hypothesis
 from asr.models import model_folder
 from asr.models.base import AcousticModel
@@ -29,6 +30,8 @@ from asr.speech.features import FRAME_SHIFT, FeatureExtractor
 from asr.speech.segments import Segment
 
 DEFAULT_MODEL = "en-us-phones"
+SURE = 0.5  # posterior of a phone; in noise and silence the highest was 0.26, in speech it is above 0.9
+NO_WORDS = Hypothesis((), (), 0.0, (), words=())
 
 
 class NBest(NamedTuple):
@@ -177,7 +180,7 @@ class Recogniser:
         model: str | Path = DEFAULT_MODEL,
         beam_size: int | None = None,
         progress: bool = False,
-        words: bool | str | Path = False,
+        words: bool | str | Path | None = False,
         **decode: Any,
     ) -> "Recogniser":
         """Load a shipped model by its name, or a run or model folder by its path.
@@ -204,15 +207,21 @@ class Recogniser:
         folder = model_folder.find(model)
         found = model_folder.load(folder, light=True)
         given = decode if beam_size is None else decode | {"beam_size": beam_size}
-        if words is False:
+        if words is False or words is None:
             return cls(found.with_decoding(replace(found.config.decode, **given)), beam_size, progress)
         from asr.models.word_model import DEFAULT, WordModel
 
         if not found.takes_lm:
             raise ConfigError(f"{model} finds no words: choose a system trained with CTC")
+        if "lm" in decode:
+            raise ConfigError("words names the language model: leave lm out")
         word_model = WordModel.load(DEFAULT if words is True else words, model_folder.name_of(folder))
         word_model.check(found.tokens)
-        settings = replace(found.config.decode, **{**word_model.decode, **given})
+        tuned = dict(word_model.decode)
+        if not found.calibration.priors:
+            tuned.pop("label_prior_scale", None)  # found with another acoustic model
+        settings = replace(found.config.decode, **{**tuned, **given})
+        check(settings.beam_size > 1, "decode.beam_size", "be 2 or more for words", settings.beam_size)
         return cls(found.with_decoding(settings), beam_size, progress, word_model.calibration)
 
     def transcribe(
@@ -243,7 +252,7 @@ class Recogniser:
         phones, nbest = list[Segment](), [NBest((), 0.0)]
         words: list[Segment] | None = None
         for cuts, found in self._decode(heard.emissions):
-            hypotheses = [self._written(each) for each in found]
+            hypotheses = [self._written(each) for each in found if _is_speech(each)] or [NO_WORDS]
             best = hypotheses[0]
             placed = self._place(best, heard, cuts)
             phones += placed
@@ -335,6 +344,14 @@ class Recogniser:
             for each in hypotheses
         )
         return heapq.nlargest(self.model.config.decode.nbest, both, key=operator.itemgetter(1))
+
+
+def _is_speech(hypothesis: Hypothesis) -> bool:
+    """Return whether words were said, if words were found: the network is sure of a phone somewhere.
+
+    In noise alone it is not, but a language model makes words of it.
+    """
+    return hypothesis.words is None or any(confidence >= SURE for confidence in hypothesis.confidences)
 
 
 def group_phones(

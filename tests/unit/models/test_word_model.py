@@ -2,18 +2,20 @@
 
 import json
 import re
+import shutil
 from pathlib import Path
 
 import pytest
 
 from asr import Recogniser
-from asr.core.errors import AsrError, ModelError
+from asr.core.errors import AsrError, ConfigError, ModelError
 from asr.ctc import Hypothesis
 from asr.lm import folder, search
 from asr.lm.estimation import estimate
 from asr.lm.graphones import spelling
 from asr.lm.language_model import UNKNOWN
 from asr.lm.word_search import spell_unknown
+from asr.models import model_folder
 from asr.models.calibration import Calibration
 from asr.models.word_model import DEFAULT, SETTINGS, WordModel
 from asr.speech.label_files import read_labels, read_segments
@@ -44,6 +46,15 @@ def test_a_folder_may_bring_its_lexicon_and_a_run_folder_holds_the_model(tmp_pat
     WordModel(TUNED).store(tmp_path / "model", "mine")
     found = WordModel.load(tmp_path, "mine").decode
     assert found == {"lm": str(tmp_path), "lexicon": str(tmp_path / "model" / "lexicon.txt"), **TUNED}
+
+
+def test_what_was_not_tuned_takes_the_settings_of_the_shipped_model(tmp_path, monkeypatch):
+    shipped, found = WordModel.load(DEFAULT, "mine"), WordModel.load(tmp_path / "a.arpa", "mine")
+    assert {**shipped.decode, "lm": 0} == {**found.decode, "lm": 0, "lexicon": shipped.decode["lexicon"]}
+    assert found.decode["lm"] == str(tmp_path / "a.arpa")
+    assert "lexicon" not in found.decode
+    assert found.calibration == Calibration()
+    monkeypatch.setattr(search, "PRETRAINED", tmp_path)
     assert WordModel.load(tmp_path / "a.arpa", "mine").decode == {"lm": str(tmp_path / "a.arpa")}
 
 
@@ -190,6 +201,32 @@ def test_unknown_words_of_another_phone_set_stay_phones():
     )  # a word of the model, which has the name
     said = Hypothesis((1, 2, 1), (0, 1, 2), -1.0, (1.0,) * 3, words=("[SH IY]", "a"), word_lengths=(2, 1))
     assert spell_unknown(said, ["<blank>", "SH", "IY"]).words == (f"[{spelling(('SH', 'IY'))}]", "a")
+
+
+@pytest.mark.parametrize("level", [0.0, 1e-3])
+def test_silence_has_no_words(level, rng):
+    said = Recogniser.from_pretrained(words=True).transcribe(level * rng.standard_normal(48000), 16000)
+    assert (said.phones, said.words, said.text) == ([], [], "")
+    assert '"words": []' in said.to_json()
+
+
+def test_a_model_without_priors_finds_words_with_settings_of_another(tmp_path):
+    source = model_folder.find("en-us-phones-small")
+    shutil.copytree(source, tmp_path / "model")
+    values = json.loads((source / "calibration.json").read_text())
+    del values["priors"]
+    (tmp_path / "model" / "calibration.json").write_text(json.dumps(values))
+    recogniser = Recogniser.from_pretrained(tmp_path / "model", words=True)
+    assert recogniser.model.config.decode.label_prior_scale == 0
+    assert len(recogniser.transcribe(RECORDING).words) > 5
+
+
+def test_what_does_not_go_with_words(cli):
+    with pytest.raises(ConfigError, match="leave lm out"):
+        Recogniser.from_pretrained(words=True, lm=None)
+    fault = "asr: --beam-size must be 2 or more for words, but it is 1\n"
+    assert cli("transcribe", RECORDING, "--words", "--beam-size", 1) == (2, "", fault)
+    assert Recogniser.from_pretrained(words=None).transcribe(RECORDING).words is None
 
 
 def test_without_a_shipped_model_one_line_says_so(tmp_path, monkeypatch, cli):
