@@ -4,10 +4,12 @@ A hint is a path of its own through the graph that is searched (`asr.lm.word_gra
 have anyway. A sentence gains a bonus for each hint that it has said to the end.
 """
 
-import re
+import logging
+import os
 import unicodedata
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import chain
 from pathlib import Path
 from typing import NamedTuple
 
@@ -18,6 +20,41 @@ from asr.lm.language_model import EDGE, UNKNOWN
 from asr.lm.lexicon import Lexicon
 from asr.lm.ngram import NGram
 from asr.speech.text import Word, split_words
+
+LONGEST = 80  # characters of a hint that a message repeats
+MOST_PHONES = 100  # of a word: the longest pronunciation sets the width of the matrix of all
+
+log = logging.getLogger(__name__)
+Phones = tuple[str, ...]
+
+
+class Source(NamedTuple):
+    """Where a hint stands.
+
+    Attributes
+    ----------
+    written
+        The hint as it is written.
+    place
+        The file and the line; empty for a hint that is given as such.
+    """
+
+    written: str
+    place: str = ""
+
+    def fault(self, what: str) -> str:
+        """Return a message that says what is wrong with the hint.
+
+        >>> Source("R2D2", "names.txt, line 3").fault("'R2D2' cannot be pronounced")
+        "names.txt, line 3: 'R2D2' cannot be pronounced"
+        >>> Source("names.txt").fault("'names.txt' cannot be pronounced")
+        "no such file: 'names.txt'; as a hint, 'names.txt' cannot be pronounced"
+        """
+        if self.place:
+            return f"{self.place}: {what}"
+        if "/" in self.written or self.written.lower().endswith(".txt"):
+            return f"no such file: {_quoted(self.written)}; as a hint, {what}"
+        return f"the hint {what}"
 
 
 class Step(NamedTuple):
@@ -38,7 +75,7 @@ class Step(NamedTuple):
     """
 
     label: str
-    phones: tuple[str, ...]
+    phones: Phones
     token: int
     start: int
     end: int
@@ -52,7 +89,7 @@ class Hints:
     Attributes
     ----------
     phrases
-        The words of each.
+        The words of each, and where it stands.
     bonus
         Nats that each word of a complete hint adds to the score of a sentence.
     pronunciations
@@ -67,9 +104,9 @@ class Hints:
     {'nguyen': [('W', 'IH', 'N')]}
     """
 
-    phrases: Sequence[Sequence[Word]] = ()
+    phrases: Mapping[tuple[Word, ...], Source] = field(default_factory=dict)
     bonus: float = 0.0
-    pronunciations: Mapping[str, Sequence[tuple[str, ...]]] = field(default_factory=dict)
+    pronunciations: Mapping[str, Sequence[Phones]] = field(default_factory=dict)
 
     @classmethod
     def read(cls, hints: Sequence[str], bonus: float) -> "Hints":
@@ -78,29 +115,40 @@ class Hints:
         Parameters
         ----------
         hints
-            Words and phrases with commas between, or paths of files with one on each line. A word may be followed by a
-            tab and its phones.
+            Words and phrases with commas between, or paths of files with one or several on each line. A word may be
+            followed by a tab and its phones.
         bonus
             Nats for each word.
 
         Raises
         ------
         ConfigError
-            A file cannot be read, a hint has no words, or a tab does not stand between one word and its phones.
+            A file cannot be read, a path is that of a folder, a hint that is no line of a file has no words, a tab does
+            not stand between one word and its phones, or there are more than `MOST_PHONES` of them.
+
+        Notes
+        -----
+        A line of a file without words is left out with a warning.
         """
-        phrases: dict[tuple[Word, ...], None] = {}
-        pronunciations: dict[str, list[tuple[str, ...]]] = {}
-        for hint in (hint for each in hints for hint in re.split(r"[,\n]", _text(each)) if hint.strip()):
-            written, tab, phones = hint.strip().partition("\t")
-            words = tuple(split_words(written))
-            if not words:
-                raise ConfigError(f"the hint {written!r} has no words")
-            phrases[words] = None
-            if tab:
-                if len(words) > 1 or not phones.strip():
-                    raise ConfigError(f"the hint {written!r}: a tab stands between one word and its phones")
-                pronunciations.setdefault(words[0].label.lower(), []).append(tuple(phones.split()))
-        return cls(tuple(phrases), bonus, pronunciations)
+        phrases: dict[tuple[Word, ...], Source] = {}
+        pronunciations: dict[str, list[Phones]] = {}
+        for text, place in chain.from_iterable(map(_lines, hints)):
+            for hint in filter(str.strip, text.split(",")):
+                written, tab, after = hint.lstrip().partition("\t")
+                source, words = Source(written.rstrip(), place), tuple(split_words(written))
+                name, phones = _quoted(source.written), tuple(after.split())
+                if not words:
+                    _refuse(source, f"{name} has no words")
+                    continue
+                phrases.setdefault(words, source)
+                if not tab:
+                    continue
+                if len(words) > 1 or not phones:
+                    raise ConfigError(source.fault(f"{name}: a tab stands between one word and its phones"))
+                if len(phones) > MOST_PHONES:
+                    raise ConfigError(source.fault(f"{name} has {len(phones)} phones: {MOST_PHONES} are the most"))
+                pronunciations.setdefault(words[0].label.lower(), []).append(phones)
+        return cls(phrases, bonus, pronunciations)
 
     def steps(self, lexicon: Lexicon, lm: NGram, unigrams: np.ndarray) -> list[Step]:
         """Return the words of all hints as steps; hints that begin alike share them.
@@ -119,47 +167,109 @@ class Hints:
         Raises
         ------
         ConfigError
-            A word cannot be pronounced.
+            A word cannot be pronounced, or only with more than `MOST_PHONES`.
+
+        Notes
+        -----
+        A hint from a file with such a word is left out with a warning.
         """
+        if not self.phrases:
+            return []
+        pronounced, faults = self._pronounced(lexicon)
         other = lm.index.get(UNKNOWN, 1 + int(unigrams[1:].argmin()))
         places: dict[tuple[Word, ...], int] = {(): 0}
         steps: dict[Step, None] = {}
-        for phrase in map(tuple, self.phrases):
+        for phrase, source in self.phrases.items():
+            wrong = next((word for word in phrase if word in faults), None)
+            if wrong is not None:
+                _refuse(source, f"{_quoted(wrong.label)} {faults[wrong]}")
+                continue
             for length, word in enumerate(phrase, 1):
                 end = 0 if length == len(phrase) else places.setdefault(phrase[:length], len(places))
                 known = next((form for form in _forms(word) if form in lm.index), None)
                 label, token = (word.label, other) if known is None else (known, lm.index[known])
-                for phones in self._pronounced(word, lexicon):
+                for phones in pronounced[word]:
                     steps[Step(label, phones, token, places[phrase[: length - 1]], end, length)] = None
         return list(steps)
 
-    def _pronounced(self, word: Word, lexicon: Lexicon) -> Sequence[tuple[str, ...]]:
-        """Return a word's pronunciations: the user's, or the lexicon's, or others."""
-        if word.label.lower() in self.pronunciations:
-            return self.pronunciations[word.label.lower()]
-        known = next((form for form in _forms(word) if form in lexicon.words), None)
-        if known is not None:
-            return lexicon.words[known]
+    def _pronounced(self, lexicon: Lexicon) -> tuple[dict[Word, Sequence[Phones]], dict[Word, str]]:
+        """Return the pronunciations of words: the user's, or the lexicon's, or others.
+
+        Returns
+        -------
+        pronounced
+            The pronunciations of each word that has one.
+        faults
+            What is wrong with each other word.
+        """
         from asr.lm.graphones import guesser
         from asr.speech.pronounce import UnspeakableError, parts_to_guess, pronunciations
 
-        try:
-            return pronunciations(word.spoken, guesser(parts_to_guess(word.spoken)))
-        except UnspeakableError as error:
-            fault = f"the hint {word.label!r} is no file and cannot be pronounced: {error.reason}"
-            raise ConfigError(fault) from error
+        pronounced: dict[Word, Sequence[Phones]] = {}
+        parts: dict[Word, list[str]] = {}
+        faults: dict[Word, str] = {}
+        for word in dict.fromkeys(chain.from_iterable(self.phrases)):
+            known = next((form for form in _forms(word) if form in lexicon.words), None)
+            if word.label.lower() in self.pronunciations:
+                pronounced[word] = self.pronunciations[word.label.lower()]
+            elif known is not None:
+                pronounced[word] = lexicon.words[known]
+            else:
+                try:
+                    parts[word] = parts_to_guess(word.spoken)
+                except UnspeakableError as error:
+                    faults[word] = f"cannot be pronounced: {error.reason}"
+        guess = guesser(chain.from_iterable(parts.values()))  # all at once, which is much faster than word by word
+        for word in parts:
+            try:
+                pronounced[word] = pronunciations(word.spoken, guess)
+            except UnspeakableError as error:
+                faults[word] = f"cannot be pronounced: {error.reason}"
+        for word, several in pronounced.items():
+            longest = max(map(len, several))
+            if longest > MOST_PHONES:
+                faults[word] = f"has {longest} phones: {MOST_PHONES} are the most"
+        return pronounced, faults
 
 
-def _text(hint: str) -> str:
-    """Return the text of a file, or the hint itself if there is no such file."""
+def _lines(hint: str) -> Iterator[tuple[str, str]]:
+    """Yield the lines of a file with their places, or those of the hint itself if there is no such file."""
+    # unlike Path's methods, these are False for what is too long to be a path
+    is_file = os.path.isfile(hint)
+    if hint and os.path.isdir(hint):
+        raise ConfigError(f"the hint {hint!r} is a folder: name a file in it, or put a comma behind the word")
     try:
-        text = Path(hint).read_text(encoding="utf-8-sig") if Path(hint).is_file() else hint
-    except (OSError, UnicodeDecodeError, ValueError) as error:
+        text = Path(hint).read_text(encoding="utf-8-sig") if is_file else hint
+    except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"cannot read the hints {hint}: {error}") from error
-    return unicodedata.normalize("NFC", text)
+    for number, line in enumerate(unicodedata.normalize("NFC", text).split("\n"), 1):
+        yield line, f"{hint}, line {number}" if is_file else ""
+
+
+def _quoted(text: str) -> str:
+    """Return a text in quotes, shortened where it is long."""
+    return repr(text if len(text) <= LONGEST else f"{text[:LONGEST]}…")
+
+
+def _refuse(source: Source, what: str) -> None:
+    """Leave out a hint from a file with a warning; any other ends the run.
+
+    Raises
+    ------
+    ConfigError
+        The hint is not from a file.
+    """
+    if not source.place:
+        raise ConfigError(source.fault(what))
+    log.warning("left out: %s", source.fault(what))
 
 
 def _forms(word: Word) -> list[str]:
-    """Return how a language model or a lexicon may write a word; never as one of its signs."""
-    forms = (form for text in word for form in (text, text.lower(), text.upper(), text.capitalize()))
+    """Return how a language model or a lexicon may write a word; never as one of its signs.
+
+    The word that is said comes first: Dr. before a name is doctor, though there may be a word dr, which is drive.
+    """
+    forms = (
+        form for text in (word.spoken, word.label) for form in (text, text.lower(), text.upper(), text.capitalize())
+    )
     return [form for form in forms if form not in (EDGE, UNKNOWN)]

@@ -50,7 +50,9 @@ def test_a_bonus_is_given(transcribe):
     [
         (("--hint", "Scrap"), "hints are for words: add --words"),
         (("--hint-bonus", 3), "hints are for words: add --words"),
-        (("--words", "--hint", "a.txt"), "asr: the hint 'a.txt' is no file and cannot be pronounced: write numbers"),
+        (("--words", "--hint", "a.txt"), "asr: no such file: 'a.txt'; as a hint, 'a.txt' cannot be pronounced"),
+        (("--words", "--hint", "Scrap, 3M"), "asr: the hint '3M' cannot be pronounced: write numbers"),
+        (("--words", "--hint", RECORDING.parent), "is a folder: name a file in it"),
         (("--words", "--hint", "Zee\tZ I"), "asr: the hint gives Zee I, which the acoustic model has no label for"),
         (("--words", "--hint", "x", "--hint-bonus", -1), "Invalid value for '--hint-bonus'"),
         (("--hint", "x", "--words", "--hint-bonus", "inf"), "asr: --hint-bonus must be 0 or more and finite"),
@@ -60,6 +62,18 @@ def test_hints_that_cannot_be_used(transcribe, options, fault):
     code, out, errors = transcribe(*options)
     assert (code, out) == (2, "")
     assert fault in errors
+
+
+def test_a_file_with_a_hint_that_cannot_be_pronounced(transcribe, tmp_path):
+    path = tmp_path / "hints.txt"
+    path.write_text("AT&T\nScrap\n")
+    code, out, errors = transcribe("--words", "--hint", path)
+    assert (code, out) == (0, f"{BEGIN} Scrap\n")
+    assert f"{path}, line 1: 'AT&T' cannot be pronounced: write numbers" in errors
+
+
+def test_a_long_list(transcribe):
+    assert transcribe("--words", "--hint", ", ".join(["Scrap", *["Ljubljana"] * 50])) == (0, f"{BEGIN} Scrap\n", "")
 
 
 def test_from_python(lm):

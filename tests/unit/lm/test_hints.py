@@ -1,5 +1,6 @@
 """Hints: what they say, and a search that expects them, held against all ways to read phones as words and hints."""
 
+import logging
 import math
 
 import numpy as np
@@ -7,7 +8,7 @@ import pytest
 
 from asr.core.config import DecodeConfig
 from asr.core.errors import ConfigError
-from asr.lm import arpa, search
+from asr.lm import arpa, graphones, search
 from asr.lm.estimation import estimate
 from asr.lm.hints import Hints
 from asr.lm.language_model import UNKNOWN
@@ -161,14 +162,83 @@ def test_hints_from_a_file(tmp_path):
     [
         ("...", r"the hint '\.\.\.' has no words"),
         ("Dr. Nguyen\tW IH N", "the hint 'Dr. Nguyen': a tab stands between one word and its phones"),
-        ("names.txt", r"the hint 'names\.txt' is no file and cannot be pronounced"),
-        ("R2D2", "the hint 'R2D2' is no file and cannot be pronounced: write numbers"),
+        ("b, names.txt", r"no such file: 'names\.txt'; as a hint, 'names\.txt' cannot be pronounced: write numbers"),
+        ("b, lists/2.names", r"no such file: 'lists/2\.names'; as a hint, '2\.names' cannot be pronounced"),
+        ("R2D2", "^the hint 'R2D2' cannot be pronounced: write numbers"),
+        ("Zee\t", "the hint 'Zee': a tab stands between one word and its phones"),
+        ("b, Zee\t , ab", "the hint 'Zee': a tab stands between one word and its phones"),
+        ("Zee\t" + "C " * 101, "the hint 'Zee' has 101 phones: 100 are the most"),
+        ("zee" * 100, "the hint '(zee){26}ze…' has [0-9]+ phones: 100 are the most"),
+        (".", r"the hint '\.' is a folder: name a file in it"),
         ("Zee\tC X", "the hint gives Zee X, which the acoustic model has no label for"),
     ],
 )
 def test_hints_that_cannot_be_used_are_named(hint, fault, lm):
     with pytest.raises(ConfigError, match=fault):
         word_search(lm, ["a b", hint])
+
+
+def test_a_list_longer_than_a_path_is_no_file():
+    names = [f"name{'abcdefghij'[i % 10] * (i // 10 + 1)}" for i in range(100)]
+    hints = Hints.read([", ".join(names), "Ann"], 1.0)
+    assert [phrase[0].label for phrase in hints.phrases] == [*names, "Ann"]
+    hints = Hints.read([", ".join([*names, "R2D2"])], 1.0)
+    with pytest.raises(ConfigError, match="R2D2") as error:
+        hints.steps(LEXICON, language_model(UNKNOWN), np.zeros(6))
+    assert len(str(error.value)) < 100
+    assert not Hints.read(["", " ,"], 1.0).phrases
+
+
+@pytest.mark.parametrize("line", ["Zee\t", "Zee Zee\tC", "Zee\t" + "C " * 101])
+def test_a_wrong_line_of_a_file_is_named(line, tmp_path):
+    path = tmp_path / "names.txt"
+    path.write_text(f"Ann\n{line}\nLee\n")
+    with pytest.raises(ConfigError, match=r"names\.txt, line 2: 'Zee"):
+        Hints.read([str(path)], 1.0)
+
+
+def test_a_file_loses_the_hints_that_cannot_be_pronounced(lm, tmp_path, caplog):
+    """Each with a warning of one line that names the file, the line and the word."""
+    path, bad = tmp_path / "names.txt", ["3M", "COVID-19", "AT&T", "R2.D2", "C++"]
+    lines = ["a b", "\N{GRINNING FACE}", *(f"the {word} ca" for word in bad), f"{'zee' * 100}", "ca, 4 ca, b ab"]
+    path.write_text("\n".join(lines), encoding="utf8")
+    with caplog.at_level(logging.WARNING):
+        found = Hints.read([str(path)], 1.0).steps(LEXICON, lm, np.zeros(len(lm.tokens)))
+    assert {step.label for step in found} == {"a", "b", "ca", "ab"}
+    where = f"left out: {path}, line"
+    expected = [f"{where} 2: '\N{GRINNING FACE}' has no words"]
+    for number, word in enumerate(bad, 3):
+        expected.append(f"{where} {number}: {word!r} cannot be pronounced: write numbers and symbols out in letters")
+    messages = [record.getMessage() for record in caplog.records]
+    assert messages[:6] == expected
+    assert messages[6].startswith(f"{where} 8: 'zeezee")
+    assert messages[6].endswith("phones: 100 are the most")
+    assert messages[7].startswith(f"{where} 9: '4' cannot be pronounced")
+    assert len(messages) == 8
+
+
+@pytest.mark.parametrize(("title", "spoken", "street"), [("Dr.", "doctor", "drive"), ("St.", "saint", "street")])
+def test_a_title_is_the_word_that_is_said(title, spoken, street):
+    """Though language model and lexicon know its letters as another word."""
+    short = title[:2].lower()
+    text = [spoken, "john"], [short, "john"]
+    lexicon = Lexicon.build([(spoken, "AB"), (short, "C"), (street, "C"), ("john", "B")])
+    lm = estimate(text, "words", 2, "witten_bell", [UNKNOWN, spoken, short, "john"])
+    first, _ = Hints.read([f"{title} John"], 1.0).steps(lexicon, lm, np.zeros(5))
+    assert (first.label, first.phones, first.token) == (spoken, ("A", "B"), lm.index[spoken])
+
+
+def test_all_words_are_guessed_at_once(lm, monkeypatch):
+    calls, guesser = [], graphones.guesser
+
+    def counted(words):
+        calls.append(list(words))
+        return guesser(calls[-1])
+
+    monkeypatch.setattr(graphones, "guesser", counted)
+    hints = Hints.read(["Boojumed, well-snarky, snarkiness Boojumed, ab, hello"], 1.0)
+    hints.steps(LEXICON, lm, np.zeros(len(lm.tokens)))
+    assert calls == [["boojumed", "snarky", "snarkiness"]]
 
 
 def test_hints_are_for_words_alone(tmp_path):
