@@ -1,6 +1,7 @@
 """The verbs of `asr lm`: train, score, generate, graphones, import, prune, quantise, lexicon, export, overlap."""
 
 import math
+import shutil
 import sys
 from itertools import islice
 from pathlib import Path
@@ -232,7 +233,7 @@ def quantise(
 def lexicon(model: Annotated[Path, typer.Argument(help="A run or model folder over words.")]) -> None:
     """Write the pronunciations of a model's words into its folder: `asr transcribe --words` then need not look them up.
 
-    They are CMUdict's, and for words that it lacks guesses of the shipped model of graphones. lexicon.txt may be edited.
+    They are CMUdict's; the shipped model of graphones guesses those of words that it lacks. lexicon.txt may be edited.
 
     asr lm lexicon runs/books/small
     """
@@ -243,9 +244,7 @@ def lexicon(model: Annotated[Path, typer.Argument(help="A run or model folder ov
 
     path = locate(find(model)) / LEXICON
     if path.parent.resolve().parent == PRETRAINED.resolve():
-        raise ModelError(
-            f"{path.parent.name} is a shipped model and stays as it is: copy its folder, and name the copy"
-        )
+        raise ModelError(f"{path.parent.name} is a shipped model and stays as it is: name a copy of its folder")
     lm = load(model)
     if lm.unit != "words" or not path.parent.is_dir():
         raise ModelError(f"{model} has no words to be pronounced: give the folder of a model over words")
@@ -287,7 +286,7 @@ def _ngram(path: Path, unit: str) -> "NGram":
 
 def _save(lm: "NGram", source: Path, folder: Path, remark: str) -> None:
     """Save a model that was made of another one, with a line more on its card, and its lexicon and settings if any."""
-    from asr.core.files import write_text
+    from asr.core.files import replacing
     from asr.lm.folder import LEXICON, card, locate, save
     from asr.lm.search import find
     from asr.models.word_model import SETTINGS
@@ -298,7 +297,8 @@ def _save(lm: "NGram", source: Path, folder: Path, remark: str) -> None:
     for name in (LEXICON, SETTINGS) if lm.unit == "words" else ():
         file = locate(source) / name
         if file.is_file():
-            write_text(folder / name, file.read_text(encoding="utf8"))
+            with replacing(folder / name) as temporary:
+                shutil.copyfile(file, temporary)
     typer.echo(_described(folder, lm))
 
 

@@ -82,7 +82,8 @@ def train(
     Raises
     ------
     ConfigError
-        There is no word with a pronunciation, the words are too short for the order, or a phone's name has the character that joins names.
+        There is no word with a pronunciation, the words are too short for the order, or a phone's name has the
+        character that joins names.
     """
     strange = {phone for each in lexicon.values() for phones in each for phone in phones if JOINT in phone}
     if strange:

@@ -5,6 +5,7 @@ import re
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from asr import Recogniser
@@ -92,11 +93,17 @@ def test_an_empty_name_is_no_language_model(cli, more):
 
 def test_an_edited_lexicon_is_read_again(word_model):
     config = DecodeConfig(lm=str(word_model), lexicon=str(word_model / LEXICON))
-    lm = search.language_model(config.lm, LABELS)
-    assert search._words(lm, config, LABELS).lexicon.words["zoo"] == [("Z", "UW")]
+    log_probs = np.full((2, 1, len(LABELS)), np.log(0.01))
+    log_probs[[0, 1], 0, [LABELS.index("Z"), LABELS.index("IY")]] = np.log(1 - 0.01 * (len(LABELS) - 1))
+
+    def found():
+        return search.build(config, LABELS)(log_probs, np.array([2]), 8, 1)[0][0]
+
+    assert [LABELS[token] for token in found().tokens] != ["Z", "IY"]
     (word_model / LEXICON).write_text("the DH AH\nzoo Z IY\ncat K AE T\na AH\n")  # of the same size
     later(word_model / LEXICON)
-    assert search._words(lm, config, LABELS).lexicon.words["zoo"] == [("Z", "IY")]
+    assert found().words == ("zoo",)
+    assert [LABELS[token] for token in found().tokens] == ["Z", "IY"]
 
 
 def test_a_model_that_was_trained_again_is_read_again(word_model):
