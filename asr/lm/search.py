@@ -12,7 +12,7 @@ from asr.core.errors import ConfigError
 from asr.core.settings import check
 from asr.ctc import Hypothesis, beam_search
 from asr.lm import fusion
-from asr.lm.folder import load
+from asr.lm.folder import ABOUT, WEIGHTS, load, locate
 from asr.lm.hints import Hints
 from asr.lm.language_model import EDGE, UNKNOWN, LanguageModel
 from asr.lm.lexicon import Lexicon
@@ -21,6 +21,7 @@ from asr.lm.word_search import WordSearch
 
 LEAST_PRIOR = 1e-6  # of a class that was hardly ever heard
 RESCORED = 5  # sentences to rescore of a search for words; more of them would leave less room in its beam
+State = tuple[tuple[str, int, int], ...]
 Search = Callable[[np.ndarray, np.ndarray, int, int], list[list[Hypothesis]]]
 PRETRAINED = Path(__file__).parent / "pretrained"
 BEAM_THRESHOLD, TOKEN_THRESHOLD = 17.0, 3e-4  # of the search for words: nats, and a phone's posterior
@@ -61,9 +62,10 @@ def find(name: str | Path) -> Path:
     return shipped if shipped.is_dir() and not Path(name).exists() else Path(name)
 
 
-@functools.lru_cache(4)
 def language_model(name: str, labels: tuple[str, ...]) -> LanguageModel:
-    """Read a language model, with a cache; an ARPA file is over phones if all its tokens are labels, else over words.
+    """Read a language model; an ARPA file is over phones if all its tokens are labels, else over words.
+
+    A cache keeps the model as long as its files stay as they are.
 
     Raises
     ------
@@ -71,14 +73,29 @@ def language_model(name: str, labels: tuple[str, ...]) -> LanguageModel:
         The model is missing or damaged.
     """
     path = find(name)
+    folder = locate(path)
+    read = [path] if path.is_file() else [folder / ABOUT, folder / WEIGHTS]
+    return _language_model(path, labels, _state(*read))
+
+
+@functools.lru_cache(4)
+def _language_model(path: Path, labels: tuple[str, ...], state: State) -> LanguageModel:
+    """Read a language model whose files are in a state, which is part of the cache's key."""
     lm = load(path)
     if isinstance(lm, NGram) and path.is_file() and {*lm.tokens} <= {*labels, EDGE, UNKNOWN}:
         return replace(lm, unit="phones")
     return lm
 
 
+def _state(*files: Path) -> State:
+    """Return the path, the modification time in ns and the size in bytes of each file that exists."""
+    found = [(file.absolute(), file.stat()) for file in files if file.is_file()]
+    return tuple((str(file), status.st_mtime_ns, status.st_size) for file, status in found)
+
+
 @functools.lru_cache(4)
-def _lexicon(name: str, words: tuple[str, ...]) -> Lexicon:
+def _lexicon(name: str, words: tuple[str, ...], state: State) -> Lexicon:
+    """Read a lexicon whose file is in a state, which is part of the cache's key."""
     return Lexicon.of(words) if name == "cmudict" else Lexicon.read(name)
 
 
@@ -136,7 +153,8 @@ def _words(lm: LanguageModel, config: DecodeConfig, labels: Sequence[str]) -> Wo
     """Return a search for words, which in an open vocabulary spells unknown words."""
     if not isinstance(lm, NGram):
         raise ConfigError(f"{config.lm} is a recurrent model over words: search with an n-gram, and rescore with it")
-    lexicon, hints = _lexicon(config.lexicon, lm.tokens), Hints.read(config.hints, config.hint_bonus)
+    lexicon = _lexicon(config.lexicon, lm.tokens, _state(Path(config.lexicon)))
+    hints = Hints.read(config.hints, config.hint_bonus)
     is_open = UNKNOWN in lm.index
     return WordSearch(lexicon, lm, labels, config.lm_weight, config.insertion_penalty, is_open, hints)
 

@@ -28,6 +28,7 @@ from asr.models.calibration import Calibration
 
 DEFAULT = "en-us-words"
 SETTINGS = "words.json"
+KEYS = ("decode", "posteriors", "probabilities")  # of an acoustic model
 
 
 @dataclass(frozen=True)
@@ -113,19 +114,33 @@ def _read(folder: Path) -> dict[str, WordModel]:
     if not path.is_file():
         return {}
     try:
-        return {name: _of(**values) for name, values in json.loads(path.read_text(encoding="utf8")).items()}
-    except (ConfigError, ValueError, AttributeError, TypeError, RecursionError) as error:
+        entries = json.loads(path.read_text(encoding="utf8"))
+        if not isinstance(entries, dict):
+            raise ValueError("it has no names of acoustic models")
+        return {name: _of(name, entry) for name, entry in entries.items()}
+    except (ConfigError, ValueError, TypeError, RecursionError) as error:
         raise ModelError(f"{path} is damaged ({error}): copy the folder again, or delete the file") from error
 
 
-def _of(decode: dict[str, Any], posteriors: list[float], probabilities: list[float]) -> WordModel:
-    """Return what an entry of the file holds.
+def _of(name: str, entry: Any) -> WordModel:
+    """Return what the entry of an acoustic model holds.
 
     Raises
     ------
     ConfigError, TypeError, ValueError
         It is not what `WordModel.store` writes.
     """
-    section("decode", DecodeConfig, decode)
-    values = {"posteriors": posteriors, "probabilities": probabilities, "boundary_offset": 0.0}
-    return WordModel(decode, Calibration.of(values))
+    if not isinstance(entry, dict):
+        raise ValueError(f"{name!r} must have {', '.join(KEYS)}, but it is {entry!r}")
+    for key in KEYS:
+        if key not in entry:
+            raise ValueError(f"{name!r} has no {key!r}")
+    for key in entry:
+        if key not in KEYS:
+            raise ValueError(f"{name!r} has the unknown key {key!r}")
+    section("decode", DecodeConfig, entry["decode"])
+    for key in KEYS[1:]:
+        if not isinstance(entry[key], list):
+            raise ValueError(f"the {key} of {name!r} must be a list, but they are {entry[key]!r}")
+    points = {key: entry[key] for key in KEYS[1:]}
+    return WordModel(entry["decode"], Calibration.of({**points, "boundary_offset": 0.0}))
