@@ -3,7 +3,6 @@
 recording ─ hear ─▶ emissions (T', …) ─ decode ─▶ hypotheses ─ place, piece by piece ─▶ segments ─▶ Transcript
 """
 
-import heapq
 import itertools
 import json
 import operator
@@ -303,7 +302,9 @@ class Recogniser:
         is_whole = decode.lm is not None and decode.rescore_lm is None
         stretches = [cuts] if is_whole else list(itertools.pairwise(cuts))
         for batch in windows.batches(stretches, "decoding", self.progress):
-            found = model.hypotheses([emissions[each[0] : each[-1]] for each in batch], self.beam_size, decode.nbest)
+            # The same words of a hint and of the lexicon are two hypotheses of the search, and one for the user.
+            count = min(2 * decode.nbest, self.beam_size) if decode.hints and decode.nbest > 1 else decode.nbest
+            found = model.hypotheses([emissions[each[0] : each[-1]] for each in batch], self.beam_size, count)
             yield from zip(batch, found, strict=True)
 
     def _place(self, hypothesis: Hypothesis, heard: Heard, cuts: Sequence[int]) -> list[Segment]:
@@ -333,7 +334,7 @@ class Recogniser:
         return float(self.word_calibration.confidence(np.array(recognised_confidence(confidences))))
 
     def _continue(self, nbest: list[NBest], hypotheses: Sequence[Hypothesis]) -> list[NBest]:
-        """Append each hypothesis of the next piece to each sequence so far, and keep the likeliest ones."""
+        """Append each hypothesis of the next piece to each sequence so far, and keep the likeliest different ones."""
         both = (
             NBest(
                 labels + tuple(self.model.tokens[token] for token in each.tokens),
@@ -343,7 +344,10 @@ class Recogniser:
             for labels, score, words in nbest
             for each in hypotheses
         )
-        return heapq.nlargest(self.model.config.decode.nbest, both, key=operator.itemgetter(1))
+        different: dict[tuple[object, ...], NBest] = {}
+        for each in sorted(both, key=operator.attrgetter("score"), reverse=True):
+            different.setdefault((each.labels, each.words), each)
+        return list(itertools.islice(different.values(), self.model.config.decode.nbest))
 
 
 def _is_speech(hypothesis: Hypothesis) -> bool:

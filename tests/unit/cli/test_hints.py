@@ -45,6 +45,12 @@ def test_a_bonus_is_given(transcribe):
     assert scores[1] - scores[0] == pytest.approx(2.0, abs=2e-4)
 
 
+def test_a_known_word_as_a_hint_is_no_second_hypothesis(transcribe):
+    common = ("--words", "--hint", "glorious", "--format", "json", "--nbest", 5)
+    found = [(each["phones"], each["text"]) for each in json.loads(transcribe(*common).out)["nbest"]]
+    assert len({*found}) == len(found) == 5
+
+
 @pytest.mark.parametrize(
     ("options", "fault"),
     [
