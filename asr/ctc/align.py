@@ -10,7 +10,7 @@ from asr.core import workers
 from asr.core.errors import InfeasibleError
 from asr.ctc.align_kernels import START, STOP, best_paths, workspace_size
 from asr.ctc.arguments import check_feasible, check_log_priors, check_log_probs, check_targets, check_values
-from asr.ctc.sum_kernels import state_posteriors, workspace_size as sum_size
+from asr.ctc.sum_kernels import memory_size, state_posteriors
 
 HALF = 0.5 + 1e-9  # a sum of exactly one half may differ from 0.5 in its last bits
 
@@ -209,7 +209,7 @@ class _Batch(NamedTuple):
         skips[2:end] = symbols[2:] != symbols[1:-1]
         score, states = 0.0 if have == 0 and end == 1 else -np.inf, np.empty((0, 2, end + 1))
         if have > 0 and log_probs.max() < np.inf:  # false for NaN too
-            score, states = state_posteriors(log_probs, skips, np.empty(sum_size(have, end + 1)))
+            score, states = state_posteriors(log_probs, skips, np.empty(memory_size(have, end + 1)))
         if not score > -np.inf:
             self.raise_infeasible(b)
         return score, states[:, 0, :end], states[:, 1, :end]

@@ -11,8 +11,7 @@ import math
 import numpy as np
 
 from asr.core.jit import helper, njit
-from asr.ctc import sum_kernels
-from asr.ctc.sum_kernels import FIRST, NORM, SKIPS, SPREAD, STOP, TOTAL, divide, measure, sum_paths
+from asr.ctc.sum_kernels import FIRST, NORM, SKIPS, SPREAD, STOP, TOTAL, divide, measure, memory_size, sum_paths
 
 # Vector code may reorder sums and fuse products with sums; NaN and infinity keep their meaning.
 VECTORS = {"reassoc", "nsz", "contract"}
@@ -20,9 +19,9 @@ VECTORS = {"reassoc", "nsz", "contract"}
 # an unsigned index needs no test for negative values, which would cost time and prevent vector code
 ZERO, ONE = np.uintp(0), np.uintp(1)
 
-# Rows of one number a symbol (L + 2,). They lie in the workspace, as all does that vectors go over: whether LLVM's code
+# Rows of one number a symbol (L + 1,). They lie in the workspace, as all does that vectors go over: whether LLVM's code
 # takes them, and so the order of a sum, depends on how far from each other arrays lie: it must be the same each time.
-WEIGHTS, UNWEIGHTED, SUMS = range(3)
+WEIGHTS, RECIPROCALS, SUMS = range(3)
 ROWS = 3
 
 BLOCK = 4096  # numbers whose exponentials are taken together: 32 KiB, which the first cache holds
@@ -30,8 +29,7 @@ BLOCK = 4096  # numbers whose exponentials are taken together: 32 KiB, which the
 
 def workspace_size(num_frames: int, num_labels: int, num_classes: int) -> int:
     """Return how many float64 a worker needs for utterances of up to T frames, L labels and C classes."""
-    width = num_labels + 2
-    return sum_kernels.workspace_size(num_frames, width) + ROWS * width + max(BLOCK, num_classes)
+    return ROWS * (num_labels + 1) + max(BLOCK, num_classes) + memory_size(num_frames, num_labels + 2)
 
 
 @helper(fastmath={"contract"})
@@ -61,9 +59,8 @@ def _exp(x):  # a copy in each file of kernels: Numba's cache does not notice an
 
 
 @helper(fastmath=VECTORS)
-def _softmax(logits, b, symbols, log_weights, scale, grads, memory, rows_block):
-    """Write scale × softmax(logits) to grads (T, B, C), and the emissions of the target's symbols."""
-    (emissions, frames), (weights, block) = memory, rows_block
+def _softmax(logits, b, symbols, scale, grads, emissions, block):
+    """Write scale × softmax(logits) to grads (T, B, C), and the softmax of the target's symbols to emissions (T, W)."""
     num_frames, num_classes, num_symbols = np.uintp(len(emissions)), np.uintp(logits.shape[2]), np.uintp(len(symbols))
     rows = np.uintp(len(block)) // num_classes
     bits = block.view(np.int64)
@@ -84,35 +81,49 @@ def _softmax(logits, b, symbols, log_weights, scale, grads, memory, rows_block):
         for i in range(ZERO, here * num_classes):
             block[i] = _exp(block[i])
         for i in range(ZERO, here):
-            t, total = start + i, 0.0
+            total = 0.0
             for c in range(ZERO, num_classes):
                 total += block[i * num_classes + c]
             share = 1 / total
             for s in range(ZERO, num_symbols):
-                emissions[t, s] = block[i * num_classes + symbols[s]] * share
-            least, greatest = np.int64(0x7FFFFFFFFFFFFFFF), np.int64(0)
-            for s in range(ZERO, num_symbols):
-                emission = emissions[t, s] * weights[s]
-                emissions[t, s] = emission
-                least = min(least, np.float64(emission).view(np.int64))  # positive floats are ordered as their bits are
-                greatest = max(greatest, np.float64(emission).view(np.int64))
-            emissions[t, num_symbols] = 0.0
-            frames[NORM, t], frames[SPREAD, t] = measure(least >> 52, greatest >> 52)
+                emissions[start + i, s] = block[i * num_classes + symbols[s]] * share
             share *= scale
             for c in range(ZERO, num_classes):
-                grads[t, b, c] = block[i * num_classes + c] * share
-            if frames[SPREAD, t] == np.inf:
-                _log_softmax(logits[t, b], symbols, log_weights, total, emissions[t])
+                grads[start + i, b, c] = block[i * num_classes + c] * share
 
 
 @helper()
-def _log_softmax(frame, symbols, log_weights, total, emissions):
-    """Write the logarithms of a frame's emissions; `total` is the sum of the exponentials of logits less the peak."""
-    peak = -np.inf
-    for c in range(len(frame)):
-        peak = max(peak, float(frame[c]))
+def _weigh(logits, b, symbols, log_weights, weights, emissions, frames):
+    """Multiply emissions (T, W) by the weights of their symbols, and write NORM and SPREAD of each frame.
+
+    In frames of infinite spread, emissions become the logarithms of the products.
+    """
+    num_symbols, is_weighted = np.uintp(len(symbols)), False
+    for s in range(ZERO, num_symbols):
+        weights[s] = _exp(log_weights[symbols[s]])
+        is_weighted |= log_weights[symbols[s]] < 0.0
+    for t in range(ZERO, np.uintp(len(emissions))):
+        for s in range(ZERO, num_symbols if is_weighted else ZERO):
+            emissions[t, s] *= weights[s]
+        least, greatest = np.int64(0x7FFFFFFFFFFFFFFF), np.int64(0)
+        for s in range(ZERO, num_symbols):
+            bits = np.float64(emissions[t, s]).view(np.int64)  # floats of one sign are ordered as their bits are
+            least, greatest = min(least, bits), max(greatest, bits)
+        frames[NORM, t], frames[SPREAD, t] = measure(least >> 52, greatest >> 52)
+        if frames[SPREAD, t] == np.inf:
+            _log_softmax(logits, b, t, symbols, log_weights, emissions)
+
+
+@helper()
+def _log_softmax(logits, b, t, symbols, log_weights, emissions):
+    """Write the logarithms of a frame's weighted emissions."""
+    peak, total = -np.inf, 0.0
+    for c in range(logits.shape[2]):
+        peak = max(peak, float(logits[t, b, c]))
+    for c in range(logits.shape[2]):
+        total += _exp(logits[t, b, c] - peak)
     for s in range(len(symbols)):
-        emissions[s] = frame[symbols[s]] - peak - math.log(total) + log_weights[symbols[s]]
+        emissions[t, s] = logits[t, b, symbols[s]] - peak - math.log(total) + log_weights[symbols[s]]
 
 
 @njit(cache=True)
@@ -139,41 +150,37 @@ def _write_gradient(grads, b, scale, distinct, memory, log_weights, rows):
     `distinct` is what `_distinct` returns.
     """
     (classes, firsts, slots), (emissions, frames, _, posteriors, _) = distinct, memory
-    sums, unweighted, num_classes = rows[SUMS], rows[UNWEIGHTED], np.uintp(len(classes))
+    sums, reciprocals, num_classes = rows[SUMS], rows[RECIPROCALS], np.uintp(len(classes))
     for i in range(ZERO, num_classes):
-        unweighted[i] = 1 / _exp(log_weights[classes[i]])
+        reciprocals[i] = math.exp(-max(log_weights[classes[i]], -708.0))  # below, emissions are given as logarithms
     for t in range(ZERO, np.uintp(len(emissions))):
-        if frames[SPREAD, t] == np.inf:
-            for i in range(ZERO, num_classes):
-                log_weight = log_weights[classes[i]]
-                emissions[t, firsts[i]] = math.exp(emissions[t, firsts[i]] - log_weight) * _exp(log_weight)
         sums[0] = posteriors[t, 1, 0]
         for i in range(ONE, num_classes):
             sums[i] = 0.0
         for s in range(np.uintp(max(frames[FIRST, t], 1.0)), np.uintp(frames[STOP, t])):
             sums[slots[s]] += posteriors[t, 1, s]
-        share = 1 / frames[TOTAL, t]
+        share, are_logs = 1 / frames[TOTAL, t], frames[SPREAD, t] == np.inf
         for i in range(ZERO, num_classes):
-            grads[t, b, classes[i]] = scale * (emissions[t, firsts[i]] * unweighted[i] - sums[i] * share)
+            softmax = emissions[t, firsts[i]]
+            softmax = math.exp(softmax - log_weights[classes[i]]) if are_logs else softmax * reciprocals[i]
+            grads[t, b, classes[i]] = scale * (softmax - sums[i] * share)
 
 
 @njit(cache=True, inline="always")
 def _utterance(logits, b, num_frames, symbols, log_weights, scale, grads, work):
     """Return the loss of an utterance that has frames enough, and write its gradient."""
-    width = len(symbols) + 1
-    memory = divide(work, num_frames, width)
+    num_symbols, last = len(symbols), ROWS * len(symbols) + max(BLOCK, logits.shape[2])
+    rows, block = work[: ROWS * num_symbols].reshape(ROWS, num_symbols), work[ROWS * num_symbols : last]
+    memory = divide(work[last:], num_frames, num_symbols + 1)
     emissions, frames, sum_rows = memory[:3]
-    work = work[sum_kernels.workspace_size(num_frames, width):]
-    rows, block = work[: ROWS * width].reshape(ROWS, width), work[ROWS * width :][: max(BLOCK, logits.shape[2])]
-    sum_rows[SKIPS, width - 1] = 0.0
-    for s in range(len(symbols)):
-        rows[WEIGHTS, s] = _exp(log_weights[symbols[s]])
+    for s in range(num_symbols):
         sum_rows[SKIPS, s] = 1.0 if s > 1 and symbols[s] != symbols[s - 1] else 0.0
-    _softmax(logits, b, symbols, log_weights, scale, grads, (emissions, frames), (rows[WEIGHTS], block))
+    sum_rows[SKIPS, num_symbols] = 0.0
+    _softmax(logits, b, symbols, scale, grads, emissions, block)
+    _weigh(logits, b, symbols, log_weights, rows[WEIGHTS], emissions, frames)
     total = sum_paths(memory)
-    distinct = _distinct(symbols, grads.shape[2])
     if total > -np.inf:
-        _write_gradient(grads, b, scale, distinct, memory, log_weights, rows)
+        _write_gradient(grads, b, scale, _distinct(symbols, grads.shape[2]), memory, log_weights, rows)
     return -total
 
 
