@@ -203,13 +203,10 @@ class _Batch(NamedTuple):
         """Return ln p of utterance b's labels, and the posteriors of its blanks and labels, both (T, 1 + L)."""
         have, end = self.input_lengths[b], self.target_lengths[b] + 1
         symbols = self.symbols[b, :end]
-        log_probs = np.zeros((have, end + 1))
-        log_probs[:, :end] = self.log_probs[:have, b, symbols] - self.log_priors[symbols]
-        skips = np.zeros(end + 1)
-        skips[2:end] = symbols[2:] != symbols[1:-1]
-        score, states = 0.0 if have == 0 and end == 1 else -np.inf, np.empty((0, 2, end + 1))
+        log_probs = np.ascontiguousarray(self.log_probs[:have, b, symbols] - self.log_priors[symbols])
+        score, states = 0.0 if have == 0 and end == 1 else -np.inf, np.empty((0, 2, end))
         if have > 0 and log_probs.max() < np.inf:  # false for NaN too
-            score, states = state_posteriors(log_probs, skips, np.empty(memory_size(have, end + 1)))
+            score, states = state_posteriors(log_probs, symbols, np.empty(memory_size(have, end + 1)))
         if not score > -np.inf:
             self.raise_infeasible(b)
         return score, states[:, 0, :end], states[:, 1, :end]

@@ -11,7 +11,19 @@ import math
 import numpy as np
 
 from asr.core.jit import helper, njit
-from asr.ctc.sum_kernels import FIRST, NORM, SKIPS, SPREAD, STOP, TOTAL, divide, measure, memory_size, sum_paths
+from asr.ctc.sum_kernels import (
+    FIRST,
+    NORM,
+    SPREAD,
+    STOP,
+    TOTAL,
+    backward,
+    divide,
+    forward,
+    measure,
+    memory_size,
+    write_skips,
+)
 
 # Vector code may reorder sums and fuse products with sums; NaN and infinity keep their meaning.
 VECTORS = {"reassoc", "nsz", "contract"}
@@ -19,17 +31,12 @@ VECTORS = {"reassoc", "nsz", "contract"}
 # an unsigned index needs no test for negative values, which would cost time and prevent vector code
 ZERO, ONE = np.uintp(0), np.uintp(1)
 
-# Rows of one number a symbol (L + 1,). They lie in the workspace, as all does that vectors go over: whether LLVM's code
-# takes them, and so the order of a sum, depends on how far from each other arrays lie: it must be the same each time.
-WEIGHTS, RECIPROCALS, SUMS = range(3)
-ROWS = 3
-
 BLOCK = 4096  # numbers whose exponentials are taken together: 32 KiB, which the first cache holds
 
 
 def workspace_size(num_frames: int, num_labels: int, num_classes: int) -> int:
     """Return how many float64 a worker needs for utterances of up to T frames, L labels and C classes."""
-    return ROWS * (num_labels + 1) + max(BLOCK, num_classes) + memory_size(num_frames, num_labels + 2)
+    return max(BLOCK, num_classes) + num_labels + 1 + memory_size(num_frames, num_labels + 2)
 
 
 @helper(fastmath={"contract"})
@@ -126,61 +133,45 @@ def _log_softmax(logits, b, t, symbols, log_weights, emissions):
         emissions[t, s] = logits[t, b, symbols[s]] - peak - math.log(total) + log_weights[symbols[s]]
 
 
-@njit(cache=True)
-def _distinct(symbols, num_classes):
-    """Return the classes of a target (U,), the column in which each comes first, and of each column the class's place.
-
-    symbols (L + 1,) are the columns' classes.
-    """
-    places, num_distinct = np.full(num_classes, -1), 0
-    firsts, slots = np.empty(len(symbols), np.uintp), np.empty(len(symbols), np.uintp)
-    for s in range(len(symbols)):
-        if places[symbols[s]] < 0:
-            places[symbols[s]] = num_distinct
-            firsts[num_distinct] = s
-            num_distinct += 1
-        slots[s] = places[symbols[s]]
-    return symbols[firsts[:num_distinct]], firsts[:num_distinct], slots
-
-
 @helper(fastmath={"contract"})
-def _write_gradient(grads, b, scale, distinct, memory, log_weights, rows):
-    """Write scale × (softmax − posterior) of the target's classes (eq. 16) to grads (T, B, C).
+def _write_gradient(grads, b, scale, symbols, memory, log_weights, weights, sums):
+    """Write scale × (softmax − posterior) of the classes that have a posterior (eq. 16) to grads (T, B, C).
 
-    `distinct` is what `_distinct` returns.
+    `sums` (C,) is a place to work in.
     """
-    (classes, firsts, slots), (emissions, frames, _, posteriors, _) = distinct, memory
-    sums, reciprocals, num_classes = rows[SUMS], rows[RECIPROCALS], np.uintp(len(classes))
-    for i in range(ZERO, num_classes):
-        reciprocals[i] = math.exp(-max(log_weights[classes[i]], -708.0))  # below, emissions are given as logarithms
+    emissions, frames, _, posteriors, _ = memory
+    for c in range(ZERO, np.uintp(len(sums))):
+        sums[c] = 0.0
+    for s in range(ZERO, np.uintp(len(weights))):
+        weights[s] = math.exp(-max(log_weights[symbols[s]], -708.0))  # below, emissions are given as logarithms
     for t in range(ZERO, np.uintp(len(emissions))):
-        sums[0] = posteriors[t, 1, 0]
-        for i in range(ONE, num_classes):
-            sums[i] = 0.0
-        for s in range(np.uintp(max(frames[FIRST, t], 1.0)), np.uintp(frames[STOP, t])):
-            sums[slots[s]] += posteriors[t, 1, s]
+        first, stop = np.uintp(frames[FIRST, t]), np.uintp(frames[STOP, t])
         share, are_logs = 1 / frames[TOTAL, t], frames[SPREAD, t] == np.inf
-        for i in range(ZERO, num_classes):
-            softmax = emissions[t, firsts[i]]
-            softmax = math.exp(softmax - log_weights[classes[i]]) if are_logs else softmax * reciprocals[i]
-            grads[t, b, classes[i]] = scale * (softmax - sums[i] * share)
+        for s in range(first, stop):
+            sums[symbols[s]] += posteriors[t, 1, s]
+        sums[symbols[0]] = posteriors[t, 1, 0]
+        for s in range(ZERO, stop):
+            c = symbols[s]
+            if sums[c] > 0.0:  # at the first column of the class
+                softmax = math.exp(emissions[t, s] - log_weights[c]) if are_logs else emissions[t, s] * weights[s]
+                grads[t, b, c] = scale * (softmax - sums[c] * share)
+                sums[c] = 0.0
 
 
 @njit(cache=True, inline="always")
 def _utterance(logits, b, num_frames, symbols, log_weights, scale, grads, work):
     """Return the loss of an utterance that has frames enough, and write its gradient."""
-    num_symbols, last = len(symbols), ROWS * len(symbols) + max(BLOCK, logits.shape[2])
-    rows, block = work[: ROWS * num_symbols].reshape(ROWS, num_symbols), work[ROWS * num_symbols : last]
-    memory = divide(work[last:], num_frames, num_symbols + 1)
-    emissions, frames, sum_rows = memory[:3]
-    for s in range(num_symbols):
-        sum_rows[SKIPS, s] = 1.0 if s > 1 and symbols[s] != symbols[s - 1] else 0.0
-    sum_rows[SKIPS, num_symbols] = 0.0
+    num_symbols, size = len(symbols), max(BLOCK, logits.shape[2])
+    block, weights = work[:size], work[size : size + num_symbols]
+    memory = divide(work[size + num_symbols :], num_frames, num_symbols + 1)
+    emissions, frames, rows = memory[:3]
+    write_skips(symbols, rows)
     _softmax(logits, b, symbols, scale, grads, emissions, block)
-    _weigh(logits, b, symbols, log_weights, rows[WEIGHTS], emissions, frames)
-    total = sum_paths(memory)
+    _weigh(logits, b, symbols, log_weights, weights, emissions, frames)
+    total = forward(memory)
     if total > -np.inf:
-        _write_gradient(grads, b, scale, _distinct(symbols, grads.shape[2]), memory, log_weights, rows)
+        backward(memory)
+        _write_gradient(grads, b, scale, symbols, memory, log_weights, weights, block[: logits.shape[2]])
     return -total
 
 

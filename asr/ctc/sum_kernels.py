@@ -23,6 +23,9 @@ from asr.core.jit import helper, njit
 # Vector code may reorder sums and fuse products with sums; NaN and infinity keep their meaning.
 VECTORS = {"reassoc", "nsz", "contract"}
 
+# Kernels that other kernels call, and Python does not: no conversion of Python's arguments is compiled.
+INNER = {"no_cpython_wrapper": True}
+
 # Binary digits by which numbers may fall and rise in a segment; their sum leaves room for the digits of a number.
 FALL, RISE = 480.0, 456.0
 NOTHING = -1e300  # the exponent of 0
@@ -35,10 +38,10 @@ ZERO, ONE = np.uintp(0), np.uintp(1)
 
 # Rows of one number a column (W,). They lie in the workspace, as all does that vectors go over: whether LLVM's code
 # takes them, and so the order of a sum, depends on how far from each other arrays lie: it must be the same each time.
-SKIPS, EMITTED, SHIFTS = range(3)
-TO_BLANK, TO_LABEL, TO_NEXT = range(3, 6)  # factors of the steps to a blank or label, and past a blank
-BETAS, LEFT, WHOLES = range(6, 12, 2)  # two rows each, of blanks and labels
-ROWS = 12
+SKIPS, EMITTED, SHIFTS, ZEROS = range(4)
+TO_BLANK, TO_LABEL, TO_NEXT = range(4, 7)  # factors of the steps to a blank or label, and past a blank
+BETAS, LEFT, WHOLES = range(7, 13, 2)  # two rows each, of blanks and labels
+ROWS = 13
 NORM, SPREAD, SEGMENT, FIRST, STOP, TOTAL = range(6)  # rows of one number a frame (T,)
 FRAME_ROWS = 6
 
@@ -48,7 +51,7 @@ def memory_size(num_frames: int, width: int) -> int:
     return (5 * num_frames + ROWS) * width + FRAME_ROWS * num_frames
 
 
-@njit(cache=True)
+@njit(cache=True, **INNER)
 def divide(work, num_frames, width):
     """Return the parts of a workspace.
 
@@ -62,7 +65,7 @@ def divide(work, num_frames, width):
     return emissions, frames, rows, alphas, work[second + 3 * size : second + 5 * size].reshape(num_frames, 2, width)
 
 
-@njit(cache=True)
+@njit(cache=True, **INNER)
 def measure(least, greatest):
     """Return norm n and spread of a frame whose emissions lie in [2^(n − spread), 2ⁿ).
 
@@ -72,6 +75,13 @@ def measure(least, greatest):
     if least < 23 or greatest - least + 1 > FALL:
         return 0.0, np.inf
     return greatest - 1022.0, greatest - least + 1.0
+
+
+@njit(cache=True, **INNER)
+def write_skips(symbols, rows):
+    """Write SKIPS, which is 1 where label s differs from label s − 1 and both are labels, else 0, from symbols (L + 1,)."""
+    for s in range(rows.shape[1]):
+        rows[SKIPS, s] = 1.0 if 1 < s < len(symbols) and symbols[s] != symbols[s - 1] else 0.0
 
 
 @helper()
@@ -92,50 +102,35 @@ def _read_logs(logs, rows):
 
 
 @helper()
-def _separate(numbers, exponents, mantissas, wholes):
-    """Write each of the states (2, W) as a mantissa in [1, 2) and an exponent; 0 as 0 and NOTHING."""
-    bits = numbers.view(np.int64)
-    for row in range(2):
-        for s in range(np.uintp(numbers.shape[1])):
-            field = bits[row, s] >> 52
-            mantissas[row, s] = numbers[row, s] * np.int64((2046 - field) << 52).view(np.float64)
-            exponent = np.int64(field | 0x4330000000000000).view(np.float64) - 4503599627371519.0  # 2⁵² + 1023
-            wholes[row, s] = exponents[row, s] + exponent if numbers[row, s] != 0.0 else NOTHING
+def _separate(number, exponent):
+    """Return a number as a mantissa in [1, 2) and a sum of exponents; 0 as 0 and NOTHING."""
+    field = np.float64(number).view(np.int64) >> 52
+    whole = exponent + (np.int64(field | 0x4330000000000000).view(np.float64) - 4503599627371519.0)  # 2⁵² + 1023
+    return number * np.int64((2046 - field) << 52).view(np.float64), whole if number != 0.0 else NOTHING
 
 
-@helper()
-def _join(mantissas, wholes, skips, numbers, exponents):
-    """Add up what comes to each state from mantissas and exponents (2, W), with the greatest of its exponents."""
-    end = np.uintp(len(skips)) - ONE
-    for s in range(ZERO, end):
-        i, j = wholes[0, s], wholes[1, s]
-        top = i if i > j else j
-        numbers[0, s] = mantissas[0, s] * _power(i - top) + mantissas[1, s] * _power(j - top)
-        exponents[0, s] = top
+@helper(fastmath={"contract"})
+def _renew(before, old, skips, emitted, shifts, scale, numbers, exponents):
+    """Write α of a segment's first frame, with the greatest exponent of what came to each state (2, W)."""
+    end, blank_prob = np.uintp(len(skips)) - ONE, emitted[0] * scale
+    number, i = _separate(before[0, 0], old[0, 0])
+    numbers[0, 0], exponents[0, 0] = number * blank_prob, i + shifts[0]
     for s in range(ONE, end):
-        i, j, k = wholes[1, s], wholes[0, s - ONE], wholes[1, s - ONE]
-        k = k if skips[s] > 0.0 else NOTHING
+        blank, i = _separate(before[0, s], old[0, s])
+        label, j = _separate(before[1, s], old[1, s])
         top = i if i > j else j
+        numbers[0, s] = (blank * _power(i - top) + label * _power(j - top)) * blank_prob
+        exponents[0, s] = top + shifts[0]
+        blank, i = _separate(before[0, s - ONE], old[0, s - ONE])
+        skip, k = _separate(before[1, s - ONE], old[1, s - ONE])
+        k = k if skips[s] > 0.0 else NOTHING
+        top = j if j > i else i
         top = top if top > k else k
-        came = mantissas[0, s - ONE] * _power(j - top) + skips[s] * mantissas[1, s - ONE] * _power(k - top)
-        numbers[1, s] = mantissas[1, s] * _power(i - top) + came
-        exponents[1, s] = top
+        came = blank * _power(i - top) + skips[s] * skip * _power(k - top)
+        numbers[1, s] = (label * _power(j - top) + came) * (emitted[s] * scale)
+        exponents[1, s] = top + shifts[s]
     for row, s in ((0, end), (1, ZERO), (1, end)):
         numbers[row, s], exponents[row, s] = 0.0, NOTHING
-
-
-@helper()
-def _emit(rows, emitted, scale, is_shifted, numbers, exponents):
-    """Multiply states by their emissions; return whether one of them is 0."""
-    end, zeros = np.uintp(len(emitted)) - ONE, 0
-    for s in range(ZERO, end):
-        numbers[0, s] *= emitted[0] * scale
-        numbers[1, s] *= emitted[s] * scale
-        zeros += np.int64(numbers[0, s] == 0.0) + np.int64(numbers[1, s] == 0.0)
-    for s in range(ZERO, end if is_shifted else ZERO):
-        exponents[0, s] += rows[SHIFTS, 0]
-        exponents[1, s] += rows[SHIFTS, s]
-    return zeros > 1  # column 0 of the labels always is
 
 
 @helper()
@@ -147,12 +142,11 @@ def _fill(skips, numbers, exponents):
     """
     some, gap, between = False, False, False
     for s in range(ZERO, np.uintp(len(skips)) - ONE):
-        if s > 0:
-            if numbers[1, s] != 0.0:
-                some, between = True, between or gap
-            else:
-                gap = some
-                exponents[1, s] = max(exponents[0, s - ONE], exponents[1, s - ONE] if skips[s] > 0.0 else NOTHING)
+        if numbers[1, s] != 0.0:
+            some, between = True, between or gap
+        elif s > 0:
+            gap = some
+            exponents[1, s] = max(exponents[0, s - ONE], exponents[1, s - ONE] if skips[s] > 0.0 else NOTHING)
         if numbers[0, s] != 0.0:
             some, between = True, between or gap
         else:
@@ -165,71 +159,62 @@ def _fill(skips, numbers, exponents):
 def _couple(rows, exponents):
     """Write the factors of steps between states of a segment; return by how many binary digits a step may raise them."""
     end, top = np.uintp(exponents.shape[1]) - ONE, np.int64(0)
-    for s in range(ZERO, end):
-        factor = _power(exponents[1, s] - exponents[0, s])
-        rows[TO_BLANK, s] = factor
-        top = max(top, np.float64(factor).view(np.int64))  # positive floats are ordered as their bits are
     for s in range(ONE, end):
-        step, skip = _power(exponents[0, s - ONE] - exponents[1, s]), _power(exponents[1, s - ONE] - exponents[1, s])
+        blank, label = _power(exponents[1, s] - exponents[0, s]), _power(exponents[0, s - ONE] - exponents[1, s])
+        skip = _power(exponents[1, s - ONE] - exponents[1, s])
         skip = skip if rows[SKIPS, s] > 0.0 else 0.0
-        rows[TO_LABEL, s], rows[TO_NEXT, s] = step, skip
-        top = max(top, max(np.float64(step).view(np.int64), np.float64(skip).view(np.int64)))
+        rows[TO_BLANK, s], rows[TO_LABEL, s], rows[TO_NEXT, s] = blank, label, skip
+        for factor in (blank, label, skip):  # positive floats are ordered as their bits are
+            top = max(top, np.float64(factor).view(np.int64))
     return max((top >> 52) - 1023, 0) + 2.0  # three are added: less than 2² times the greatest
 
 
-@helper()
-def _start(rows, alphas, exponents):
-    """Let paths start in blank 0 or label 1 of frame 0, and write 0 to rows of which ends are read."""
-    for s in range(np.uintp(rows.shape[1])):
-        for row in range(2):
-            alphas[0, row, s], exponents[0, row, s], rows[BETAS + row, s] = 0.0, NOTHING, 0.0
-        for row in (TO_BLANK, TO_LABEL, TO_NEXT):
-            rows[row, s] = 0.0
-    for row in range(2 if rows.shape[1] > 2 else 1):
-        alphas[0, row, row], exponents[0, row, row] = 1.0, 0.0
+@njit(cache=True, fastmath=VECTORS, **INNER, _nrt=False)
+def forward(memory):
+    """Write α (eq. 6–8), its exponents, and β of the last frame (eq. 9); return ln p(l|x), −inf without a path.
 
-
-@njit(cache=True, fastmath=VECTORS, _nrt=False)
-def _forward(memory):
-    """Write α (eq. 6–8), its exponents, and β of the last frame (eq. 9); return ln p(l|x), −inf without a path."""
+    The emissions, NORM, SPREAD and SKIPS are given. NaN among the emissions gives NaN.
+    """
     emissions, frames, rows, alphas, exponents = memory
     skips, to_blank, to_label, to_next = rows[SKIPS], rows[TO_BLANK], rows[TO_LABEL], rows[TO_NEXT]
-    mantissas, wholes = rows[LEFT : LEFT + 2], rows[WHOLES : WHOLES + 2]
     num_frames, end = np.uintp(len(emissions)), np.uintp(len(skips)) - ONE
     num_labels, segment, norms = end - ONE, ZERO, 0.0
+    for row in range(ZEROS, ROWS):
+        for s in range(ZERO, end + ONE):
+            rows[row, s] = 0.0 if row < WHOLES else NOTHING
+    before, old = rows[LEFT : LEFT + 2], rows[WHOLES : WHOLES + 2]  # as if paths came to frame 0 from a blank
+    before[0, 0], old[0, 0] = 1.0, 0.0
     fall, rise, step = np.inf, 0.0, 0.0
-    _start(rows, alphas, exponents)
     for t in range(ZERO, num_frames):
         fall, rise, norms = fall + frames[SPREAD, t], rise + step, norms + frames[NORM, t]
-        emitted, scale = emissions[t], _power(-frames[NORM, t])
+        emitted, shifts, scale, numbers = emissions[t], rows[ZEROS], _power(-frames[NORM, t]), alphas[t]
         if fall < FALL and rise < RISE:
-            before, blanks, labels, blank_prob = alphas[t - ONE], alphas[t, 0], alphas[t, 1], emitted[0] * scale
+            blanks, labels, blank_prob = numbers[0], numbers[1], emitted[0] * scale
             first = max(num_labels + t + ONE, num_frames) - num_frames  # states before this label cannot end in time
+            blanks[0] = before[0, 0] * blank_prob
             for s in range(ZERO, first):
                 blanks[s], labels[s] = 0.0, 0.0
-            for s in range(first, end):
-                blanks[s] = (before[0, s] + to_blank[s] * before[1, s]) * blank_prob
             labels[0], blanks[end], labels[end] = 0.0, 0.0, 0.0
+            for s in range(max(first, ONE), end):
+                blanks[s] = (before[0, s] + to_blank[s] * before[1, s]) * blank_prob
             for s in range(max(first, ONE), end):
                 came = to_label[s] * before[0, s - ONE] + to_next[s] * before[1, s - ONE]
                 labels[s] = (before[1, s] + came) * (emitted[s] * scale)
         else:
-            if t > 0:
-                _separate(alphas[t - ONE], exponents[segment], mantissas, wholes)
-                segment += ONE
-                _join(mantissas, wholes, skips, alphas[t], exponents[segment])
-            if frames[SPREAD, t] == np.inf:
-                _read_logs(emissions[t], rows)
-                emitted = rows[EMITTED]
-            fall, rise = 0.0 if frames[SPREAD, t] == np.inf else frames[SPREAD, t], 0.0
-            has_zeros = _emit(rows, emitted, scale, fall == 0.0, alphas[t], exponents[segment])
-            if has_zeros and _fill(skips, alphas[t], exponents[segment]):
+            segment += np.uintp(t > 0)
+            fall, rise = frames[SPREAD, t], 0.0
+            if fall == np.inf:
+                _read_logs(emitted, rows)
+                emitted, shifts, fall = rows[EMITTED], rows[SHIFTS], 0.0
+            _renew(before, old, skips, emitted, shifts, scale, numbers, exponents[segment])
+            if _fill(skips, numbers, exponents[segment]):
                 rise = np.inf
             step = _couple(rows, exponents[segment])
         frames[SEGMENT, t] = segment
-    i, j = exponents[segment, 0, num_labels], exponents[segment, 1, num_labels]
-    whole, last = max(i, j), alphas[num_frames - ONE]
-    ends = last[0, num_labels] * _power(i - whole) + last[1, num_labels] * _power(j - whole)
+        before, old = numbers, exponents[segment]
+    i, j = old[0, num_labels], old[1, num_labels]
+    whole = max(i, j)
+    ends = before[0, num_labels] * _power(i - whole) + before[1, num_labels] * _power(j - whole)
     if ends == 0.0:
         return -np.inf
     rows[BETAS, num_labels], rows[BETAS + 1, num_labels] = _power(i - whole) / ends, _power(j - whole) / ends
@@ -237,26 +222,21 @@ def _forward(memory):
 
 
 @helper()
-def _cross(memory, t, low, stop):
-    """Write β of frame t − 1, the last one of a segment, from LEFT in frame t."""
-    _, frames, rows, _, exponents = memory
-    before, after = exponents[np.uintp(frames[SEGMENT, t - ONE])], exponents[np.uintp(frames[SEGMENT, t])]
-    skips, wholes, left, betas = rows[SKIPS], rows[WHOLES : WHOLES + 2], rows[LEFT : LEFT + 2], rows[BETAS : BETAS + 2]
-    is_shifted = frames[SPREAD, t] == np.inf
-    for s in range(low, stop):
-        wholes[0, s] = after[0, s] - (rows[SHIFTS, 0] if is_shifted else 0.0)
-        wholes[1, s] = after[1, s] - (rows[SHIFTS, s] if is_shifted else 0.0)
-    wholes[1, stop] = NOTHING
-    for s in range(low, stop):
-        i, j, k = wholes[0, s], wholes[1, s], wholes[1, s + ONE]
+def _cross(left, shifts, skips, columns, after, before, betas):
+    """Write β of a segment's last frame, with exponents `before`, from what is left of the next, with those of `after`.
+
+    All have two rows (2, W); `columns` are the first one and the one after the last.
+    """
+    for s in range(columns[0], columns[1]):
+        i, j, k = after[0, s] - shifts[0], after[1, s] - shifts[s], after[1, s + ONE] - shifts[s + ONE]
         step, skip = left[1, s + ONE] * _power(before[0, s] - k), left[1, s + ONE] * _power(before[1, s] - k)
         skip = skip if skips[s + ONE] > 0.0 else 0.0
         betas[0, s] = left[0, s] * _power(before[0, s] - i) + step
         betas[1, s] = left[1, s] * _power(before[1, s] - j) + left[0, s] * _power(before[1, s] - i) + skip
 
 
-@njit(cache=True, fastmath=VECTORS, _nrt=False)
-def _backward(memory):
+@njit(cache=True, fastmath=VECTORS, **INNER, _nrt=False)
+def backward(memory):
     """Replace α by the states' posteriors (terms of eq. 14), from α and a running β (eq. 10–11, without its own frame).
 
     Only columns from FIRST up to STOP of a frame are written: the others have none. TOTAL is their sum. Column 0 of the
@@ -268,22 +248,23 @@ def _backward(memory):
     num_frames, first, stop = np.uintp(len(emissions)), ZERO, np.uintp(rows.shape[1]) - ONE
     for after in range(ZERO, num_frames):
         t = num_frames - ONE - after
-        blanks, labels, emitted, scale = alphas[t, 0], alphas[t, 1], emissions[t], _power(-frames[NORM, t])
+        blanks, labels, emitted, shifts = alphas[t, 0], alphas[t, 1], emissions[t], rows[ZEROS]
         if frames[SPREAD, t] == np.inf:
             _read_logs(emitted, rows)
-            emitted = rows[EMITTED]
-        blank_prob, sum_blanks, sum_labels = emitted[0] * scale, 0.0, 0.0
+            emitted, shifts = rows[EMITTED], rows[SHIFTS]
+        scale, sum_blanks, sum_labels = _power(-frames[NORM, t]), 0.0, 0.0
+        blank_prob = emitted[0] * scale
         for s in range(first, stop):
             posterior, onward = blanks[s] * beta_blanks[s], beta_blanks[s] * blank_prob
-            onward = onward if posterior > NEGLIGIBLE else 0.0
+            stayed[s] = onward if posterior > NEGLIGIBLE else 0.0
             posterior = posterior if posterior > NEGLIGIBLE else 0.0  # 0 times infinity, too
-            blanks[s], stayed[s] = posterior, onward
+            blanks[s] = posterior
             sum_blanks += posterior
         for s in range(first, stop):
             posterior, onward = labels[s] * beta_labels[s], beta_labels[s] * (emitted[s] * scale)
-            onward = onward if posterior > NEGLIGIBLE else 0.0
+            left[s] = onward if posterior > NEGLIGIBLE else 0.0
             posterior = posterior if posterior > NEGLIGIBLE else 0.0
-            labels[s], left[s] = posterior, onward
+            labels[s] = posterior
             sum_labels += posterior
         while first < stop and blanks[first] == 0.0 and labels[first] == 0.0:
             first += ONE
@@ -291,62 +272,55 @@ def _backward(memory):
             stop -= ONE
         labels[0] = sum_blanks
         frames[FIRST, t], frames[STOP, t], frames[TOTAL, t] = first, stop, sum_blanks + sum_labels
+        if t == 0:
+            return
         low = max(first, ONE) - ONE
         if low < first:
             stayed[low], left[low] = 0.0, 0.0
         left[stop] = 0.0
-        if t > 0 and frames[SEGMENT, t] != frames[SEGMENT, t - ONE]:
-            _cross(memory, t, low, stop)
-            _couple(rows, exponents[np.uintp(frames[SEGMENT, t - ONE])])
-        elif t > 0:
+        segment, old = np.uintp(frames[SEGMENT, t]), np.uintp(frames[SEGMENT, t - ONE])
+        if segment == old:
             for s in range(low, stop):
                 beta_labels[s] = left[s] + to_blank[s] * stayed[s] + to_next[s + ONE] * left[s + ONE]
                 beta_blanks[s] = stayed[s] + to_label[s + ONE] * left[s + ONE]
+        else:
+            both, betas = rows[LEFT : LEFT + 2], rows[BETAS : BETAS + 2]
+            _cross(both, shifts, rows[SKIPS], (low, stop), exponents[segment], exponents[old], betas)
+            _couple(rows, exponents[old])
         first = low
 
 
-@njit(cache=True)
-def sum_paths(memory):
-    """Return ln p(l|x), and replace α by the states' posteriors, as `_backward` says, if there is a path.
-
-    Given are the emissions, NORM, SPREAD, and SKIPS, which is 1 where label s differs from label s − 1 and both are
-    labels, else 0. NaN among the emissions gives NaN.
-    """
-    total = _forward(memory)
-    if total > -np.inf:
-        _backward(memory)
-    return total
-
-
 @njit(cache=True, nogil=True)
-def state_posteriors(log_emissions, skips, work):
-    """Return ln p(l|x) and the posteriors of the states (T, 2, W), which lie in the workspace; −inf without a path.
+def state_posteriors(logs, symbols, work):
+    """Return ln p(l|x), −inf without a path, and the posteriors of the states (T, 2, W), which lie in the workspace.
 
-    The logarithms (T, W) of what is emitted, and skips (W,) as for `sum_paths`, are given.
+    The logarithms of what is emitted (T, L + 1) and the symbols (L + 1,) are those of the blank, then of the labels.
     """
-    num_frames, width = log_emissions.shape
-    memory = divide(work, num_frames, width)
-    emissions, frames, rows, alphas, _ = memory
+    num_frames, end = logs.shape
+    memory = divide(work, num_frames, end + 1)
+    emissions, frames, rows, states, _ = memory
+    write_skips(symbols, rows)
     peaks = 0.0
-    for s in range(width):
-        rows[SKIPS, s] = skips[s]
     for t in range(num_frames):
         peak, least = -np.inf, 1.0
-        for s in range(width - 1):
-            peak = max(peak, log_emissions[t, s])
+        for s in range(end):
+            peak = max(peak, logs[t, s])
         peak = peak if peak > -np.inf else 0.0
-        for s in range(width - 1):
-            emissions[t, s] = math.exp(log_emissions[t, s] - peak)
+        for s in range(end):
+            emissions[t, s] = math.exp(logs[t, s] - peak)
             least = min(least, emissions[t, s])
         frames[NORM, t], frames[SPREAD, t] = measure(np.float64(least).view(np.int64) >> 52, 1023)
-        for s in range(width - 1 if frames[SPREAD, t] == np.inf else 0):
-            emissions[t, s] = log_emissions[t, s] - peak
+        for s in range(end if frames[SPREAD, t] == np.inf else 0):
+            emissions[t, s] = logs[t, s] - peak
         peaks += peak
-    total = sum_paths(memory) + peaks
-    for t in range(num_frames if total > -np.inf else 0):
+    total = forward(memory)
+    if total == -np.inf:
+        return total, states
+    backward(memory)
+    for t in range(num_frames):
         for row in range(2):
-            for s in range(width):
+            for s in range(end):
                 is_any = frames[FIRST, t] <= s < frames[STOP, t]
-                alphas[t, row, s] = alphas[t, row, s] / frames[TOTAL, t] if is_any else 0.0
-        alphas[t, 1, 0] = 0.0
-    return total, alphas
+                states[t, row, s] = states[t, row, s] / frames[TOTAL, t] if is_any else 0.0
+        states[t, 1, 0] = 0.0
+    return total + peaks, states
