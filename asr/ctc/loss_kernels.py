@@ -70,21 +70,17 @@ def _softmax(logits, b, symbols, scale, grads, emissions, block):
     """Write scale × softmax(logits) to grads (T, B, C), and the softmax of the target's symbols to emissions (T, W)."""
     num_frames, num_classes, num_symbols = np.uintp(len(emissions)), np.uintp(logits.shape[2]), np.uintp(len(symbols))
     rows = np.uintp(len(block)) // num_classes
-    bits = block.view(np.int64)
     for start in range(ZERO, num_frames, rows):
         here = min(rows, num_frames - start)
-        for i in range(ZERO, here):  # only copies: an utterance's frames lie far apart, and are fetched together
-            for c in range(ZERO, num_classes):
-                block[i * num_classes + c] = logits[start + i, b, c]
         for i in range(ZERO, here):
             # floats keep their order as integers, whose maximum vector code can take
             top = np.int64(-0x7FFFFFFFFFFFFFFF)
             for c in range(ZERO, num_classes):
-                value = bits[i * num_classes + c]
-                top = max(top, value ^ ((value >> 63) & 0x7FFFFFFFFFFFFFFF))
+                bits = np.float64(logits[start + i, b, c]).view(np.int64)
+                top = max(top, bits ^ ((bits >> 63) & 0x7FFFFFFFFFFFFFFF))
             peak = np.int64(top ^ ((top >> 63) & 0x7FFFFFFFFFFFFFFF)).view(np.float64)
             for c in range(ZERO, num_classes):
-                block[i * num_classes + c] -= peak
+                block[i * num_classes + c] = logits[start + i, b, c] - peak
         for i in range(ZERO, here * num_classes):
             block[i] = _exp(block[i])
         for i in range(ZERO, here):
@@ -150,12 +146,13 @@ def _write_gradient(grads, b, scale, symbols, memory, log_weights, weights, sums
         for s in range(first, stop):
             sums[symbols[s]] += posteriors[t, 1, s]
         sums[symbols[0]] = posteriors[t, 1, 0]
-        for s in range(ZERO, stop):
-            c = symbols[s]
-            if sums[c] > 0.0:  # at the first column of the class
-                softmax = math.exp(emissions[t, s] - log_weights[c]) if are_logs else emissions[t, s] * weights[s]
-                grads[t, b, c] = scale * (softmax - sums[c] * share)
-                sums[c] = 0.0
+        for start, end in ((ZERO, ONE), (max(first, ONE), stop)):  # the blanks, and the labels
+            for s in range(start, end):
+                c = symbols[s]
+                if sums[c] > 0.0:  # at the first column of its class
+                    softmax = math.exp(emissions[t, s] - log_weights[c]) if are_logs else emissions[t, s] * weights[s]
+                    grads[t, b, c] = scale * (softmax - sums[c] * share)
+                    sums[c] = 0.0
 
 
 @njit(cache=True, inline="always")

@@ -30,7 +30,7 @@ INNER = {"no_cpython_wrapper": True}
 FALL, RISE = 480.0, 456.0
 NOTHING = -1e300  # the exponent of 0
 LEAST_LOG = -1e10  # the logarithm of an emission, below which it counts as 0, so that exponents are exact
-NEGLIGIBLE = 1e-60  # posterior of a state, below which β is not followed
+NEGLIGIBLE = 1e-30  # posterior of a state, below which β is not followed
 LN_2, LN_2_HIGH, LN_2_LOW = math.log(2), 6.93147180369123816490e-01, 1.90821492927058770002e-10
 
 # an unsigned index needs no test for negative values, which would cost time and prevent vector code
@@ -179,7 +179,7 @@ def forward(memory):
     skips, to_blank, to_label, to_next = rows[SKIPS], rows[TO_BLANK], rows[TO_LABEL], rows[TO_NEXT]
     num_frames, end = np.uintp(len(emissions)), np.uintp(len(skips)) - ONE
     num_labels, segment, norms = end - ONE, ZERO, 0.0
-    for row in range(ZEROS, ROWS):
+    for row in range(EMITTED, ROWS):
         for s in range(ZERO, end + ONE):
             rows[row, s] = 0.0 if row < WHOLES else NOTHING
     before, old = rows[LEFT : LEFT + 2], rows[WHOLES : WHOLES + 2]  # as if paths came to frame 0 from a blank

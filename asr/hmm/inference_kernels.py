@@ -11,7 +11,7 @@ from asr.core.jit import helper, njit
 SCALE = 2.0**256
 LN_SCALE = 256 * np.log(2)
 LEAST = 2.0**-128  # of a number other than 0; together with numbers below 1 / LEAST it leaves room for a product
-NEGLIGIBLE = 1e-60  # a state's posterior, below which β is not followed
+NEGLIGIBLE = 1e-30  # a state's posterior, below which β is not followed
 
 
 @helper()
