@@ -36,12 +36,12 @@ def test_the_loss_takes_as_long_whatever_the_labels(rng):
         assert pass_at(scale) < 5 * usual
 
 
-def test_posteriors_take_little_more_than_the_loss(rng):
+def test_posteriors_take_a_few_times_as_long_as_the_loss(rng):
     """They had been computed in logarithms at all times."""
     logits, targets = torch.from_numpy(rng.standard_normal((800, 1, 32))), rng.integers(1, 32, (1, 100))
     log_probs = logits.log_softmax(2).numpy()
     loss = least_time(lambda: ctc_loss(logits, torch.from_numpy(targets), [800], [100]))
-    assert least_time(lambda: ctc_posteriors(log_probs, targets)) < 15 * loss
+    assert least_time(lambda: ctc_posteriors(log_probs, targets)) < 10 * loss
 
 
 def test_an_hmm_takes_as_long_whatever_the_frames(rng):
