@@ -11,13 +11,14 @@ from asr.core.jit import helper, njit
 SCALE = 2.0**256
 LN_SCALE = 256 * np.log(2)
 LEAST = 2.0**-128  # of a number other than 0; together with numbers below 1 / LEAST it leaves room for a product
+LEAST_LOG = -1e12  # the logarithm of a likelihood or weight, below which it counts as 0
 NEGLIGIBLE = 1e-30  # a state's posterior, below which β is not followed
 
 
 @helper()
 def _wide(log):
-    """Return e to the power of `log` as a number in (1 / SCALE, 1] and an exponent of SCALE: 0 and −∞ for −∞."""
-    if log == -np.inf:
+    """Return e to the power of `log` as a number in (1 / SCALE, 1] and an exponent of SCALE; 0 and −∞ for 0."""
+    if log < LEAST_LOG:
         return 0.0, -np.inf
     exponent = np.ceil(log / LN_SCALE)
     return np.exp(log - exponent * LN_SCALE), exponent
@@ -25,7 +26,7 @@ def _wide(log):
 
 @helper()
 def _plus(a, i, b, j):
-    """Return the sum of a · SCALE^i and b · SCALE^j in the same form; what is below both numbers' digits is dropped."""
+    """Return the sum of a · SCALE^i and b · SCALE^j in the same form; what is beyond the greater one's digits is dropped."""
     if i == j:
         return a + b, i
     if i > j:
@@ -53,7 +54,7 @@ def _narrow(a, i):
 
 @njit(cache=True, nogil=True)
 def forward_backward(scores, graph, alpha, gamma, arcs):
-    """Sum over all paths, eq. 19–21, 24–25, 27 and 37.
+    """Sum over all paths, eq. 19–21, 24–25, 27 and 37 (docs/theory/hmm.md).
 
     Writes the posterior of each state in each frame to gamma (T, N), and adds the expected number of times that each
     arc is taken to arcs (A,); alpha (T, N) is working memory. Returns ln p(x), −inf without a path.
@@ -64,7 +65,7 @@ def forward_backward(scores, graph, alpha, gamma, arcs):
     """
     pdfs, offsets, sources, weights, starts, finals = graph
     num_frames, count = alpha.shape
-    moves, jumps, ends, total = np.empty(len(weights)), np.empty(len(weights)), np.empty(count), 0.0
+    moves, jumps, total = np.empty(len(weights)), np.empty(len(weights)), 0.0
     for a in range(len(weights)):
         moves[a], jumps[a] = _wide(weights[a])
     emitted, lifts = np.empty(scores.shape), np.empty(scores.shape)  # p(x_t | density), the largest of each frame 1
@@ -84,7 +85,8 @@ def forward_backward(scores, graph, alpha, gamma, arcs):
                     if value < LEAST:
                         value, exponent = value * SCALE, exponent - 1.0
                     came, top = _plus(came, top, value, exponent)
-            alpha[t, j], gamma[t, j] = _settle(came * emitted[t, pdfs[j]], top + lifts[t, pdfs[j]])
+            came, top = came * emitted[t, pdfs[j]], top + lifts[t, pdfs[j]]
+            alpha[t, j], gamma[t, j] = _settle(came, top)
     ending, top = 0.0, -np.inf
     for j in range(count):
         end, exponent = _wide(finals[j])

@@ -140,6 +140,21 @@ def test_arcs_of_any_weight(rng, weight):
     np.testing.assert_allclose(found.arcs, taken, rtol=0, atol=1e-8)
 
 
+def test_frames_that_are_next_to_impossible():
+    graph = chain([0, 1], [0.5, 0.5])
+    for score in (-1e9, -1e30):
+        scores = np.array([[0.0, score], [0.0, score], [score, 0.0]])
+        found = forward_backward(scores, graph)
+        assert found.log_likelihood == pytest.approx(3 * np.log(0.5), rel=1e-12)
+        assert found.states.tolist() == [[1, 0], [1, 0], [0, 1]]
+    scores = np.array([[0.0, -1e9, 0.0], [0.0, -1e9, 0.0], [0.0, -1e9, 0.0]])  # the second state is in one of the frames
+    found = forward_backward(scores, graph)
+    assert found.log_likelihood == pytest.approx(-1e9, rel=1e-8)
+    np.testing.assert_allclose(found.states, [[1, 0], [1, 0], [0, 1]], atol=1e-12)
+    with pytest.raises(InfeasibleError, match="no path"):
+        forward_backward(np.where(scores < 0, -1e30, 0.0), graph)
+
+
 def test_states_and_arcs_that_cannot_be(rng):
     graph = chain([0, 1, 2, 3, 1, 0], [0.5] * 6, [False, True, False, False, True, False])
     scores = 100 * rng.standard_normal((60, 4))
