@@ -6,6 +6,7 @@ utterance. A token model is anything with `scores`, `next_states` and `finals`.
 """
 
 import itertools
+from decimal import MAX_EMAX, MIN_EMIN, Context, Decimal, localcontext
 
 import numpy as np
 
@@ -216,6 +217,36 @@ def ctc(logits, target, blank=0):
             posterior = np.exp(alpha[:, s] + beta[:, s] - log_probs[:, label] - total)
         gradient[:, label] -= np.nan_to_num(posterior, nan=0.0)
     return -total, gradient
+
+
+def exact_ctc(logits, target, blank=0):
+    """The same by sums of products, as the equations have it, in decimals of 50 digits whose exponents have no bounds."""
+    with localcontext(Context(prec=50, Emin=MIN_EMIN, Emax=MAX_EMAX)):
+        probs = [[Decimal(float(value)).exp() for value in frame] for frame in logits]
+        probs = [[value / sum(frame) for value in frame] for frame in probs]
+        states = [blank]
+        for label in target:
+            states += [label, blank]
+        alpha = _exact_alpha(probs, states, blank)
+        beta = [row[::-1] for row in _exact_alpha(probs[::-1], states[::-1], blank)[::-1]]
+        total = sum(alpha[-1][-2:])
+        gradient = [list(frame) for frame in probs]
+        for t, frame in enumerate(probs):
+            for s, label in enumerate(states):  # both α and β hold the frame's own probability: once too often
+                if frame[label] > 0:
+                    gradient[t][label] -= alpha[t][s] * beta[t][s] / frame[label] / total
+        return float(-total.ln()), np.array(gradient, np.float64)
+
+
+def _exact_alpha(probs, states, blank):
+    alpha = [[Decimal(0)] * len(states) for _ in probs]
+    for s, label in enumerate(states[:2]):
+        alpha[0][s] = probs[0][label]
+    for t in range(1, len(probs)):
+        for s, label in enumerate(states):
+            first = s - 2 if s > 1 and label not in (blank, states[s - 2]) else max(s - 1, 0)
+            alpha[t][s] = sum(alpha[t - 1][first : s + 1]) * probs[t][label]
+    return alpha
 
 
 def _log_alpha(log_probs, states, blank):

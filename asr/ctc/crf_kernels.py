@@ -242,7 +242,7 @@ def _log(weight):
 
 
 @helper()
-def _logaddexp(a, b):  # a copy in each file of kernels: Numba's cache does not notice an edit elsewhere
+def _logaddexp(a, b):
     """Return ln(eᵃ + eᵇ), −inf for two −inf."""
     high, low = max(a, b), min(a, b)
     return high if low == -np.inf else high + math.log1p(math.exp(low - high))

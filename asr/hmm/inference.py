@@ -8,8 +8,6 @@ from asr.core.errors import InfeasibleError
 from asr.hmm import inference_kernels
 from asr.hmm.graph import Graph, check_feasible
 
-AGREE = 1e-6  # if the sum of a frame's posteriors differs from 1 by more, the log-space recursion is used instead
-
 
 class Posteriors(NamedTuple):
     """Result of `forward_backward`.
@@ -59,9 +57,6 @@ def forward_backward(scores: np.ndarray, graph: Graph, name: str = "the utteranc
     shape = (len(scores), len(graph.pdfs))
     alpha, states, arcs = np.empty(shape), np.empty(shape), np.zeros(len(graph.sources))
     total = inference_kernels.forward_backward(scores, graph, alpha, states, arcs)
-    if not (np.isfinite(total) and np.abs(states.sum(axis=1) - 1).max() < AGREE):
-        arcs = np.zeros(len(graph.sources))
-        total = inference_kernels.log_forward_backward(scores, graph, alpha, states, arcs)
     if total == -np.inf:
         raise InfeasibleError(f"{name}: no path through its phones has a probability above 0")
     return Posteriors(float(total), states, arcs)

@@ -18,7 +18,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 
 from asr.ctc import forced_align
-from asr.ctc.loss_kernels import log_posteriors
+from asr.ctc import sum_kernels
 
 CLASSES = "-abc"
 LABELS = "cbab"
@@ -55,14 +55,11 @@ def path_counts() -> np.ndarray:
 
 def state_posteriors(log_probs: np.ndarray) -> tuple[float, np.ndarray]:
     """Return ln p(LABELS) and the posterior of each state in each frame (T, 2L + 1), both from the engine."""
-    width = len(LABELS) + 2
-    emitted, skips = np.zeros((NUM_FRAMES, width)), np.zeros(width)
-    emitted[:, :-1] = log_probs[:, [0, *TARGET]]
-    skips[2:-1] = [left != right for left, right in pairwise(LABELS)]
-    blanks, labels = np.empty((2, NUM_FRAMES, width))
-    score = log_posteriors(emitted, skips, blanks, labels)
+    symbols = np.array([0, *TARGET])
+    work = np.empty(sum_kernels.memory_size(NUM_FRAMES, len(symbols) + 1))
+    score, found = sum_kernels.state_posteriors(log_probs[:, symbols], symbols, work)
     states = np.empty((NUM_FRAMES, NUM_STATES))
-    states[:, ::2], states[:, 1::2] = blanks[:, :-1], labels[:, 1:-1]
+    states[:, ::2], states[:, 1::2] = found[:, 0, :-1], found[:, 1, 1:-1]
     return score, states
 
 

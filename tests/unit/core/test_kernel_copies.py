@@ -7,9 +7,8 @@ import numpy as np
 import pytest
 
 from asr.core.jit import njit
-from asr.ctc import beam_kernels, crf_kernels, loss_kernels
+from asr.ctc import beam_kernels, loss_kernels
 from asr.encoders import cell_kernels
-from asr.hmm import inference_kernels
 from asr.lm import kernels as lm_kernels
 
 
@@ -26,8 +25,7 @@ def code(module, name):
 @pytest.mark.parametrize(
     ("name", "modules"),
     [
-        ("_logaddexp", (loss_kernels, inference_kernels, crf_kernels)),
-        ("_logaddexp", (beam_kernels, lm_kernels)),  # with a shortcut for the searches
+        ("_logaddexp", (beam_kernels, lm_kernels)),
         ("_exp", (loss_kernels, cell_kernels)),
     ],
 )

@@ -13,41 +13,8 @@ pytestmark = pytest.mark.kernels
 
 
 @numba.njit
-def softmax(*args):
-    """Compiled, as kernels have it: Python calls the helpers of kernels uncompiled."""
-    loss_kernels._softmax(*args)
-
-
-@numba.njit
-def forward(*args):
-    return loss_kernels._forward(*args)
-
-
-@numba.njit
 def exp(x):
     return loss_kernels._exp(x)
-
-
-def rescaled(logits, target, tilt=None, log_priors=None):
-    """ln p(target | logits) by the rescaled recursions alone, blank 0, and −its gradient; −inf where they gave up."""
-    logits = np.ascontiguousarray(logits, np.float64)[:, None]
-    symbols = np.array([0, *target], np.uintp)
-    num_frames, width = len(logits), len(symbols) + 1
-    probs, blanks, labels = np.zeros((3, num_frames, width))
-    grads, rows = np.empty_like(logits), np.zeros((loss_kernels.ROWS, width))
-    rows[loss_kernels.WEIGHTS, :-1] = 1.0
-    least = 0.0
-    if log_priors is not None:
-        least = min(log_priors)
-        rows[loss_kernels.WEIGHTS, :-1] = np.exp(least - np.asarray(log_priors)[symbols])
-    first = np.uintp(0)
-    softmax(logits, first, symbols, 1.0, grads, probs, np.empty(loss_kernels.BLOCK))
-    if tilt is None:
-        tilt = loss_kernels._tilt(logits, first, num_frames, symbols) if len(target) else 1.0
-    rows[loss_kernels.SKIPS, 2:-1] = tilt * (symbols[2:] != symbols[1:-1])
-    total = forward(probs, tilt, rows, (blanks, labels)) - len(target) * np.log(tilt)
-    whole = loss_kernels._backward(grads, first, 1.0, symbols, probs, tilt, rows, (blanks, labels))
-    return (total - num_frames * least if whole else -np.inf), grads[:, 0]
 
 
 def peaked(rng, run):
@@ -55,16 +22,6 @@ def peaked(rng, run):
     winners = rng.integers(0, 32, (1500 // run, 2)).repeat(run, axis=0)
     logits = 25.0 * (np.arange(32) == winners[..., None])
     return torch.from_numpy(logits), torch.from_numpy(rng.integers(1, 32, (2, 200)))
-
-
-@pytest.mark.parametrize("num_labels", [0, 1, 7, 30])
-def test_rescaling_equals_log_space_whatever_the_tilt(rng, num_labels):
-    logits, target = rng.standard_normal((80, 12)) * 4, rng.integers(1, 12, num_labels)
-    loss, gradient = naive.ctc(logits, target)
-    for tilt in (None, 1.0, 0.02, 0.7, 40.0):
-        total, found = rescaled(logits, target, tilt)
-        np.testing.assert_allclose(-total, loss, rtol=1e-12)
-        np.testing.assert_allclose(found, gradient, rtol=0, atol=1e-11)
 
 
 def test_exponential():
@@ -78,44 +35,49 @@ def test_exponential():
     assert np.isnan(exp(np.nan))
 
 
-@pytest.mark.parametrize("run", [1, 12])
-def test_log_space_serves_where_rescaling_fails(rng, run):
-    logits, targets = peaked(rng, run)
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
+@pytest.mark.parametrize("scale", [6, 10, 30, 200])
+def test_improbable_labels(rng, scale, dtype):
+    """Of two utterances, one has repeats, and both end in frames that are not theirs."""
+    logits = torch.from_numpy(scale * rng.standard_normal((100, 2, 9))).to(dtype)
+    targets, frames, lengths = torch.from_numpy(rng.integers(1, 9, (2, 25))), [90, 75], [25, 20]
+    targets[1, 3:7] = 4
+    losses, gradient = loss_and_gradient(logits, targets, frames, lengths, reduction="none")
     for b in range(2):
-        assert rescaled(logits[:, b], targets[b])[0] == -np.inf, "rescaling holds here: this test tests nothing"
+        exact, expected = naive.exact_ctc(logits[: frames[b], b].double().numpy(), targets[b, : lengths[b]].tolist())
+        np.testing.assert_allclose(losses[b].item(), exact, rtol=1e-12 if dtype == torch.float64 else 1e-7)
+        atol = 1e-11 if dtype == torch.float64 else 6e-8
+        np.testing.assert_allclose(gradient[: frames[b], b], expected, rtol=0, atol=atol)
+
+
+@pytest.mark.parametrize("scale", [1, 6, 10, 30])
+@pytest.mark.parametrize("blank", [-3.0, 0.0, 6.0])
+def test_long_utterances(rng, scale, blank):
+    """By torch's float64, which works in logarithms and so is the less exact of both."""
+    logits, targets = torch.from_numpy(scale * rng.standard_normal((1500, 2, 32))), rng.integers(1, 32, (2, 200))
+    logits[..., 0] += blank
+    args = torch.from_numpy(targets), [1500, 1400], [200, 150]
+    loss, gradient = loss_and_gradient(logits, *args, reduction="none")
+    expected, expected_gradient = torch_loss_and_gradient(logits, *args, reduction="none")
+    torch.testing.assert_close(loss, expected, rtol=1e-11, atol=0)
+    torch.testing.assert_close(gradient, expected_gradient, rtol=0, atol=1e-7)
+
+
+@pytest.mark.parametrize("run", [1, 12])
+def test_sure_of_something_else(rng, run):
+    """One scale for all states of a frame would lose the paths that win."""
+    logits, targets = peaked(rng, run)
     loss, gradient = loss_and_gradient(logits, targets, [1500] * 2, [200] * 2, reduction="none")
     expected, expected_gradient = torch_loss_and_gradient(logits, targets, [1500] * 2, [200] * 2, reduction="none")
     torch.testing.assert_close(loss, expected, rtol=1e-10, atol=0)
     torch.testing.assert_close(gradient, expected_gradient, rtol=0, atol=1e-7)
 
 
-@pytest.mark.parametrize("blank", [-3.0, 0.0, 6.0])
-def test_rescaling_serves_long_and_flat_utterances(rng, blank):
-    """Without the tilt α dies half-way, where it has too few labels behind it or too many."""
-    logits, targets = rng.standard_normal((3000, 1, 62)), rng.integers(1, 62, (1, 300))
-    logits[..., 0] += blank
-    total, gradient = rescaled(logits[:, 0], targets[0])
-    loss, found = torch_loss_and_gradient(torch.from_numpy(logits), torch.from_numpy(targets), [3000], [300])
-    np.testing.assert_allclose(-total, loss.item() * 300, rtol=1e-10)
-    np.testing.assert_allclose(gradient, found[:, 0] * 300, rtol=0, atol=1e-7)
-
-
-def test_rescaling_serves_ordinary_utterances(rng):
-    """Were the fallback to serve them, training would be several times slower and nothing else would tell."""
-    for scale in (0.1, 1.0, 3.0):
-        assert rescaled(scale * rng.standard_normal((800, 62)), rng.integers(1, 62, 80))[0] > -np.inf
-    winners = np.repeat(np.arange(1, 41), 20)  # a trained model: spikes of 20 frames, and sure of them
-    logits = 15.0 * (np.arange(41) == np.where(np.arange(800) % 20 < 3, winners, 0)[:, None])
-    assert rescaled(logits, np.arange(1, 41))[0] > -np.inf
-    assert rescaled(logits, np.arange(2, 41))[0] > -np.inf  # and one label wrong
-
-
-def test_log_priors_where_rescaling_fails(rng):
+@pytest.mark.parametrize("spread", [3, 300])
+def test_log_priors_of_improbable_labels(rng, spread):
     logits, targets = peaked(rng, 12)
-    log_priors = torch.from_numpy(rng.standard_normal(32) * 3)
+    log_priors = torch.from_numpy(rng.standard_normal(32) * spread)
     args = logits, targets, [1500] * 2, [200] * 2
-    for b in range(2):
-        assert rescaled(logits[:, b], targets[b], log_priors=log_priors.numpy())[0] == -np.inf
     losses, gradient = loss_and_gradient(*args, reduction="none", log_priors=log_priors)
     expected, expected_gradient = torch_loss_with_priors(logits, log_priors, *args[1:])
     torch.testing.assert_close(losses, expected, rtol=1e-10, atol=0)

@@ -1,10 +1,10 @@
 import itertools
+from decimal import MAX_EMAX, MIN_EMIN, Context, Decimal, localcontext
 
 import numpy as np
 import pytest
 
 from asr.core.errors import InfeasibleError
-from asr.hmm import inference_kernels
 from asr.hmm.graph import Graph, required_frames
 from asr.hmm.inference import best_path, forward_backward, viterbi
 
@@ -75,30 +75,99 @@ def test_recursions_equal_enumeration(seed):
     assert alone.arcs.tolist() == taken.tolist()
 
 
-@pytest.mark.parametrize("spread", [1, 30, 300])
-def test_scaled_recursions_equal_those_in_logarithms(rng, spread):
+def in_decimals(scores, graph):
+    """ln p, posteriors and expected arcs by sums of products, in decimals whose exponents have no bounds."""
+    with localcontext(Context(prec=50, Emin=MIN_EMIN, Emax=MAX_EMAX)):
+        likelihoods = [[Decimal(float(frame[p])).exp() for p in graph.pdfs] for frame in scores]
+        moves, starts, ends = (
+            [Decimal(float(w)).exp() for w in weights] for weights in (graph.weights, graph.starts, graph.finals)
+        )
+        count, targets = len(starts), np.repeat(np.arange(len(graph.pdfs)), np.diff(graph.offsets)).tolist()
+        arcs = list(zip(graph.sources.tolist(), targets, moves, strict=True))
+        alpha, beta = [[a * b for a, b in zip(starts, likelihoods[0], strict=True)]], [ends]
+        for frame in likelihoods[1:]:
+            alpha.append([Decimal(0)] * count)
+            for i, j, move in arcs:
+                alpha[-1][j] += alpha[-2][i] * move * frame[j]
+        for frame in likelihoods[:0:-1]:
+            beta.insert(0, [Decimal(0)] * count)
+            for i, j, move in arcs:
+                beta[0][i] += beta[1][j] * move * frame[j]
+        total = sum(a * b for a, b in zip(alpha[-1], ends, strict=True))
+        states = [[float(a * b / total) for a, b in zip(*rows, strict=True)] for rows in zip(alpha, beta, strict=True)]
+        taken = [
+            float(sum(before[i] * move * frame[j] * after[j] for before, frame, after in steps) / total)
+            for steps in [list(zip(alpha[:-1], likelihoods[1:], beta[1:], strict=True))]
+            for i, j, move in arcs
+        ]
+        return float(total.ln()), states, taken
+
+
+@pytest.mark.parametrize("spread", [1, 10, 30, 300, 1e5])
+def test_recursions_are_exact_however_unlikely_the_frames(rng, spread):
     graph = chain(rng.integers(0, 9, 30).tolist(), rng.uniform(0.3, 0.9, 30).tolist(), (rng.random(30) < 0.2).tolist())
     scores = spread * rng.standard_normal((200, 9))
-    alpha, states, arcs = np.empty((200, 30)), np.empty((200, 30)), np.zeros(len(graph.sources))
-    total = inference_kernels.log_forward_backward(scores, graph, alpha, states, arcs)
+    total, states, arcs = in_decimals(scores, graph)
     found = forward_backward(scores, graph)
-    assert found.log_likelihood == pytest.approx(total, rel=1e-12)
-    np.testing.assert_allclose(found.states, states, rtol=0, atol=1e-8)
-    np.testing.assert_allclose(found.arcs, arcs, rtol=0, atol=1e-7)
+    assert found.log_likelihood == pytest.approx(total, rel=1e-13)
+    np.testing.assert_allclose(found.states, states, rtol=0, atol=1e-12 * max(1, spread))
+    np.testing.assert_allclose(found.arcs, arcs, rtol=0, atol=1e-11 * max(1, spread))
 
 
-def test_what_scaling_loses_is_found_in_logarithms():
-    """For 400 frames the first state is far likelier, and yet the path has to leave it: its mass underflows."""
+def test_a_path_that_was_far_behind_wins():
+    """For 400 frames the first state is far likelier, and yet the path has to leave it."""
     graph = chain([0, 1, 2], [0.5, 0.5, 0.5])
     scores = np.zeros((400, 3))
     scores[:, 1:] = -30.0
     scores[200:, 0] = -1e5
-    alpha, states, arcs = np.empty((400, 3)), np.empty((400, 3)), np.zeros(len(graph.sources))
-    scaled = inference_kernels.forward_backward(scores, graph, alpha, states, arcs)
+    total, states, arcs = in_decimals(scores, graph)
     found = forward_backward(scores, graph)
-    np.testing.assert_allclose(found.states.sum(axis=1), 1, atol=1e-9)
-    assert np.isfinite(found.log_likelihood)
-    assert np.isnan(scaled) or scaled == pytest.approx(found.log_likelihood)
+    assert found.log_likelihood == pytest.approx(total, rel=1e-13)
+    np.testing.assert_allclose(found.states, states, rtol=0, atol=1e-10)
+    np.testing.assert_allclose(found.arcs, arcs, rtol=0, atol=1e-8)
+
+
+@pytest.mark.parametrize("weight", [0.0, -0.5, -400.0, -1e4])
+def test_arcs_of_any_weight(rng, weight):
+    """Weights of 0 throughout let α grow in each frame; arcs of e^−400 are below what a factor of two powers spans."""
+    arcs = [(i, j, 0.0 if i == j else weight) for i in range(4) for j in range(4)]
+    graph = Graph.of([0, 1, 2, 0], arcs, {0: 0.0, 1: weight}, {3: weight})
+    scores = rng.standard_normal((500, 3))
+    total, states, taken = in_decimals(scores, graph)
+    found = forward_backward(scores, graph)
+    assert found.log_likelihood == pytest.approx(total, rel=1e-13)
+    np.testing.assert_allclose(found.states, states, rtol=0, atol=1e-9)
+    np.testing.assert_allclose(found.arcs, taken, rtol=0, atol=1e-8)
+
+
+def test_frames_that_are_next_to_impossible():
+    graph = chain([0, 1], [0.5, 0.5])
+    for score in (-1e9, -1e30):
+        scores = np.array([[0.0, score], [0.0, score], [score, 0.0]])
+        found = forward_backward(scores, graph)
+        assert found.log_likelihood == pytest.approx(3 * np.log(0.5), rel=1e-12)
+        assert found.states.tolist() == [[1, 0], [1, 0], [0, 1]]
+    scores = np.array(
+        [[0.0, -1e9, 0.0], [0.0, -1e9, 0.0], [0.0, -1e9, 0.0]]
+    )  # the second state is in one of the frames
+    found = forward_backward(scores, graph)
+    assert found.log_likelihood == pytest.approx(-1e9, rel=1e-8)
+    np.testing.assert_allclose(found.states, [[1, 0], [1, 0], [0, 1]], atol=1e-12)
+    with pytest.raises(InfeasibleError, match="no path"):
+        forward_backward(np.where(scores < 0, -1e30, 0.0), graph)
+
+
+def test_states_and_arcs_that_cannot_be(rng):
+    graph = chain([0, 1, 2, 3, 1, 0], [0.5] * 6, [False, True, False, False, True, False])
+    scores = 100 * rng.standard_normal((60, 4))
+    scores[rng.random(scores.shape) < 0.2] = -np.inf
+    scores[:, 0] = np.maximum(scores[:, 0], -500.0)
+    graph.weights[3] = -np.inf
+    total, states, arcs = in_decimals(scores, graph)
+    found = forward_backward(scores, graph)
+    assert found.log_likelihood == pytest.approx(total, rel=1e-13)
+    np.testing.assert_allclose(found.states, states, rtol=0, atol=1e-11)
+    np.testing.assert_allclose(found.arcs, arcs, rtol=0, atol=1e-10)
 
 
 def test_posteriors_and_arcs_add_up(rng):
