@@ -8,7 +8,7 @@ Times are the least of all passes, which other programs on the machine disturb l
 element of the gradient of Σ losses, against a float64 recursion in logarithms.
 
 Logits are normal, of several scales: the greater, the less probable are the labels, which are random. Then come the
-outputs of the model en-us-phones for recordings (without any, for sentences that espeak-ng speaks), joined to some 15 s:
+outputs of the model en-us-phones for recordings (without any, for sentences that espeak-ng speaks), joined to 15 s:
 with the labels that it recognises, with those of the utterance before, and, as early in training, with a tenth of what
 sets frames apart. Last come the same recursions where torch has none: posteriors of CTC, and of an HMM.
 """
@@ -141,7 +141,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--audio", nargs="*", type=Path, default=[], help="recordings (default: espeak-ng speaks)")
     parser.add_argument(
-        "--repeats", type=int, default=3, help="passes of each side in each of three rounds (default 3)"
+        "--repeats", type=int, default=3, help="passes of each side in each of 3 rounds (default 3)"
     )
     parser.add_argument("--threads", type=int, default=2, help="of both sides (default 2)")
     arguments = parser.parse_args()

@@ -149,7 +149,7 @@ def test_frames_that_are_next_to_impossible():
         assert found.states.tolist() == [[1, 0], [1, 0], [0, 1]]
     scores = np.array(
         [[0.0, -1e9, 0.0], [0.0, -1e9, 0.0], [0.0, -1e9, 0.0]]
-    )  # the second state is in one of the frames
+    )  # state 1 is in one frame
     found = forward_backward(scores, graph)
     assert found.log_likelihood == pytest.approx(-1e9, rel=1e-8)
     np.testing.assert_allclose(found.states, [[1, 0], [1, 0], [0, 1]], atol=1e-12)
