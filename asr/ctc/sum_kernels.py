@@ -212,12 +212,14 @@ def forward(memory):
             step = _couple(rows, exponents[segment])
         frames[SEGMENT, t] = segment
         before, old = numbers, exponents[segment]
-    i, j = old[0, num_labels], old[1, num_labels]
+    blank, i = _separate(before[0, num_labels], old[0, num_labels])
+    label, j = _separate(before[1, num_labels], old[1, num_labels])
     whole = max(i, j)
-    ends = before[0, num_labels] * _power(i - whole) + before[1, num_labels] * _power(j - whole)
+    ends = blank * _power(i - whole) + label * _power(j - whole)
     if ends == 0.0:
         return -np.inf
-    rows[BETAS, num_labels], rows[BETAS + 1, num_labels] = _power(i - whole) / ends, _power(j - whole) / ends
+    for row in range(2):
+        rows[BETAS + row, num_labels] = _power(old[row, num_labels] - whole) / ends
     return math.log(ends) + (norms + whole) * LN_2
 
 
