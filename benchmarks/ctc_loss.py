@@ -140,9 +140,7 @@ def main() -> None:
     """Print machine, versions, and times and errors of both sides."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--audio", nargs="*", type=Path, default=[], help="recordings (default: espeak-ng speaks)")
-    parser.add_argument(
-        "--repeats", type=int, default=3, help="passes of each side in each of 3 rounds (default 3)"
-    )
+    parser.add_argument("--repeats", type=int, default=3, help="passes of each side in each of 3 rounds (default 3)")
     parser.add_argument("--threads", type=int, default=2, help="of both sides (default 2)")
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)

@@ -79,7 +79,7 @@ def measure(least, greatest):
 
 @njit(cache=True, **INNER)
 def write_skips(symbols, rows):
-    """Write SKIPS, which is 1 where label s differs from label s − 1 and both are labels, else 0, from symbols (L + 1,)."""
+    """Write SKIPS, 1 where label s differs from label s − 1 and both are labels, else 0, from symbols (L + 1,)."""
     for s in range(rows.shape[1]):
         rows[SKIPS, s] = 1.0 if 1 < s < len(symbols) and symbols[s] != symbols[s - 1] else 0.0
 
@@ -157,7 +157,7 @@ def _fill(skips, numbers, exponents):
 
 @helper()
 def _couple(rows, exponents):
-    """Write the factors of steps between states of a segment; return by how many binary digits a step may raise them."""
+    """Write the factors of steps between states of a segment; return by how many bits a step may raise them."""
     end, top = np.uintp(exponents.shape[1]) - ONE, np.int64(0)
     for s in range(ONE, end):
         blank, label = _power(exponents[1, s] - exponents[0, s]), _power(exponents[0, s - ONE] - exponents[1, s])

@@ -79,7 +79,7 @@ def test_emissions_of_zero_lie_between_others(rng, scale):
 
 
 def test_a_path_that_was_far_behind_wins(rng):
-    """Two paths take turns in being far behind, by more than float64 spans: first one of 40 labels, then one of none."""
+    """Two paths take turns in being far behind, by more than float64 spans: one of 40 labels, then one of none."""
     logits = np.zeros((400, 3))
     logits[:200, 1] = 60.0  # α likes to wait on the first label
     logits[200:, 0], logits[200:, 1:] = 60.0, -60.0  # and now each label that is left costs 120 nats
@@ -94,7 +94,7 @@ def test_a_path_that_was_far_behind_wins(rng):
 
 @pytest.mark.parametrize("scale", [1, 10, 100, 700])
 def test_numbers_stay_in_range(rng, scale):
-    """The bounds from which the document derives that nothing is lost; 0 has no path to it yet, or cannot end in time."""
+    """The bounds from which the document derives that nothing is lost; 0 has no path to it, or cannot end in time."""
     logits, target = scale * rng.standard_normal((500, 20)), rng.integers(1, 20, 60)
     _, _, (_, frames, _, alphas, _) = summed(logits, target)
     numbers = alphas[:, :, :-1][alphas[:, :, :-1] > 0]
