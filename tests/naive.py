@@ -220,7 +220,7 @@ def ctc(logits, target, blank=0):
 
 
 def exact_ctc(logits, target, blank=0):
-    """The same by sums of products, as the equations have it, in decimals of 50 digits whose exponents have no bounds."""
+    """The same by sums of products, as the equations have it, in decimals of 50 digits without bounds of exponents."""
     with localcontext(Context(prec=50, Emin=MIN_EMIN, Emax=MAX_EMAX)):
         probs = [[Decimal(float(value)).exp() for value in frame] for frame in logits]
         probs = [[value / sum(frame) for value in frame] for frame in probs]

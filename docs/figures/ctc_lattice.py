@@ -7,7 +7,6 @@ States are numbered from the top, as in figure 3 of Graves et al. (2006): 0, 2, 
 """
 
 import argparse
-from itertools import pairwise
 from pathlib import Path
 
 import matplotlib
@@ -17,8 +16,7 @@ matplotlib.use("agg")
 import matplotlib.pyplot as plt
 import numpy as np
 
-from asr.ctc import forced_align
-from asr.ctc import sum_kernels
+from asr.ctc import forced_align, sum_kernels
 
 CLASSES = "-abc"
 LABELS = "cbab"

@@ -1,9 +1,8 @@
-"""Labels or frames that a model finds improbable: they once cost up to forty times the time, as logarithms were added."""
+"""Labels or frames that a model finds improbable: logarithms were added, which took up to forty times as long."""
 
 import time
 
 import numba
-import numpy as np
 import pytest
 import torch
 
@@ -46,7 +45,8 @@ def test_posteriors_take_a_few_times_as_long_as_the_loss(rng):
 
 def test_an_hmm_takes_as_long_whatever_the_frames(rng):
     arcs = [(j, k, -0.7) for j in range(100) for k in (j, j + 1) if k < 100]
-    graph, normal = Graph.of(rng.integers(0, 40, 100).tolist(), arcs, {0: 0.0}, {99: 0.0}), rng.standard_normal((800, 40))
+    graph = Graph.of(rng.integers(0, 40, 100).tolist(), arcs, {0: 0.0}, {99: 0.0})
+    normal = rng.standard_normal((800, 40))
     usual = least_time(lambda: forward_backward(normal, graph))
     for scale in (10.0, 30.0, 100.0):
         assert least_time(lambda scale=scale: forward_backward(scale * normal, graph)) < 2.5 * usual
