@@ -7,10 +7,10 @@ Both take float32 logits; torch's log_softmax and its backward pass are part of 
 Times are the least of all passes, which other programs on the machine disturb least. The errors are the largest of any
 element of the gradient of Σ losses, against a float64 recursion in logarithms.
 
-Logits are normal, of several scales: the greater, the less probable are the labels, which are random. Then come the
-outputs of the model en-us-phones for recordings (without any, for sentences that espeak-ng speaks), joined to 15 s:
-with the labels that it recognises, with those of the utterance before, and, as early in training, with a tenth of what
-sets frames apart. Last come the same recursions where torch has none: posteriors of CTC, and of an HMM.
+Logits are normal, of several scales, and labels random: the greater the scale, the less probable are the labels. Then
+come outputs of the model en-us-phones for recordings (by default, what espeak-ng speaks), joined to some 15 s each:
+with the labels that it recognises, with those of the utterance before, and, as early in training, with the frames'
+differences from their mean divided by ten. Last come recursions that torch lacks: posteriors of CTC, and of an HMM.
 """
 
 import argparse
@@ -140,13 +140,13 @@ def main() -> None:
     """Print machine, versions, and times and errors of both sides."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--audio", nargs="*", type=Path, default=[], help="recordings (default: espeak-ng speaks)")
-    parser.add_argument("--repeats", type=int, default=3, help="passes of each side in each of 3 rounds (default 3)")
+    parser.add_argument("--repeats", type=int, default=3, help="passes of each side a round (default 3)")
     parser.add_argument("--threads", type=int, default=2, help="of both sides (default 2)")
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
     ctc.set_num_threads(arguments.threads)
     print(describe("numba", "torch"))
-    print(f"{arguments.threads} threads each; the least of {3 * arguments.repeats} passes in turns")
+    print(f"{arguments.threads} threads each; the least time of {3 * arguments.repeats} passes, in three rounds")
     ratios = [
         compare(f"(T, B, C, L) = {shape!s:20} scale {scale:g}", random(shape, scale), arguments.repeats)
         for shape in SHAPES

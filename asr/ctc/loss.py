@@ -60,7 +60,8 @@ def ctc_loss(
     Tensor
         (B,) for ``none`` (a scalar for one utterance), else a scalar; in the dtype of the logits (float32 for half
         types), in nats. NaN or +inf among an utterance's logits make its loss and gradient NaN, as in torch, and those
-        of no other utterance.
+        of no other utterance. A probability below e^(−10^10) in a frame counts as 0, such as that of a class whose
+        logit is masked with −1e30.
 
     Raises
     ------

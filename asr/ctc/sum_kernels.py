@@ -26,7 +26,7 @@ VECTORS = {"reassoc", "nsz", "contract"}
 # Kernels that other kernels call, and Python does not: no conversion of Python's arguments is compiled.
 INNER = {"no_cpython_wrapper": True}
 
-# Binary digits by which numbers may fall and rise in a segment; their sum leaves room for the digits of a number.
+# Binary digits by which a number may fall and rise in a segment. Their sum leaves 80 of those that an exponent has.
 FALL, RISE = 480.0, 456.0
 NOTHING = -1e300  # the exponent of 0
 LEAST_LOG = -1e10  # the logarithm of an emission, below which it counts as 0, so that exponents are exact
@@ -47,7 +47,10 @@ FRAME_ROWS = 6
 
 
 def memory_size(num_frames: int, width: int) -> int:
-    """Return how many float64 an utterance takes; those for exponents are touched only as far as there are segments."""
+    """Return how many float64 an utterance takes.
+
+    Two fifths of them are for exponents, and are touched only as far as there are segments.
+    """
     return (5 * num_frames + ROWS) * width + FRAME_ROWS * num_frames
 
 
@@ -69,8 +72,9 @@ def divide(work, num_frames, width):
 def measure(least, greatest):
     """Return norm n and spread of a frame whose emissions lie in [2^(n − spread), 2ⁿ).
 
-    Where the spread is too great for a segment, or an emission is 0 or may have lost digits, norm 0 and spread ∞ are
-    returned: logarithms are to be given in place of the frame's emissions. Parameters are the bits of the exponents.
+    Where the spread is too great for a segment, or an emission is 0 or may have lost digits, the norm is 0 and the
+    spread ∞: the frame's emissions are to be replaced by their logarithms. `least` and `greatest` are the bits of the
+    exponents of the least and greatest emission.
     """
     if least < 23 or greatest - least + 1 > FALL:
         return 0.0, np.inf
@@ -79,7 +83,10 @@ def measure(least, greatest):
 
 @njit(cache=True, **INNER)
 def write_skips(symbols, rows):
-    """Write SKIPS, 1 where label s differs from label s − 1 and both are labels, else 0, from symbols (L + 1,)."""
+    """Write SKIPS from symbols (L + 1,).
+
+    It is 1 where a path may skip the blank before label s, as label s − 1 is another label; else 0.
+    """
     for s in range(rows.shape[1]):
         rows[SKIPS, s] = 1.0 if 1 < s < len(symbols) and symbols[s] != symbols[s - 1] else 0.0
 
@@ -137,8 +144,8 @@ def _renew(before, old, skips, emitted, shifts, scale, numbers, exponents):
 def _fill(skips, numbers, exponents):
     """Give each state that is 0 the greatest exponent of what may come to it; return whether one lies between others.
 
-    Behind the others are those that no path has reached: a path will come from a state that has the same exponent, or
-    has got it so. Between others are those whose emission is 0, of which that cannot be said.
+    States behind all others are 0 because no path has reached them. The first paths will come from states that have
+    the same exponent. States between others are 0 because their emission is, and paths of any exponent may come.
     """
     some, gap, between = False, False, False
     for s in range(ZERO, np.uintp(len(skips)) - ONE):
@@ -157,7 +164,10 @@ def _fill(skips, numbers, exponents):
 
 @helper()
 def _couple(rows, exponents):
-    """Write the factors of steps between states of a segment; return by how many bits a step may raise them."""
+    """Write the factors of the steps between states of a segment.
+
+    Return by how many binary digits a number may rise in a frame.
+    """
     end, top = np.uintp(exponents.shape[1]) - ONE, np.int64(0)
     for s in range(ONE, end):
         blank, label = _power(exponents[1, s] - exponents[0, s]), _power(exponents[0, s - ONE] - exponents[1, s])
@@ -173,7 +183,7 @@ def _couple(rows, exponents):
 def forward(memory):
     """Write α (eq. 6–8), its exponents, and β of the last frame (eq. 9); return ln p(l|x), −inf without a path.
 
-    The emissions, NORM, SPREAD and SKIPS are given. NaN among the emissions gives NaN.
+    It needs emissions, NORM, SPREAD and SKIPS. NaN among the emissions gives NaN.
     """
     emissions, frames, rows, alphas, exponents = memory
     skips, to_blank, to_label, to_next = rows[SKIPS], rows[TO_BLANK], rows[TO_LABEL], rows[TO_NEXT]
@@ -225,9 +235,10 @@ def forward(memory):
 
 @helper()
 def _cross(left, shifts, skips, columns, after, before, betas):
-    """Write β of a segment's last frame, with exponents `before`, from what is left of the next, with those of `after`.
+    """Write β of a segment's last frame from what has left the states of the next segment's first frame.
 
-    All have two rows (2, W); `columns` are the first one and the one after the last.
+    `before` and `after` are the exponents of both segments. Arrays have rows of blanks and labels (2, W); `columns` are
+    the first one and the one after the last.
     """
     for s in range(columns[0], columns[1]):
         i, j, k = after[0, s] - shifts[0], after[1, s] - shifts[s], after[1, s + ONE] - shifts[s + ONE]
@@ -239,10 +250,10 @@ def _cross(left, shifts, skips, columns, after, before, betas):
 
 @njit(cache=True, fastmath=VECTORS, **INNER, _nrt=False)
 def backward(memory):
-    """Replace α by the states' posteriors (terms of eq. 14), from α and a running β (eq. 10–11, without its own frame).
+    """Replace α by the posteriors of the states (terms of eq. 14), times TOTAL, which is 1 but for rounding.
 
-    Only columns from FIRST up to STOP of a frame are written: the others have none. TOTAL is their sum. Column 0 of the
-    labels holds the sum of all blanks.
+    β (eq. 10–11) runs along and does not include its own frame. Only columns from FIRST up to STOP of a frame are
+    written, as all other posteriors are negligible. Column 0 of the labels gets the sum of all blanks.
     """
     emissions, frames, rows, alphas, exponents = memory
     to_blank, to_label, to_next = rows[TO_BLANK], rows[TO_LABEL], rows[TO_NEXT]
@@ -296,7 +307,7 @@ def backward(memory):
 def state_posteriors(logs, symbols, work):
     """Return ln p(l|x), −inf without a path, and the posteriors of the states (T, 2, W), which lie in the workspace.
 
-    The logarithms of what is emitted (T, L + 1) and the symbols (L + 1,) are those of the blank, then of the labels.
+    `symbols` (L + 1,) are the blank, then the labels; `logs` (T, L + 1) are the logarithms of their emissions.
     """
     num_frames, end = logs.shape
     memory = divide(work, num_frames, end + 1)

@@ -26,7 +26,7 @@ def _wide(log):
 
 @helper()
 def _plus(a, i, b, j):
-    """Return a · SCALE^i + b · SCALE^j in the same form; what is beyond the greater one's digits is dropped."""
+    """Return a · SCALE^i + b · SCALE^j in the same form; one that is beyond the digits of the other is dropped."""
     if i == j:
         return a + b, i
     if i > j:

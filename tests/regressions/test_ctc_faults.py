@@ -30,12 +30,13 @@ def test_underflow_that_both_recursions_share(logits, target):
     np.testing.assert_allclose(leaf.grad[:, 0], gradient, rtol=0, atol=1e-9)
 
 
-def test_equal_utterances_get_equal_bits():
+@pytest.mark.parametrize("scale", [3, 30])
+def test_equal_utterances_get_equal_bits(scale):
     """Where small arrays of the kernel lay close together, its loops took no vectors, and so summed in other order."""
     rng = np.random.default_rng(1)
     equal = np.arange(600) % 2 == 0
     for num_labels in (1, 2, 3, 5, 8, 12):
-        logits, targets = 3 * rng.standard_normal((40, 600, 7)), rng.integers(1, 7, (600, 20))
+        logits, targets = scale * rng.standard_normal((40, 600, 7)), rng.integers(1, 7, (600, 20))
         logits[:, equal], targets[equal] = logits[:, :1], targets[:1]
         lengths = np.where(equal, num_labels, rng.integers(1, 20, 600))  # others between: memory of many sizes
         leaf = torch.from_numpy(logits).requires_grad_()

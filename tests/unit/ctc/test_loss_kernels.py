@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch_ctc import loss_and_gradient, torch_loss_and_gradient, torch_loss_with_priors
 
+from asr import ctc
 from asr.ctc import loss_kernels
 
 pytestmark = pytest.mark.kernels
@@ -48,6 +49,28 @@ def test_improbable_labels(rng, scale, dtype):
         np.testing.assert_allclose(losses[b].item(), exact, rtol=1e-12 if dtype == torch.float64 else 1e-7)
         atol = 1e-11 if dtype == torch.float64 else 6e-8
         np.testing.assert_allclose(gradient[: frames[b], b], expected, rtol=0, atol=atol)
+
+
+@pytest.mark.parametrize("scale", [6, 30, 300])
+def test_batch_padding_and_threads_change_no_bit(rng, scale):
+    logits, targets = torch.from_numpy(scale * rng.standard_normal((120, 5, 9))), rng.integers(1, 9, (5, 30))
+    frames, lengths, targets = torch.tensor([120, 90, 61, 100, 77]), [30, 20, 7, 30, 25], torch.from_numpy(targets)
+    expected, gradient = loss_and_gradient(logits, targets, frames, lengths, reduction="none")
+    most = ctc.get_num_threads()
+    try:
+        for threads in (1, 3):
+            ctc.set_num_threads(threads)
+            again, again_gradient = loss_and_gradient(logits, targets, frames, lengths, reduction="none")
+            assert torch.equal(again, expected)
+            assert torch.equal(again_gradient, gradient)
+    finally:
+        ctc.set_num_threads(most)
+    for b, have in enumerate(frames.tolist()):
+        alone, found = loss_and_gradient(
+            logits[:have, [b]], targets[[b], : lengths[b]], [have], lengths[b : b + 1], reduction="none"
+        )
+        assert torch.equal(alone[0], expected[b])
+        assert torch.equal(found[:, 0], gradient[:have, b])
 
 
 @pytest.mark.parametrize("scale", [1, 6, 10, 30])

@@ -79,10 +79,10 @@ def test_emissions_of_zero_lie_between_others(rng, scale):
 
 
 def test_a_path_that_was_far_behind_wins(rng):
-    """Two paths take turns in being far behind, by more than float64 spans: one of 40 labels, then one of none."""
+    """By more than float64 spans: α likes to wait on the first label, and then each label costs 120 nats."""
     logits = np.zeros((400, 3))
-    logits[:200, 1] = 60.0  # α likes to wait on the first label
-    logits[200:, 0], logits[200:, 1:] = 60.0, -60.0  # and now each label that is left costs 120 nats
+    logits[:200, 1] = 60.0
+    logits[200:, 0], logits[200:, 1:] = 60.0, -60.0
     for target in ([1, 2] * 40, [2, 1] * 40, [1] * 40):
         for turned in (logits, logits[::-1]):
             loss, gradient = naive.exact_ctc(turned, target)
@@ -94,7 +94,7 @@ def test_a_path_that_was_far_behind_wins(rng):
 
 @pytest.mark.parametrize("scale", [1, 10, 100, 700])
 def test_numbers_stay_in_range(rng, scale):
-    """The bounds from which the document derives that nothing is lost; 0 has no path to it, or cannot end in time."""
+    """As docs/theory/ctc.md has it; states that paths have reached, and that can end in time, are not 0."""
     logits, target = scale * rng.standard_normal((500, 20)), rng.integers(1, 20, 60)
     _, _, (_, frames, _, alphas, _) = summed(logits, target)
     numbers = alphas[:, :, :-1][alphas[:, :, :-1] > 0]
