@@ -220,7 +220,7 @@ def ctc(logits, target, blank=0):
 
 
 def exact_ctc(logits, target, blank=0):
-    """The same by sums of products, as the equations have it, in decimals of 50 digits without bounds of exponents."""
+    """The same by sums of products, as the equations have it, in decimals of 50 digits and of any size."""
     with localcontext(Context(prec=50, Emin=MIN_EMIN, Emax=MAX_EMAX)):
         probs = [[Decimal(float(value)).exp() for value in frame] for frame in logits]
         probs = [[value / sum(frame) for value in frame] for frame in probs]
@@ -263,6 +263,50 @@ def _log_alpha(log_probs, states, blank):
     return alpha
 
 
+def crf(logits, target, token_model, blank=0):
+    """CTC-CRF's loss and gradient at the logits (T, C), T ≥ 1; (inf, zeros) where no path spells the target."""
+    numerator, gradient = ctc(logits, target, blank)
+    total, posteriors = log_partition(log_softmax(np.asarray(logits, np.float64)), token_model, blank)
+    loss = numerator + total - weight(token_model, target) if numerator < np.inf else np.inf
+    if loss == np.inf:
+        return np.inf, np.zeros(posteriors.shape)
+    return loss, posteriors - np.exp(log_softmax(np.asarray(logits, np.float64))) + gradient
+
+
+def log_partition(log_probs, token_model, blank=0):
+    """ln Z of all labellings, each weighted by a token model, and the classes' posteriors among all paths (T, C).
+
+    A path's place is the token model's state, the last label, and whether it is still on it.
+    """
+    places, arcs = {(0, None, False): 0}, []
+    for place in (queue := list(places)):
+        state, last, on_label = place
+        steps = [((state, last, False), blank, 0.0)]
+        steps += [((state, last, True), last, 0.0)] if on_label else []
+        for c, score in enumerate(token_model.scores[state]):
+            if c != blank and not (on_label and c == last):
+                steps.append(((int(token_model.next_states[state][c]), c, True), c, score))
+        for after, c, score in steps:
+            if after not in places:
+                places[after] = len(places)
+                queue.append(after)
+            arcs.append((places[place], places[after], c, score))
+    sources, targets, classes, scores = (np.array(column) for column in zip(*arcs, strict=True))
+    num_frames = len(log_probs)
+    alpha, beta = np.full((2, num_frames + 1, len(places)), -np.inf)
+    alpha[0, 0] = 0.0
+    beta[-1] = [token_model.finals[state] for state, _, _ in places]
+    for t in range(num_frames):
+        np.logaddexp.at(alpha[t + 1], targets, alpha[t, sources] + scores + log_probs[t, classes])
+    for t in range(num_frames - 1, -1, -1):
+        np.logaddexp.at(beta[t], sources, beta[t + 1, targets] + scores + log_probs[t, classes])
+    total, posteriors = beta[0, 0], np.zeros(log_probs.shape)
+    for t in range(num_frames if total > -np.inf else 0):
+        used = alpha[t, sources] + scores + log_probs[t, classes] + beta[t + 1, targets] - total
+        np.add.at(posteriors[t], classes, np.exp(used))
+    return total, posteriors
+
+
 def enumerated_graph_paths(log_probs, tokens, arcs, ends, rests):
     """{visits: score}: the greatest score of each way through a graph of labels, as (node, start, end) of its visits.
 
@@ -291,3 +335,44 @@ def enumerated_graph_paths(log_probs, tokens, arcs, ends, rests):
 
     go_on(0, 0, False, 0.0, [])
     return found
+
+
+def alignments(word, phones, max_phones):
+    """Yield each way to give every letter of a word 0 to max_phones phones, as (letter, its phones) in order."""
+    if not word:
+        if not phones:
+            yield []
+        return
+    for k in range(min(max_phones, len(phones)) + 1):
+        for rest in alignments(word[1:], phones[k:], max_phones):
+            yield [(word[0], tuple(phones[:k])), *rest]
+
+
+def graphone_expectations(pairs, probs, max_phones):
+    """Return ({graphone: expected count}, log likelihood) of pairs, with graphones as independent draws."""
+    counts, log_likelihood = dict.fromkeys(probs, 0.0), 0.0
+    for word, phones in pairs:
+        ways = {tuple(way): np.prod([probs[each] for each in way]) for way in alignments(word, phones, max_phones)}
+        total = sum(ways.values())
+        log_likelihood += np.log(total)
+        for way, prob in ways.items():
+            for each in way:
+                counts[each] += prob / total
+    return counts, log_likelihood
+
+
+def joint_sequences(graphones, word, side, silent):
+    """Yield each sequence of graphones, (letters, phones), whose parts of a side make up a word.
+
+    At most `silent` in a row have nothing on that side.
+    """
+
+    def go_on(sequence, done, num_silent):
+        if done == len(word):
+            yield sequence
+        for each in graphones:
+            part = each[side]
+            if word[done : done + len(part)] == part and (part or num_silent < silent):
+                yield from go_on([*sequence, each], done + len(part), 0 if part else num_silent + 1)
+
+    yield from go_on([], 0, 0)
