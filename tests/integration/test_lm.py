@@ -114,7 +114,7 @@ def test_words_are_found_scored_and_written(models, lexicon, evaluate, trained, 
     common = ("transcribe", recording, "--model", trained.run, "--lexicon", lexicon, "--lm", models / "words")
     code, out, _ = cli(*common, "--words")
     assert code == 0
-    code, found, _ = cli(*common, "--format", "json")
+    code, found, _ = cli(*common, "--words", "--format", "json")
     found = json.loads(found)
     assert out.strip() == " ".join(word["label"] for word in found["words"])
     assert found["words"][0]["start"] == found["phones"][0]["start"]
