@@ -224,8 +224,11 @@ class TrainConfig:
     label_prior_scale
         Power of the label priors that the posteriors are divided by in the CTC loss: above 0, spikes are wider and
         times are better.
+    init
+        System trained with CTC from whose weights training starts, as far as they fit: a run or model folder, or a
+        shipped model's name. Null starts anew.
     initialiser
-        How weights start: ``default`` (PyTorch's), ``zeros``, ``normal``, ``xavier``, ``he``, ``orthogonal`` or
+        How new weights start: ``default`` (PyTorch's), ``zeros``, ``normal``, ``xavier``, ``he``, ``orthogonal`` or
         ``rbm`` (docs/theory/recurrent.md).
     alignments
         System of the same recipe, or its run folder, whose HMM alignments are the targets. Null trains with CTC, or
@@ -254,6 +257,7 @@ class TrainConfig:
     weight_noise: float = 0.0
     criterion: CriterionConfig = field(default_factory=CriterionConfig)
     label_prior_scale: float = 0.0
+    init: str | None = None
     initialiser: str = "default"
     alignments: str | None = None
     average: float = 0.0

@@ -458,6 +458,22 @@ def partition(chosen, logits, utterances, lengths, automaton, found, work):
 
 
 @njit(cache=True, nogil=True)
+def follow(probs, automaton, row, after, nodes, posteriors):
+    """Advance a row of α over frames (T, C), and write the posteriors (T, C) of each given what precedes it."""
+    offsets, num_states = automaton.offsets, np.uintp(len(automaton.finals))
+    for t in range(len(probs)):
+        _advance(probs[t], 1.0, automaton, row, after, nodes)
+        total = _sum(after)
+        for c in range(ZERO, np.uintp(probs.shape[1])):
+            mass = _sum(after[num_states + offsets[c] : num_states + offsets[c + ONE]])
+            if c == automaton.blank:
+                mass += _sum(after[:num_states])
+            posteriors[t, c] = mass / total
+        for i in range(len(row)):
+            row[i] = after[i] / total
+
+
+@njit(cache=True, nogil=True)
 def score_labels(model, symbols, lengths):
     """Return the log weight of each labelling (B,) by a token model; symbols (B, 1 + L) hold the blank, then labels."""
     scores = np.empty(len(lengths))

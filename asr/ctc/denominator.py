@@ -16,13 +16,15 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike
 
-from asr.ctc.arguments import check_blank
+from asr.core import workers
+from asr.ctc.arguments import check_blank, check_log_probs, check_targets, check_values
 from asr.ctc.beam import checked
 from asr.ctc.beam_kernels import TokenModel
-from asr.ctc.crf_kernels import Arcs, Automaton, Links, score_labels
+from asr.ctc.crf_kernels import Arcs, Automaton, Links, follow, partition, score_labels, workspace_size
 
 ROUNDING = 1e-13  # relative; by how much a weight may differ from what its backoff says and still count as the same
 LEAST, MOST = -230.0, 14.0  # scores: a lower one is as good as impossible, a higher one would narrow doubles' range
+SMALLEST = 1e-16  # posterior; lower ones are lost to rounding
 
 
 @dataclass(frozen=True, eq=False)
@@ -111,6 +113,122 @@ class Denominator:
     def log_probs(self, symbols: np.ndarray, lengths: np.ndarray) -> np.ndarray:
         """Return the natural-log weight of each labelling (B,); symbols (B, 1 + L) hold the blank, then the labels."""
         return score_labels(self.model, symbols, lengths)
+
+    def log_posteriors(self, log_probs: np.ndarray, input_lengths: ArrayLike | None = None) -> np.ndarray:
+        """Return natural-log posteriors of the classes in each frame, over the paths of all label sequences.
+
+        A path has the probability of its frames times the weight of its labels. Posteriors below 1e-16 count as 1e-16.
+
+        Parameters
+        ----------
+        log_probs : (T, B, C)
+            Natural logs.
+        input_lengths : (B,), optional
+            Number of frames of each utterance; T by default. Frames beyond it get 0.
+
+        Returns
+        -------
+        (T, B, C)
+            float32.
+
+        Raises
+        ------
+        ValueError
+            Shapes or lengths do not fit, or a log probability is NaN or above 0.
+
+        Examples
+        --------
+        >>> model = TokenModel(np.log([[1.0, 0.5, 0.5]]), np.zeros((1, 3), int), np.zeros(1))
+        >>> uniform = np.log(np.full((1, 1, 3), 1 / 3))  # a blank weighs 1, and a label a half
+        >>> np.exp(Denominator.of(model).log_posteriors(uniform)).round(3).tolist()
+        [[[0.5, 0.25, 0.25]]]
+        """
+        log_probs, lengths = check_log_probs(log_probs, input_lengths, self.blank)
+        check_values(log_probs, lengths)
+        num_frames, batch, num_classes = log_probs.shape
+        if num_classes != self.num_classes:
+            raise ValueError(f"the denominator is for {self.num_classes} classes, the log_probs have {num_classes}")
+        inside = np.arange(num_frames)[:, None] < lengths
+        values = np.where(inside[:, :, None], log_probs, 0.0)
+        posteriors = np.exp(values) * inside[:, :, None]
+        posteriors /= np.maximum(posteriors.sum(axis=2, keepdims=True), np.finfo(float).tiny)
+        found = np.zeros(batch), np.zeros_like(values)
+        size = workspace_size(lengths.max(initial=0), self.automaton, num_classes)
+        workers.run(partition, batch, size, values, np.arange(batch), lengths, self.automaton, found)
+        posteriors += found[1]  # posteriors less probabilities
+        return np.where(inside[:, :, None], np.log(posteriors.clip(SMALLEST, 1.0)), 0.0).astype(np.float32)
+
+    def begin(self) -> np.ndarray:
+        """Return the place before the first frame, for `follow`."""
+        row = np.zeros(2 * self.num_states)
+        row[self.automaton.offsets[self.blank]] = 1.0
+        return row
+
+    def follow(self, log_probs: np.ndarray, place: np.ndarray) -> np.ndarray:
+        """Return posteriors (T, C) of the classes in the next frames, each given the frames up to it.
+
+        Parameters
+        ----------
+        log_probs : (T, C)
+            Natural logs.
+        place : (2S,)
+            From `begin`; it is moved behind the last frame.
+
+        Examples
+        --------
+        >>> model = TokenModel(np.log([[1.0, 0.5, 0.5]]), np.zeros((1, 3), int), np.zeros(1))
+        >>> denominator = Denominator.of(model)
+        >>> denominator.follow(np.log(np.full((1, 3), 1 / 3)), denominator.begin()).round(3).tolist()
+        [[0.5, 0.25, 0.25]]
+        """
+        nodes, posteriors = np.empty(len(self.automaton.leaving.offsets) - 1), np.empty(log_probs.shape)
+        follow(np.exp(log_probs, dtype=np.float64), self.automaton, place, np.empty_like(place), nodes, posteriors)
+        return posteriors
+
+    def substitutions(self, labels: ArrayLike) -> np.ndarray:
+        """Return how much more a labelling would weigh with another label in the place of each.
+
+        Parameters
+        ----------
+        labels : (L,)
+            Integers in 0..C − 1 other than the blank.
+
+        Returns
+        -------
+        (L, C)
+            Differences of natural logs, 0 for the label itself; the blank's column is for no label.
+
+        Raises
+        ------
+        ValueError
+            A label is not one, or the labelling has no weight.
+
+        Examples
+        --------
+        >>> model = TokenModel(np.log([[1.0, 0.5, 0.25]]), np.zeros((1, 3), int), np.zeros(1))
+        >>> np.exp(Denominator.of(model).substitutions([2])).round(3).tolist()
+        [[4.0, 2.0, 1.0]]
+        """
+        symbols, _ = check_targets(np.asarray(labels)[None], None, 1, self.num_classes, self.blank)
+        tokens, (scores, next_states, finals) = symbols[0, 1:].astype(np.int64), self.model
+        states = np.zeros(len(tokens) + 1, np.int64)
+        for s, token in enumerate(tokens):
+            states[s + 1] = next_states[states[s], token]
+        own = np.append(scores[states[:-1], tokens], finals[states[-1]])
+        if not np.isfinite(own).all():
+            raise ValueError("the denominator gives these labels no weight")
+        others, gains = next_states[states[:-1]], scores[states[:-1]] - own[:-1, None]
+        others[:, self.blank], gains[:, self.blank] = states[:-1], -own[:-1]
+        rows, step = np.arange(len(tokens)), 1
+        while len(rows):  # until all have come to the states of the labelling itself
+            where = rows + step
+            at, following = others[rows], tokens[np.minimum(where, len(tokens) - 1)][:, None]
+            is_end = where[:, None] == len(tokens)
+            gains[rows] += np.where(is_end, finals[at], scores[at, following]) - own[where, None]
+            others[rows] = next_states[at, following]
+            rows, step = rows[where < len(tokens)], step + 1
+            rows = rows[(others[rows] != states[rows + step, None]).any(axis=1)]
+        return gains
 
 
 class _Rows(NamedTuple):

@@ -12,7 +12,9 @@ from asr.ctc.arguments import check_feasible, check_log_probs, check_targets, ch
 from asr.ctc.goodness_kernels import scaled, substitute
 
 
-def goodness(log_probs: np.ndarray, targets: np.ndarray, blank: int = 0) -> np.ndarray:
+def goodness(
+    log_probs: np.ndarray, targets: np.ndarray, blank: int = 0, log_weights: np.ndarray | None = None
+) -> np.ndarray:
     """Return the log posterior of each phone of a text among all phones, or none, in its place.
 
     With y the text's labels and y[s→k] the same with label s replaced by k,
@@ -32,6 +34,9 @@ def goodness(log_probs: np.ndarray, targets: np.ndarray, blank: int = 0) -> np.n
         Integers in 0..C − 1 other than the blank.
     blank
         Index of the blank.
+    log_weights : (L, C), optional
+        Natural logs by which each p is multiplied: y[s→k] by log_weights[s, k], y without s by log_weights[s, blank].
+        For a network trained with CTC-CRF they are `asr.ctc.denominator.Denominator.substitutions`.
 
     Returns
     -------
@@ -41,7 +46,7 @@ def goodness(log_probs: np.ndarray, targets: np.ndarray, blank: int = 0) -> np.n
     Raises
     ------
     ValueError
-        Shapes, labels or the blank do not fit, or log_probs hold NaN or above 0.
+        Shapes, labels or the blank do not fit, or log_probs hold NaN or above 0, or log_weights NaN or +inf.
     InfeasibleError
         There are too few frames for the labels, or the labels have probability zero.
 
@@ -52,10 +57,12 @@ def goodness(log_probs: np.ndarray, targets: np.ndarray, blank: int = 0) -> np.n
     ([-1.204], -1.204)
     """
     targets = np.asarray(targets)
-    return alternatives(log_probs, targets, blank)[np.arange(len(targets)), targets]
+    return alternatives(log_probs, targets, blank, log_weights)[np.arange(len(targets)), targets]
 
 
-def alternatives(log_probs: np.ndarray, targets: np.ndarray, blank: int = 0) -> np.ndarray:
+def alternatives(
+    log_probs: np.ndarray, targets: np.ndarray, blank: int = 0, log_weights: np.ndarray | None = None
+) -> np.ndarray:
     """Return the log posterior of every label in place of each phone of a text; the blank's column is for no label.
 
     A label's substitute is combined with α of the labels before it and β of those after it, which are those of the
@@ -79,6 +86,9 @@ def alternatives(log_probs: np.ndarray, targets: np.ndarray, blank: int = 0) -> 
     check_values(log_probs, frames)
     check_feasible(symbols, frames, lengths)
     scores = np.empty((lengths[0], log_probs.shape[2]))
+    weights = np.zeros(scores.shape) if log_weights is None else np.asarray(log_weights)
+    if weights.shape != scores.shape or not (weights < np.inf).all():
+        raise ValueError(f"log_weights must be {scores.shape}, without NaN and +inf, but they are {weights.shape}")
     if len(scores) == 0:
         return scores
     classes = log_probs[:, 0].T.astype(np.float64)  # (C, T)
@@ -86,5 +96,6 @@ def alternatives(log_probs: np.ndarray, targets: np.ndarray, blank: int = 0) -> 
     size = max(1, round(math.cbrt(len(scores))))
     if not substitute(scaled(classes), scaled(best), symbols[0].astype(np.int64), size, scores):
         raise InfeasibleError("the labels have probability 0: no path of the log_probs spells them")
+    scores += weights
     peaks = scores.max(axis=1, keepdims=True)
     return scores - peaks - np.log(np.exp(scores - peaks).sum(axis=1, keepdims=True))

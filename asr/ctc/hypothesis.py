@@ -1,6 +1,8 @@
 """What a decoder returns."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+
+import numpy as np
 
 
 @dataclass(frozen=True)
@@ -31,3 +33,12 @@ class Hypothesis:
     confidences: tuple[float, ...]
     words: tuple[str, ...] | None = field(default=None, kw_only=True)
     word_lengths: tuple[int, ...] = field(default=(), kw_only=True)
+
+    def sure_by(self, log_probs: np.ndarray) -> "Hypothesis":
+        """Return the hypothesis with other confidences: posteriors of its tokens, of which log_probs (T, C) are logs.
+
+        >>> Hypothesis((1,), (0,), -0.5, (0.6,)).sure_by(np.log([[0.25, 0.75]])).confidences
+        (0.75,)
+        """
+        confidences = np.exp(log_probs[list(self.timesteps), list(self.tokens)], dtype=np.float64)
+        return replace(self, confidences=tuple(confidences.tolist()))

@@ -72,8 +72,8 @@ def _confidences(model: AcousticModel, utterances: Sequence[Recognised]) -> tupl
 
 
 def _priors(model: AcousticModel, utterances: Sequence[Recognised]) -> tuple[float, ...]:
-    """Return the mean posteriors of the classes of a CTC system over all frames."""
-    if not isinstance(model, CTCModel):
+    """Return the mean posteriors of the classes of a CTC system over all frames; a search with CTC-CRF needs none."""
+    if not isinstance(model, CTCModel) or model.lm is not None:
         return ()
     sums = sum(np.exp(each.log_probs, dtype=np.float64).sum(axis=0) for each in utterances)
     return tuple((sums / sum(len(each.log_probs) for each in utterances)).round(6).tolist())

@@ -27,7 +27,9 @@ PRETRAINED = Path(__file__).parent / "pretrained"
 BEAM_THRESHOLD, TOKEN_THRESHOLD = 17.0, 3e-4  # of the search for words: nats, and a phone's posterior
 
 
-def build(config: DecodeConfig, labels: Sequence[str], priors: Sequence[float] = ()) -> Search:
+def build(
+    config: DecodeConfig, labels: Sequence[str], priors: Sequence[float] = (), own: NGram | None = None
+) -> Search:
     """Return a function of log posteriors (T, B, C), lengths (B,), beam size and number of hypotheses.
 
     Parameters
@@ -38,13 +40,15 @@ def build(config: DecodeConfig, labels: Sequence[str], priors: Sequence[float] =
         Labels of the acoustic model; class 0 is the blank.
     priors : (C,)
         Their priors; empty where none are known.
+    own
+        N-gram over phones to use where the section names no language model.
 
     Raises
     ------
     AsrError
         A language model, a lexicon or priors are missing or do not fit.
     """
-    search = _first(config, labels)
+    search = _first(config, labels, own)
     if config.label_prior_scale > 0:
         search = _without_priors(search, _log_priors(priors, len(labels)), config.label_prior_scale)
     if config.rescore_lm is None:
@@ -118,20 +122,14 @@ def _without_priors(search: Search, log_priors: np.ndarray, scale: float) -> Sea
         likelihoods = log_probs - scale * log_priors
         likelihoods -= np.logaddexp.reduce(likelihoods, axis=-1, keepdims=True)
         found = search(likelihoods.astype(log_probs.dtype), lengths, beam, nbest)
-        return [[_with_confidences(each, log_probs[:, b]) for each in best] for b, best in enumerate(found)]
+        return [[each.sure_by(log_probs[:, b]) for each in best] for b, best in enumerate(found)]
 
     return divided
 
 
-def _with_confidences(hypothesis: Hypothesis, log_probs: np.ndarray) -> Hypothesis:
-    """Return a hypothesis with the posteriors of its tokens, given log posteriors (T, C)."""
-    confidences = np.exp(log_probs[list(hypothesis.timesteps), list(hypothesis.tokens)], dtype=np.float64)
-    return replace(hypothesis, confidences=tuple(confidences.tolist()))
-
-
-def _first(config: DecodeConfig, labels: Sequence[str]) -> Search:
+def _first(config: DecodeConfig, labels: Sequence[str], own: NGram | None) -> Search:
     weight, penalty = config.lm_weight, config.insertion_penalty
-    lm = None if config.lm is None else language_model(config.lm, tuple(labels))
+    lm = own if config.lm is None else language_model(config.lm, tuple(labels))
     if config.hints and (lm is None or lm.unit != "words"):
         raise ConfigError("decode.hints need a language model over words: decode.lm names it", "decode.hints")
     if lm is None:

@@ -11,7 +11,7 @@ import itertools
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, ClassVar, Protocol, Self, runtime_checkable
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, Self, runtime_checkable
 
 import numpy as np
 
@@ -22,6 +22,9 @@ from asr.ctc import Hypothesis
 from asr.models.calibration import Calibration
 from asr.speech.normaliser import Normaliser
 from asr.speech.segments import Segment
+
+if TYPE_CHECKING:
+    from asr.lm.ngram import NGram
 
 BLANK = "<blank>"
 
@@ -98,6 +101,8 @@ class AcousticModel(ABC):
         The normalisation of its features.
     calibration
         The calibration of its confidences and times; one that was not fitted changes nothing.
+    lm
+        The n-gram over labels that it was trained with; None but for CTC-CRF.
     has_beam
         Whether decoding can keep a beam of several hypotheses.
     has_nbest
@@ -114,6 +119,7 @@ class AcousticModel(ABC):
     tokens: tuple[str, ...]
     normaliser: Normaliser
     calibration: Calibration
+    lm: "NGram | None" = field(default=None, kw_only=True)
 
     @classmethod
     @abstractmethod

@@ -1,4 +1,10 @@
-"""Networks trained with CTC: their outputs are labels and the blank."""
+"""Networks trained with CTC or CTC-CRF: their outputs are labels and the blank.
+
+The emissions are the network's log softmax. For CTC these are log posteriors. With CTC-CRF they say what the sound adds
+to what an n-gram of labels says already (docs/theory/criteria.md): posteriors are made of both, and the search takes
+the n-gram, too, unless another language model takes its place. All paths of given labels have the same n-gram weight,
+so alignments and times do without it.
+"""
 
 import math
 from collections.abc import Callable, Sequence
@@ -20,6 +26,8 @@ from asr.speech.segments import Segment
 
 if TYPE_CHECKING:
     from torch import nn
+
+    from asr.ctc.denominator import Denominator
 
 
 @dataclass(frozen=True)
@@ -62,7 +70,9 @@ class CTCModel(AcousticModel):
 
     def decoders(self, beam_size: int) -> dict[str, int]:
         """Return the best path and the beam search."""
-        models = [each for each in (self.config.decode.lm, self.config.decode.rescore_lm) if each is not None]
+        decode = self.config.decode
+        own = None if self.lm is None else self.config.train.criterion.lm
+        models = [each for each in (decode.lm or own, decode.rescore_lm) if each is not None]
         name = " + ".join([f"beam {beam_size}", *(Path(each).name for each in models)])
         return {"best path": 1} | ({name: beam_size} if beam_size > 1 else {})
 
@@ -70,14 +80,22 @@ class CTCModel(AcousticModel):
     def search(self) -> Callable[[np.ndarray, np.ndarray, int, int], list[list[Hypothesis]]]:
         """The configured search: log posteriors, lengths, beam size and number of hypotheses to hypotheses."""
         decode = self.config.decode
-        if decode.lm is None and decode.rescore_lm is None and decode.label_prior_scale == 0:
+        if decode.lm is None and decode.rescore_lm is None and decode.label_prior_scale == 0 and self.lm is None:
             return beam_search
         from asr.lm import search  # imported only where it is needed
 
-        return search.build(decode, self.tokens, self.calibration.priors)
+        return search.build(decode, self.tokens, self.calibration.priors, self.lm)
+
+    @cached_property
+    def denominator(self) -> "Denominator":
+        """The n-gram of CTC-CRF as an automaton."""
+        from asr.lm import fusion
+
+        assert self.lm is not None
+        return fusion.denominator(self.lm, self.tokens)
 
     def emissions(self, features: Sequence[np.ndarray]) -> list[np.ndarray]:
-        """Return natural-log posteriors (T', C) float32 of each utterance."""
+        """Return the natural log of the network's softmax (T', C), float32, for each utterance."""
         from asr.models import networks
 
         return networks.outputs(self.encoder, features)
@@ -92,17 +110,30 @@ class CTCModel(AcousticModel):
         log_probs = np.zeros((lengths.max(), len(emissions), emissions[0].shape[1]), np.float32)
         for i, rows in enumerate(emissions):
             log_probs[: len(rows), i] = rows
+        posteriors = log_probs if self.lm is None else self.denominator.log_posteriors(log_probs, lengths)
         if beam_size == 1:
-            return [[best] for best in best_path(log_probs, lengths)]
-        return [nbest or [NOTHING] for nbest in self.search(log_probs, lengths, beam_size, count)]
+            return [[best] for best in best_path(posteriors, lengths)]
+        found = self.search(log_probs, lengths, beam_size, count)
+        if self.lm is not None:
+            found = [[each.sure_by(posteriors[:, b]) for each in nbest] for b, nbest in enumerate(found)]
+        return [nbest or [NOTHING] for nbest in found]
 
     def prepare(self) -> None:
         """Read language models and lexicon."""
         _ = self.search  # reads them, and keeps them
 
     def log_probs(self, emissions: np.ndarray) -> np.ndarray:
-        """Return the emissions themselves."""
-        return emissions
+        """Return the emissions themselves, or with CTC-CRF the posteriors over all label sequences."""
+        return emissions if self.lm is None else self.denominator.log_posteriors(emissions[:, None])[:, 0]
+
+    def goodness(self, labels: Sequence[str], emissions: np.ndarray) -> np.ndarray:
+        """Return the goodness of pronunciation (L,) of phones that the emissions of `align` (T', C) hold."""
+        from asr.ctc.goodness import goodness
+
+        tokens = np.array([self.tokens.index(label) for label in labels])
+        return goodness(
+            emissions, tokens, log_weights=None if self.lm is None else self.denominator.substitutions(tokens)
+        )
 
     def segments(
         self, hypothesis: Hypothesis, emissions: np.ndarray, waveform: np.ndarray | None = None
@@ -130,7 +161,8 @@ class CTCModel(AcousticModel):
                 f"{len(emissions)} of {1000 * self.frame_shift:.0f} ms: check that the text is this recording's"
             )
         index = {label: i for i, label in enumerate(self.tokens)}
-        placed = text_graph.place(emissions, text_graph.build(text, index, self.frame_shift))
+        graph = text_graph.build(text, index, self.frame_shift)
+        placed = text_graph.place(emissions, graph, self.log_probs(emissions))
         heard = emissions
         if len(placed.unspoken) > 0:
             heard = emissions.copy()

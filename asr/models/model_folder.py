@@ -8,6 +8,7 @@
 ``calibration.json`` the map from posteriors to confidences and the lag of times, once fitted on dev speakers
 ``model.onnx``      the network for onnxruntime, where `asr export --onnx` put it
 ``README.md``       the model card
+``NAME/``           the n-gram that a network was trained with by CTC-CRF, named by ``train.criterion.lm``
 =================== ==========================================================================
 
 Nothing here is unpickled, so loading a folder never runs code from it.
@@ -19,6 +20,7 @@ import shutil
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -32,6 +34,9 @@ from asr.models.calibration import Calibration
 from asr.models.kinds import Kind, has_graph, kind_of
 from asr.speech.features import FeatureExtractor
 from asr.speech.normaliser import Normaliser
+
+if TYPE_CHECKING:
+    from asr.lm.ngram import NGram
 
 GRAPH = "model.onnx"  # written by `asr export --onnx`
 PRETRAINED = Path(__file__).parent / "pretrained"
@@ -66,13 +71,17 @@ def save(folder: Path, model: AcousticModel, card: str, half: bool = False) -> N
     config = model.config
     train, criterion = config.train, config.train.criterion
     named = replace(criterion, lm=criterion.lm and Path(criterion.lm).name)
-    beside = train.alignments and Path(train.alignments).name
+    beside, init = (each and Path(each).name for each in (train.alignments, train.init))
     public = replace(
         config,
         data=replace(config.data, corpora=dict.fromkeys(config.data.corpora)),
-        train=replace(train, alignments=beside, criterion=named),
+        train=replace(train, alignments=beside, init=init, criterion=named),
         decode=replace(config.decode, lm=None, rescore_lm=None, lexicon="cmudict", hints=()),
     )
+    if model.lm is not None:
+        from asr.lm import folder as lm_folder  # most models have none
+
+        lm_folder.save(folder / str(named.lm), model.lm, f"# {model.lm.order}-gram of CTC-CRF\n")
     write_text(folder / "config.yaml", configuration.to_yaml(public))
     write_text(folder / "tokens.txt", "".join(f"{token}\n" for token in model.tokens))
     write_text(folder / "README.md", card)
@@ -164,7 +173,7 @@ def load(folder: str | Path, light: bool = False) -> AcousticModel:
         raise ModelError(
             f"{folder / 'model.safetensors'} does not fit config.yaml and tokens.txt ({reason}): copy the folder again"
         ) from error
-    model = cls(config, tokens, normaliser, Calibration.load(folder), **parts)
+    model = cls(config, tokens, normaliser, Calibration.load(folder), **parts, lm=_ngram(config, tokens, folder))
     if light and (folder / GRAPH).is_file():
         from asr.models.onnx import OnnxModel, read_graph
 
@@ -192,6 +201,25 @@ def _light_class(config: Config) -> type[AcousticModel]:
     if importlib.util.find_spec("torch") is None:
         raise ConfigError(f'a model of {config.model["name"]} needs PyTorch: in a checkout, pip install ".[train]"')
     return _class(config)
+
+
+def _ngram(config: Config, tokens: tuple[str, ...], folder: Path) -> "NGram | None":
+    """Return the n-gram of a network that was trained with CTC-CRF."""
+    name = config.train.criterion.lm
+    if name is None:
+        return None
+    from asr.lm import folder as lm_folder
+    from asr.lm.fusion import classes
+    from asr.lm.ngram import NGram
+
+    path = folder / Path(name).name
+    if not path.is_dir():
+        raise ModelError(f"{folder} lacks {path.name}, its n-gram: copy the whole model folder, or train again")
+    lm = lm_folder.load(path)
+    if not isinstance(lm, NGram):
+        raise ModelError(f"{path} is no n-gram: take the folder from the training run")
+    classes(lm, tokens)
+    return lm
 
 
 def _normaliser(config: Config, weights: dict[str, np.ndarray], folder: Path) -> Normaliser:
@@ -225,9 +253,9 @@ def is_shipped(folder: Path) -> bool:
 
 def copy(source: Path, folder: Path) -> None:
     """Copy the files of a model folder into another one, which is made."""
-    for file in source.iterdir():
+    for file in source.rglob("*"):
         if file.is_file():
-            with replacing(folder / file.name) as temporary:
+            with replacing(folder / file.relative_to(source)) as temporary:
                 shutil.copyfile(file, temporary)
 
 

@@ -109,8 +109,8 @@ class _Builder:
         return len(self.tokens) - 1
 
 
-def place(log_probs: np.ndarray, text: TextGraph) -> PlacedText:
-    """Find the likeliest path of a text in log_probs (T', C).
+def place(log_probs: np.ndarray, text: TextGraph, log_posteriors: np.ndarray) -> PlacedText:
+    """Find the likeliest path of a text in log_probs (T', C), and its labels' means in log_posteriors (T', C).
 
     Raises
     ------
@@ -125,7 +125,7 @@ def place(log_probs: np.ndarray, text: TextGraph) -> PlacedText:
     starts, ends, nodes = path.starts[said], path.ends[said], path.nodes[said]
     tokens = text.graph.tokens[nodes].astype(np.int64)
     means = [
-        log_probs[start:end, token].mean(dtype=np.float64)
+        log_posteriors[start:end, token].mean(dtype=np.float64)
         for token, start, end in zip(tokens, starts, ends, strict=True)
     ]
     within = words[said][1:] == words[said][:-1]

@@ -10,10 +10,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-import numpy as np
-
 from asr.core.errors import AsrError
-from asr.ctc.goodness import goodness
 from asr.models.base import AcousticModel, Placement, Spellings, StateAligner
 from asr.models.calibration import aligned_confidence, recognised_confidence
 from asr.models.ctc import CTCModel
@@ -121,6 +118,7 @@ def align(
 
     Examples
     --------
+    >>> import numpy as np
     >>> from asr import Recogniser
     >>> recogniser = Recogniser.from_pretrained("en-us-phones")
     >>> aligned = align(recogniser, np.zeros(16000, np.float32), words="Hello, world!", sample_rate=16000)
@@ -137,19 +135,17 @@ def align(
     _check(model, text.first()[0])
     heard = recogniser.hear(recording, sample_rate, channel)
     found = model.align(text, heard.emissions, heard.waveform, heard.name)
-    labels, states, rated = [phone.label for phone in found.phones], [], None
+    labels, states = [phone.label for phone in found.phones], []
     if isinstance(model, StateAligner):
         states = model.align_states(labels, heard.emissions, found.word_lengths, heard.name)
-    if with_goodness:
-        tokens = np.array([model.tokens.index(label) for label in labels])
-        rated = goodness(found.emissions, tokens).round(3).tolist()
+    rated = model.goodness(labels, found.emissions) if isinstance(model, CTCModel) and with_goodness else None
     spoken = group_phones(found.phones, [word.label for word in said], found.word_lengths, aligned_confidence)
     return Alignment(
         phones=found.phones,
         duration=heard.duration,
         words=spoken,
         score=found.score / len(heard.emissions),
-        goodness=rated,
+        goodness=None if rated is None else rated.round(3).tolist(),
         states=states,
         unspoken=[(round(start, 3), round(end, 3)) for start, end in found.unspoken.tolist()],
         misfit=_misfit(found, spoken),

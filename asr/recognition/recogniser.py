@@ -299,7 +299,7 @@ class Recogniser:
         """
         model, decode = self.model, self.model.config.decode
         cuts = windows.cuts(emissions, model.frame_shift) if isinstance(model, CTCModel) else [0, len(emissions)]
-        is_whole = decode.lm is not None and decode.rescore_lm is None
+        is_whole = (decode.lm is not None or model.lm is not None) and decode.rescore_lm is None
         stretches = [cuts] if is_whole else list(itertools.pairwise(cuts))
         for batch in windows.batches(stretches, "decoding", self.progress):
             # The same words of a hint and of the lexicon are two hypotheses of the search, and one for the user.

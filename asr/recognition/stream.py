@@ -95,6 +95,7 @@ class Stream:
         self._samples = np.zeros(0, np.float32)
         self._features = np.zeros((0, self._extractor.num_features), np.float32)
         self._last, self._num_steps = 0, 0
+        self._place = None if self.model.lm is None else self.model.denominator.begin()
         self._converter = audio.Converter(self._sample_rate, self._channel)
 
     @property
@@ -144,8 +145,10 @@ class Stream:
         inputs = {"features": features, "lengths": np.array([num_frames])} | self._states
         log_probs, _, *after = self._session.run(None, inputs)
         self._states = dict(zip(self._states, after, strict=True))
-        found = []
-        for token in log_probs[:, 0].argmax(axis=1).tolist():
+        scores, found = log_probs[:, 0], []
+        if self._place is not None:
+            scores = self.model.denominator.follow(scores, self._place)
+        for token in scores.argmax(axis=1).tolist():
             if token not in (0, self._last):
                 time = round(self._num_steps * self._steps * FRAME_SHIFT, 3)
                 found.append(Spike(self.model.tokens[token], time))

@@ -4,16 +4,19 @@ from contextlib import nullcontext
 from pathlib import Path
 
 from asr.core.config import Config
+from asr.core.errors import ConfigError
 from asr.models import run_folder
 from asr.models.kinds import Kind, kind_of
 
 
 def check(config: Config) -> None:
-    """Raise ConfigError if the `model` section of a configuration is wrong: before the stages before it are trained."""
+    """Raise ConfigError if a configuration's model cannot be trained: before the stages before it are."""
     if kind_of(config) is Kind.GMM_HMM:
         from asr.training import gmm
 
         gmm.options_of(config)
+        if config.train.init is not None:
+            raise ConfigError("train.init is for networks: leave it out", "train.init")
         return
     from asr import encoders
 

@@ -45,9 +45,12 @@ class Criterion(nn.Module, ABC):
     ----------
     num_classes
         C, the outputs of the network.
+    tokens : (C,)
+        The labels of the classes; none for the densities of HMMs.
     """
 
     num_classes: int
+    tokens: tuple[str, ...] = ()
     epoch = 0  # of the training step, from 0
 
     @abstractmethod
@@ -128,7 +131,7 @@ class CTCCRF(CTC):
             raise ConfigError(
                 f"{self.options.lm} (train.criterion.lm) is no n-gram: name one over {config.data.labels}"
             )
-        self.denominator = fusion.denominator(lm, self.tokens)
+        self.lm, self.denominator = lm, fusion.denominator(lm, self.tokens)
 
     def forward(self, logits: Tensor, lengths: Tensor, batch: Batch) -> Tensor:
         """Return the mean over the utterances of their nats per label."""
@@ -141,10 +144,13 @@ class CTCCRF(CTC):
         args, weight = (logits, batch.targets, lengths, batch.target_lengths), self.options.ctc_weight
         return crf_loss(*args, self.denominator, reduction="none", ctc_weight=weight)
 
+    def acoustic_model(self, encoder: nn.Module, normaliser: Normaliser) -> AcousticModel:
+        """Return a CTC model with its n-gram."""
+        return CTCModel(self.config, self.tokens, normaliser, Calibration(), encoder, lm=self.lm)
+
     def dev_decoder(self, model: AcousticModel) -> Callable[[Sequence[np.ndarray]], list[list[int]]]:
-        """Return a beam search with the n-gram, as which the network is trained: its best path means little."""
-        decode = DecodeConfig(lm=self.options.lm, beam_size=DEV_BEAM)
-        searching = model.with_decoding(decode)
+        """Return a beam search with the n-gram, as which the network is trained: its outputs alone mean little."""
+        searching = model.with_decoding(DecodeConfig(beam_size=DEV_BEAM))
 
         def find(emissions: Sequence[np.ndarray]) -> list[list[int]]:
             return [list(found.tokens) for found in searching.decode(emissions, DEV_BEAM)]

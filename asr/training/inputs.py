@@ -1,4 +1,4 @@
-"""What trainings of acoustic models learn from: prepared corpora, and a model whose alignments are used."""
+"""What trainings of acoustic models learn from: prepared corpora, and models whose alignments or weights are used."""
 
 import hashlib
 from pathlib import Path
@@ -10,7 +10,7 @@ from asr.models import model_folder
 
 
 def prepare(config: Config) -> dict[str, str]:
-    """Prepare the corpora, and return hashes of them and of the model whose alignments are used.
+    """Prepare the corpora, and return hashes of them and of the models that are used.
 
     Raises
     ------
@@ -20,8 +20,9 @@ def prepare(config: Config) -> dict[str, str]:
     data = config.data
     splits.prepare(data.corpora, data.manifests)
     found = {name: splits.contents(data.manifests, name, ("train", "dev")) for name in data.corpora}
-    if config.train.alignments is not None:
-        found["train.alignments"] = _hash(model_folder.find(config.train.alignments) / "model.safetensors")
+    for key, name in (("train.alignments", config.train.alignments), ("train.init", config.train.init)):
+        if name is not None:
+            found[key] = _hash(model_folder.find(name) / "model.safetensors")
     if config.train.criterion.lm is not None:
         found["train.criterion.lm"] = _hash(weights_of(Path(config.train.criterion.lm)))
     return found

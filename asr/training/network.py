@@ -33,11 +33,11 @@ from asr.models.kinds import Kind, kind_of
 from asr.speech import phones
 from asr.speech.features import FeatureExtractor
 from asr.speech.normaliser import Normaliser
-from asr.training import criteria
+from asr.training import criteria, given_weights
 from asr.training.callbacks import callbacks_of
 from asr.training.criteria import Criterion
 from asr.training.inputs import prepare
-from asr.training.tuning import tuned
+from asr.training.tuning import CRF, HMM, tuned
 
 log = logging.getLogger(__name__)
 
@@ -78,6 +78,8 @@ def train(config: Config, run: Path) -> Path:
             speech = SpeechData(config, module.criterion, int(module.encoder.subsampling))  # type: ignore[arg-type]
             if config.train.initialiser != "default" and not last.is_file():
                 _initialise(module.encoder, config, speech)
+            if config.train.init is not None and not last.is_file():
+                log.info(given_weights.take(module.encoder, module.criterion.tokens, config.train.init))
             module.normaliser = speech.normaliser
             module.references = {cut.id: splits.reference(cut, config.data.labels) for cut in speech.dev_cuts}
             trainer = _trainer(config, run, keep_best)
@@ -88,8 +90,8 @@ def train(config: Config, run: Path) -> Path:
     if not trainer.is_global_zero:
         raise SystemExit  # the first of several processes goes on alone
     model, epoch = module.best()
-    if kind_of(config) is Kind.HYBRID:
-        model = tuned(model, speech.dev_cuts, speech.dev_store, run / "tuning.json")
+    if kind_of(config) is Kind.HYBRID or model.lm is not None:
+        model = tuned(model, speech.dev_cuts, speech.dev_store, run / "tuning.json", HMM if model.lm is None else CRF)
     model_folder.save(folder, model, model_card(model, epoch, module.seconds))
     run_folder.end(run)
     return folder
@@ -377,6 +379,8 @@ def model_card(model: AcousticModel, epoch: dict[str, float], seconds: float, ha
         Kind.HYBRID: f"on the alignments of {Path(config.train.alignments or '').name}",
     }
     how = "without a beam" if lm is None else "with the n-gram"
+    init = config.train.init
+    start = "" if init is None else f"- training began with the weights of {Path(init).name}\n"
     so_far = "" if has_ended else "- the best model so far: training has not ended\n"
     return f"""# {config.model["name"]}, {config.data.labels}
 
@@ -385,4 +389,4 @@ Phone recogniser trained {methods[kind_of(config)]} by `asr train`; `config.yaml
 - data: {", ".join(config.data.corpora)}; seed {config.seed}
 - {model.num_parameters:,} weights; {seconds / 60:.0f} minutes of training; kept: epoch {best}, after {updates} updates
 - phone error rate on the dev speakers {how}: {epoch["dev_per"]:.2f} % ({config.data.scoring})
-{so_far}"""
+{start}{so_far}"""

@@ -71,6 +71,8 @@ PRIOR_SCALES = (0.15, 0.3, 0.4, 0.5, 0.6, 0.75, 1.0)
 PHONES = Grid(
     (0.0, 0.1, 0.2, 0.3, 0.45, 0.6, 0.8, 1.0, 1.3, 1.7, 2.2), -1.5, (-3.0, -2.25, -0.75, 0.0, 0.75), PRIOR_SCALES
 )
+# A network trained with CTC-CRF expects its n-gram with a weight of 1 and no penalty.
+CRF = Grid((0.7, 0.85, 1.0, 1.2, 1.4, 1.7), 0.0, (-1.0, -0.5, -0.25, 0.25, 0.5))
 # Words of several phones hardly need a bonus, and with a weight near 0 the search is slow, and finds nothing of use.
 WORDS = Grid((0.4, 0.6, 0.8, 1.0, 1.3, 1.7, 2.2), 0.0, (-1.0, -0.5, 0.5, 1.0), PRIOR_SCALES)
 
@@ -117,7 +119,7 @@ class Trial:
 
 
 def tuned(model: Model, cuts: CutSet, store: Features, path: Path, grid: Grid = HMM) -> Model:
-    """Return an HMM system with the weight and the penalty that make the fewest errors on dev utterances.
+    """Return a system with the weight and the penalty of its own n-gram that make the fewest errors on dev utterances.
 
     Parameters
     ----------

@@ -6,6 +6,8 @@ from pathlib import Path
 import pytest
 from safetensors.torch import load_file
 
+from asr import Recogniser, align
+
 RECIPE = Path("recipes/mini/blstm_ctc_crf.yaml")
 SETTINGS = (
     "data.max_frames=1500",
@@ -75,10 +77,26 @@ def test_the_model_says_how_it_was_trained_and_decodes_with_its_language_model(t
     assert "on the dev speakers with the n-gram:" in card
     assert "lm: phone_trigram\n" in (run / "model" / "config.yaml").read_text()  # not where it lies
     recording = next(mini_tree.glob("TEST/*/*/*.WAV"))
-    lm = run.parent / "lm" / "phone_trigram"
-    code, found, errors = cli("transcribe", recording, "--model", run, "--lm", lm, "--format", "json")
+    args = ("transcribe", recording, "--model", run, "--format", "json")
+    code, found, errors = cli(*args)
     assert code == 0, errors
     assert json.loads(found)["phones"]
+    lm = run.parent / "lm" / "phone_trigram"  # the model folder has a copy
+    assert cli(*args, "--lm", lm)[:2] == (0, found)
+    assert json.loads((run / "tuning.json").read_text())["tried"]
+
+
+def test_what_a_model_says_comes_from_its_posteriors(trained, mini_tree):
+    """Phones by a beam of 1 or more, confidences, times, alignment and goodness are there, and belong together."""
+    run, _ = trained
+    recording = next(mini_tree.glob("TEST/*/*/*.WAV"))
+    for beam_size in (1, 4):
+        found = Recogniser.from_pretrained(run, beam_size).transcribe(recording)
+        assert all(0 < phone.confidence <= 1 for phone in found)
+        assert found.phones == sorted(found.phones, key=lambda phone: phone.start)
+    aligned = align(Recogniser.from_pretrained(run), recording, phones=str(found), with_goodness=True)
+    assert [phone.label for phone in aligned.phones] == [phone.label for phone in found]
+    assert all(-60 < each <= 0 for each in aligned.goodness)
 
 
 def test_another_language_model_is_another_run(trained, train):
@@ -106,3 +124,19 @@ def test_wrong_settings_are_one_line(train):
         assert code == 2, errors
         assert message in errors
         assert "Traceback" not in errors
+
+
+def test_training_from_given_weights(trained, train):
+    """It goes on where the given network is, and says so; the folder is another run if the given weights change."""
+    given, _ = trained
+    settings = (f"train.init={given}", "train.max_epochs=1", "train.criterion.warmup_epochs=0")
+    code, run, errors = train("further", *settings)
+    assert code == 0, errors
+    assert f"tensors are those of {given}" in errors
+    assert epochs(run)[0]["loss"] < epochs(given)[2]["loss"]
+    assert f"began with the weights of {given.name}\n" in (run / "model" / "README.md").read_text()
+    assert f"init: {given.name}\n" in (run / "model" / "config.yaml").read_text()
+    assert "train.init" in json.loads((run / "inputs.json").read_text())
+    code, _, errors = train("wrong", "train.init=nowhere")
+    assert code == 2
+    assert "no model folder at nowhere" in errors

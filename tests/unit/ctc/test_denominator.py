@@ -1,5 +1,6 @@
 import itertools
 
+import naive
 import numpy as np
 import pytest
 
@@ -141,3 +142,79 @@ def test_backoffs_in_a_circle():
     model = TokenModel(np.zeros((3, 3)), np.array([[1, 1, 1], [2, 2, 2], [1, 1, 1]]), np.zeros(3))
     with pytest.raises(ValueError, match="backoff of its own backoff"):
         Denominator.of(model, [0, 2, 1])
+
+
+@pytest.fixture(params=[(1, 0), (2, 0), (3, 2)])
+def case(request, rng):
+    """A denominator of random weights and this many states, with its blank, and log probabilities of two utterances."""
+    num_states, blank = request.param
+    scores = np.log(rng.dirichlet(np.ones(4), num_states))
+    model = TokenModel(scores, rng.integers(num_states, size=(num_states, 4)), np.log(rng.uniform(size=num_states)))
+    log_probs = np.log(rng.dirichlet(np.full(4, 0.3), (7, 2)))
+    return Denominator.of(model, blank=blank), model, blank, log_probs
+
+
+def test_posteriors_are_those_of_all_paths(case):
+    denominator, model, blank, log_probs = case
+    found = denominator.log_posteriors(log_probs, [7, 4])
+    assert found.dtype == np.float32
+    for b, length in enumerate((7, 4)):
+        _, expected = naive.log_partition(log_probs[:length, b], model, blank)
+        np.testing.assert_allclose(np.exp(found[:length, b], dtype=float), expected, rtol=1e-5, atol=1e-15)
+    assert (found[4:, 1] == 0).all()
+
+
+def test_posteriors_of_long_and_sure_outputs_are_numbers(rng):
+    denominator = fusion.denominator(ngram(rng, 3), LABELS)
+    logits = 60 * rng.standard_normal((2000, 1, len(LABELS)))
+    log_probs = logits - np.logaddexp.reduce(logits, axis=2, keepdims=True)
+    found = denominator.log_posteriors(log_probs.astype(np.float32))
+    assert np.isfinite(found).all()
+    np.testing.assert_allclose(np.exp(found).sum(axis=2), 1, rtol=1e-5)
+    assert denominator.log_posteriors(log_probs[:0]).shape == (0, 1, len(LABELS))
+
+
+def test_a_stream_has_the_posteriors_of_what_it_has_heard(case):
+    denominator, model, blank, log_probs = case
+    open_end, place = model._replace(finals=np.zeros(len(model.finals))), denominator.begin()
+    found = np.concatenate([denominator.follow(log_probs[first:stop, 0], place) for first, stop in ((0, 3), (3, 7))])
+    for t in range(7):
+        _, expected = naive.log_partition(log_probs[: t + 1, 0], open_end, blank)
+        np.testing.assert_allclose(found[t], expected[t], rtol=1e-10)
+
+
+@pytest.mark.parametrize("length", [0, 1, 2, 6])
+def test_substitutions_change_the_weight_by_as_much_as_they_say(case, length, rng):
+    denominator, model, blank, _ = case
+    labels = rng.choice([c for c in range(4) if c != blank], size=length)
+    found = denominator.substitutions(labels)
+    assert found.shape == (length, 4)
+    for s, c in np.ndindex(found.shape):
+        others = np.delete(labels, s) if c == blank else np.where(np.arange(length) == s, c, labels)
+        assert found[s, c] == pytest.approx(naive.weight(model, others) - naive.weight(model, labels), abs=1e-10)
+
+
+def test_substitutions_in_an_n_gram(rng):
+    lm = ngram(rng, 4)
+    denominator, labels = fusion.denominator(lm, LABELS), rng.integers(1, len(LABELS), size=12)
+    found = denominator.substitutions(labels)
+
+    def total(tokens):
+        return lm.totals([[LABELS[token] for token in tokens]])[0]
+
+    for s, c in ((0, 3), (5, 0), (10, 2), (11, 7)):
+        others = np.delete(labels, s) if c == 0 else np.where(np.arange(12) == s, c, labels)
+        assert found[s, c] == pytest.approx(total(others) - total(labels), abs=1e-9)
+
+
+def test_wrong_arguments_of_posteriors_and_substitutions(rng):
+    denominator = Denominator.of(MODEL)
+    with pytest.raises(ValueError, match="3 classes, the log_probs have 4"):
+        denominator.log_posteriors(np.log(np.full((2, 1, 4), 0.25)))
+    with pytest.raises(ValueError, match="NaN"):
+        denominator.log_posteriors(np.full((2, 1, 3), np.nan))
+    with pytest.raises(ValueError, match="target 0 has a label outside"):
+        denominator.substitutions([3])
+    impossible = MODEL._replace(scores=np.array([[0, -np.inf, 0], [0, 0, 0]]))
+    with pytest.raises(ValueError, match="no weight"):
+        Denominator.of(impossible).substitutions([1])

@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from asr.core.errors import InfeasibleError
+from asr.ctc import Denominator, TokenModel
 from asr.ctc.goodness import alternatives, goodness
 from asr.speech import audio
 
@@ -47,6 +48,21 @@ def test_alternatives_equal_losses_of_long_utterances(rng):
     target = [1, 1, 2, 3, 2, 2, 6, 5, 4, 1, 3, 3]
     expected = substituted(log_probs, target, lambda *args: naive.ctc(*args)[0])
     np.testing.assert_allclose(alternatives(log_probs, np.array(target)), expected, rtol=1e-9, atol=1e-9)
+
+
+def test_alternatives_with_weights_of_an_n_gram(rng):
+    """Where CTC-CRF is the criterion, they are those of its loss."""
+    scores = np.log(rng.dirichlet(np.ones(4), 3))
+    model = TokenModel(scores, rng.integers(3, size=(3, 4)), np.log(rng.uniform(size=3)))
+    log_probs, target = naive.log_softmax(3 * rng.normal(size=(8, 4))), [1, 3, 3, 2]
+    expected = substituted(log_probs, target, lambda logits, labels, blank: naive.crf(logits, labels, model, blank)[0])
+    weights = Denominator.of(model).substitutions(target)
+    np.testing.assert_allclose(
+        alternatives(log_probs, np.array(target), log_weights=weights), expected, rtol=1e-9, atol=1e-9
+    )
+    for wrong in (weights[:2], np.where(weights == 0, np.nan, weights)):
+        with pytest.raises(ValueError, match="log_weights must be"):
+            goodness(log_probs, np.array(target), log_weights=wrong)
 
 
 def test_by_hand():
@@ -110,6 +126,7 @@ def test_memory_grows_with_the_third_root_of_the_labels(run_python):
         """
 import resource
 import numpy as np
+from asr.ctc import Denominator, TokenModel
 from asr.ctc.goodness import goodness
 
 def rate(num_frames, num_labels):
@@ -157,6 +174,7 @@ def test_same_without_compiling(run_python):
         f"""
 import numpy as np
 from numpy import inf
+from asr.ctc import Denominator, TokenModel
 from asr.ctc.goodness import alternatives
 compiled = {alternatives(log_probs, targets).tolist()}
 np.testing.assert_allclose(alternatives({log_probs.tolist()}, {targets}), compiled, rtol=1e-9)

@@ -1,5 +1,6 @@
 """Model folders: what is saved comes back, and each way to break a folder is one line."""
 
+import json
 import pickle
 import shutil
 from dataclasses import replace
@@ -11,8 +12,11 @@ from safetensors.numpy import load_file, save_file
 
 from asr import encoders
 from asr.core import files
-from asr.core.config import from_dict
+from asr.core.config import TrainConfig, from_dict
 from asr.core.errors import AsrError, ModelError, OutputError
+from asr.core.settings import section
+from asr.ctc import ctc_loss
+from asr.lm.estimation import estimate
 from asr.models import model_folder
 from asr.models.base import BLANK
 from asr.models.calibration import Calibration
@@ -78,6 +82,56 @@ def test_the_folder_does_not_say_where_a_corpus_lies(model, folder):
     loaded = model_folder.load(folder).config
     assert loaded.data.corpora == {"timit": None, "mini": None}
     assert replace(loaded, data=model.config.data) == model.config
+
+
+@pytest.fixture
+def crf(model):
+    """The model as if trained with CTC-CRF."""
+    named = {"name": "ctc_crf", "lm": "/secret/phone_bigram"}
+    config = replace(model.config, train=section("train", TrainConfig, {"criterion": named}))
+    labels = TOKENS[1:]
+    lm = estimate([labels, labels[::-1]], "phones", 2, "witten_bell", labels)
+    return replace(model, config=config, lm=lm)
+
+
+def test_an_n_gram_belongs_to_the_model(crf, tmp_path):
+    model_folder.save(tmp_path / "model", crf, "# A card\n")
+    model_folder.copy(tmp_path / "model", tmp_path / "copy")
+    model_folder.export(tmp_path / "copy", tmp_path / "half")
+    assert not any(b"secret" in path.read_bytes() for path in (tmp_path / "half").rglob("*.*"))
+    emissions = posteriors(crf)
+    expected = crf.log_probs(emissions[0])
+    assert np.abs(np.exp(expected) - np.exp(emissions[0])).max() > 0.1
+    for folder in ("model", "copy", "half"):
+        for light in (False, True):
+            loaded = model_folder.load(tmp_path / folder, light=light)
+            np.testing.assert_array_equal(loaded.log_probs(emissions[0]), expected)
+            best, searched = loaded.decode(emissions[:1], 1)[0], loaded.decode(emissions[:1], 8)[0]
+            assert loaded.decoders(8) == {"best path": 1, "beam 8 + phone_bigram": 8}
+            for found in (best, searched):  # confidences are posteriors, whatever was searched
+                rows = expected[list(found.timesteps), list(found.tokens)]
+                np.testing.assert_allclose(found.confidences, np.exp(rows), rtol=1e-6)
+            assert searched.score > naive_score(crf, emissions[0], best.tokens) - 1e-4
+
+
+def naive_score(model, emissions, tokens):
+    """The score of a labelling: its paths, and its n-gram."""
+    spelt = ctc_loss(
+        torch.tensor(emissions)[:, None], torch.tensor([tokens]), [len(emissions)], [len(tokens)], 0, "sum"
+    )
+    return model.lm.totals([[TOKENS[token] for token in tokens]])[0] - spelt.item()
+
+
+def test_a_folder_without_its_n_gram_is_one_line(crf, tmp_path):
+    model_folder.save(tmp_path / "model", crf, "# A card\n")
+    lm = tmp_path / "model" / "phone_bigram"
+    about = json.loads((lm / "lm.json").read_text())
+    (lm / "lm.json").write_text(json.dumps(about | {"tokens": [*about["tokens"][:-1], "XX"]}))
+    with pytest.raises(AsrError, match="does not know"):
+        model_folder.load(tmp_path / "model")
+    shutil.rmtree(lm)
+    with pytest.raises(ModelError, match="lacks phone_bigram, its n-gram"):
+        model_folder.load(tmp_path / "model")
 
 
 def test_half_precision_halves_the_file_and_hardly_moves_the_posteriors(model, folder, tmp_path):
