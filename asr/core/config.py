@@ -221,6 +221,9 @@ class TrainConfig:
         Standard deviation of the noise that each update adds to the encoder's weights; Graves (2013) has 0.075.
     criterion
         What the network of a CTC system is trained on.
+    consistency
+        Weight of `asr.ctc.consistency_loss`: above 0, each utterance of a CTC system goes through the network in two
+        views, under other conditions and masks, which learn from each other. The authors use 0.2 and more masks.
     label_prior_scale
         Power of the label priors that the posteriors are divided by in the CTC loss: above 0, spikes are wider and
         times are better.
@@ -256,6 +259,7 @@ class TrainConfig:
     gradient_clip: float = 1.0
     weight_noise: float = 0.0
     criterion: CriterionConfig = field(default_factory=CriterionConfig)
+    consistency: float = 0.0
     label_prior_scale: float = 0.0
     init: str | None = None
     initialiser: str = "default"
@@ -269,7 +273,8 @@ class TrainConfig:
     def __post_init__(self) -> None:
         for name in ("max_epochs", "learning_rate", "gradient_clip", "devices", "checkpoint_minutes"):
             check(getattr(self, name) > 0, f"train.{name}", "be positive", getattr(self, name))
-        for name in ("patience", "final_learning_rate", "weight_decay", "weight_noise", "label_prior_scale"):
+        least = "patience", "final_learning_rate", "weight_decay", "weight_noise", "consistency", "label_prior_scale"
+        for name in least:
             check(getattr(self, name) >= 0, f"train.{name}", "be 0 or more", getattr(self, name))
         fits = self.criterion.name == "ctc" or (self.label_prior_scale == 0 and self.alignments is None)
         check(fits, "train.criterion.name", "be ctc with label priors or alignments", self.criterion.name)

@@ -16,6 +16,7 @@ from asr.ctc.greedy import best_path
 from asr.ctc.hypothesis import Hypothesis
 
 if TYPE_CHECKING:
+    from asr.ctc.consistency import consistency_loss
     from asr.ctc.crf import crf_loss
     from asr.ctc.denominator import Denominator
     from asr.ctc.graph import GraphAlignment, LabelGraph, graph_align
@@ -30,6 +31,7 @@ __all__ = [
     "TokenModel",
     "beam_search",
     "best_path",
+    "consistency_loss",
     "crf_loss",
     "ctc_loss",
     "ctc_posteriors",
@@ -56,6 +58,7 @@ __getattr__, _, _ = lazy_loader.attach(
     __name__,
     submod_attrs={
         "loss": ["ctc_loss"],
+        "consistency": ["consistency_loss"],
         "crf": ["crf_loss"],
         "denominator": ["Denominator"],
         "graph": ["GraphAlignment", "LabelGraph", "graph_align"],

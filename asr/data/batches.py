@@ -134,6 +134,9 @@ class SpeechDataset(torch.utils.data.Dataset):
         Seed of the choice of speeds, conditions and masks.
     conditions
         Voices, rooms, noises and lines for training; None leaves the recordings as they are.
+    views
+        How often each utterance is in a batch, at one speed and under as many conditions and masks: all utterances in
+        their first view, then all in their second one.
     """
 
     def __init__(
@@ -144,9 +147,10 @@ class SpeechDataset(torch.utils.data.Dataset):
         spec_augment: SpecAugmentConfig | None = None,
         seed: int = 0,
         conditions: ConditionsConfig | None = None,
+        views: int = 1,
     ):
         self.stores, self.normaliser, self.spec_augment, self.seed = stores, normaliser, spec_augment, seed
-        self.targets, self.conditions = targets, conditions
+        self.targets, self.conditions, self.views = targets, conditions, views
         self.epoch = 0
 
     def __getitem__(self, cuts: CutSet) -> Batch:
@@ -156,18 +160,21 @@ class SpeechDataset(torch.utils.data.Dataset):
             # Lhotse repeats utterances under other ids, so that each of several processes has as many batches.
             original = cut.with_id(cut.supervisions[0].id) if cut.id != cut.supervisions[0].id else cut
             try:
-                utterances.append((cut.id, *self.utterance(original)))
+                utterances.append([(cut.id, *self.utterance(original, view)) for view in range(self.views)])
             except AudioError as error:
                 log.warning("skipped %s: %s", cut.id, error)
         if not utterances:
             raise CorpusError(f"no utterance of a batch could be read, the first of them {next(iter(cuts)).id}")
-        return collate(utterances)
+        return collate([each for view in zip(*utterances, strict=True) for each in view])
 
-    def utterance(self, cut: Cut) -> tuple[np.ndarray, list[int]]:
+    def utterance(self, cut: Cut, view: int = 0) -> tuple[np.ndarray, list[int]]:
         """Return features (T, F) as the encoder sees them in this epoch, and the targets."""
-        rng = np.random.default_rng((self.seed, self.epoch, zlib.crc32(cut.id.encode())))
+        seeds = self.seed, self.epoch, zlib.crc32(cut.id.encode())
+        rng = np.random.default_rng(seeds)
         speeds = sorted(self.stores)
         speed = speeds[rng.integers(len(speeds))]
+        if view > 0:
+            rng = np.random.default_rng((*seeds, view))
         features = self.stores[speed][cut.id]
         if self.conditions is not None:
             features = change_conditions(features, self.conditions, rng)
@@ -208,8 +215,8 @@ class BatchLoader:
     dataset
         Turns the cuts of a batch into a Batch.
     max_frames
-        Feature frames in a batch, padding included. A batch may exceed it if its last utterance is longer than those
-        before.
+        Feature frames in a batch, padding and all views included. A batch may exceed it if its last utterance is longer
+        than those before.
     num_buckets
         Classes of similar length that batches are drawn from.
     shuffle
@@ -250,7 +257,7 @@ class BatchLoader:
 
     def _sampler(self, epoch: int) -> CutSampler:
         options: dict[str, Any] = {
-            "max_duration": self.max_frames * FRAME_SHIFT,
+            "max_duration": self.max_frames * FRAME_SHIFT / self.dataset.views,
             "shuffle": self.shuffle,
             "seed": self.seed,
             "world_size": self.world_size,  # Lhotse would take both from the environment, also when one process scores

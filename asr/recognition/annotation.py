@@ -45,12 +45,21 @@ class Annotation(ABC):
 
     @property
     def ipa(self) -> Self:
-        """The same annotation with its phones in the International Phonetic Alphabet."""
+        """The same annotation with its phones in the International Phonetic Alphabet, those of unknown words, too."""
         spelt = [replace(phone, label=self._in_ipa(phone.label)) for phone in self.phones]
-        return replace(self, phones=spelt, phone_set="ipa")
+        words = self.words and [replace(word, label=self._word_in_ipa(word.label)) for word in self.words]
+        return replace(self, phones=spelt, words=words, phone_set="ipa")
 
     def _in_ipa(self, label: str) -> str:
         return label if self.phone_set == "ipa" else phones.ipa(label, self.phone_set)
+
+    def _word_in_ipa(self, word: str) -> str:
+        """Return a word as it is, or the phones in brackets that stand for an unknown word in IPA."""
+        if self.phone_set == "ipa" or not (word.startswith("[") and word.endswith("]")):
+            return word
+        labels = word[1:-1].split()
+        is_spelling = not {*labels} <= {*phones.PhoneSet.load(self.phone_set).labels}
+        return word if is_spelling else f"[{' '.join(map(self._in_ipa, labels))}]"
 
     def tiers(self) -> dict[str, list[Segment]]:
         """Return the rows of segments by name, the longest units first."""

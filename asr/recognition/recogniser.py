@@ -81,7 +81,14 @@ class Transcript(Annotation):
     @property
     def ipa(self) -> Self:
         """The same transcript with its phones, those of `nbest` too, in the International Phonetic Alphabet."""
-        spelt = [each._replace(labels=tuple(map(self._in_ipa, each.labels))) for each in self.nbest]
+        spelt = [
+            NBest(
+                tuple(map(self._in_ipa, each.labels)),
+                each.score,
+                None if each.words is None else tuple(map(self._word_in_ipa, each.words)),
+            )
+            for each in self.nbest
+        ]
         return replace(super().ipa, nbest=spelt)
 
     def to_json(self, path: str | None = None) -> str:

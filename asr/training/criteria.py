@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from asr.core.config import Config, DecodeConfig
 from asr.core.errors import ConfigError
 from asr.core.settings import model_options
-from asr.ctc import crf_loss, ctc_loss
+from asr.ctc import consistency_loss, crf_loss, ctc_loss
 from asr.ctc.priors import LabelPriors
 from asr.data.batches import Batch, LabelTargets, Targets
 from asr.data.feature_store import cache_features
@@ -99,11 +99,21 @@ class CTC(Criterion):
     def forward(self, logits: Tensor, lengths: Tensor, batch: Batch) -> Tensor:
         """Return the mean over the utterances of their nats per label."""
         priors = None if self.priors is None else self.priors.log_priors
-        return ctc_loss(logits, batch.targets, lengths, batch.target_lengths, log_priors=priors)
+        loss = ctc_loss(logits, batch.targets, lengths, batch.target_lengths, log_priors=priors)
+        return loss + self.inconsistency(logits, lengths, batch)
 
     def each(self, logits: Tensor, lengths: Tensor, batch: Batch) -> Tensor:
         """Return the nats of each utterance."""
         return ctc_loss(logits, batch.targets, lengths, batch.target_lengths, reduction="none")
+
+    def inconsistency(self, logits: Tensor, lengths: Tensor, batch: Batch) -> Tensor | float:
+        """Return the weighted mean of the nats per label by which the two views of each utterance differ."""
+        weight = self.config.train.consistency
+        if weight == 0:
+            return 0.0
+        one, other = logits.chunk(2, dim=1)
+        differences = consistency_loss(one, other, lengths[: one.shape[1]])
+        return weight * (differences / batch.target_lengths[: one.shape[1]].clamp(min=1)).mean()
 
     def acoustic_model(self, encoder: nn.Module, normaliser: Normaliser) -> AcousticModel:
         """Return a CTC model."""
@@ -135,7 +145,8 @@ class CTCCRF(CTC):
 
     def forward(self, logits: Tensor, lengths: Tensor, batch: Batch) -> Tensor:
         """Return the mean over the utterances of their nats per label."""
-        return (self.each(logits, lengths, batch) / batch.target_lengths.clamp(min=1)).mean()
+        loss = (self.each(logits, lengths, batch) / batch.target_lengths.clamp(min=1)).mean()
+        return loss + self.inconsistency(logits, lengths, batch)
 
     def each(self, logits: Tensor, lengths: Tensor, batch: Batch) -> Tensor:
         """Return the nats of each utterance."""
@@ -290,6 +301,9 @@ CRITERIA: dict[Kind, Callable[[Config], Criterion]] = {
 def build(config: Config) -> Criterion:
     """Return the criterion of a configuration's kind of system."""
     kind, with_lm = kind_of(config), config.train.criterion.name == "ctc_crf"
+    if config.train.consistency > 0 and kind is not Kind.CTC:
+        fault = f"must be 0 for {config.model['name']}, which is not trained with CTC alone"
+        raise ConfigError(f"train.consistency {fault}", "train.consistency")
     if with_lm and kind is not Kind.CTC:
         name = config.model["name"]
         raise ConfigError(f"train.criterion.name must be ctc for {name}, which is not trained with CTC alone")

@@ -118,6 +118,7 @@ def test_wrong_settings_are_one_line(train):
         (["train.criterion.name=crf"], "train.criterion.name must be one of ctc, ctc_crf"),
         (["train.criterion.lm=nowhere/lm"], "no language model at nowhere/lm"),
         (["train.label_prior_scale=0.3"], "train.criterion.name must be ctc with label priors"),
+        (["train.consistency=-1"], "train.consistency must be 0 or more"),
         (["model={name: attention_decoder}"], "train.criterion.name must be ctc for attention_decoder"),
     ):
         code, _, errors = train("wrong", *settings)
@@ -140,3 +141,19 @@ def test_training_from_given_weights(trained, train):
     code, _, errors = train("wrong", "train.init=nowhere")
     assert code == 2
     assert "no model folder at nowhere" in errors
+
+
+def test_training_with_two_views(train):
+    """A run with the consistency of two views learns, and is the same when it is repeated."""
+    settings = ("train.max_epochs=2", "train.criterion.warmup_epochs=1", "train.consistency=0.2")
+    code, run, errors = train("views", *settings)
+    assert code == 0, errors
+    code, again, errors = train("views-again", *settings)
+    assert code == 0, errors
+    losses, those_again = ([entry["loss"] for entry in epochs(each)] for each in (run, again))
+    assert losses == those_again
+    code, _, errors = train(
+        "attention", "train.consistency=0.2", "train.criterion={name: ctc, lm: null}", "model={name: attention_decoder}"
+    )
+    assert code == 2
+    assert "train.consistency must be 0 for attention_decoder" in errors

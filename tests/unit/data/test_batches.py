@@ -52,14 +52,17 @@ class Names:
 
     epoch = 0
 
+    def __init__(self, views=1):
+        self.views = views
+
     def __getitem__(self, cuts):
         return [each.id for each in cuts]
 
 
 @pytest.fixture
 def loader(paper_cuts):
-    def make(seed=1, max_frames=2000, shuffle=True):
-        return BatchLoader(paper_cuts, Names(), max_frames, num_buckets=5, shuffle=shuffle, seed=seed)
+    def make(seed=1, max_frames=2000, shuffle=True, views=1):
+        return BatchLoader(paper_cuts, Names(views), max_frames, num_buckets=5, shuffle=shuffle, seed=seed)
 
     return make
 
@@ -90,6 +93,10 @@ def test_padding_counts_towards_max_frames(loader, lengths, max_frames):
     assert max(sizes) < 1.5 * max_frames
     assert np.mean(np.array(sizes) > max_frames) < 0.2
     assert np.median(sizes) > max_frames / 2  # and they are not needlessly small
+
+
+def test_two_views_count_towards_max_frames(loader):
+    assert epoch(loader(max_frames=4000, views=2), 0) == epoch(loader(max_frames=2000), 0)
 
 
 def test_batches_hold_utterances_of_like_length(loader, lengths):
@@ -337,10 +344,10 @@ def test_a_speaker_never_heard_is_normalised_by_the_utterance_alone(stored, stor
 
 @pytest.fixture
 def dataset(stored):
-    def make(seed=1, spec_augment=None):
+    def make(seed=1, spec_augment=None, views=1):
         stores = {speed: Stored({k: v + 100 * speed for k, v in stored.items()}) for speed in (1.1, 0.9, 1.0)}
         return SpeechDataset(
-            stores, Normaliser(FEATURES), LabelTargets(["-", "AA", "B"], "arpabet39"), spec_augment, seed
+            stores, Normaliser(FEATURES), LabelTargets(["-", "AA", "B"], "arpabet39"), spec_augment, seed, views=views
         )
 
     return make
@@ -377,6 +384,24 @@ def test_masks_follow_from_seed_epoch_and_id_not_from_the_batch(dataset, stored_
     assert (batch.features[0] == 0).any()
     alone.epoch = 4
     assert not torch.equal(alone[stored_cuts].features, batch.features)
+
+
+def test_two_views_are_one_utterance_under_two_masks(dataset, stored_cuts):
+    masks = SpecAugmentConfig(num_time_masks=2, max_time_width=10, max_time_share=0.5)
+    one, both = (dataset(spec_augment=masks, views=views)[stored_cuts] for views in (1, 2))
+    count = len(one.ids)
+    assert both.ids == one.ids * 2
+    np.testing.assert_array_equal(both.features[:count], one.features)
+    first, second = both.features.chunk(2)
+    assert both.feature_lengths[:count].equal(both.feature_lengths[count:])  # at one speed
+    assert both.targets[:count].equal(both.targets[count:])
+    seen = (first != 0) & (second != 0)
+    assert first[seen].equal(second[seen])
+    assert (first != second).any(dim=2).sum(dim=1).min() > 0
+    again = dataset(spec_augment=masks, views=2)
+    assert again[stored_cuts].features.equal(both.features)
+    again.epoch = 1
+    assert not again[stored_cuts].features.equal(both.features)
 
 
 def test_a_batch_has_types_lengths_and_targets_for_the_loss(dataset, stored, stored_cuts):

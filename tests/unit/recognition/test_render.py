@@ -73,6 +73,12 @@ def test_ipa():
     assert said.nbest[1] == NBest(("aɪ", "m"), -2.25)
     assert [phone.start for phone in said] == [phone.start for phone in SAID]
     assert said.ipa == said
+    unknown = [Segment(label, 0.0, 0.1) for label in ("hi", "[K AE T]", "[katz]", "[]")]
+    nbest = [NBest(("K",), -1.0, ("[K AE T]", "hi")), NBest(("K",), -2.0)]
+    said = Transcript([Segment("K", 0.0, 0.1)], 0.1, unknown, nbest).ipa
+    assert [word.label for word in said.words] == ["hi", "[k æ t]", "[katz]", "[]"]
+    assert [each.words for each in said.nbest] == [("[k æ t]", "hi"), None]
+    assert said.ipa == said
     assert str(Transcript([Segment("axr", 0.0, 0.1)], 0.1, phone_set="timit61").ipa) == "ɚ"
     with pytest.raises(AsrError, match="'axr' is not in the phone set arpabet39"):
         Transcript([Segment("axr", 0.0, 0.1)], 0.1).ipa  # noqa: B018

@@ -1,6 +1,6 @@
 """What networks are trained on: CTC's labels as they were, and an alignment's densities frame by frame."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -10,7 +10,7 @@ from torch import nn
 
 from asr.core.config import FeatureConfig, from_dict
 from asr.core.errors import ConfigError
-from asr.ctc import beam_search, crf_loss, ctc_loss
+from asr.ctc import beam_search, consistency_loss, crf_loss, ctc_loss
 from asr.data.batches import Batch, LabelTargets
 from asr.lm import folder, fusion
 from asr.lm.estimation import estimate
@@ -267,6 +267,19 @@ def test_ctc_crf_after_epochs_of_ctc(ctc_crf, ctc, rng, ctc_weight):
     criterion.epoch = 2
     torch.testing.assert_close(criterion.each(logits, lengths, given), expected)
     torch.testing.assert_close(criterion(logits, lengths, given), (expected / torch.tensor([3, 1])).mean())
+
+
+@pytest.mark.parametrize("with_lm", [False, True])
+def test_two_views_are_drawn_to_each_other(with_lm, ctc_crf, ctc, rng):
+    """The loss is that of all views, and the weighted inconsistency of the pairs in nats per label."""
+    plain, criterion = (ctc_crf()[0] if with_lm else ctc() for _ in range(2))
+    criterion.config = replace(plain.config, train=replace(plain.config.train, consistency=0.2))
+    both = batch([[1, 2], [3]] * 2, [9, 5] * 2)
+    logits = torch.tensor(rng.normal(size=(9, 4, criterion.num_classes)), dtype=torch.float32, requires_grad=True)
+    lengths = torch.tensor([9, 5, 9, 5])
+    differences = consistency_loss(logits[:, :2], logits[:, 2:], [9, 5]) / torch.tensor([2, 1])
+    found = criterion(logits, lengths, both)
+    torch.testing.assert_close(found, plain(logits, lengths, both) + 0.2 * differences.mean())
 
 
 def test_dev_speakers_are_decoded_with_the_n_gram(ctc_crf, rng):
