@@ -2,19 +2,23 @@
 
 python benchmarks/accuracy.py --data /path/to/LibriSpeech
 python benchmarks/accuracy.py --corpus speechocean762 --data /path/to/speechocean762 --models en-us-phones my-model
+python benchmarks/accuracy.py --count 100 --conditions
 
 hama 1.7 recognises phones of many languages, written in IPA, which `IPA` maps to ARPAbet; pocketsphinx 5.1 searches for
 phones (allphone) with its own US English model and phone trigram, weight 2. Ours decode with their own beam and no
-language model. References are the dictionary's. Times are of whole recordings, one after the other, on all cores.
+language model. References are the dictionary's. With --conditions each recording is recognised as it is, and again in
+silence, noise, rooms, over telephones and otherwise changed (benchmarks/_conditions.py); --peers none leaves out the
+others. Times are of whole recordings, one after the other, on all cores.
 """
 
 import argparse
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
 from _bench import describe
+from lhotse.cut import Cut
 
 from asr import Recogniser
 from asr.core.terminal import track
@@ -75,43 +79,62 @@ def ours(name: str) -> Recognise:
     return lambda waveform: [phone.label for phone in recogniser.transcribe(waveform, audio.SAMPLE_RATE)]
 
 
+PEERS = {"hama": hama, "pocketsphinx": pocketsphinx}
+
+
 def main() -> None:
-    """Print a row for each system."""
+    """Print a row for each system, in each condition."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--corpus", default="mini_librispeech", help="whose test set (default mini_librispeech)")
     parser.add_argument("--data", type=Path, help="where it lies, unless it is prepared already")
     parser.add_argument("--manifests", type=Path, default=Path("data"))
     parser.add_argument("--models", nargs="+", default=["en-us-phones"], help="ours (default en-us-phones)")
     parser.add_argument("--count", type=int, default=0, help="utterances, at equal steps (default all)")
+    parser.add_argument("--peers", nargs="+", default=list(PEERS), choices=[*PEERS, "none"])
+    parser.add_argument("--conditions", action="store_true", help="change the recordings as use does")
     arguments = parser.parse_args()
     if arguments.data is None and not splits.has_split(arguments.manifests, arguments.corpus, "test"):
         print(f"left out: it needs {arguments.corpus} and --data")
         return
-    print(describe("hama", "pocketsphinx", "onnxruntime"))
+    print(describe(*(name for name in arguments.peers if name in PEERS), "onnxruntime"))
     prepare(arguments.corpus, arguments.data, arguments.manifests)
     cuts = list(splits.load_split(arguments.manifests, [arguments.corpus], "test"))
     cuts = cuts[:: max(1, len(cuts) // arguments.count) if arguments.count else 1]
     print(f"{arguments.corpus} test: {len(cuts)} utterances, {sum(cut.duration for cut in cuts) / 3600:.2f} h")
-    systems = {name: ours(name) for name in arguments.models} | {"hama": hama(), "pocketsphinx": pocketsphinx()}
-    errors: dict[str, list[ErrorCounts]] = {name: [] for name in systems}
-    seconds = dict.fromkeys(systems, 0.0)
-    for cut in track(cuts, "recognising"):
-        waveform, truth = audio.load(cut.recording.sources[0].source), splits.reference(cut, "arpabet39")
-        for name, recognise in systems.items():
-            start = time.perf_counter()
-            said = recognise(waveform)
-            seconds[name] += time.perf_counter() - start
-            errors[name].append(count_errors(truth, said))
-    duration = sum(cut.duration for cut in cuts)
-    for name, counts in errors.items():
-        total = sum(counts[1:], counts[0])
-        low, high = bootstrap_interval(counts)
-        parts = f"{total.substitutions:,} sub {total.insertions:,} ins {total.deletions:,} del"
-        speed = duration / seconds[name]
-        print(
-            f"{name:24} PER {100 * total.rate:6.2f} %  [{100 * low:.2f}, {100 * high:.2f}]  {parts} of "
-            f"{total.reference_length:,}  {speed:.0f} x real time"
-        )
+    systems = {name: ours(name) for name in arguments.models}
+    systems |= {name: PEERS[name]() for name in arguments.peers if name in PEERS}
+    changes = {"as it is": lambda waveform, rng: waveform}
+    if arguments.conditions:
+        from _conditions import conditions
+
+        changes = conditions([waveform_of(cut) for cut in cuts[:: max(1, len(cuts) // 40)]])
+    for number, (condition, change) in enumerate(changes.items()):
+        errors: dict[str, list[ErrorCounts]] = {name: [] for name in systems}
+        seconds, duration = dict.fromkeys(systems, 0.0), 0.0
+        for i, cut in enumerate(track(cuts, condition)):
+            waveform = change(waveform_of(cut), np.random.default_rng((number, i)))
+            duration += len(waveform) / audio.SAMPLE_RATE
+            for name, recognise in systems.items():
+                start = time.perf_counter()
+                said = recognise(waveform)
+                seconds[name] += time.perf_counter() - start
+                errors[name].append(count_errors(splits.reference(cut, "arpabet39"), said))
+        for name, counts in errors.items():
+            print(f"{condition:26} {name:20} {row(counts)}  {duration / seconds[name]:.0f} x real time", flush=True)
+
+
+def waveform_of(cut: Cut) -> np.ndarray:
+    """Return the recording of an utterance."""
+    return audio.load(cut.recording.sources[0].source)
+
+
+def row(counts: Sequence[ErrorCounts]) -> str:
+    """Return the error rate of utterances, its interval, and the errors by kind."""
+    total = sum(counts[1:], counts[0])
+    low, high = bootstrap_interval(counts)
+    parts = f"{total.substitutions:,} sub {total.insertions:,} ins {total.deletions:,} del"
+    rate = f"PER {100 * total.rate:6.2f} %  [{100 * low:.2f}, {100 * high:.2f}]"
+    return f"{rate}  {parts} of {total.reference_length:,}"
 
 
 if __name__ == "__main__":

@@ -182,31 +182,36 @@ class CriterionConfig:
         So many times the loss of CTC is added to that of ``ctc_crf``.
     warmup_epochs
         Epochs of CTC alone before ``ctc_crf``.
+    words
+        Language model over words for ``ctc_crf``: the best epoch is that with the fewest wrong words of the dev
+        speakers, instead of phones. A folder, or the name of a shipped model.
     """
 
     name: str = "ctc"
     lm: str | None = None
     ctc_weight: float = 0.1
     warmup_epochs: int = 0
+    words: str | None = None
 
     def __post_init__(self) -> None:
         one_of("train.criterion.name", self.name, ("ctc", "ctc_crf"))
         fits = (self.name == "ctc_crf") == (self.lm is not None)
         check(fits, "train.criterion.lm", "name an n-gram for ctc_crf, and nothing for ctc", self.lm)
+        check(self.words is None or self.name == "ctc_crf", "train.criterion.words", "be null for ctc", self.words)
         for name in ("ctc_weight", "warmup_epochs"):
             check(getattr(self, name) >= 0, f"train.criterion.{name}", "be 0 or more", getattr(self, name))
 
 
 @dataclass(frozen=True)
 class TrainConfig:
-    """Optimisation. Training stops at `max_epochs`, or when dev PER has not fallen for `patience` epochs.
+    """Optimisation. Training stops at `max_epochs`, or when the dev score has not fallen for `patience` epochs.
 
     Attributes
     ----------
     max_epochs
         Passes over the training data, at most.
     patience
-        Epochs without a lower dev PER after which training stops; 0 never stops early.
+        Epochs without a lower dev score after which training stops; 0 never stops early.
     learning_rate
         Peak of the learning rate.
     warmup

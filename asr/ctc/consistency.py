@@ -45,9 +45,7 @@ def consistency_loss(logits: Tensor, others: Tensor, input_lengths: Lengths) -> 
     lengths = torch.as_tensor(frames, device=logits.device)
     inside = torch.arange(len(logits), device=logits.device)[:, None] < lengths
     kind = torch.float64 if logits.dtype == torch.float64 else torch.float32
-    one, other = (
-        each.masked_fill(~inside[:, :, None], 0).log_softmax(dim=2, dtype=kind) for each in (logits, others)
-    )
+    one, other = (each.masked_fill(~inside[:, :, None], 0).log_softmax(dim=2, dtype=kind) for each in (logits, others))
     # Σ [ȳ′ (ln ȳ′ − ln y) + ȳ (ln ȳ − ln y′)]: without a gradient through the weights, nor through ln ȳ
     still, other_still = one.detach(), other.detach()
     divergence = other_still.exp() * (other_still - one) + still.exp() * (still - other)

@@ -70,7 +70,8 @@ def save(folder: Path, model: AcousticModel, card: str, half: bool = False) -> N
     # A model folder is passed on: it does not tell where this machine keeps corpora and language models.
     config = model.config
     train, criterion = config.train, config.train.criterion
-    named = replace(criterion, lm=criterion.lm and Path(criterion.lm).name)
+    lm, words = (each and Path(each).name for each in (criterion.lm, criterion.words))
+    named = replace(criterion, lm=lm, words=words)
     beside, init = (each and Path(each).name for each in (train.alignments, train.init))
     public = replace(
         config,

@@ -15,14 +15,17 @@ from asr.core.terminal import Progress
 from asr.data.batches import Batch
 
 
-def callbacks_of(config: TrainConfig, folder: Path, keep_best: Callable[[], None]) -> list[Callback]:
-    """Return the callbacks of a configuration, with checkpoints in a folder; `keep_best` is called after a best one."""
+def callbacks_of(config: TrainConfig, folder: Path, keep_best: Callable[[], None], monitor: str) -> list[Callback]:
+    """Return the callbacks of a configuration, with checkpoints in a folder.
+
+    `keep_best` is called after a best one: that with the lowest score so far, whose name is `monitor`.
+    """
     callbacks: list[Callback] = [EpochProgress()]
     if config.average > 0:
         callbacks.append(EMAWeightAveraging(decay=config.average))
     if config.patience > 0:
-        callbacks.append(EarlyStopping("dev_per", patience=config.patience))
-    return [*callbacks, Checkpoints(folder, config.checkpoint_minutes, keep_best)]
+        callbacks.append(EarlyStopping(monitor, patience=config.patience))
+    return [*callbacks, Checkpoints(folder, config.checkpoint_minutes, keep_best, monitor)]
 
 
 class EpochProgress(Callback):
@@ -57,7 +60,7 @@ class EpochProgress(Callback):
 
 
 class Checkpoints(Checkpoint):
-    """Write ``last.ckpt`` after each epoch and every few minutes, and ``best.ckpt`` when dev PER falls.
+    """Write ``last.ckpt`` after each epoch and every few minutes, and ``best.ckpt`` when the dev score falls.
 
     Each file is written under a temporary name first: a run that is killed at any moment leaves whole ones. All
     processes take part in saving, and the first one decides and writes.
@@ -70,6 +73,8 @@ class Checkpoints(Checkpoint):
         Between two checkpoints within an epoch.
     keep_best
         Is called in the first process when ``best.ckpt`` has been written.
+    monitor
+        Name of the dev score.
     """
 
     # Lightning's ModelCheckpoint does not resume exactly: it saves after the last batch of an epoch too, from where a
@@ -77,17 +82,17 @@ class Checkpoints(Checkpoint):
     # a copy where that is another file system, so that a kill can leave half a file. The base class Checkpoint makes
     # Lightning call this callback last, when the epoch's history, label priors and early stopping are up to date.
 
-    def __init__(self, folder: Path, minutes: float, keep_best: Callable[[], None]):
-        self.folder, self.interval, self._keep_best = folder, 60 * minutes, keep_best
+    def __init__(self, folder: Path, minutes: float, keep_best: Callable[[], None], monitor: str):
+        self.folder, self.interval, self._keep_best, self._monitor = folder, 60 * minutes, keep_best, monitor
         self.best = float("inf")
         self._saved = time.monotonic()
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the best dev PER so far."""
+        """Return the best dev score so far."""
         return {"best": self.best}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Restore the best dev PER so far."""
+        """Restore the best dev score so far."""
         self.best = state["best"]
 
     def on_train_batch_end(self, trainer: pl.Trainer, module: pl.LightningModule, *_: Any) -> None:
@@ -98,7 +103,7 @@ class Checkpoints(Checkpoint):
 
     def on_train_epoch_end(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
         """Save the epoch, and also as the best one if it is."""
-        score = float(trainer.callback_metrics["dev_per"])
+        score = float(trainer.callback_metrics[self._monitor])
         if score < self.best:
             self.best = score
             self._save(trainer, "best.ckpt")

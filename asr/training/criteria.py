@@ -31,11 +31,13 @@ from asr.models.calibration import Calibration
 from asr.models.ctc import CTCModel
 from asr.models.hmm import GMMModel, HybridModel
 from asr.models.kinds import Kind, kind_of
+from asr.models.word_model import WordModel
 from asr.speech import phones
 from asr.speech.normaliser import Normaliser
+from asr.training.dev_score import PER, WER, Find
 from asr.training.gmm_data import load_utterances
 
-DEV_BEAM = 8  # hypotheses of a search with an n-gram, which the dev score of an epoch takes
+DEV_BEAM, WORD_BEAM = 8, 50  # hypotheses of the searches for phones and words that the dev score of an epoch takes
 
 
 class Criterion(nn.Module, ABC):
@@ -69,9 +71,13 @@ class Criterion(nn.Module, ABC):
     def acoustic_model(self, encoder: nn.Module, normaliser: Normaliser) -> AcousticModel:
         """Return the acoustic model that the network makes."""
 
-    def dev_decoder(self, model: AcousticModel) -> Callable[[Sequence[np.ndarray]], list[list[int]]]:
-        """Return what finds the tokens of each dev utterance from its emissions: without a beam."""
-        return model.best_tokens
+    def dev_decoders(self, model: AcousticModel) -> dict[str, Find]:
+        """Return what finds the labels of each dev utterance, without a beam, by the name of the score."""
+
+        def labels(emissions: Sequence[np.ndarray]) -> list[list[str]]:
+            return [[model.tokens[token] for token in tokens] for tokens in model.best_tokens(emissions)]
+
+        return {PER: labels}
 
     def observe(self, logits: Tensor, lengths: Tensor) -> None:
         """Take in the outputs of a training step."""
@@ -142,6 +148,13 @@ class CTCCRF(CTC):
                 f"{self.options.lm} (train.criterion.lm) is no n-gram: name one over {config.data.labels}"
             )
         self.lm, self.denominator = lm, fusion.denominator(lm, self.tokens)
+        self.word_decoding = None if self.options.words is None else self._word_decoding(self.options.words)
+
+    def _word_decoding(self, name: str) -> DecodeConfig:
+        word_model = WordModel.load(name, "")
+        word_model.check(self.tokens)
+        settings = {"beam_size": WORD_BEAM, "label_prior_scale": 0.0}  # there are no priors
+        return DecodeConfig(**{**word_model.decode, **settings})
 
     def forward(self, logits: Tensor, lengths: Tensor, batch: Batch) -> Tensor:
         """Return the mean over the utterances of their nats per label."""
@@ -159,14 +172,22 @@ class CTCCRF(CTC):
         """Return a CTC model with its n-gram."""
         return CTCModel(self.config, self.tokens, normaliser, Calibration(), encoder, lm=self.lm)
 
-    def dev_decoder(self, model: AcousticModel) -> Callable[[Sequence[np.ndarray]], list[list[int]]]:
-        """Return a beam search with the n-gram, as which the network is trained: its outputs alone mean little."""
+    def dev_decoders(self, model: AcousticModel) -> dict[str, Find]:
+        """Return a search with the n-gram, with which the network is trained, and one for words if a model is named."""
         searching = model.with_decoding(DecodeConfig(beam_size=DEV_BEAM))
 
-        def find(emissions: Sequence[np.ndarray]) -> list[list[int]]:
-            return [list(found.tokens) for found in searching.decode(emissions, DEV_BEAM)]
+        def labels(emissions: Sequence[np.ndarray]) -> list[list[str]]:
+            return [[model.tokens[token] for token in best.tokens] for best in searching.decode(emissions, DEV_BEAM)]
 
-        return find
+        if self.word_decoding is None:
+            return {PER: labels}
+        of_words = model.with_decoding(self.word_decoding)
+
+        def words(emissions: Sequence[np.ndarray]) -> list[list[str]]:
+            found = of_words.decode(emissions, of_words.config.decode.beam_size)
+            return [[word.lower() for word in best.words or ()] for best in found]
+
+        return {PER: labels, WER: words}
 
 
 class Frames(Criterion):

@@ -26,16 +26,15 @@ from asr.core.terminal import pace, track
 from asr.data import batches, splits
 from asr.data.batches import Batch, BatchLoader, NoTargets, SpeechDataset
 from asr.data.feature_store import Features, LiveFeatures, cache_features
-from asr.evaluation.metrics import ErrorCounts, count_errors
 from asr.models import model_folder, run_folder
 from asr.models.base import AcousticModel
 from asr.models.kinds import Kind, kind_of
-from asr.speech import phones
 from asr.speech.features import FeatureExtractor
 from asr.speech.normaliser import Normaliser
 from asr.training import criteria, given_weights
 from asr.training.callbacks import callbacks_of
 from asr.training.criteria import Criterion
+from asr.training.dev_score import WER, DevScore, monitor
 from asr.training.inputs import prepare
 from asr.training.tuning import CRF, HMM, tuned
 
@@ -81,7 +80,7 @@ def train(config: Config, run: Path) -> Path:
             if config.train.init is not None and not last.is_file():
                 log.info(given_weights.take(module.encoder, module.criterion.tokens, config.train.init))
             module.normaliser = speech.normaliser
-            module.references = {cut.id: splits.reference(cut, config.data.labels) for cut in speech.dev_cuts}
+            module.dev_score = DevScore(config, speech.dev_cuts)
             trainer = _trainer(config, run, keep_best)
         try:
             trainer.fit(module, speech, ckpt_path=last if last.is_file() else None, weights_only=True)
@@ -116,7 +115,7 @@ def _trainer(config: Config, run: Path, keep_best: Callable[[], None]) -> pl.Tra
             devices=config.train.devices,
             precision=config.train.precision,  # type: ignore[arg-type]
             gradient_clip_val=config.train.gradient_clip,
-            callbacks=callbacks_of(config.train, run / "checkpoints", keep_best),
+            callbacks=callbacks_of(config.train, run / "checkpoints", keep_best, monitor(config)),
             logger=TensorBoardLogger(run, name="tensorboard", version=""),
             use_distributed_sampler=False,
             enable_progress_bar=False,
@@ -214,6 +213,8 @@ class RecogniserModule(pl.LightningModule):
         The run folder.
     """
 
+    dev_score: DevScore  # set when the dev speech is there
+
     def __init__(self, config: Config, run: Path):
         super().__init__()
         self.config, self.run = config, run
@@ -221,14 +222,12 @@ class RecogniserModule(pl.LightningModule):
         num_features = FeatureExtractor(config.features).num_features
         self.encoder = encoders.build(config.model, num_features, self.criterion.num_classes)
         self.normaliser = Normaliser(config.features)
-        self.references: dict[str, list[str]] = {}
         self.history: list[dict[str, float]] = []
         self.seconds = 0.0
         self._losses: list[Tensor] = []
         before = run_folder.training_seconds(Path(config.train.alignments)) if config.train.alignments else None
         self._before = before or 0.0
         self._started = time.monotonic()
-        self._errors = ErrorCounts(0, 0, 0, 0)
 
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
         """Seed the step's dropout and weight noise by its number, so that a resumed run repeats them."""
@@ -265,33 +264,26 @@ class RecogniserModule(pl.LightningModule):
 
     def on_validation_epoch_start(self) -> None:
         """Begin to count errors."""
-        self._model = self.criterion.acoustic_model(self.encoder, self.normaliser)
-        self._decode = self.criterion.dev_decoder(self._model)
-        self._errors = ErrorCounts(0, 0, 0, 0)
+        model = self.criterion.acoustic_model(self.encoder, self.normaliser)
+        self.dev_score.begin(model, self.criterion.dev_decoders(model))
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """Count the errors in a dev batch, decoded as the criterion has it."""
-        model = self._model
-        source, target = self.config.data.labels, self.config.data.scoring
-        for utterance_id, tokens in zip(batch.ids, self._decode(model.emissions(batch.rows())), strict=True):
-            if utterance_id not in self.references:  # repeated for a process that would have no batch otherwise
-                continue
-            guess = [model.tokens[token] for token in tokens]
-            truth = self.references[utterance_id]
-            self._errors += count_errors(phones.fold(truth, source, target), phones.fold(guess, source, target))
+        self.dev_score.add(batch)
 
     def on_validation_epoch_end(self) -> None:
-        """Log the dev PER of all processes together."""
-        counts = torch.tensor([self._errors.errors, self._errors.reference_length], device=self.device)
-        errors, total = self.trainer.strategy.reduce(counts, reduce_op="sum").tolist()
-        self.log("dev_per", 100 * errors / max(total, 1), sync_dist=True)  # the same in all processes
+        """Log the dev rates of all processes together."""
+        for name, found in self.dev_score.counts.items():
+            counts = torch.tensor([found.errors, found.reference_length], device=self.device)
+            errors, total = self.trainer.strategy.reduce(counts, reduce_op="sum").tolist()
+            self.log(name, 100 * errors / max(total, 1), sync_dist=True)  # the same in all processes
 
     def on_train_start(self) -> None:
         """Go on with the learning rate that the schedule has here, but not if `train.patience` had ended the run."""
         stopper, schedule = self.trainer.early_stopping_callback, self.lr_schedulers()
         if stopper is not None and stopper.wait_count >= stopper.patience:
             self.trainer.should_stop = True
-            log.info("training has ended: no lower dev PER for %d epochs (train.patience)", stopper.patience)
+            log.info("training has ended: no lower dev score for %d epochs (train.patience)", stopper.patience)
             return
         (group,) = self.optimizers().param_groups  # type: ignore[union-attr]
         before, config = group["lr"], self.config.train
@@ -311,7 +303,7 @@ class RecogniserModule(pl.LightningModule):
             "epoch": self.current_epoch + 1,
             "updates": self.global_step,
             "loss": round(float(torch.stack(self._losses).mean()), 4),
-            "dev_per": round(float(self.trainer.callback_metrics["dev_per"]), 2),
+            **{name: round(float(self.trainer.callback_metrics[name]), 2) for name in self.dev_score.counts},
             "learning_rate": float(self.optimizers().param_groups[0]["lr"]),  # type: ignore[union-attr]
             "seconds": round(self.seconds, 1),
         }
@@ -321,7 +313,9 @@ class RecogniserModule(pl.LightningModule):
             run_folder.write_history(self.run, {"epochs": self.history}, self._before)
             here = self.seconds - (self.history[-2]["seconds"] if len(self.history) > 1 else 0.0)
             times = pace(here, self.seconds, self.config.train.max_epochs - self.current_epoch - 1)
-            log.info("epoch %(epoch)d  loss %(loss).3f  dev PER %(dev_per).2f %%  %(times)s", entry | {"times": times})
+            words = "  dev WER %(dev_wer).2f %%" if WER in entry else ""
+            line = f"epoch %(epoch)d  loss %(loss).3f  dev PER %(dev_per).2f %%{words}  %(times)s"
+            log.info(line, entry | {"times": times})
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """Return AdamW with a learning rate that rises linearly to its peak and falls along a cosine."""
@@ -380,6 +374,7 @@ def model_card(model: AcousticModel, epoch: dict[str, float], seconds: float, ha
         Kind.HYBRID: f"on the alignments of {Path(config.train.alignments or '').name}",
     }
     how = "without a beam" if lm is None else "with the n-gram"
+    words = f"- word error rate on them: {epoch[WER]:.2f} %, by which the epoch was chosen\n" if WER in epoch else ""
     init = config.train.init
     start = "" if init is None else f"- training began with the weights of {Path(init).name}\n"
     so_far = "" if has_ended else "- the best model so far: training has not ended\n"
@@ -390,4 +385,4 @@ Phone recogniser trained {methods[kind_of(config)]} by `asr train`; `config.yaml
 - data: {", ".join(config.data.corpora)}; seed {config.seed}
 - {model.num_parameters:,} weights; {seconds / 60:.0f} minutes of training; kept: epoch {best}, after {updates} updates
 - phone error rate on the dev speakers {how}: {epoch["dev_per"]:.2f} % ({config.data.scoring})
-{start}{so_far}"""
+{words}{start}{so_far}"""

@@ -132,7 +132,7 @@ def test_more_epochs_do_not_wake_a_run_that_stopped_early(config, tmp_path, capl
     with caplog.at_level("INFO"):
         train(lasting(config, 9), tmp_path / "run")
     assert epochs(tmp_path / "run") == before
-    assert "training has ended: no lower dev PER for 1 epochs (train.patience)" in caplog.text
+    assert "training has ended: no lower dev score for 1 epochs (train.patience)" in caplog.text
 
 
 SENTENCES = ["the cat sat", "the dog sat", "a cat ran", "a dog ran"]

@@ -3,6 +3,7 @@
 from dataclasses import dataclass, replace
 from types import SimpleNamespace
 
+import naive
 import numpy as np
 import pytest
 import torch
@@ -20,13 +21,15 @@ from asr.speech.normaliser import Normaliser
 from asr.speech.phones import PhoneSet
 from asr.training import criteria
 from asr.training.criteria import CTC, Frames, FrameTargets
+from asr.training.dev_score import PER, WER, DevScore, monitor
 
 NUM_PDFS = 5
 
 
-def named(name):
+def named(name, phones="", text=""):
     """Stand for a cut."""
-    return SimpleNamespace(id=name)
+    said = SimpleNamespace(text=text, custom={"phones": phones})
+    return SimpleNamespace(id=name, corpus="mini_librispeech", supervisions=[said])
 
 
 def batch(targets, lengths):
@@ -288,11 +291,33 @@ def test_dev_speakers_are_decoded_with_the_n_gram(ctc_crf, rng):
     model = criterion.acoustic_model(nn.Identity(), Normaliser(FeatureConfig(cmvn="none")))
     log_probs = torch.tensor(rng.normal(size=(20, 2, 40))).log_softmax(2).numpy()
     emissions = [log_probs[:20, 0], log_probs[:13, 1]]
-    found = criterion.dev_decoder(model)(emissions)
+    (find,) = criterion.dev_decoders(model).values()
     token_model = fusion.automaton(lm, criterion.tokens, 1.0)
     expected = beam_search(log_probs, [20, 13], beam_size=criteria.DEV_BEAM, token_model=token_model)
-    assert found == [list(nbest[0].tokens) for nbest in expected]
-    assert found != model.best_tokens(emissions)
+    assert find(emissions) == [[criterion.tokens[token] for token in nbest[0].tokens] for nbest in expected]
+    assert find(emissions) != [[criterion.tokens[token] for token in each] for each in model.best_tokens(emissions)]
+
+
+def test_the_best_epoch_may_be_that_of_the_words(ctc_crf, rng, monkeypatch):
+    """Dev utterances are scored by phones and by words, and the words decide."""
+    criterion, _ = ctc_crf(words="en-us-words")
+    model = criterion.acoustic_model(nn.Identity(), Normaliser(FeatureConfig(cmvn="none")))
+    spelt = ["DH", "AH", "K", "AE", "T", "S", "AE", "T", "DH", "EH", "R"]
+    logits = np.full((48, 40), -9.0)
+    logits[:, 0] = 0.0
+    for i, label in enumerate(spelt):
+        logits[4 * i + 1, criterion.tokens.index(label)] = 9.0
+    emissions = [naive.log_softmax(logits).astype(np.float32)]
+    monkeypatch.setattr(type(model), "emissions", lambda self, rows: emissions)
+    cuts = [named("u", phones=" ".join(spelt[:-1]), text="The cat sat here.")]
+    score = DevScore(criterion.config, cuts)
+    score.begin(model, criterion.dev_decoders(model))
+    score.add(batch([[1]], [40]))
+    assert score.counts[PER].errors == 0  # the utterance of the batch is not one of these
+    score.add(replace(batch([[1]], [40]), ids=["u"]))
+    assert (score.counts[PER].errors, score.counts[PER].reference_length) == (1, len(spelt) - 1)
+    assert (score.counts[WER].errors, score.counts[WER].reference_length) == (1, 4)
+    assert (monitor(criterion.config), monitor(ctc_crf()[0].config)) == (WER, PER)
 
 
 def test_a_recurrent_model_is_no_denominator(ctc_crf, monkeypatch):
