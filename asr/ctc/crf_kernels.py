@@ -1,13 +1,7 @@
 """The sum over all label sequences in Numba, each weighted by an automaton: CTC's forward-backward over its states.
 
-State s of the automaton stands for the labels so far, of which it knows the last one, its class. A path of frames is in
-one of two places there: on that label, or on the blank after it. A row of 2S numbers has the blanks of all states
-first, then the labels.
-
-From a state the automaton goes on by arcs, each to a state whose label it emits. Arcs leave *nodes*: node s < S is
-state s, on its label or on its blank; node S + s is its blank alone, after which the same label may begin again. Other
-nodes are no states. A node may also leave by the arcs of another one, to which it backs off: a link says how much of
-what is at the one is counted at the other too.
+In a state of the automaton (`asr.ctc.automaton`) a path of frames is in one of two places: on its label, or on the
+blank after it. A row of 2S numbers has the blanks of all states first, then the labels.
 
 No number is ever subtracted from another, so sums keep their relative precision. Memory is bounded as in
 `asr.ctc.align_kernels`: of a long utterance only the rows between blocks of frames are kept, and each block is computed
@@ -22,6 +16,7 @@ from typing import NamedTuple
 import numpy as np
 
 from asr.core.jit import helper, njit
+from asr.ctc.automaton import Automaton
 
 # Vector code may reorder sums; NaN and infinity keep their meaning. Not so for sums over arcs: those are too short.
 VECTORS = {"reassoc", "nsz", "contract"}
@@ -35,69 +30,6 @@ LEAST_MASS = 1e-240
 # an unsigned index needs no test for negative values, which would cost time and prevent vector code
 ZERO, ONE, TWO = np.uintp(0), np.uintp(1), np.uintp(2)
 CELLS = 1 << 23  # numbers that the rows of a block may have (64 MiB), unless √T rows have more
-
-
-class Arcs(NamedTuple):
-    """Arcs in the order of one of their ends.
-
-    Attributes
-    ----------
-    offsets : (1 + number of such ends,)
-        Where those of each begin.
-    others : (A,)
-        The other end.
-    weights : (A,)
-        Probabilities.
-    """
-
-    offsets: np.ndarray
-    others: np.ndarray
-    weights: np.ndarray
-
-
-class Links(NamedTuple):
-    """Links from nodes to those that they back off to, in an order in which links into a node precede those out of it.
-
-    Attributes
-    ----------
-    targets : (number of nodes that others back off to,)
-    offsets : (1 + number of such nodes,)
-        Where the links into each begin.
-    sources : (K,)
-        The other end.
-    weights : (K,)
-        How much of what is at a source is counted at the target too.
-    """
-
-    targets: np.ndarray
-    offsets: np.ndarray
-    sources: np.ndarray
-    weights: np.ndarray
-
-
-class Automaton(NamedTuple):
-    """Weights of label sequences.
-
-    Attributes
-    ----------
-    blank
-        Class of the blank; its only state is the start.
-    offsets : (C + 1,)
-        States of class c are those from offsets[c] to offsets[c + 1].
-    finals : (S,)
-        Weight of the end.
-    entering, leaving
-        The same arcs by the states at which they end, from nodes, and by the nodes at which they start, to states.
-    links
-        Between nodes.
-    """
-
-    blank: np.uintp
-    offsets: np.ndarray
-    finals: np.ndarray
-    entering: Arcs
-    leaving: Arcs
-    links: Links
 
 
 class Room(NamedTuple):

@@ -1,28 +1,20 @@
 """Weights of all label sequences: the denominator of `asr.ctc.crf_loss`, made of the automaton of an n-gram.
 
-A token model (`asr.ctc.TokenModel`) says in each of its states how probable each label is. Made of an n-gram, most of
-that is redundant: where an n-gram was not seen, its probability is that of the shorter one times a factor, and leads to
-the same state. So the row of a state is a factor times the row of another, its *backoff*, plus what a few labels have
-more than that. Rows that are not of this kind, because a label has less than its backoff says or leads elsewhere, are
-written out. Nothing is approximated: each label has one way from each state, and its weight is the model's to 1e-12.
-
-Letters: B utterances, L labels, C classes, Q states of the token model, S states here, R rows, A arcs, K links.
+Letters: B utterances, T frames, L labels, C classes, Q states of the token model, S states here.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from asr.core import workers
 from asr.ctc.arguments import check_blank, check_log_probs, check_targets, check_values
+from asr.ctc.automaton import Automaton, build
 from asr.ctc.beam import checked
 from asr.ctc.beam_kernels import TokenModel
-from asr.ctc.crf_kernels import Arcs, Automaton, Links, follow, partition, score_labels, workspace_size
+from asr.ctc.crf_kernels import follow, partition, score_labels, workspace_size
 
-ROUNDING = 1e-13  # relative; by how much a weight may differ from what its backoff says and still count as the same
 LEAST, MOST = -230.0, 14.0  # scores: a lower one is as good as impossible, a higher one would narrow doubles' range
 SMALLEST = 1e-16  # posterior; lower ones are lost to rounding
 
@@ -88,7 +80,7 @@ class Denominator:
         if others.min() < 0 or others.max() >= num_states:
             raise ValueError(f"the backoffs must lie in 0..{num_states - 1}")
         model = TokenModel(scores, model.next_states, finals)
-        return cls(model, _automaton(_rows(model, others, np.exp(factors), blank), blank))
+        return cls(model, build(model, others, np.exp(factors), blank))
 
     @property
     def num_classes(self) -> int:
@@ -229,159 +221,3 @@ class Denominator:
             rows, step = rows[where < len(tokens)], step + 1
             rows = rows[(others[rows] != states[rows + step, None]).any(axis=1)]
         return gains
-
-
-class _Rows(NamedTuple):
-    """The states of the automaton, then rows that belong to no state, but serve as backoff.
-
-    Attributes
-    ----------
-    num_states
-        S.
-    labels : (R,)
-        The label that leads to the state; the blank for the start.
-    parents : (R,)
-        Row of the backoff; −1 where there is none.
-    factors : (R,)
-        What the backoff's weights are multiplied by.
-    targets : (R, C)
-        State that each label leads to; −1 where there is none.
-    weights : (R, C)
-        0 where there is no target.
-    finals : (S,)
-    """
-
-    num_states: int
-    labels: np.ndarray
-    parents: np.ndarray
-    factors: np.ndarray
-    targets: np.ndarray
-    weights: np.ndarray
-    finals: np.ndarray
-
-
-def _rows(model: TokenModel, backoffs: np.ndarray, factors: np.ndarray, blank: int) -> _Rows:
-    """Split the states of a token model by the label that led to them, and add the backoffs of what can be reached.
-
-    A row's code is its state in the token model × C + its label.
-    """
-    num_classes = model.scores.shape[1]
-    possible, after = model.scores > -np.inf, model.next_states * num_classes + np.arange(num_classes)
-
-    def follow(codes: np.ndarray) -> np.ndarray:
-        return after[codes // num_classes][possible[codes // num_classes]]
-
-    def back_off(codes: np.ndarray) -> np.ndarray:  # the start stays: its backoff would have the start alone
-        states, labels = np.divmod(codes, num_classes)
-        return np.where(labels == blank, codes, backoffs[states] * num_classes + labels)
-
-    reached = _closure(np.array([blank]), follow)
-    reached = reached[np.argsort(reached % num_classes, kind="stable")]
-    codes = np.concatenate([reached, np.setdiff1d(_closure(reached, back_off), reached)])
-    states, labels = np.divmod(codes, num_classes)
-    parents, targets = _places(codes, back_off(codes)), np.where(possible, _places(reached, after), -1)[states]
-    return _Rows(
-        len(reached),
-        labels,
-        np.where(parents == np.arange(len(codes)), -1, parents),
-        factors[states],
-        targets,
-        np.where(targets >= 0, np.exp(model.scores[states]), 0.0),
-        np.exp(model.finals[states[: len(reached)]]),
-    )
-
-
-def _closure(codes: np.ndarray, follow: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
-    """Return what is reached from some codes, with these, sorted."""
-    fresh = found = codes
-    while len(fresh):
-        fresh = np.setdiff1d(follow(fresh), found)
-        found = np.union1d(found, fresh)
-    return found
-
-
-def _places(values: np.ndarray, wanted: np.ndarray) -> np.ndarray:
-    """Return where each wanted number is among different values, −1 where it is not."""
-    order = np.argsort(values)
-    places = order[np.searchsorted(values[order], wanted).clip(max=len(values) - 1)]
-    return np.where(values[places] == wanted, places, -1)
-
-
-def _automaton(rows: _Rows, blank: int) -> Automaton:
-    """Return an automaton of few arcs; a label that repeats leaves from a node of its own."""
-    num_rows, num_states = len(rows.labels), rows.num_states
-    each = np.arange(num_rows)
-    onward = rows.weights.copy()
-    onward[each, rows.labels] = 0.0
-    depths = _depths(rows.parents)
-    more, linked = _differences(rows, onward)
-    cost, rest = np.count_nonzero(onward, axis=1), 1 + np.count_nonzero(more, axis=1)
-    linked &= rest < cost
-    used = each < num_states
-    for depth in range(depths.max(), 0, -1):  # a row that belongs to no state must save more arcs than it has
-        here = used & linked & (depths == depth)
-        saved = np.bincount(rows.parents[here], (cost - rest)[here], num_rows)
-        used |= saved > np.where(linked, rest, cost)
-        linked &= (depths != depth) | used[rows.parents]
-    linked &= used
-    nodes = np.where(each < num_states, each, num_states + np.cumsum(used) - 1)
-    onward = np.where(linked[:, None], more, onward) * used[:, None]
-    repeats = rows.weights[each, rows.labels][:num_states]
-    starts, labels = np.nonzero(onward)
-    (again,) = np.nonzero(repeats)
-    starts, ends, weights = (
-        np.concatenate(pair)
-        for pair in (
-            (nodes[starts], num_states + again),
-            (rows.targets[starts, labels], rows.targets[again, rows.labels[again]]),
-            (onward[starts, labels], repeats[again]),
-        )
-    )
-    num_nodes = 2 * num_states + int(np.count_nonzero(used[num_states:]))
-    return Automaton(
-        np.uintp(blank),
-        np.searchsorted(rows.labels[:num_states], np.arange(rows.weights.shape[1] + 1)).astype(np.uintp),
-        rows.finals,
-        _arcs(ends, starts, weights, num_states),
-        _arcs(starts, ends, weights, num_nodes),
-        _links(np.flatnonzero(linked), rows, depths, nodes),
-    )
-
-
-def _links(sources: np.ndarray, rows: _Rows, depths: np.ndarray, nodes: np.ndarray) -> Links:
-    """Return the links of some rows to their backoffs, the longest chains of backoffs first."""
-    targets = rows.parents[sources]
-    order = np.lexsort((sources, targets, -depths[sources]))
-    sources, targets = sources[order], targets[order]
-    firsts = np.flatnonzero(np.diff(targets, prepend=-1))
-    offsets = np.append(firsts, len(targets)).astype(np.uintp)
-    return Links(
-        nodes[targets[firsts]].astype(np.uintp), offsets, nodes[sources].astype(np.uintp), rows.factors[sources]
-    )
-
-
-def _depths(parents: np.ndarray) -> np.ndarray:
-    """Return how many backoffs each row has, one after another (R,)."""
-    depths, above = np.zeros(len(parents), np.int64), parents
-    while (above >= 0).any():
-        if depths.max() > len(parents):
-            raise ValueError("a state must not be the backoff of its own backoff")
-        depths += above >= 0
-        above = np.where(above >= 0, parents[above], -1)
-    return depths
-
-
-def _differences(rows: _Rows, onward: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return how much more weight labels have than by their backoff (R, C), and whether a row is of this kind (R,)."""
-    backed = np.where(rows.parents[:, None] >= 0, rows.factors[:, None] * onward[rows.parents], 0.0)
-    alike = (rows.targets == rows.targets[rows.parents]) & (backed <= onward * (1 + ROUNDING))
-    more = onward - backed
-    more[more <= ROUNDING * onward] = 0.0
-    return more, (alike | (backed == 0)).all(axis=1) & (rows.parents >= 0)
-
-
-def _arcs(ends: np.ndarray, others: np.ndarray, weights: np.ndarray, num_ends: int) -> Arcs:
-    """Return arcs in the order of their ends."""
-    order = np.lexsort((others, ends))
-    offsets = np.searchsorted(ends[order], np.arange(num_ends + 1)).astype(np.uintp)
-    return Arcs(offsets, others[order].astype(np.uint32), weights[order])
