@@ -6,11 +6,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from asr.core import workers
 from asr.ctc.arguments import check_lengths, check_targets
-from asr.ctc.crf_kernels import partition, workspace_size
 from asr.ctc.denominator import Denominator
 from asr.ctc.loss import Lengths, as_array, ctc_loss
+from asr.ctc.partition import partition
 
 
 def crf_loss(
@@ -102,12 +101,7 @@ class _LogPartition(torch.autograd.Function):
         ctx: Any, logits: Tensor, lengths: np.ndarray, possible: np.ndarray, denominator: Denominator
     ) -> Tensor:
         values = np.ascontiguousarray(logits.detach().numpy())
-        totals, grads = np.zeros(len(lengths)), np.zeros_like(values)
-        chosen = np.flatnonzero(possible)
-        chosen = chosen[np.argsort(-lengths[chosen], kind="stable")]  # so that the threads' shares are alike
-        size = workspace_size(lengths[chosen].max(initial=0), denominator.automaton, values.shape[2])
-        found = totals, grads
-        workers.run(partition, len(chosen), size, values, chosen, lengths, denominator.automaton, found)
+        totals, grads = partition(values, np.flatnonzero(possible), lengths, denominator.automaton)
         ctx.save_for_backward(torch.from_numpy(grads))
         return torch.from_numpy(totals)
 

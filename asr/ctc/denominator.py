@@ -8,12 +8,12 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike
 
-from asr.core import workers
 from asr.ctc.arguments import check_blank, check_log_probs, check_targets, check_values
 from asr.ctc.automaton import Automaton, build
 from asr.ctc.beam import checked
 from asr.ctc.beam_kernels import TokenModel
-from asr.ctc.crf_kernels import follow, partition, score_labels, workspace_size
+from asr.ctc.crf_kernels import follow, score_labels
+from asr.ctc.partition import partition
 
 LEAST, MOST = -230.0, 14.0  # scores: a lower one is as good as impossible, a higher one would narrow doubles' range
 SMALLEST = 1e-16  # posterior; lower ones are lost to rounding
@@ -144,10 +144,7 @@ class Denominator:
         values = np.where(inside[:, :, None], log_probs, 0.0)
         posteriors = np.exp(values) * inside[:, :, None]
         posteriors /= np.maximum(posteriors.sum(axis=2, keepdims=True), np.finfo(float).tiny)
-        found = np.zeros(batch), np.zeros_like(values)
-        size = workspace_size(lengths.max(initial=0), self.automaton, num_classes)
-        workers.run(partition, batch, size, values, np.arange(batch), lengths, self.automaton, found)
-        posteriors += found[1]  # posteriors less probabilities
+        posteriors += partition(values, np.arange(batch), lengths, self.automaton)[1]
         return np.where(inside[:, :, None], np.log(posteriors.clip(SMALLEST, 1.0)), 0.0).astype(np.float32)
 
     def begin(self) -> np.ndarray:

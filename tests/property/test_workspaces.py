@@ -18,12 +18,12 @@ from asr.ctc import (
     TokenModel,
     align_kernels,
     beam_search,
-    crf_kernels,
     crf_loss,
     ctc_loss,
     forced_align,
     graph_align,
     graph_kernels,
+    partition,
 )
 from asr.encoders import cell_kernels
 from asr.hmm import inference_kernels
@@ -99,7 +99,7 @@ def test_crf_loss_stays_in_its_workspace(runs, case, num_states, has_backoffs):
 @modest
 @given(st.integers(1, 10**6), st.integers(1, 10**5))
 def test_blocks_of_a_crf_loss_fit(num_frames, num_states):
-    block, num_blocks = crf_kernels.layout(num_frames, num_states)
+    block, num_blocks = partition.layout(num_frames, num_states)
     assert block * (num_blocks - 1) < num_frames <= block * num_blocks
 
 

@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 import torch
 
-from asr.ctc import Denominator, TokenModel, crf_kernels, crf_loss
+from asr.ctc import Denominator, TokenModel, crf_kernels, crf_loss, partition
 from asr.lm import fusion
 from asr.lm.estimation import estimate
 
@@ -30,19 +30,17 @@ def scaled(logits, denominator):
     """ln Z by the scaled recursions alone and its gradient; −inf where they gave up."""
     logits = np.ascontiguousarray(logits)[:, None]
     automaton, gradient = denominator.automaton, np.zeros_like(logits)
-    size = crf_kernels.workspace_size(len(logits), automaton, logits.shape[2])
-    room = crf_kernels.room_for(len(logits), logits.shape[2], automaton, np.empty(size))
-    total = crf_kernels.one_pass(logits, 0, automaton, False, gradient, room)
+    size = partition.workspace_size(len(logits), automaton, logits.shape[2])
+    room = partition.room_for(len(logits), logits.shape[2], automaton, np.empty(size))
+    total = crf_kernels.one_pass(logits, 0, automaton, gradient, room)
     return total, gradient[:, 0]
 
 
-def partition(logits, denominator):
+def of_one(logits, denominator):
     """ln Z and its gradient as `crf_loss` has them."""
     logits = np.ascontiguousarray(logits)[:, None]
-    found = np.zeros(1), np.zeros_like(logits)
-    work = np.empty(crf_kernels.workspace_size(len(logits), denominator.automaton, logits.shape[2]))
-    crf_kernels.partition(ONE, logits, ONE, np.array([len(logits)]), denominator.automaton, found, work)
-    return found[0][0], found[1][:, 0]
+    totals, gradients = partition.partition(logits, ONE, np.array([len(logits)]), denominator.automaton)
+    return totals[0], gradients[:, 0]
 
 
 def assert_exact(logits, model, found):
@@ -86,11 +84,11 @@ def test_log_space_serves_where_scaling_fails(rng, kind):
     denominator = Denominator.of(model)
     assert scaled(logits, denominator)[0] == -np.inf, "scaling holds here: this test tests nothing"
     if kind == "nothing":
-        total, gradient = partition(logits, denominator)
+        total, gradient = of_one(logits, denominator)
         assert total == -np.inf
         assert (gradient == 0).all()
     else:
-        assert_exact(logits, model, partition(logits, denominator))
+        assert_exact(logits, model, of_one(logits, denominator))
 
 
 def test_only_the_utterance_whose_scaling_fails_is_computed_in_logarithms(rng):
@@ -110,19 +108,19 @@ def test_blocks_of_frames_change_nothing(rng):
     )
     model.scores[:] += 0.3 * rng.standard_normal(model.scores.shape)
     denominator = Denominator.of(model)
-    block, _ = crf_kernels.layout(10**5, denominator.num_states)
+    block, _ = partition.layout(10**5, denominator.num_states)
     for num_frames, num_blocks in ((block, 1), (block + 1, 2), (2 * block, 2)):
-        assert crf_kernels.layout(num_frames, denominator.num_states) == (block, num_blocks)
+        assert partition.layout(num_frames, denominator.num_states) == (block, num_blocks)
     logits = rng.standard_normal((block + block // 2, 3))
-    assert_exact(logits, model, partition(logits, denominator))
+    assert_exact(logits, model, of_one(logits, denominator))
 
 
 def test_memory_grows_with_the_root_of_the_frames(rng):
     denominator = fusion.denominator(ngram(rng), LABELS)
     for num_frames in (10_000, 1_000_000, 100_000_000):
-        block, num_blocks = crf_kernels.layout(num_frames, denominator.num_states)
+        block, num_blocks = partition.layout(num_frames, denominator.num_states)
         assert block * num_blocks >= num_frames
-        most = crf_kernels.CELLS + 3 * 2 * denominator.num_states * (num_frames**0.5 + 1)
+        most = partition.CELLS + 3 * 2 * denominator.num_states * (num_frames**0.5 + 1)
         assert (block + num_blocks) * 2 * denominator.num_states <= most
 
 
