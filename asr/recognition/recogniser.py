@@ -29,8 +29,7 @@ from asr.speech.features import FRAME_SHIFT, FeatureExtractor
 from asr.speech.segments import Segment
 
 DEFAULT_MODEL = "en-us-phones"
-SURE = 0.5  # posterior of a phone; in noise and silence the highest was 0.26, in speech it is above 0.9
-NO_WORDS = Hypothesis((), (), 0.0, (), words=())
+SURE = 0.5  # posterior of a phone; in noise and silence the highest was 0.41, in speech it is above 0.9
 
 
 class NBest(NamedTuple):
@@ -258,7 +257,8 @@ class Recogniser:
         phones, nbest = list[Segment](), [NBest((), 0.0)]
         words: list[Segment] | None = None
         for cuts, found in self._decode(heard.emissions):
-            hypotheses = [self._written(each) for each in found if _is_speech(each)] or [NO_WORDS]
+            nothing = Hypothesis((), (), 0.0, (), words=None if found[0].words is None else ())
+            hypotheses = [self._written(each) for each in found if self._is_speech(each)] or [nothing]
             best = hypotheses[0]
             placed = self._place(best, heard, cuts)
             phones += placed
@@ -328,6 +328,16 @@ class Recogniser:
             ]
         return placed
 
+    def _is_speech(self, hypothesis: Hypothesis) -> bool:
+        """Return whether something was said: a network trained with CTC is sure of a phone somewhere.
+
+        In noise alone it is not, but each frame has a likeliest class, and a language model makes words of them. A
+        network that is hardly trained is sure of nothing: one that was not calibrated is taken at its word for phones.
+        """
+        is_judged = hypothesis.words is not None or len(self.model.calibration.posteriors) > 0
+        is_sure = any(each >= SURE for each in hypothesis.confidences)
+        return is_sure or not (is_judged and isinstance(self.model, CTCModel))
+
     def _written(self, hypothesis: Hypothesis) -> Hypothesis:
         """Return a hypothesis with its unknown words as `decode.unknown` says."""
         if hypothesis.words is None or self.model.config.decode.unknown == "phones":
@@ -355,14 +365,6 @@ class Recogniser:
         for each in sorted(both, key=operator.attrgetter("score"), reverse=True):
             different.setdefault((each.labels, each.words), each)
         return list(itertools.islice(different.values(), self.model.config.decode.nbest))
-
-
-def _is_speech(hypothesis: Hypothesis) -> bool:
-    """Return whether words were said, if words were found: the network is sure of a phone somewhere.
-
-    In noise alone it is not, but a language model makes words of it.
-    """
-    return hypothesis.words is None or any(confidence >= SURE for confidence in hypothesis.confidences)
 
 
 def group_phones(

@@ -28,7 +28,7 @@ def keep_best():
 @pytest.mark.parametrize("is_last_batch", [False, True])
 def test_no_checkpoint_between_the_last_batch_of_an_epoch_and_its_score(tmp_path, is_last_batch):
     """A run killed there and resumed went on with the next epoch: the dev score and the history lacked one."""
-    callback = Checkpoints(tmp_path, 1e-9, keep_best)
+    callback = Checkpoints(tmp_path, 1e-9, keep_best, "dev_per")
     callback.on_train_batch_end(process(is_last_batch=is_last_batch), None)
     assert (tmp_path / "last.ckpt").exists() is not is_last_batch
 
@@ -48,7 +48,7 @@ def process(rank=0, is_last_batch=False, decision=None):
 def test_only_the_first_process_writes_checkpoints(tmp_path):
     """Each renamed its own temporary file: that of the second, which is empty, took the place of the checkpoint."""
     for rank in (0, 1):
-        Checkpoints(tmp_path, 5, keep_best).on_train_epoch_end(process(rank), None)
+        Checkpoints(tmp_path, 5, keep_best, "dev_per").on_train_epoch_end(process(rank), None)
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == dict.fromkeys(
         ("best.ckpt", "last.ckpt"), b"whole"
     )
@@ -58,13 +58,13 @@ def test_only_the_first_process_writes_checkpoints(tmp_path):
 def test_all_processes_save_when_the_first_one_does(tmp_path, decision):
     """Each went by its own clock: one that saved alone waited for the others for ever."""
     for minutes in (5, 1e-9):
-        Checkpoints(tmp_path, minutes, keep_best).on_train_batch_end(process(decision=decision), None)
+        Checkpoints(tmp_path, minutes, keep_best, "dev_per").on_train_batch_end(process(decision=decision), None)
         assert (tmp_path / "last.ckpt").exists() is decision
 
 
 def test_checkpoints_are_written_when_the_epoch_is_in_the_history(tmp_path):
     """Lightning calls its own kind of callback last; ours came first, and a resumed run lacked the epoch's line."""
-    assert isinstance(Checkpoints(tmp_path, 5, keep_best), Checkpoint)
+    assert isinstance(Checkpoints(tmp_path, 5, keep_best, "dev_per"), Checkpoint)
 
 
 @pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::UserWarning")  # PyTorch Lightning's

