@@ -153,16 +153,26 @@ class ConditionsConfig:
         Share of the utterances that noise is added to, 0 to 1.
     telephone
         Share of the utterances that are limited to 300 to 3400 Hz, 0 to 1.
+    music
+        Share of the utterances that chords are added to, 0 to 1.
+    babble
+        Share of the utterances that other training utterances are added to, 0 to 1.
+    padding
+        Share of the utterances that have up to 3 s of silence, noise, hum or chords before or behind them, 0 to 1; with
+        CTC and attention only.
     """
 
     max_warp: float = 0.0
     reverb: float = 0.0
     noise: float = 0.0
     telephone: float = 0.0
+    music: float = 0.0
+    babble: float = 0.0
+    padding: float = 0.0
 
     def __post_init__(self) -> None:
         check(0 <= self.max_warp <= 0.3, "conditions.max_warp", "lie in 0..0.3", self.max_warp)
-        for name in ("reverb", "noise", "telephone"):
+        for name in ("reverb", "noise", "telephone", "music", "babble", "padding"):
             check(0 <= getattr(self, name) <= 1, f"conditions.{name}", "lie in 0..1", getattr(self, name))
 
 

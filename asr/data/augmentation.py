@@ -1,4 +1,4 @@
-"""Augmentation of training features: simulated rooms, noises, telephones and voices; masks.
+"""Augmentation of training features: simulated rooms, noises, music, telephones and voices; what is around; masks.
 
 Log mel energies change as they would if the sound changed, but for the cross terms of powers, whose mean is 0. Noise
 and echoes add power, a telephone keeps a band, and another vocal tract moves power to other bins. No waveform is
@@ -7,22 +7,52 @@ convolved, and no feature is computed anew.
 Letters: T frames, M mel bins, F values a frame.
 """
 
+from collections.abc import Sequence
+
 import numpy as np
 from scipy.signal import lfilter
 
 from asr.core.config import ConditionsConfig, SpecAugmentConfig
-from asr.speech.features import FRAME_SHIFT, mel_frequencies
+from asr.speech.audio import SAMPLE_RATE
+from asr.speech.features import FRAME_SHIFT, MEL_FLOOR, mel_frequencies
 
 TELEPHONE = (300.0, 3400.0)  # Hz
 SNR = (0.0, 25.0)  # dB, of the whole utterance
 REVERBERATION_TIME = (0.2, 1.0)  # seconds in which an echo falls by 60 dB
 DIRECT_TO_REVERBERANT = (-3.0, 12.0)  # dB
+LONGEST_PADDING = 300  # frames
+PADDING_LEVEL = (-50.0, 0.0)  # dB beside the utterance
 CIRCUIT_NOISE = (-60.0, -30.0)  # dB below the utterance: what a telephone has outside its band
 
 
-def change_conditions(log_mel: np.ndarray, config: ConditionsConfig, rng: np.random.Generator) -> np.ndarray:
+def change_conditions(
+    log_mel: np.ndarray,
+    config: ConditionsConfig,
+    rng: np.random.Generator,
+    voices: Sequence[np.ndarray] = (),
+    padding: tuple[int, int] = (0, 0),
+) -> np.ndarray:
     """Return log mel energies (T, M) with a random voice, room, noise and telephone line.
 
+    Parameters
+    ----------
+    log_mel : (T, M)
+        Of an utterance.
+    config
+        How often what is done.
+    rng
+        Draws it.
+    voices : sequence of (·, M)
+        Log mel energies of other utterances, for babble.
+    padding
+        Frames of something else to put before and behind.
+
+    Returns
+    -------
+    (padding + T + padding, M)
+
+    Examples
+    --------
     >>> log_mel = np.zeros((20, 40), np.float32)
     >>> noisy = change_conditions(log_mel, ConditionsConfig(noise=1.0), np.random.default_rng(0))
     >>> noisy.shape, bool((noisy > log_mel).all())
@@ -30,21 +60,101 @@ def change_conditions(log_mel: np.ndarray, config: ConditionsConfig, rng: np.ran
     """
     warp, *drawn = rng.random(4)
     reverb, noise, telephone = np.less(drawn, (config.reverb, config.noise, config.telephone))
+    music, babble = (
+        np.less(rng.random(2), (config.music, config.babble)) if config.music or config.babble else (False,) * 2
+    )
     if config.max_warp > 0:
         log_mel = warp_frequencies(log_mel, 1 + config.max_warp * (2 * warp - 1))
-    if not (reverb or noise or telephone):
+    if not (reverb or noise or telephone or music or babble or any(padding)):
         return log_mel
     energies = np.exp(log_mel)
     if reverb:
         energies = add_echoes(energies, rng.uniform(*REVERBERATION_TIME), rng.uniform(*DIRECT_TO_REVERBERANT))
+    if any(padding):
+        energies = _padded(energies, *padding, rng)
     if noise:
         energies = energies + noise_energies(energies, rng.uniform(*SNR), rng)
+    if music:
+        energies = energies + _below(energies, chord_energies(energies.shape, rng), rng.uniform(*SNR))
+    if babble and voices:
+        others = np.sum([np.resize(np.exp(voice), energies.shape) for voice in voices], axis=0)
+        energies = energies + _below(energies, others, rng.uniform(*SNR))
     if telephone:
         centres = mel_frequencies(energies.shape[1])
         outside = (centres < TELEPHONE[0]) | (centres > TELEPHONE[1])
         circuit = noise_energies(energies, -rng.uniform(*CIRCUIT_NOISE), rng)
         energies = np.where(outside, 0, energies) + circuit
     return np.log(energies).astype(np.float32)
+
+
+def _below(energies: np.ndarray, other: np.ndarray, decibels: float) -> np.ndarray:
+    """Return other energies with a mean that is so many dB below that of the given ones."""
+    return (other * (energies.mean() / other.mean() * 10 ** (-decibels / 10))).astype(np.float32)
+
+
+def draw_padding(config: ConditionsConfig, rng: np.random.Generator) -> tuple[int, int]:
+    """Return how many frames of something else an utterance has before and behind it: most often none.
+
+    >>> draw_padding(ConditionsConfig(), np.random.default_rng(0))
+    (0, 0)
+    """
+    if config.padding == 0:
+        return 0, 0
+    is_padded, *sides = rng.random(3)
+    lengths = rng.integers(10, LONGEST_PADDING, 2)
+    before, behind = np.where(np.less(sides, 0.6) & (is_padded < config.padding), lengths, 0).tolist()
+    return before, behind
+
+
+def _padded(energies: np.ndarray, before: int, behind: int, rng: np.random.Generator) -> np.ndarray:
+    """Put silence, noise, hum or chords before and behind mel energies (T, M)."""
+    shape = before + behind, energies.shape[1]
+    kind, level = rng.integers(4), rng.uniform(*PADDING_LEVEL)
+    if kind == 0:
+        other = np.full(shape, MEL_FLOOR, np.float32)
+    elif kind == 1:
+        other = noise_energies(np.full(shape, energies.mean(), np.float32), -level, rng)
+    else:
+        other = _below(energies, (hum_energies if kind == 2 else chord_energies)(shape, rng), -level)
+    other = np.maximum(other, MEL_FLOOR)
+    return np.concatenate([other[:before], energies, other[before:]])
+
+
+def hum_energies(shape: tuple[int, int], rng: np.random.Generator) -> np.ndarray:
+    """Return mel energies (T, M) of a hum: a tone of 50 to 400 Hz and some of its harmonics, which stay as they are.
+
+    >>> hum = hum_energies((3, 40), np.random.default_rng(0))
+    >>> bool((hum[0] == hum[2]).all()), 0 < int((hum[0] > 0.01 * hum.max()).sum()) < 20
+    (True, True)
+    """
+    num_frames, num_bins = shape
+    tone = _tone(rng.uniform(50, 400), rng.uniform(1, 4), num_bins)
+    return np.tile(tone, (num_frames, 1)).astype(np.float32)
+
+
+def chord_energies(shape: tuple[int, int], rng: np.random.Generator) -> np.ndarray:
+    """Return mel energies (T, M) of music: chords of one to four harmonic tones, each of which begins and dies away.
+
+    >>> chord_energies((100, 40), np.random.default_rng(0)).shape
+    (100, 40)
+    """
+    num_frames, num_bins = shape
+    energies = np.full(shape, MEL_FLOOR, np.float32)
+    beat, decay, fall = int(rng.integers(15, 80)), rng.uniform(0, 0.08), rng.uniform(1, 3)
+    for start in range(0, num_frames, beat):
+        length = min(num_frames - start, 2 * beat)
+        fading = np.exp(-decay * np.arange(length))[:, None]
+        for _ in range(rng.integers(1, 5)):
+            energies[start : start + length] += fading * _tone(55 * 2 ** rng.uniform(0, 4), fall, num_bins)
+    return energies
+
+
+def _tone(fundamental: float, fall: float, num_bins: int) -> np.ndarray:
+    """Return mel energies (M,) of a harmonic tone, whose k-th harmonic has k^−fall times the power of the first."""
+    harmonics = np.arange(1, max(2, int(SAMPLE_RATE / 2 / fundamental)))
+    places = np.searchsorted(mel_frequencies(num_bins), fundamental * harmonics).clip(max=num_bins - 1)
+    peaks = np.bincount(places, harmonics**-fall, num_bins)
+    return peaks + 0.05 * (np.roll(peaks, 1) + np.roll(peaks, -1))  # triangles overlap
 
 
 def warp_frequencies(log_mel: np.ndarray, factor: float) -> np.ndarray:

@@ -25,13 +25,15 @@ from lhotse.dataset.sampling.base import CutSampler
 from asr.core.config import ConditionsConfig, Config, SpecAugmentConfig
 from asr.core.errors import AudioError, CorpusError, InfeasibleError
 from asr.ctc import required_frames
-from asr.data.augmentation import change_conditions, mask_features
+from asr.data.augmentation import change_conditions, draw_padding, mask_features
 from asr.data.feature_store import Features
 from asr.data.splits import reference
 from asr.speech.features import FRAME_SHIFT
 from asr.speech.normaliser import Normaliser
 
 log = logging.getLogger(__name__)
+
+NUM_VOICES = 4  # that babble is made of
 
 
 @dataclass(frozen=True)
@@ -137,6 +139,8 @@ class SpeechDataset(torch.utils.data.Dataset):
     views
         How often each utterance is in a batch, at one speed and under as many conditions and masks: all utterances in
         their first view, then all in their second one.
+    others
+        Ids of utterances that babble is made of.
     """
 
     def __init__(
@@ -148,9 +152,10 @@ class SpeechDataset(torch.utils.data.Dataset):
         seed: int = 0,
         conditions: ConditionsConfig | None = None,
         views: int = 1,
+        others: Sequence[str] = (),
     ):
         self.stores, self.normaliser, self.spec_augment, self.seed = stores, normaliser, spec_augment, seed
-        self.targets, self.conditions, self.views = targets, conditions, views
+        self.targets, self.conditions, self.views, self.others = targets, conditions, views, others
         self.epoch = 0
 
     def __getitem__(self, cuts: CutSet) -> Batch:
@@ -173,15 +178,22 @@ class SpeechDataset(torch.utils.data.Dataset):
         rng = np.random.default_rng(seeds)
         speeds = sorted(self.stores)
         speed = speeds[rng.integers(len(speeds))]
+        padding = (0, 0) if self.conditions is None else draw_padding(self.conditions, rng)
         if view > 0:
             rng = np.random.default_rng((*seeds, view))
         features = self.stores[speed][cut.id]
         if self.conditions is not None:
-            features = change_conditions(features, self.conditions, rng)
+            features = change_conditions(features, self.conditions, rng, self._voices(speed, rng), padding)
         features = self.normaliser(features, cut.supervisions[0].speaker)
         if self.spec_augment is not None:
             features = mask_features(features, self.spec_augment, rng)
         return features, self.targets(cut, speed)
+
+    def _voices(self, speed: float, rng: np.random.Generator) -> list[np.ndarray]:
+        """Return the features of some utterances that babble is made of, at random."""
+        if self.conditions is None or self.conditions.babble == 0:
+            return []
+        return [self.stores[speed][self.others[i]] for i in rng.integers(len(self.others), size=NUM_VOICES)]
 
 
 def collate(utterances: Sequence[tuple[str, np.ndarray, list[int]]]) -> Batch:

@@ -322,6 +322,8 @@ CRITERIA: dict[Kind, Callable[[Config], Criterion]] = {
 def build(config: Config) -> Criterion:
     """Return the criterion of a configuration's kind of system."""
     kind, with_lm = kind_of(config), config.train.criterion.name == "ctc_crf"
+    if config.conditions.padding > 0 and kind is Kind.HYBRID:
+        raise ConfigError("conditions.padding must be 0 with train.alignments, which have no frames for it")
     if config.train.consistency > 0 and kind is not Kind.CTC:
         fault = f"must be 0 for {config.model['name']}, which is not trained with CTC alone"
         raise ConfigError(f"train.consistency {fault}", "train.consistency")

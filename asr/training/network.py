@@ -175,7 +175,8 @@ class SpeechData(pl.LightningDataModule):
         self.normaliser.add_speakers(self.dev_cuts, self.dev_store)
         conditions = None if config.conditions == ConditionsConfig() else config.conditions
         options = (config.spec_augment, config.seed, conditions, 2 if config.train.consistency > 0 else 1)
-        self.train_set = SpeechDataset(stores, self.normaliser, targets, *options)
+        voices = [cut.id for cut in self.train_cuts]
+        self.train_set = SpeechDataset(stores, self.normaliser, targets, *options, voices)
         self._dev_set = SpeechDataset({1.0: self.dev_store}, self.normaliser, NoTargets())
 
     def train_dataloader(self) -> BatchLoader:

@@ -4,7 +4,16 @@ import numpy as np
 import pytest
 
 from asr.core.config import ConditionsConfig, SpecAugmentConfig
-from asr.data.augmentation import add_echoes, change_conditions, mask_features, noise_energies, warp_frequencies
+from asr.data.augmentation import (
+    add_echoes,
+    change_conditions,
+    chord_energies,
+    draw_padding,
+    hum_energies,
+    mask_features,
+    noise_energies,
+    warp_frequencies,
+)
 from asr.speech.features import fbank, mel_frequencies
 
 
@@ -74,6 +83,49 @@ def test_conditions_are_drawn_for_each_utterance(voice):
     assert np.abs(one - other).mean() > 0.1
     assert one.dtype == np.float32
     assert np.isfinite(one).all()
+
+
+def test_music_and_babble_lie_below_the_speech_by_what_was_drawn(voice, rng):
+    features = log_mel(voice)
+    for config, voices in ((ConditionsConfig(music=1.0), ()), (ConditionsConfig(babble=1.0), [features[::-1]] * 3)):
+        found = change_conditions(features, config, np.random.default_rng(3), voices)
+        added = np.exp(found.astype(float)) - np.exp(features.astype(float))
+        assert added.min() > -1e-3 * np.exp(features.max())
+        assert 0 <= 10 * np.log10(np.exp(features.astype(float)).mean() / added.mean()) <= 25
+    alone = change_conditions(features, ConditionsConfig(babble=1.0), rng)  # there are no others
+    np.testing.assert_allclose(alone, features, atol=1e-5)
+
+
+def test_chords_are_lines_and_hum_stays(rng):
+    """A frame of a chord has peaks, and each bin of a hum stays as it is."""
+    for seed in range(20):
+        chords = chord_energies((200, 80), np.random.default_rng(seed))
+        assert np.median(chords.max(axis=1) / np.median(chords, axis=1)) > 5
+        assert (chords[0] != chords[-1]).any()
+    hum = hum_energies((50, 80), rng)
+    assert (hum == hum[0]).all()
+    assert hum.max() > 100 * np.median(hum)
+
+
+def test_what_is_around_an_utterance_has_no_part_in_it(voice):
+    features, before, behind = log_mel(voice), 37, 90
+    kinds = set()
+    for seed in range(30):
+        found = change_conditions(features, ConditionsConfig(), np.random.default_rng(seed), (), (before, behind))
+        assert found.shape == (before + len(features) + behind, 40)
+        assert np.isfinite(found).all()
+        np.testing.assert_allclose(found[before:-behind], features, atol=1e-5)
+        level = 10 * np.log10(np.exp(found[:before].astype(float)).mean() / np.exp(features.astype(float)).mean())
+        assert level < 6
+        kinds.add("silence" if level < -60 else "sound")
+    assert kinds == {"silence", "sound"}
+
+
+def test_padding_is_drawn_for_a_share_of_the_utterances():
+    drawn = np.array([draw_padding(ConditionsConfig(padding=0.5), np.random.default_rng(i)) for i in range(1000)])
+    assert (drawn.sum(axis=1) > 0).mean() == pytest.approx(0.5 * (1 - 0.4**2), abs=0.05)
+    assert 250 < drawn.max() < 300
+    assert drawn[drawn > 0].min() >= 10
 
 
 @pytest.mark.parametrize("seed", range(20))
