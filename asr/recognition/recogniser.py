@@ -30,6 +30,7 @@ from asr.speech.segments import Segment
 
 DEFAULT_MODEL = "en-us-phones"
 SURE = 0.5  # posterior of a phone; in noise and silence the highest was 0.41, in speech it is above 0.9
+MOSTLY = 0.9  # the highest posterior in the calibration of a network that is sure of speech
 
 
 class NBest(NamedTuple):
@@ -332,11 +333,11 @@ class Recogniser:
         """Return whether something was said: a network trained with CTC is sure of a phone somewhere.
 
         In noise alone it is not, but each frame has a likeliest class, and a language model makes words of them. A
-        network that is hardly trained is sure of nothing: one that was not calibrated is taken at its word for phones.
+        network that is hardly trained is not sure of speech, either, as its calibration tells.
         """
-        is_judged = hypothesis.words is not None or len(self.model.calibration.posteriors) > 0
-        is_sure = any(each >= SURE for each in hypothesis.confidences)
-        return is_sure or not (is_judged and isinstance(self.model, CTCModel))
+        if not isinstance(self.model, CTCModel) or any(each >= SURE for each in hypothesis.confidences):
+            return True
+        return hypothesis.words is None and max(self.model.calibration.posteriors, default=0.0) < MOSTLY
 
     def _written(self, hypothesis: Hypothesis) -> Hypothesis:
         """Return a hypothesis with its unknown words as `decode.unknown` says."""

@@ -7,7 +7,6 @@ import pytest
 from safetensors.torch import load_file
 
 from asr import Recogniser, align
-from asr.recognition import recogniser
 
 RECIPE = Path("recipes/mini/blstm_ctc_crf.yaml")
 SETTINGS = (
@@ -32,12 +31,6 @@ def train(cli, mini_tree, tmp_path_factory):
         return code, folder / name, errors
 
     return run
-
-
-@pytest.fixture
-def unsure(monkeypatch):
-    """Let networks say what they think that hardly know anything yet."""
-    monkeypatch.setattr(recogniser, "SURE", 0.0)
 
 
 @pytest.fixture(scope="module")
@@ -77,7 +70,6 @@ def test_a_run_repeated_is_the_same(trained, train):
     assert all(value.equal(second[name]) for name, value in first.items())
 
 
-@pytest.mark.usefixtures("unsure")
 def test_the_model_says_how_it_was_trained_and_decodes_with_its_language_model(trained, cli, mini_tree):
     run, _ = trained
     card = (run / "model" / "README.md").read_text()
@@ -94,7 +86,6 @@ def test_the_model_says_how_it_was_trained_and_decodes_with_its_language_model(t
     assert json.loads((run / "tuning.json").read_text())["tried"]
 
 
-@pytest.mark.usefixtures("unsure")
 def test_what_a_model_says_comes_from_its_posteriors(trained, mini_tree):
     """Phones by a beam of 1 or more, confidences, times, alignment and goodness are there, and belong together."""
     run, _ = trained
