@@ -115,6 +115,8 @@ def prepare(
     """
     if not _NAME.fullmatch(name) or name in _TAKEN:
         raise ConfigError(f"config: data.corpora has {name!r}: call a corpus by letters, digits, '-', '_' and '.'")
+    if seed is not None and name in CORPORA:
+        raise ConfigError(f"{name} has splits of its own: leave the seed out, or call your corpus otherwise")
     output_dir = Path(manifests) / name
     before = _read_stamp(output_dir)
     if corpus_dir is not None:
@@ -128,8 +130,8 @@ def prepare(
     else:
         raise CorpusError(f"it is not prepared: name its folder with data.corpora.{name}=FOLDER or --data FOLDER")
     if name not in CORPORA and not corpus.exists():
-        others = f"the corpora that need none are {', '.join(CORPORA)}"
-        raise ConfigError(f"config: data.corpora has {name!r}, and there is no {corpus}: check the path; {others}")
+        mend = f"check the path, or the name: the corpora are {', '.join(CORPORA)}"
+        raise ConfigError(f"config: data.corpora has {name!r}, and there is no {corpus}: {mend}")
     if seed is None:
         seed = int((*before.splitlines()[2:], "0")[0])
     stamp = _stamp(corpus, seed)

@@ -265,14 +265,25 @@ def waveform_of(utterance: Utterance) -> np.ndarray:
         The utterance is not within its file, or the file has another length than the corpus states.
     """
     waveform = sound_of(utterance.audio, utterance.channel)
-    duration = len(waveform) / audio.SAMPLE_RATE
-    check_duration(utterance, duration)
+    check_duration(utterance, len(waveform) / audio.SAMPLE_RATE)
+    return part_of(utterance, waveform, audio.SAMPLE_RATE)
+
+
+def part_of(utterance: Utterance, samples: np.ndarray, sample_rate: float) -> np.ndarray:
+    """Return those samples (n, …) of an utterance's file that are the utterance's.
+
+    Raises
+    ------
+    CorpusError
+        The utterance is not within its file.
+    """
+    duration = len(samples) / sample_rate
     end = duration if utterance.end is None else utterance.end
     if end > duration + SLACK or utterance.start >= duration:
         fault = f"it is from {utterance.start:.2f} to {end:.2f} s, and {utterance.audio} lasts {duration:.2f} s"
         raise CorpusError(f"{fault}: mend the times, or copy the file again")
-    first, last = (round(seconds * audio.SAMPLE_RATE) for seconds in (utterance.start, end))
-    return waveform[first:last]
+    first, last = (round(seconds * sample_rate) for seconds in (utterance.start, end))
+    return samples[first:last]
 
 
 @functools.lru_cache(maxsize=1)

@@ -9,6 +9,7 @@ import itertools
 import json
 import logging
 import os
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
@@ -27,7 +28,19 @@ log = logging.getLogger(__name__)
 SPLITS = ("train", "dev", "test")
 
 
-def prepare(corpora: Mapping[str, str | None], manifests: str | Path, may_obtain: bool = True) -> dict[str, Path]:
+def name_of(place: Path) -> str:
+    """Return what a corpus of one's own is called after its place: its folder, or its file without the suffix.
+
+    >>> name_of(Path("/speech/my corpus")), name_of(Path("/speech/anna.tsv"))
+    ('my_corpus', 'anna')
+    """
+    place = place.resolve()
+    return re.sub(r"[^\w.-]+", "_", place.name if place.is_dir() else place.name.partition(".")[0])
+
+
+def prepare(
+    corpora: Mapping[str, str | None], manifests: str | Path, may_obtain: bool = True, seed: int | None = None
+) -> dict[str, Path]:
     """Write the manifests of corpora that are not prepared yet, and return the folder of each one's.
 
     Parameters
@@ -38,6 +51,8 @@ def prepare(corpora: Mapping[str, str | None], manifests: str | Path, may_obtain
         Each goes to ``<manifests>/<name>``.
     may_obtain
         Whether a corpus without a folder and without manifests is downloaded or synthesised.
+    seed
+        Of the splits of corpora of one's own that have none; None takes that of manifests already there, or else 0.
 
     Raises
     ------
@@ -46,7 +61,7 @@ def prepare(corpora: Mapping[str, str | None], manifests: str | Path, may_obtain
     CorpusError
         A corpus is missing or not laid out as documented.
     """
-    return {name: data_prep.prepare(name, place, manifests, may_obtain) for name, place in corpora.items()}
+    return {name: data_prep.prepare(name, place, manifests, may_obtain, seed) for name, place in corpora.items()}
 
 
 def contents(manifests: str | Path, corpus: str, parts: Iterable[str] = SPLITS) -> str:
