@@ -240,12 +240,16 @@ def _utterance(record: Record, name: str, spelled: tuple[tuple[str, ...], ...]) 
 
 
 def _made_splits(place: Path, utterances: list[Utterance], seed: int) -> dict[str, list[Utterance]]:
-    """Return splits of a corpus that names none."""
-    unit = _unit(utterances)
-    splits = {"train": utterances}
-    if len(utterances) < 2:
-        raise CorpusError(f"{place} has one utterance: it needs some to train on, and others for dev")
-    if len(set(map(unit, utterances))) > 2:
+    """Return splits of a corpus that names none; what cannot be used, and is left out later, is in train."""
+    usable, rest = list[Utterance](), list[Utterance]()
+    for each in utterances:
+        (usable if any(each.phones) and each.audio.is_file() else rest).append(each)
+    if len(usable) < 2:
+        fault = f"{place} has {count(len(usable), 'utterance')} with sound and phones"
+        raise CorpusError(f"{fault}: it needs some to train on, and others for dev")
+    unit = _unit(usable)
+    splits = {"train": usable}
+    if len(set(map(unit, usable))) > 2:
         splits["train"], splits["test"] = hold_out(splits["train"], seed, unit)
     splits["train"], splits["dev"] = hold_out(splits["train"], seed, unit)
     by = (
@@ -255,7 +259,7 @@ def _made_splits(place: Path, utterances: list[Utterance], seed: int) -> dict[st
     )
     parts = ", ".join(f"{split} {_counted(splits[split])}" for split in ("train", "dev", "test") if split in splits)
     log.info("%s: no splits are named: %s are made by %s", place, parts, by)
-    return splits
+    return {**splits, "train": splits["train"] + rest}
 
 
 def _unit(utterances: list[Utterance]) -> Callable[[Utterance], str]:

@@ -261,7 +261,7 @@ def lines(report: Report) -> Iterator[str]:
     yield f"words: {report.num_words:,}, of which {report.num_distinct:,} are different"
     yield f"words that CMUdict lacks, pronounced by rule: {_examples(report.guessed)}"
     yield f"words without a pronunciation: {_examples(report.unspeakable)}"
-    foreign = ", ".join(f"{c!r} {count:,} times" for c, count in list(report.foreign.items())[: 2 * SHOWN])
+    foreign = ", ".join(f"{c!r} {own.count(number, 'time')}" for c, number in list(report.foreign.items())[: 2 * SHOWN])
     yield f"characters beyond the alphabet: {foreign or 'none'}"
     yield from _repeated(report, heard)
     faulty = [each for each in report.utterances if each.fault]

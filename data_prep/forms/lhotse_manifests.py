@@ -13,14 +13,17 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from lhotse import CutSet, Recording, SupervisionSegment
+from lhotse import Recording, SupervisionSegment
 from lhotse.serialization import deserialize_item
+from lhotse.shar.readers.tar import iterate_tarfile_pairwise
+from lhotse.shar.utils import fill_shar_placeholder
 
 from asr.core.errors import CorpusError
 from data_prep.forms.record import Record, split_in
 
 LOOKS_FOR = "Lhotse's cuts, or recordings and supervisions, in .jsonl.gz"
 _SUFFIXES = (".jsonl.gz", ".jsonl")
+_WHOLE = "test_full"  # a split of prepared TIMIT, of which test is a part
 _TOUCHING = 0.01  # seconds that an utterance may lack at both ends of a recording and still be all of it
 
 
@@ -60,7 +63,8 @@ def read(place: Path) -> Iterator[Record]:
 
 
 def _files(folder: Path, kind: str) -> list[Path]:
-    return sorted(path for path in folder.iterdir() if kind in path.name and path.name.endswith(_SUFFIXES))
+    found = (path for path in sorted(folder.iterdir()) if kind in path.name and path.name.endswith(_SUFFIXES))
+    return [path for path in found if _WHOLE not in path.name]
 
 
 def _shar(place: Path) -> list[Path]:
@@ -95,17 +99,24 @@ def _items(path: Path) -> Iterator[tuple[str, Any]]:
 
 
 def _read_shar(folder: Path, split: str) -> Iterator[Record]:
-    fields = {name: sorted(map(str, folder.glob(f"{name}.*{end}*"))) for name, end in _SHAR.items()}
-    try:
-        for cut in CutSet.from_shar(fields=fields):
-            for segment in cut.supervisions:
-                yield _record(f"{folder}, cut {cut.id}", cut.recording, segment, folder, split, cut.start)
-    except (OSError, EOFError, ValueError, AssertionError, tarfile.TarError) as error:
-        reason = str(error).partition("\n")[0] or type(error).__name__
-        raise CorpusError(f"{folder} is not what Lhotse writes as Shar ({reason}): write it again") from error
-
-
-_SHAR = {"cuts": ".jsonl", "recording": ".tar"}
+    """Yield the utterances of a folder in the format Shar, whose recordings are in tar archives."""
+    for path in sorted(folder.glob("cuts.*.jsonl*")):
+        archive = next(iter(folder.glob(f"recording.{path.name.split('.')[1]}.tar*")), folder / "recording.*.tar")
+        try:
+            with tarfile.open(archive) as members:
+                pairs = iterate_tarfile_pairwise(members)
+                for (at, cut), ((data, name), (about, _)) in zip(_items(path), pairs, strict=True):
+                    if name.with_suffix("").as_posix() != cut.id:
+                        raise CorpusError(f"{at}: {archive.name} has {name} in the place of {cut.id}: write both again")
+                    if data is None or about is None:
+                        continue
+                    recording = deserialize_item(json.loads(about))
+                    fill_shar_placeholder(recording, data, name)
+                    for segment in cut.supervisions:
+                        yield _record(at, recording, segment, path, split, cut.start)
+        except (OSError, EOFError, ValueError, RuntimeError, AssertionError, tarfile.TarError) as error:
+            reason = str(error).partition("\n")[0] or type(error).__name__
+            raise CorpusError(f"{archive} is not what Lhotse writes as Shar ({reason}): write it again") from error
 
 
 def _record(
