@@ -20,6 +20,7 @@ from asr.speech import audio
 from asr.speech.pronounce import PUNCTUATION, pronounce
 
 COPIES = "audio"  # folder beside the manifests, of sound that is not a file of the corpus
+TOUCHING = 0.01  # seconds that an utterance may lack at both ends of its file and still be all of it
 SLACK = 0.2  # seconds by which times may miss the end of a file, and a file the length that the corpus states
 
 log = logging.getLogger(__name__)
@@ -61,10 +62,10 @@ class Utterance:
     channel: int | None = None
     duration: float | None = None
 
-    @property
-    def is_whole(self) -> bool:
-        """Whether the utterance is all of its file, and not a part or one channel of it."""
-        return self.start == 0 and self.end is None and self.channel is None
+    def is_all_of(self, duration: float) -> bool:
+        """Tell whether the utterance is all of its file, which lasts so many seconds, and not a part or a channel."""
+        end = duration if self.end is None else self.end
+        return self.channel is None and self.start <= TOUCHING and abs(end - duration) <= TOUCHING
 
 
 def bare_words(text: str) -> list[str]:
@@ -174,13 +175,17 @@ def write_manifests(splits: dict[str, list[Utterance]], output_dir: Path) -> Non
         A speaker is in two splits, or a split has no utterance left.
     """
     _check_speakers(splits)
-    copies = output_dir / COPIES
+    copies = output_dir.absolute() / COPIES
     manifests = {split: _manifests(split, utterances, copies) for split, utterances in splits.items()}
     sound_of.cache_clear()
     output_dir.mkdir(parents=True, exist_ok=True)
     for split, (recordings, supervisions) in manifests.items():
         write(recordings, output_dir, f"recordings_{split}")
         write(supervisions, output_dir, f"supervisions_{split}")
+    used = {each.sources[0].source for recordings, _ in manifests.values() for each in recordings}
+    for path in copies.rglob("*"):
+        if path.is_file() and str(path) not in used:  # of a corpus that has changed since
+            path.unlink()
 
 
 def write(manifest: RecordingSet | SupervisionSet, output_dir: Path, stem: str) -> None:
@@ -222,17 +227,14 @@ def _recording(utterance: Utterance, copies: Path) -> Recording:
         raise CorpusError("it has no phones")
     if not utterance.audio.is_file():
         raise CorpusError(f"{utterance.audio} is missing")
-    found = None
-    if utterance.is_whole:
-        with suppress(soundfile.LibsndfileError):
-            found = recording(utterance.id, utterance.audio)
-    if found is None:
-        found = recording(utterance.id, _copy(utterance, copies))
-    if found.num_samples == 0:
-        raise CorpusError(f"{utterance.audio} has no samples")
-    if utterance.is_whole:
+    with suppress(soundfile.LibsndfileError):
+        found = recording(utterance.id, utterance.audio)
+        if found.num_samples == 0:
+            raise CorpusError(f"{utterance.audio} has no samples")
         check_duration(utterance, found.duration)
-    return found
+        if utterance.is_all_of(found.duration):
+            return found
+    return recording(utterance.id, _copy(utterance, copies))
 
 
 def check_duration(utterance: Utterance, duration: float) -> None:
@@ -265,7 +267,7 @@ def waveform_of(utterance: Utterance) -> np.ndarray:
         The utterance is not within its file, or the file has another length than the corpus states.
     """
     waveform = sound_of(utterance.audio, utterance.channel)
-    check_duration(utterance, len(waveform) / audio.SAMPLE_RATE)
+    check_duration(utterance, len(waveform) / audio.SAMPLE_RATE)  # of a file whose header could not be read
     return part_of(utterance, waveform, audio.SAMPLE_RATE)
 
 

@@ -58,7 +58,8 @@ def prepare(place: Path, output_dir: Path, seed: int = 0) -> None:
     CorpusError
         No form is recognised, a file is malformed, or nothing is left to train on.
     """
-    write_manifests(read(Path(place).resolve(), Path(output_dir) / COPIES, seed), Path(output_dir))
+    unpacked = Path(output_dir).absolute() / COPIES / "unpacked"
+    write_manifests(read(Path(place).resolve(), unpacked, seed), Path(output_dir))
 
 
 def read(place: Path, unpacked: Path, seed: int = 0) -> dict[str, list[Utterance]]:
@@ -103,14 +104,16 @@ def read(place: Path, unpacked: Path, seed: int = 0) -> dict[str, list[Utterance
 
 
 def _in_files(records: Iterable[Record], folder: Path) -> Iterator[Record]:
-    """Write recordings that are bytes to files."""
+    """Write recordings that are bytes to files, each once for all that is said in it."""
+    path, before = folder, b""
     for number, record in enumerate(records):
         if isinstance(record.audio, bytes):
-            path = folder / f"{number:07d}{_BEGINNINGS.get(record.audio[:4], '.audio')}"
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_bytes(record.audio)
-            changed = zlib.crc32(record.audio) >> 1  # stands for the content, from which features are known to be these
-            os.utime(path, (changed, changed))
+            if record.audio is not before:
+                path, before = folder / f"{number:07d}{_BEGINNINGS.get(record.audio[:4], '.audio')}", record.audio
+                path.parent.mkdir(parents=True, exist_ok=True)
+                path.write_bytes(record.audio)
+                changed = zlib.crc32(record.audio) >> 1  # stands for the content, by which features are known again
+                os.utime(path, (changed, changed))
             record = replace(record, audio=path)
         yield record
 

@@ -24,7 +24,6 @@ from data_prep.forms.record import Record, split_in
 LOOKS_FOR = "Lhotse's cuts, or recordings and supervisions, in .jsonl.gz"
 _SUFFIXES = (".jsonl.gz", ".jsonl")
 _WHOLE = "test_full"  # a split of prepared TIMIT, of which test is a part
-_TOUCHING = 0.01  # seconds that an utterance may lack at both ends of a recording and still be all of it
 
 
 def is_here(place: Path) -> bool:
@@ -123,7 +122,6 @@ def _record(
     at: str, recording: Recording, segment: SupervisionSegment, manifest: Path, split: str, offset: float = 0.0
 ) -> Record:
     """Return the record of a supervision, which begins so many seconds after the start that its cut counts from."""
-    start, end = max(0.0, offset + segment.start), offset + segment.end
     custom, alignment = segment.custom or {}, (segment.alignment or {}).get("phone", [])
     several = recording.num_channels > 1 and isinstance(segment.channel, int)
     return Record(
@@ -134,8 +132,8 @@ def _record(
         segment.speaker or "",
         segment.gender or "",
         split,
-        start if start > _TOUCHING else 0.0,
-        end if end < recording.duration - _TOUCHING else None,
+        max(0.0, offset + segment.start),
+        offset + segment.end,
         segment.channel if several else None,
         segment.id,
         recording.duration,

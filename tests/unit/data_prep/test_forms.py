@@ -11,6 +11,8 @@ import soundfile
 from lhotse import RecordingSet, SupervisionSet
 
 from asr.core.errors import ConfigError, CorpusError
+from asr.speech.label_files import to_textgrid
+from asr.speech.segments import Segment
 from data_prep import forms, own, prepare
 from tests.speech_forms import (
     FORMS,
@@ -71,6 +73,7 @@ def test_each_form_is_recognised_and_prepared(make, tmp_path, caplog):
     for split in found:
         for recording in RecordingSet.from_file(manifests / "mine" / f"recordings_{split}.jsonl.gz"):
             assert recording.duration == pytest.approx(SECONDS, abs=0.08)
+            assert Path(recording.sources[0].source).is_absolute()
             assert Path(recording.sources[0].source).is_file()
     caplog.clear()
     prepare("mine", None, manifests)
@@ -90,6 +93,21 @@ def test_a_part_of_a_recording_is_a_file_of_its_own_with_the_same_sound(tmp_path
         (path,) = [part for part in parts if f"-{round(1000 * times(name)[0]):07d}-" in part]
         np.testing.assert_array_equal(soundfile.read(path, dtype="int16")[0], whole[start:end])
         assert Path(path).stat().st_mtime_ns == (tmp_path / "talk.wav").stat().st_mtime_ns
+
+
+def test_sound_is_copied_only_where_it_must_be_and_only_as_long(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    table_of_parts(tmp_path)
+    own.prepare(tmp_path, Path("out"))
+    assert len(list(Path("out/audio").iterdir())) == len(SAID)
+    text_beside(tmp_path / "other")
+    for path in (tmp_path / "other").rglob("*.wav"):
+        whole = to_textgrid({"said": [Segment(path.with_suffix(".txt").read_text(), 0.0, SECONDS)]}, SECONDS)
+        path.with_suffix(".TextGrid").write_text(whole)
+    own.prepare(tmp_path / "other", Path("out"))
+    assert list(Path("out/audio").iterdir()) == []
+    (recording,) = RecordingSet.from_file("out/recordings_dev.jsonl.gz")
+    assert Path(recording.sources[0].source) == tmp_path / "other" / "dev" / "bob" / "b1.wav"
 
 
 def test_one_channel_of_two(tmp_path):
