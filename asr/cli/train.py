@@ -122,7 +122,7 @@ def calibrate(
     """Fit a model's confidences and times on dev speakers: its own, as `asr train` does at its end, or yours.
 
     asr calibrate runs/mini/blstm_ctc
-    asr calibrate en-us-phones "data.corpora={table: mine}" --output my-model
+    asr calibrate en-us-phones "data.corpora={mine: mine}" --output my-model
     """
     check_model(model, overrides)
 

@@ -78,8 +78,9 @@ def columns(path: Path) -> set[str]:
     try:
         with path.open(encoding="utf-8-sig") as file:
             line = file.readline(1 << 16)
-        return set(json.loads(line)) if path.suffix.lower() == ".jsonl" else set(_names(next(_reader([line], path))))
-    except (OSError, ValueError, TypeError, csv.Error, StopIteration):
+        names = json.loads(line) if path.suffix.lower() == ".jsonl" else next(_reader([line], path))
+        return set(_names(names))
+    except (OSError, ValueError, TypeError, AttributeError, csv.Error, StopIteration):
         return set()
 
 
@@ -106,7 +107,7 @@ def _json_rows(path: Path) -> Iterator[tuple[int, dict[str, str]]]:
             values = None
         if not isinstance(values, dict):
             raise CorpusError(f'{path}, line {number} is not an object of JSON: write {{"path": "a.wav", "text": "…"}}')
-        yield number, {name: _plain(value) for name, value in values.items()}
+        yield number, {name.lower(): _plain(value) for name, value in values.items()}
 
 
 def _plain(value: object) -> str:

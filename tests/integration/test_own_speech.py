@@ -12,7 +12,8 @@ from lhotse import CutSet, RecordingSet, SupervisionSet
 from asr.data import check as checking
 from asr.speech.label_files import to_textgrid
 from asr.speech.segments import Segment
-from data_prep import mini
+from data_prep import forms, mini
+from tests.conftest import ROOT
 from tests.speech_forms import SAID, edit, sound, table, table_of_parts, text_beside
 
 YAML = """
@@ -186,3 +187,47 @@ def test_a_prepared_corpus_can_be_checked(cli, tmp_path, mini_tree):
     found, _out = report_of(cli, tmp_path / "mini")
     assert found[str(tmp_path / "mini")] == "manifests of Lhotse"
     assert found["left out"] == "0 utterances"
+
+
+# --- the guide
+
+
+GUIDE = ROOT / "docs" / "guides" / "your-own-speech.md"
+
+
+def shown_after(command):
+    """The lines that the guide shows below a command, at all places."""
+    blocks = re.findall(rf"^    \$ {re.escape(command)}\n((?:    .*\n)+)", GUIDE.read_text(), re.MULTILINE)
+    return [line[4:] for block in blocks for line in block.splitlines() if line.strip() != "…"]
+
+
+def test_the_guide_has_every_form():
+    rows = re.findall(r"^\| \[([^\]]+)\]\(#[\w-]+\) \|", GUIDE.read_text(), re.MULTILINE)
+    assert sorted(rows) == sorted(form.name for form in forms.FORMS)
+
+
+def test_the_guide_shows_what_a_check_says(cli, tmp_path):
+    table(tmp_path / "mine")
+    _, out = report_of(cli, tmp_path / "mine")
+    printed, shown = out.splitlines(), shown_after("asr data check mine")
+    assert shown[0].endswith(printed[0].removeprefix(str(tmp_path)))
+    assert shown[1] == printed[1]
+    beginnings = [re.split(r": |  ", line)[0] for line in printed[2:]]
+    assert [re.split(r": |  ", line)[0] for line in shown[2:]] == beginnings
+
+
+def test_the_guide_shows_what_is_missing_and_wrong(cli, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    table(tmp_path / "mine")
+    edit(tmp_path / "mine" / "utterances.tsv", "ann\ttrain\ta ", "ann\ttests\ta ")
+    code, _, err = cli("prepare", "--corpus", "mine")
+    (shown,) = shown_after("asr prepare --corpus mine")
+    assert (code, err.replace(str(tmp_path), "/home/me")) == (2, shown + "\n")
+    for speaker in range(22):
+        for i in range(8):
+            sound(tmp_path / "spoken" / f"s{speaker}" / f"{i}.wav", 0.1).with_suffix(".txt").write_text("hello")
+    _, _, err = cli("prepare", "--corpus", "spoken")
+    lines = [line.strip() for line in err.replace(f"{tmp_path}/spoken", "/home/me/mine").splitlines()]
+    shown = [line.strip() for line in GUIDE.read_text().splitlines() if line.startswith("    INFO")]
+    assert lines == shown
+    assert len(shown) == 3
