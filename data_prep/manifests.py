@@ -12,12 +12,14 @@ from urllib.parse import quote
 import numpy as np
 import soundfile
 from lhotse import AudioSource, Recording, RecordingSet, SupervisionSegment, SupervisionSet
+from lhotse.supervision import AlignmentItem
 
 from asr.core import files
 from asr.core.errors import AudioError, CorpusError
 from asr.core.terminal import track
 from asr.speech import audio
 from asr.speech.pronounce import PUNCTUATION, pronounce
+from asr.speech.segments import Segment
 
 COPIES = "audio"  # folder beside the manifests, of sound that is not a file of the corpus
 TOUCHING = 0.01  # seconds that an utterance may lack at both ends of its file and still be all of it
@@ -48,6 +50,8 @@ class Utterance:
         Of the file, counted from 0; None takes the mean of all.
     duration
         Length of the file in seconds, as the corpus states it; None where it does not.
+    times
+        The phones with their times in seconds from the utterance's start, where the corpus has them.
     """
 
     id: str
@@ -61,6 +65,7 @@ class Utterance:
     end: float | None = None
     channel: int | None = None
     duration: float | None = None
+    times: tuple[Segment, ...] = ()
 
     def is_all_of(self, duration: float) -> bool:
         """Tell whether the utterance is all of its file, which lasts so many seconds, and not a part or a channel."""
@@ -321,4 +326,9 @@ def _supervision(utterance: Utterance, duration: float) -> SupervisionSegment:
         speaker=utterance.speaker,
         gender=utterance.gender,
         custom={"phones": " ".join(phones), "word_lengths": lengths, **utterance.custom},
+        alignment={"phone": [_item(each) for each in utterance.times]} if utterance.times else None,
     )
+
+
+def _item(segment: Segment) -> AlignmentItem:
+    return AlignmentItem(segment.label, segment.start, round(segment.end - segment.start, 7))

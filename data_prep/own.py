@@ -27,12 +27,13 @@ from pathlib import Path
 from asr.core.errors import AsrError, CorpusError
 from asr.speech import phones
 from asr.speech.label_spellings import ARPABET, Spelling, recognise
+from asr.speech.segments import Segment
 from data_prep import forms
 from data_prep.forms.record import Record, folders_of, is_split
 from data_prep.manifests import COPIES, Utterance, bare_words, hold_out, phones_of, speaker_of, write_manifests
 
 SETS = (ARPABET, "timit61")  # that phones are looked for in
-SILENCES = {"sil", "sp", "pau", "<eps>", "<sil>", "silence", "_"}  # beside those of TIMIT
+SILENCES = {"sil", "sp", "pau", "epi", "h#", "<eps>", "<sil>", "silence", "_"}
 UNKNOWN = "spn"  # what aligners write for a word that they have no phones of
 _DASHES = re.compile(r"(?<=\w)(?:--+|[—–…])(?=\w)")  # between two words
 _BEGINNINGS = {b"RIFF": ".wav", b"fLaC": ".flac", b"OggS": ".ogg"}
@@ -86,10 +87,9 @@ def read(place: Path, unpacked: Path, seed: int = 0) -> dict[str, list[Utterance
     log.info("%s: %s, %s", place, form.name, count(len(records), "utterance"))
     records = [replace(each, text=" ".join(_DASHES.sub(" ", each.text).split())) for each in records]
     records = _with_speakers(records, root if root.is_dir() else root.parent)
-    spelled = _phones(records)
     names = _names(records)
-    utterances = [_utterance(*each) for each in zip(records, names, spelled, strict=True)]
     _check(records, names)
+    utterances = _utterances(records, names)
     if not any(record.split for record in records):
         return _made_splits(place, utterances, seed)
     splits: dict[str, list[Utterance]] = {}
@@ -191,31 +191,53 @@ def _check(records: list[Record], names: list[str]) -> None:
             raise CorpusError(f"{record.place}: speaker {record.speaker} is {where}: no speaker may be in two splits")
 
 
-def _phones(records: list[Record]) -> list[tuple[tuple[str, ...], ...]]:
-    """Return the phones of each word of each record; of phones that the corpus has, as if they were one word.
+def _utterances(records: list[Record], names: list[str]) -> list[Utterance]:
+    """Return the utterances with the phones of each word; the phones that the corpus has are as if of one word.
 
-    A record of which there are none is named in a warning.
+    A record without phones is named in a warning, and is an utterance without phones.
     """
     given = [[label for label in record.phones.split() if label.lower() not in SILENCES] for record in records]
     spelling = recognise(([label for label in each if label != UNKNOWN] for each in given), SETS)
     found = []
-    for record, labels in zip(records, given, strict=True):
+    for record, name, labels in zip(records, names, given, strict=True):
+        times: tuple[Segment, ...] = ()
+        spelled: tuple[tuple[str, ...], ...] = ()
         if UNKNOWN in labels:
             log.warning("%s has %s, a word of unknown phones", record.place, UNKNOWN)
-            found.append(())
+        elif labels and spelling is None:
+            fault = f"{labels[0]!r} and most other labels are no phones of {' or '.join(SETS)}"
+            raise CorpusError(f"{record.place}: {fault}")
+        elif labels:
+            spelled = (_given_phones(record, labels, spelling),)
+            times = _times(record, spelling)
         else:
-            found.append(_given_phones(record, labels, spelling) if labels else _phones_of_words(record))
+            spelled = _phones_of_words(record)
+        found.append(_utterance(record, name, spelled, times))
     return found
 
 
-def _given_phones(record: Record, labels: list[str], spelling: Spelling | None) -> tuple[tuple[str, ...], ...]:
-    if spelling is None:
-        raise CorpusError(f"{record.place}: {labels[0]!r} and most other labels are no phones of {' or '.join(SETS)}")
-    respelled = [phone for label in labels for phone in spelling.respell(label)]
+def _given_phones(record: Record, labels: list[str], spelling: Spelling) -> tuple[str, ...]:
     try:
-        return (tuple(phones.fold(respelled, spelling.phone_set, ARPABET)),)
+        return tuple(_respelled(labels, spelling))
     except AsrError as error:
         raise CorpusError(f"{record.place}: {error}") from error
+
+
+def _respelled(labels: list[str], spelling: Spelling) -> list[str]:
+    return phones.fold([phone for label in labels for phone in spelling.respell(label)], spelling.phone_set, ARPABET)
+
+
+def _times(record: Record, spelling: Spelling) -> tuple[Segment, ...]:
+    """Return the times of an utterance's phones; none where a label is not one phone, as TIMIT's closures are not."""
+    found = []
+    for each in record.times:
+        if each.label.lower() in SILENCES:
+            continue
+        respelled = _respelled([each.label], spelling)
+        if len(respelled) != 1:
+            return ()
+        found.append(Segment(respelled[0], *(round(time - record.start, 7) for time in (each.start, each.end))))
+    return tuple(found)
 
 
 def _phones_of_words(record: Record) -> tuple[tuple[str, ...], ...]:
@@ -226,7 +248,9 @@ def _phones_of_words(record: Record) -> tuple[tuple[str, ...], ...]:
         return ()
 
 
-def _utterance(record: Record, name: str, spelled: tuple[tuple[str, ...], ...]) -> Utterance:
+def _utterance(
+    record: Record, name: str, spelled: tuple[tuple[str, ...], ...], times: tuple[Segment, ...]
+) -> Utterance:
     gender = record.gender[:1].lower()
     return Utterance(
         name,
@@ -239,6 +263,7 @@ def _utterance(record: Record, name: str, spelled: tuple[tuple[str, ...], ...]) 
         end=record.end,
         channel=record.channel,
         duration=record.duration,
+        times=times,
     )
 
 

@@ -5,6 +5,7 @@ the data directory and from the folders above it. One directory is given, or the
 such as ``train`` and ``test_clean``. https://kaldi-asr.org/doc/data_prep.html
 """
 
+import logging
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,6 +16,8 @@ from data_prep.forms.record import Record, are_phones, lines_of, seconds, span, 
 LOOKS_FOR = "wav.scp"
 _ABOVE = 4  # folders above a data directory in which the files of wav.scp are looked for
 Table = dict[str, tuple[str, int]]  # the rest of each line, and its number, by the line's first word
+
+log = logging.getLogger(__name__)
 
 
 def is_here(place: Path) -> bool:
@@ -47,6 +50,9 @@ def _directories(place: Path) -> list[Path]:
 def _read(directory: Path, split: str) -> Iterator[Record]:
     recordings, texts = (_table(directory / name) for name in ("wav.scp", "text"))
     spans = _spans(directory / "segments", recordings)
+    silent = [name for name in spans if name not in texts]
+    if silent:
+        log.warning("%s: text lacks %d of %d utterances: %s is left out", directory, len(silent), len(spans), silent[0])
     speakers, genders, durations = (
         _table(directory / name) if (directory / name).is_file() else {}
         for name in ("utt2spk", "spk2gender", "reco2dur")

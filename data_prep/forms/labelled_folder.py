@@ -98,7 +98,8 @@ def _of_textgrid(path: Path, audio: Path, split: str) -> Iterator[Record]:
         return
     phones, words = (" ".join(each.label for name in named[kind] for each in tiers[name]) for kind in ("phone", "word"))
     speaker = next(name for names in named.values() for name in names).rpartition(" - ")[0]
-    yield Record(str(path), audio, words, phones, speaker, split=split)
+    times = tuple(each for name in named["phone"] for each in tiers[name])
+    yield Record(str(path), audio, words, phones, speaker, split=split, times=times)
 
 
 def _utterances(path: Path, audio: Path, split: str, speakers: dict[str, list[Segment]]) -> Iterator[Record]:

@@ -19,6 +19,7 @@ from lhotse.shar.readers.tar import iterate_tarfile_pairwise
 from lhotse.shar.utils import fill_shar_placeholder
 
 from asr.core.errors import CorpusError
+from asr.speech.segments import Segment
 from data_prep.forms.record import Record, split_in
 
 LOOKS_FOR = "Lhotse's cuts, or recordings and supervisions, in .jsonl.gz"
@@ -123,6 +124,7 @@ def _record(
 ) -> Record:
     """Return the record of a supervision, which begins so many seconds after the start that its cut counts from."""
     custom, alignment = segment.custom or {}, (segment.alignment or {}).get("phone", [])
+    times = tuple(Segment(item.symbol, offset + item.start, offset + item.end) for item in alignment)
     several = recording.num_channels > 1 and isinstance(segment.channel, int)
     return Record(
         at,
@@ -137,6 +139,7 @@ def _record(
         segment.channel if several else None,
         segment.id,
         recording.duration,
+        times,
     )
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from asr.core.errors import CorpusError
 from asr.speech.label_spellings import recognise
 from asr.speech.media_files import SOUND_SUFFIXES
+from asr.speech.segments import Segment
 
 LIKE_PHONES = 0.9  # share of a corpus's labels from which they are phones and not words
 _SPLITS = {
@@ -45,6 +46,8 @@ class Record:
         The utterance's name.
     duration
         Length of the recording in seconds, as the corpus states it.
+    times
+        The phones with their times, in seconds from the start of the recording.
     """
 
     place: str
@@ -59,6 +62,7 @@ class Record:
     channel: int | None = None
     id: str = ""
     duration: float | None = None
+    times: tuple[Segment, ...] = ()
 
 
 def split_of(name: str, place: str) -> str:

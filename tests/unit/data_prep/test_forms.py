@@ -95,6 +95,18 @@ def test_a_part_of_a_recording_is_a_file_of_its_own_with_the_same_sound(tmp_path
         assert Path(path).stat().st_mtime_ns == (tmp_path / "talk.wav").stat().st_mtime_ns
 
 
+def test_times_of_phones_are_kept(tmp_path):
+    textgrid_of_phones(tmp_path)
+    own.prepare(tmp_path, tmp_path / "out")
+    (dev,) = supervisions(tmp_path / "out")["dev"]
+    step = SECONDS / 13  # eleven phones, and a silence at each end
+    assert [item.symbol for item in dev.alignment["phone"]] == PHONES["b1"].split()
+    for i, item in enumerate(dev.alignment["phone"], 1):
+        assert (item.start, item.end) == pytest.approx((i * step, (i + 1) * step), abs=2e-3)
+    own.prepare(tmp_path / "out", tmp_path / "again")  # by way of Lhotse's manifests
+    assert supervisions(tmp_path / "again")["dev"][0].alignment == dev.alignment
+
+
 def test_sound_is_copied_only_where_it_must_be_and_only_as_long(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     table_of_parts(tmp_path)
@@ -256,6 +268,21 @@ def test_a_recording_of_another_length_than_the_corpus_states_is_left_out(tmp_pa
     own.prepare(tmp_path, tmp_path / "out")
     assert [each.id for each in supervisions(tmp_path / "out")["train"]] == ["a2"]
     assert "a1.wav lasts 1.50 s, and the corpus says 2.50 s: copy it again" in caplog.text
+
+
+def test_utterances_without_text_are_counted(tmp_path, caplog):
+    kaldi_segments(tmp_path)
+    edit(tmp_path / "text", f"a2 {PHONES['a2']}\n", "")
+    own.prepare(tmp_path, tmp_path / "out")
+    assert f"{tmp_path}: text lacks 1 of 4 utterances: a2 is left out" in caplog.text
+
+
+def test_a_word_of_unknown_phones_is_left_out(tmp_path, caplog):
+    textgrid_of_phones(tmp_path)
+    edit(tmp_path / "train" / "ann" / "a1.TextGrid", '"hh"', '"spn"')
+    own.prepare(tmp_path, tmp_path / "out")
+    assert [each.id for each in supervisions(tmp_path / "out")["train"]] == ["a2"]
+    assert "a1.TextGrid has spn, a word of unknown phones" in caplog.text
 
 
 # --- what is wrong is named
