@@ -4,8 +4,9 @@
 lacking    what is done
 ========== ==========================================================================================================
 speakers   are the folders that the recordings lie in, below those of splits; in one folder there is one speaker
-splits     a tenth of the speakers is held out for test and a tenth for dev, at least one each; of two speakers one for
-           dev; of one speaker a tenth of the recordings, and with fewer than three recordings of the utterances
+splits     a tenth of the speakers is held out for test and a tenth for dev, at least one each, but not one who says
+           most of it; of two speakers one for dev; of one speaker a tenth of the recordings, and with fewer than three
+           recordings of the utterances
 dev        a tenth of the training speakers
 names      are the recordings' without suffix, or their paths where two would be called alike, with the times of a part
 phones     are those of the words (`asr.speech.pronounce`); an utterance with a word that has none is left out
@@ -98,7 +99,7 @@ def read(place: Path, unpacked: Path, seed: int = 0) -> dict[str, list[Utterance
     if "train" not in splits:
         raise CorpusError(f"{place} has utterances for {' and '.join(splits)} only: no row is for training")
     if "dev" not in splits:
-        splits["train"], splits["dev"] = hold_out(splits["train"], seed, _unit(splits["train"]))
+        splits["train"], splits["dev"] = _held_out(splits["train"], seed, _unit(splits["train"]))
         log.info("%s: no dev split: %s held out of train", place, _counted(splits["dev"]))
     return splits
 
@@ -209,7 +210,7 @@ def _utterances(records: list[Record], names: list[str]) -> list[Utterance]:
             raise CorpusError(f"{record.place}: {fault}")
         elif labels:
             spelled = (_given_phones(record, labels, spelling),)
-            times = _times(record, spelling)
+            times = _times(record, labels, spelling)
         else:
             spelled = _phones_of_words(record)
         found.append(_utterance(record, name, spelled, times))
@@ -227,17 +228,16 @@ def _respelled(labels: list[str], spelling: Spelling) -> list[str]:
     return phones.fold([phone for label in labels for phone in spelling.respell(label)], spelling.phone_set, ARPABET)
 
 
-def _times(record: Record, spelling: Spelling) -> tuple[Segment, ...]:
+def _times(record: Record, labels: list[str], spelling: Spelling) -> tuple[Segment, ...]:
     """Return the times of an utterance's phones; none where a label is not one phone, as TIMIT's closures are not."""
-    found = []
-    for each in record.times:
-        if each.label.lower() in SILENCES:
-            continue
-        respelled = _respelled([each.label], spelling)
-        if len(respelled) != 1:
-            return ()
-        found.append(Segment(respelled[0], *(round(time - record.start, 7) for time in (each.start, each.end))))
-    return tuple(found)
+    said = [each for each in record.times if each.label.lower() not in SILENCES]
+    respelled = [_respelled([label], spelling) for label in labels]
+    if [each.label for each in said] != labels or any(len(each) != 1 for each in respelled):
+        return ()
+    return tuple(
+        Segment(phone, round(each.start - record.start, 7), round(each.end - record.start, 7))
+        for each, (phone,) in zip(said, respelled, strict=True)
+    )
 
 
 def _phones_of_words(record: Record) -> tuple[tuple[str, ...], ...]:
@@ -278,8 +278,8 @@ def _made_splits(place: Path, utterances: list[Utterance], seed: int) -> dict[st
     unit = _unit(usable)
     splits = {"train": usable}
     if len(set(map(unit, usable))) > 2:
-        splits["train"], splits["test"] = hold_out(splits["train"], seed, unit)
-    splits["train"], splits["dev"] = hold_out(splits["train"], seed, unit)
+        splits["train"], splits["test"] = _held_out(splits["train"], seed, unit)
+    splits["train"], splits["dev"] = _held_out(splits["train"], seed, unit)
     by = (
         "speaker"
         if unit is speaker_of
@@ -288,6 +288,14 @@ def _made_splits(place: Path, utterances: list[Utterance], seed: int) -> dict[st
     parts = ", ".join(f"{split} {_counted(splits[split])}" for split in ("train", "dev", "test") if split in splits)
     log.info("%s: no splits are named: %s are made by %s", place, parts, by)
     return {**splits, "train": splits["train"] + rest}
+
+
+def _held_out(
+    utterances: list[Utterance], seed: int, unit: Callable[[Utterance], str]
+) -> tuple[list[Utterance], list[Utterance]]:
+    """Return what is kept and what is held out, but never more than is kept if one speaker has most of it."""
+    kept, held = hold_out(utterances, seed, unit)
+    return (kept, held) if len(held) <= len(kept) else hold_out(utterances, seed + 1, unit)
 
 
 def _unit(utterances: list[Utterance]) -> Callable[[Utterance], str]:

@@ -22,8 +22,8 @@ def check(
     """Listen to a corpus before you train on it, and tell what is in it and what is wrong with it.
 
     It prints hours, speakers and sample rates; silence and clipping; words that the dictionary lacks, characters beyond
-    the alphabet, texts too long for their sound; sound and texts that are in two splits; and what `asr prepare` will
-    leave out. Nothing of the corpus is changed.
+    the alphabet, texts too long for their sound; sound and texts that are in two splits; and what will be left out.
+    Nothing of the corpus is changed.
 
     asr data check mine
     asr data check mine/utterances.csv --output checked

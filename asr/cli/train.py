@@ -48,7 +48,8 @@ def prepare(
     asr prepare recipes/timit/blstm_ctc.yaml --data /path/to/TIMIT
     asr prepare --corpus /path/to/mine
     """
-    check(recipe is not None or corpus is not None, "a recipe or --corpus", "be given", None)
+    if recipe is None and corpus is None:
+        raise AsrError("give a recipe, or a corpus of your own with --corpus")
     check(seed is None or corpus is not None, "--seed", "come with --corpus", seed)
     corpora: dict[str, str | None] = {}
     manifests = configuration.DataConfig.manifests

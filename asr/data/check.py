@@ -137,15 +137,11 @@ def check(place: Path, seed: int = 0) -> Report:
     with tempfile.TemporaryDirectory() as folder:
         splits = own.read(place, Path(folder), seed)
         found = list(_listen(splits))
-    texts = {
-        split: {utterance.words.lower() for utterance in each if utterance.words} for split, each in splits.items()
-    }
-    words = Counter(
-        word.lower() for each in splits.values() for utterance in each for word in bare_words(utterance.words)
-    )
-    characters = Counter(c for each in splits.values() for utterance in each for c in utterance.words.lower())
+    everything = [utterance for each in splits.values() for utterance in each]
+    words = Counter(word.lower() for utterance in everything for word in bare_words(utterance.words))
+    characters = Counter(c for utterance in everything for c in utterance.words.lower())
     guessed, unspeakable = _unknown(words)
-    later = set().union(*(texts.get(split, set()) for split in SPLITS[1:]))
+    trained_on, later = (_texts(splits, names) for names in (SPLITS[:1], SPLITS[1:]))
     return Report(
         str(place),
         form_of(place)[0].name,
@@ -155,8 +151,13 @@ def check(place: Path, seed: int = 0) -> Report:
         words.total(),
         len(words),
         {c: count for c, count in characters.most_common() if c not in ALPHABET},
-        sorted(later & texts["train"]),
+        sorted(trained_on & later),
     )
+
+
+def _texts(splits: dict[str, list[Utterance]], names: Sequence[str]) -> set[str]:
+    """Return the texts of some splits in small letters."""
+    return {utterance.words.lower() for name in names for utterance in splits.get(name, []) if utterance.words}
 
 
 def _unknown(words: Counter[str]) -> tuple[dict[str, int], dict[str, int]]:

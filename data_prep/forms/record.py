@@ -138,8 +138,10 @@ def lines_of(path: Path) -> Iterator[tuple[int, str]]:
 
 
 def recordings_in(folder: Path) -> Iterator[Path]:
-    """Yield the recordings in a folder, at any depth, sorted."""
-    yield from (path for path in sorted(folder.rglob("*")) if path.suffix.lower() in SOUND_SUFFIXES and path.is_file())
+    """Yield the recordings in a folder, at any depth, sorted; hidden files are none."""
+    for path in sorted(folder.rglob("*")):
+        if path.suffix.lower() in SOUND_SUFFIXES and not path.name.startswith(".") and path.is_file():
+            yield path
 
 
 def are_phones(texts: Iterable[str]) -> bool:

@@ -14,7 +14,7 @@ from asr.speech.label_files import to_textgrid
 from asr.speech.segments import Segment
 from data_prep import forms, mini
 from tests.conftest import ROOT
-from tests.speech_forms import SAID, edit, sound, table, table_of_parts, text_beside
+from tests.speech_forms import FORMS, SAID, edit, sound, table, table_of_parts, text_beside
 
 YAML = """
 data: {corpora: {mine: PLACE}, max_frames: 800, num_buckets: 2}
@@ -65,6 +65,17 @@ def test_two_epochs_and_a_score(cli, mini_tree, tmp_path, monkeypatch, make, num
     assert len(SupervisionSet.from_file(tmp_path / "data" / "mine" / "supervisions_dev.jsonl.gz")) == num_dev
 
 
+@pytest.mark.parametrize("make", FORMS, ids=lambda make: make.__name__)
+def test_two_epochs_on_each_form(cli, tmp_path, monkeypatch, make):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mine").mkdir()
+    make(tmp_path / "mine")
+    (tmp_path / "tiny.yaml").write_text(YAML.replace("PLACE", str(tmp_path / "mine")))
+    code, _, err = cli("train", "tiny.yaml", "--run", "run")
+    assert code == 0, err
+    assert len(json.loads((tmp_path / "run" / "history.json").read_text())["epochs"]) == 2
+
+
 def test_a_corpus_is_prepared_without_a_recipe(cli, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     table(tmp_path / "My speech")
@@ -77,7 +88,7 @@ def test_a_corpus_is_prepared_without_a_recipe(cli, tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ((), "a recipe or --corpus must be given"),
+        ((), "give a recipe, or a corpus of your own with --corpus"),
         (("recipes/mini/blstm_ctc.yaml", "--seed", "1"), "--seed must come with --corpus"),
         (("--corpus", "nowhere"), "there is no nowhere: check the path"),
         (("--corpus", "bad"), "utterances.tsv, line 4 has the split 'deaf': write train, dev or test"),

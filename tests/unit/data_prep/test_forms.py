@@ -194,6 +194,14 @@ def test_two_speakers_leave_no_test(tmp_path):
     assert supervisions(tmp_path / "out").keys() == {"train", "dev"}
 
 
+@pytest.mark.parametrize("name", ["a", "b", "c"])
+def test_who_says_most_is_trained_on(tmp_path, name):
+    own.prepare(spoken(tmp_path / "mine", *(f"{name}/{i}" for i in range(9)), "a/x", "b/y", "c/z"), tmp_path / "out")
+    found = {split: {each.speaker for each in segments} for split, segments in supervisions(tmp_path / "out").items()}
+    assert found["train"] == {name}
+    assert found["dev"] | found["test"] | {name} == {"a", "b", "c"}
+
+
 def test_dev_is_held_out_of_train(tmp_path, caplog):
     folder = spoken(tmp_path / "mine", "train/x/1", "train/y/2", "test/z/3")
     caplog.set_level(logging.INFO)
