@@ -24,7 +24,7 @@ from asr.core.terminal import track
 from asr.ctc import required_frames
 from asr.speech import audio, sound_files
 from asr.speech.features import FeatureExtractor, frame_levels, speech_frames
-from asr.speech.pronounce import PUNCTUATION, UnspeakableError, parts_to_guess
+from asr.speech.pronounce import PUNCTUATION, UnspeakableError, by_rules, parts_to_guess
 from data_prep import own
 from data_prep.forms import form_of
 from data_prep.manifests import Utterance, bare_words, check_duration, part_of
@@ -165,7 +165,7 @@ def _unknown(words: Counter[str]) -> tuple[dict[str, int], dict[str, int]]:
     guessed, unspeakable = {}, {}
     for word, count in words.most_common():
         try:
-            if parts_to_guess(word):
+            if [by_rules(part) for part in parts_to_guess(word)]:
                 guessed[word] = count
         except UnspeakableError:
             unspeakable[word] = count

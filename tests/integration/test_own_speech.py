@@ -153,7 +153,7 @@ def test_every_fault_is_found(cli, tmp_path):
     for name, samples, text in (
         ("loud", loud.clip(-1, 1), "hello"), ("quiet", quiet, "hello"), ("bursts", bursts, "hello"),
         ("fast", bursts[::4], "a seventh of seven hundred seventy seven thousand seven hundred and seventy"),
-        ("long", np.tile(bursts, 20), "hello"), ("guess", loud / 9, "the snark"), ("digits", loud / 8, "naïve 22"),
+        ("long", np.tile(bursts, 20), "hello"), ("guess", loud / 9, "the snark"), ("digits", loud / 8, "naïve 22 utrecht"),
     ):  # fmt: skip
         soundfile.write(folder / "train" / "ann" / f"{name}.wav", samples, 16000)
         (folder / "train" / "ann" / f"{name}.txt").write_text(text)
@@ -172,7 +172,7 @@ def test_every_fault_is_found(cli, tmp_path):
     assert found["longer than data.max_duration, 25 s"] == "1 (long)"
     assert found["text too long for its sound"] == "1 (fast)"
     assert found["words that CMUdict lacks, pronounced by rule"] == "2 (naïve, snark)"
-    assert found["words without a pronunciation"] == "1 (22)"
+    assert found["words without a pronunciation"] == "2 (22, utrecht)"
     assert found["characters beyond the alphabet"] == "'2' 2 times, 'ï' 1 time"
     assert found["the same sound in two splits"].startswith("1: a1 (train) = copy (test)")
     assert found["the same sound twice in a split"] == "1: a2 (train) = twin (train)"
