@@ -153,7 +153,8 @@ def test_every_fault_is_found(cli, tmp_path):
     for name, samples, text in (
         ("loud", loud.clip(-1, 1), "hello"), ("quiet", quiet, "hello"), ("bursts", bursts, "hello"),
         ("fast", bursts[::4], "a seventh of seven hundred seventy seven thousand seven hundred and seventy"),
-        ("long", np.tile(bursts, 20), "hello"), ("guess", loud / 9, "the snark"), ("digits", loud / 8, "naïve 22 utrecht"),
+        ("long", np.tile(bursts, 20), "hello"), ("guess", loud / 9, "the snark"),
+        ("digits", loud / 8, "naïve 22 utrecht"),
     ):  # fmt: skip
         soundfile.write(folder / "train" / "ann" / f"{name}.wav", samples, 16000)
         (folder / "train" / "ann" / f"{name}.txt").write_text(text)
