@@ -2,13 +2,16 @@
 
 The module's `prepare(corpus_dir, output_dir)` writes ``recordings_SPLIT.jsonl.gz`` and ``supervisions_SPLIT.jsonl.gz``
 for those of the splits train, dev and test that the corpus has. Its `obtain(target_dir)` downloads or synthesises the
-corpus where that is allowed.
+corpus where that is allowed. A corpus with any other name is one's own, in one of the forms of `data_prep.forms`, and
+`data_prep.own` prepares it.
 """
 
 import hashlib
 import importlib
 import logging
 import os
+import re
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -20,6 +23,8 @@ from asr.core.errors import ConfigError, CorpusError
 from asr.core.turns import turn
 
 STAMP = "source.txt"  # beside the manifests: what they were made of
+_NAME = re.compile(r"[^\W_][\w.-]*")
+_TAKEN = {"features"}  # what else is in the folder of manifests
 
 log = logging.getLogger(__name__)
 
@@ -62,11 +67,23 @@ CORPORA = {
     ),
     "speechocean762": Corpus("speechocean762", "arpabet39"),
     "cmu_arctic": Corpus("cmu_arctic", "arpabet39"),
-    "table": Corpus("table", "arpabet39", speakers="librispeech"),  # the source of most small free corpora
 }
+# Any other name is that of a corpus of one's own. Most small free corpora are parts of LibriSpeech.
+OWN = Corpus("own", "arpabet39", speakers="librispeech")
 
 
-def prepare(name: str, corpus_dir: str | Path | None, manifests: str | Path, may_obtain: bool = True) -> Path:
+def known(name: str) -> Corpus:
+    """Return what is known of a corpus by its name.
+
+    >>> known("timit").phone_set, known("mine").module
+    ('timit61', 'own')
+    """
+    return CORPORA.get(name, OWN)
+
+
+def prepare(
+    name: str, corpus_dir: str | Path | None, manifests: str | Path, may_obtain: bool = True, seed: int | None = None
+) -> Path:
     """Write the manifests of a corpus, unless they exist and the corpus is as it was when they were written.
 
     Of several processes that call it at the same time one does the work, and the others wait.
@@ -74,13 +91,15 @@ def prepare(name: str, corpus_dir: str | Path | None, manifests: str | Path, may
     Parameters
     ----------
     name
-        A key of CORPORA.
+        A key of CORPORA, or any other name for a corpus of one's own.
     corpus_dir
-        The folder of the corpus; None takes the one that the manifests were made of.
+        The folder of the corpus, or for one's own a file, too; None takes what the manifests were made of.
     manifests
         The manifests are written to ``<manifests>/<name>``.
     may_obtain
         Whether to download or synthesise a corpus without a folder and without manifests into ``corpora/<name>``.
+    seed
+        Of the splits of a corpus of one's own that has none; None takes that of the manifests there, or else 0.
 
     Returns
     -------
@@ -90,43 +109,54 @@ def prepare(name: str, corpus_dir: str | Path | None, manifests: str | Path, may
     Raises
     ------
     ConfigError
-        There is no such corpus.
+        The name cannot be that of a folder; or a corpus of one's own has no place, or another's has a seed.
     CorpusError
         The folder is missing or not laid out as documented, or nothing tells where the corpus is.
     """
-    if name not in CORPORA:
-        raise ConfigError(f"config: data.corpora has {name!r}; the corpora are {', '.join(CORPORA)}")
+    if not _NAME.fullmatch(name) or name in _TAKEN:
+        raise ConfigError(f"config: data.corpora has {name!r}: call a corpus by letters, digits, '-', '_' and '.'")
+    if seed is not None and name in CORPORA:
+        raise ConfigError(f"{name} has splits of its own: leave the seed out, or call your corpus otherwise")
     output_dir = Path(manifests) / name
     before = _read_stamp(output_dir)
     if corpus_dir is not None:
         corpus = Path(corpus_dir)
     elif before:
         corpus = Path(before.splitlines()[0])
-        if not corpus.is_dir():  # deleted since: what was made of it stays of use
+        if not corpus.exists():  # deleted since: what was made of it stays of use
             return output_dir
     elif may_obtain:
         corpus = _obtain(name)
     else:
         raise CorpusError(f"it is not prepared: name its folder with data.corpora.{name}=FOLDER or --data FOLDER")
-    stamp = _stamp(corpus)
+    if name not in CORPORA and not corpus.exists():
+        mend = f"check the path, or the name: the corpora are {', '.join(CORPORA)}"
+        raise ConfigError(f"config: data.corpora has {name!r}, and there is no {corpus}: {mend}")
+    if seed is None:
+        seed = int((*before.splitlines()[2:], "0")[0])
+    stamp = _stamp(corpus, seed)
     if before != stamp:
         with turn(output_dir, partial(log.info, "waiting for another process: it prepares %s", name)):
             before = _read_stamp(output_dir)  # by then
             if before and before != stamp:
                 log.info("%s: the corpus is not what it was: its manifests are written anew", name)
             if before != stamp:
-                _module(name).prepare(corpus, output_dir, **CORPORA[name].options)
+                options = known(name).options | ({} if name in CORPORA else {"seed": seed})
+                _module(name).prepare(corpus, output_dir, **options)
                 files.write_text(output_dir / STAMP, stamp)
     return output_dir
 
 
 def _module(name: str) -> ModuleType:
     """Import the module of a corpus, for whose labels alone its dictionaries are needed."""
-    return importlib.import_module(f"data_prep.{CORPORA[name].module}")
+    return importlib.import_module(f"data_prep.{known(name).module}")
 
 
 def _obtain(name: str) -> Path:
     """Download or synthesise a corpus, and return its folder."""
+    if name not in CORPORA:
+        place = f"name the place of one of your own with data.corpora.{name}=PATH"
+        raise ConfigError(f"config: data.corpora has {name!r}; the corpora are {', '.join(CORPORA)}; {place}")
     parts = (CORPORA[name].parts,) if CORPORA[name].parts else ()
     target = Path("corpora") / name
     with turn(target, partial(log.info, "waiting for another process: it downloads or makes %s", name)):
@@ -139,15 +169,20 @@ def _read_stamp(output_dir: Path) -> str:
     return path.read_text(encoding="utf8", errors="surrogateescape") if path.is_file() else ""
 
 
-def _stamp(corpus: Path) -> str:
-    """Return the folder of a corpus, and a hash of the names, sizes and times of change of all files in it."""
+def _stamp(corpus: Path, seed: int) -> str:
+    """Return the place of a corpus, a hash of the names, sizes and times of change of all its files, and the seed."""
     found = hashlib.sha256()
+    for path in _files(corpus):
+        status = path.stat()
+        line = f"{path.relative_to(corpus)}\0{status.st_size}\0{status.st_mtime_ns}\n"
+        found.update(line.encode("utf8", "surrogateescape"))
+    return f"{corpus.resolve()}\n{found.hexdigest()}\n" + (f"{seed}\n" if seed else "")
+
+
+def _files(corpus: Path) -> Iterator[Path]:
+    """Yield all files of a corpus in an order that does not change."""
+    if corpus.is_file():
+        yield corpus
     for folder, folders, names in os.walk(corpus):
         folders.sort()
-        for name in sorted(names):
-            path = Path(folder, name)
-            if path.is_file():
-                status = path.stat()
-                line = f"{path.relative_to(corpus)}\0{status.st_size}\0{status.st_mtime_ns}\n"
-                found.update(line.encode("utf8", "surrogateescape"))
-    return f"{corpus.resolve()}\n{found.hexdigest()}\n"
+        yield from (path for path in (Path(folder, name) for name in sorted(names)) if path.is_file())

@@ -1,17 +1,29 @@
 """Lhotse manifests from audio files and their labels: what the modules of the corpora have in common."""
 
+import functools
 import logging
-from collections.abc import Iterable
+import os
+from collections.abc import Callable, Iterable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from urllib.parse import quote
 
+import numpy as np
 import soundfile
 from lhotse import AudioSource, Recording, RecordingSet, SupervisionSegment, SupervisionSet
+from lhotse.supervision import AlignmentItem
 
 from asr.core import files
-from asr.core.errors import CorpusError
+from asr.core.errors import AudioError, CorpusError
 from asr.core.terminal import track
+from asr.speech import audio
 from asr.speech.pronounce import PUNCTUATION, pronounce
+from asr.speech.segments import Segment
+
+COPIES = "audio"  # folder beside the manifests, of sound that is not a file of the corpus
+TOUCHING = 0.01  # seconds that an utterance may lack at both ends of its file and still be all of it
+SLACK = 0.2  # seconds by which times may miss the end of a file, and a file the length that the corpus states
 
 log = logging.getLogger(__name__)
 
@@ -32,6 +44,14 @@ class Utterance:
         ``f``, ``m``, or None where it is not known.
     custom
         Further values for the supervision.
+    start, end
+        The utterance's place in the file, in seconds; an `end` of None is the file's.
+    channel
+        Of the file, counted from 0; None takes the mean of all.
+    duration
+        Length of the file in seconds, as the corpus states it; None where it does not.
+    times
+        The phones with their times in seconds from the utterance's start, where the corpus has them.
     """
 
     id: str
@@ -41,6 +61,16 @@ class Utterance:
     speaker: str
     gender: str | None = None
     custom: dict = field(default_factory=dict)
+    start: float = 0.0
+    end: float | None = None
+    channel: int | None = None
+    duration: float | None = None
+    times: tuple[Segment, ...] = ()
+
+    def is_all_of(self, duration: float) -> bool:
+        """Tell whether the utterance is all of its file, which lasts so many seconds, and not a part or a channel."""
+        end = duration if self.end is None else self.end
+        return self.channel is None and self.start <= TOUCHING and abs(end - duration) <= TOUCHING
 
 
 def bare_words(text: str) -> list[str]:
@@ -78,7 +108,14 @@ def phones_of(words: Iterable[str], place: str) -> tuple[tuple[str, ...], ...]:
         raise CorpusError(f"{place}: {error}") from error
 
 
-def hold_out(utterances: list[Utterance]) -> tuple[list[Utterance], list[Utterance]]:
+def speaker_of(utterance: Utterance) -> str:
+    """Return the speaker of an utterance."""
+    return utterance.speaker
+
+
+def hold_out(
+    utterances: list[Utterance], seed: int = 0, of: Callable[[Utterance], str] = speaker_of
+) -> tuple[list[Utterance], list[Utterance]]:
     """Separate the utterances of a tenth of the speakers from the rest. The same speakers are chosen each time.
 
     Speakers are sorted by gender, by age where it is known, and by name. Those held out are at equal distances in this
@@ -88,6 +125,10 @@ def hold_out(utterances: list[Utterance]) -> tuple[list[Utterance], list[Utteran
     ----------
     utterances : list of Utterance
         Utterances of two speakers or more.
+    seed : int
+        Another seed holds out the speakers that come so many places later in the order.
+    of : callable
+        Returns what is held out in place of the speaker, such as the file of an utterance.
 
     Returns
     -------
@@ -104,14 +145,17 @@ def hold_out(utterances: list[Utterance]) -> tuple[list[Utterance], list[Utteran
     >>> kept, held_out = hold_out(utterances)
     >>> len(kept), [(utterance.speaker, utterance.gender) for utterance in held_out]
     (18, [('10', 'f'), ('11', 'm')])
+    >>> [utterance.speaker for utterance in hold_out(utterances, seed=1)[1]]
+    ['12', '13']
     """
-    speakers = {u.speaker: (u.gender or "", u.custom.get("age", 0), len(u.speaker), u.speaker) for u in utterances}
+    speakers = {of(u): (u.gender or "", u.custom.get("age", 0), len(of(u)), of(u)) for u in utterances}
     if len(speakers) < 2:
         raise CorpusError(f"{len(speakers)} training speakers: at least two are needed to hold one out for dev")
     ordered = sorted(speakers, key=lambda name: speakers[name])
     num_held = max(1, round(len(ordered) / 10))
-    held = {ordered[(2 * i + 1) * len(ordered) // (2 * num_held)] for i in range(num_held)}
-    return [u for u in utterances if u.speaker not in held], [u for u in utterances if u.speaker in held]
+    places = ((2 * i + 1) * len(ordered) // (2 * num_held) + seed for i in range(num_held))
+    held = {ordered[place % len(ordered)] for place in places}
+    return [u for u in utterances if of(u) not in held], [u for u in utterances if of(u) in held]
 
 
 def write_manifests(splits: dict[str, list[Utterance]], output_dir: Path) -> None:
@@ -120,6 +164,9 @@ def write_manifests(splits: dict[str, list[Utterance]], output_dir: Path) -> Non
     An utterance without phones, or whose file is missing, empty or not audio, is named in a warning and left out. In a
     supervision, ``custom["phones"]`` has the phones, separated by spaces, and ``custom["word_lengths"]`` the number of
     phones of each word, because a speaker may pause between words.
+
+    The sound of an utterance that is a part of a file, or whose file libsndfile cannot decode, is written to the folder
+    `COPIES`: mono, 16 kHz, FLAC.
 
     Parameters
     ----------
@@ -133,11 +180,17 @@ def write_manifests(splits: dict[str, list[Utterance]], output_dir: Path) -> Non
         A speaker is in two splits, or a split has no utterance left.
     """
     _check_speakers(splits)
-    manifests = {split: _manifests(split, utterances) for split, utterances in splits.items()}
+    copies = output_dir.absolute() / COPIES
+    manifests = {split: _manifests(split, utterances, copies) for split, utterances in splits.items()}
+    sound_of.cache_clear()
     output_dir.mkdir(parents=True, exist_ok=True)
     for split, (recordings, supervisions) in manifests.items():
         write(recordings, output_dir, f"recordings_{split}")
         write(supervisions, output_dir, f"supervisions_{split}")
+    used = {each.sources[0].source for recordings, _ in manifests.values() for each in recordings}
+    for path in copies.rglob("*"):
+        if path.is_file() and str(path) not in used:  # of a corpus that has changed since
+            path.unlink()
 
 
 def write(manifest: RecordingSet | SupervisionSet, output_dir: Path, stem: str) -> None:
@@ -148,18 +201,20 @@ def write(manifest: RecordingSet | SupervisionSet, output_dir: Path, stem: str) 
 
 def _check_speakers(splits: dict[str, list[Utterance]]) -> None:
     owner: dict[str, str] = {}
+    if len({utterance.speaker for utterances in splits.values() for utterance in utterances}) == 1:
+        return  # one's own voice, for which the system is
     for split, utterances in splits.items():
         for speaker in sorted({utterance.speaker for utterance in utterances}):
             if owner.setdefault(speaker, split) != split:
                 raise CorpusError(f"speaker {speaker} is in {owner[speaker]} and in {split}: take it out of one")
 
 
-def _manifests(split: str, utterances: list[Utterance]) -> tuple[RecordingSet, SupervisionSet]:
+def _manifests(split: str, utterances: list[Utterance], copies: Path) -> tuple[RecordingSet, SupervisionSet]:
     recordings, supervisions = [], []
     for utterance in track(utterances, f"reading {split}"):
         try:
-            found = _recording(utterance)
-        except (CorpusError, soundfile.LibsndfileError) as error:
+            found = _recording(utterance, copies)
+        except (AudioError, CorpusError) as error:
             log.warning("%s left out: %s", utterance.id, error)
             continue
         recordings.append(found)
@@ -172,15 +227,76 @@ def _manifests(split: str, utterances: list[Utterance]) -> tuple[RecordingSet, S
     return RecordingSet.from_recordings(recordings), SupervisionSet.from_segments(supervisions)
 
 
-def _recording(utterance: Utterance) -> Recording:
+def _recording(utterance: Utterance, copies: Path) -> Recording:
     if not any(utterance.phones):
         raise CorpusError("it has no phones")
     if not utterance.audio.is_file():
         raise CorpusError(f"{utterance.audio} is missing")
-    found = recording(utterance.id, utterance.audio)
-    if found.num_samples == 0:
-        raise CorpusError(f"{utterance.audio} has no samples")
-    return found
+    with suppress(soundfile.LibsndfileError):
+        found = recording(utterance.id, utterance.audio)
+        if found.num_samples == 0:
+            raise CorpusError(f"{utterance.audio} has no samples")
+        check_duration(utterance, found.duration)
+        if utterance.is_all_of(found.duration):
+            return found
+    return recording(utterance.id, _copy(utterance, copies))
+
+
+def check_duration(utterance: Utterance, duration: float) -> None:
+    """Raise CorpusError if the file of an utterance has another length than the corpus states, in seconds."""
+    stated = utterance.duration
+    if stated is not None and abs(stated - duration) > max(SLACK, duration / 100):
+        fault = f"{utterance.audio} lasts {duration:.2f} s, and the corpus says {stated:.2f} s"
+        raise CorpusError(f"{fault}: copy it again")
+
+
+def _copy(utterance: Utterance, copies: Path) -> Path:
+    """Write the sound of an utterance to a file of its own, which is as old as the corpus's."""
+    waveform = waveform_of(utterance)
+    path = copies / f"{quote(utterance.id, safe='')}.flac"
+    with files.replacing(path) as temporary:
+        soundfile.write(temporary, waveform, audio.SAMPLE_RATE, "PCM_16", format="FLAC")
+        changed = utterance.audio.stat().st_mtime_ns
+        os.utime(temporary, ns=(changed, changed))
+    return path
+
+
+def waveform_of(utterance: Utterance) -> np.ndarray:
+    """Return the sound of an utterance (N,) at 16 kHz.
+
+    Raises
+    ------
+    AudioError
+        The file cannot be read.
+    CorpusError
+        The utterance is not within its file, or the file has another length than the corpus states.
+    """
+    waveform = sound_of(utterance.audio, utterance.channel)
+    check_duration(utterance, len(waveform) / audio.SAMPLE_RATE)  # of a file whose header could not be read
+    return part_of(utterance, waveform, audio.SAMPLE_RATE)
+
+
+def part_of(utterance: Utterance, samples: np.ndarray, sample_rate: float) -> np.ndarray:
+    """Return those samples (n, …) of an utterance's file that are the utterance's.
+
+    Raises
+    ------
+    CorpusError
+        The utterance is not within its file.
+    """
+    duration = len(samples) / sample_rate
+    end = duration if utterance.end is None else utterance.end
+    if end > duration + SLACK or utterance.start >= duration:
+        fault = f"it is from {utterance.start:.2f} to {end:.2f} s, and {utterance.audio} lasts {duration:.2f} s"
+        raise CorpusError(f"{fault}: mend the times, or copy the file again")
+    first, last = (round(seconds * sample_rate) for seconds in (utterance.start, end))
+    return samples[first:last]
+
+
+@functools.lru_cache(maxsize=1)
+def sound_of(path: Path, channel: int | None) -> np.ndarray:
+    """Return the waveform (N,) of a file; that of the last file is kept, for the next utterance is often in it, too."""
+    return audio.load(path, channel=channel)
 
 
 def recording(recording_id: str, audio: Path) -> Recording:
@@ -210,4 +326,9 @@ def _supervision(utterance: Utterance, duration: float) -> SupervisionSegment:
         speaker=utterance.speaker,
         gender=utterance.gender,
         custom={"phones": " ".join(phones), "word_lengths": lengths, **utterance.custom},
+        alignment={"phone": [_item(each) for each in utterance.times]} if utterance.times else None,
     )
+
+
+def _item(segment: Segment) -> AlignmentItem:
+    return AlignmentItem(segment.label, segment.start, round(segment.end - segment.start, 7))

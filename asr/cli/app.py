@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 import asr
-from asr.cli import lm
+from asr.cli import data, lm
 from asr.cli.align import align
 from asr.cli.evaluate import compare, evaluate, score, sensitivity
 from asr.cli.options import LOGGERS, Quiet, Verbose, set_verbosity, with_verbosity
@@ -30,6 +30,7 @@ app = typer.Typer(
 )
 for verb in (prepare, train, calibrate, evaluate, tune, compare, score, align, transcribe, sensitivity, export):
     app.command()(with_verbosity(verb))
+app.add_typer(data.app, name="data")
 app.add_typer(lm.app, name="lm")
 
 

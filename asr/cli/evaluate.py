@@ -29,7 +29,7 @@ def evaluate(
     asr evaluate runs/mini/blstm_ctc
     asr evaluate runs/mini/blstm_ctc decode.beam_size=50 --split dev
     asr evaluate en-us-phones --data /path/to/corpora --output scores
-    asr evaluate en-us-phones "data.corpora={table: mine}" --output scores-mine
+    asr evaluate en-us-phones "data.corpora={mine: mine}" --output scores-mine
     """
     check(split in SPLITS, "--split", f"be one of {', '.join(SPLITS)}", split)
     check_model(model, overrides)

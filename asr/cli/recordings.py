@@ -11,16 +11,9 @@ from pathlib import Path
 from typing import BinaryIO
 
 from asr.core.errors import AsrError, CorpusError
-from asr.speech import media_files
+from asr.speech.media_files import SOUND_SUFFIXES
 
 STDIN = Path("-")
-# Of what is looked for in folders: what libsndfile decodes, and what ffmpeg does, be there one or not.
-SUFFIXES = {
-    *media_files.SUFFIXES,
-    ".wav", ".wave", ".bwf", ".w64", ".rf64", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".mp2", ".sph", ".nist",
-    ".aiff", ".aif", ".aifc", ".au", ".snd", ".caf", ".gsm", ".vox", ".voc", ".ircam", ".sf", ".paf", ".pvf",
-    ".svx", ".8svx", ".avr", ".sds", ".wve",
-}  # fmt: skip
 TEXT_SUFFIXES = (".txt", ".lab")
 
 
@@ -50,7 +43,7 @@ def find(name: str | Path) -> dict[Path, Path]:
     Parameters
     ----------
     name
-        A file; a folder, which is searched to any depth for files of `SUFFIXES`; a pattern such as ``talks/*.wav`` that
+        A file; a folder, which is searched to any depth for files with sound; a pattern such as ``talks/*.wav`` that
         the shell has not expanded; or ``-`` for standard input. The folder of a file is the one that it is in.
 
     Raises
@@ -72,7 +65,7 @@ def _within(paths: Iterable[Path]) -> dict[Path, Path]:
     paths, found = list(paths), dict[Path, Path]()
     for path in paths:
         if path.is_dir():
-            files = sorted(file for file in path.rglob("*") if file.suffix.lower() in SUFFIXES and file.is_file())
+            files = sorted(file for file in path.rglob("*") if file.suffix.lower() in SOUND_SUFFIXES and file.is_file())
             found |= dict.fromkeys(files, path)
         else:
             found[path] = path.parent

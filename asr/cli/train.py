@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from asr.cli.options import Data, KnownData, Model, Overrides, Recipe, Run, check_model, note
+from asr.cli.options import Data, KnownData, Model, Overrides, Recipe, Run, check, check_model, note
 from asr.core import config as configuration
 from asr.core.errors import AsrError
 
@@ -26,18 +26,44 @@ def configure(recipe: Path, overrides: list[str] | None, data: Path | None) -> c
     return config if data is None else configuration.with_corpora_in(config, data)
 
 
-def prepare(recipe: Recipe, overrides: Overrides = None, data: Data = None) -> None:
+def prepare(
+    recipe: Annotated[
+        Path | None, typer.Argument(help="A recipe's YAML file, such as recipes/mini/blstm_ctc.yaml.")
+    ] = None,
+    overrides: Overrides = None,
+    data: Data = None,
+    corpus: Annotated[
+        Path | None, typer.Option(help="A corpus of your own in place of the recipe's: a folder or a table.")
+    ] = None,
+    seed: Annotated[
+        int | None,
+        typer.Option(min=0, help="Of the splits that --corpus lacks.", show_default="as before, or else 0"),
+    ] = None,
+) -> None:
     """Make the manifests of a recipe's corpora, and download or synthesise the corpora where that is allowed.
+
+    A corpus of your own needs no recipe. It is called like its folder or file, and its form is recognised.
 
     asr prepare recipes/mini/blstm_ctc.yaml
     asr prepare recipes/timit/blstm_ctc.yaml --data /path/to/TIMIT
+    asr prepare --corpus /path/to/mine
     """
-    config = configure(recipe, overrides, data)
+    if recipe is None and corpus is None:
+        raise AsrError("give a recipe, or a corpus of your own with --corpus")
+    check(seed is None or corpus is not None, "--seed", "come with --corpus", seed)
+    corpora: dict[str, str | None] = {}
+    manifests = configuration.DataConfig.manifests
+    if recipe is not None:
+        config = configure(recipe, overrides, data)
+        corpora, manifests = config.data.corpora, config.data.manifests
 
     from asr.data import splits
 
-    for name, folder in splits.prepare(config.data.corpora, config.data.manifests).items():
-        typer.echo(f"{name}: manifests in {folder}, contents {splits.contents(config.data.manifests, name)}")
+    if corpus is not None:
+        corpora = {splits.name_of(corpus): str(corpus)}
+    found = splits.prepare(corpora, manifests, seed=seed)
+    for name, folder in found.items():
+        typer.echo(f"{name}: manifests in {folder}, contents {splits.contents(manifests, name)}")
 
 
 def train(recipe: Recipe, overrides: Overrides = None, data: Data = None, run: Run = None) -> None:
@@ -97,7 +123,7 @@ def calibrate(
     """Fit a model's confidences and times on dev speakers: its own, as `asr train` does at its end, or yours.
 
     asr calibrate runs/mini/blstm_ctc
-    asr calibrate en-us-phones "data.corpora={table: mine}" --output my-model
+    asr calibrate en-us-phones "data.corpora={mine: mine}" --output my-model
     """
     check_model(model, overrides)
 

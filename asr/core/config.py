@@ -64,8 +64,9 @@ class DataConfig:
     ----------
     corpora
         Names of corpora, each with the folder that holds it, or null: `asr prepare` and `asr train` then synthesise or
-        download the corpus where that is allowed. ``data.corpora.table=mine`` adds a corpus or names its folder,
-        ``"data.corpora={table: mine}"`` takes that corpus alone.
+        download the corpus where that is allowed. ``data.corpora.mine=PATH`` adds a corpus or names its place,
+        ``"data.corpora={mine: PATH}"`` takes that corpus alone. A name that is none of the library's is that of a
+        corpus of your own, whose form is recognised.
     manifests
         Folder of the prepared manifests, ``<manifests>/<corpus>``, and of the cached features.
     labels

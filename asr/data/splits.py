@@ -9,6 +9,7 @@ import itertools
 import json
 import logging
 import os
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
@@ -20,33 +21,47 @@ from asr.core.errors import CorpusError
 from asr.speech import phones
 from asr.speech.pronounce import PUNCTUATION
 from asr.speech.segments import Segment
-from data_prep import CORPORA
+from data_prep import known
 
 log = logging.getLogger(__name__)
 
 SPLITS = ("train", "dev", "test")
 
 
-def prepare(corpora: Mapping[str, str | None], manifests: str | Path, may_obtain: bool = True) -> dict[str, Path]:
+def name_of(place: Path) -> str:
+    """Return what a corpus of one's own is called after its place: its folder, or its file without the suffix.
+
+    >>> name_of(Path("/speech/my corpus")), name_of(Path("/speech/anna.tsv"))
+    ('my_corpus', 'anna')
+    """
+    place = place.resolve()
+    return re.sub(r"[^\w.-]+", "_", place.name if place.is_dir() else place.name.partition(".")[0])
+
+
+def prepare(
+    corpora: Mapping[str, str | None], manifests: str | Path, may_obtain: bool = True, seed: int | None = None
+) -> dict[str, Path]:
     """Write the manifests of corpora that are not prepared yet, and return the folder of each one's.
 
     Parameters
     ----------
     corpora
-        Names in data_prep.CORPORA, each with the folder of its tree, or None.
+        Names of corpora, each with the place of its files, or None.
     manifests
         Each goes to ``<manifests>/<name>``.
     may_obtain
         Whether a corpus without a folder and without manifests is downloaded or synthesised.
+    seed
+        Of the splits of corpora of one's own that have none; None takes that of manifests already there, or else 0.
 
     Raises
     ------
     ConfigError
-        No such corpus.
+        No corpus is called so, and none of one's own is there.
     CorpusError
-        A tree is missing or not laid out as documented.
+        A corpus is missing or not laid out as documented.
     """
-    return {name: data_prep.prepare(name, place, manifests, may_obtain) for name, place in corpora.items()}
+    return {name: data_prep.prepare(name, place, manifests, may_obtain, seed) for name, place in corpora.items()}
 
 
 def contents(manifests: str | Path, corpus: str, parts: Iterable[str] = SPLITS) -> str:
@@ -84,7 +99,7 @@ def _state(recording: str) -> bytes:
 
 def phone_set(corpus: str) -> str:
     """Return the name of the phone set of a corpus's labels."""
-    return CORPORA[corpus].phone_set
+    return known(corpus).phone_set
 
 
 def load_split(manifests: str | Path, corpora: Sequence[str], split: str) -> CutSet:
@@ -99,7 +114,7 @@ def load_split(manifests: str | Path, corpora: Sequence[str], split: str) -> Cut
     manifests
         The folder that holds ``<corpus>/recordings_<split>.jsonl.gz`` and its supervisions.
     corpora
-        Names in data_prep.CORPORA.
+        Names of prepared corpora.
     split
         ``train``, ``dev``, ``test`` or another that the corpus has.
 
@@ -156,8 +171,8 @@ def _held_out(manifests: str | Path, corpora: Sequence[str], split: str) -> dict
 
 def _allowed(cuts: list[Cut], corpus: str, split: str, held_out: Mapping[str, set[str]]) -> list[Cut]:
     """Leave out the speakers of a corpus whom another corpus that shares its speakers holds out."""
-    family = CORPORA[corpus].speakers
-    kin = [other for other in held_out if family and other != corpus and CORPORA[other].speakers == family]
+    family = known(corpus).speakers
+    kin = [other for other in held_out if family and other != corpus and known(other).speakers == family]
     elsewhere = set().union(*(held_out[other] for other in kin))
     kept = [cut for cut in cuts if cut.supervisions[0].speaker not in elsewhere]
     if len(kept) < len(cuts):

@@ -25,6 +25,7 @@ from asr.ctc import best_path
 from asr.speech.features import HOP_LENGTH, fbank
 
 if TYPE_CHECKING:
+    from asr.data.check import Checked
     from asr.evaluation.sensitivity import Curve
 
 BLANK_COLOUR = "0.8"
@@ -211,6 +212,44 @@ def sensitivity_curves(curves: "Sequence[Curve]", path: Path) -> None:
     axes.set_title("what the logits of a frame owe to the frames before it; mean over dev utterances", fontsize=10)
     axes.grid(alpha=0.3)
     axes.legend(frameon=False)
+    save(figure, path)
+
+
+def corpus_histograms(utterances: "Sequence[Checked]", path: Path) -> None:
+    """Draw what the utterances of a corpus are like: lengths, phone rates, silence, loudness, and who says how much.
+
+    Parameters
+    ----------
+    utterances
+        From `asr.data.check.check`; those that could not be read are left out.
+    path
+        The picture to write; its suffix tells the format.
+
+    Raises
+    ------
+    AsrError
+        No utterance could be read.
+    """
+    heard = [each for each in utterances if each.duration]
+    if not heard:
+        raise AsrError("no utterance could be read: there is nothing to draw")
+    values = {
+        "length in seconds": [each.duration for each in heard],
+        "phones a second": [each.num_phones / each.duration for each in heard if each.num_phones],
+        "silence in %": [100 * each.silence for each in heard],
+        "loudest sample in dB": [each.peak for each in heard],
+        "clipped samples in %": [100 * each.clipped for each in heard],
+    }
+    figure, panels = plt.subplots(2, 3, figsize=(11, 5.6), layout="constrained")
+    for axes, (label, numbers) in zip(panels.flat, values.items(), strict=False):
+        axes.hist(numbers, bins=40, color="C0")
+        axes.set(xlabel=label, ylabel="utterances")
+    minutes: dict[str, float] = {}
+    for each in heard:
+        minutes[each.speaker] = minutes.get(each.speaker, 0.0) + each.duration / 60
+    panels[1, 2].plot(range(1, len(minutes) + 1), sorted(minutes.values(), reverse=True), marker=".", color="C1")
+    panels[1, 2].set(xlabel="speaker, by amount", ylabel="minutes", ylim=(0, None))
+    panels[1, 2].xaxis.set_major_locator(MaxNLocator(integer=True))
     save(figure, path)
 
 

@@ -80,12 +80,12 @@ def render(
     if len(evaluations) > 1:
         title = f"{len(evaluations)} evaluations compared"
     tables = {"notes": list(notes), "comparisons": list(comparisons)}
-    return _fill(
-        _template("report.html"),
+    return fill(
+        template("report.html"),
         {
             "title": html.escape(title),
-            "style": "\n".join(map(_template, STYLES)),
-            "script": "\n".join(map(_template, SCRIPTS)),
+            "style": "\n".join(map(template, STYLES)),
+            "script": "\n".join(map(template, SCRIPTS)),
             "data": _script_json({"title": title, **tables, **_pack(evaluations)}),
         },
     )
@@ -112,13 +112,14 @@ def distinct_names(evaluations: Sequence[Mapping[str, Any]]) -> list[str]:
     return [f"{name} ({plain[: i + 1].count(name)})" if plain.count(name) > 1 else name for i, name in enumerate(plain)]
 
 
-def _template(name: str) -> str:
+def template(name: str) -> str:
+    """Return a file of the folder ``templates``."""
     return resources.files("asr.evaluation").joinpath("templates", name).read_text(encoding="utf8")
 
 
-def _fill(template: str, values: Mapping[str, str]) -> str:
+def fill(text: str, values: Mapping[str, str]) -> str:
     """Replace each ``{{name}}`` once; the replacements are not searched for names again."""
-    return re.sub(r"\{\{(\w+)\}\}", lambda match: values[match[1]], template)
+    return re.sub(r"\{\{(\w+)\}\}", lambda match: values[match[1]], text)
 
 
 def _script_json(values: Any) -> str:

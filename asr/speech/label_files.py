@@ -277,18 +277,33 @@ def _read_textgrid(path: Path) -> dict[str, list[Segment]]:
 
 def _tier(path: Path) -> list[Segment]:
     """Read the tier of phones of a TextGrid, or its only interval tier."""
-    try:
-        grid = textgrid.openTextgrid(str(path), includeEmptyIntervals=False, reportingMode="error")
-    except (PraatioException, ValueError, IndexError, KeyError) as error:
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise AsrError(f"{path} is not a TextGrid that can be read ({reason}): save it again from Praat") from error
-    tiers = {tier.name: tier for tier in grid.tiers if isinstance(tier, textgrid.IntervalTier)}
+    tiers = read_tiers(path)
     named = [name for name in tiers if name.lower() in ("phones", "phone")] or (list(tiers) if len(tiers) == 1 else [])
     if not named:
         raise AsrError(
             f"{path} has tiers {', '.join(map(repr, tiers)) or 'of points alone'}: name one of them 'phones'"
         )
-    return [Segment(label, start, end) for start, end, label in tiers[named[0]].entries if label]
+    return tiers[named[0]]
+
+
+def read_tiers(path: Path) -> dict[str, list[Segment]]:
+    """Read the interval tiers of a TextGrid by their names, without the intervals that have no label.
+
+    Raises
+    ------
+    AsrError
+        The file is not a TextGrid.
+    """
+    try:
+        grid = textgrid.openTextgrid(str(path), includeEmptyIntervals=False, reportingMode="error")
+    except (PraatioException, ValueError, IndexError, KeyError) as error:
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise AsrError(f"{path} is not a TextGrid that can be read ({reason}): save it again from Praat") from error
+    return {
+        tier.name: [Segment(label, start, end) for start, end, label in tier.entries if label]
+        for tier in grid.tiers
+        if isinstance(tier, textgrid.IntervalTier)
+    }
 
 
 _TIMED: dict[str, Callable[[Path], dict[str, list[Segment]]]] = {

@@ -26,6 +26,13 @@ SUFFIXES = {
     ".weba", ".mkv", ".mka", ".avi", ".ac3", ".eac3", ".dts", ".ape", ".tta", ".wv", ".mpc", ".spx", ".ra", ".rm",
     ".mpg", ".mpeg", ".mts", ".m2ts", ".flv", ".dsf", ".tak", ".shn",
 }  # fmt: skip
+# Of all files with sound: the former, and what libsndfile decodes.
+SOUND_SUFFIXES = {
+    *SUFFIXES,
+    ".wav", ".wave", ".bwf", ".w64", ".rf64", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".mp2", ".sph", ".nist",
+    ".aiff", ".aif", ".aifc", ".au", ".snd", ".caf", ".gsm", ".vox", ".voc", ".ircam", ".sf", ".paf", ".pvf",
+    ".svx", ".8svx", ".avr", ".sds", ".wve",
+}  # fmt: skip
 # How files begin that ffmpeg decodes: a place, and what stands there.
 SIGNATURES = (
     (4, b"ftyp"),  # MP4

@@ -35,10 +35,10 @@ def slowly(path, *arguments):
     time.sleep(0.05)
     return extract(path, *arguments)
 
-def read_slowly(utterance):
+def read_slowly(utterance, copies):
     (marks / f"header-{utterance.id}-{os.getpid()}").touch()
     time.sleep(0.05)
-    return recording(utterance)
+    return recording(utterance, copies)
 
 feature_store.extract, manifests._recording = slowly, read_slowly
 data_prep.prepare("table", folder / "corpus", folder / "data")

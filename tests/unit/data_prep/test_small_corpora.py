@@ -1,4 +1,4 @@
-"""CMU ARCTIC and tables of one's own become manifests; corpora that share speakers are kept apart."""
+"""CMU ARCTIC becomes manifests; corpora that share speakers are kept apart."""
 
 import numpy as np
 import pytest
@@ -7,7 +7,7 @@ from lhotse import RecordingSet, SupervisionSet
 
 from asr.core.errors import CorpusError
 from asr.data import splits
-from data_prep import cmu_arctic, prepare, table
+from data_prep import cmu_arctic, own, prepare
 
 
 def sound(path):
@@ -58,57 +58,14 @@ def write_table(folder, *rows, header=HEADER):
     return folder
 
 
-def supervisions(manifests, corpus, split):
-    return list(SupervisionSet.from_file(manifests / corpus / f"supervisions_{split}.jsonl.gz"))
-
-
-def test_a_table(tmp_path, caplog):
-    folder = write_table(
-        tmp_path / "own",
-        "a/one.wav\tann\ttrain\tf\tHello, world!\t",
-        "b.wav\tbob\ttrain\t\t\tDH IH S",
-        "c.wav\tann\ttrain\tf\tin 1984\t",
-    )
-    prepare("table", folder, tmp_path / "data")
-    train, dev = (supervisions(tmp_path / "data", "table", split) for split in ("train", "dev"))
-    assert sorted(each.id for each in train + dev) == ["b", "one"]
-    assert "line 4: the word '1984' has no pronunciation" in caplog.text
-    (one,) = [each for each in train + dev if each.id == "one"]
-    assert (one.custom["phones"], one.speaker, one.gender) == ("HH AH L OW W ER L D", "ann", "f")
-    assert {each.speaker for each in dev}.isdisjoint(each.speaker for each in train)
-
-
-@pytest.mark.parametrize(
-    ("rows", "message"),
-    [
-        (["a.wav\tann\tother\tf\thello\t"], "line 2 has the split 'other'"),
-        (["a.wav\t\ttrain\tf\thello\t"], "line 2 has no speaker"),
-        (["a.wav\tann\ttrain\tf\t\tHH XX"], "line 2: .*XX"),
-        (["a.wav\tann\tdev\tf\thello\t"], "no row is for training"),
-        (["a/x.wav\tann\ttrain\tf\thello\t", "b/x.wav\tbob\ttrain\tf\thello\t"], "two files are called x"),
-        (["a.wav\tann\ttrain\tf\thello\t", "b.wav\tann\tdev\tf\thello\t"], "speaker ann is in train and in dev"),
-    ],
-)
-def test_a_malformed_table(rows, message, tmp_path):
-    with pytest.raises(CorpusError, match=message):
-        table.prepare(write_table(tmp_path / "own", *rows), tmp_path / "out")
-
-
-def test_a_table_must_be_there(tmp_path):
-    with pytest.raises(CorpusError, match=r"cannot read .*utterances\.tsv"):
-        table.prepare(tmp_path, tmp_path / "out")
-    with pytest.raises(CorpusError, match=r"data\.corpora\.table=FOLDER"):
-        prepare("table", None, tmp_path / "data")
-
-
 def test_corpora_that_share_speakers_and_utterances(tmp_path):
     rows = ("a.wav\tann\ttrain\tf\thello\t", "b.wav\tbob\tdev\tm\thello\t", "c.wav\tcid\ttest\tm\thello\t")
     prepare("table", write_table(tmp_path / "one", *rows), tmp_path / "data")
     others = ("a.wav\tann\ttrain\tf\thello\t", "d.wav\tbob\ttrain\tm\thello\t", "e.wav\tcid\tdev\tm\thello\t")
     write_table(tmp_path / "two", *others, "f.wav\tdan\ttrain\tm\thello\t")
-    table.prepare(tmp_path / "two", tmp_path / "data" / "librispeech")  # as if it were that
+    own.prepare(tmp_path / "two", tmp_path / "data" / "librispeech")  # as if it were that
     write_table(tmp_path / "namesakes", "g.wav\tcid\ttrain\tm\thello\t", "h.wav\teve\tdev\tf\thello\t")
-    table.prepare(tmp_path / "namesakes", tmp_path / "data" / "mini")
+    own.prepare(tmp_path / "namesakes", tmp_path / "data" / "mini")
     arctic(tmp_path / "three", "slt")
     prepare("cmu_arctic", tmp_path / "three", tmp_path / "data")
 

@@ -212,7 +212,7 @@ def test_options_that_a_document_mentions_exist(document):
 def test_settings_that_a_document_mentions_exist(document):
     sections = "data|features|conditions|spec_augment|train|decode|model|text"
     mentioned = re.findall(rf"`((?:{sections})\.[a-z_]+)(?:=[^`\n]*)?`", document.read_text(encoding="utf8"))
-    others = {"model.name", "model.safetensors", "model.onnx", "train.log", "features.py"}
+    others = {"model.name", "model.safetensors", "model.onnx", "train.log", "train.tsv", "train.csv", "features.py"}
     assert {*mentioned} - others <= run_settings() | model_settings() | lm_settings()
 
 

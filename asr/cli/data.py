@@ -1,0 +1,40 @@
+"""The verbs of `asr data`: check."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from asr.cli.options import with_verbosity
+
+app = typer.Typer(no_args_is_help=True, help="Corpora of your own: what they are like before you train on them.")
+
+
+@app.command()
+@with_verbosity
+def check(
+    corpus: Annotated[Path, typer.Argument(help="A folder or a table of recordings, or a folder of manifests.")],
+    output: Annotated[
+        Path | None, typer.Option(help="The folder for check.html, .png and .json.", show_default="runs/check/<corpus>")
+    ] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Of the splits that the corpus lacks.")] = 0,
+) -> None:
+    """Listen to a corpus before you train on it, and tell what is in it and what is wrong with it.
+
+    It prints hours, speakers and sample rates; silence and clipping; words that the dictionary lacks, characters beyond
+    the alphabet, texts too long for their sound; sound and texts that are in two splits; and what will be left out.
+    Nothing of the corpus is changed.
+
+    asr data check mine
+    asr data check mine/utterances.csv --output checked
+    asr data check data/mini_librispeech
+    """
+    from asr.data.check import check as look_at
+    from asr.data.check import lines
+    from asr.data.splits import name_of
+    from asr.evaluation.data_page import write
+
+    report = look_at(corpus, seed)
+    for line in lines(report):
+        typer.echo(line)
+    typer.echo(f"page: {write(report, output or Path('runs', 'check', name_of(corpus)))}")

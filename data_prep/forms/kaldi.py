@@ -1,0 +1,125 @@
+"""Data directories of Kaldi: ``wav.scp`` and ``text``, with ``segments``, ``utt2spk``, ``spk2gender`` and ``reco2dur``.
+
+``wav.scp`` names files; commands that end in a pipe and offsets into archives are refused. A file is looked for from
+the data directory and from the folders above it. One directory is given, or the folder that holds one for each split,
+such as ``train`` and ``test_clean``. https://kaldi-asr.org/doc/data_prep.html
+"""
+
+import logging
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+from asr.core.errors import CorpusError
+from data_prep.forms.record import Record, are_phones, lines_of, seconds, span, split_in
+
+LOOKS_FOR = "wav.scp"
+_ABOVE = 4  # folders above a data directory in which the files of wav.scp are looked for
+Table = dict[str, tuple[str, int]]  # the rest of each line, and its number, by the line's first word
+
+log = logging.getLogger(__name__)
+
+
+def is_here(place: Path) -> bool:
+    """Tell whether a folder is a data directory, or holds some."""
+    return bool(_directories(place))
+
+
+def read(place: Path) -> Iterator[Record]:
+    """Yield the utterances of a data directory, or of those for the splits.
+
+    Raises
+    ------
+    CorpusError
+        A file is missing or malformed, or a recording is not a plain file; the message names the line.
+    """
+    directories = _directories(place)
+    for directory in directories:
+        split = "" if directory == place else split_in(directory.name)
+        if directory != place and not split:
+            raise CorpusError(f"{directory} is called like no split: call it train, dev or test, or give it alone")
+        yield from _read(directory, split)
+
+
+def _directories(place: Path) -> list[Path]:
+    if (place / "wav.scp").is_file():
+        return [place]
+    return sorted(path.parent for path in place.glob("*/wav.scp")) if place.is_dir() else []
+
+
+def _read(directory: Path, split: str) -> Iterator[Record]:
+    recordings, texts = (_table(directory / name) for name in ("wav.scp", "text"))
+    spans = _spans(directory / "segments", recordings)
+    silent = [name for name in spans if name not in texts]
+    if silent:
+        log.warning("%s: text lacks %d of %d utterances: %s is left out", directory, len(silent), len(spans), silent[0])
+    speakers, genders, durations = (
+        _table(directory / name) if (directory / name).is_file() else {}
+        for name in ("utt2spk", "spk2gender", "reco2dur")
+    )
+    phones = are_phones(text for text, _ in texts.values())
+    for name, (text, number) in texts.items():
+        place = f"{directory / 'text'}, line {number}"
+        if name not in spans:
+            listed = "segments" if (directory / "segments").is_file() else "wav.scp"
+            raise CorpusError(f"{place}: {listed} has no {name}: copy the directory again, or take the line out")
+        if speakers and name not in speakers:
+            raise CorpusError(f"{place}: utt2spk has no {name}: copy the directory again, or take the line out")
+        recording, start, end = spans[name]
+        speaker = speakers[name][0] if speakers else ""
+        stated, line = durations.get(recording, ("", 0))
+        yield Record(
+            place,
+            _audio(directory, *recordings[recording]),
+            "" if phones else text,
+            text if phones else "",
+            speaker,
+            genders.get(speaker, ("", 0))[0],
+            split,
+            start,
+            end,
+            id=name,
+            duration=seconds(stated, "duration", f"{directory / 'reco2dur'}, line {line}"),
+        )
+
+
+def _table(path: Path) -> Table:
+    """Read a list of Kaldi's: a name, and what stands behind it, on each line."""
+    found: Table = {}
+    for number, line in lines_of(path):
+        name, *rest = line.strip().split(maxsplit=1)
+        if name in found:
+            raise CorpusError(f"{path}, line {number}: {name} stands in line {found[name][1]}, too: leave one of them")
+        found[name] = rest[0] if rest else "", number
+    if not found:
+        raise CorpusError(f"{path} is empty: copy the directory again")
+    return found
+
+
+def _spans(path: Path, recordings: Table) -> dict[str, tuple[str, float, float | None]]:
+    """Return recording, start and end of each utterance; without segments a recording is an utterance."""
+    if not path.is_file():
+        return {name: (name, 0.0, None) for name in recordings}
+    found = {}
+    for name, (line, number) in _table(path).items():
+        place = f"{path}, line {number}"
+        recording, *times = line.split()
+        if len(times) not in (2, 3):  # the last is a channel of the NIST's, which no script uses
+            raise CorpusError(f"{place}: {name} {line!r} is not 'utterance recording start end': mend the line")
+        if recording not in recordings:
+            raise CorpusError(f"{place}: wav.scp has no {recording}: copy the directory again, or take the line out")
+        end = None if times[1] == "-1" else seconds(times[1], "end", place)
+        found[name] = recording, *span(seconds(times[0], "start", place), end, place)
+    return found
+
+
+def _audio(directory: Path, named: str, number: int) -> Path:
+    place = f"{directory / 'wav.scp'}, line {number}"
+    if named.endswith("|") or named == "-":
+        raise CorpusError(f"{place}: {named!r} is a command: run it, and name the file that it writes")
+    if re.search(r"\.ark:\d+$", named):
+        raise CorpusError(f"{place}: {named!r} lies in an archive: write it to a file with wav-copy, and name that")
+    if not named:
+        raise CorpusError(f"{place} names no file: write 'recording path'")
+    candidates = [folder / named for folder in (directory, *directory.parents[:_ABOVE])]
+    return next((path for path in candidates if path.is_file()), candidates[0])

@@ -1,0 +1,110 @@
+"""A folder of recordings, at any depth, with a file of labels beside each: .TextGrid, .eaf, .lab or .txt.
+
+========= ==========================================================================================================
+suffix    what it holds
+========= ==========================================================================================================
+.TextGrid Praat's tiers. Tiers ``phones`` and ``words`` are what is said in the whole recording. Else each interval
+          that has a label is an utterance; where there are several tiers, each is a speaker's.
+.eaf      ELAN's annotations, each an utterance (`asr.speech.elan`)
+.lab      words; or with a start and an end in units of 100 ns on each line, as in HTK, phones or words
+.txt      words
+========= ==========================================================================================================
+
+Where the words of all files are phones, they are taken for phones. Of several label files beside a recording the first
+in this list counts. Folders called train, dev and test name the splits.
+"""
+
+import logging
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+from asr.core.errors import CorpusError
+from asr.speech import elan
+from asr.speech.label_files import read_tiers
+from asr.speech.segments import Segment
+from data_prep.forms.record import Record, are_phones, folder_split, recordings_in, text_of
+
+LOOKS_FOR = "recordings with .txt, .lab, .TextGrid or .eaf beside them"
+_SUFFIXES = (".textgrid", ".eaf", ".lab", ".txt")
+_HTK = re.compile(r"\d+\s+\d+\s+\S+(\s+-?[\d.]+)?\s*$")
+
+log = logging.getLogger(__name__)
+
+
+def is_here(place: Path) -> bool:
+    """Tell whether a folder has a recording with labels beside it."""
+    return place.is_dir() and any(labels for _, labels in _pairs(place))
+
+
+def read(place: Path) -> Iterator[Record]:
+    """Yield the utterances of all recordings that have labels; a warning says how many have none.
+
+    Raises
+    ------
+    CorpusError
+        A file of labels is malformed or not text.
+    """
+    pairs = list(_pairs(place))
+    lacking = [audio for audio, labels in pairs if labels is None]
+    if lacking:
+        log.warning("%s: %d of %d recordings have no labels beside them: %s is left out",
+                    place, len(lacking), len(pairs), lacking[0].name)  # fmt: skip
+    labelled = [(audio, labels) for audio, labels in pairs if labels is not None]
+    texts = {labels: _text(labels) for _, labels in labelled if labels.suffix.lower() in (".lab", ".txt")}
+    phones = are_phones(texts.values())
+    for audio, labels in labelled:
+        split = folder_split(audio, place)
+        if labels in texts:
+            text = texts[labels]
+            yield Record(str(labels), audio, "" if phones else text, text if phones else "", split=split)
+        elif labels.suffix.lower() == ".eaf":
+            yield from _utterances(labels, audio, split, elan.read(labels))
+        else:
+            yield from _of_textgrid(labels, audio, split)
+
+
+def _pairs(place: Path) -> Iterator[tuple[Path, Path | None]]:
+    """Yield each recording with the file of its labels, or with None."""
+    folder, beside = None, dict[str, Path]()
+    for audio in recordings_in(place):
+        if audio.parent != folder:
+            folder = audio.parent
+            beside = {path.name.lower(): path for path in sorted(folder.iterdir()) if path.suffix.lower() in _SUFFIXES}
+        names = (f"{audio.stem.lower()}{suffix}" for suffix in _SUFFIXES)
+        yield audio, next((beside[name] for name in names if name in beside), None)
+
+
+def _text(path: Path) -> str:
+    """Return the labels of a .txt or .lab file."""
+    lines = [line for line in text_of(path).splitlines() if line.strip()]
+    if not lines:
+        raise CorpusError(f"{path} is empty: write what is said, or take the file away")
+    if path.suffix.lower() == ".lab" and all(map(_HTK.match, lines)):
+        return " ".join(line.split()[2] for line in lines)
+    return " ".join(" ".join(lines).split())
+
+
+def _of_textgrid(path: Path, audio: Path, split: str) -> Iterator[Record]:
+    tiers = read_tiers(path)
+    kinds = {name: name.lower().rpartition(" - ")[2].removesuffix("s") for name in tiers}  # MFA: 'anna - phones'
+    named = {kind: [name for name, each in kinds.items() if each == kind] for kind in ("phone", "word")}
+    twice = next((names for names in named.values() if len(names) > 1), None)
+    if twice:
+        raise CorpusError(f"{path} has the tiers {', '.join(twice)}: cut the recording into one of each speaker")
+    if not any(named.values()):
+        several = len(tiers) > 1
+        yield from _utterances(path, audio, split, {name if several else "": each for name, each in tiers.items()})
+        return
+    phones, words = (" ".join(each.label for name in named[kind] for each in tiers[name]) for kind in ("phone", "word"))
+    speaker = next(name for names in named.values() for name in names).rpartition(" - ")[0]
+    times = tuple(each for name in named["phone"] for each in tiers[name])
+    yield Record(str(path), audio, words, phones, speaker, split=split, times=times)
+
+
+def _utterances(path: Path, audio: Path, split: str, speakers: dict[str, list[Segment]]) -> Iterator[Record]:
+    """Yield an utterance for each segment of each speaker."""
+    for speaker, segments in speakers.items():
+        for each in segments:
+            place = f"{path}, at {each.start:.2f} s"
+            yield Record(place, audio, each.label, speaker=speaker, split=split, start=each.start, end=each.end)
