@@ -360,11 +360,12 @@ def _address(match: re.Match) -> list[str]:
 
 
 def _initials(match: re.Match) -> list[str]:
-    """Read U.S.A. and Ph.D.; what the dictionary has is first of all that."""
+    """Read U.S.A. and Ph.D."""
     from asr.speech.pronounce import is_known
 
     spelt = " ".join(match[0].replace(".", "").upper())
-    return [match[0], spelt] if is_known(match[0]) else [spelt]
+    known = [match[0]] if is_known(match[0]) else []
+    return [spelt, *known] if len(spelt) == len(match[0]) else [*known, spelt]
 
 
 def _chain(match: re.Match) -> list[str]:
@@ -387,16 +388,16 @@ def _chain(match: re.Match) -> list[str]:
 
 
 def _letters_and_digits(match: re.Match) -> list[str]:
-    """Read MP3, B2B and 4x4."""
-    return combine(*(letters(run) if run.isalpha() else numbers.integer(run) for run in _runs(match[0])))
+    """Read MP3 and B2B."""
+    runs = re.findall(r"[^\W\d_]+|\d+", match[0])
+    if not all(run.isalpha() or run.isdecimal() for run in runs):
+        return []
+    return combine(*(letters(run) if run.isalpha() else numbers.integer(run) for run in runs))
 
 
 def _by(match: re.Match) -> list[str]:
-    return combine(numbers.read(match[1]), ["by", "times", "X"], spell(match[2]))
-
-
-def _runs(word: str) -> list[str]:
-    return re.findall(r"[^\W\d_]+|\d+", word)
+    """Read 4x4."""
+    return combine(numbers.read(match[1]), ["by", "times", "X"], numbers.integer(match[2]))
 
 
 def _piece(word: str) -> list[str]:
@@ -427,7 +428,7 @@ _RULES: Sequence[tuple[re.Pattern, Callable[[re.Match], list[str]]]] = [
         (r"(\d)'(\d{1,2})?", _feet),
         (r"\+?(?:\d{1,3}-)?(?:\d{3}-)\d{3}-\d{4}|\d{3}-\d{4}|\d{3}\.\d{3}\.\d{4}|\+\d{8,}|\+?\d+(?:-\d{2,}){3,}", _groups),
         (rf"([-+±]?)({_NUMBER})([^\W\d_][\w/²³]*|[%‰°¢][^\W\d_]?)?", _quantity),
-        (rf"(\d+)x(\d+\w*)", _by),
+        (r"(\d+)x(\d+)", _by),
         (rf"(.+?)([{SUPERSCRIPTS}]+)", _power),
         (r"([#@§])(\w[\w-]*)", _signed_word),
         (r"([A-G])#", _sharp),

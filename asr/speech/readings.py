@@ -173,21 +173,27 @@ def _roman(label: str, before: Token | None) -> list[str]:
         return []
     kind = _numbered().get(before.label.lower()) if before is not None else None
     follows_capital = before is not None and before.label[0].isupper()
-    cardinal, ordinal = cardinals(value)[0], ordinals(value)[0]
     if len(label) == 1:
-        if kind == "noun":
-            return [cardinal, label] if follows_capital and label != "X" else [label, cardinal]
-        if kind == "name" and label in "IVX":
-            return [f"the {ordinal}", cardinal, label] if label == "V" else [label, f"the {ordinal}", cardinal]
-        return [label, cardinal, f"the {ordinal}"] if follows_capital and label in "VX" else []
+        return _roman_letter(label, value, kind, follows_capital)
     others = [*([label] if _is_known(label) else []), " ".join(label.upper())]
     if kind == "noun":
-        return [cardinal, *others]
+        return [cardinals(value)[0], *others]
     if not set(label.upper()) <= set("IVX"):
         return [label, *numbers.years(value), *others] if label.isupper() and len(label) > 3 else []
     if label.isupper() and follows_capital:
-        return [f"the {ordinal}", cardinal, *others]
-    return [*others[:-1], cardinal, ordinal, others[-1]]
+        return [f"the {ordinals(value)[0]}", cardinals(value)[0], *others]
+    return [*others[:-1], cardinals(value)[0], ordinals(value)[0], others[-1]]
+
+
+def _roman_letter(label: str, value: int, kind: str | None, follows_capital: bool) -> list[str]:
+    """Read a letter that may be a roman numeral; I and X are most often what they seem."""
+    if kind == "noun":
+        forms = [cardinals(value)[0], label]
+        return forms if follows_capital and label != "X" else forms[::-1]
+    if kind == "name" and label in "IVX":
+        forms = [f"the {ordinals(value)[0]}", cardinals(value)[0]]
+        return [*forms, label] if label == "V" else [label, *forms]
+    return [label, cardinals(value)[0], f"the {ordinals(value)[0]}"] if follows_capital and label in "VX" else []
 
 
 def _day(label: str, before: Token | None, after: Token | None) -> list[str]:

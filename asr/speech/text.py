@@ -38,7 +38,7 @@ _JOINT = re.compile(  # a sign between digits belongs to the number
 )
 _UNIT = r"(?<![^\W\d])(?:km|mi?|MB|Mbit)/[hs](?!\w)"
 _WHOLE_OR_JOINT = re.compile(rf"(?i:{ADDRESS.pattern})|{_UNIT}|{_JOINT.pattern}")
-_LEAD = re.compile(r"-\.\d|[-.]\d|-[$£€¥₹]|[#@§]\w")  # signs that belong to the word behind them
+_LEAD = re.compile(r"-\.\d|[-.]\d|-[$£€¥₹]|[#@§]\w|°[CFK]")  # signs that belong to the word behind them
 _TAIL = re.compile(r"\d[%‰°]")
 
 
