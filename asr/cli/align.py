@@ -22,7 +22,7 @@ def align(
         bool, typer.Option("--g2p/--no-g2p", help="Guess how words sound that are in no dictionary, or refuse them.")
     ] = True,
     lexicon: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="A word and its phones on each line; before the dictionary's.")
+        Path | None, typer.Option(help="A file with a word and its phones on each line, for the dictionary's.")
     ] = None,
     gop: Annotated[bool, typer.Option("--gop", help="Rate each phone's pronunciation; with --format json.")] = False,
     output_format: Annotated[
@@ -34,7 +34,8 @@ def align(
     """Find where the words and phones of a known text are in a recording.
 
     Without --text or --phones each recording's text is the .txt or .lab file beside it, or its line in a LibriSpeech
-    *.trans.txt. Numbers, dates, abbreviations and signs are read as in English. A recording that fails is reported and skipped; the exit code then is 1, or 2 if all fail.
+    *.trans.txt. Numbers, dates, abbreviations and signs are read aloud as in English. A recording that fails is
+    reported and skipped; the exit code then is 1, or 2 if all fail.
 
     asr align hello.wav --text "hello world"
     asr align hello.wav --phones "HH AH L OW" --format json --gop

@@ -226,8 +226,8 @@ class Hints:
                 pronounced[word] = [way.phones for way in ways([*several], guess)]
             except UnspeakableError as error:
                 faults[word] = f"cannot be pronounced: {error.reason}"
-        for word, several in pronounced.items():
-            longest = max(map(len, several))
+        for word, spelt in pronounced.items():
+            longest = max(map(len, spelt))
             if longest > MOST_PHONES:
                 faults[word] = f"has {longest} phones: {MOST_PHONES} are the most"
         return pronounced, faults
@@ -271,6 +271,8 @@ def _forms(word: Word) -> list[str]:
     The word that is said comes first: Dr. before a name is doctor, though there may be a word dr, which is drive.
     """
     forms = (
-        form for text in (word.readings[0], word.label) for form in (text, text.lower(), text.upper(), text.capitalize())
+        form
+        for text in (word.readings[0], word.label)
+        for form in (text, text.lower(), text.upper(), text.capitalize())
     )
     return [form for form in forms if form not in (EDGE, UNKNOWN)]

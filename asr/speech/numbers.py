@@ -110,9 +110,7 @@ def digits(text: str) -> list[str]:
     """
     groups = [" ".join(cardinals(int(digit))[0] for digit in group) for group in re.findall(r"\d+", text)]
     doubled = [re.sub(r"\b(\w+) \1\b", r"double \1", group) for group in groups]
-    return different(
-        " ".join(each).replace("zero", zero) for each in (groups, doubled) for zero in ("zero", "oh")
-    )
+    return different(" ".join(each).replace("zero", zero) for each in (groups, doubled) for zero in ("zero", "oh"))
 
 
 @functools.cache
@@ -217,9 +215,7 @@ def roman(text: str) -> int | None:
     if not _ROMAN.fullmatch(text):
         return None
     values = [ROMAN[letter] for letter in text]
-    return sum(
-        -value if value < max(values[i + 1 :], default=0) else value for i, value in enumerate(values)
-    )
+    return sum(-value if value < max(values[i + 1 :], default=0) else value for i, value in enumerate(values))
 
 
 def _words(number: int, kind: str) -> str:

@@ -155,9 +155,7 @@ def speakable(readings: Sequence[str], own: Own | None = None) -> dict[str, list
     return found
 
 
-def ways(
-    readings: Sequence[str], guess: Callable[[str], Phones] | None = None, own: Own | None = None
-) -> list[Way]:
+def ways(readings: Sequence[str], guess: Callable[[str], Phones] | None = None, own: Own | None = None) -> list[Way]:
     """Return the pronunciations of the readings of a word, first one of each, then others in turn.
 
     Of a reading of several words, those come first that take the usual pronunciation of most words. There are at most

@@ -11,8 +11,9 @@ import re
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
-from asr.speech import notations, numbers
-from asr.speech.notations import MONEY, MONTHS, VULGAR, spell
+from asr.speech import notations, numbers, units
+from asr.speech.dates import MONTHS
+from asr.speech.notations import MONEY, VULGAR, spell
 from asr.speech.numbers import cardinals, combine, different, ordinals
 
 STREETS = ("dr", "st")  # titles which may also end a name: drive and street
@@ -44,8 +45,8 @@ class Token(NamedTuple):
 
     @property
     def goes_on(self) -> bool:
-        """Whether no comma or other stop parts it from the next word."""
-        return self.raw[-1] not in ",;:!?)"
+        """Whether no comma or other stop parts it from the next word; a dot may be that of an abbreviation."""
+        return self.raw[-1] not in ",;:!?)" and not (self.raw[-1] == "." and self.label[-1].isdigit())
 
     @property
     def is_number(self) -> bool:
@@ -89,14 +90,15 @@ def _by_neighbours(tokens: Sequence[Token], i: int, shouted: bool) -> list[str]:
     """Return the readings of a word that its neighbours tell; none where they tell nothing."""
     token, before, after = tokens[i], _before(tokens, i), _after(tokens, i)
     if before is not None and before.is_number:
-        unit = (token.has_dot and notations.units().get(f"{token.label}.")) or notations.units().get(token.label)
+        unit = (token.has_dot and units.units().get(f"{token.label}.")) or units.units().get(token.label)
         if unit:
-            return unit.names(before.label)
+            own = [token.label] if len(token.label) == 1 or _is_known(token.label) else []
+            return [*unit.names(before.label), *own]
         if before.label.isdigit() and re.fullmatch(rf"\d+/[1-9]\d*|[{VULGAR}]", token.label):
-            return notations.after_whole(token.label) + spell(token.label)
+            return [*notations.after_whole(token.label), *spell(token.label)]
     if token.label in SCALE_WORDS and before is not None:
         money = MONEY.fullmatch(before.label)
-        return combine([token.label], _currency(money).names(""), most=2) + [token.label] if money else []
+        return [*combine([token.label], _currency(money).names(""), most=2), token.label] if money else []
     if after is not None and after.label in SCALE_WORDS and (money := MONEY.fullmatch(token.label)):
         return combine(notations.SIGNED[money[1]], numbers.read(money[3]))
     return (
@@ -117,8 +119,8 @@ def _after(tokens: Sequence[Token], i: int) -> Token | None:
     return tokens[i + 1] if i + 1 < len(tokens) and tokens[i].goes_on else None
 
 
-def _currency(money: re.Match) -> notations.Unit:
-    return notations.currencies()[money[2].upper()][0]
+def _currency(money: re.Match) -> units.Unit:
+    return units.currencies()[money[2].upper()][0]
 
 
 def _counted(token: Token, after: Token | None) -> list[str]:
@@ -127,7 +129,7 @@ def _counted(token: Token, after: Token | None) -> list[str]:
         return []
     if re.fullmatch(r"\d{1,2}\.\d\d", token.label) and re.fullmatch(r"[ap]\.?m", after.label, re.IGNORECASE):
         return spell(token.label.replace(".", ":"))
-    return ["one", "a"] if token.label == "1" and after.label in notations.units() else []
+    return ["one", "a"] if token.label == "1" and after.label in units.units() else []
 
 
 def _abbreviation(tokens: Sequence[Token], i: int, shouted: bool) -> list[str]:
@@ -245,7 +247,7 @@ def _is_known(word: str) -> bool:
 def _abbreviations() -> dict[str, list[tuple[str, list[str]]]]:
     """Return for each abbreviation where it stands, and its readings there."""
     found = dict[str, list[tuple[str, list[str]]]]()
-    for written, where, readings in notations.table("abbreviations"):
+    for written, where, readings in units.table("abbreviations"):
         found.setdefault(written, []).append((where, readings.split("|")))
     return found
 
@@ -253,7 +255,7 @@ def _abbreviations() -> dict[str, list[tuple[str, list[str]]]]:
 @functools.cache
 def _numbered() -> dict[str, str]:
     """Return the words after which roman numerals stand: nouns such as chapter, and names such as Henry."""
-    return {word.lower(): kind for word, kind in notations.table("numbered")}
+    return {word.lower(): kind for word, kind in units.table("numbered")}
 
 
 @functools.cache

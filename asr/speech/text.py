@@ -9,7 +9,7 @@ import unicodedata
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from asr.speech import notations, readings
+from asr.speech import readings
 from asr.speech.notations import ADDRESS, SUPERSCRIPTS, VULGAR
 
 APOSTROPHES = "’‘‛ʼʻʽʹ′´`ꞌ"
@@ -20,7 +20,11 @@ SOUNDS = (  # beginnings of the words by which transcripts name what is heard be
     *("music", "nois", "pause", "phone", "scream", "sigh", "silen", "sniff", "snor", "sob", "static", "unintelligib"),
     *("whistl", "yawn"),
 )
-BETWEEN, BEFORE, BEHIND = "&+=@×÷±≈≠≤≥", "#§", "%‰°"  # signs between blanks that are read: between words, beside numbers
+BETWEEN, BEFORE, BEHIND = (
+    "&+=@×÷±≈≠≤≥",
+    "#§",
+    "%‰°",
+)  # signs between blanks that are read: between words, beside numbers
 
 EDGES = ",.;:!?()\"'"  # beside such a sign
 
@@ -105,7 +109,7 @@ def _is_read(parts: Sequence[str], i: int) -> bool:
     if len(sign) != 1:
         return False
     if sign in BETWEEN:
-        return _has_words(before) and _has_words(after)
+        return _has_words(after) and (_has_words(before) or before in BEHIND)
     return (sign in BEHIND and before[-1:].isdigit()) or (sign in BEFORE and after[:1].isdigit())
 
 
