@@ -18,7 +18,7 @@ from asr.speech.numbers import by_deviations
 PUNCTUATION = '.,;:!?"()[]{}«»“”„…–—-_/\\*'  # at the edges of a word; apostrophes belong to the word
 
 MOST = 16  # pronunciations of a hyphenated word, and of a reading of several words
-MOST_WAYS = 32  # pronunciations of all readings of a word
+MOST_WAYS = 64  # pronunciations of all readings of a word
 
 _LETTERS = re.compile(r"[^\W\d_]+(?:['’][^\W\d_]+)*")
 _SIBILANTS = {"S", "Z", "SH", "ZH", "CH", "JH"}
