@@ -90,7 +90,10 @@ def _by_neighbours(tokens: Sequence[Token], i: int, shouted: bool) -> list[str]:
     """Return the readings of a word that its neighbours tell; none where they tell nothing."""
     token, before, after = tokens[i], _before(tokens, i), _after(tokens, i)
     if before is not None and before.is_number:
-        unit = (token.has_dot and units.units().get(f"{token.label}.")) or units.units().get(token.label)
+        unit = units.units().get(f"{token.label}.") if token.has_dot else None  # in. is inches, unlike in
+        if unit:
+            return unit.names(before.label)
+        unit = units.units().get(token.label)
         if unit:
             own = [token.label] if len(token.label) == 1 or _is_known(token.label) else []
             return [*unit.names(before.label), *own]
