@@ -121,7 +121,10 @@ def _fraction(match: re.Match) -> list[str]:
 
 def _mixed(match: re.Match) -> list[str]:
     """Read 2½, ½ and 2-1/2."""
-    return combine(numbers.read(match[1]), after_whole(match[2])) if match[1] else numbers.fractions(*_parts(match[2]))
+    if not match[1]:
+        return numbers.fractions(*_parts(match[2]))
+    fraction = after_whole(match[2])
+    return combine(numbers.read(match[1]), fraction) if fraction else []
 
 
 def after_whole(fraction: str) -> list[str]:

@@ -8,6 +8,8 @@ import time
 from pathlib import Path
 
 import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
 
 from asr.speech.numbers import MOST, by_deviations, roman
 from asr.speech.pronounce import MOST_WAYS, speakable, ways
@@ -125,6 +127,14 @@ def test_no_text_is_too_odd():
     odd += "1" + 30 * "0"
     for text in (odd, *odd.split()):
         assert all(all(word.readings) for word in split_words(text))
+
+
+@given(st.text("0123456789$£.,:/-'%°#@&+=x½²IVabkmMph()[] –…é日", max_size=14))
+@example("01–5/1")
+def test_every_word_of_any_text_has_readings(text):
+    for word in split_words(text):
+        assert 1 <= len(word.readings) <= MOST
+        assert all(reading and reading == " ".join(reading.split()) for reading in word.readings)
 
 
 def test_numbers_are_loaded_where_there_are_some():
