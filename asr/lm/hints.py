@@ -203,10 +203,10 @@ class Hints:
             What is wrong with each other word.
         """
         from asr.lm.graphones import guesser
-        from asr.speech.pronounce import UnspeakableError, parts_to_guess, pronunciations
+        from asr.speech.pronounce import UnspeakableError, speakable, ways
 
         pronounced: dict[Word, Sequence[Phones]] = {}
-        parts: dict[Word, list[str]] = {}
+        readings: dict[Word, dict[str, list[str]]] = {}
         faults: dict[Word, str] = {}
         for word in dict.fromkeys(chain.from_iterable(self.phrases)):
             known = next((form for form in _forms(word) if form in lexicon.words), None)
@@ -216,17 +216,18 @@ class Hints:
                 pronounced[word] = lexicon.words[known]
             else:
                 try:
-                    parts[word] = parts_to_guess(word.spoken)
+                    readings[word] = speakable(word.readings)
                 except UnspeakableError as error:
                     faults[word] = f"cannot be pronounced: {error.reason}"
-        guess = guesser(chain.from_iterable(parts.values()))  # all at once, which is much faster than word by word
-        for word in parts:
+        parts = (part for several in readings.values() for each in several.values() for part in each)
+        guess = guesser(parts)  # all at once, which is much faster than word by word
+        for word, several in readings.items():
             try:
-                pronounced[word] = pronunciations(word.spoken, guess)
+                pronounced[word] = [way.phones for way in ways([*several], guess)]
             except UnspeakableError as error:
                 faults[word] = f"cannot be pronounced: {error.reason}"
-        for word, several in pronounced.items():
-            longest = max(map(len, several))
+        for word, spelt in pronounced.items():
+            longest = max(map(len, spelt))
             if longest > MOST_PHONES:
                 faults[word] = f"has {longest} phones: {MOST_PHONES} are the most"
         return pronounced, faults
@@ -270,6 +271,8 @@ def _forms(word: Word) -> list[str]:
     The word that is said comes first: Dr. before a name is doctor, though there may be a word dr, which is drive.
     """
     forms = (
-        form for text in (word.spoken, word.label) for form in (text, text.lower(), text.upper(), text.capitalize())
+        form
+        for text in (word.readings[0], word.label)
+        for form in (text, text.lower(), text.upper(), text.capitalize())
     )
     return [form for form in forms if form not in (EDGE, UNKNOWN)]

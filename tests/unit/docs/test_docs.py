@@ -60,6 +60,11 @@ def code(document):
     return [line for block in fenced for line in block.splitlines()] + indented + re.findall(r"`([^`\n]+)`", text)
 
 
+def names_of(option):
+    """The names of an option, those that switch it off too."""
+    return [*option.opts, *option.secondary_opts]
+
+
 def python_blocks(document):
     return re.findall(r"^```python\n(.*?)^```", document.read_text(encoding="utf8"), re.MULTILINE | re.DOTALL)
 
@@ -115,7 +120,7 @@ def check_asr(words):
     if verb in VERBS and not words:  # a mention of it
         return
     assert verb in COMMANDS, f"no verb {verb}"
-    options = {name: option for option in COMMANDS[verb].params for name in option.opts if name.startswith("-")}
+    options = [name for option in COMMANDS[verb].params for name in names_of(option) if name.startswith("-")]
     values, settings = [], []
     while words:
         word = words.pop(0)
@@ -204,7 +209,7 @@ def test_a_document_names_functions_and_not_lines(document):
 def test_options_that_a_document_mentions_exist(document):
     scripts = [*ROOT.glob("benchmarks/*.py"), ROOT / "tests" / "hostile.py"]
     known = set(re.findall(r'"(--[\w-]+)"', "".join(path.read_text(encoding="utf8") for path in scripts)))
-    known |= {name for command in (ASR, *COMMANDS.values()) for each in command.params for name in each.opts}
+    known |= {name for command in (ASR, *COMMANDS.values()) for each in command.params for name in names_of(each)}
     assert set(re.findall(r"`(--\w[\w-]*)[^`\n]*`", document.read_text(encoding="utf8"))) <= known | {"--help"}
 
 
@@ -269,10 +274,11 @@ def test_the_reference_has_every_command_and_option(hooks):
         for words in (*command.help.split("\n\n"), *(each.help for each in command.params)):
             assert re.sub(r"\s", "", words) in shown
         rows = re.findall(r"^\| `([^`]*)` \| .* \| (.*) \|$", sections[verb], re.MULTILINE)
-        cells = {re.sub(r"<.*>|[.,]", "", names).lower(): default for names, default in rows}
+        cells = {re.sub(r"<.*>|[.,/]", "", names).lower(): default for names, default in rows}
         defaults = {name: default for names, default in cells.items() for name in names.split()}
         names = {
-            each: each.opts if each.opts[0].startswith("-") else [each.metavar or each.name] for each in command.params
+            each: names_of(each) if each.opts[0].startswith("-") else [each.metavar or each.name]
+            for each in command.params
         }
         assert defaults.keys() - {"-h", "--help"} == {name.lower() for each in names.values() for name in each}
         for parameter, (name, *_) in names.items():

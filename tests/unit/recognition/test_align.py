@@ -120,8 +120,9 @@ def test_confidences_go_through_the_calibration():
         ({"phones": " "}, "text is empty"),
         ({"phones": "HH ay"}, "phone 'ay' at position 2 of 2 is not one of the model's"),
         ({"phones": "HH <blank>"}, "'<blank>' at position 2"),
-        ({"words": "hello brillig slithy"}, r"not in the dictionary: 'brillig', 'slithy'.*--g2p"),
-        ({"words": "room 101", "g2p": True}, "'101' has no pronunciation"),
+        ({"words": "hello brillig slithy", "g2p": False}, r"not in the dictionary: 'brillig', 'slithy'.*--g2p"),
+        ({"words": "room \N{CJK UNIFIED IDEOGRAPH-65E5}"}, "has no pronunciation"),
+        ({"words": "hello", "lexicon": {"hello": [("HH", "QQ")]}}, "'hello' has the phone 'QQ'"),
     ],
 )
 def test_what_cannot_be_aligned_is_one_line(what, message):
@@ -130,9 +131,10 @@ def test_what_cannot_be_aligned_is_one_line(what, message):
     assert "\n" not in str(caught.value)
 
 
-def test_rules_pronounce_what_the_dictionary_lacks():
-    aligned = align(recogniser("HH"), SECOND, words="brillig", g2p=True)
+def test_the_sound_of_words_that_the_dictionary_lacks_is_guessed_and_said_so():
+    aligned = align(recogniser("HH"), SECOND, words="brillig")
     assert [word.label for word in aligned.words] == ["brillig"]
+    assert aligned.guessed == ["brillig"]
     assert [phone.label for phone in aligned.phones][:3] == ["B", "R", "IH"]
 
 
