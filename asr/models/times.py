@@ -22,6 +22,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from asr.ctc import TokenAlignment, ctc_posteriors
+from asr.ctc.place_kernels import place
 from asr.models.calibration import Calibration
 from asr.speech import phones
 from asr.speech.audio import SAMPLE_RATE
@@ -113,25 +114,31 @@ def phone_segments(
 def _mean_places(log_probs: np.ndarray, alignment: TokenAlignment) -> tuple[np.ndarray, np.ndarray]:
     """Return mean starts and ends (L,) of the labels over all paths, in frames.
 
-    Each label has a class of its own, so that equal labels are told apart. The recording is cut half-way between the
-    labels that end and begin a block. Far from the likeliest path's frames posteriors are too small to mean anything,
-    but many, so they are left out.
+    The recording is cut half-way between the labels that end and begin a block. Far from the likeliest path's frames
+    posteriors are too small to mean anything, but many, so they are left out.
     """
     tokens, count = alignment.tokens, len(alignment.tokens)
     firsts = np.arange(0, count, BLOCK_LABELS)
     cuts = [0, *((alignment.ends[firsts[1:] - 1] + alignment.starts[firsts[1:]] + 1) // 2), len(log_probs)]
-    centres, lengths = np.empty(count), np.empty(count)
+    spans = np.stack([alignment.starts - NEAR, alignment.ends + NEAR], axis=1)
+    places = np.empty((count, 2))
     for first, start, stop in zip(firsts, cuts[:-1], cuts[1:], strict=True):
         block = slice(first, min(first + BLOCK_LABELS, count))
-        classes = np.concatenate(([0], tokens[block]))
-        targets = np.arange(1, len(classes))
-        posteriors = ctc_posteriors(np.ascontiguousarray(log_probs[start:stop, None, classes]), targets[None])[:, 0, 1:]
-        frames = np.arange(start, stop)[:, None]
-        near = (frames >= alignment.starts[block] - NEAR) & (frames < alignment.ends[block] + NEAR)
-        posteriors *= near
-        lengths[block] = posteriors.sum(axis=0)
-        centres[block] = (frames[:, 0] + 0.5) @ posteriors / lengths[block]
+        symbols, piece = np.concatenate(([0], tokens[block])), np.ascontiguousarray(log_probs[start:stop])
+        if not place(piece, symbols, spans[block] - start, places[block]):
+            places[block] = _unlikely_places(piece[:, symbols], spans[block] - start)
+        places[block, 0] += start
+    centres, lengths = places.T
     return centres - lengths / 2, centres + lengths / 2
+
+
+def _unlikely_places(log_probs: np.ndarray, spans: np.ndarray) -> np.ndarray:
+    """Return what `asr.ctc.place_kernels.place` would, from log_probs of the blank and of each label (T', L + 1)."""
+    posteriors = ctc_posteriors(log_probs[:, None], np.arange(1, log_probs.shape[1])[None])[:, 0, 1:]
+    frames = np.arange(len(log_probs))[:, None]
+    posteriors *= (frames >= spans[:, 0]) & (frames < spans[:, 1])
+    lengths = posteriors.sum(axis=0)
+    return np.stack([(frames[:, 0] + 0.5) @ posteriors / lengths, lengths], axis=1)
 
 
 def _quiet_frames(waveform: np.ndarray | None) -> np.ndarray | None:
@@ -244,10 +251,10 @@ def _best_places(sums: np.ndarray, squares: np.ndarray, places: np.ndarray, expe
         return np.where(lengths > 0, inside / NUM_MEL_BINS, EMPTY)
 
     costs, before, choices = np.zeros(1), np.zeros(1, int), []
-    for stops, place in zip(places, expected, strict=True):
+    for stops, centre in zip(places, expected, strict=True):
         options = costs[:, None] + scatter(before, stops) / 2
         choices.append(options.argmin(axis=0))
-        costs = options.min(axis=0) + np.square((stops - place) / SPREAD) / 2
+        costs = options.min(axis=0) + np.square((stops - centre) / SPREAD) / 2
         before = stops
     k = int((costs + scatter(before, np.array([len(sums) - 1]))[:, 0] / 2).argmin())
     chosen = np.empty(len(places), int)
