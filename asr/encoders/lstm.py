@@ -8,6 +8,7 @@ Letters: B utterances, T frames of the longest, N rows, F inputs, H cells, D dir
 
 from collections.abc import Sequence
 from functools import partial
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -56,7 +57,7 @@ class Rows:
         self._from = torch.from_numpy(source)  # frame of each row
         self.owners = torch.from_numpy(np.concatenate(([0], np.repeat(np.arange(batch), spans + 1))))
         longest_first = np.argsort(-spans, kind="stable")
-        self._utterances = np.stack((first, spans))[:, longest_first]
+        self._utterances = np.stack((first, spans, np.arange(batch)))[:, longest_first]
 
     def pack(self, x: Tensor) -> Tensor:
         """Map x (B, T, F) to rows (N, F)."""
@@ -68,21 +69,28 @@ class Rows:
         back = torch.where(self._from < 0, -1, self._from % frames * batch + self._from // frames)
         return _Gather.apply(rows, self._at.T.flatten(), back).unflatten(0, (frames, batch))
 
-    def shares(self, directions: int) -> list[np.ndarray]:
-        """Return first rows and lengths (2, ·) of the utterances of each thread that works on a direction."""
-        threads = min(torch.get_num_threads(), workers.get_num_threads()) // directions
-        count = max(1, min(threads, self._utterances.shape[1] // LEAST_SHARE))
+    def shares(self, parts: int) -> list[np.ndarray]:
+        """Return first row, length and index (3, ·) of the utterances, the longest first, in up to `parts` shares."""
+        count = max(1, min(parts, self._utterances.shape[1] // LEAST_SHARE))
         return [np.ascontiguousarray(self._utterances[:, start::count]) for start in range(count)]
 
 
-def run(layer: Sequence[nn.LSTM], x: Tensor, rows: Rows, dtype: torch.dtype) -> Tensor:
-    """Run the directions of a layer, forward and perhaps backward, over rows (N, F); return rows (N, D · H).
+def run(layer: Sequence[nn.LSTM], x: Tensor, scale: Tensor, rows: Rows) -> Tensor:
+    """Run the directions of a layer, forward and perhaps backward, over rows x (N, F); return rows (N, D · H).
 
-    Products are of `dtype`, float32 or bfloat16, as are the rows that are returned. All weights are float32, and the
-    state within the layer is too.
+    Parameters
+    ----------
+    layer
+        One LSTM of a single layer for each direction, with weights of float32.
+    x
+        float32, or bfloat16 where `tiles.HAS_BFLOAT16`: the type of all products and of the rows that are returned.
+    scale : (B, D · H) float32
+        Factors of the hidden units of an utterance as they are returned: dropout's.
+    rows
+        Where the frames stand.
     """
     weights = [getattr(one, f"{name}_l0") for one in layer for name in ("weight_ih", "weight_hh", "bias_ih", "bias_hh")]
-    return _Layer.apply(x, rows, dtype, *weights)
+    return _Layer.apply(x, scale, rows, *weights)
 
 
 class _Gather(torch.autograd.Function):
@@ -91,7 +99,7 @@ class _Gather(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, index: Tensor, back: Tensor) -> Tensor:
         ctx.save_for_backward(index, back)
-        return _gather(x, index)
+        return x.index_select(0, index.clamp(min=0)).index_fill_(0, (index < 0).nonzero().squeeze(1), 0)
 
     @staticmethod
     def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor | None, ...]:
@@ -99,111 +107,146 @@ class _Gather(torch.autograd.Function):
         return _Gather.apply(grad_outputs[0], back, index), None, None
 
 
-def _gather(x: Tensor, index: Tensor) -> Tensor:
-    return x.index_select(0, index.clamp(min=0)).index_fill_(0, (index < 0).nonzero().squeeze(1), 0)
-
-
 class _Layer(torch.autograd.Function):
-    """The directions of a layer; the weights of each are W_ih (4H, F), W_hh (4H, H), b_ih (4H,) and b_hh (4H,)."""
+    """The directions of a layer; the weights of each are W_ih (4H, F), W_hh (4H, H), b_ih (4H,) and b_hh (4H,).
+
+    All the work is done in kernels on the threads of `asr.core.workers`: torch's, which wait for their next task in
+    loops that keep a core busy, would slow them down.
+    """
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, rows: Rows, dtype: torch.dtype, *weights: Tensor) -> Tensor:
-        into, feedback = weights[::4], weights[1::4]
-        size, directions = feedback[0].shape[1], len(into)
-        values, joined = x.to(dtype), torch.cat([each.to(dtype) for each in into])  # (D · 4H, F)
-        inputs = values @ joined.T
-        bias = torch.cat([a + b for a, b in zip(weights[2::4], weights[3::4], strict=True)])
-        memory = [(inputs.new_empty((len(x), 4 * size), dtype=torch.float32), _rows(len(x), size)) for _ in into]
-        outputs = inputs.new_zeros((len(x), directions * size))
-        calls, kind = [], _multiplied(dtype)
-        for direction, each in enumerate(feedback):
-            panels = tiles.pack(each, kind)
-            for share in rows.shares(directions):
-                batch, width = share.shape[1], panels.shape[0] * panels.shape[2]
-                work = _empty(kind, batch, size + size % 2), _empty(torch.float32, batch, width)
-                calls.append(
-                    partial(
-                        lstm_kernels.lstm_forward,
-                        direction,
-                        share,
-                        _array(inputs),
-                        _array(bias),
-                        _array(panels),
-                        _arrays(*work),
-                        _arrays(*memory[direction]),
-                        _array(outputs),
-                    )
-                )
-        workers.side_by_side(calls)
-        ctx.save_for_backward(values, joined, outputs, *weights)  # weights: autograd tells when they were changed
-        ctx.memory, ctx.rows, ctx.kind = memory, rows, x.dtype
-        return outputs
+    def forward(ctx: Any, x: Tensor, scale: Tensor, rows: Rows, *weights: Tensor) -> Tensor:
+        into, feedback = ([_array(each) for each in weights[i::4]] for i in (0, 1))
+        bias = [_array(a + b) for a, b in zip(weights[2::4], weights[3::4], strict=True)]
+        values = nn.functional.pad(x, (0, 1)) if x.shape[1] % 2 else x.contiguous()  # an even depth
+        size, directions, factors = feedback[0].shape[1], range(len(into)), _array(scale)
+        panels = [[_panels(one.shape[1] + one.shape[1] % 2, 4 * size, x.dtype) for one in (into[d], feedback[d])] for d in directions]
+        workers.side_by_side([partial(_pack_transposed, (into[d], feedback[d]), panels[d]) for d in directions])
+        width = panels[0][0].shape[0] * panels[0][0].shape[2]
+        memory = [(_empty(len(x), width), _empty(len(x), size)) for _ in directions]
+        parts = _parts(len(directions))
+        tasks = []
+        for d in directions:
+            for part in _chunks(len(x), parts):
+                tasks.append(partial(tiles.multiply, _array(values)[part], panels[d][0], memory[d][0][part]))
+        workers.side_by_side(tasks)
+        scaled = x.new_empty((len(x), len(directions) * size))
+        outputs = _array(torch.empty_like(scaled)), _array(scaled)
+        tasks = []
+        for d in directions:
+            for share in rows.shares(parts):
+                work = _empty(share.shape[1], size + size % 2, dtype=x.dtype), _empty(share.shape[1], width)
+                places = panels[d][1], work, memory[d], outputs
+                tasks.append(partial(lstm_kernels.lstm_forward, d, tuple(share), bias[d], factors, *places))
+        workers.side_by_side(tasks)
+        ctx.save_for_backward(values, scale, *weights)  # weights: autograd tells when they were changed
+        ctx.states, ctx.memory, ctx.rows, ctx.num_inputs = outputs[0], memory, rows, x.shape[1]
+        return scaled
 
     @staticmethod
     def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Any, ...]:
         if torch.is_grad_enabled():
             raise RuntimeError("recurrent layers have no second derivative: leave create_graph out")
-        values, joined, outputs, *weights = ctx.saved_tensors
-        feedback = weights[1::4]
-        size, directions = feedback[0].shape[1], len(feedback)
-        grads = grad_outputs[0].to(values.dtype).contiguous()
-        deltas = values.new_zeros((len(values), directions * 4 * size))
-        calls, kind, sums = [], _multiplied(values.dtype), [[] for _ in feedback]
-        for direction, each in enumerate(feedback):
-            panels = tiles.pack(each.T, kind)
-            for share in ctx.rows.shares(directions):
-                batch, width = share.shape[1], panels.shape[0] * panels.shape[2]
-                sums[direction].append(_empty(torch.float32, batch, 4 * size))
-                work = (
-                    _empty(kind, batch, 4 * size),
-                    _empty(torch.float32, 5 * size),
-                    _empty(torch.float32, batch, width),
-                    _empty(torch.float32, batch, size),
-                )
-                calls.append(
-                    partial(
-                        lstm_kernels.lstm_backward,
-                        direction,
-                        share,
-                        _array(grads),
-                        _array(panels),
-                        _arrays(*work),
-                        _arrays(*ctx.memory[direction]),
-                        _array(deltas),
-                        _array(sums[direction][-1]),
-                    )
-                )
-        workers.side_by_side(calls)
-        inner = (deltas.T @ values).float()
-        found: list[Any] = []
-        for direction in range(directions):
-            columns = slice(direction * 4 * size, (direction + 1) * 4 * size)
-            mine, hidden = deltas[:, columns], outputs[:, direction * size : (direction + 1) * size]
-            pair = (mine[:-1], hidden[1:]) if direction else (mine[1:], hidden[:-1])
-            bias = torch.cat(sums[direction]).sum(0)
-            found += [inner[columns], (pair[0].T @ pair[1]).float(), bias, bias]
-        at_inputs = (deltas @ joined).to(ctx.kind) if ctx.needs_input_grad[0] else None
-        return at_inputs, None, None, *found
+        values, scale, *weights = ctx.saved_tensors
+        into, feedback = ([_array(each) for each in weights[i::4]] for i in (0, 1))
+        dtype, num_rows, size, directions = values.dtype, len(values), feedback[0].shape[1], range(len(into))
+        grads, factors = _array(grad_outputs[0].to(dtype).contiguous()), _array(scale)
+        count, parts = len(into), _parts(len(directions))
+        deltas = _empty(num_rows, count * 4 * size, dtype=dtype)
+        # W_hh of each direction, W_ih of both below each other
+        around = [_panels(4 * size, size, dtype) for _ in directions]
+        below = _panels(count * 4 * size, ctx.num_inputs, dtype)
+        workers.side_by_side([partial(_pack_both, d, into[d], feedback[d], below, around[d]) for d in directions])
+        tasks, sums = [], [[] for _ in directions]
+        for d in directions:
+            for share in ctx.rows.shares(parts):
+                batch, width = share.shape[1], around[d].shape[0] * around[d].shape[2]
+                sums[d].append(torch.empty(batch, 4 * size))
+                work = _empty(batch, 4 * size, dtype=dtype), _empty(5 * size), _empty(batch, width), _empty(batch, size)
+                places = around[d], work, ctx.memory[d], (deltas, _array(sums[d][-1]))
+                tasks.append(partial(lstm_kernels.lstm_backward, d, tuple(share), grads, factors, *places))
+        workers.side_by_side(tasks)
+        # sums over rows
+        inputs = _panels(num_rows, ctx.num_inputs, dtype)
+        hidden = [_panels(num_rows, size, dtype) for _ in directions]
+        wide = _array(torch.empty((1, *_panels_depth(num_rows, dtype), deltas.shape[1]), dtype=_packed(dtype)))
+        tasks = [partial(tiles.pack, deltas, 0, wide)]
+        tasks.append(partial(_pack_rows, _array(values)[:, : ctx.num_inputs], ctx.states, inputs, hidden))
+        workers.side_by_side(tasks)
+        at_inputs = torch.empty(num_rows, below.shape[0] * below.shape[2])
+        at_into = torch.empty(deltas.shape[1], inputs.shape[0] * inputs.shape[2])
+        at_feedback = [torch.empty(4 * size, hidden[0].shape[0] * hidden[0].shape[2]) for _ in directions]
+        tasks = []
+        for d in directions:
+            for part in _chunks(4 * size, parts):
+                columns = wide[0].T[d * 4 * size :][part]
+                tasks.append(partial(tiles.multiply, columns, inputs, _array(at_into)[d * 4 * size :][part]))
+                tasks.append(partial(tiles.multiply, columns, hidden[d], _array(at_feedback[d])[part]))
+        if ctx.needs_input_grad[0]:
+            found = values.new_empty((num_rows, ctx.num_inputs))
+            for part in _chunks(num_rows, count * parts):
+                tasks.append(partial(_multiply_and_convert, deltas[part], below, _array(at_inputs)[part], _array(found)[part]))
+        workers.side_by_side(tasks)
+        results: list[Any] = []
+        for d in directions:
+            bias = torch.cat(sums[d]).sum(0)
+            results += [at_into[d * 4 * size : (d + 1) * 4 * size, : ctx.num_inputs], at_feedback[d][:, :size], bias, bias]
+        return found if ctx.needs_input_grad[0] else None, None, None, *results
 
 
-def _multiplied(dtype: torch.dtype) -> torch.dtype:
-    """Return the type in which the kernels multiply: float32 where the processor has no instruction for bfloat16."""
-    return torch.bfloat16 if dtype == torch.bfloat16 and tiles.HAS_BFLOAT16 else torch.float32
+def _pack_transposed(matrices, panels):
+    for matrix, each in zip(matrices, panels, strict=True):
+        if matrix.shape[1] % 2:
+            each[:, -1] = 0
+        tiles.pack(matrix.T, 0, each)
 
 
-def _rows(num_rows: int, size: int) -> Tensor:
-    return torch.zeros((num_rows, size))
+def _pack_both(d, into, feedback, below, around):
+    tiles.pack(into, d * len(into), below)
+    tiles.pack(feedback, 0, around)
 
 
-def _empty(dtype: torch.dtype, *shape: int) -> Tensor:
-    return torch.zeros(shape, dtype=dtype)
+def _pack_rows(values, states, inputs, hidden):
+    tiles.pack(values, 0, inputs)
+    size = states.shape[1] // len(hidden)
+    for d, panels in enumerate(hidden):
+        panels[:, 0 if d == 0 else -1] = 0
+        tiles.pack(states[:, d * size : (d + 1) * size], -1 if d else 1, panels)
+
+
+def _multiply_and_convert(a, panels, c, target):
+    tiles.multiply(a, panels, c)
+    tiles.convert(c, target)
+
+
+def _parts(directions: int) -> int:
+    """Return into how many parts the work of each direction is split."""
+    return max(1, min(torch.get_num_threads(), workers.get_num_threads()) // directions)
+
+
+def _chunks(length: int, parts: int) -> list[slice]:
+    edges = [length * i // parts for i in range(parts + 1)]
+    return [slice(*each) for each in pairwise(edges)]
+
+
+def _packed(dtype: torch.dtype) -> torch.dtype:
+    return torch.int32 if dtype == torch.bfloat16 else dtype
+
+
+def _panels_depth(depth, dtype):
+    return (-(-depth // 2) if dtype == torch.bfloat16 else depth,)
+
+
+def _panels(depth: int, columns: int, dtype: torch.dtype) -> np.ndarray:
+    return _empty(*tiles.panels_shape(depth, columns, dtype == torch.bfloat16), dtype=_packed(dtype))
+
+
+def _empty(*shape: int, dtype: torch.dtype = torch.float32) -> np.ndarray:
+    """Return an array that begins at a multiple of 64 bytes, as the vectors do that the kernels read."""
+    return _array(torch.empty(shape, dtype=dtype))
 
 
 def _array(tensor: Tensor) -> np.ndarray:
     """Return a tensor as an array of the same memory, bfloat16 as uint16."""
     tensor = tensor.detach()
     return (tensor.view(torch.uint16) if tensor.dtype == torch.bfloat16 else tensor).numpy()
-
-
-def _arrays(*tensors: Tensor) -> tuple[np.ndarray, ...]:
-    return tuple(_array(tensor) for tensor in tensors)

@@ -9,18 +9,16 @@ reversed copy, and the row before or after a frame is the state that the frame s
 utterance is 0. `utterances` (2, B) holds the first row and the number of frames of each, the longest first. Arrays with
 values of both directions have those of the second to the right of the first's.
 
-Values are float32, or bfloat16 in uint16, as which `_get` and `_put` know it. The gates stand in torch's order: input,
-forget, cell, output.
+Numbers of one direction to the next layer and from it are float32 or bfloat16 (`asr.encoders.tiles`), the others are
+float32. The gates stand in torch's order: input, forget, cell, output.
 
 Letters: N rows, B utterances, H cells, D directions.
 """
 
 import numpy as np
-from numba import types
-from numba.extending import overload
 
 from asr.core.jit import helper, njit
-from asr.encoders.tiles import multiply
+from asr.encoders.tiles import like, multiply, value
 
 # float32, since a literal is float64, which would halve the width of vectors
 ONE, TWO, LEAST = np.float32(1), np.float32(2), np.float32(-87)
@@ -31,16 +29,21 @@ C5, C6, C7 = np.float32(1 / 120), np.float32(1 / 720), np.float32(1 / 5040)
 
 
 @njit(cache=True, nogil=True)
-def lstm_forward(direction, utterances, inputs, bias, panels, work, memory, outputs):
-    """Write the hidden units h to outputs (N, D · H), and gates and cells to memory, ((N, 4H), (N, H)) float32.
+def lstm_forward(direction, utterances, bias, scale, panels, work, memory, outputs):
+    """Write the gates and cells of a direction to memory, and its hidden units h to both `outputs`, (N, D · H) each.
 
-    `inputs` (N, D · 4H) are W x_t without the bias (D · 4H,), and `panels` those of W_hhᵀ. Places to work in are
-    `work`: the last h of each utterance (B, H), H rounded up to even numbers, and net inputs (B, at least 4H).
+    `memory` is ((N, ≥ 4H), (N, H)); the first of them holds W x_t on entry, without the bias (4H,). `panels` are those
+    of W_hhᵀ. The second output is h times the utterance's `scale` (B, D · H), the mask of dropout. Places to work in
+    are `work`: the last h of each utterance (B, H), H rounded up to even numbers, and net inputs (B, ≥ 4H).
     """
-    (first, lengths), (hidden, nets), (gates, cells) = utterances, work, memory
-    size, count = cells.shape[1], len(lengths)
+    (first, lengths, owner), (hidden, nets), (gates, cells), (states, scaled) = utterances, work, memory, outputs
+    size, mine, count = cells.shape[1], direction * cells.shape[1], len(lengths)
     for i in range(count):
         _clear(hidden[i])
+        for t in (first[i] - 1, first[i] + lengths[i]):
+            _clear(cells[t])
+            _clear(states[t, mine : mine + size])
+            _clear(scaled[t, mine : mine + size])
     for step in range(lengths[0] if count else 0):
         while lengths[count - 1] <= step:
             count -= 1
@@ -48,26 +51,31 @@ def lstm_forward(direction, utterances, inputs, bias, panels, work, memory, outp
         for i in range(count):
             t = first[i] + (lengths[i] - 1 - step if direction else step)
             row, net, cell = gates[t], nets[i], cells[t]
-            _add_inputs(net, inputs[t], bias, direction * 4 * size, 4 * size)
+            _add_inputs(net, row, bias)
             _sigmoid(net[: 2 * size], row[: 2 * size])
             _tanh(net[2 * size : 3 * size], row[2 * size : 3 * size])
-            _sigmoid(net[3 * size : 4 * size], row[3 * size :])
+            _sigmoid(net[3 * size : 4 * size], row[3 * size : 4 * size])
             _next_cell(row, cells[t + 1 if direction else t - 1], cell)
             _tanh(cell, net[:size])
-            _output(row[3 * size :], net, hidden[i], outputs[t, direction * size : (direction + 1) * size])
+            _output(row[3 * size : 4 * size], net, hidden[i], states[t, mine : mine + size])
+            _scale(net, row[3 * size : 4 * size], scale[owner[i], mine : mine + size], scaled[t, mine : mine + size])
 
 
 @njit(cache=True, nogil=True)
-def lstm_backward(direction, utterances, grads, panels, work, memory, deltas, sums):
-    """Write the gradients at the net inputs to deltas (N, D · 4H), and their sums over frames to `sums` (B, 4H).
+def lstm_backward(direction, utterances, grads, scale, panels, work, memory, outputs):
+    """Write the gradients at the net inputs, deltas (N, D · 4H), and their sums over each utterance's frames (B, 4H).
 
-    `grads` (N, D · H) are those at the hidden units, and `panels` those of W_hh. Places to work in are `work`: the last
-    deltas of each utterance as they are multiplied (B, 4H), two rows (5H,), what flows back to h (B, at least H) and to
-    the cell (B, H).
+    These are `outputs`. `grads` (N, D · H) are the gradients at the scaled hidden units, and `panels` those of W_hh.
+    Places to work in are `work`: the last deltas of each utterance (B, 4H), which are multiplied, a row (5H,), and
+    what flows back to h (B, ≥ H) and to the cell (B, H).
     """
-    (first, lengths), (now, rows, flows, carry), (gates, cells) = utterances, work, memory
-    size, count = cells.shape[1], 0
+    (first, lengths, owner), (now, rows, flows, carry), (gates, cells) = utterances, work, memory
+    deltas, sums = outputs
+    size, mine, count = cells.shape[1], direction * cells.shape[1], 0
     squashed, delta = rows[:size], rows[size:]
+    for i in range(len(lengths)):
+        for t in (first[i] - 1, first[i] + lengths[i]):
+            _clear(deltas[t, 4 * mine : 4 * (mine + size)])
     for step in range(lengths[0] - 1 if len(lengths) else -1, -1, -1):
         while count < len(lengths) and lengths[count] > step:
             _clear(flows[count])
@@ -78,50 +86,12 @@ def lstm_backward(direction, utterances, grads, panels, work, memory, deltas, su
             t = first[i] + (lengths[i] - 1 - step if direction else step)
             row, flow = gates[t], flows[i]
             _tanh(cells[t], squashed)
-            _add_values(flow, grads[t], direction * size, size)
-            _output_delta(row[3 * size :], squashed, flow, delta[3 * size :], carry[i])
+            _add_grads(flow, grads[t, mine : mine + size], scale[owner[i], mine : mine + size])
+            _output_delta(row[3 * size : 4 * size], squashed, flow, delta[3 * size :], carry[i])
             _gate_deltas(row, cells[t + 1 if direction else t - 1], delta, carry[i])
-            _keep(delta, now[i], deltas[t, direction * 4 * size : (direction + 1) * 4 * size], sums[i])
+            _keep(delta, now[i], deltas[t, 4 * mine : 4 * (mine + size)], sums[i])
         if step > 0:
             multiply(now[:count], panels, flows)
-
-
-def _get(row, j):
-    """Return a number of a row of float32, or of bfloat16 as uint16, as float32."""
-    return np.uint32(np.uint32(row[j]) << 16).view(np.float32) if row.dtype == np.uint16 else row[j]
-
-
-@overload(_get)
-def _compiled_get(row, j):
-    if row.dtype == types.uint16:
-        return lambda row, j: np.uint32(np.uint32(row[j]) << 16).view(np.float32)
-    return lambda row, j: row[j]
-
-
-def _put(row, j, value):
-    """Set a number of a row of float32, or of bfloat16 as uint16, to which it is rounded as torch does."""
-    row[j] = _rounded(value) if row.dtype == np.uint16 else value
-
-
-@overload(_put)
-def _compiled_put(row, j, value):
-    if row.dtype == types.uint16:
-
-        def put(row, j, value):
-            row[j] = _rounded(value)
-    else:
-
-        def put(row, j, value):
-            row[j] = value
-
-    return put
-
-
-@helper()
-def _rounded(value):
-    """Return the upper half of a float32, rounded to even; a NaN stays one, as its highest bit of mantissa is set."""
-    bits = np.int64(np.float32(value).view(np.uint32))
-    return np.uint16((bits + 0x7FFF + ((bits >> 16) & 1)) >> 16)
 
 
 @helper()
@@ -131,15 +101,15 @@ def _clear(row):
 
 
 @helper()
-def _add_inputs(net, row, bias, left, size):
-    for j in range(size):
-        net[j] += _get(row, left + j) + bias[left + j]
+def _add_inputs(net, row, bias):
+    for j in range(len(bias)):
+        net[j] += row[j] + bias[j]
 
 
 @helper()
-def _add_values(flow, row, left, size):
-    for j in range(size):
-        flow[j] += _get(row, left + j)
+def _add_grads(flow, grads, scale):
+    for j in range(len(grads)):
+        flow[j] += value(grads[j]) * scale[j]
 
 
 @helper()
@@ -155,9 +125,15 @@ def _next_cell(row, before, cell):
 def _output(opened, squashed, hidden, outputs):
     """Write h_t = o tanh(c_t)."""
     for j in range(len(opened)):
-        value = opened[j] * squashed[j]
-        _put(hidden, j, value)
-        _put(outputs, j, value)
+        hidden[j] = like(opened[j] * squashed[j], hidden)
+    for j in range(len(opened)):
+        outputs[j] = hidden[j]
+
+
+@helper()
+def _scale(squashed, opened, scale, outputs):
+    for j in range(len(opened)):
+        outputs[j] = like(opened[j] * squashed[j] * scale[j], outputs)
 
 
 @helper()
@@ -188,9 +164,9 @@ def _gate_deltas(row, before, delta, carry):
 @helper()
 def _keep(delta, now, deltas, sums):
     for j in range(len(delta)):
-        _put(now, j, delta[j])
+        now[j] = like(delta[j], now)
     for j in range(len(delta)):
-        _put(deltas, j, delta[j])
+        deltas[j] = now[j]
     for j in range(len(delta)):
         sums[j] += delta[j]
 

@@ -1,10 +1,13 @@
-"""Products of a few rows and a matrix that is used over and over, as in a recurrence, on one core.
+"""Products of matrices on one core, and in particular of a few rows and a matrix that is used over and over.
 
 A BLAS would repack the matrix in each call, which for so few rows takes longer than the product. Here it is packed once
 (`pack`) into *panels*, so wide that a tile of up to `ROWS` rows of the product stays in the registers of the processor
 while the sum runs over the depth. Numba's compiler does not keep such a tile in registers by itself, so its loop is
-written as instructions on vectors, which the compiler translates for any processor. With bfloat16, and where the
-processor has an instruction for it (`HAS_BFLOAT16`), two products are made at once, and the sum is still float32.
+written as instructions on vectors, which the compiler translates for any processor.
+
+Numbers are float32, or bfloat16 where the processor has an instruction that makes two products of them at once
+(`HAS_BFLOAT16`); their sum is still float32. An array of bfloat16 is one of uint16. In panels, two numbers that follow
+upon each other in depth are one int32.
 
 Letters: M rows, K depth, N columns, W columns of a panel, P = ⌈N / W⌉ panels.
 """
@@ -13,14 +16,13 @@ from typing import Any
 
 import llvmlite.binding as llvm
 import numba
-import torch
+import numpy as np
 from llvmlite import ir
 from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic, overload
-from torch import Tensor
 
-from asr.core.jit import njit
+from asr.core.jit import helper, njit
 
 _IS_HOST = numba.config.CPU_NAME is None and numba.config.CPU_FEATURES is None  # type: ignore[attr-defined]
 _FEATURES = llvm.get_host_cpu_features() if _IS_HOST else {}  # of what Numba compiles for, as far as it is known
@@ -28,38 +30,128 @@ _FEATURES = llvm.get_host_cpu_features() if _IS_HOST else {}  # of what Numba co
 # A tile takes ROWS · VECTORS registers of LANES numbers: 24 of the 32 of AVX-512, 12 of the 16 of AVX2.
 ROWS = 6
 LANES, VECTORS = (16, 4) if _FEATURES.get("avx512f") else (8, 2)
+WIDTH = LANES * VECTORS  # W
 HAS_BFLOAT16 = bool(_FEATURES.get("avx512bf16")) and not numba.config.DISABLE_JIT  # type: ignore[attr-defined]
 
 
-def pack(weights: Tensor, dtype: torch.dtype) -> Tensor:
-    """Pack the matrix b (K, N), given as its transpose (N, K), into panels.
+def panels_shape(depth: int, columns: int, is_bfloat16: bool) -> tuple[int, int, int]:
+    """Return the shape of the panels of a matrix (K, N): (P, K, W), or (P, ⌈K / 2⌉, W) of two bfloat16 each.
 
-    Returns
-    -------
-    Tensor
-        float32 (P, K, W); for bfloat16 int32 (P, K / 2, W), of which each holds two numbers of a column. An odd K is
-        rounded up, and the last panel is filled up with columns of zeros.
-
-    Examples
-    --------
-    >>> panels = pack(torch.ones(100, 5), torch.float32)
-    >>> panels.shape[0] * panels.shape[2] >= 100, panels.shape[1], panels.sum().item()
-    (True, 6, 500.0)
+    >>> panels, depth, width = panels_shape(5, 100, True)
+    >>> panels * width >= 100, depth
+    (True, 3)
     """
-    width = LANES * VECTORS
-    columns, depth = weights.shape
-    filled = weights.new_zeros((-(-columns // width) * width, depth + depth % 2), dtype=dtype)
-    filled[:columns, :depth] = weights
-    numbers = filled if dtype == torch.float32 else filled.view(torch.int32)
-    return numbers.view(-1, width, numbers.shape[1]).transpose(1, 2).contiguous()
+    return -(-columns // WIDTH), -(-depth // 2) if is_bfloat16 else depth, WIDTH
+
+
+@njit(cache=True, nogil=True)
+def pack(matrix, start, panels):
+    """Write a matrix (K, N), float32 or bfloat16, to panels, which may be deeper: from the depth `start` on.
+
+    Rows that would stand before the first or after the last depth are left out. Columns beyond N become 0, and so does
+    what shares an int32 with the first or the last row. All other depths are left as they are.
+    """
+    for p in range(len(panels)):
+        _pack_panel(matrix, start, p * panels.shape[2], panels[p])
+
+
+def _pack_panel(matrix, start, left, panel):
+    inside = min(panel.shape[1], matrix.shape[1] - left)
+    for k in range(max(0, start), min(len(panel), start + len(matrix))):
+        panel[k, :inside] = matrix[k - start, left : left + inside]
+        panel[k, inside:] = 0
+
+
+@overload(_pack_panel)
+def _compiled_pack_panel(matrix, start, left, panel):
+    def pack_singles(matrix, start, left, panel):
+        inside = min(panel.shape[1], matrix.shape[1] - left)
+        for k in range(max(0, start), min(len(panel), start + len(matrix))):
+            source, row = matrix[k - start, left : left + inside], panel[k]
+            for j in range(inside):
+                row[j] = source[j]
+            _clear(row[inside:])
+
+    def pack_pairs(matrix, start, left, panel):
+        inside = min(panel.shape[1], matrix.shape[1] - left)
+        for k in range(max(0, start) // 2, min(len(panel), (start + len(matrix) + 1) // 2)):
+            low, high, row = 2 * k - start, 2 * k + 1 - start, panel[k]
+            if low >= 0 and high < len(matrix):
+                lower, upper = matrix[low, left : left + inside], matrix[high, left : left + inside]
+                for j in range(inside):
+                    row[j] = bits(lower[j]) | bits(upper[j]) << 16
+            else:
+                shift, alone = (0, low) if low >= 0 else (16, high)
+                source = matrix[alone, left : left + inside]
+                for j in range(inside):
+                    row[j] = bits(source[j]) << shift
+            _clear(row[inside:])
+
+    return pack_pairs if panel.dtype == types.int32 else pack_singles
+
+
+@helper()
+def _clear(row):
+    for j in range(len(row)):
+        row[j] = 0
+
+
+def bits(number):
+    """Return the bits of a number as bfloat16, to which a float32 is rounded as torch does it."""
+    return np.int64(number) if isinstance(number, np.uint16) else _rounded(number)
+
+
+@overload(bits)
+def _compiled_bits(number):
+    return (lambda number: np.int64(number)) if number == types.uint16 else lambda number: _rounded(number)
+
+
+@helper()
+def _rounded(number):
+    """Return the upper half of a float32, rounded to even; a NaN stays one, as the highest bit of its mantissa is 1."""
+    whole = np.int64(np.float32(number).view(np.uint32))
+    return (whole + 0x7FFF + ((whole >> 16) & 1)) >> 16
+
+
+def value(number):
+    """Return a number, float32 or bfloat16, as float32."""
+    return np.uint32(np.uint32(number) << 16).view(np.float32) if isinstance(number, np.uint16) else number
+
+
+@overload(value)
+def _compiled_value(number):
+    if number == types.uint16:
+        return lambda number: np.uint32(np.uint32(number) << 16).view(np.float32)
+    return lambda number: number
+
+
+def like(number, row):
+    """Return a float32 as a number of a row of float32 or bfloat16."""
+    return np.uint16(bits(number)) if row.dtype == np.uint16 else number
+
+
+@overload(like)
+def _compiled_like(number, row):
+    if row.dtype == types.uint16:
+        return lambda number, row: np.uint16(bits(number))
+    return lambda number, row: number
+
+
+@njit(cache=True, nogil=True)
+def convert(source, target):
+    """Write the first columns of a matrix of float32 to one of float32 or bfloat16."""
+    for i in range(len(target)):
+        row, other = target[i], source[i]
+        for j in range(len(row)):
+            row[j] = like(other[j], row)
 
 
 @njit(cache=True, nogil=True)
 def multiply(a, panels, c):
-    """Write the product of a (M, K) and the matrix in `panels` to c (M, P · W), float32.
+    """Write the product of a (M, K) and the matrix in `panels` to c (M, P · W), float32 and C-contiguous.
 
-    `a` is float32, or bfloat16 in uint16 if the panels are int32. K is even. A row of c depends on its own row of
-    a alone, to the bit.
+    If the panels hold bfloat16, `a` is of bfloat16 with an even K and contiguous rows, or of int32, two numbers each.
+    A row of c depends on its own row of a alone, to the bit.
     """
     count, width = len(a), panels.shape[2]
     blocks = -(-count // ROWS)
@@ -86,7 +178,7 @@ def _vector_tile(typing, a, first, rows, panel, c, left):
     return types.void(a, types.intp, types.intp, panel, c, types.intp), _generate
 
 
-_INDEX, _WORD, _FLOAT = ir.IntType(64), ir.IntType(32), ir.FloatType()
+_INDEX, _WORD, _BYTE, _FLOAT = ir.IntType(64), ir.IntType(32), ir.IntType(8), ir.FloatType()
 _FLOATS, _WORDS = ir.VectorType(_FLOAT, LANES), ir.VectorType(_WORD, LANES)
 
 
@@ -95,8 +187,9 @@ def _generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any
     first, rows, left = arguments[1], arguments[2], arguments[5]
     are_pairs = signature.args[3].dtype == types.int32
     depth, width = builder.extract_value(panel.shape, 0), builder.extract_value(c.shape, 1)
-    values = builder.bitcast(a.data, (_WORD if are_pairs else _FLOAT).as_pointer())
-    values = builder.gep(values, [builder.mul(first, depth)])
+    down, along = (builder.extract_value(a.strides, i) for i in (0, 1))  # bytes
+    along = builder.mul(along, _INDEX(32 // signature.args[0].dtype.bitwidth))
+    values = builder.gep(builder.bitcast(a.data, _BYTE.as_pointer()), [builder.mul(first, down)])
     target = builder.gep(c.data, [builder.add(builder.mul(first, width), left)])
     end = builder.append_basic_block("end")
     choice = builder.switch(rows, end)
@@ -104,7 +197,7 @@ def _generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any
         block = builder.append_basic_block(f"rows{count}")
         choice.add_case(_INDEX(count), block)
         builder.position_at_end(block)
-        sums = _loop(builder, count, values, panel.data, depth, are_pairs)
+        sums = _loop(builder, count, (values, down, along), panel.data, depth, are_pairs)
         for i, total in enumerate(sums):
             row, vector = divmod(i, VECTORS)
             place = builder.add(builder.mul(_INDEX(row), width), _INDEX(vector * LANES))
@@ -114,8 +207,10 @@ def _generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any
     return context.get_dummy_value()
 
 
-def _loop(builder: Any, count: int, values: Any, panel: Any, depth: Any, are_pairs: bool) -> list[Any]:
-    """Sum over the depth for `count` rows; return the sums in vectors, row by row."""
+def _loop(builder: Any, count: int, a: Any, panel: Any, depth: Any, are_pairs: bool) -> list[Any]:
+    """Sum over the depth for `count` rows of a, (address, strides); return the sums in vectors, row by row."""
+    values, down, along = a
+    kind = (_WORD if are_pairs else _FLOAT).as_pointer()
     before, body, after = builder.block, builder.append_basic_block("loop"), builder.append_basic_block("sums")
     builder.branch(body)
     builder.position_at_end(body)
@@ -124,13 +219,13 @@ def _loop(builder: Any, count: int, values: Any, panel: Any, depth: Any, are_pai
     columns = []
     for vector in range(VECTORS):
         place = builder.add(builder.mul(k, _INDEX(VECTORS * LANES)), _INDEX(vector * LANES))
-        kind = _WORDS if are_pairs else _FLOATS
-        columns.append(builder.load(builder.bitcast(builder.gep(panel, [place]), kind.as_pointer())))
+        vectors = (_WORDS if are_pairs else _FLOATS).as_pointer()
+        columns.append(builder.load(builder.bitcast(builder.gep(panel, [place]), vectors)))
         columns[-1].align = 4
     more = []
     for row in range(count):
-        value = builder.load(builder.gep(values, [builder.add(builder.mul(_INDEX(row), depth), k)]))
-        spread = _spread(builder, value)
+        place = builder.add(builder.mul(_INDEX(row), down), builder.mul(k, along))
+        spread = _spread(builder, builder.load(builder.bitcast(builder.gep(values, [place]), kind)))
         totals = sums[row * VECTORS : (row + 1) * VECTORS]
         more += [_add_product(builder, *each, spread, are_pairs) for each in zip(totals, columns, strict=True)]
     following = builder.add(k, _INDEX(1))
