@@ -6,7 +6,7 @@ time is spent on padding. The equations are those of docs/theory/recurrent.md wi
 Letters: B utterances, T frames of the longest, N rows, F inputs, H cells, D directions.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import partial
 from itertools import pairwise
 from typing import Any
@@ -30,15 +30,12 @@ class Rows:
     ----------
     lengths : (B,) integers
         Frames of each utterance.
-
-    Attributes
-    ----------
-    owners : (N,) int64
-        The utterance of each row; that of a row of zeros is the one before it.
+    frames
+        T, at least the longest.
 
     Examples
     --------
-    >>> rows = Rows(torch.tensor([2, 1]))
+    >>> rows = Rows(torch.tensor([2, 1]), 2)
     >>> packed = rows.pack(torch.tensor([[[1.0], [2.0]], [[3.0], [torch.nan]]]))
     >>> packed.squeeze(1).tolist()
     [0.0, 1.0, 2.0, 0.0, 3.0, 0.0]
@@ -46,16 +43,15 @@ class Rows:
     [[1.0, 3.0], [2.0, 0.0]]
     """
 
-    def __init__(self, lengths: Tensor):
-        spans = lengths.cpu().numpy().astype(np.int64)
-        batch, frames = len(spans), int(spans.max())
+    def __init__(self, lengths: Tensor, frames: int):
+        spans = lengths.numpy().astype(np.int64)
+        batch = len(spans)
         first = np.cumsum(spans + 1) - spans
         inside = np.arange(frames) < spans[:, None]  # (B, T)
         self._at = torch.from_numpy(np.where(inside, first[:, None] + np.arange(frames), -1))  # row of each frame
         source = np.full(int(spans.sum()) + batch + 1, -1)
         source[self._at[torch.from_numpy(inside)].numpy()] = np.flatnonzero(inside)
         self._from = torch.from_numpy(source)  # frame of each row
-        self.owners = torch.from_numpy(np.concatenate(([0], np.repeat(np.arange(batch), spans + 1))))
         longest_first = np.argsort(-spans, kind="stable")
         self._utterances = np.stack((first, spans, np.arange(batch)))[:, longest_first]
 
@@ -73,6 +69,23 @@ class Rows:
         """Return first row, length and index (3, ·) of the utterances, the longest first, in up to `parts` shares."""
         count = max(1, min(parts, self._utterances.shape[1] // LEAST_SHARE))
         return [np.ascontiguousarray(self._utterances[:, start::count]) for start in range(count)]
+
+
+def can_run(x: Tensor, layers: Iterable[nn.LSTM]) -> bool:
+    """Tell whether `run` is for this: training on a CPU in float32, or in bfloat16 by autocast.
+
+    Without gradients torch is as fast, and its results are those of earlier versions to the bit.
+    """
+    if x.device.type != "cpu" or not torch.is_grad_enabled():
+        return False
+    if torch.is_autocast_enabled("cpu") and torch.get_autocast_dtype("cpu") != torch.bfloat16:
+        return False
+    return all(weights.dtype == torch.float32 for layer in layers for weights in layer.parameters())
+
+
+def working_type() -> torch.dtype:
+    """Return the type of the products: bfloat16 under autocast, where the processor has an instruction for it."""
+    return torch.bfloat16 if torch.is_autocast_enabled("cpu") and tiles.HAS_BFLOAT16 else torch.float32
 
 
 def run(layer: Sequence[nn.LSTM], x: Tensor, scale: Tensor, rows: Rows) -> Tensor:

@@ -74,13 +74,13 @@ def lstm_backward(direction, utterances, grads, scale, panels, work, memory, out
     size, mine, count = cells.shape[1], direction * cells.shape[1], 0
     squashed, delta = rows[:size], rows[size:]
     for i in range(len(lengths)):
+        _clear(sums[i])
         for t in (first[i] - 1, first[i] + lengths[i]):
             _clear(deltas[t, 4 * mine : 4 * (mine + size)])
     for step in range(lengths[0] - 1 if len(lengths) else -1, -1, -1):
         while count < len(lengths) and lengths[count] > step:
             _clear(flows[count])
             _clear(carry[count])
-            _clear(sums[count])
             count += 1
         for i in range(count):
             t = first[i] + (lengths[i] - 1 - step if direction else step)
