@@ -65,7 +65,7 @@ class BLSTM(nn.Module):
                 ahead = torch.cat((ahead, _Reverse.apply(back, lengths)), dim=2)  # (T', B, 2H)
             hidden = ahead
             if self.training and self.dropout > 0:
-                hidden = hidden * self._mask(*hidden.shape[1:], like=hidden)
+                hidden = hidden * self._mask(hidden[0])
         return self._logits(hidden), lengths
 
     def _run_rows(self, joined: Tensor, lengths: Tensor) -> Tensor:
@@ -74,13 +74,13 @@ class BLSTM(nn.Module):
         hidden = rows.pack(joined).to(lstm.working_type())  # (N, ·)
         directions = [each for each in (self.forward_layers, self.backward_layers) if len(each)]
         for layer in zip(*directions, strict=True):
-            mask = self._mask(len(lengths), sum(one.hidden_size for one in layer), like=joined)
+            mask = self._mask(joined.new_empty(len(lengths), sum(one.hidden_size for one in layer)))
             hidden = lstm.run(layer, hidden, mask, rows)  # (N, H or 2H)
         return rows.unpack(self._logits(hidden))
 
-    def _mask(self, batch: int, size: int, like: Tensor) -> Tensor:
-        """Draw factors (B, size) of a layer's units, which all frames of an utterance share; 1 without dropout."""
-        return nn.functional.dropout(like.new_ones(batch, size), self.dropout, self.training)
+    def _mask(self, units: Tensor) -> Tensor:
+        """Draw factors of a layer's units (B, ·), which all frames of an utterance share; 1 without dropout."""
+        return nn.functional.dropout(torch.ones_like(units), self.dropout, self.training)
 
     def _logits(self, hidden: Tensor) -> Tensor:
         with torch.autocast(hidden.device.type, enabled=False):  # 8 bits of mantissa are too few for logits

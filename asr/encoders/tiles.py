@@ -34,58 +34,51 @@ WIDTH = LANES * VECTORS  # W
 HAS_BFLOAT16 = bool(_FEATURES.get("avx512bf16")) and not numba.config.DISABLE_JIT  # type: ignore[attr-defined]
 
 
-def panels_shape(depth: int, columns: int, is_bfloat16: bool) -> tuple[int, int, int]:
-    """Return the shape of the panels of a matrix (K, N): (P, K, W), or (P, ⌈K / 2⌉, W) of two bfloat16 each.
-
-    >>> panels, depth, width = panels_shape(5, 100, True)
-    >>> panels * width >= 100, depth
-    (True, 3)
-    """
-    return -(-columns // WIDTH), -(-depth // 2) if is_bfloat16 else depth, WIDTH
-
-
 @njit(cache=True, nogil=True)
-def pack(matrix, start, panels):
-    """Write a matrix (K, N), float32 or bfloat16, to panels, which may be deeper: from the depth `start` on.
+def pack(matrix, columns, start, panels):
+    """Write columns (first, end) of a matrix, float32 or bfloat16, to panels of a matrix (K, N), from row `start` on.
 
-    Rows that would stand before the first or after the last depth are left out. Columns beyond N become 0, and so does
-    what shares an int32 with the first or the last row. All other depths are left as they are.
+    Rows before the first and after the last of the panels' are left out. All that is not filled becomes 0.
     """
+    first, end = columns
     for p in range(len(panels)):
-        _pack_panel(matrix, start, p * panels.shape[2], panels[p])
+        left = first + p * panels.shape[2]
+        _pack_panel(matrix, start, left, min(panels.shape[2], end - left), panels[p])
 
 
-def _pack_panel(matrix, start, left, panel):
-    inside = min(panel.shape[1], matrix.shape[1] - left)
+def _pack_panel(matrix, start, left, inside, panel):
+    panel[:] = 0
     for k in range(max(0, start), min(len(panel), start + len(matrix))):
         panel[k, :inside] = matrix[k - start, left : left + inside]
-        panel[k, inside:] = 0
 
 
 @overload(_pack_panel)
-def _compiled_pack_panel(matrix, start, left, panel):
-    def pack_singles(matrix, start, left, panel):
-        inside = min(panel.shape[1], matrix.shape[1] - left)
-        for k in range(max(0, start), min(len(panel), start + len(matrix))):
-            source, row = matrix[k - start, left : left + inside], panel[k]
+def _compiled_pack_panel(matrix, start, left, inside, panel):
+    def pack_singles(matrix, start, left, inside, panel):
+        for k in range(len(panel)):
+            row, i = panel[k], k - start
+            if i < 0 or i >= len(matrix):
+                _clear(row)
+                continue
+            source = matrix[i, left : left + inside]
             for j in range(inside):
                 row[j] = source[j]
             _clear(row[inside:])
 
-    def pack_pairs(matrix, start, left, panel):
-        inside = min(panel.shape[1], matrix.shape[1] - left)
-        for k in range(max(0, start) // 2, min(len(panel), (start + len(matrix) + 1) // 2)):
-            low, high, row = 2 * k - start, 2 * k + 1 - start, panel[k]
+    def pack_pairs(matrix, start, left, inside, panel):
+        for k in range(len(panel)):
+            row, low, high = panel[k], 2 * k - start, 2 * k + 1 - start
             if low >= 0 and high < len(matrix):
                 lower, upper = matrix[low, left : left + inside], matrix[high, left : left + inside]
                 for j in range(inside):
                     row[j] = bits(lower[j]) | bits(upper[j]) << 16
-            else:
-                shift, alone = (0, low) if low >= 0 else (16, high)
-                source = matrix[alone, left : left + inside]
+                _clear(row[inside:])
+                continue
+            _clear(row)
+            if low == len(matrix) - 1 or high == 0:
+                shift, source = (16 if high == 0 else 0), matrix[max(low, 0), left : left + inside]
                 for j in range(inside):
                     row[j] = bits(source[j]) << shift
-            _clear(row[inside:])
 
     return pack_pairs if panel.dtype == types.int32 else pack_singles
 
@@ -150,8 +143,8 @@ def convert(source, target):
 def multiply(a, panels, c):
     """Write the product of a (M, K) and the matrix in `panels` to c (M, P · W), float32 and C-contiguous.
 
-    If the panels hold bfloat16, `a` is of bfloat16 with an even K and contiguous rows, or of int32, two numbers each.
-    A row of c depends on its own row of a alone, to the bit.
+    If the panels hold bfloat16, `a` is of bfloat16 with contiguous rows, where K is even, or of int32, of two numbers
+    each. Columns of a beyond K are not read. A row of c depends on its own row of a alone, to the bit.
     """
     count, width = len(a), panels.shape[2]
     blocks = -(-count // ROWS)
@@ -164,7 +157,7 @@ def multiply(a, panels, c):
 
 def _tile(a, first, rows, panel, c, left):
     """Write `rows` rows of the product, from row `first` on and column `left` on; 1 ≤ rows ≤ ROWS."""
-    c[first : first + rows, left : left + panel.shape[1]] = a[first : first + rows] @ panel
+    c[first : first + rows, left : left + panel.shape[1]] = a[first : first + rows, : len(panel)] @ panel
 
 
 @overload(_tile)
