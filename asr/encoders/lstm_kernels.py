@@ -187,11 +187,12 @@ def _tanh(row, target):
 
 @helper(fastmath={"contract"})
 def _exp(x):
-    """Return eˣ for x ≤ 0 in float32, with an error of one unit in the last place or two, and 0 below −87.
+    """Return eˣ for x ≤ 0 in float32, with an error of a unit in the last place or two; below −87 it is e⁻⁸⁷.
 
     It is 2ⁿ, made from its bits, times a Taylor series for the rest. Unlike math.exp it has no call and no branch, so
     that loops over it become vector code.
     """
+    x = LEAST if x < LEAST else x  # NaN stays
     shifted = x * LOG2_E + ROUND  # 1.5 · 2²³ leaves the integer n in the last bits
     n = shifted - ROUND
     r = (x - n * LN2_HIGH) - n * LN2_LOW  # ln 2 in two parts: |r| ≤ ln 2 / 2
@@ -204,4 +205,4 @@ def _exp(x):
     p = p * r + ONE
     p = p * r + ONE
     power = np.uint32((np.float32(shifted).view(np.uint32) + 127) << 23).view(np.float32)
-    return np.float32(0) if x < LEAST else p * power
+    return p * power
