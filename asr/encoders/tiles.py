@@ -247,6 +247,6 @@ def _add_product(builder: Any, total: Any, column: Any, spread: Any, are_pairs: 
         dot = cgutils.get_or_insert_function(builder.module, kind, "llvm.x86.avx512bf16.dpbf16ps.512")
         return builder.call(dot, [total, spread, column])
     fused = cgutils.get_or_insert_function(
-        builder.module, ir.FunctionType(_FLOATS, [_FLOATS] * 3), f"llvm.fma.v{LANES}f32"
+        builder.module, ir.FunctionType(_FLOATS, [_FLOATS] * 3), f"llvm.fmuladd.v{LANES}f32"
     )
     return builder.call(fused, [spread, column, total])
