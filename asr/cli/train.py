@@ -75,6 +75,9 @@ def train(recipe: Recipe, overrides: Overrides = None, data: Data = None, run: R
     """
     config, base = configure(recipe, overrides, data), run or run_folder(recipe)
 
+    from asr.training.waits import shorten_waits
+
+    shorten_waits()  # before torch is imported
     from asr.evaluation.calibrate import calibrate as fit
     from asr.models.run_folder import goes_on
     from asr.training import check

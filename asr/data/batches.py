@@ -206,12 +206,13 @@ def collate(utterances: Sequence[tuple[str, np.ndarray, list[int]]]) -> Batch:
     ids = [utterance_id for utterance_id, _, _ in utterances]
     feature_lengths = torch.tensor([len(features) for _, features, _ in utterances])
     target_lengths = torch.tensor([len(target) for _, _, target in utterances])
-    features = torch.zeros(len(ids), int(feature_lengths.max()), utterances[0][1].shape[1])
-    targets = torch.zeros(len(ids), int(target_lengths.max()), dtype=torch.int64)
+    # filled by NumPy, since torch would divide such copies among threads, which costs more than it saves
+    features = np.zeros((len(ids), int(feature_lengths.max()), utterances[0][1].shape[1]), np.float32)
+    targets = np.zeros((len(ids), int(target_lengths.max())), np.int64)
     for i, (_, values, target) in enumerate(utterances):
-        features[i, : len(values)] = torch.from_numpy(values)
-        targets[i, : len(target)] = torch.tensor(target, dtype=torch.int64)
-    return Batch(ids, features, feature_lengths, targets, target_lengths)
+        features[i, : len(values)] = values
+        targets[i, : len(target)] = target
+    return Batch(ids, torch.from_numpy(features), feature_lengths, torch.from_numpy(targets), target_lengths)
 
 
 class BatchLoader:

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from asr.encoders import lstm
 from asr.encoders.blstm_sizes import BLSTMSizes
 
 
@@ -26,8 +27,8 @@ class BLSTM(nn.Module):
     """Bidirectional LSTM layers and a linear output layer, over stacked frames or two convolutions.
 
     Each layer consists of two one-directional LSTMs, the second over time-reversed utterances. Thus padding, whatever
-    it holds, never affects a valid frame, and a padded batch needs no packing, which on a CPU takes several times as
-    long as the recurrence.
+    it holds, never affects a valid frame. On a CPU our own kernels train the layers (`asr.encoders.lstm`), both
+    directions of one at the same time; elsewhere, and where no gradient is asked for, torch runs one after the other.
 
     Examples
     --------
@@ -53,8 +54,10 @@ class BLSTM(nn.Module):
             joined = stack_frames(features, feature_lengths, self.subsampling)
         else:
             joined = self.front(features, feature_lengths)
-        hidden = joined.transpose(0, 1).contiguous()  # (T', B, ·)
         lengths = output_lengths(feature_lengths, self.subsampling)
+        if lstm.can_run(joined, self.forward_layers):
+            return self._run_rows(joined, lengths), lengths
+        hidden = joined.transpose(0, 1).contiguous()  # (T', B, ·)
         for i, forward_layer in enumerate(self.forward_layers):
             ahead, _ = forward_layer(hidden)  # (T', B, H)
             if len(self.backward_layers):
@@ -62,9 +65,26 @@ class BLSTM(nn.Module):
                 ahead = torch.cat((ahead, _Reverse.apply(back, lengths)), dim=2)  # (T', B, 2H)
             hidden = ahead
             if self.training and self.dropout > 0:
-                hidden = hidden * nn.functional.dropout(torch.ones_like(hidden[:1]), self.dropout)  # mask (1, B, ·)
+                hidden = hidden * self._mask(hidden[0])
+        return self._logits(hidden), lengths
+
+    def _run_rows(self, joined: Tensor, lengths: Tensor) -> Tensor:
+        """Map joined frames (B, T', ·) to logits (T', B, C) by our own kernels; those of padding are 0."""
+        rows = lstm.Rows(lengths, joined.shape[1])
+        hidden = rows.pack(joined).to(lstm.working_type())  # (N, ·)
+        directions = [each for each in (self.forward_layers, self.backward_layers) if len(each)]
+        for layer in zip(*directions, strict=True):
+            mask = self._mask(joined.new_empty(len(lengths), sum(one.hidden_size for one in layer)))
+            hidden = lstm.run(layer, hidden, mask, rows)  # (N, H or 2H)
+        return rows.unpack(self._logits(hidden))
+
+    def _mask(self, units: Tensor) -> Tensor:
+        """Draw factors of a layer's units (B, ·), which all frames of an utterance share; 1 without dropout."""
+        return nn.functional.dropout(torch.ones_like(units), self.dropout, self.training)
+
+    def _logits(self, hidden: Tensor) -> Tensor:
         with torch.autocast(hidden.device.type, enabled=False):  # 8 bits of mantissa are too few for logits
-            return self.output(hidden.float()), lengths
+            return self.output(hidden.float())
 
 
 class Convolutions(nn.Module):

@@ -321,12 +321,26 @@ class RecogniserModule(pl.LightningModule):
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """Return AdamW with a learning rate that rises linearly to its peak and falls along a cosine."""
         config = self.config.train
-        optimizer = torch.optim.AdamW(self.parameters(), config.learning_rate, weight_decay=config.weight_decay)
+        options: dict[str, Any] = {"weight_decay": config.weight_decay, "fused": True}  # in one pass over the weights
+        optimizer = torch.optim.AdamW(self.parameters(), config.learning_rate, **options)
         # Lightning's own estimate would lay out the batches before it reads the checkpoint, and a run that is resumed
         # within its first epoch would begin that epoch again.
         total = config.max_epochs * self.trainer.datamodule.num_first_batches()  # type: ignore[attr-defined]
         schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, _warmup_cosine(config, total))
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+    def configure_gradient_clipping(
+        self,
+        optimizer: torch.optim.Optimizer,
+        gradient_clip_val: float | None = None,
+        gradient_clip_algorithm: str | None = None,
+    ) -> None:
+        """Clip the norm of the gradient.
+
+        Lightning would refuse it in mixed precision, as a fused optimizer may be given scaled gradients: bfloat16 has
+        none.
+        """
+        torch.nn.utils.clip_grad_norm_(self.parameters(), self.config.train.gradient_clip)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Save the history, the time spent, and the losses of the present epoch."""
