@@ -20,6 +20,7 @@ from asr.core import workers
 from asr.encoders import lstm_kernels, tiles
 
 FLOAT = np.dtype(np.float32)
+TURNED = 16  # width of the panels of a transposed factor: a line of the caches
 Task = Callable[[], Any]
 LEAST_SHARE = 2  # utterances for each thread: a product of one row takes as long as one of two
 
@@ -233,29 +234,30 @@ def _multiply_back(
     (length, width), kind = deltas.shape, deltas.dtype
     inputs, below = _panels((length, num_inputs), kind), _panels((width, num_inputs), kind)
     hidden = [_panels((length, size), kind) for _ in weights]
-    turned = _panels((length, width), kind, width)  # one panel, read along the frames
-    tasks: list[Task] = [_pack(deltas, turned), partial(tiles.pack, values, (0, num_inputs), 0, inputs)]
+    turned = [_panels((length, gates), kind, TURNED) for _ in weights]
+    tasks: list[Task] = [partial(tiles.pack, values, (0, num_inputs), 0, inputs)]
+    for direction, panels in enumerate(turned):
+        tasks.append(partial(tiles.pack, deltas, (direction * gates, (direction + 1) * gates), 0, panels))
     for direction, panels in enumerate(hidden):  # a frame's row gets the state that it starts from
         mine = direction * size, (direction + 1) * size
         tasks.append(partial(tiles.pack, states, mine, -1 if direction else 1, panels))
     if found.size:
         tasks.append(_pack(np.concatenate([each.into for each in weights]), below))
     _run(tasks)
-    products: list[tuple[np.ndarray, ...]] = []
-    for factors in ([inputs] * len(weights), hidden):
-        for direction, panel in enumerate(factors):
-            columns = turned[0].T[direction * gates : (direction + 1) * gates]
-            products.append((columns, panel, _empty((gates, len(panel) * tiles.WIDTH))))
-    tasks = [
-        partial(tiles.multiply, a[part], panel, c[part]) for a, panel, c in products for part in _split(gates, parts)
-    ]
+    pairs = [(each, inputs) for each in turned] + list(zip(turned, hidden, strict=True))
+    products = [_empty((len(a) * TURNED, len(b) * tiles.WIDTH)) for a, b in pairs]
+    tasks = []
+    for (a, b), c in zip(pairs, products, strict=True):
+        for part in _split(len(a), parts):
+            rows = slice(part.start * TURNED, part.stop * TURNED)
+            tasks.append(partial(tiles.multiply_transposed, a[part], b, c[rows]))
     if found.size:
         tasks += [
             partial(_multiply_and_convert, deltas[part], below, found[part])
             for part in _split(length, parts * len(weights))
         ]
     _run(tasks)
-    grads = [torch.from_numpy(c) for _, _, c in products]
+    grads = [torch.from_numpy(each[:gates]) for each in products]
     return [each[:, :num_inputs] for each in grads[: len(weights)]], [each[:, :size] for each in grads[len(weights) :]]
 
 

@@ -143,8 +143,8 @@ def convert(source, target):
 def multiply(a, panels, c):
     """Write the product of a (M, K) and the matrix in `panels` to c (M, P · W), float32 and C-contiguous.
 
-    If the panels hold bfloat16, `a` is of bfloat16 with contiguous rows, where K is even, or of int32, of two numbers
-    each. Columns of a beyond K are not read. A row of c depends on its own row of a alone, to the bit.
+    If the panels hold bfloat16, `a` is of bfloat16 and K is even. Columns of a beyond K are not read. A row of c depends
+    on its own row of a alone, to the bit.
     """
     count, width = len(a), panels.shape[2]
     blocks = -(-count // ROWS)
@@ -153,6 +153,24 @@ def multiply(a, panels, c):
         for block in range(blocks):
             first = count * block // blocks
             _tile(a, first, count * (block + 1) // blocks - first, panel, c, p * width)
+
+
+@njit(cache=True, nogil=True)
+def multiply_transposed(a, panels, c):
+    """Write the product of aᵀ (M, K) and the matrix in `panels` to c (Q · 16, P · W), float32 and C-contiguous.
+
+    `a` is a matrix (K, M) in panels of its own (Q, ·, 16), 16 numbers wide: were its rows further apart, by a power of
+    two as they often are, few of them would find a place in the caches at a time.
+    """
+    width = a.shape[2]
+    blocks = -(-width // ROWS)
+    for p in range(len(panels)):
+        panel = panels[p]
+        for q in range(len(a)):
+            rows, target = a[q].T, c[q * width : (q + 1) * width]
+            for block in range(blocks):
+                first = width * block // blocks
+                _tile(rows, first, width * (block + 1) // blocks - first, panel, target, p * panel.shape[1])
 
 
 def _tile(a, first, rows, panel, c, left):

@@ -234,14 +234,14 @@ def test_products_of_few_rows(depth, columns, dtype, rng):
 def test_sums_over_rows_of_which_one_matrix_is_shifted(start, length, dtype, rng):
     a, left = as_array(rng.standard_normal((length, 13)).astype(np.float32), dtype)
     b, right = as_array(rng.standard_normal((length, 9)).astype(np.float32), dtype)
-    panels, turned = lstm._panels((length, 4), b.dtype), lstm._panels(a.shape, a.dtype, 13)
+    panels, turned = lstm._panels((length, 4), b.dtype), lstm._panels(a.shape, a.dtype, lstm.TURNED)
     tiles.pack(a, (0, 13), 0, turned)
     tiles.pack(b, (3, 7), start, panels)
-    product = np.empty((13, len(panels) * tiles.WIDTH), np.float32)
-    tiles.multiply(turned[0].T, panels, product)
+    product = np.empty((len(turned) * lstm.TURNED, len(panels) * tiles.WIDTH), np.float32)
+    tiles.multiply_transposed(turned, panels, product)
     moved = np.zeros_like(right)
     moved[max(0, start) : length + min(0, start)] = right[max(0, -start) : length - max(0, start)]
-    np.testing.assert_allclose(product[:, :4], left.T @ moved[:, 3:7], rtol=0, atol=1e-5)
+    np.testing.assert_allclose(product[:13, :4], left.T @ moved[:, 3:7], rtol=0, atol=1e-5)
 
 
 @needs_bfloat16
