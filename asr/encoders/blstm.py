@@ -74,7 +74,7 @@ class BLSTM(nn.Module):
         hidden = rows.pack(joined).to(lstm.working_type())  # (N, ·)
         directions = [each for each in (self.forward_layers, self.backward_layers) if len(each)]
         for layer in zip(*directions, strict=True):
-            mask = self._mask(joined.new_empty(len(lengths), sum(one.hidden_size for one in layer)))
+            mask = self._mask(torch.empty(len(lengths), sum(one.hidden_size for one in layer)))
             hidden = lstm.run(layer, hidden, mask, rows)  # (N, H or 2H)
         return rows.unpack(self._logits(hidden))
 

@@ -105,7 +105,14 @@ def run(layer: Sequence[nn.LSTM], x: Tensor, scale: Tensor, rows: Rows) -> Tenso
         Factors of the hidden units of an utterance as they are returned: dropout's.
     rows
         Where the frames stand.
+
+    Raises
+    ------
+    TypeError
+        x or scale are of another type.
     """
+    if scale.dtype != torch.float32 or x.dtype not in (torch.float32, working_type()):
+        raise TypeError(f"scale must be float32 and x float32 or {working_type()}, not {scale.dtype} and {x.dtype}")
     weights = [getattr(one, f"{name}_l0") for one in layer for name in ("weight_ih", "weight_hh", "bias_ih", "bias_hh")]
     return _Layer.apply(x, scale, rows, *weights)
 

@@ -285,9 +285,10 @@ def test_a_network_learns_by_the_kernels_as_by_torch(options, monkeypatch):
 
 
 @needs_bfloat16
+@pytest.mark.parametrize("channels", [0, 4])
 @pytest.mark.parametrize("bidirectional", [True, False])
-def test_a_network_learns_in_mixed_precision(bidirectional):
-    network, found = networks(bidirectional=bidirectional), []
+def test_a_network_learns_in_mixed_precision(bidirectional, channels):
+    network, found = networks(bidirectional=bidirectional, channels=channels), []
     features, lengths = torch.randn(3, 17, 5), torch.tensor([17, 9, 4])
     for enabled in (False, True):
         with torch.autocast("cpu", torch.bfloat16, enabled=enabled):
