@@ -143,8 +143,8 @@ def convert(source, target):
 def multiply(a, panels, c):
     """Write the product of a (M, K) and the matrix in `panels` to c (M, P · W), float32 and C-contiguous.
 
-    If the panels hold bfloat16, `a` is of bfloat16 and K is even. Columns of a beyond K are not read. A row of c depends
-    on its own row of a alone, to the bit.
+    If the panels hold bfloat16, `a` is of bfloat16 and K is even. Columns of a beyond K are not read. A row of c
+    depends on its own row of a alone, to the bit.
     """
     count, width = len(a), panels.shape[2]
     blocks = -(-count // ROWS)
