@@ -111,8 +111,9 @@ def run(layer: Sequence[nn.LSTM], x: Tensor, scale: Tensor, rows: Rows) -> Tenso
     TypeError
         x or scale are of another type.
     """
-    if scale.dtype != torch.float32 or x.dtype not in (torch.float32, working_type()):
-        raise TypeError(f"scale must be float32 and x float32 or {working_type()}, not {scale.dtype} and {x.dtype}")
+    kinds = (torch.float32, torch.bfloat16) if tiles.HAS_BFLOAT16 else (torch.float32,)
+    if scale.dtype != torch.float32 or x.dtype not in kinds:
+        raise TypeError(f"scale must be float32 and x one of {kinds}, not {scale.dtype} and {x.dtype}")
     weights = [getattr(one, f"{name}_l0") for one in layer for name in ("weight_ih", "weight_hh", "bias_ih", "bias_hh")]
     return _Layer.apply(x, scale, rows, *weights)
 

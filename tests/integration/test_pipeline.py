@@ -265,11 +265,11 @@ def test_scoring_another_split_keeps_the_rows_there_are(cli, trained, scored, tm
 
 def test_a_corpus_that_is_not_there_is_left_out_of_the_scores(cli, trained, tmp_path):
     code, out, err = cli(
-        "evaluate", trained.run, "data.corpora.table=/nowhere", "decode.beam_size=1", "--output", tmp_path
+        "evaluate", trained.run, "data.corpora.speechocean762=/nowhere", "decode.beam_size=1", "--output", tmp_path
     )
     assert code == 0, out
     assert {row["corpus"] for row in results(tmp_path)} == {"timit"}
-    assert "left out: table: " in err
+    assert "left out: speechocean762: " in err
 
 
 # --- transcription
