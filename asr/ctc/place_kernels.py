@@ -12,7 +12,8 @@ import numpy as np
 
 from asr.core.jit import njit
 
-LEAST = 1e-200  # of the paths that end, and of Σ α β in a frame: both are 1 but for what was scaled away
+# Of the paths that end, of Σ α β in a frame, and of a label's posterior: what lies below may have lost some of itself.
+LEAST = 1e-200
 
 
 @njit(cache=True, nogil=True)
@@ -69,5 +70,7 @@ def place(log_probs, symbols, spans, places):
         for s in range(num_states):
             betas[s] /= scale
     for i in range(num_labels):
+        if not places[i, 1] > LEAST:
+            return False
         places[i, 0] /= places[i, 1]
     return True

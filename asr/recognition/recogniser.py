@@ -335,7 +335,9 @@ class Recogniser:
         In noise alone it is not, but each frame has a likeliest class, and a language model makes words of them. A
         network that is hardly trained is not sure of speech, either, as its calibration tells.
         """
-        if not isinstance(self.model, CTCModel) or any(each >= SURE for each in hypothesis.confidences):
+        if not isinstance(self.model, CTCModel) or not hypothesis.tokens:
+            return True
+        if any(each >= SURE for each in hypothesis.confidences):
             return True
         return hypothesis.words is None and max(self.model.calibration.posteriors, default=0.0) < MOSTLY
 

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from asr.core.config import Config
 from asr.data import splits
+from asr.lm import search
 from asr.lm.folder import weights_of
 from asr.models import model_folder
 
@@ -23,8 +24,9 @@ def prepare(config: Config) -> dict[str, str]:
     for key, name in (("train.alignments", config.train.alignments), ("train.init", config.train.init)):
         if name is not None:
             found[key] = _hash(model_folder.find(name) / "model.safetensors")
-    if config.train.criterion.lm is not None:
-        found["train.criterion.lm"] = _hash(weights_of(Path(config.train.criterion.lm)))
+    for key, name in (("lm", config.train.criterion.lm), ("words", config.train.criterion.words)):
+        if name is not None:
+            found[f"train.criterion.{key}"] = _hash(weights_of(search.find(name)))
     return found
 
 

@@ -29,4 +29,7 @@ def test_what_is_lost_is_seen(rng):
     log_probs[:, 1] = 0.0
     found, spans = np.empty((2, 2)), np.tile([0, 300], (2, 1))
     assert not place(log_probs, np.array([0, 1, 2]), spans, found)
+    log_probs[:] = np.log([0.4, 0.3, 0.3])
+    assert place(log_probs, np.array([0, 1, 2]), spans, found)
+    assert not place(log_probs, np.array([0, 1, 2]), np.array([[0, 300], [5, 5]]), found)  # no frame to be in
     assert not place(np.full((4, 3), -np.inf), np.array([0, 1, 2]), spans, found)

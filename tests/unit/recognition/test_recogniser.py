@@ -128,6 +128,19 @@ def test_the_beam_is_the_models_own_unless_another_is_asked_for():
     assert recogniser(encoder, 1).beam_size == 1
 
 
+def test_silence_is_a_hypothesis_and_unsure_phones_are_none():
+    """Of a network that is sure of speech, nothing at all stays in the list, and what it is not sure of does not."""
+    sure = Calibration((0.0, 1.0), (0.0, 1.0))
+    for prob, expected in ((0.6, {("AA",), ()}), (0.4, {()})):
+        probs = np.array([[0.95 - prob, prob, 0.03, 0.02]], np.float32)
+        heard = recogniser(Scripted(probs, 1), 4, sure)
+        decode = replace(heard.model.config.decode, nbest=2)
+        heard = Recogniser(heard.model.with_decoding(decode), 4)
+        found = heard.transcribe(seconds(1), 16000)
+        assert {each.labels for each in found.nbest} == expected
+        assert all(-2 < each.score < 0 for each in found.nbest)
+
+
 @pytest.mark.parametrize("nbest", [1, 4])
 def test_a_long_recording_is_put_together_from_pieces(nbest, rng):
     noise = 0.1 * rng.standard_normal(90 * 16000)
