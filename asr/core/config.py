@@ -37,7 +37,8 @@ class FeatureConfig:
     cmvn
         Normalisation to zero mean and unit variance, by the statistics of the whole training data (``global``), of each
         ``speaker``, of each ``utterance``, or of each utterance's frames with ``speech``, which no silence around it
-        changes; ``none`` leaves the values as they are.
+        changes. ``running`` takes the mean of the speech so far, for streams of any loudness, and the variance of the
+        training data; it goes with `fbank` and without deltas. ``none`` leaves the values as they are.
     """
 
     kind: str = "fbank"
@@ -49,11 +50,13 @@ class FeatureConfig:
 
     def __post_init__(self) -> None:
         one_of("features.kind", self.kind, ("fbank", "mfcc"))
-        one_of("features.cmvn", self.cmvn, ("global", "speaker", "utterance", "speech", "none"))
+        one_of("features.cmvn", self.cmvn, ("global", "speaker", "utterance", "speech", "running", "none"))
         check(4 <= self.num_mel_bins <= 128, "features.num_mel_bins", "lie in 4..128", self.num_mel_bins)
         fits = self.kind != "mfcc" or 1 <= self.num_ceps <= self.num_mel_bins
         check(fits, "features.num_ceps", "lie in 1..num_mel_bins", self.num_ceps)
         check(self.delta_order in (0, 1, 2), "features.delta_order", "be 0, 1 or 2", self.delta_order)
+        fits = self.cmvn != "running" or (self.kind == "fbank" and self.delta_order == 0)
+        check(fits, "features.cmvn", "not be running with mfcc or deltas", self.cmvn)
 
 
 @dataclass(frozen=True)

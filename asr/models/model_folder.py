@@ -224,12 +224,12 @@ def _ngram(config: Config, tokens: tuple[str, ...], folder: Path) -> "NGram | No
 
 
 def _normaliser(config: Config, weights: dict[str, np.ndarray], folder: Path) -> Normaliser:
-    """Remove the statistics of global normalisation from the weights, and return the normaliser."""
+    """Remove the statistics of normalisation from the weights, and return the normaliser."""
     statistics = {name: weights.pop(name) for name in ("cmvn.mean", "cmvn.std") if name in weights}
     normaliser = Normaliser(config.features, statistics.get("cmvn.mean"), statistics.get("cmvn.std"))
     shapes = [statistic.shape for statistic in (normaliser.mean, normaliser.std) if statistic is not None]
     num_features = FeatureExtractor(config.features).num_features
-    fits = shapes == ([(num_features,)] * 2 if config.features.cmvn == "global" else [])
+    fits = shapes == ([(num_features,)] * 2 if config.features.cmvn in ("global", "running") else [])
     if not fits or (normaliser.std is not None and not (normaliser.std > 0).all()):
         raise ModelError(
             f"{folder / 'model.safetensors'}: cmvn.mean and cmvn.std are not what config.yaml asks for: copy it again"

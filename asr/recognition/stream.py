@@ -2,8 +2,8 @@
 
     samples ─ 16 kHz ─ whole frames ─ normalise ─ steps of n frames ─ LSTM with states ─ best path ─▶ phones
 
-A stream finds what the whole recording would give. The features, their normalisation by the training data's statistics,
-the network and the best path all look at earlier samples only. A phone is reported as soon as its spike begins. Its end
+A stream finds what the whole recording would give. The features, their normalisation, the network and the best path
+all look at earlier samples only. A phone is reported as soon as its spike begins. Its end
 is not known yet, so the only time it has is that of the spike.
 
 Letters: N samples, n samples of a block.
@@ -20,7 +20,7 @@ from asr.core.errors import AudioError, ConfigError
 from asr.models import model_folder
 from asr.models.kinds import has_graph
 from asr.models.onnx import OnnxModel, graph_of
-from asr.speech import audio
+from asr.speech import audio, running
 from asr.speech.features import FRAME_LENGTH, FRAME_SHIFT, HOP_LENGTH, WINDOW_LENGTH, FeatureExtractor
 
 LOUDEST = 2.0  # decoders overshoot 1 a little; what is above this is not in [-1, 1] at all
@@ -49,7 +49,7 @@ class Stream:
     ----------
     model
         A run or model folder, or a shipped model's name. It must be a `blstm` with ``bidirectional: false`` and no
-        convolutions, and its features must have no deltas and be normalised globally or not at all.
+        convolutions, and its features must have no deltas and be normalised by a running mean, globally or not at all.
     sample_rate
         Samples a second, in Hz.
     channel
@@ -72,13 +72,13 @@ class Stream:
             has_graph(config)
             and not config.model.get("bidirectional", True)
             and not config.model.get("channels", 0)
-            and config.features.cmvn in ("global", "none")
+            and config.features.cmvn in ("running", "global", "none")
             and config.features.delta_order == 0
         )
         if not causal or not isinstance(found, OnnxModel):
             raise ConfigError(
                 f"{model} has to hear a recording's end before it can say how it begins: train a blstm with "
-                "model.bidirectional=false, features.cmvn=global and features.delta_order=0 (streaming.yaml)"
+                "model.bidirectional=false, features.cmvn=running and features.delta_order=0 (streaming.yaml)"
             )
         self.model = found
         self._extractor = FeatureExtractor(config.features)
@@ -94,6 +94,7 @@ class Stream:
         self._states = {each.name: np.zeros((1, 1, each.shape[2]), np.float32) for each in states}
         self._samples = np.zeros(0, np.float32)
         self._features = np.zeros((0, self._extractor.num_features), np.float32)
+        self._heard = running.Place.start(self._extractor.num_features)
         self._last, self._num_steps = 0, 0
         self._place = None if self.model.lm is None else self.model.denominator.begin()
         self._converter = audio.Converter(self._sample_rate, self._channel)
@@ -134,9 +135,13 @@ class Stream:
             raise AudioError(f"the samples reach {peak:g}: give floats in [-1, 1], or integers such as int16")
         self._samples = np.concatenate([self._samples, waveform])
         if len(self._samples) >= WINDOW_LENGTH:
-            fresh = self.model.normaliser(self._extractor(self._samples))
+            fresh = self._normalise(self._extractor(self._samples))
             self._samples = self._samples[len(fresh) * HOP_LENGTH :]
             self._features = np.concatenate([self._features, fresh])
+
+    def _normalise(self, features: np.ndarray) -> np.ndarray:
+        normaliser = self.model.normaliser
+        return normaliser.follow(features, self._heard) if normaliser.config.cmvn == "running" else normaliser(features)
 
     def _hear(self, num_frames: int) -> list[Spike]:
         if num_frames == 0:

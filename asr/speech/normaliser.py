@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Protocol
 import numpy as np
 
 from asr.core.config import FeatureConfig
+from asr.speech import running
 from asr.speech.features import apply_cmvn, cmvn_statistics, frame_levels, speech_frames
 
 if TYPE_CHECKING:
@@ -25,14 +26,14 @@ class Features(Protocol):
 
 
 class Normaliser:
-    """Normalises features by statistics of all training data, of a speaker, of an utterance or its speech, or not.
+    """Normalises features by statistics of all training data, a speaker, an utterance or its speech so far, or not.
 
     Parameters
     ----------
     config
         Configuration of the features; its `cmvn` says which statistics.
     mean, std : (F,)
-        Statistics of the training data, for the mode ``global``.
+        Statistics of the training data, for the modes ``global`` and ``running`` (there of `asr.speech.running.fit`).
     """
 
     def __init__(self, config: FeatureConfig, mean: np.ndarray | None = None, std: np.ndarray | None = None):
@@ -45,6 +46,8 @@ class Normaliser:
         """Return a normaliser with the statistics of the training data, where the mode needs them."""
         if config.cmvn == "global":
             return cls(config, *cmvn_statistics(store[cut.id] for cut in cuts if cut.id in store))
+        if config.cmvn == "running":
+            return cls(config, *running.fit(lambda: (store[cut.id] for cut in cuts if cut.id in store), config))
         return cls(config)
 
     def add_speakers(self, cuts: "Iterable[Cut]", store: Features) -> None:
@@ -64,7 +67,15 @@ class Normaliser:
             return np.asarray(features, np.float32)
         if mode == "global":
             return apply_cmvn(features, self.mean, self.std)
+        if mode == "running":
+            return self.follow(features, running.Place.start(features.shape[1]))
         if mode == "speech":
             heard = features[speech_frames(*frame_levels(features, self.config))]
             return apply_cmvn(features, *cmvn_statistics([heard]))
         return apply_cmvn(features, *self._speakers.get(speaker or "", (None, None)))
+
+    def follow(self, features: np.ndarray, place: running.Place) -> np.ndarray:
+        """Normalise the next features (T, F) of a stream, with the mode ``running``, and move its place on."""
+        assert self.mean is not None
+        assert self.std is not None
+        return running.subtract_running_mean(features, self.config, self.mean, place) / self.std

@@ -7,13 +7,14 @@ import soundfile
 from asr.speech import audio
 from tests.conftest import SETTINGS
 
-CAUSAL = ("model.bidirectional=false", "features.cmvn=global", "features.delta_order=0", "features.use_energy=false")
+CAUSAL = ("model.bidirectional=false", "features.delta_order=0", "features.use_energy=false")
 
 
-@pytest.fixture(scope="module")
-def causal(trained, cli, mini_tree, tmp_path_factory):
+@pytest.fixture(scope="module", params=["running", "global"])
+def causal(request, trained, cli, mini_tree, tmp_path_factory):
     run = tmp_path_factory.mktemp("causal") / "run"
-    settings = (*SETTINGS, *CAUSAL, "train.max_epochs=8", f"data.manifests={trained.manifests}")
+    settings = (*SETTINGS, *CAUSAL, f"features.cmvn={request.param}", "train.max_epochs=8")
+    settings = (*settings, f"data.manifests={trained.manifests}")
     code, _, err = cli("train", "recipes/timit/blstm_ctc.yaml", *settings, "--data", mini_tree, "--run", run)
     assert code == 0, err
     return run
