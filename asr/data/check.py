@@ -25,9 +25,10 @@ from asr.ctc import required_frames
 from asr.speech import audio, sound_files
 from asr.speech.features import FeatureExtractor, frame_levels, speech_frames
 from asr.speech.pronounce import PUNCTUATION, UnspeakableError, by_rules, parts_to_guess
+from asr.speech.transcription import bare_words
 from data_prep import own
 from data_prep.forms import form_of
-from data_prep.manifests import Utterance, bare_words, check_duration, part_of
+from data_prep.manifests import Utterance, check_duration, part_of
 
 SPLITS = ("train", "dev", "test")
 STACK = 3  # feature frames in an output frame of the recipes' networks

@@ -89,7 +89,7 @@ def _spread_rows(rows_of_seeds: Sequence[Sequence[Row]]) -> list[Row]:
     for members in zip(*rows_of_seeds, strict=True):
         rates = [row["per"] for row in members]
         mean, deviation = seed_spread(rates)
-        about = {key: members[0][key] for key in ("corpus", "split", "decoder")}
+        about = {key: members[0][key] for key in ("corpus", "split", "decoder", "unit") if key in members[0]}
         spread.append(about | {"per": round(mean, 2), "standard_deviation": round(deviation, 2), "rates": rates})
     return spread
 
@@ -173,6 +173,7 @@ def _evaluate_corpus(model: AcousticModel, corpus: str, split: str, output: Path
     errors = breakdown.analyse(utterances, model.config.data.labels, model.config.data.scoring, model.calibration)
     evaluation = {
         **{key: rows[-1][key] for key in corpus_scores.ABOUT},
+        **{key: rows[-1][key] for key in ("unit", "words") if key in rows[-1]},
         "frame_shift": model.frame_shift,
         **errors,
         "utterances": examples.with_media(model, scored.core, errors["utterances"]),

@@ -17,9 +17,11 @@ from asr.core.errors import AsrError, ConfigError
 from asr.models.base import AcousticModel, Placement, Spellings, StateAligner
 from asr.models.calibration import aligned_confidence, recognised_confidence
 from asr.models.ctc import CTCModel
+from asr.recognition import own_words
 from asr.recognition.annotation import Annotation
 from asr.recognition.recogniser import Recogniser, group_phones
 from asr.speech import audio
+from asr.speech.phones import is_own
 from asr.speech.pronounce import Own, Phones, UnspeakableError, Way, speakable, ways
 from asr.speech.segments import Segment
 from asr.speech.text import Word, normalise, split_words
@@ -131,7 +133,8 @@ def align(
     Parameters
     ----------
     recogniser
-        Words need a model of ARPAbet phones (``arpabet39``). Phones may be of any phone set.
+        Words need a model of ARPAbet phones (``arpabet39``), or one with labels of its own, which has the lexicon that
+        it was trained with. Phones may be of any phone set.
     recording
         A path, the bytes of a file, a file object or samples, as for `asr.Recogniser.transcribe`.
     words, phones
@@ -176,7 +179,8 @@ def align(
     model = recogniser.model
     if with_goodness and not isinstance(model, CTCModel):
         raise AsrError("pronunciation is rated from CTC posteriors: choose a model that was trained with CTC")
-    said = split_words(words) if words is not None else []
+    has_own = is_own(model.config.data.labels)
+    said = [] if words is None else own_words.split(model, words) if has_own else split_words(words)
     own = lexicon if isinstance(lexicon, Mapping) or lexicon is None else read_lexicon(lexicon, model)
     spelt = pronounce_words(model, said, g2p, own or {})
     text = Spellings.of_phones(_phones(phones))
@@ -216,6 +220,8 @@ def pronounce_words(model: AcousticModel, words: Sequence[Word], g2p: bool, own:
     AsrError
         The model's labels are not ARPAbet's, or words cannot be pronounced; all of them are named.
     """
+    if is_own(model.config.data.labels):
+        return SpokenText(*own_words.pronounce(model, words, g2p, own))
     if words and "AH" not in model.tokens:
         raise AsrError("words can be aligned by a model of ARPAbet phones only: choose one, or give the phones")
     silent, unknown, readings, parts = dict[str, list[str]](), dict[str, None](), dict[Word, list[str]](), list[str]()

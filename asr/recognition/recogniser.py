@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
+from statistics import mean
 from typing import Any, NamedTuple, Self
 
 import numpy as np
@@ -25,7 +26,9 @@ from asr.models.ctc import CTCModel
 from asr.recognition import notebook, windows
 from asr.recognition.annotation import Annotation
 from asr.speech import audio
+from asr.speech.characters import BOUNDARY
 from asr.speech.features import FRAME_SHIFT, FeatureExtractor
+from asr.speech.phones import is_characters
 from asr.speech.segments import Segment
 
 DEFAULT_MODEL = "en-us-phones"
@@ -56,7 +59,7 @@ class Transcript(Annotation):
     phones
         As in `Annotation`, with confidences.
     words
-        As in `Annotation`; only a language model over words gives them. A confidence is the probability that the word
+        As in `Annotation`; a language model over words gives them, or a model of characters. A confidence is the probability that the word
         is right, as far as the word model was calibrated with the acoustic model (`asr.models.word_model`).
     nbest
         The likeliest hypotheses, best first; those of words differ in words or in how these are pronounced. Empty
@@ -266,6 +269,8 @@ class Recogniser:
             if best.words is not None:
                 words = (words or []) + group_phones(placed, best.words, best.word_lengths, self._word_confidence)
             nbest = self._continue(nbest, hypotheses)
+        if self.spells:
+            words = spelt_words(phones)
         return Transcript(
             phones,
             heard.duration,
@@ -274,6 +279,11 @@ class Recogniser:
             phone_set=self.model.config.data.labels,
             sound=heard.sound,
         )
+
+    @property
+    def spells(self) -> bool:
+        """Whether the model's labels are characters, which spell words."""
+        return is_characters(self.model.config.data.labels)
 
     def hear(self, recording: audio.Recording, sample_rate: float | None = None, channel: int | None = None) -> Heard:
         """Read a recording and compute its emissions; parameters and errors are those of `transcribe`."""
@@ -368,6 +378,21 @@ class Recogniser:
         for each in sorted(both, key=operator.attrgetter("score"), reverse=True):
             different.setdefault((each.labels, each.words), each)
         return list(itertools.islice(different.values(), self.model.config.decode.nbest))
+
+
+def spelt_words(characters: Sequence[Segment]) -> list[Segment]:
+    """Return the words that characters spell; the confidence of a word is the mean of theirs.
+
+    >>> spelt_words([Segment("o", 0.1, 0.2, 0.5), Segment("x", 0.2, 0.4, 0.7), Segment("▁", 0.4, 0.5, 1.0)])
+    [Segment(label='ox', start=0.1, end=0.4, confidence=0.6)]
+    """
+    found = list[Segment]()
+    for is_boundary, group in itertools.groupby(characters, lambda each: each.label == BOUNDARY):
+        if not is_boundary:
+            word = list(group)
+            confidence = round(mean(each.confidence or 0.0 for each in word), 3)
+            found.append(Segment("".join(each.label for each in word), word[0].start, word[-1].end, confidence))
+    return found
 
 
 def group_phones(

@@ -12,6 +12,9 @@ from collections.abc import Mapping
 TIES = "\u0361\u035c"
 STRESS = "ˈˌ"
 TONES = "˥˦˧˨˩¹²³⁴⁵⁶⁷⁸⁹⁰"
+LETTERS = frozenset(
+    "abcdefhijklmnopqrstuvwxyzæçðøħŋœɐɑɒɓɔɕɖɗɘəɚɛɜɝɞɟɠɡɢɣɤɥɦɧɨɪɫɬɭɮɯɰɱɲɳɴɵɶɸɹɺɻɽɾʀʁʂʃʄʈʉʊʋʌʍʎʏʐʑʒʔʕʘʙʛʜʝʟʡʢβθχǀǁǂǃ"
+)
 _CEDILLA = "c\u0327"  # a letter, although Unicode takes it apart
 _LIKE = {"g": "ɡ", ":": "ː", "ʧ": "tʃ", "ʤ": "dʒ", "ʦ": "ts", "ʣ": "dz", "ʨ": "tɕ", "ʥ": "dʑ", "ɚ": "ə˞", "ɝ": "ɜ˞"}
 _REPLACED = str.maketrans(_LIKE | dict.fromkeys(TIES + STRESS + ".", ""))
@@ -44,6 +47,16 @@ def letters(phone: str) -> str:
     ('tʃ', 'a', 'a')
     """
     return "".join(sign for sign in normal(phone) if not is_modifier(sign))
+
+
+def is_phone(text: str) -> bool:
+    """Tell whether a text looks like one phone: one or two letters of the alphabet, with what modifies them.
+
+    >>> [is_phone(text) for text in ("t͡ʃʰ", "aː˥˩", "the", "ж", "#")]
+    [True, True, False, False, False]
+    """
+    found = letters(text)
+    return 1 <= len(found) <= 2 and all(letter in LETTERS for letter in found)
 
 
 class Matcher:

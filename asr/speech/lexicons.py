@@ -8,7 +8,7 @@
 ============================ ============================================================================
 
 Lines that begin with ``;;;`` are comments. Words are looked up in lower case. Entries for noise (``spn``, ``sil``) are
-left out, as are stress marks and stress digits of no interest to phones: ``ˈa`` is ``a``.
+left out, as are marks of stress: ``ˈa`` is ``a``.
 """
 
 import hashlib
@@ -76,13 +76,22 @@ def _entry(line: str, place: str) -> tuple[str, Phones, float]:
         count += 1
     if "\t" not in line and count and "." not in fields[0]:
         count = 0  # phones may be called by numbers, probabilities by numbers with a point
-    phones = tuple(filter(None, (phone.translate(_STRESS) for phone in fields[count:])))
+    phones = tuple(filter(None, map(without_stress, fields[count:])))
     if not word or not phones:
         raise ConfigError(f"{place}: {line.strip()!r} has no phones: write a word and its phones")
     probability = float(fields[0]) if count else 1.0
     if not 0 <= probability <= 1:
         raise ConfigError(f"{place}: the probability of {word!r} is {fields[0]}: write a number from 0 to 1")
     return _ANOTHER.sub("", word), phones, probability
+
+
+def without_stress(phone: str) -> str:
+    """Return a phone without the marks of stress before it.
+
+    >>> without_stress("ˈaː")
+    'aː'
+    """
+    return phone.translate(_STRESS)
 
 
 def normal(word: str) -> str:

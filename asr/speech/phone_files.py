@@ -1,8 +1,8 @@
 """Phone sets of one's own: files with a phone on each line.
 
 A line is ``label``, ``label TAB ipa`` or ``label TAB ipa TAB scoring``. Without IPA the label is the IPA. The third
-column has the label that errors are counted in, several with blanks between, or nothing for a label that is not counted.
-A first line ``label TAB ipa TAB scoring`` names the columns; it may be left out.
+column has the label that errors are counted in, several with blanks between, or nothing for a label that is not
+counted. A first line ``label TAB ipa TAB scoring`` names the columns; it may be left out.
 """
 
 import functools

@@ -30,6 +30,7 @@ from pathlib import Path
 
 from asr.core.errors import AsrError
 from asr.speech import phone_files
+from asr.speech.characters import BOUNDARY
 from asr.speech.ipa import Matcher
 from asr.speech.phone_files import PhoneTable
 
@@ -98,6 +99,15 @@ def is_own(phone_set: str) -> bool:
     return phone_set not in _library()
 
 
+def is_characters(phone_set: str) -> bool:
+    """Tell whether the labels of a set are the characters of a script (`asr.speech.characters`), and no phones.
+
+    >>> is_characters("arpabet39")
+    False
+    """
+    return is_own(phone_set) and BOUNDARY in table(phone_set).ipa
+
+
 def title(phone_set: str) -> str:
     """Return what a phone set is called in results: its name, or that of its file.
 
@@ -123,7 +133,9 @@ def table(phone_set: str) -> PhoneTable:
     if not is_own(phone_set):
         return _of_library(phone_set)
     if not Path(phone_set).is_file():
-        raise AsrError(f"no phone set is called {phone_set!r}: choose from {', '.join(names())}, or name a file of phones")
+        raise AsrError(
+            f"no phone set is called {phone_set!r}: choose from {', '.join(names())}, or name a file of phones"
+        )
     return phone_files.read(phone_set)
 
 
@@ -182,6 +194,9 @@ def fold(labels: Sequence[str], source: str, target: str) -> list[str]:
     >>> fold("h# q ao l tcl b ax dx el h#".split(), "timit61", "arpabet39")
     ['AO', 'L', 'B', 'AH', 'T', 'AH', 'L']
     """
+    if is_characters(source):  # a text may have others than were learnt: they count as errors
+        counted = table(source).scoring or {} if source != target else {}
+        return [new for label in labels for new in counted.get(label, (label,))]
     PhoneSet.load(source).check(labels)
     if source == target:
         return list(labels)
