@@ -1,11 +1,14 @@
-"""The verbs of `asr data`: check."""
+"""The verbs of `asr data`: check, export."""
 
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from asr.cli.options import check as check_option
 from asr.cli.options import with_verbosity
+
+FORMS = ("kaldi", "lhotse", "shar")
 
 app = typer.Typer(no_args_is_help=True, help="Corpora of your own: what they are like before you train on them.")
 
@@ -38,3 +41,24 @@ def check(
     for line in lines(report):
         typer.echo(line)
     typer.echo(f"page: {write(report, output or Path('runs', 'check', name_of(corpus)))}")
+
+
+@app.command()
+@with_verbosity
+def export(
+    corpus: Annotated[Path, typer.Argument(help="The folder of its manifests, such as data/mine.")],
+    output: Annotated[Path, typer.Argument(help="The folder to write: it gets one for each split.")],
+    form: Annotated[str, typer.Option("--to", help="kaldi, lhotse or shar.")] = "kaldi",
+) -> None:
+    """Write a prepared corpus for other toolkits: as Kaldi's data directories, Lhotse's manifests, or Shar.
+
+    asr prepare --corpus mine
+    asr data export data/mine mine-kaldi
+    asr data export data/mine mine-shar --to shar
+    """
+    check_option(form in FORMS, "--to", f"be one of {', '.join(FORMS)}", form)
+
+    from data_prep.export import export as write
+
+    for split, count in write(corpus, output, form).items():
+        typer.echo(f"{output / split}: {count:,} utterances")

@@ -88,12 +88,14 @@ def sources(name: str, g2p: str, own: bool) -> tuple[Lexicon, Guess]:
     """
     known = read_lexicon(name, own)
     learnt, voice = _is_learnt(g2p), g2p.removeprefix(ESPEAK)
-    if not (learnt or g2p == NONE or voice != g2p):
+    if not (learnt or g2p in NAMES or voice != g2p):
         fault = f"data.g2p is {g2p!r}: write lexicon, none, or espeak: with a language, such as espeak:de"
         raise ConfigError(fault, "data.g2p")
     if learnt and not known:
         raise ConfigError("data.g2p=lexicon has nothing to learn from: name data.lexicon", "data.g2p")
     guess: Guess = unknown
+    if g2p == CMUDICT:  # its rules for other words
+        guess = _english_in_ipa if own else in_english
     if voice != g2p:
         espeak.phonemes("a", voice)  # a wrong name fails here
         guess = functools.partial(by_espeak, voice=voice, lexicon=known)

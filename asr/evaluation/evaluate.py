@@ -171,9 +171,9 @@ def _evaluate_corpus(model: AcousticModel, corpus: str, split: str, output: Path
     rows = [corpus_scores.decoder_row(model, scored, decoder) for decoder in scored.recognised.seconds]
     utterances = corpus_scores.scored_utterances(model, scored.core)
     errors = breakdown.analyse(utterances, model.config.data.labels, model.config.data.scoring, model.calibration)
-    evaluation = {
-        **{key: rows[-1][key] for key in corpus_scores.ABOUT},
-        **{key: rows[-1][key] for key in ("unit", "words") if key in rows[-1]},
+    told = [key for key in (*corpus_scores.ABOUT, "unit", "words") if key in rows[-1]]
+    evaluation: Evaluation = {
+        **{key: rows[-1][key] for key in told},
         "frame_shift": model.frame_shift,
         **errors,
         "utterances": examples.with_media(model, scored.core, errors["utterances"]),

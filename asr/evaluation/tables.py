@@ -239,7 +239,8 @@ def spread_line(row: dict[str, Any]) -> str:
     'mini test, beam 16: PER 2.50 ± 0.71 % over 2 seeds (2.00, 3.00)'
     """
     rates = ", ".join(f"{rate:.2f}" for rate in row["rates"])
+    rate, deviation = unit_of([row])[0], row["standard_deviation"]
     return (
-        f"{row['corpus']} {row['split']}, {row['decoder']}: {unit_of([row])[0]} {row['per']:.2f} ± {row['standard_deviation']:.2f} % "
+        f"{row['corpus']} {row['split']}, {row['decoder']}: {rate} {row['per']:.2f} ± {deviation:.2f} % "
         f"over {len(row['rates'])} seeds ({rates})"
     )

@@ -59,8 +59,9 @@ class Transcript(Annotation):
     phones
         As in `Annotation`, with confidences.
     words
-        As in `Annotation`; a language model over words gives them, or a model of characters. A confidence is the probability that the word
-        is right, as far as the word model was calibrated with the acoustic model (`asr.models.word_model`).
+        As in `Annotation`; a language model over words gives them, or a model of characters. A confidence is the
+        probability that the word is right, as far as the word model was calibrated with the acoustic model
+        (`asr.models.word_model`).
     nbest
         The likeliest hypotheses, best first; those of words differ in words or in how these are pronounced. Empty
         unless several were asked for.
