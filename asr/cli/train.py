@@ -53,15 +53,18 @@ def prepare(
     check(seed is None or corpus is not None, "--seed", "come with --corpus", seed)
     corpora: dict[str, str | None] = {}
     manifests = configuration.DataConfig.manifests
+    speech = None
     if recipe is not None:
-        config = configure(recipe, overrides, data)
-        corpora, manifests = config.data.corpora, config.data.manifests
+        speech = configure(recipe, overrides, data).data
+        corpora, manifests = speech.corpora, speech.manifests
 
-    from asr.data import splits
+    from asr.data import pronunciations, splits
 
     if corpus is not None:
         corpora = {splits.name_of(corpus): str(corpus)}
-    found = splits.prepare(corpora, manifests, seed=seed)
+    found = splits.prepare(
+        corpora, manifests, seed=seed, said=lambda name: speech and pronunciations.of_corpus(speech, name)
+    )
     for name, folder in found.items():
         typer.echo(f"{name}: manifests in {folder}, contents {splits.contents(manifests, name)}")
 

@@ -133,7 +133,7 @@ def evaluation_text(evaluation: Mapping[str, Any]) -> str:
     parts = [
         f"{evaluation['corpus']} {evaluation['split']}, {evaluation['decoder']}",
         regime_table(evaluation["regimes"]),
-        "\n" + error_tables(evaluation["confusions"], NUM_ERRORS) + "\n",
+        "\n" + error_tables(evaluation["confusions"], NUM_ERRORS, unit_of([evaluation])[1][:-1]) + "\n",
     ]
     if evaluation["pfer"] is not None:
         parts.append(f"phonetic feature error rate: {evaluation['pfer']:.2f} %")
@@ -169,8 +169,8 @@ def _between(bounds: Sequence[float] | None) -> str:
     return "-" if bounds is None else f"{bounds[0]:.2f} - {bounds[1]:.2f}"
 
 
-def error_tables(confusions: Mapping[str, Any], limit: int) -> str:
-    """Return two text tables: the most frequent errors, and the phones with the most errors.
+def error_tables(confusions: Mapping[str, Any], limit: int, unit: str = "phone") -> str:
+    """Return two text tables: the most frequent errors, and the phones or characters with the most errors.
 
     Parameters
     ----------
@@ -178,6 +178,8 @@ def error_tables(confusions: Mapping[str, Any], limit: int) -> str:
         From `asr.evaluation.confusions.Confusions.to_json`.
     limit
         The most lines in each table.
+    unit
+        ``phone`` or ``character``.
 
     Examples
     --------
@@ -192,11 +194,11 @@ def error_tables(confusions: Mapping[str, Any], limit: int) -> str:
     """
     rows = phone_rows(confusions)
     said = {row["label"]: row["num_phones"] for row in rows}
-    errors = [["reference", "recognised", "count", "% of the phone"]]
+    errors = [["reference", "recognised", "count", f"% of the {unit}"]]
     for reference, hypothesis, count in most_frequent(confusions, limit):
         share = "-" if reference is None else f"{100 * count / said[reference]:.1f}"
         errors.append([reference or GAP, hypothesis or GAP, f"{count:,}", share])
-    worst = [["phone", "in reference", "sub", "del", "ins", "PER %"]]
+    worst = [[unit, "in reference", "sub", "del", "ins", f"{unit[0].upper()}ER %"]]
     kinds = ("substitutions", "deletions", "insertions")
     for row in sorted(rows, key=lambda row: -sum(row[kind] for kind in kinds))[:limit]:
         rate = "-" if row["per"] is None else f"{row['per']:.1f}"
