@@ -4,7 +4,7 @@ import hashlib
 from functools import partial
 from pathlib import Path
 
-from asr.core.config import Config
+from asr.core.config import Config, DataConfig
 from asr.data import pronunciations, splits
 from asr.lm import search
 from asr.lm.folder import weights_of
@@ -20,7 +20,7 @@ def prepare(config: Config) -> dict[str, str]:
         A corpus cannot be prepared, or the model is missing.
     """
     data = config.data
-    splits.prepare(data.corpora, data.manifests, said=partial(pronunciations.of_corpus, data))
+    prepare_corpora(data)
     found = {name: splits.contents(data.manifests, name, ("train", "dev")) for name in data.corpora}
     if Path(data.labels).is_file():
         found["data.labels"] = _hash(Path(data.labels))
@@ -31,6 +31,17 @@ def prepare(config: Config) -> dict[str, str]:
         if name is not None:
             found[f"train.criterion.{key}"] = _hash(weights_of(search.find(name)))
     return found
+
+
+def prepare_corpora(data: DataConfig) -> None:
+    """Prepare the corpora with the labels that are trained on.
+
+    Raises
+    ------
+    AsrError
+        A corpus cannot be prepared.
+    """
+    splits.prepare(data.corpora, data.manifests, said=partial(pronunciations.of_corpus, data))
 
 
 def _hash(file: Path) -> str:
