@@ -36,8 +36,8 @@ def check(
     asr data check mine
     asr data check mine/utterances.csv --output checked
     asr data check data/mini_librispeech
-    asr data check mein --lexicon german.dict
-    asr data check mein --characters
+    asr data check mine --lexicon german.dict
+    asr data check mine --characters
     """
     from asr.data.check import check as look_at
     from asr.data.check import lines

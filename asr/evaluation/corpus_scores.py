@@ -140,7 +140,7 @@ def hypotheses_of(model: AcousticModel, utterances: Sequence[Recognised], decode
 
 def _word_scores(model: AcousticModel, utterances: Sequence[Recognised], decoder: str) -> dict[str, Any] | None:
     """Return the word error rate in percent with its counts; None where the decoder does not find words."""
-    texts = word_texts(model, utterances, decoder)
+    texts = _word_texts(model, utterances, decoder)
     if texts is None:
         return None
     found = metrics.score(*texts)
@@ -155,17 +155,21 @@ def _word_scores(model: AcousticModel, utterances: Sequence[Recognised], decoder
     }
 
 
-def word_texts(
+def _word_texts(
     model: AcousticModel, utterances: Sequence[Recognised], decoder: str
 ) -> tuple[dict[str, list[str]], dict[str, list[str]]] | None:
-    """Return the words said and the words recognised in each utterance; None where the decoder does not find words.
+    """Return what `word_texts` does, or of a model of characters the words that these spell."""
+    if not phones.is_characters(model.config.data.labels):
+        return word_texts(utterances, decoder)
+    both = references_of(model, utterances), hypotheses_of(model, utterances, decoder)
+    references, hypotheses = ({key: characters.join(each) for key, each in texts.items()} for texts in both)
+    return references, hypotheses
 
-    Characters spell words.
-    """
-    if phones.is_characters(model.config.data.labels):
-        both = references_of(model, utterances), hypotheses_of(model, utterances, decoder)
-        references, hypotheses = ({key: characters.join(each) for key, each in texts.items()} for texts in both)
-        return references, hypotheses
+
+def word_texts(
+    utterances: Sequence[Recognised], decoder: str
+) -> tuple[dict[str, list[str]], dict[str, list[str]]] | None:
+    """Return the words said and the words recognised in each utterance; None where the decoder does not find words."""
     said = {each.cut.id: each.hypotheses[decoder].words for each in utterances}
     if None in said.values():
         return None
@@ -182,7 +186,7 @@ def write_texts(model: AcousticModel, scored: ScoredSplit, output: Path) -> None
             path = output / f"hypotheses-{corpus}-{name}-{decoder.replace(' ', '-')}.txt"
             _write_text(path, hypotheses_of(model, utterances, decoder))
     for decoder in scored.recognised.seconds:
-        words = word_texts(model, scored.core, decoder)
+        words = _word_texts(model, scored.core, decoder)
         if words is not None:
             for kind, texts in zip(("references", "hypotheses"), words, strict=True):
                 _write_text(output / f"words-{kind}-{corpus}-{scored.split}.txt", texts)
