@@ -140,7 +140,8 @@ def _in_arpabet(name: str, lexicon: Lexicon) -> Lexicon:
             for phone in each
             if not known.issuperset(respell(phone))
         )
-        fault = f"{name}: {word} has the phone {strange!r}, which is not in {ARPABET}"
+        place = f"{name}, line {lexicons.line_of(name, word)}"
+        fault = f"{place}: {word} has the phone {strange!r}, which is not in {ARPABET}"
         raise ConfigError(f"{fault}: mend it, or name your own phones with data.labels")
     return {
         word: [tuple(new for phone in each for new in spelling.respell(phone)) for each in several]
@@ -186,7 +187,7 @@ def by_espeak(words: Sequence[str], voice: str, lexicon: Lexicon) -> Pronunciati
     >>> by_espeak(["Tschechen"], "de", lexicon)
     {'Tschechen': ('t͡ʃ', 'ɛ', 'ç', 'ə', 'n')}
     >>> by_espeak(["Genie"], "de", lexicon)["Genie"]
-    "espeak-ng gives 'ʒ' for 'Genie', which is no phone of the lexicon"
+    "espeak-ng gives 'ɡ' for 'Genie', which is no phone of the lexicon"
     """
     inventory = lexicons.phones_of(lexicon)
     matcher, found = Matcher(dict(zip(inventory, inventory, strict=True))), dict[str, Phones | str]()

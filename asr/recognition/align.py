@@ -17,7 +17,6 @@ from asr.core.errors import AsrError, ConfigError
 from asr.models.base import AcousticModel, Placement, Spellings, StateAligner
 from asr.models.calibration import aligned_confidence, recognised_confidence
 from asr.models.ctc import CTCModel
-from asr.recognition import own_words
 from asr.recognition.annotation import Annotation
 from asr.recognition.recogniser import Recogniser, group_phones
 from asr.speech import audio
@@ -179,8 +178,7 @@ def align(
     model = recogniser.model
     if with_goodness and not isinstance(model, CTCModel):
         raise AsrError("pronunciation is rated from CTC posteriors: choose a model that was trained with CTC")
-    has_own = is_own(model.config.data.labels)
-    said = [] if words is None else own_words.split(model, words) if has_own else split_words(words)
+    said = [] if words is None else _split(model, words)
     own = lexicon if isinstance(lexicon, Mapping) or lexicon is None else read_lexicon(lexicon, model)
     spelt = pronounce_words(model, said, g2p, own or {})
     text = Spellings.of_phones(_phones(phones))
@@ -210,6 +208,15 @@ def align(
     )
 
 
+def _split(model: AcousticModel, text: str | Sequence[str]) -> list[Word]:
+    """Return the words of a text with their readings, which labels of one's own have none of."""
+    if not is_own(model.config.data.labels):
+        return split_words(text)
+    from asr.recognition import own_words
+
+    return own_words.split(model, text)
+
+
 def pronounce_words(model: AcousticModel, words: Sequence[Word], g2p: bool, own: Own) -> SpokenText:
     """Return the ways in which words may be said: by `own`, by the dictionary, or with `g2p` guessed.
 
@@ -221,6 +228,8 @@ def pronounce_words(model: AcousticModel, words: Sequence[Word], g2p: bool, own:
         The model's labels are not ARPAbet's, or words cannot be pronounced; all of them are named.
     """
     if is_own(model.config.data.labels):
+        from asr.recognition import own_words  # few models have labels of their own
+
         return SpokenText(*own_words.pronounce(model, words, g2p, own))
     if words and "AH" not in model.tokens:
         raise AsrError("words can be aligned by a model of ARPAbet phones only: choose one, or give the phones")

@@ -11,7 +11,6 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
-from statistics import mean
 from typing import Any, NamedTuple, Self
 
 import numpy as np
@@ -25,8 +24,7 @@ from asr.models.calibration import Calibration, recognised_confidence
 from asr.models.ctc import CTCModel
 from asr.recognition import notebook, windows
 from asr.recognition.annotation import Annotation
-from asr.speech import audio
-from asr.speech.characters import BOUNDARY
+from asr.speech import audio, characters
 from asr.speech.features import FRAME_SHIFT, FeatureExtractor
 from asr.speech.phones import is_characters
 from asr.speech.segments import Segment
@@ -271,7 +269,7 @@ class Recogniser:
                 words = (words or []) + group_phones(placed, best.words, best.word_lengths, self._word_confidence)
             nbest = self._continue(nbest, hypotheses)
         if self.spells:
-            words = spelt_words(phones)
+            words = characters.timed(phones)
         return Transcript(
             phones,
             heard.duration,
@@ -379,21 +377,6 @@ class Recogniser:
         for each in sorted(both, key=operator.attrgetter("score"), reverse=True):
             different.setdefault((each.labels, each.words), each)
         return list(itertools.islice(different.values(), self.model.config.decode.nbest))
-
-
-def spelt_words(characters: Sequence[Segment]) -> list[Segment]:
-    """Return the words that characters spell; the confidence of a word is the mean of theirs.
-
-    >>> spelt_words([Segment("o", 0.1, 0.2, 0.5), Segment("x", 0.2, 0.4, 0.7), Segment("▁", 0.4, 0.5, 1.0)])
-    [Segment(label='ox', start=0.1, end=0.4, confidence=0.6)]
-    """
-    found = list[Segment]()
-    for is_boundary, group in itertools.groupby(characters, lambda each: each.label == BOUNDARY):
-        if not is_boundary:
-            word = list(group)
-            confidence = round(mean(each.confidence or 0.0 for each in word), 3)
-            found.append(Segment("".join(each.label for each in word), word[0].start, word[-1].end, confidence))
-    return found
 
 
 def group_phones(

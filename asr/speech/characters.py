@@ -4,9 +4,13 @@ A character is a code point of Unicode in composed form (NFC) and in lower case:
 digit, or an apostrophe within a word. Everything else parts words. `BOUNDARY` stands between two words.
 """
 
+import itertools
 import re
 import unicodedata
 from collections.abc import Iterable, Sequence
+from statistics import mean
+
+from asr.speech.segments import Segment
 
 BOUNDARY = "▁"
 _APOSTROPHES = "'’"
@@ -46,3 +50,18 @@ def join(labels: Sequence[str]) -> list[str]:
     ['an', 'ox']
     """
     return "".join(labels).replace(BOUNDARY, " ").split()
+
+
+def timed(labels: Sequence[Segment]) -> list[Segment]:
+    """Return the words that characters with times spell; the confidence of a word is the mean of theirs.
+
+    >>> timed([Segment("o", 0.1, 0.2, 0.5), Segment("x", 0.2, 0.4, 0.7), Segment("▁", 0.4, 0.5, 1.0)])
+    [Segment(label='ox', start=0.1, end=0.4, confidence=0.6)]
+    """
+    found = list[Segment]()
+    for is_boundary, group in itertools.groupby(labels, lambda each: each.label == BOUNDARY):
+        if not is_boundary:
+            word = list(group)
+            confidence = round(mean(each.confidence or 0.0 for each in word), 3)
+            found.append(Segment("".join(each.label for each in word), word[0].start, word[-1].end, confidence))
+    return found

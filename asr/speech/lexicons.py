@@ -85,6 +85,13 @@ def _entry(line: str, place: str) -> tuple[str, Phones, float]:
     return _ANOTHER.sub("", word), phones, probability
 
 
+def line_of(path: str | Path, word: str) -> int:
+    """Return the number of the first line of a file that `read` has read that is about a word."""
+    lines = enumerate(_text(Path(path)).split("\n"), 1)
+    known = ((number, line) for number, line in lines if line.strip() and not line.startswith(COMMENT))
+    return next(number for number, line in known if normal(_entry(line.strip("\r\n "), "")[0]) == word)
+
+
 def without_stress(phone: str) -> str:
     """Return a phone without the marks of stress before it.
 

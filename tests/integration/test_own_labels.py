@@ -5,8 +5,11 @@ import shutil
 
 import pytest
 
-from asr.speech import espeak
+from asr.core import config as configuration
+from asr.data import labels, splits
+from asr.speech import espeak, phones
 from asr.speech.label_files import read_labels
+from asr.training.inputs import prepare_corpora
 from tests import own_speech
 
 SETTINGS = """
@@ -84,9 +87,9 @@ def test_the_model_folder_alone_writes_ipa_in_every_format(of_file, cli, tmp_pat
         )
         assert code == 0, err
         (path,) = (tmp_path / form).iterdir()
-        (labels,) = read_labels(path).values()
-        assert labels
-        assert set(labels) <= {phone for text in own_speech.TEXTS for phone in own_speech.phones(text)}
+        (found,) = read_labels(path).values()
+        assert found
+        assert set(found) <= {phone for text in own_speech.TEXTS for phone in own_speech.phones(text)}
 
 
 def test_known_phones_are_aligned_by_their_labels(of_file, cli):
@@ -208,3 +211,25 @@ def test_the_same_recordings_with_other_labels_are_prepared_anew(prepare, tmp_pa
     assert len({line.split("\t")[0] for line in listed} & said) > 25
     prepare("labels: arpabet39")
     assert not (tmp_path / "data" / "de" / "phones.tsv").exists()
+
+
+def test_english_of_the_library_and_another_language_have_one_set_of_labels(mini_tree, tmp_path):
+    corpora = {"mini": str(mini_tree), "de": str(own_speech.corpus(tmp_path / "de", with_phones=True))}
+    data = {"corpora": corpora, "manifests": str(tmp_path / "data"), "labels": "auto"}
+    config = configuration.from_dict({"data": data})
+    prepare_corpora(config.data)
+    settled = labels.settle(config, tmp_path / "labels").data
+    known = phones.PhoneSet.load(settled.labels).labels
+    assert known.count("t͡ʃ") == 1
+    assert "tʃ" not in known  # mini's ch in IPA
+    assert {"ɑː˥˩", "æ", "ð", "p͡f"} <= {*known}
+    for corpus, said in (("mini", "timit61"), ("de", str(tmp_path / "data" / "de" / "phones.tsv"))):
+        (cut, *_) = splits.load_split(settled.manifests, [corpus], "dev")
+        assert cut.phone_set == said
+        its = splits.reference(cut, settled.labels)
+        assert {*its} <= {*known}
+        assert len(its) == len(cut.supervisions[0].custom["phones"].split())
+    letters = configuration.from_dict({"data": data | {"units": "characters", "corpora": {"mini": str(mini_tree)}}})
+    spelt = labels.settle(letters, tmp_path / "letters").data
+    (cut, *_) = splits.load_split(spelt.manifests, ["mini"], "dev")
+    assert "".join(splits.reference(cut, spelt.labels)).replace("▁", " ") == " ".join(splits.words(cut))
