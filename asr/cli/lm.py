@@ -148,6 +148,7 @@ def graphones(
     from asr.speech.pronounce import spelt_words
 
     words = spelt_words() if lexicon == "cmudict" else read(lexicon)
+    words = {word: several for word, several in words.items() if len(word.split()) == 1}
     trained = trained_on(words, order, max_phones, threshold, bits)
     if trained.left_out:
         word, phones = trained.left_out[0]
