@@ -21,6 +21,7 @@ from typing import Any
 from asr.core import files
 from asr.core.errors import ConfigError, CorpusError
 from asr.core.turns import turn
+from asr.speech.transcription import Transcription
 
 STAMP = "source.txt"  # beside the manifests: what they were made of
 _NAME = re.compile(r"[^\W_][\w.-]*")
@@ -82,7 +83,12 @@ def known(name: str) -> Corpus:
 
 
 def prepare(
-    name: str, corpus_dir: str | Path | None, manifests: str | Path, may_obtain: bool = True, seed: int | None = None
+    name: str,
+    corpus_dir: str | Path | None,
+    manifests: str | Path,
+    may_obtain: bool = True,
+    seed: int | None = None,
+    said: Transcription | None = None,
 ) -> Path:
     """Write the manifests of a corpus, unless they exist and the corpus is as it was when they were written.
 
@@ -100,6 +106,9 @@ def prepare(
         Whether to download or synthesise a corpus without a folder and without manifests into ``corpora/<name>``.
     seed
         Of the splits of a corpus of one's own that has none; None takes that of the manifests there, or else 0.
+    said
+        How the texts of a corpus of one's own become labels; None takes that of the manifests there, or else the
+        default.
 
     Returns
     -------
@@ -111,7 +120,8 @@ def prepare(
     ConfigError
         The name cannot be that of a folder; or a corpus of one's own has no place, or another's has a seed.
     CorpusError
-        The folder is missing or not laid out as documented, or nothing tells where the corpus is.
+        The folder is missing or not laid out as documented, or nothing tells where the corpus is; or it has changed,
+        and `said` is not given where it is not the default.
     """
     if not _NAME.fullmatch(name) or name in _TAKEN:
         raise ConfigError(f"config: data.corpora has {name!r}: call a corpus by letters, digits, '-', '_' and '.'")
@@ -134,14 +144,18 @@ def prepare(
         raise ConfigError(f"config: data.corpora has {name!r}, and there is no {corpus}: {mend}")
     if seed is None:
         seed = int((*before.splitlines()[2:], "0")[0])
-    stamp = _stamp(corpus, seed)
+    key = said.key if said is not None else "".join(before.splitlines()[3:])
+    stamp = _stamp(corpus, seed, "" if name in CORPORA else key)
     if before != stamp:
+        if name not in CORPORA and said is None and key:
+            raise CorpusError(f"{name} has changed, and its labels are no ARPAbet: prepare it with its recipe first")
         with turn(output_dir, partial(log.info, "waiting for another process: it prepares %s", name)):
             before = _read_stamp(output_dir)  # by then
             if before and before != stamp:
                 log.info("%s: the corpus is not what it was: its manifests are written anew", name)
             if before != stamp:
-                options = known(name).options | ({} if name in CORPORA else {"seed": seed})
+                own = {"seed": seed, "said": said or Transcription()}
+                options = known(name).options | ({} if name in CORPORA else own)
                 _module(name).prepare(corpus, output_dir, **options)
                 files.write_text(output_dir / STAMP, stamp)
     return output_dir
@@ -169,14 +183,21 @@ def _read_stamp(output_dir: Path) -> str:
     return path.read_text(encoding="utf8", errors="surrogateescape") if path.is_file() else ""
 
 
-def _stamp(corpus: Path, seed: int) -> str:
-    """Return the place of a corpus, a hash of the names, sizes and times of change of all its files, and the seed."""
+def _stamp(corpus: Path, seed: int, key: str) -> str:
+    """Return the place of a corpus, a hash of the names, sizes and times of change of all its files, and more.
+
+    The seed of its splits and the key of its transcription are there where they are not the default.
+    """
     found = hashlib.sha256()
     for path in _files(corpus):
         status = path.stat()
         line = f"{path.relative_to(corpus)}\0{status.st_size}\0{status.st_mtime_ns}\n"
         found.update(line.encode("utf8", "surrogateescape"))
-    return f"{corpus.resolve()}\n{found.hexdigest()}\n" + (f"{seed}\n" if seed else "")
+    return (
+        f"{corpus.resolve()}\n{found.hexdigest()}\n"
+        + (f"{seed}\n" if seed or key else "")
+        + (f"{key}\n" if key else "")
+    )
 
 
 def _files(corpus: Path) -> Iterator[Path]:

@@ -10,8 +10,9 @@ import re
 from pathlib import Path
 
 from asr.core.errors import CorpusError
+from asr.speech.transcription import bare_words
 from data_prep import download
-from data_prep.manifests import Utterance, bare_words, phones_of, write_manifests
+from data_prep.manifests import Utterance, phones_of, write_manifests
 
 _ARCHIVES = {  # torchaudio.datasets.CMUARCTIC has the same checksums
     "bdl": "sha256:26b91aaf48b2799b2956792b4632c2f926cd0542f402b5452d5adecb60942904",

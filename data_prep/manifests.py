@@ -18,7 +18,7 @@ from asr.core import files
 from asr.core.errors import AudioError, CorpusError
 from asr.core.terminal import track
 from asr.speech import audio
-from asr.speech.pronounce import PUNCTUATION, pronounce
+from asr.speech.pronounce import pronounce
 from asr.speech.segments import Segment
 
 COPIES = "audio"  # folder beside the manifests, of sound that is not a file of the corpus
@@ -52,6 +52,8 @@ class Utterance:
         Length of the file in seconds, as the corpus states it; None where it does not.
     times
         The phones with their times in seconds from the utterance's start, where the corpus has them.
+    language
+        As Lhotse names it; None where it is not known.
     """
 
     id: str
@@ -66,20 +68,12 @@ class Utterance:
     channel: int | None = None
     duration: float | None = None
     times: tuple[Segment, ...] = ()
+    language: str | None = "English"
 
     def is_all_of(self, duration: float) -> bool:
         """Tell whether the utterance is all of its file, which lasts so many seconds, and not a part or a channel."""
         end = duration if self.end is None else self.end
         return self.channel is None and self.start <= TOUCHING and abs(end - duration) <= TOUCHING
-
-
-def bare_words(text: str) -> list[str]:
-    """Split a text into words without the punctuation around them.
-
-    >>> bare_words("Hello, world ...")
-    ['Hello', 'world']
-    """
-    return [word for word in (each.strip(PUNCTUATION) for each in text.split()) if word]
 
 
 def phones_of(words: Iterable[str], place: str) -> tuple[tuple[str, ...], ...]:
@@ -322,7 +316,7 @@ def _supervision(utterance: Utterance, duration: float) -> SupervisionSegment:
         duration=duration,
         channel=0,
         text=utterance.words,
-        language="English",
+        language=utterance.language,
         speaker=utterance.speaker,
         gender=utterance.gender,
         custom={"phones": " ".join(phones), "word_lengths": lengths, **utterance.custom},

@@ -9,16 +9,18 @@ splits     a tenth of the speakers is held out for test and a tenth for dev, at 
            recordings of the utterances
 dev        a tenth of the training speakers
 names      are the recordings' without suffix, or their paths where two would be called alike, with the times of a part
-phones     are those of the words (`asr.speech.pronounce`); an utterance with a word that has none is left out
+phones     are those of the words (`asr.speech.transcription`); an utterance with a word that has none is left out
 durations  are read
 ========== ==========================================================================================================
 
 Phones may be spelled in all ways that `asr.speech.label_spellings` knows; they become ARPAbet's 39, and silences go.
+Where labels are one's own, phones stay as they are but for stress, and ``phones.tsv`` beside the manifests lists them.
 """
 
 import logging
 import os
 import re
+import unicodedata
 import zlib
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
@@ -26,13 +28,17 @@ from dataclasses import replace
 from pathlib import Path
 
 from asr.core.errors import AsrError, CorpusError
-from asr.speech import phones
+from asr.speech import characters, phone_files, phones
+from asr.speech.label_folder import LABELS
 from asr.speech.label_spellings import ARPABET, Spelling, recognise
+from asr.speech.lexicons import without_stress
 from asr.speech.segments import Segment
+from asr.speech.transcription import Transcription
 from data_prep import forms
 from data_prep.forms.record import Record, folders_of, is_split
-from data_prep.manifests import COPIES, Utterance, bare_words, hold_out, phones_of, speaker_of, write_manifests
+from data_prep.manifests import COPIES, Utterance, hold_out, speaker_of, write_manifests
 
+ENGLISH = Transcription()
 SETS = (ARPABET, "timit61")  # that phones are looked for in
 SILENCES = {"sil", "sp", "pau", "epi", "h#", "<eps>", "<sil>", "silence", "_"}
 UNKNOWN = "spn"  # what aligners write for a word that they have no phones of
@@ -42,7 +48,7 @@ _BEGINNINGS = {b"RIFF": ".wav", b"fLaC": ".flac", b"OggS": ".ogg"}
 log = logging.getLogger(__name__)
 
 
-def prepare(place: Path, output_dir: Path, seed: int = 0) -> None:
+def prepare(place: Path, output_dir: Path, seed: int = 0, said: Transcription = ENGLISH) -> None:
     """Write the manifests of a corpus.
 
     Parameters
@@ -54,6 +60,8 @@ def prepare(place: Path, output_dir: Path, seed: int = 0) -> None:
         test.
     seed : int
         Of the choice of speakers for splits that the corpus lacks.
+    said : Transcription
+        How texts become labels.
 
     Raises
     ------
@@ -61,10 +69,16 @@ def prepare(place: Path, output_dir: Path, seed: int = 0) -> None:
         No form is recognised, a file is malformed, or nothing is left to train on.
     """
     unpacked = Path(output_dir).absolute() / COPIES / "unpacked"
-    write_manifests(read(Path(place).resolve(), unpacked, seed), Path(output_dir))
+    splits = read(Path(place).resolve(), unpacked, seed, said)
+    write_manifests(splits, Path(output_dir))
+    if said.in_arpabet:
+        (Path(output_dir) / LABELS).unlink(missing_ok=True)
+    else:
+        used = (label for each in splits.values() for one in each for word in one.phones for label in word)
+        phone_files.write(Path(output_dir) / LABELS, phone_files.of_labels(used))
 
 
-def read(place: Path, unpacked: Path, seed: int = 0) -> dict[str, list[Utterance]]:
+def read(place: Path, unpacked: Path, seed: int = 0, said: Transcription = ENGLISH) -> dict[str, list[Utterance]]:
     """Return the utterances of each split. Those without phones are among them, and `write_manifests` leaves them out.
 
     Parameters
@@ -73,8 +87,8 @@ def read(place: Path, unpacked: Path, seed: int = 0) -> dict[str, list[Utterance
         A file or folder in one of the forms.
     unpacked
         Receives recordings that are in no file of their own.
-    seed
-        Of the choice of speakers for splits that the corpus lacks.
+    seed, said
+        As for `prepare`.
 
     Raises
     ------
@@ -90,7 +104,7 @@ def read(place: Path, unpacked: Path, seed: int = 0) -> dict[str, list[Utterance
     records = _with_speakers(records, root if root.is_dir() else root.parent)
     names = _names(records)
     _check(records, names)
-    utterances = _utterances(records, names)
+    utterances = _utterances(records, names, said)
     if not any(record.split for record in records):
         return _made_splits(place, utterances, seed)
     splits: dict[str, list[Utterance]] = {}
@@ -192,45 +206,66 @@ def _check(records: list[Record], names: list[str]) -> None:
             raise CorpusError(f"{record.place}: speaker {record.speaker} is {where}: no speaker may be in two splits")
 
 
-def _utterances(records: list[Record], names: list[str]) -> list[Utterance]:
+def _utterances(records: list[Record], names: list[str], said: Transcription) -> list[Utterance]:
     """Return the utterances with the phones of each word; the phones that the corpus has are as if of one word.
 
     A record without phones is named in a warning, and is an utterance without phones.
     """
-    given = [[label for label in record.phones.split() if label.lower() not in SILENCES] for record in records]
-    spelling = recognise(([label for label in each if label != UNKNOWN] for each in given), SETS)
+    given = [_labels(record, said) for record in records]
+    words = [[] if labels else said.split(record.text) for record, labels in zip(records, given, strict=True)]
+    known = said.pronounce({word for each in words for word in each})
+    spelling = None
+    if said.in_arpabet:
+        spelling = recognise(([label for label in each if label != UNKNOWN] for each in given), SETS)
     found = []
-    for record, name, labels in zip(records, names, given, strict=True):
+    for record, name, labels, its in zip(records, names, given, words, strict=True):
         times: tuple[Segment, ...] = ()
         spelled: tuple[tuple[str, ...], ...] = ()
+        fault = next((reason for reason in map(known.__getitem__, its) if isinstance(reason, str)), "")
         if UNKNOWN in labels:
             log.warning("%s has %s, a word of unknown phones", record.place, UNKNOWN)
-        elif labels and spelling is None:
-            fault = f"{labels[0]!r} and most other labels are no phones of {' or '.join(SETS)}"
-            raise CorpusError(f"{record.place}: {fault}")
+        elif labels and said.in_arpabet and spelling is None:
+            strange = f"{labels[0]!r} and most other labels are no phones of {' or '.join(SETS)}"
+            raise CorpusError(f"{record.place}: {strange}: write IPA, or name your phones with data.labels")
         elif labels:
             spelled = (_given_phones(record, labels, spelling),)
             times = _times(record, labels, spelling)
+        elif fault:
+            log.warning("%s: %s", record.place, fault)
         else:
-            spelled = _phones_of_words(record)
-        found.append(_utterance(record, name, spelled, times))
+            spelled = tuple(characters.spell(its) if said.of_characters else map(known.__getitem__, its))  # type: ignore[arg-type]
+        found.append(_utterance(record, name, spelled, times, "English" if said.in_arpabet else None))
     return found
 
 
-def _given_phones(record: Record, labels: list[str], spelling: Spelling) -> tuple[str, ...]:
+def _labels(record: Record, said: Transcription) -> list[str]:
+    """Return the phones that the corpus has of an utterance."""
+    if said.of_characters:
+        return []
+    return [label for label in map(_bare, record.phones.split()) if label and label.lower() not in SILENCES]
+
+
+def _bare(label: str) -> str:
+    return without_stress(unicodedata.normalize("NFC", label))
+
+
+def _given_phones(record: Record, labels: list[str], spelling: Spelling | None) -> tuple[str, ...]:
     try:
         return tuple(_respelled(labels, spelling))
     except AsrError as error:
         raise CorpusError(f"{record.place}: {error}") from error
 
 
-def _respelled(labels: list[str], spelling: Spelling) -> list[str]:
+def _respelled(labels: list[str], spelling: Spelling | None) -> list[str]:
+    if spelling is None:  # one's own labels
+        return labels
     return phones.fold([phone for label in labels for phone in spelling.respell(label)], spelling.phone_set, ARPABET)
 
 
-def _times(record: Record, labels: list[str], spelling: Spelling) -> tuple[Segment, ...]:
+def _times(record: Record, labels: list[str], spelling: Spelling | None) -> tuple[Segment, ...]:
     """Return the times of an utterance's phones; none where a label is not one phone, as TIMIT's closures are not."""
-    said = [each for each in record.times if each.label.lower() not in SILENCES]
+    said = [replace(each, label=_bare(each.label)) for each in record.times]
+    said = [each for each in said if each.label and each.label.lower() not in SILENCES]
     respelled = [_respelled([label], spelling) for label in labels]
     if [each.label for each in said] != labels or any(len(each) != 1 for each in respelled):
         return ()
@@ -240,16 +275,8 @@ def _times(record: Record, labels: list[str], spelling: Spelling) -> tuple[Segme
     )
 
 
-def _phones_of_words(record: Record) -> tuple[tuple[str, ...], ...]:
-    try:
-        return phones_of(bare_words(record.text), record.place)
-    except CorpusError as error:
-        log.warning("%s", error)
-        return ()
-
-
 def _utterance(
-    record: Record, name: str, spelled: tuple[tuple[str, ...], ...], times: tuple[Segment, ...]
+    record: Record, name: str, spelled: tuple[tuple[str, ...], ...], times: tuple[Segment, ...], language: str | None
 ) -> Utterance:
     gender = record.gender[:1].lower()
     return Utterance(
@@ -264,6 +291,7 @@ def _utterance(
         channel=record.channel,
         duration=record.duration,
         times=times,
+        language=language,
     )
 
 

@@ -62,7 +62,10 @@ def score(
     reference: Annotated[Path, typer.Argument(help="Reference labels.")],
     hypothesis: Annotated[Path, typer.Argument(help="Recognised labels of the same utterances.")],
     phone_set: Annotated[
-        str | None, typer.Option(help="timit61, timit48, timit39 or arpabet39.", show_default="what the labels fit")
+        str | None,
+        typer.Option(
+            help="timit61, timit48, timit39, arpabet39 or a file of phones.", show_default="what the labels fit"
+        ),
     ] = None,
     speakers: Annotated[Path | None, typer.Option(help="Kaldi's utt2spk, for intervals by speaker.")] = None,
     file_format: Annotated[

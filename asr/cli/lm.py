@@ -144,10 +144,11 @@ def graphones(
     """
     from asr.lm.folder import save
     from asr.lm.graphone_training import train as trained_on
-    from asr.lm.lexicon import Lexicon
+    from asr.speech.lexicons import read
     from asr.speech.pronounce import spelt_words
 
-    words = spelt_words() if lexicon == "cmudict" else Lexicon.read(lexicon).words
+    words = spelt_words() if lexicon == "cmudict" else read(lexicon)
+    words = {word: several for word, several in words.items() if len(word.split()) == 1}
     trained = trained_on(words, order, max_phones, threshold, bits)
     if trained.left_out:
         word, phones = trained.left_out[0]

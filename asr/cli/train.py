@@ -53,15 +53,21 @@ def prepare(
     check(seed is None or corpus is not None, "--seed", "come with --corpus", seed)
     corpora: dict[str, str | None] = {}
     manifests = configuration.DataConfig.manifests
+    speech = None
     if recipe is not None:
-        config = configure(recipe, overrides, data)
-        corpora, manifests = config.data.corpora, config.data.manifests
+        speech = configure(recipe, overrides, data).data
+        corpora, manifests = speech.corpora, speech.manifests
 
-    from asr.data import splits
+    from asr.data import pronunciations, splits
 
     if corpus is not None:
         corpora = {splits.name_of(corpus): str(corpus)}
-    found = splits.prepare(corpora, manifests, seed=seed)
+    found = splits.prepare(
+        corpora,
+        manifests,
+        seed=seed,
+        said=lambda name: None if speech is None else pronunciations.of_corpus(speech, name),
+    )
     for name, folder in found.items():
         typer.echo(f"{name}: manifests in {folder}, contents {splits.contents(manifests, name)}")
 
@@ -96,17 +102,21 @@ def train(recipe: Recipe, overrides: Overrides = None, data: Data = None, run: R
     stage = recipe.parent / "lm" / f"{Path(denominator or '').name}.yaml"
     if denominator is not None and not Path(denominator).exists() and stage.is_file():
         note(f"first {stage}, with which {recipe} is trained")
-        _train_lm(stage, config.data, Path(denominator))
+        _train_lm(stage, config, Path(denominator))
     for folder, each in configuration.each_seed(config, base).items():
         typer.echo(f"model folder: {run_training(each, folder)}")
         typer.echo(fit(str(folder), of_data, data))
 
 
-def _train_lm(recipe: Path, speech: configuration.DataConfig, run: Path) -> None:
+def _train_lm(recipe: Path, acoustic: configuration.Config, run: Path) -> None:
     """Train a language model on the transcripts of the speech that a system is trained on."""
+    from asr.data.labels import settle
     from asr.lm import config as lm_configuration
+    from asr.training.inputs import prepare_corpora
     from asr.training.lm import train as run_training
 
+    prepare_corpora(acoustic.data)
+    speech = settle(acoustic, run / "labels").data
     config = lm_configuration.load(recipe)
     text = replace(config.text, corpora=speech.corpora, manifests=speech.manifests, labels=speech.labels)
     run_training(replace(config, text=text), run)

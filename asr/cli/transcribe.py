@@ -8,6 +8,7 @@ import statistics
 import sys
 import time
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -144,6 +145,9 @@ def transcribe(
     options["words" if words else "lm"] = lm or (words or None)
     decode = {key: value for key, value in options.items() if value is not None} | {"nbest": nbest}
     recogniser = _recogniser(model, beam_size, decode, output_dir is None and sys.stderr.isatty())
+    if recogniser.spells:
+        output = replace(output, words=True)
+        check(not ipa, "--ipa", "be left out: the model writes letters, not phones", True)
     if recogniser.model.config.decode.lm is None:  # a model's own configuration may name one
         for option, value in (("--lexicon", lexicon), ("--unknown", unknown)):
             if value is not None:

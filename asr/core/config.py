@@ -73,9 +73,22 @@ class DataConfig:
     manifests
         Folder of the prepared manifests, ``<manifests>/<corpus>``, and of the cached features.
     labels
-        Phone set that the model emits: ``arpabet39``, ``timit61``, ``timit48`` or ``timit39``.
+        What the model emits: the phone set ``arpabet39``, ``timit61``, ``timit48`` or ``timit39``; a file with a phone
+        on each line, and perhaps its IPA and what it counts as (``mine/phones.tsv``); or ``auto``, all labels that the
+        corpora have.
     scoring
-        Phone set that error rates are counted in; `labels` must fold into it.
+        Phone set that error rates are counted in; `labels` must fold into it. Labels of a file are counted as its third
+        column says, and other labels of one's own as they are.
+    units
+        ``phones``, or ``characters``: letters of any script, for a model without a lexicon. `labels` are ``auto`` then,
+        or a file with a character on each line.
+    lexicon
+        How words of a corpus of your own sound: ``cmudict``, or a file with a word and its phones on each line; or such
+        a name for each corpus. Null is ``cmudict`` for the phone sets above, and none for other labels.
+    g2p
+        How words sound that the lexicon lacks: ``lexicon`` guesses them by what it learns from it, ``espeak:de`` asks
+        espeak-ng, here in German, ``none`` leaves utterances with such words out; or such a name for each corpus. Null
+        is espeak-ng's English rules for ``cmudict``, and ``lexicon`` for a file.
     cache_features
         Compute the training features once and keep them on disk. False computes them anew in each epoch, which takes
         time and saves space.
@@ -93,6 +106,9 @@ class DataConfig:
     manifests: str = "data"
     labels: str = "arpabet39"
     scoring: str = "arpabet39"
+    units: str = "phones"
+    lexicon: Any = None
+    g2p: Any = None
     cache_features: bool = True
     max_frames: int = 8000
     num_buckets: int = 20
@@ -101,6 +117,13 @@ class DataConfig:
 
     def __post_init__(self) -> None:
         check(len(self.corpora) > 0, "data.corpora", "name at least one corpus", dict(self.corpora))
+        one_of("data.units", self.units, ("phones", "characters"))
+        check(bool(self.labels), "data.labels", "name a phone set or a file, or be auto", self.labels)
+        for key in ("lexicon", "g2p"):
+            value = getattr(self, key)
+            names = list(value.values()) if isinstance(value, dict) else [value]
+            named = all(isinstance(name, str | None) and name != "" for name in names)
+            check(named, f"data.{key}", "be a name, or a name for each corpus", value)
         check(self.max_frames > 0, "data.max_frames", "be positive", self.max_frames)
         check(self.num_buckets > 0, "data.num_buckets", "be positive", self.num_buckets)
         check(self.max_duration > 0, "data.max_duration", "be positive", self.max_duration)

@@ -25,9 +25,10 @@ from asr.ctc import required_frames
 from asr.speech import audio, sound_files
 from asr.speech.features import FeatureExtractor, frame_levels, speech_frames
 from asr.speech.pronounce import PUNCTUATION, UnspeakableError, by_rules, parts_to_guess
+from asr.speech.transcription import Transcription
 from data_prep import own
 from data_prep.forms import form_of
-from data_prep.manifests import Utterance, bare_words, check_duration, part_of
+from data_prep.manifests import Utterance, check_duration, part_of
 
 SPLITS = ("train", "dev", "test")
 STACK = 3  # feature frames in an output frame of the recipes' networks
@@ -94,11 +95,12 @@ class Report:
     utterances
         Those of train, then dev, then test.
     guessed, unspeakable
-        Words that CMUdict lacks, with their counts: those that rules pronounce, and those without a pronunciation.
+        Words that CMUdict lacks, with their counts: those that rules pronounce, and those without a pronunciation. Of
+        labels of one's own only the latter are known.
     num_words, num_distinct
         All words, and the different ones.
     foreign
-        Characters beyond the English alphabet, with their counts.
+        Characters beyond the English alphabet, with their counts; none where labels are one's own.
     repeated
         Texts of dev or test that are read in train, too.
     """
@@ -118,7 +120,7 @@ class Report:
         return asdict(self)
 
 
-def check(place: Path, seed: int = 0) -> Report:
+def check(place: Path, seed: int = 0, said: Transcription = own.ENGLISH) -> Report:
     """Read a corpus and listen to its recordings.
 
     Parameters
@@ -127,6 +129,8 @@ def check(place: Path, seed: int = 0) -> Report:
         A file or folder in one of the forms of `data_prep.forms`, such as a folder of prepared manifests.
     seed
         Of the splits, as for `asr prepare`.
+    said
+        How texts become labels.
 
     Raises
     ------
@@ -135,12 +139,13 @@ def check(place: Path, seed: int = 0) -> Report:
     """
     place = place.resolve()
     with tempfile.TemporaryDirectory() as folder:
-        splits = own.read(place, Path(folder), seed)
+        splits = own.read(place, Path(folder), seed, said)
         found = list(_listen(splits))
     everything = [utterance for each in splits.values() for utterance in each]
-    words = Counter(word.lower() for utterance in everything for word in bare_words(utterance.words))
+    words = Counter(word.lower() for utterance in everything for word in said.split(utterance.words))
     characters = Counter(c for utterance in everything for c in utterance.words.lower())
-    guessed, unspeakable = _unknown(words)
+    guessed, unspeakable = _unknown(words) if said.in_arpabet and not said.key else ({}, _silent(words, said))
+    alphabet = ALPHABET if said.in_arpabet else frozenset(characters)
     trained_on, later = (_texts(splits, names) for names in (SPLITS[:1], SPLITS[1:]))
     return Report(
         str(place),
@@ -150,7 +155,7 @@ def check(place: Path, seed: int = 0) -> Report:
         unspeakable,
         words.total(),
         len(words),
-        {c: count for c, count in characters.most_common() if c not in ALPHABET},
+        {c: count for c, count in characters.most_common() if c not in alphabet},
         sorted(trained_on & later),
     )
 
@@ -170,6 +175,12 @@ def _unknown(words: Counter[str]) -> tuple[dict[str, int], dict[str, int]]:
         except UnspeakableError:
             unspeakable[word] = count
     return guessed, unspeakable
+
+
+def _silent(words: Counter[str], said: Transcription) -> dict[str, int]:
+    """Return the words that have no labels."""
+    found = said.pronounce(words.keys())
+    return {word: count for word, count in words.most_common() if isinstance(found[word], str)}
 
 
 def _listen(splits: dict[str, list[Utterance]]) -> Iterator[Checked]:

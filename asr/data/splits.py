@@ -10,7 +10,7 @@ import json
 import logging
 import os
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from lhotse import CutSet, RecordingSet, SupervisionSet
@@ -18,9 +18,11 @@ from lhotse.cut import Cut
 
 import data_prep
 from asr.core.errors import CorpusError
-from asr.speech import phones
+from asr.speech import characters, phones
+from asr.speech.label_folder import LABELS
 from asr.speech.pronounce import PUNCTUATION
 from asr.speech.segments import Segment
+from asr.speech.transcription import Transcription
 from data_prep import known
 
 log = logging.getLogger(__name__)
@@ -39,7 +41,11 @@ def name_of(place: Path) -> str:
 
 
 def prepare(
-    corpora: Mapping[str, str | None], manifests: str | Path, may_obtain: bool = True, seed: int | None = None
+    corpora: Mapping[str, str | None],
+    manifests: str | Path,
+    may_obtain: bool = True,
+    seed: int | None = None,
+    said: Callable[[str], Transcription | None] = lambda corpus: None,
 ) -> dict[str, Path]:
     """Write the manifests of corpora that are not prepared yet, and return the folder of each one's.
 
@@ -53,6 +59,8 @@ def prepare(
         Whether a corpus without a folder and without manifests is downloaded or synthesised.
     seed
         Of the splits of corpora of one's own that have none; None takes that of manifests already there, or else 0.
+    said
+        Returns how the texts of a corpus of one's own become labels; None takes that of manifests already there.
 
     Raises
     ------
@@ -61,7 +69,9 @@ def prepare(
     CorpusError
         A corpus is missing or not laid out as documented.
     """
-    return {name: data_prep.prepare(name, place, manifests, may_obtain, seed) for name, place in corpora.items()}
+    return {
+        name: data_prep.prepare(name, place, manifests, may_obtain, seed, said(name)) for name, place in corpora.items()
+    }
 
 
 def contents(manifests: str | Path, corpus: str, parts: Iterable[str] = SPLITS) -> str:
@@ -97,9 +107,10 @@ def _state(recording: str) -> bytes:
     return f"{status.st_size} {int(status.st_mtime)} ".encode()
 
 
-def phone_set(corpus: str) -> str:
-    """Return the name of the phone set of a corpus's labels."""
-    return known(corpus).phone_set
+def phone_set(manifests: str | Path, corpus: str) -> str:
+    """Return the phone set of a prepared corpus's labels: its name, or the file beside its manifests."""
+    own = Path(manifests) / corpus / LABELS
+    return str(own) if own.is_file() else known(corpus).phone_set
 
 
 def load_split(manifests: str | Path, corpora: Sequence[str], split: str) -> CutSet:
@@ -121,7 +132,8 @@ def load_split(manifests: str | Path, corpora: Sequence[str], split: str) -> Cut
     Returns
     -------
     CutSet
-        One cut an utterance, with ``cut.corpus`` added; its first supervision has the labels in ``phones``.
+        One cut an utterance, with ``cut.corpus`` and ``cut.phone_set`` added; its first supervision has the labels in
+        ``phones``.
 
     Raises
     ------
@@ -184,7 +196,7 @@ def _allowed(cuts: list[Cut], corpus: str, split: str, held_out: Mapping[str, se
 
 
 def _read(manifests: str | Path, corpus: str, split: str) -> Iterator[Cut]:
-    folder = Path(manifests) / corpus
+    folder, labels = Path(manifests) / corpus, phone_set(manifests, corpus)
     try:
         recordings = RecordingSet.from_file(folder / f"recordings_{split}.jsonl.gz")
         supervisions = SupervisionSet.from_file(folder / f"supervisions_{split}.jsonl.gz")
@@ -195,7 +207,7 @@ def _read(manifests: str | Path, corpus: str, split: str) -> Iterator[Cut]:
             raise CorpusError(f"{folder}: recordings and supervisions of {split} differ; delete it and prepare again")
         cut = recording.to_cut().with_id(supervision.id)
         cut.supervisions = [supervision]
-        cut.custom = {"corpus": corpus}
+        cut.custom = {"corpus": corpus, "phone_set": labels}
         yield cut
 
 
@@ -205,8 +217,17 @@ def has_split(manifests: str | Path, corpus: str, split: str) -> bool:
 
 
 def reference(cut: Cut, label_set: str) -> list[str]:
-    """Return an utterance's labels, folded from its corpus's phone set into another."""
-    return phones.fold(cut.supervisions[0].custom["phones"].split(), phone_set(cut.corpus), label_set)
+    """Return an utterance's labels, folded from its corpus's phone set into another; of characters, those of its text.
+
+    Raises
+    ------
+    AsrError
+        The set lacks a label.
+    """
+    said = cut.supervisions[0]
+    if phones.is_characters(label_set) and not phones.is_characters(cut.phone_set):
+        return [label for word in characters.spell(characters.words(said.text or "")) for label in word]
+    return phones.fold(said.custom["phones"].split(), cut.phone_set, label_set)
 
 
 def words(cut: Cut) -> list[str]:
@@ -216,9 +237,12 @@ def words(cut: Cut) -> list[str]:
 
 
 def word_lengths(cut: Cut, label_set: str) -> list[int]:
-    """Return the number of labels of each word, or nothing if the corpus lacks it or has another phone set."""
-    same = phone_set(cut.corpus) == label_set
-    return cut.supervisions[0].custom.get("word_lengths", []) if same else []
+    """Return the number of labels of each word, or nothing if the corpus lacks it or has other labels."""
+    lengths = cut.supervisions[0].custom.get("word_lengths", [])
+    if cut.phone_set == label_set:
+        return lengths
+    is_own = phones.is_own(cut.phone_set) and phones.is_own(label_set)
+    return lengths if is_own and sum(lengths) == len(reference(cut, label_set)) else []
 
 
 def true_times(cut: Cut) -> list[Segment]:

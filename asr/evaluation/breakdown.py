@@ -82,7 +82,7 @@ def analyse(utterances: Sequence[ScoredUtterance], labels: str, scoring: str, fi
     pairs = [align(each, labels, scoring) for each in utterances]
     counted = confusions.Confusions.of(pairs, scoring)
     return {
-        "scoring": scoring,
+        "scoring": phones.title(scoring),
         "groups": groups(utterances, pairs),
         "confusions": counted.to_json(),
         "classes": counted.by_class(),
@@ -96,9 +96,10 @@ def _feature_error_percent(utterances: Sequence[Pairs], scoring: str) -> float |
     """Return the phonetic feature error rate in percent; None where panphon is missing or nothing was said."""
     references = [[reference for reference, _ in pairs if reference is not None] for pairs in utterances]
     hypotheses = [[hypothesis for _, hypothesis in pairs if hypothesis is not None] for pairs in utterances]
+    if phones.is_characters(scoring) or not confusions.has_features():
+        return None
     articulations = confusions.articulations(scoring)
-    spoken = any(articulations[label].segments for labels in references for label in labels)
-    if not spoken or not confusions.has_features():
+    if not any(articulations[label].segments for labels in references for label in labels):
         return None
     return round(100 * confusions.feature_error_rate(references, hypotheses, scoring), 2)
 

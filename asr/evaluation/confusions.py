@@ -1,19 +1,16 @@
 """Confusions of phones, errors by manner and place of articulation, and errors in articulatory features.
 
-``asr/speech/tables/articulation/phones.tsv`` has a line for each IPA symbol that `asr.speech.phones.ipa` returns:
-manner, place, voicing, and the segments whose articulatory features describe it (one for an affricate, two for a
-diphthong, none for a closure or a silence). The vowel of "strut" counts as central, as is usual for English: foldings
-merge the schwa with it.
+Manner and place of a phone, and the segments whose articulatory features describe it (one for an affricate, two for a
+diphthong, none for a closure or a silence), are those of `asr.speech.articulation`. Characters have none of these.
 
 Letters: C labels.
 """
 
-import csv
 import functools
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from importlib import resources, util
+from importlib import util
 from typing import Any
 
 import numpy as np
@@ -22,43 +19,7 @@ from asr.core.errors import AsrError
 from asr.core.jit import njit
 from asr.evaluation.metrics import Pairs
 from asr.speech import phones
-
-MANNERS = [
-    *("silence", "plosive", "affricate", "fricative", "nasal", "tap"),
-    *("lateral approximant", "approximant", "vowel", "diphthong"),
-]
-PLACES = [  # from the lips inwards
-    *("silence", "unspecified", "bilabial", "labiodental", "labial-velar", "dental", "alveolar", "postalveolar"),
-    *("palatal", "velar", "glottal", "front vowel", "central vowel", "back vowel"),
-]
-
-
-@dataclass(frozen=True)
-class Articulation:
-    """How a phone is articulated; `segments` are its parts in IPA."""
-
-    manner: str
-    place: str
-    voicing: str
-    segments: tuple[str, ...]
-
-
-@functools.cache
-def articulations(phone_set: str) -> dict[str, Articulation]:
-    """Return the articulation of every label of a phone set.
-
-    Examples
-    --------
-    >>> articulations("arpabet39")["CH"]
-    Articulation(manner='affricate', place='postalveolar', voicing='voiceless', segments=('t͡ʃ',))
-    """
-    text = resources.files("asr.speech").joinpath("tables", "articulation", "phones.tsv").read_text(encoding="utf8")
-    rows = {row["ipa"]: row for row in csv.DictReader(text.splitlines(), delimiter="\t")}
-    found = {}
-    for label in phones.PhoneSet.load(phone_set).labels:
-        row = rows[phones.ipa(label, phone_set)]
-        found[label] = Articulation(row["manner"], row["place"], row["voicing"], tuple(row["segments"].split()))
-    return found
+from asr.speech.articulation import MANNERS, PLACES, articulations
 
 
 @dataclass(frozen=True)
@@ -107,8 +68,11 @@ class Confusions:
         """
         tally = Counter((reference, hypothesis) for pairs in utterances for reference, hypothesis in pairs)
         used = {label for pair in tally for label in pair if label is not None}
-        _check_labels(used, phone_set)
-        labels = _ordered(used, phone_set)
+        if phones.is_characters(phone_set):
+            labels = sorted(used)
+        else:
+            _check_labels(used, phone_set)
+            labels = _ordered(used, phone_set)
         number = {label: i for i, label in enumerate(labels)}
         counts = np.zeros((len(labels) + 1, len(labels) + 1), np.int64)  # the last row and column are the gaps
         for (reference, hypothesis), count in tally.items():
@@ -133,13 +97,15 @@ class Confusions:
             ``manner`` and ``place``: each a list with a row for each class that occurs in the reference. A row has
             ``group``; ``per``, the percentage of its phones that were substituted or deleted (an insertion belongs to
             no reference phone); ``num_phones``; ``most_confused_with``, the class that was most often recognised
-            instead.
+            instead. Characters have no rows.
 
         Examples
         --------
         >>> Confusions.of([[("t", "d"), ("t", "s"), (None, "m")]], "timit39").by_class()["manner"]
         [{'group': 'plosive', 'per': 100.0, 'num_phones': 2, 'most_confused_with': 'fricative'}]
         """
+        if phones.is_characters(self.phone_set):
+            return {"manner": [], "place": []}
         articulated = [articulations(self.phone_set)[label] for label in self.labels]
         return {
             "manner": self._class_rows([each.manner for each in articulated], MANNERS),
@@ -307,9 +273,15 @@ def _segment_costs(phone_set: str) -> tuple[dict[str, list[int]], np.ndarray]:
     segments_of = {label: each.segments for label, each in articulations(phone_set).items()}
     segments = sorted({segment for parts in segments_of.values() for segment in parts})
     feature_table = panphon.FeatureTable()
-    values = np.array([feature_table.fts(segment).numeric() for segment in segments])  # (segments, 24): −1, 0 or 1
+    values = np.array([_features(feature_table, segment) for segment in segments])  # (segments, 24): −1, 0 or 1
     costs = (values[:, None] != values).mean(axis=2)
     return {label: [segments.index(part) for part in parts] for label, parts in segments_of.items()}, costs
+
+
+def _features(table: Any, segment: str) -> list[int]:
+    """Return panphon's features of a segment: of its letter if it does not know a diacritic, and else of nothing."""
+    known = table.fts(segment) or table.fts(segment[0])
+    return known.numeric() if known else [0] * len(table.names)
 
 
 @njit(cache=True)

@@ -14,12 +14,13 @@ import numpy as np
 from asr.core import files
 from asr.ctc import forced_align
 from asr.data import splits
-from asr.evaluation import boundaries, metrics, score
+from asr.evaluation import boundaries, metrics, score, tables
 from asr.evaluation.breakdown import ScoredUtterance
 from asr.evaluation.recognise import Recognised, RecognisedSplit, recognise
 from asr.models.base import AcousticModel
 from asr.models.ctc import CTCModel
 from asr.models.kinds import Kind, kind_of
+from asr.speech import characters, phones
 
 # Keys of a row that say what was scored.
 ABOUT = ("corpus", "split", "decoder", "decode", "scoring", "hours", "times_real_time")
@@ -74,19 +75,20 @@ def decoder_row(model: AcousticModel, scored: ScoredSplit, decoder: str) -> dict
     -------
     dict
         What was scored (the keys of ABOUT); the headline's PER in percent with its 95 % interval and the counts of
-        errors; ``regimes``; and ``words`` where the decoder finds words.
+        errors; ``regimes``; ``words`` where the decoder finds words; and ``unit`` where characters are counted.
     """
     recognised = scored.recognised
     hours = sum(each.cut.duration for each in scored.core) / 3600
     speed = sum(each.cut.duration for each in recognised.utterances) / recognised.seconds[decoder]
     decode = _settings(model, decoder)
-    scoring = model.config.data.scoring
+    scoring = phones.title(model.config.data.scoring)
     about = (recognised.corpus, scored.split, decoder, decode, scoring, round(hours, 3), round(speed, 1))
     regimes = regime_rows(model, scored, decoder)
-    words = _word_scores(scored.core, decoder)
+    words = _word_scores(model, scored.core, decoder)
     return (
         dict(zip(ABOUT, about, strict=True))
         | score.headline(regimes)
+        | ({"unit": tables.CHARACTERS} if phones.is_characters(model.config.data.labels) else {})
         | {"regimes": regimes}
         | ({} if words is None else {"words": words})
     )
@@ -136,9 +138,9 @@ def hypotheses_of(model: AcousticModel, utterances: Sequence[Recognised], decode
     return {each.cut.id: [model.tokens[token] for token in each.hypotheses[decoder].tokens] for each in utterances}
 
 
-def _word_scores(utterances: Sequence[Recognised], decoder: str) -> dict[str, Any] | None:
+def _word_scores(model: AcousticModel, utterances: Sequence[Recognised], decoder: str) -> dict[str, Any] | None:
     """Return the word error rate in percent with its counts; None where the decoder does not find words."""
-    texts = word_texts(utterances, decoder)
+    texts = _word_texts(model, utterances, decoder)
     if texts is None:
         return None
     found = metrics.score(*texts)
@@ -151,6 +153,17 @@ def _word_scores(utterances: Sequence[Recognised], decoder: str) -> dict[str, An
         "insertions": counts.insertions,
         "deletions": counts.deletions,
     }
+
+
+def _word_texts(
+    model: AcousticModel, utterances: Sequence[Recognised], decoder: str
+) -> tuple[dict[str, list[str]], dict[str, list[str]]] | None:
+    """Return what `word_texts` does, or of a model of characters the words that these spell."""
+    if not phones.is_characters(model.config.data.labels):
+        return word_texts(utterances, decoder)
+    both = references_of(model, utterances), hypotheses_of(model, utterances, decoder)
+    references, hypotheses = ({key: characters.join(each) for key, each in texts.items()} for texts in both)
+    return references, hypotheses
 
 
 def word_texts(
@@ -173,7 +186,7 @@ def write_texts(model: AcousticModel, scored: ScoredSplit, output: Path) -> None
             path = output / f"hypotheses-{corpus}-{name}-{decoder.replace(' ', '-')}.txt"
             _write_text(path, hypotheses_of(model, utterances, decoder))
     for decoder in scored.recognised.seconds:
-        words = word_texts(scored.core, decoder)
+        words = _word_texts(model, scored.core, decoder)
         if words is not None:
             for kind, texts in zip(("references", "hypotheses"), words, strict=True):
                 _write_text(output / f"words-{kind}-{corpus}-{scored.split}.txt", texts)

@@ -89,7 +89,7 @@ def _spread_rows(rows_of_seeds: Sequence[Sequence[Row]]) -> list[Row]:
     for members in zip(*rows_of_seeds, strict=True):
         rates = [row["per"] for row in members]
         mean, deviation = seed_spread(rates)
-        about = {key: members[0][key] for key in ("corpus", "split", "decoder")}
+        about = {key: members[0][key] for key in ("corpus", "split", "decoder", "unit") if key in members[0]}
         spread.append(about | {"per": round(mean, 2), "standard_deviation": round(deviation, 2), "rates": rates})
     return spread
 
@@ -171,8 +171,9 @@ def _evaluate_corpus(model: AcousticModel, corpus: str, split: str, output: Path
     rows = [corpus_scores.decoder_row(model, scored, decoder) for decoder in scored.recognised.seconds]
     utterances = corpus_scores.scored_utterances(model, scored.core)
     errors = breakdown.analyse(utterances, model.config.data.labels, model.config.data.scoring, model.calibration)
-    evaluation = {
-        **{key: rows[-1][key] for key in corpus_scores.ABOUT},
+    told = [key for key in (*corpus_scores.ABOUT, "unit", "words") if key in rows[-1]]
+    evaluation: Evaluation = {
+        **{key: rows[-1][key] for key in told},
         "frame_shift": model.frame_shift,
         **errors,
         "utterances": examples.with_media(model, scored.core, errors["utterances"]),

@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Sequence
 from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ from lhotse import CutSet
 from asr.core import config as configuration
 from asr.core.config import Config
 from asr.core.errors import ConfigError, CorpusError
-from asr.data import splits
+from asr.data import pronunciations, splits
 from asr.data.feature_store import Features, cache_features
 from asr.models import model_folder
 from asr.models.base import AcousticModel
@@ -45,7 +46,7 @@ def load_configured(
         The model is missing or damaged, or an override would need another model.
     """
     folder = model_folder.find(name)
-    config = configuration.load(folder / "config.yaml", overrides)
+    config = model_folder.read_config(folder, overrides)
     if corpora is not None:
         config = configuration.with_corpora_in(config, corpora)
     model = model_folder.load(folder)
@@ -83,7 +84,8 @@ def prepare_corpora(config: Config, split: str) -> list[str]:
     found, faults = [], []
     for corpus, place in config.data.corpora.items():
         try:
-            splits.prepare({corpus: place}, config.data.manifests, may_obtain=False)
+            said = partial(pronunciations.of_corpus, config.data)
+            splits.prepare({corpus: place}, config.data.manifests, may_obtain=False, said=said)
         except CorpusError as error:
             faults.append(f"{corpus}: {error}")
             continue

@@ -85,6 +85,12 @@ _UNFOLDED = {
 _ARPABET39 = Regime("39 ARPAbet", "CMUdict's phones without stress; no silence", "arpabet39")
 
 
+def _of_own(phone_set: str) -> Regime:
+    if phones.is_characters(phone_set):
+        return Regime("characters", "as the text has them, boundaries of words among them", phone_set)
+    return Regime(f"{len(phones.table(phone_set).ipa)} phones", "of one's own", phone_set)
+
+
 def for_labels(phone_set: str | None, scoring: str | None = None) -> list[Regime]:
     """Return the regimes for transcriptions in a phone set. The first, whose rate is quoted, counts in `scoring`.
 
@@ -104,6 +110,8 @@ def for_labels(phone_set: str | None, scoring: str | None = None) -> list[Regime
     """
     if phone_set is None:
         return [Regime("labels", "as they stand", None)]
+    if phones.is_own(phone_set):
+        return [_of_own(scoring or phone_set)]
     if phone_set == "arpabet39":
         known = [_ARPABET39, *_TIMIT39[:1]] if scoring == "timit39" else [_ARPABET39]
     else:

@@ -8,6 +8,7 @@ from asr.evaluation.boundaries import TOLERANCES_MS
 from asr.evaluation.confusions import most_frequent, phone_rows
 
 NUM_ERRORS = 8  # lines of each table of errors in `evaluation_text`
+CHARACTERS = "characters"  # the unit of a model of letters
 GAP = "(nothing)"  # where a label is missing
 
 
@@ -35,6 +36,15 @@ def duration(seconds: float | None) -> str:
     return f"{seconds / 60:.1f} min" if seconds < 3600 else f"{seconds / 3600:.1f} h"
 
 
+def unit_of(rows: Sequence[Mapping[str, Any]]) -> tuple[str, str]:
+    """Return what the error rate of rows is called, and what is counted: phones, or characters.
+
+    >>> unit_of([{"per": 9.5}]), unit_of([{"per": 9.5, "unit": "characters"}])
+    (('PER', 'phones'), ('CER', 'characters'))
+    """
+    return ("CER", CHARACTERS) if any(row.get("unit") == CHARACTERS for row in rows) else ("PER", "phones")
+
+
 def score_markdown(rows: Sequence[dict[str, Any]]) -> str:
     """Return the rows of ``metrics.json`` as a Markdown table.
 
@@ -47,11 +57,12 @@ def score_markdown(rows: Sequence[dict[str, Any]]) -> str:
 
     Settings are added where they alone tell two rows apart.
     """
-    head = "| corpus | split | decoder | phones | PER | 95 % interval | scored |\n|---|---|---|---|---|---|---|\n"
+    rate, unit = unit_of(rows)
+    head = f"| corpus | split | decoder | {unit} | {rate} | 95 % interval | scored |\n|---|---|---|---|---|---|---|\n"
     return head + "".join(
         f"| {row['corpus']} | {row['split']} | {_decoder(row, rows)} | {row['scoring']} | {row['per']:.2f} % | "
         f"{row['interval'][0]:.2f} - {row['interval'][1]:.2f} | "
-        f"{row['num_utterances']:,} utterances, {row['num_phones']:,} phones |\n"
+        f"{row['num_utterances']:,} utterances, {row['num_phones']:,} {unit} |\n"
         for row in rows
     )
 
@@ -80,10 +91,11 @@ def group_markdown(rows: Sequence[dict[str, Any]]) -> str:
     |---|---|---|---|---|---|
     | mini | test | beam 16 | female | 9.50 % | 3 utterances, 84 phones |
     """
-    head = "| corpus | split | decoder | speakers | PER | scored |\n|---|---|---|---|---|---|\n"
+    rate, unit = unit_of(rows)
+    head = f"| corpus | split | decoder | speakers | {rate} | scored |\n|---|---|---|---|---|---|\n"
     return head + "".join(
         f"| {row['corpus']} | {row['split']} | {row['decoder']} | {group['group']} | {group['per']:.2f} % | "
-        f"{group['num_utterances']:,} utterances, {group['num_phones']:,} phones |\n"
+        f"{group['num_utterances']:,} utterances, {group['num_phones']:,} {unit} |\n"
         for row in rows
         for groups in row.get("groups", {}).values()
         for group in groups
@@ -98,10 +110,11 @@ def score_lines(rows: Sequence[dict[str, Any]]) -> list[str]:
     ...     "num_utterances": 3}]))
     mini test, beam 16: PER 9.50 % [9.00, 10.00]  (5 sub, 1 ins, 2 del of 84 phones, 3 utterances)
     """
+    rate, unit = unit_of(rows)
     return [
-        f"{row['corpus']} {row['split']}, {row['decoder']}: PER {row['per']:.2f} % "
+        f"{row['corpus']} {row['split']}, {row['decoder']}: {rate} {row['per']:.2f} % "
         f"[{row['interval'][0]:.2f}, {row['interval'][1]:.2f}]  ({row['substitutions']} sub, {row['insertions']} ins, "
-        f"{row['deletions']} del of {row['num_phones']} phones, {row['num_utterances']} utterances)"
+        f"{row['deletions']} del of {row['num_phones']} {unit}, {row['num_utterances']} utterances)"
         + (_word_error_text(row["words"]) if "words" in row else "")
         for row in rows
     ]
@@ -120,7 +133,7 @@ def evaluation_text(evaluation: Mapping[str, Any]) -> str:
     parts = [
         f"{evaluation['corpus']} {evaluation['split']}, {evaluation['decoder']}",
         regime_table(evaluation["regimes"]),
-        "\n" + error_tables(evaluation["confusions"], NUM_ERRORS) + "\n",
+        "\n" + error_tables(evaluation["confusions"], NUM_ERRORS, unit_of([evaluation])[1][:-1]) + "\n",
     ]
     if evaluation["pfer"] is not None:
         parts.append(f"phonetic feature error rate: {evaluation['pfer']:.2f} %")
@@ -142,8 +155,9 @@ def regime_table(rows: Sequence[dict[str, Any]]) -> str:
     """
     rate = next((key for key in ("wer", "ler") if key in rows[0]), "per")  # of words, of labels of no known set
     unit = {"per": "phones", "wer": "words", "ler": "labels"}[rate]
-    head = ["regime", f"{rate.upper()} %", "95 % by utterance", "95 % by speaker", "sub", "ins", "del"]
-    lines = [[*head, unit, "utterances"]]
+    name = "CER" if rows[0]["name"] == CHARACTERS else rate.upper()
+    head = ["regime", f"{name} %", "95 % by utterance", "95 % by speaker", "sub", "ins", "del"]
+    lines = [[*head, CHARACTERS if name == "CER" else unit, "utterances"]]
     for row in rows:
         intervals = [_between(row["interval"]), _between(row["interval_speakers"])]
         counts = [row[key] for key in ("substitutions", "insertions", "deletions", f"num_{unit}", "num_utterances")]
@@ -155,8 +169,8 @@ def _between(bounds: Sequence[float] | None) -> str:
     return "-" if bounds is None else f"{bounds[0]:.2f} - {bounds[1]:.2f}"
 
 
-def error_tables(confusions: Mapping[str, Any], limit: int) -> str:
-    """Return two text tables: the most frequent errors, and the phones with the most errors.
+def error_tables(confusions: Mapping[str, Any], limit: int, unit: str = "phone") -> str:
+    """Return two text tables: the most frequent errors, and the phones or characters with the most errors.
 
     Parameters
     ----------
@@ -164,6 +178,8 @@ def error_tables(confusions: Mapping[str, Any], limit: int) -> str:
         From `asr.evaluation.confusions.Confusions.to_json`.
     limit
         The most lines in each table.
+    unit
+        ``phone`` or ``character``.
 
     Examples
     --------
@@ -178,11 +194,11 @@ def error_tables(confusions: Mapping[str, Any], limit: int) -> str:
     """
     rows = phone_rows(confusions)
     said = {row["label"]: row["num_phones"] for row in rows}
-    errors = [["reference", "recognised", "count", "% of the phone"]]
+    errors = [["reference", "recognised", "count", f"% of the {unit}"]]
     for reference, hypothesis, count in most_frequent(confusions, limit):
         share = "-" if reference is None else f"{100 * count / said[reference]:.1f}"
         errors.append([reference or GAP, hypothesis or GAP, f"{count:,}", share])
-    worst = [["phone", "in reference", "sub", "del", "ins", "PER %"]]
+    worst = [[unit, "in reference", "sub", "del", "ins", f"{unit[0].upper()}ER %"]]
     kinds = ("substitutions", "deletions", "insertions")
     for row in sorted(rows, key=lambda row: -sum(row[kind] for kind in kinds))[:limit]:
         rate = "-" if row["per"] is None else f"{row['per']:.1f}"
@@ -225,7 +241,8 @@ def spread_line(row: dict[str, Any]) -> str:
     'mini test, beam 16: PER 2.50 ± 0.71 % over 2 seeds (2.00, 3.00)'
     """
     rates = ", ".join(f"{rate:.2f}" for rate in row["rates"])
+    rate, deviation = unit_of([row])[0], row["standard_deviation"]
     return (
-        f"{row['corpus']} {row['split']}, {row['decoder']}: PER {row['per']:.2f} ± {row['standard_deviation']:.2f} % "
+        f"{row['corpus']} {row['split']}, {row['decoder']}: {rate} {row['per']:.2f} ± {deviation:.2f} % "
         f"over {len(row['rates'])} seeds ({rates})"
     )

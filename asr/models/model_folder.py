@@ -8,6 +8,7 @@
 ``calibration.json`` the map from posteriors to confidences and the lag of times, once fitted on dev speakers
 ``model.onnx``      the network for onnxruntime, where `asr export --onnx` put it
 ``README.md``       the model card
+``phones.tsv``      labels of one's own with their IPA, and other files of `asr.speech.label_folder`
 ``NAME/``           the n-gram that a network was trained with by CTC-CRF, named by ``train.criterion.lm``
 =================== ==========================================================================
 
@@ -17,7 +18,7 @@ Nothing here is unpickled, so loading a folder never runs code from it.
 import importlib
 import importlib.util
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -32,6 +33,7 @@ from asr.models import calibration
 from asr.models.base import BLANK, AcousticModel
 from asr.models.calibration import Calibration
 from asr.models.kinds import Kind, has_graph, kind_of
+from asr.speech import label_folder
 from asr.speech.features import FeatureExtractor
 from asr.speech.normaliser import Normaliser
 
@@ -75,7 +77,7 @@ def save(folder: Path, model: AcousticModel, card: str, half: bool = False) -> N
     beside, init = (each and Path(each).name for each in (train.alignments, train.init))
     public = replace(
         config,
-        data=replace(config.data, corpora=dict.fromkeys(config.data.corpora)),
+        data=replace(label_folder.copy(config.data, folder), corpora=dict.fromkeys(config.data.corpora)),
         train=replace(train, alignments=beside, init=init, criterion=named),
         decode=replace(config.decode, lm=None, rescore_lm=None, lexicon="cmudict", hints=()),
     )
@@ -131,6 +133,18 @@ def export(name: str | Path, folder: Path, onnx: bool = False, int8: bool = Fals
         write_graph(folder / GRAPH, rounded, int8)
 
 
+def read_config(folder: Path, overrides: Sequence[str] = ()) -> Config:
+    """Read the configuration of a model folder, with dotted overrides applied; files that it names are in the folder.
+
+    Raises
+    ------
+    ConfigError
+        As `asr.core.config.load`.
+    """
+    config = configuration.load(folder / "config.yaml", overrides)
+    return replace(config, data=label_folder.resolve(config.data, folder))
+
+
 def load(folder: str | Path, light: bool = False) -> AcousticModel:
     """Read a model folder, a run folder that holds one, or a shipped model by its name.
 
@@ -148,7 +162,7 @@ def load(folder: str | Path, light: bool = False) -> AcousticModel:
     """
     folder = find(folder)
     try:
-        config = configuration.load(folder / "config.yaml")
+        config = read_config(folder)
     except ConfigError as error:
         raise ModelError(f"{error}: the model folder is damaged, or of another version of asr") from error
     tokens = tuple((folder / "tokens.txt").read_text(encoding="utf8", errors="replace").split("\n")[:-1])

@@ -20,6 +20,7 @@ from asr.models.ctc import CTCModel
 from asr.recognition.annotation import Annotation
 from asr.recognition.recogniser import Recogniser, group_phones
 from asr.speech import audio
+from asr.speech.phones import is_own
 from asr.speech.pronounce import Own, Phones, UnspeakableError, Way, speakable, ways
 from asr.speech.segments import Segment
 from asr.speech.text import Word, normalise, split_words
@@ -131,7 +132,8 @@ def align(
     Parameters
     ----------
     recogniser
-        Words need a model of ARPAbet phones (``arpabet39``). Phones may be of any phone set.
+        Words need a model of ARPAbet phones (``arpabet39``), or one with labels of its own, which has the lexicon that
+        it was trained with. Phones may be of any phone set.
     recording
         A path, the bytes of a file, a file object or samples, as for `asr.Recogniser.transcribe`.
     words, phones
@@ -176,7 +178,7 @@ def align(
     model = recogniser.model
     if with_goodness and not isinstance(model, CTCModel):
         raise AsrError("pronunciation is rated from CTC posteriors: choose a model that was trained with CTC")
-    said = split_words(words) if words is not None else []
+    said = [] if words is None else _split(model, words)
     own = lexicon if isinstance(lexicon, Mapping) or lexicon is None else read_lexicon(lexicon, model)
     spelt = pronounce_words(model, said, g2p, own or {})
     text = Spellings.of_phones(_phones(phones))
@@ -206,6 +208,15 @@ def align(
     )
 
 
+def _split(model: AcousticModel, text: str | Sequence[str]) -> list[Word]:
+    """Return the words of a text with their readings, which labels of one's own have none of."""
+    if not is_own(model.config.data.labels):
+        return split_words(text)
+    from asr.recognition import own_words
+
+    return own_words.split(model, text)
+
+
 def pronounce_words(model: AcousticModel, words: Sequence[Word], g2p: bool, own: Own) -> SpokenText:
     """Return the ways in which words may be said: by `own`, by the dictionary, or with `g2p` guessed.
 
@@ -216,6 +227,10 @@ def pronounce_words(model: AcousticModel, words: Sequence[Word], g2p: bool, own:
     AsrError
         The model's labels are not ARPAbet's, or words cannot be pronounced; all of them are named.
     """
+    if is_own(model.config.data.labels):
+        from asr.recognition import own_words  # few models have labels of their own
+
+        return SpokenText(*own_words.pronounce(model, words, g2p, own))
     if words and "AH" not in model.tokens:
         raise AsrError("words can be aligned by a model of ARPAbet phones only: choose one, or give the phones")
     silent, unknown, readings, parts = dict[str, list[str]](), dict[str, None](), dict[Word, list[str]](), list[str]()

@@ -24,8 +24,9 @@ from asr.models.calibration import Calibration, recognised_confidence
 from asr.models.ctc import CTCModel
 from asr.recognition import notebook, windows
 from asr.recognition.annotation import Annotation
-from asr.speech import audio
+from asr.speech import audio, characters
 from asr.speech.features import FRAME_SHIFT, FeatureExtractor
+from asr.speech.phones import is_characters
 from asr.speech.segments import Segment
 
 DEFAULT_MODEL = "en-us-phones"
@@ -56,8 +57,9 @@ class Transcript(Annotation):
     phones
         As in `Annotation`, with confidences.
     words
-        As in `Annotation`; only a language model over words gives them. A confidence is the probability that the word
-        is right, as far as the word model was calibrated with the acoustic model (`asr.models.word_model`).
+        As in `Annotation`; a language model over words gives them, or a model of characters. A confidence is the
+        probability that the word is right, as far as the word model was calibrated with the acoustic model
+        (`asr.models.word_model`).
     nbest
         The likeliest hypotheses, best first; those of words differ in words or in how these are pronounced. Empty
         unless several were asked for.
@@ -266,6 +268,8 @@ class Recogniser:
             if best.words is not None:
                 words = (words or []) + group_phones(placed, best.words, best.word_lengths, self._word_confidence)
             nbest = self._continue(nbest, hypotheses)
+        if self.spells:
+            words = characters.timed(phones)
         return Transcript(
             phones,
             heard.duration,
@@ -274,6 +278,11 @@ class Recogniser:
             phone_set=self.model.config.data.labels,
             sound=heard.sound,
         )
+
+    @property
+    def spells(self) -> bool:
+        """Whether the model's labels are characters, which spell words."""
+        return is_characters(self.model.config.data.labels)
 
     def hear(self, recording: audio.Recording, sample_rate: float | None = None, channel: int | None = None) -> Heard:
         """Read a recording and compute its emissions; parameters and errors are those of `transcribe`."""

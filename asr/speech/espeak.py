@@ -27,11 +27,14 @@ _SYNCHRONOUS = 2
 _PHONEME_EVENTS = 0x0001
 _DONT_EXIT = 0x8000
 _UTF8 = 1
+_IPA = 0x02
 _RATE, _PITCH, _RANGE = 1, 3, 4
 _EVENT_END_OF_LIST, _EVENT_PHONEME = 0, 7
 _BUFFER_MS = 1000
 _SEPARATOR = "\N{INFORMATION SEPARATOR ONE}"
 _STRESS_MARKS = "',%="
+_LANGUAGE = re.compile(r"\([\w-]+\)")  # marks where it changes, as in "(en)"
+_NOT_PHONES = dict.fromkeys(map(ord, "ˈˌ|-‖_.\u200d"))
 _WORD = re.compile(r"[^\W_]+(?:['’-][^\W_]+)*")
 _TABLE = Path(__file__).parent / "tables" / "espeak" / "en_us.tsv"
 _LONGEST_DATA_PATH = 120  # bytes; espeak-ng keeps file names in buffers of 160 bytes, and silently cuts longer ones
@@ -220,16 +223,52 @@ def phonemes(text: str, voice: str = "en-us") -> list[str]:
     >>> phonemes("brightness")
     ['b', 'r', 'aI', 't', 'n', '@', 's']
     """
+    stripped = (name.strip(_STRESS_MARKS) for name in _translated(text, voice, 0))
+    return [name for name in stripped if name and not name.startswith("_")]
+
+
+def ipa(text: str, voice: str) -> list[str]:
+    """Return how espeak-ng pronounces a text in a language, in the International Phonetic Alphabet.
+
+    Words that it takes for another language's are pronounced as there.
+
+    Parameters
+    ----------
+    text : str
+        A word, or several.
+    voice : str
+        A language of espeak-ng, such as ``de`` or ``cmn``.
+
+    Returns
+    -------
+    list of str
+        Phones without stress; empty if the text has no sound.
+
+    Raises
+    ------
+    AsrError
+        espeak-ng has no such voice.
+
+    Examples
+    --------
+    >>> ipa("schön", "de"), ipa("chico", "es")
+    (['ʃ', 'øː', 'n'], ['tʃ', 'i', 'k', 'o'])
+    """
+    written = (_LANGUAGE.sub("", name).translate(_NOT_PHONES) for name in _translated(text, voice, _IPA))
+    return [phone for phone in written if phone]
+
+
+def _translated(text: str, voice: str, mode: int) -> list[str]:
+    """Return the phones of a text as espeak-ng writes them."""
     espeak = _espeak()
     rest = ctypes.c_char_p(text.encode())
     clauses = []
     with espeak.lock:
         espeak.set_voice(voice)
         while rest.value:
-            clause = espeak.library.espeak_TextToPhonemes(ctypes.byref(rest), _UTF8, ord(_SEPARATOR) << 8)
+            clause = espeak.library.espeak_TextToPhonemes(ctypes.byref(rest), _UTF8, ord(_SEPARATOR) << 8 | mode)
             clauses.append(clause.decode())
-    stripped = (name.strip(_STRESS_MARKS) for name in re.split(rf"[\s{_SEPARATOR}]+", " ".join(clauses)))
-    return [name for name in stripped if name and not name.startswith("_")]
+    return re.split(rf"[\s{_SEPARATOR}]+", " ".join(clauses))
 
 
 @functools.cache

@@ -16,6 +16,9 @@ From TIMIT to ARPAbet, closures, silences and ``q`` are dropped, and with the cl
 released; ``ax`` and ``ax-h`` become AH, ``ix`` IH, ``axr`` ER, ``dx`` T, ``nx`` N; a syllabic consonant becomes AH and
 the consonant. From ARPAbet to ``timit39``, AO becomes ``aa`` and ZH ``sh``, as in Lee and Hon's folding. No folding
 adds a distinction.
+
+A set of one's own is a file, and its path is its name (`asr.speech.phone_files`). Between it and other sets phones are
+found by their IPA (`asr.speech.ipa`); its third column folds it into the set in which errors are counted.
 """
 
 import csv
@@ -26,6 +29,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from asr.core.errors import AsrError
+from asr.speech import phone_files
+from asr.speech.characters import BOUNDARY
+from asr.speech.ipa import Matcher
+from asr.speech.phone_files import PhoneTable
 
 _TABLES = Path(__file__).parent / "tables"
 
@@ -46,14 +53,14 @@ class PhoneSet:
 
     @classmethod
     def load(cls, name: str) -> "PhoneSet":
-        """Read a phone set by its name.
+        """Read a phone set by its name, or from its file.
 
         Raises
         ------
         AsrError
-            There is no such set.
+            There is no such set, or the file is malformed.
         """
-        return cls(name, tuple(_ipa_names(name)))
+        return cls(name, tuple(table(name).ipa))
 
     def check(self, labels: Sequence[str]) -> None:
         """Raise `AsrError` if a label is not in the set; the message names the label and its position.
@@ -73,14 +80,63 @@ class PhoneSet:
 
 
 def names() -> list[str]:
-    """Return the names of all phone sets.
+    """Return the names of the library's phone sets.
 
     Examples
     --------
     >>> names()
     ['arpabet39', 'timit39', 'timit48', 'timit61']
     """
-    return sorted(path.stem for path in _TABLES.glob("*.tsv") if "_to_" not in path.stem)
+    return sorted(_library())
+
+
+def is_own(phone_set: str) -> bool:
+    """Tell whether a phone set is a file, and none of the library's.
+
+    >>> is_own("timit61"), is_own("mine/phones.tsv")
+    (False, True)
+    """
+    return phone_set not in _library()
+
+
+def is_characters(phone_set: str) -> bool:
+    """Tell whether the labels of a set are the characters of a script (`asr.speech.characters`), and no phones.
+
+    >>> is_characters("arpabet39")
+    False
+    """
+    return is_own(phone_set) and BOUNDARY in table(phone_set).ipa
+
+
+def title(phone_set: str) -> str:
+    """Return what a phone set is called in results: its name, or that of its file.
+
+    >>> title("timit61"), title("runs/mine/phones.tsv")
+    ('timit61', 'phones.tsv')
+    """
+    return Path(phone_set).name
+
+
+def table(phone_set: str) -> PhoneTable:
+    """Return the labels of a phone set with their IPA.
+
+    Raises
+    ------
+    AsrError
+        There is no such set, or its file is malformed.
+
+    Examples
+    --------
+    >>> table("arpabet39").ipa["CH"]
+    'tʃ'
+    """
+    if not is_own(phone_set):
+        return _of_library(phone_set)
+    if not Path(phone_set).is_file():
+        raise AsrError(
+            f"no phone set is called {phone_set!r}: choose from {', '.join(names())}, or name a file of phones"
+        )
+    return phone_files.read(phone_set)
 
 
 def ipa(label: str, phone_set: str) -> str:
@@ -103,10 +159,10 @@ def ipa(label: str, phone_set: str) -> str:
     >>> ipa("axr", "timit61"), ipa("NG", "arpabet39")
     ('ɚ', 'ŋ')
     """
-    table = _ipa_names(phone_set)
-    if label not in table:
+    known = table(phone_set).ipa
+    if label not in known:
         raise AsrError(f"label {label!r} is not in the phone set {phone_set}")
-    return table[label]
+    return known[label]
 
 
 def fold(labels: Sequence[str], source: str, target: str) -> list[str]:
@@ -138,7 +194,14 @@ def fold(labels: Sequence[str], source: str, target: str) -> list[str]:
     >>> fold("h# q ao l tcl b ax dx el h#".split(), "timit61", "arpabet39")
     ['AO', 'L', 'B', 'AH', 'T', 'AH', 'L']
     """
+    if is_characters(source):  # a text may have others than were learnt: they count as errors
+        counted = table(source).scoring or {} if source != target else {}
+        return [new for label in labels for new in counted.get(label, (label,))]
     PhoneSet.load(source).check(labels)
+    if source == target:
+        return list(labels)
+    if is_own(source) or is_own(target):
+        return _folded_by_ipa(labels, source, target)
     folded = list(labels)
     route = _route(source, target)
     for step in itertools.pairwise(route):
@@ -153,10 +216,34 @@ def _rows(stem: str) -> list[list[str]]:
 
 
 @functools.cache
-def _ipa_names(phone_set: str) -> dict[str, str]:
-    if phone_set not in names():
-        raise AsrError(f"no phone set is called {phone_set!r}: choose from {', '.join(names())}")
-    return dict(_rows(phone_set))
+def _library() -> frozenset[str]:
+    return frozenset(path.stem for path in _TABLES.glob("*.tsv") if "_to_" not in path.stem)
+
+
+@functools.cache
+def _of_library(phone_set: str) -> PhoneTable:
+    return PhoneTable(dict(_rows(phone_set)))
+
+
+def _folded_by_ipa(labels: Sequence[str], source: str, target: str) -> list[str]:
+    """Fold from a set of one's own or into one: by the third column of its file, or by IPA."""
+    before, after = table(source), table(target)
+    scoring = before.scoring or {}
+    if {*after.ipa} == {new for several in scoring.values() for new in several}:
+        return [new for label in labels for new in scoring[label]]
+    matcher, folded = _matcher(tuple(after.ipa.items())), list[str]()
+    for label in labels:
+        found = (label,) if label in after.ipa and is_own(source) else matcher.find(before.ipa[label])
+        if found is None:
+            written = "" if before.ipa[label] == label else f", {before.ipa[label]} in IPA,"
+            raise AsrError(f"the phone {label!r}{written} of {source} is not in the phone set {target}: add it there")
+        folded += found
+    return folded
+
+
+@functools.lru_cache(maxsize=64)
+def _matcher(phones: tuple[tuple[str, str], ...]) -> Matcher:
+    return Matcher(dict(phones))
 
 
 @functools.cache

@@ -200,7 +200,8 @@ class Frames(Criterion):
         self.config = config
         phones.fold([], config.data.labels, config.data.scoring)
         aligner = model_folder.load(str(config.train.alignments))
-        if not isinstance(aligner, GMMModel) or aligner.config.data.labels != config.data.labels:
+        known = phones.PhoneSet.load(config.data.labels).labels
+        if not isinstance(aligner, GMMModel) or phones.PhoneSet.load(aligner.config.data.labels).labels != known:
             raise ConfigError(
                 f"{config.train.alignments} (train.alignments) is no GMM-HMM of {config.data.labels}: name one"
             )

@@ -21,7 +21,7 @@ from asr.core.config import Config
 from asr.core.errors import ConfigError
 from asr.core.settings import check, model_options, one_of
 from asr.core.terminal import pace
-from asr.data import splits
+from asr.data import labels, splits
 from asr.data.batches import is_short_enough
 from asr.data.feature_store import Features, cache_features
 from asr.evaluation import figures
@@ -46,6 +46,7 @@ from asr.models import model_folder, run_folder
 from asr.models.base import BLANK
 from asr.models.calibration import Calibration
 from asr.models.hmm import GMMModel
+from asr.speech import phones
 from asr.speech.normaliser import Normaliser
 from asr.training.gmm_data import load_utterances
 from asr.training.inputs import prepare
@@ -141,6 +142,7 @@ def train(config: Config, run: Path) -> Path:
     options = options_of(config)
     with threadpool_limits(1, "blas"):  # with more threads its sums, and so the models, differ in their last bits
         with run_folder.starting(run, config, prepare):
+            config = labels.settle(config, run / "labels")
             stage = _prepared(config, options, run)
         while stage.number < options.num_iterations:
             stage.step()
@@ -372,7 +374,7 @@ def _card(model: GMMModel, history: list[dict[str, Any]], has_ended: bool) -> st
     start = f"the alignments of {Path(config.train.alignments).name}" if config.train.alignments else "a flat start"
     weights = f"LM weight {config.decode.lm_weight:g}, penalty {config.decode.insertion_penalty:g}"
     state = f"chosen on the dev speakers: {weights}" if has_ended else "the model so far: training has not ended"
-    return f"""# GMM-HMM, {kind}, {config.data.labels}
+    return f"""# GMM-HMM, {kind}, {phones.title(config.data.labels)}
 
 Phone recogniser trained by `asr train`; `config.yaml` holds every setting.
 

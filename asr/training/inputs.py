@@ -1,10 +1,11 @@
 """What trainings of acoustic models learn from: prepared corpora, and models whose alignments or weights are used."""
 
 import hashlib
+from functools import partial
 from pathlib import Path
 
-from asr.core.config import Config
-from asr.data import splits
+from asr.core.config import Config, DataConfig
+from asr.data import pronunciations, splits
 from asr.lm import search
 from asr.lm.folder import weights_of
 from asr.models import model_folder
@@ -19,8 +20,10 @@ def prepare(config: Config) -> dict[str, str]:
         A corpus cannot be prepared, or the model is missing.
     """
     data = config.data
-    splits.prepare(data.corpora, data.manifests)
+    prepare_corpora(data)
     found = {name: splits.contents(data.manifests, name, ("train", "dev")) for name in data.corpora}
+    if Path(data.labels).is_file():
+        found["data.labels"] = _hash(Path(data.labels))
     for key, name in (("train.alignments", config.train.alignments), ("train.init", config.train.init)):
         if name is not None:
             found[key] = _hash(model_folder.find(name) / "model.safetensors")
@@ -28,6 +31,17 @@ def prepare(config: Config) -> dict[str, str]:
         if name is not None:
             found[f"train.criterion.{key}"] = _hash(weights_of(search.find(name)))
     return found
+
+
+def prepare_corpora(data: DataConfig) -> None:
+    """Prepare the corpora with the labels that are trained on.
+
+    Raises
+    ------
+    AsrError
+        A corpus cannot be prepared.
+    """
+    splits.prepare(data.corpora, data.manifests, said=partial(pronunciations.of_corpus, data))
 
 
 def _hash(file: Path) -> str:

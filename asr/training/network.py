@@ -23,12 +23,13 @@ from asr.core import files
 from asr.core.config import ConditionsConfig, Config
 from asr.core.errors import AsrError, ConfigError
 from asr.core.terminal import pace, track
-from asr.data import batches, splits
+from asr.data import batches, labels, splits
 from asr.data.batches import Batch, BatchLoader, NoTargets, SpeechDataset
 from asr.data.feature_store import Features, LiveFeatures, cache_features
 from asr.models import model_folder, run_folder
 from asr.models.base import AcousticModel
 from asr.models.kinds import Kind, kind_of
+from asr.speech import phones
 from asr.speech.features import FeatureExtractor
 from asr.speech.normaliser import Normaliser
 from asr.training import criteria, given_weights
@@ -72,6 +73,7 @@ def train(config: Config, run: Path) -> Path:
 
     with _quiet_lightning():
         with run_folder.starting(run, config, prepare):
+            config = labels.settle(config, run / "labels")
             pl.seed_everything(config.seed, verbose=False)
             module = RecogniserModule(config, run)
             speech = SpeechData(config, module.criterion, int(module.encoder.subsampling))  # type: ignore[arg-type]
@@ -315,7 +317,8 @@ class RecogniserModule(pl.LightningModule):
             here = self.seconds - (self.history[-2]["seconds"] if len(self.history) > 1 else 0.0)
             times = pace(here, self.seconds, self.config.train.max_epochs - self.current_epoch - 1)
             words = "  dev WER %(dev_wer).2f %%" if WER in entry else ""
-            line = f"epoch %(epoch)d  loss %(loss).3f  dev PER %(dev_per).2f %%{words}  %(times)s"
+            rate = "CER" if phones.is_characters(self.config.data.labels) else "PER"
+            line = f"epoch %(epoch)d  loss %(loss).3f  dev {rate} %(dev_per).2f %%{words}  %(times)s"
             log.info(line, entry | {"times": times})
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
@@ -392,12 +395,13 @@ def model_card(model: AcousticModel, epoch: dict[str, float], seconds: float, ha
     words = f"- word error rate on them: {epoch[WER]:.2f} %, by which the epoch was chosen\n" if WER in epoch else ""
     init = config.train.init
     start = "" if init is None else f"- training began with the weights of {Path(init).name}\n"
+    error = "character" if phones.is_characters(config.data.labels) else "phone"
     so_far = "" if has_ended else "- the best model so far: training has not ended\n"
-    return f"""# {config.model["name"]}, {config.data.labels}
+    return f"""# {config.model["name"]}, {phones.title(config.data.labels)}
 
 Phone recogniser trained {methods[kind_of(config)]} by `asr train`; `config.yaml` holds every setting.
 
 - data: {", ".join(config.data.corpora)}; seed {config.seed}
 - {model.num_parameters:,} weights; {seconds / 60:.0f} minutes of training; kept: epoch {best}, after {updates} updates
-- phone error rate on the dev speakers {how}: {epoch["dev_per"]:.2f} % ({config.data.scoring})
+- {error} error rate on the dev speakers {how}: {epoch["dev_per"]:.2f} % ({phones.title(config.data.scoring)})
 {words}{start}{so_far}"""

@@ -30,6 +30,6 @@ def read(place: Path) -> Iterator[Record]:
     lists = _SPLITS if (place / "train.tsv").is_file() else {_ALL: ""}
     for path, split in ((place / name, split) for name, split in lists.items()):
         for number, row in table.rows(path) if path.is_file() else ():
-            clip = {"path": row.get("path") and f"clips/{row['path']}", "text": row.get("sentence", "")}
+            clip = {"path": f"clips/{row['path']}" if row.get("path") else "", "text": row.get("sentence", "")}
             about = {"speaker": row.get("client_id", ""), "gender": row.get("gender", "")}
             yield table.record(path, number, {**clip, **about}, split)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from asr.core.errors import CorpusError
+from asr.speech.ipa import is_phone
 from asr.speech.label_spellings import recognise
 from asr.speech.media_files import SOUND_SUFFIXES
 from asr.speech.segments import Segment
@@ -147,11 +148,19 @@ def recordings_in(folder: Path) -> Iterator[Path]:
 def are_phones(texts: Iterable[str]) -> bool:
     """Tell whether the texts of a corpus are phones and not words.
 
-    >>> are_phones(["HH AH0 L OW1", "W ER1 L D"]), are_phones(["hello world"])
-    (True, False)
+    They are if most labels are phones of a phone set of the library, or have one or two letters of IPA each and are not
+    all written in plain Latin letters.
+
+    >>> are_phones(["HH AH0 L OW1", "W ER1 L D"]), are_phones(["hello world"]), are_phones(["ʃ øː n", "p͡f oː s t ə n"])
+    (True, False, True)
     """
-    found = recognise([text.split() for text in texts])
-    return found is not None and found.share >= LIKE_PHONES
+    labels = [text.split() for text in texts]
+    found = recognise(labels)
+    if found is not None and found.share >= LIKE_PHONES:
+        return True
+    flat = [label for each in labels for label in each]
+    like = sum(is_phone(label) for label in flat)
+    return like >= LIKE_PHONES * len(flat) > 0 and not "".join(flat).isascii()
 
 
 def seconds(text: str, name: str, place: str) -> float | None:

@@ -168,8 +168,8 @@ def record(path: Path, number: int, row: dict[str, str], split: str = "") -> Rec
             raise CorpusError(f"{place} has no {' and no '.join(needed)}: its columns are {', '.join(row)}")
     if values["channel"] and not values["channel"].isdecimal():
         raise CorpusError(f"{place} has the channel {values['channel']!r}: write a number, counted from 0")
-    times = (seconds(values[name], name, place) for name in ("start", "end"))
-    start, end = span(*times, place)
+    start, end = (seconds(values[name], name, place) for name in ("start", "end"))
+    start, end = span(start, end, place)
     return Record(
         place,
         path.parent / values["path"],

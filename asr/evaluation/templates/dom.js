@@ -29,6 +29,14 @@ function button(text, onclick, attributes = {}) {
   return el("button", { type: "button", onclick, ...attributes }, text);
 }
 
+/** What is counted in the evaluation that is shown. */
+let unit = { rate: "PER", one: "Phone", many: "Phones" };
+function countIn({ unit: name }) {
+  unit = name === "characters"
+    ? { rate: "CER", one: "Character", many: "Characters" }
+    : { rate: "PER", one: "Phone", many: "Phones" };
+}
+
 const fixed = (value, digits) => value.toFixed(digits);
 const percent = (value, digits = 2) => `${fixed(value, digits)} %`;
 const whole = (value) => Math.round(value).toLocaleString("en-GB");

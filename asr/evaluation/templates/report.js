@@ -3,6 +3,7 @@
 const report = JSON.parse(document.getElementById("data").textContent);
 
 function show(evaluation) {
+  countIn(evaluation);
   const browser = utteranceBrowser(evaluation, report.media);
   const parts = [
     summary(evaluation),

@@ -29,7 +29,7 @@ function rateTable(nameColumn, rows, columns = [], numShown = 12) {
   const numeric = columns.map((_, i) => (rows.some((row) => /^\d/.test(row.cells[i])) ? "number" : null));
   const head = [
     el("th", { scope: "col" }, nameColumn),
-    el("th", { scope: "col", class: "number" }, "PER"),
+    el("th", { scope: "col", class: "number" }, unit.rate),
     withIntervals ? el("th", { scope: "col", class: "number" }, "95 % interval") : null,
     el("th", { scope: "col" }, el("span", { class: "hidden-text" }, "as a bar")),
     columns.map((name, i) => el("th", { scope: "col", class: numeric[i] }, name)),
@@ -102,10 +102,11 @@ function summary(evaluation) {
   const last = evaluation.training.at(-1);
   const pace = ({ epoch, updates }) => `${whole(epoch)} epochs${updates ? `, ${whole(updates)} updates` : ""}`;
   const cards = [
-    card("Phone error rate", percent(main.per), `95 % interval ${interval(main.interval)}; ${main.name}`, "main"),
-    card("Corpus", `${evaluation.corpus} ${evaluation.split}`, `${whole(main.num_phones)} phones, ${duration(seconds)}`),
+    card(`${unit.one} error rate`, percent(main.per), `95 % interval ${interval(main.interval)}; ${main.name}`, "main"),
+    card("Corpus", `${evaluation.corpus} ${evaluation.split}`, `${whole(main.num_phones)} ${unit.many.toLowerCase()}, ${duration(seconds)}`),
     card("Utterances", whole(evaluation.utterances.length), null),
     card("Decoder", evaluation.decoder, evaluation.times_real_time ? `${whole(evaluation.times_real_time)} × real time` : null),
+    evaluation.words ? card("Word error rate", percent(evaluation.words.wer), `95 % interval ${interval(evaluation.words.interval)}`) : null,
     evaluation.pfer === null ? null : card("Phonetic feature errors", percent(evaluation.pfer), "PFER"),
     aligned ? card("Boundaries within 20 ms", percent(aligned.within[20], 1), aligned.name) : null,
     evaluation.calibration
@@ -166,8 +167,8 @@ function training(evaluation) {
       ? el("div", {}, el("h3", {}, "Loss"), lineChart("Training loss by epoch", losses, "epoch", "loss"))
       : null,
     rates.length
-      ? el("div", {}, el("h3", {}, `PER on dev, at best ${percent(best)}`),
-        lineChart("Phone error rate on dev by epoch", rates, "epoch", "PER, %", 1))
+      ? el("div", {}, el("h3", {}, `${unit.rate} on dev, at best ${percent(best)}`),
+        lineChart(`${unit.one} error rate on dev by epoch`, rates, "epoch", `${unit.rate}, %`, 1))
       : null,
   ].filter(Boolean);
   return charts.length ? section("training", "Training", el("div", { class: "columns" }, charts)) : null;
@@ -228,11 +229,11 @@ function lengths(evaluation, select) {
   const points = evaluation.utterances.map((utterance) => ({
     x: utterance.duration,
     y: utterance.per,
-    tip: `${utterance.id}: PER ${percent(utterance.per, 1)}, ${fixed(utterance.duration, 1)} s`,
+    tip: `${utterance.id}: ${unit.rate} ${percent(utterance.per, 1)}, ${fixed(utterance.duration, 1)} s`,
     onclick: () => select(utterance),
   }));
   return section("lengths", "Error against length", muted("A point is an utterance; a click opens it below."),
-    scatter("Phone error rate of each utterance by its duration", points, "seconds", "PER, %"));
+    scatter(`${unit.one} error rate of each utterance by its duration`, points, "seconds", `${unit.rate}, %`));
 }
 
 function calibration(evaluation) {

@@ -24,9 +24,9 @@ const numPhones = ({ pairs }) => pairs.reduce((sum, label, i) => sum + (i % 2 ==
 const COLUMNS = [
   { name: "Utterance", key: (utterance) => utterance.id, text: (id) => id },
   { name: "Speaker", key: (utterance) => utterance.speaker, text: (speaker) => speaker },
-  { name: "PER", key: (utterance) => utterance.per, text: (per) => percent(per, 1) },
+  { get name() { return unit.rate; }, key: (utterance) => utterance.per, text: (per) => percent(per, 1) },
   { name: "Length", key: (utterance) => utterance.duration, text: (seconds) => `${fixed(seconds, 1)} s` },
-  { name: "Phones", key: numPhones, text: whole },
+  { get name() { return unit.many; }, key: numPhones, text: whole },
 ];
 const isNumeric = (column) => column > 1;
 
@@ -137,7 +137,7 @@ function utteranceDetail(utterance, labels, media) {
     utterance.gender,
     utterance.age === null ? null : `age ${whole(utterance.age)}`,
     `${fixed(utterance.duration, 2)} s`,
-    `PER ${percent(utterance.per)}: ${count("substituted")} substituted, ${count("inserted")} inserted, ${count("deleted")} deleted`,
+    `${unit.rate} ${percent(utterance.per)}: ${count("substituted")} substituted, ${count("inserted")} inserted, ${count("deleted")} deleted`,
   ];
   const kinds = ["correct", "substituted", "inserted", "deleted"];
   return [

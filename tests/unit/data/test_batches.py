@@ -20,6 +20,7 @@ from asr.data.feature_store import FeatureStore, LiveFeatures, cache_features
 from asr.speech import audio
 from asr.speech.features import FeatureExtractor, num_frames
 from asr.speech.normaliser import Normaliser
+from data_prep import known
 
 FEATURES = FeatureConfig(num_mel_bins=8, use_energy=False, delta_order=0, cmvn="none")
 
@@ -31,7 +32,7 @@ def supervision(name, duration, phones="AA B", speaker="s1"):
 def cut(recording, corpus="speechocean762", **labels):
     made = recording.to_cut().with_id(recording.id)
     made.supervisions = [supervision(recording.id, recording.duration, **labels)]
-    made.custom = {"corpus": corpus}
+    made.custom = {"corpus": corpus, "phone_set": known(corpus).phone_set}
     return made
 
 

@@ -29,7 +29,7 @@ NUM_PDFS = 5
 def named(name, phones="", text=""):
     """Stand for a cut."""
     said = SimpleNamespace(text=text, custom={"phones": phones})
-    return SimpleNamespace(id=name, corpus="mini_librispeech", supervisions=[said])
+    return SimpleNamespace(id=name, corpus="mini_librispeech", phone_set="arpabet39", supervisions=[said])
 
 
 def batch(targets, lengths):
@@ -231,7 +231,10 @@ def test_its_model_hears_what_the_network_says(ctc):
 
 def test_label_targets_are_indices_of_tokens_at_any_speed():
     spoken = SimpleNamespace(
-        id="u", corpus="timit", supervisions=[SimpleNamespace(custom={"phones": "h# dcl d ix q zh h#"})]
+        id="u",
+        corpus="timit",
+        phone_set="timit61",
+        supervisions=[SimpleNamespace(custom={"phones": "h# dcl d ix q zh h#"})],
     )
     targets = LabelTargets((BLANK, "sil", "d", "ih", "sh"), "timit39")
     assert targets(spoken, 0.9) == targets(spoken, 1.1) == [1, 1, 2, 3, 4, 1]

@@ -1,0 +1,147 @@
+"""Lexicons as people have them: each line a word and the phones of a pronunciation of it.
+
+============================ ============================================================================
+``word p h o n e s``         Kaldi's lexicon.txt; CMUdict's, in which other pronunciations are ``word(2)``
+``word TAB p h o n e s``     WikiPron; the word may have blanks
+``word 0.8 p h o n e s``     Kaldi's lexiconp.txt; tabs between the columns are allowed
+``word TAB 0.8 TAB … TAB p`` dictionaries of the Montreal Forced Aligner: a probability and up to three more numbers
+============================ ============================================================================
+
+Lines that begin with ``;;;`` are comments. Words are looked up in lower case. Entries for noise (``spn``, ``sil``) are
+left out, as are marks of stress: ``ˈa`` is ``a``.
+"""
+
+import hashlib
+import re
+import unicodedata
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+
+from asr.core.errors import ConfigError
+from asr.core.files import write_text
+from asr.speech.ipa import STRESS
+
+COMMENT = ";;;"
+NOISE = frozenset({"spn", "sil", "sp", "nsn", "oov", "<unk>"})
+MOST_NUMBERS = 4  # the probability of a pronunciation, and three of the silences around it
+_ANOTHER = re.compile(r"(?<=.)\(\d+\)$")  # CMUdict's mark of a further pronunciation
+_NUMBER = re.compile(r"\d*\.\d+(?:[eE]-?\d+)?|\d+\.?|\d+[eE]-\d+")
+_STRESS = str.maketrans(dict.fromkeys(STRESS, ""))
+Phones = tuple[str, ...]
+Lexicon = Mapping[str, Sequence[Phones]]
+
+
+def read(path: str | Path) -> dict[str, list[Phones]]:
+    """Read a lexicon.
+
+    Returns
+    -------
+    dict
+        The pronunciations of each word in lower case, the most probable one first, others in the order of the lines.
+
+    Raises
+    ------
+    ConfigError
+        The file is missing, not UTF-8 or has no words, a line has no phones, or a probability is none; the message
+        names the line.
+    """
+    found: dict[str, dict[Phones, float]] = {}
+    for number, line in enumerate(_text(Path(path)).split("\n"), 1):
+        if line.strip() and not line.startswith(COMMENT):
+            word, phones, probability = _entry(line.strip("\r\n "), f"{path}, line {number}")
+            if not NOISE.issuperset(phones):
+                several = found.setdefault(normal(word), {})
+                several[phones] = max(probability, several.get(phones, 0.0))
+    if not found:
+        raise ConfigError(f"{path} has no words: write a word and its phones on each line")
+    return {word: sorted(several, key=lambda each: -several[each]) for word, several in found.items()}
+
+
+def _text(path: Path) -> str:
+    try:
+        return unicodedata.normalize("NFC", path.read_bytes().decode("utf-8-sig"))
+    except UnicodeDecodeError as error:
+        number = error.object[: error.start].count(b"\n") + 1
+        raise ConfigError(f"{path}, line {number} is not UTF-8: save the lexicon as UTF-8") from error
+    except OSError as error:
+        raise ConfigError(f"cannot read the lexicon {path}: {error.strerror}: check the path") from error
+
+
+def _entry(line: str, place: str) -> tuple[str, Phones, float]:
+    """Return the word, the phones and the probability of a line."""
+    word, *columns = [field.strip() for field in line.split("\t")] if "\t" in line else line.split(maxsplit=1)
+    fields = " ".join(columns).split()
+    count = 0
+    while count < min(len(fields) - 1, MOST_NUMBERS) and _NUMBER.fullmatch(fields[count]):
+        count += 1
+    if "\t" not in line and count and "." not in fields[0]:
+        count = 0  # phones may be called by numbers, probabilities by numbers with a point
+    phones = tuple(filter(None, map(without_stress, fields[count:])))
+    if not word or not phones:
+        raise ConfigError(f"{place}: {line.strip()!r} has no phones: write a word and its phones")
+    probability = float(fields[0]) if count else 1.0
+    if not 0 <= probability <= 1:
+        raise ConfigError(f"{place}: the probability of {word!r} is {fields[0]}: write a number from 0 to 1")
+    return _ANOTHER.sub("", word), phones, probability
+
+
+def line_of(path: str | Path, word: str) -> int:
+    """Return the number of the first line of a file that `read` has read that is about a word."""
+    lines = enumerate(_text(Path(path)).split("\n"), 1)
+    known = ((number, line) for number, line in lines if line.strip() and not line.startswith(COMMENT))
+    return next(number for number, line in known if normal(_entry(line.strip("\r\n "), "")[0]) == word)
+
+
+def without_stress(phone: str) -> str:
+    """Return a phone without the marks of stress before it.
+
+    >>> without_stress("ˈaː")
+    'aː'
+    """
+    return phone.translate(_STRESS)
+
+
+def normal(word: str) -> str:
+    """Return a word as lexicons have it here: in lower case, composed, with one kind of apostrophe.
+
+    >>> normal("Don’t")
+    "don't"
+    """
+    return unicodedata.normalize("NFC", word.lower()).replace("’", "'")
+
+
+def look_up(word: str, lexicon: Lexicon) -> Sequence[Phones]:
+    """Return the pronunciations of a word; those of a hyphenated word that is not there are those of its parts.
+
+    >>> look_up("Ox-tail", {"ox": [("ɔ", "k", "s")], "tail": [("t", "eɪ", "l")]})
+    [('ɔ', 'k', 's', 't', 'eɪ', 'l')]
+    >>> look_up("oxen", {})
+    []
+    """
+    key = normal(word)
+    for form in (key, key.strip("'")):
+        if form in lexicon:
+            return lexicon[form]
+    parts = [part for part in key.split("-") if part]
+    if len(parts) < 2 or not all(part in lexicon for part in parts):
+        return []
+    return [tuple(phone for part in parts for phone in lexicon[part][0])]
+
+
+def phones_of(lexicon: Lexicon) -> list[str]:
+    """Return the different phones, sorted."""
+    return sorted({phone for several in lexicon.values() for phones in several for phone in phones})
+
+
+def key_of(lexicon: Lexicon) -> str:
+    """Return a hash of what a lexicon says, however its file is written."""
+    return hashlib.sha256("".join(_lines(lexicon)).encode()).hexdigest()[:16]
+
+
+def write(path: Path, lexicon: Lexicon) -> None:
+    """Write a file that `read` reads."""
+    write_text(path, "".join(_lines(lexicon)))
+
+
+def _lines(lexicon: Lexicon) -> Iterable[str]:
+    return (f"{word}\t{' '.join(phones)}\n" for word in sorted(lexicon) for phones in lexicon[word])
