@@ -161,8 +161,11 @@ class CTCModel(AcousticModel):
                 f"{len(emissions)} of {1000 * self.frame_shift:.0f} ms: check that the text is this recording's"
             )
         index = {label: i for i, label in enumerate(self.tokens)}
-        graph = text_graph.build(text, index, self.frame_shift)
-        placed = text_graph.place(emissions, graph, self.log_probs(emissions))
+        log_posteriors = self.log_probs(emissions)
+        placed = text_graph.place(emissions, text_graph.build(text, index, self.frame_shift), log_posteriors)
+        if len(placed.words) == 0:  # nothing of the text is found: it is laid out over the recording
+            graph = text_graph.build(text, index, self.frame_shift, is_whole=True)
+            placed = text_graph.place(emissions, graph, log_posteriors)
         heard = emissions
         if len(placed.unspoken) > 0:
             heard = emissions.copy()
@@ -171,7 +174,7 @@ class CTCModel(AcousticModel):
         phones = phone_segments(
             heard, placed.alignment, self.tokens, self.frame_shift, waveform, calibration=self.calibration.of_given()
         )
-        lengths = np.bincount(placed.words).tolist() if text.has_words else []
+        lengths = np.bincount(placed.words, minlength=len(text.words)).tolist() if text.has_words else []
         return Placement(phones, lengths, placed.alignment.score, heard, placed.unspoken * self.frame_shift)
 
 

@@ -69,7 +69,8 @@ class Alignment(Annotation):
     ----------
     words
         As in `Annotation`; empty where only phones were given. The confidence of a word is the product of those of its
-        phones (`asr.models.calibration.aligned_confidence`).
+        phones (`asr.models.calibration.aligned_confidence`). A word that is not said has no phones and no length: it
+        stands at the end of the word before it, with confidence 0.
     score
         Natural log probability per output frame of the likeliest path that spells the phones. It compares texts of one
         recording, or finds the recordings of a collection whose text is wrong.
@@ -83,6 +84,8 @@ class Alignment(Annotation):
         Where text and recording differ, in a line; None where the text fits.
     variants
         What was chosen for each word, in order, where there was a choice; empty where only phones were given.
+    unsaid
+        The numbers of the words that are not said, from 0; models that were not trained with CTC find none.
     guessed
         The words whose sound was guessed from their letters, each once.
     """
@@ -93,6 +96,7 @@ class Alignment(Annotation):
     unspoken: list[tuple[float, float]] = field(default_factory=list)
     misfit: str | None = None
     variants: list["Variant"] = field(default_factory=list)
+    unsaid: list[int] = field(default_factory=list)
     guessed: list[str] = field(default_factory=list)
 
     def tiers(self) -> dict[str, list[Segment]]:
@@ -108,6 +112,8 @@ class Alignment(Annotation):
         words = [asdict(word) for word in self.words or ()]
         for word, variant in zip(words, self.variants, strict=False):
             word |= {key: value for key, value in variant._asdict().items() if value is not None}
+        for number in self.unsaid:
+            words[number]["said"] = False
         values |= {"words": words, "phones": rows}
         if self.states:
             values["states"] = [{"label": each.label, "start": each.start, "end": each.end} for each in self.states]
@@ -200,6 +206,7 @@ def align(
         unspoken=[(round(start, 3), round(end, 3)) for start, end in found.unspoken.tolist()],
         misfit=_misfit(found, spoken),
         variants=_variants(said, spelt.ways, labels, found.word_lengths),
+        unsaid=[number for number, length in enumerate(found.word_lengths) if length == 0],
         guessed=spelt.guessed,
         phone_set=model.config.data.labels,
         sound=heard.sound,
@@ -304,9 +311,12 @@ def _line_of(path: str | Path, word: str, phones: Sequence[str]) -> int:
 def _variants(
     words: Sequence[Word], spelt: Sequence[Sequence[Way]], labels: Sequence[str], lengths: Sequence[int]
 ) -> list[Variant]:
-    """Return what was chosen for each word: the way whose phones the path has."""
+    """Return what was chosen for each word: the way whose phones the path has; nothing where the word is not said."""
     found, phones = list[Variant](), iter(labels)
     for word, several, length in zip(words, spelt, lengths, strict=False):
+        if length == 0:
+            found.append(Variant(None, None))
+            continue
         said = tuple(itertools.islice(phones, length))
         reading = next(way.reading for way in several if way.phones == said)
         is_plain = {way.reading for way in several} == {word.label}
@@ -318,7 +328,7 @@ def _misfit(found: Placement, words: Sequence[Segment]) -> str | None:
     """Say which words are not heard, and how much speech the text lacks; phones without words are judged together."""
     confidences = iter(phone.confidence or 0.0 for phone in found.phones)
     parts = [list(itertools.islice(confidences, length)) for length in found.word_lengths or [len(found.phones)]]
-    unheard = [recognised_confidence(part) < UNHEARD for part in parts]
+    unheard = [not part or recognised_confidence(part) < UNHEARD for part in parts]
     longest = max((len(list(run)) for is_unheard, run in itertools.groupby(unheard) if is_unheard), default=0)
     lacking = float((found.unspoken[:, 1] - found.unspoken[:, 0]).sum())
     faults = []

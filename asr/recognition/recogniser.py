@@ -378,6 +378,8 @@ def group_phones(
 ) -> list[Segment]:
     """Return words as segments, each of which begins with its first phone and ends with its last one.
 
+    A word without phones is not said: it has no length, stands at the end of the word before, and its confidence is 0.
+
     Parameters
     ----------
     phones
@@ -393,9 +395,13 @@ def group_phones(
     >>> group_phones(phones, ["hi"], [2], min)
     [Segment(label='hi', start=0.1, end=0.4, confidence=0.5)]
     """
-    ends = list(itertools.accumulate(lengths))
-    parts = [phones[end - length : end] for end, length in zip(ends, lengths, strict=True)]
-    return [
-        Segment(word, part[0].start, part[-1].end, round(confidence([each.confidence or 0.0 for each in part]), 3))
-        for word, part in zip(words, parts, strict=True)
-    ]
+    found, ends, at = list[Segment](), itertools.accumulate(lengths), 0.0
+    for word, length, end in zip(words, lengths, ends, strict=True):
+        if length == 0:
+            found.append(Segment(word, at, at, 0.0))
+            continue
+        part = phones[end - length : end]
+        at = part[-1].end
+        sure = confidence([each.confidence or 0.0 for each in part])
+        found.append(Segment(word, part[0].start, at, round(sure, 3)))
+    return found
