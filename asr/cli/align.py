@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from asr.cli.options import Channel, ModelOption, OutputDir, check, check_format
+from asr.cli.options import Channel, ModelOption, OutputDir, check, check_format, note
 from asr.core.errors import AsrError
 
 if TYPE_CHECKING:
@@ -56,6 +56,10 @@ def align(
             show_default="those that are found, where there is no text",
         ),
     ] = None,
+    report: Annotated[
+        Path | None,
+        typer.Option(help="Write a page with the quality of words and recordings, and those worth a look to hear."),
+    ] = None,
     jobs: Annotated[int, typer.Option(min=1, help="Processes that work side by side.")] = 1,
     resume: Annotated[
         bool, typer.Option("--resume", help="With --output-dir: pass by what was made from the same before.")
@@ -71,7 +75,7 @@ def align(
     asr align hello.wav --text "hello world"
     asr align hello.wav --phones "HH AH L OW" --format json --gop
     asr align recordings/ --output-dir aligned --format eaf --tiers sentences,words,phones --ipa
-    asr align recordings/ --output-dir aligned --jobs 4 --resume
+    asr align recordings/ --output-dir aligned --jobs 4 --resume --report aligned.html
     """
     check_format(output_format, FORMATS)
     if text is not None and phones is not None:
@@ -114,6 +118,7 @@ def align(
         shape=Shape(output_format, wanted, units),
         ipa=ipa,
         folder=output_dir,
+        with_words=report is not None,
         done=journal.read(output_dir) if resume and output_dir else {},
     )
     fresh = replace(aligner)  # a process of its own loads the recogniser itself
@@ -132,4 +137,17 @@ def align(
     code = batch.run(found, faults, work, title, fault="could not be aligned", jobs=jobs, finish=finish)
     if output_dir is not None and len(found) > 1:
         batch.show(f"{summary.table(rows, len(found) + faults - len(rows))}\n")
+    if report is not None and rows:
+        _write_report(report, rows, {recording.name: recording for recording in found})
     raise typer.Exit(code)
+
+
+def _write_report(path: Path, rows: dict[str, dict[str, Any]], named: dict[str, "Recording"]) -> None:
+    """Write the page, and everything in it as JSON beside it."""
+    from asr.cli import listening
+    from asr.core.files import write_json
+    from asr.evaluation import alignment_page
+
+    write_json(path.with_suffix(".json"), rows)
+    alignment_page.write_quality(path, rows, listening.worst_words(rows, named))
+    note(f"page: {path}")

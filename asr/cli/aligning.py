@@ -183,7 +183,12 @@ class Aligner:
             "unspoken": round(sum(end - start for each in several for start, end in each.unspoken), 2),
             "misfit": next((each.misfit for each in several if each.misfit), None),
         }
-        return row | rated.summary() | ({"rated": [asdict(word) for word in rated.words]} if self.with_words else {})
+        row |= rated.summary()
+        if self.with_words:
+            row["rated"] = [asdict(word) for word in rated.words]
+            phones = [phone for each in several for phone in each.phones]
+            row["phones"] = [[phone.label, phone.start, phone.end, phone.confidence] for phone in phones]
+        return row
 
     def _made_from(self, recording: Recording, source: _Source) -> str:
         """Return a hash of everything that a result is made from; empty where the recording can be read once only."""

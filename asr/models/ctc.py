@@ -153,17 +153,20 @@ class CTCModel(AcousticModel):
         """Find the likeliest path of the text (`asr.models.text_graph`), then place its boundaries (`…times`)."""
         from asr.models import text_graph  # recognition does without its kernels
 
-        labels, _ = text.first()
-        least = sum(min(map(frames_for, word)) for word in text.words)
-        if len(emissions) < least:
-            raise InfeasibleError(
-                f"{name}: {len(labels)} phones need at least {least} frames, and there are "
-                f"{len(emissions)} of {1000 * self.frame_shift:.0f} ms: check that the text is this recording's"
-            )
-        index = {label: i for i, label in enumerate(self.tokens)}
         log_posteriors = self.log_probs(emissions)
-        placed = text_graph.place(emissions, text_graph.build(text, index, self.frame_shift), log_posteriors)
-        if len(placed.words) == 0:  # nothing of the text is found: it is laid out over the recording
+        index = {label: i for i, label in enumerate(self.tokens)}
+        graph = text_graph.build(text, index, self.frame_shift)
+        least = sum(min(map(frames_for, word)) for word in text.words)
+        placed = None
+        if text.has_words or len(emissions) >= least:
+            placed = text_graph.place(emissions, graph, log_posteriors)
+        if placed is None or len(placed.words) == 0:  # nothing of the text is found: it is laid out over the recording
+            labels, _ = text.first()
+            if len(emissions) < least:
+                raise InfeasibleError(
+                    f"{name}: {len(labels)} phones need at least {least} frames, and there are "
+                    f"{len(emissions)} of {1000 * self.frame_shift:.0f} ms: check that the text is this recording's"
+                )
             graph = text_graph.build(text, index, self.frame_shift, is_whole=True)
             placed = text_graph.place(emissions, graph, log_posteriors)
         heard = emissions

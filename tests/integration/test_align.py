@@ -118,7 +118,7 @@ def test_nothing_is_overwritten(cli, recordings, tmp_path):
         (("--text", "hello blorfix", "--no-g2p"), 2, "not in the dictionary: 'blorfix'"),
         (("--text", "日本"), 2, "has no pronunciation"),
         (("--phones", "HH QQ"), 2, "'QQ' at position 2 of 2 is not one of the model's"),
-        (("--text", "hello " * 200), 2, "a.wav: 800 phones need at least"),
+        (("--phones", "HH AH L OW " * 200), 2, "a.wav: 800 phones need at least"),
     ],
 )
 def test_faults_are_one_line(cli, recordings, arguments, code, message):
@@ -133,3 +133,10 @@ def test_words_whose_sound_is_guessed_are_named_in_a_line(cli, recordings):
     assert code == 0
     assert f"asr: {recordings / 'a.wav'}: guessed: blorfix\n" in err
     assert [word["label"] for word in json.loads(out)["words"]] == ["hello", "blorfix", "on", "5/6/2020"]
+
+
+def test_a_text_that_is_far_too_long_has_a_line(cli, recordings):
+    code, out, err = cli("align", recordings / "a.wav", "--text", "hello " * 200, "--format", "json")
+    assert code == 0
+    assert len(json.loads(out)["words"]) == 200
+    assert " of 200 words are not heard, the first 'hello' at " in err

@@ -243,3 +243,31 @@ def test_options_that_do_not_fit_are_one_line(cli, corpus, options, message):
     code, out, err = cli("align", corpus / "a.wav", *options)
     assert (code, out, err.count("\n")) == (2, "", 1)
     assert message in err
+
+
+def test_a_page_has_the_quality_of_words_and_recordings(cli, corpus, tmp_path):
+    """A text with words that nobody says, and a recording buried in noise."""
+    waveform, rate = soundfile.read(corpus / "b.wav")
+    loud = np.random.default_rng(1).standard_normal(2 * len(waveform))
+    loud[: len(waveform)] += waveform / np.sqrt(np.mean(waveform**2)) * 0.1
+    soundfile.write(corpus / "b.wav", 0.02 * loud, rate)
+    (corpus / "a.txt").write_text("The sun is up and the neighbours were sleeping.")
+    page = tmp_path / "report.html"
+    options = ("--output-dir", tmp_path / "out", "--report", page)
+    code, _, err = cli("align", corpus, *options)
+    assert code == 0
+    assert f"page: {page}" in err
+    values = json.loads(page.with_suffix(".json").read_text())
+    assert values.keys() == {"a", "b", "deep/c"}
+    assert values["b"]["quality"] < 0.2 < values["deep/c"]["quality"]
+    assert values["b"]["snr"] < 5 < values["deep/c"]["snr"]
+    assert [word["label"] for word in values["a"]["rated"] if "not said" in word["notes"]] == [
+        *("and", "the", "neighbours", "were", "sleeping"),
+    ]
+    assert values["a"]["unsaid"] == 5
+    text = page.read_text()
+    assert "neighbours, a at" in text
+    assert text.count("<audio") >= 5
+    before = text
+    assert cli("align", corpus, *options, "--resume")[0] == 0
+    assert page.read_text() == before
