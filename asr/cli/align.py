@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from asr.cli.recordings import Recording
 
 FORMATS = ("textgrid", "eaf", "ctm", "json", "audacity", "lab", "srt", "vtt")
-TIERED, SUBTITLES = ("textgrid", "eaf"), ("srt", "vtt")
+SUBTITLES = ("srt", "vtt")
 TIERS = ("sentences", "words", "syllables", "phones")
 
 

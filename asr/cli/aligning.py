@@ -135,11 +135,12 @@ class Aligner:
         """Find what is said in a recording."""
         if self.text is not None or self.phones is not None:
             return _Source(None, None)
-        text = recordings.text_beside(recording.path, recording.channel) if not self.tiers else None
-        tiers = recordings.tiers_beside(recording.path) if text is None and recording.channel is None else None
+        text = None if self.tiers else recordings.text_beside(recording.path, recording.channel)
+        tiers = recordings.tiers_beside(recording.path) if text is None else None
         if text is None and tiers is None:
-            beside = recording.path.with_suffix(".txt").name
-            raise CorpusError(f"{recording.path}: no text beside it: write what is said to {beside}")
+            hint = f"write what is said to {recording.path.with_suffix('.txt').name}"
+            what = "TextGrid or .eaf" if self.tiers else "text"
+            raise CorpusError(f"{recording.path}: no {what} beside it{'' if self.tiers else f': {hint}'}")
         return _Source(text, tiers)
 
     def _align(self, source: _Source, heard: Heard) -> tuple[dict[str, Alignment], list[str]]:
@@ -194,7 +195,8 @@ class Aligner:
         """Return a hash of everything that a result is made from; empty where the recording can be read once only."""
         if recording.path == STDIN or recording.path.is_fifo():
             return ""
-        about = (self._options, str(recording.channel), repr(source.text), recording.utterance)
+        written = {"json": str(recording.path), "eaf": str(recording.path.resolve())}.get(self.shape.form, "")
+        about = (self._options, str(recording.channel), repr(source.text), recording.utterance, written)
         files = [recording.path, *([source.tiers] if source.tiers else [])]
         return journal.digest([*(each.encode("utf8", "surrogateescape") for each in about), *map(_contents, files)])
 

@@ -160,20 +160,21 @@ def text_beside(path: Path, channel: int | None = None) -> str | None:
     """Return the text of a recording, or of a channel; None where there is none.
 
     The text of ``a.wav`` is ``a.txt`` or ``a.lab`` beside it, unless that has times as in HTK, or its line in a
-    LibriSpeech ``*.trans.txt`` of its folder. That of a channel is ``a.0.txt`` or ``a.0.lab``, and so on.
+    LibriSpeech ``*.trans.txt`` of its folder. For a channel, ``a.0.txt`` or ``a.0.lab``, and so on, come first.
 
     Raises
     ------
     CorpusError
         The text is not UTF-8.
     """
-    for suffix in TEXT_SUFFIXES:
-        beside = path.with_suffix(suffix if channel is None else f".{channel}{suffix}")
+    own = [] if channel is None else [f".{channel}{suffix}" for suffix in TEXT_SUFFIXES]
+    for suffix in (*own, *TEXT_SUFFIXES):
+        beside = path.with_suffix(suffix)
         if beside.is_file():
             text = _read(beside).strip()
-            if suffix != ".lab" or not all(map(_HTK.match, text.splitlines())):
+            if not suffix.endswith(".lab") or not all(map(_HTK.match, text.splitlines())):
                 return text
-    return None if channel is not None else _librispeech(path.parent).get(path.stem)
+    return _librispeech(path.parent).get(path.stem)
 
 
 def tiers_beside(path: Path) -> Path | None:

@@ -17,8 +17,6 @@ SUFFIXES = {form: render.SUFFIXES[form] for form in ("textgrid", "ctm", "json", 
     "lab": ".lab",
 }
 TIERED = ("textgrid", "eaf")
-TIERS = ("sentences", "words", "syllables", "phones")
-SUBTITLES = ("srt", "vtt")
 HTK = 1e7  # units of HTK's times in a second
 
 
@@ -31,9 +29,9 @@ class Shape:
     form
         One of `SUFFIXES`.
     tiers
-        Those of `TIERS` that TextGrids and .eaf files get.
+        Those of sentences, words, syllables and phones that TextGrids and .eaf files get.
     units
-        Which of `TIERS` a format with one kind of unit has.
+        Which of them a format with one kind of unit has.
     channel
         Of the recording, from 1, as CTM counts them.
     """
