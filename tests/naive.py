@@ -307,17 +307,22 @@ def log_partition(log_probs, token_model, blank=0):
     return total, posteriors
 
 
-def enumerated_graph_paths(log_probs, tokens, arcs, ends, rests):
+def enumerated_graph_paths(log_probs, tokens, arcs, ends, rests, glides=()):
     """{visits: score}: the greatest score of each way through a graph of labels, as (node, start, end) of its visits.
 
     tokens and rests are those of all nodes, node 0 first, whose token is the blank; arcs are (source, target, weight).
+    A glide of the same form replaces the node of a visit within the frame.
     """
-    weights = {}
-    for source, target, weight in arcs:
-        weights[source, target] = max(weight, weights.get((source, target), -np.inf))
+    weights, gliding = {}, {}
+    for several, given in ((weights, arcs), (gliding, glides)):
+        for source, target, weight in given:
+            several[source, target] = max(weight, several.get((source, target), -np.inf))
     found = {}
 
     def go_on(t, node, on_label, score, visits):
+        for (source, target), weight in gliding.items():
+            if source == node and on_label:
+                go_on(t, target, True, score + weight, [*visits[:-1], (target, *visits[-1][1:])])
         if t == len(log_probs):
             if node in ends and score > -np.inf:
                 key = tuple(visits)

@@ -12,6 +12,7 @@ import typer
 import asr
 from asr.cli import data, lm
 from asr.cli.align import align
+from asr.cli.compare_alignments import compare_alignments
 from asr.cli.evaluate import compare, evaluate, score, sensitivity
 from asr.cli.options import LOGGERS, Quiet, Verbose, set_verbosity, with_verbosity
 from asr.cli.train import calibrate, export, prepare, train, tune
@@ -28,7 +29,11 @@ app = typer.Typer(
     context_settings={"help_option_names": ["--help", "-h"]},
     help="Phone recognition with CTC: prepare a corpus, train, measure the phone error rate, transcribe recordings.",
 )
-for verb in (prepare, train, calibrate, evaluate, tune, compare, score, align, transcribe, sensitivity, export):
+VERBS = (
+    *(prepare, train, calibrate, evaluate, tune, compare, score, align, compare_alignments, transcribe, sensitivity),
+    export,
+)
+for verb in VERBS:
     app.command()(with_verbosity(verb))
 app.add_typer(data.app, name="data")
 app.add_typer(lm.app, name="lm")

@@ -3,10 +3,11 @@
 import functools
 import glob
 import os
+import re
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import BinaryIO
 
@@ -15,6 +16,7 @@ from asr.speech.media_files import SOUND_SUFFIXES
 
 STDIN = Path("-")
 TEXT_SUFFIXES = (".txt", ".lab")
+_HTK = re.compile(r"\d+\s+\d+\s+\S+(\s+-?[\d.]+)?\s*$")
 
 
 @dataclass(frozen=True)
@@ -30,11 +32,34 @@ class Recording:
     utterance
         What formats that name utterances call it: the file's name without its suffix, unless another recording has the
         same; then `name`.
+    channel
+        The channel that is meant, from 0; None for their mean.
     """
 
     path: Path
     name: str
     utterance: str
+    channel: int | None = None
+
+    def channels(self) -> "list[Recording]":
+        """Return a recording for each channel that has a text: ``a.0.txt`` is that of the first channel of ``a.wav``.
+
+        Raises
+        ------
+        CorpusError
+            No channel has a text.
+        """
+        numbers = {
+            int(found[1])
+            for file in self.path.parent.glob(f"{glob.escape(self.path.stem)}.*")
+            if (found := re.fullmatch(rf"{re.escape(self.path.stem)}\.(\d+)", file.stem))
+            and file.suffix in TEXT_SUFFIXES
+        }
+        if not numbers:
+            raise CorpusError(
+                f"{self.path}: no channel has a text: write what the first says to {self.path.stem}.0.txt"
+            )
+        return [replace(self, name=f"{self.name}.{number}", channel=number) for number in sorted(numbers)]
 
 
 def find(name: str | Path) -> dict[Path, Path]:
@@ -131,25 +156,31 @@ def opened(path: Path) -> Iterator[Path | BinaryIO]:
         yield path
 
 
-def text_beside(path: Path) -> str:
-    """Read the text of a recording.
+def text_beside(path: Path, channel: int | None = None) -> str | None:
+    """Return the text of a recording, or of a channel; None where there is none.
 
-    The text of ``a.wav`` is ``a.txt`` or ``a.lab`` beside it, or its line in a LibriSpeech ``*.trans.txt`` of its
-    folder.
+    The text of ``a.wav`` is ``a.txt`` or ``a.lab`` beside it, unless that has times as in HTK, or its line in a
+    LibriSpeech ``*.trans.txt`` of its folder. For a channel, ``a.0.txt`` or ``a.0.lab``, and so on, come first.
 
     Raises
     ------
     CorpusError
-        There is no such text, or it is not UTF-8.
+        The text is not UTF-8.
     """
-    for suffix in TEXT_SUFFIXES:
+    own = [] if channel is None else [f".{channel}{suffix}" for suffix in TEXT_SUFFIXES]
+    for suffix in (*own, *TEXT_SUFFIXES):
         beside = path.with_suffix(suffix)
         if beside.is_file():
-            return _read(beside).strip()
-    lines = _librispeech(path.parent)
-    if path.stem not in lines:
-        raise CorpusError(f"{path}: no text beside it: write what is said to {path.with_suffix('.txt').name}")
-    return lines[path.stem]
+            text = _read(beside).strip()
+            if not suffix.endswith(".lab") or not all(map(_HTK.match, text.splitlines())):
+                return text
+    return _librispeech(path.parent).get(path.stem)
+
+
+def tiers_beside(path: Path) -> Path | None:
+    """Return the TextGrid or the .eaf file beside a recording."""
+    found = {file.suffix.lower(): file for file in path.parent.glob(f"{glob.escape(path.stem)}.*")}
+    return next((found[suffix] for suffix in (".textgrid", ".eaf") if suffix in found), None)
 
 
 @functools.cache

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from asr.recognition.recogniser import Recogniser
     from asr.recognition.stream import Stream
 
-FORMATS = ("text", "json", "ctm", "textgrid", "srt", "tsv", "audacity")
+FORMATS = ("text", "json", "ctm", "textgrid", "srt", "vtt", "tsv", "audacity")
 TUNED = "; with --words what the word model was tuned with"  # of the defaults in the help
 STREAMED = {"names", "model", "channel", "mic", "stream", "verbose", "quiet"}  # the parameters that --stream allows
 
@@ -38,7 +38,7 @@ def transcribe(
     ] = None,
     model: ModelOption = "en-us-phones",
     output_format: Annotated[
-        str, typer.Option("--format", help="text, json (a line each), ctm, textgrid, srt, tsv or audacity.")
+        str, typer.Option("--format", help="text, json (a line each), ctm, textgrid, srt, vtt, tsv or audacity.")
     ] = "text",
     output_dir: OutputDir = None,
     ipa: Annotated[bool, typer.Option("--ipa", help="Write the phones in IPA instead of ARPAbet.")] = False,

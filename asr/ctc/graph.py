@@ -4,7 +4,7 @@ A graph says what `asr.ctc.forced_align` cannot: that one of several sequences w
 that something may come between. Blanks stand where CTC has them: before the first label, after each, and necessarily
 between two equal ones.
 
-Letters: T frames, C classes, S nodes with node 0, A arcs, V visits of the path to nodes.
+Letters: T frames, C classes, S nodes with node 0, A arcs, G glides, V visits of the path to nodes.
 """
 
 from collections.abc import Iterable, Sequence
@@ -41,6 +41,13 @@ class LabelGraph(NamedTuple):
         The arcs into node s are those from offsets[s] to offsets[s + 1].
     ends : (E,)
         Nodes at which a sequence may end.
+    glide_sources, glide_weights : (G,)
+        Glides: from a node to a later one of the same label, within a frame that belongs to both. In the order of
+        their targets.
+    glide_offsets : (S + 1,)
+        The glides to node s are those from glide_offsets[s] to glide_offsets[s + 1].
+    glide_firsts : (S,)
+        The least of the nodes from which glides lead to node s, one after the other; s itself where none do.
     """
 
     tokens: np.ndarray
@@ -53,6 +60,10 @@ class LabelGraph(NamedTuple):
     arc_skips: np.ndarray
     offsets: np.ndarray
     ends: np.ndarray
+    glide_sources: np.ndarray
+    glide_weights: np.ndarray
+    glide_offsets: np.ndarray
+    glide_firsts: np.ndarray
 
     @classmethod
     def of(
@@ -62,6 +73,7 @@ class LabelGraph(NamedTuple):
         ends: Sequence[int],
         rests: Sequence[float] | None = None,
         blank: int = 0,
+        glides: Iterable[Arc] = (),
     ) -> "LabelGraph":
         """Make a graph.
 
@@ -77,11 +89,14 @@ class LabelGraph(NamedTuple):
             Weights of a frame of blank after each node, from node 0 on; 0 by default.
         blank
             Index of the blank.
+        glides
+            Source, target and weight of each glide. Several between two nodes are one, of the greatest weight.
 
         Raises
         ------
         ValueError
-            A node of an arc or an end does not exist, a weight is NaN or +inf, or a token is the blank or negative.
+            A node of an arc, a glide or an end does not exist, a glide leads back or to another label, a weight is NaN
+            or +inf, or a token is the blank or negative.
 
         Examples
         --------
@@ -91,24 +106,31 @@ class LabelGraph(NamedTuple):
         """
         labels = np.array([blank, *tokens], np.int64)
         num_nodes = len(labels)
-        weights = dict[tuple[int, int], float]()
-        for source, target, weight in arcs:
-            weights[target, source] = max(weight, weights.get((target, source), -np.inf))
+        weights, gliding = _by_target(arcs), _by_target(glides)
         others = sorted(pair for pair in weights if pair[0] != pair[1] + 1)
         targets, sources = np.array(others, np.int64).reshape(-1, 2).T
         steps = np.array([weights.get((s, s - 1), -np.inf) for s in range(num_nodes)])
         arc_steps = np.array([weights[pair] for pair in others], np.float64)
         final = np.array(ends, np.int64)
         rest = np.zeros(num_nodes) if rests is None else np.array(rests, np.float64)
-        nodes = np.array([*weights, *((end, end) for end in final)], np.int64).reshape(-1, 2)
+        nodes = np.array([*weights, *gliding, *((end, end) for end in final)], np.int64).reshape(-1, 2)
         if nodes.size and not (nodes.min() >= 0 and nodes.max() < num_nodes and (nodes[: len(weights), 0] > 0).all()):
             raise ValueError(f"an arc or an end has a node outside 0..{num_nodes - 1}, or an arc leads to node 0")
+        stray = next((pair for pair in gliding if pair[0] <= pair[1] or labels[pair[0]] != labels[pair[1]]), None)
+        if stray is not None:
+            raise ValueError(f"a glide leads from node {stray[1]} to {stray[0]}, which is no later one of its label")
         if (labels[1:] == blank).any() or labels.min() < 0:
             raise ValueError(f"a token is the blank {blank} or negative: {labels[1:].tolist()}")
-        if rest.shape != (num_nodes,) or not all((each < np.inf).all() for each in (steps, arc_steps, rest)):
+        glide_weights = np.array([gliding[pair] for pair in sorted(gliding)], np.float64)
+        every = (steps, arc_steps, glide_weights, rest)
+        if rest.shape != (num_nodes,) or not all((each < np.inf).all() for each in every):
             raise ValueError(
                 f"weights must be below +inf, and there must be one for the blank after each of {num_nodes}"
             )
+        glide_targets, glide_sources = np.array(sorted(gliding), np.int64).reshape(-1, 2).T
+        firsts = np.arange(num_nodes)
+        for target, source in zip(glide_targets.tolist(), glide_sources.tolist(), strict=True):
+            firsts[target] = min(firsts[target], firsts[source])
         equal = np.concatenate(([False], labels[1:] == labels[:-1]))
         return cls(
             labels.astype(np.uintp),
@@ -121,7 +143,19 @@ class LabelGraph(NamedTuple):
             np.where(labels[sources] == labels[targets], -np.inf, arc_steps),
             np.searchsorted(targets, np.arange(num_nodes + 1)),
             final,
+            glide_sources.astype(np.uintp),
+            glide_weights,
+            np.searchsorted(glide_targets, np.arange(num_nodes + 1)),
+            firsts,
         )
+
+
+def _by_target(arcs: Iterable[Arc]) -> dict[tuple[int, int], float]:
+    """Return the greatest weight of the arcs into a node from another."""
+    weights = dict[tuple[int, int], float]()
+    for source, target, weight in arcs:
+        weights[target, source] = max(weight, weights.get((target, source), -np.inf))
+    return weights
 
 
 @dataclass(frozen=True, eq=False)
@@ -131,7 +165,7 @@ class GraphAlignment:
     Attributes
     ----------
     nodes : (V,)
-        Numbers of nodes, none of them 0.
+        Numbers of nodes, none of them 0. Nodes joined by glides are one visit, to the last of them.
     starts, ends : (V,)
         First frame of each label, and the frame after its last one.
     score : float

@@ -2,8 +2,9 @@
 
 `labels[r, s]` is the label of node s and `blanks[r, s]` the blank after it, in row r of a block of frames; row 0 is the
 frame before the block. Most arcs of a graph lead from a node to the next, and these are followed in vector code; the
-others, one by one. Memory is bounded as in `asr.ctc.align_kernels`: only the rows between blocks are stored, and each
-block is computed again when the path is traced back.
+others, one by one, and glides last, since they lead on within the frame. Memory is bounded as in
+`asr.ctc.align_kernels`: only the rows between blocks are stored, and each block is computed again when the path is
+traced back.
 
 Letters: T frames, C classes, S nodes with node 0, A arcs, V visits of the path to nodes.
 """
@@ -50,6 +51,11 @@ def _advance(frame, graph, first, stop, before, after):
         source, target = sources[a], targets[a]
         came = max(blanks[source] + arc_steps[a], labels[source] + arc_skips[a]) + frame[tokens[target]]
         new_labels[target] = max(new_labels[target], came)
+    glide_sources, glide_weights = graph.glide_sources, graph.glide_weights
+    if glide_sources.size > 0:
+        for s in range(first, stop):
+            for g in range(graph.glide_offsets[s], graph.glide_offsets[s + ONE]):
+                new_labels[s] = max(new_labels[s], new_labels[glide_sources[g]] + glide_weights[g])
 
 
 @njit(cache=True)
@@ -81,6 +87,18 @@ def _before(graph, blanks, labels, s):
 
 
 @njit(cache=True)
+def _glided_from(graph, labels, s):
+    """Return the node from which the best path glides to label s in the frame of `labels`; s itself if it does not."""
+    g = graph.glide_offsets[s]
+    while g < graph.glide_offsets[s + 1]:
+        source = np.int64(graph.glide_sources[g])
+        if labels[source] + graph.glide_weights[g] == labels[s]:
+            s, g = source, graph.glide_offsets[source] - 1
+        g += 1
+    return s
+
+
+@njit(cache=True)
 def _reach(graph, s, num_frames):
     """Return the least and the greatest number of the nodes from which s may be reached in so many frames."""
     least, most = s, s
@@ -90,7 +108,7 @@ def _reach(graph, s, num_frames):
         first, last = least, most
         for start, stop in (below, above):
             for node in range(max(start, 1), stop):
-                least = min(least, node - 1)
+                least = min(least, node - 1, graph.glide_firsts[node])
                 if graph.offsets[node] < graph.offsets[node + 1]:
                     least = min(least, np.int64(graph.sources[graph.offsets[node]]))
                     most = max(most, np.int64(graph.sources[graph.offsets[node + 1] - 1]))
@@ -138,6 +156,7 @@ def best_path(_, log_probs, graph, visits, found, work):
         if entered:
             visits[count, NODE], visits[count, STOP] = s, t + 1
             entered = False
+        s = _glided_from(graph, rows[r + 1, 1], s)
         node, from_label = _before(graph, blanks, labels, s)
         if node != s or not from_label:  # an arc may lead from a node to itself
             visits[count, START] = t

@@ -71,7 +71,7 @@ class Placement:
     phones
         With times and confidences.
     word_lengths
-        The number of phones in each word; empty where no words are known.
+        The number of phones in each word, 0 for one that is not said; empty where no words are known.
     score
         Natural log probability of the likeliest path that spells the text.
     emissions : (T', …)
@@ -220,8 +220,9 @@ class AcousticModel(ABC):
     ) -> Placement:
         """Find where a known text is said.
 
-        A network trained with CTC chooses the pronunciations that fit best, and leaves out speech that the text lacks.
-        Other kinds take the first pronunciation of each word, and lay the text out over the whole recording.
+        A network trained with CTC chooses the pronunciations that fit best. It leaves out speech that the text lacks
+        and words that are not said, if it finds any that are. Other kinds take the first pronunciation of each word,
+        and lay the text out over the whole recording.
 
         Parameters
         ----------

@@ -153,16 +153,22 @@ class CTCModel(AcousticModel):
         """Find the likeliest path of the text (`asr.models.text_graph`), then place its boundaries (`…times`)."""
         from asr.models import text_graph  # recognition does without its kernels
 
-        labels, _ = text.first()
-        least = sum(min(map(frames_for, word)) for word in text.words)
-        if len(emissions) < least:
-            raise InfeasibleError(
-                f"{name}: {len(labels)} phones need at least {least} frames, and there are "
-                f"{len(emissions)} of {1000 * self.frame_shift:.0f} ms: check that the text is this recording's"
-            )
+        log_posteriors = self.log_probs(emissions)
         index = {label: i for i, label in enumerate(self.tokens)}
         graph = text_graph.build(text, index, self.frame_shift)
-        placed = text_graph.place(emissions, graph, self.log_probs(emissions))
+        least = sum(min(map(frames_for, word)) for word in text.words)
+        placed = None
+        if text.has_words or len(emissions) >= least:
+            placed = text_graph.place(emissions, graph, log_posteriors)
+        if placed is None or len(placed.words) == 0:  # nothing of the text is found: it is laid out over the recording
+            labels, _ = text.first()
+            if len(emissions) < least:
+                raise InfeasibleError(
+                    f"{name}: {len(labels)} phones need at least {least} frames, and there are "
+                    f"{len(emissions)} of {1000 * self.frame_shift:.0f} ms: check that the text is this recording's"
+                )
+            graph = text_graph.build(text, index, self.frame_shift, is_whole=True)
+            placed = text_graph.place(emissions, graph, log_posteriors)
         heard = emissions
         if len(placed.unspoken) > 0:
             heard = emissions.copy()
@@ -171,7 +177,7 @@ class CTCModel(AcousticModel):
         phones = phone_segments(
             heard, placed.alignment, self.tokens, self.frame_shift, waveform, calibration=self.calibration.of_given()
         )
-        lengths = np.bincount(placed.words).tolist() if text.has_words else []
+        lengths = np.bincount(placed.words, minlength=len(text.words)).tolist() if text.has_words else []
         return Placement(phones, lengths, placed.alignment.score, heard, placed.unspoken * self.frame_shift)
 
 

@@ -6,23 +6,25 @@ pronunciations of each (`asr.speech.pronounce`), and the model places the phones
 """
 
 import itertools
-import json
+import statistics
 import unicodedata
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from asr.core.errors import AsrError, ConfigError
 from asr.models.base import AcousticModel, Placement, Spellings, StateAligner
 from asr.models.calibration import aligned_confidence, recognised_confidence
 from asr.models.ctc import CTCModel
-from asr.recognition.annotation import Annotation
-from asr.recognition.recogniser import Recogniser, group_phones
+from asr.recognition.alignment import Alignment, Variant
+from asr.recognition.annotation import group_phones
+from asr.recognition.recogniser import Heard, Recogniser
 from asr.speech import audio
 from asr.speech.phones import is_own
 from asr.speech.pronounce import Own, Phones, UnspeakableError, Way, speakable, ways
 from asr.speech.segments import Segment
+from asr.speech.sentences import sentences_of
+from asr.speech.syllables import syllable_lengths
 from asr.speech.text import Word, normalise, split_words
 
 # In texts that fit, one word of 50 to 70 is not heard, three in a row at most, and no speech is left over; in texts of
@@ -32,19 +34,25 @@ RUN, SHARE = 4, 1 / 3  # words in a row, and the share of all words, that may be
 LACKING = 0.3  # seconds of speech that the text may lack
 
 
-class Variant(NamedTuple):
-    """What was chosen for a word.
+class KnownText(NamedTuple):
+    """What is said in a recording, checked and pronounced.
 
     Attributes
     ----------
+    words
+        Of the text; none where phones are given.
     spoken
-        The words that were said for it; None where it is read as it is written and in no other way.
-    pronunciation
-        Its phones, with blanks between; None where only one pronunciation was tried.
+        The ways in which they may be said.
+    spellings
+        The same as phones, or the phones that are given.
+    sentences
+        The sentences of the text, and how many words each has.
     """
 
-    spoken: str | None
-    pronunciation: str | None
+    words: list[Word]
+    spoken: "SpokenText"
+    spellings: Spellings
+    sentences: list[tuple[str, int]]
 
 
 class SpokenText(NamedTuple):
@@ -60,59 +68,6 @@ class SpokenText(NamedTuple):
 
     ways: list[list[Way]]
     guessed: list[str]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Alignment(Annotation):
-    """A recording with the times of what is said in it.
-
-    Attributes
-    ----------
-    words
-        As in `Annotation`; empty where only phones were given. The confidence of a word is the product of those of its
-        phones (`asr.models.calibration.aligned_confidence`).
-    score
-        Natural log probability per output frame of the likeliest path that spells the phones. It compares texts of one
-        recording, or finds the recordings of a collection whose text is wrong.
-    goodness
-        Goodness of pronunciation of each phone; None unless it was asked for.
-    states
-        The states of an HMM, those of silences too, on the path that the phones are on; empty for other models.
-    unspoken
-        Starts and ends of speech that the text lacks; models that were not trained with CTC find none.
-    misfit
-        Where text and recording differ, in a line; None where the text fits.
-    variants
-        What was chosen for each word, in order, where there was a choice; empty where only phones were given.
-    guessed
-        The words whose sound was guessed from their letters, each once.
-    """
-
-    score: float
-    goodness: list[float] | None = None
-    states: list[Segment] = field(default_factory=list)
-    unspoken: list[tuple[float, float]] = field(default_factory=list)
-    misfit: str | None = None
-    variants: list["Variant"] = field(default_factory=list)
-    guessed: list[str] = field(default_factory=list)
-
-    def tiers(self) -> dict[str, list[Segment]]:
-        """Return the rows of segments by name, the longest units first, without empty ones."""
-        return {name: tier for name, tier in (super().tiers() | {"states": self.states}).items() if tier}
-
-    def to_json(self, path: str | None = None) -> str:
-        """Return everything as one line of JSON without a line break; `path` names the recording in it."""
-        rows = [asdict(phone) for phone in self.phones]
-        if self.goodness is not None:
-            rows = [row | {"goodness": value} for row, value in zip(rows, self.goodness, strict=True)]
-        values: dict[str, Any] = {"duration": self.duration, "score": round(self.score, 4)}
-        words = [asdict(word) for word in self.words or ()]
-        for word, variant in zip(words, self.variants, strict=False):
-            word |= {key: value for key, value in variant._asdict().items() if value is not None}
-        values |= {"words": words, "phones": rows}
-        if self.states:
-            values["states"] = [{"label": each.label, "start": each.start, "end": each.end} for each in self.states]
-        return json.dumps(({} if path is None else {"path": path}) | values, ensure_ascii=False)
 
 
 def align(
@@ -173,36 +128,61 @@ def align(
     >>> [word.label for word in aligned.words], " ".join(phone.label for phone in aligned.phones)
     (['Hello', 'world'], 'HH AH L OW W ER L D')
     """
+    model = recogniser.model
+    own = lexicon if isinstance(lexicon, Mapping) or lexicon is None else read_lexicon(lexicon, model)
+    text = known_text(model, words, phones, g2p, own)
+    return place(model, text, recogniser.hear(recording, sample_rate, channel), with_goodness)
+
+
+def known_text(
+    model: AcousticModel,
+    words: str | Sequence[str] | None = None,
+    phones: str | Sequence[str] | None = None,
+    g2p: bool = True,
+    own: Own | None = None,
+) -> KnownText:
+    """Check and pronounce a text; parameters and errors are those of `align`."""
     if (words is None) == (phones is None):
         raise AsrError("give either the words or the phones that are said")
-    model = recogniser.model
+    said = _split(model, words) if words is not None else []
+    spoken = pronounce_words(model, said, g2p, own or {})
+    spellings = Spellings.of_phones(_phones(phones))
+    if words is not None:
+        spellings = Spellings([[way.phones for way in several] for several in spoken.ways])
+    _check(model, spellings.first()[0])
+    whole = words if isinstance(words, str) else " ".join(words or ())
+    return KnownText(said, spoken, spellings, sentences_of(whole, len(said)) if said else [])
+
+
+def place(
+    model: AcousticModel, text: KnownText, heard: Heard, with_goodness: bool = False, start: float = 0.0
+) -> Alignment:
+    """Find where a text is said in what a recogniser has heard; errors are those of `align`.
+
+    `start` is added to the times in `Alignment.misfit`: that at which a part of a recording begins.
+    """
     if with_goodness and not isinstance(model, CTCModel):
         raise AsrError("pronunciation is rated from CTC posteriors: choose a model that was trained with CTC")
-    said = [] if words is None else _split(model, words)
-    own = lexicon if isinstance(lexicon, Mapping) or lexicon is None else read_lexicon(lexicon, model)
-    spelt = pronounce_words(model, said, g2p, own or {})
-    text = Spellings.of_phones(_phones(phones))
-    if words is not None:
-        text = Spellings([[way.phones for way in several] for several in spelt.ways])
-    _check(model, text.first()[0])
-    heard = recogniser.hear(recording, sample_rate, channel)
-    found = model.align(text, heard.emissions, heard.waveform, heard.name)
-    labels, states = [phone.label for phone in found.phones], []
+    found = model.align(text.spellings, heard.emissions, heard.waveform, heard.name)
+    labels, lengths, states = [phone.label for phone in found.phones], found.word_lengths, list[Segment]()
     if isinstance(model, StateAligner):
-        states = model.align_states(labels, heard.emissions, found.word_lengths, heard.name)
+        states = model.align_states(labels, heard.emissions, lengths, heard.name)
     rated = model.goodness(labels, found.emissions) if isinstance(model, CTCModel) and with_goodness else None
-    spoken = group_phones(found.phones, [word.label for word in said], found.word_lengths, aligned_confidence)
+    words = group_phones(found.phones, [word.label for word in text.words], lengths, aligned_confidence)
     return Alignment(
         phones=found.phones,
         duration=heard.duration,
-        words=spoken,
+        words=words,
         score=found.score / len(heard.emissions),
         goodness=None if rated is None else rated.round(3).tolist(),
         states=states,
         unspoken=[(round(start, 3), round(end, 3)) for start, end in found.unspoken.tolist()],
-        misfit=_misfit(found, spoken),
-        variants=_variants(said, spelt.ways, labels, found.word_lengths),
-        guessed=spelt.guessed,
+        misfit=_misfit(found, words, start),
+        variants=_variants(text.words, text.spoken.ways, labels, lengths),
+        unsaid=[number for number, length in enumerate(lengths) if length == 0],
+        sentences=_sentences(words, text.sentences),
+        syllables=_syllables(found.phones, lengths),
+        guessed=text.spoken.guessed,
         phone_set=model.config.data.labels,
         sound=heard.sound,
     )
@@ -215,6 +195,29 @@ def _split(model: AcousticModel, text: str | Sequence[str]) -> list[Word]:
     from asr.recognition import own_words
 
     return own_words.split(model, text)
+
+
+def _sentences(words: Sequence[Segment], sentences: Sequence[tuple[str, int]]) -> list[Segment]:
+    """Return each sentence from its first word that is said to its last one."""
+    found, rest = list[Segment](), iter(words)
+    for label, count in sentences:
+        every = list(itertools.islice(rest, count))
+        said = [word for word in every if word.end > word.start] or every
+        sure = statistics.mean(word.confidence or 0.0 for word in every)
+        found.append(Segment(label, said[0].start, said[-1].end, round(sure, 3)))
+    return found
+
+
+def _syllables(phones: Sequence[Segment], word_lengths: Sequence[int]) -> list[Segment]:
+    """Return the syllables of words, with blanks between their phones."""
+    lengths, rest = list[int](), iter(phone.label for phone in phones)
+    for length in word_lengths:
+        lengths += syllable_lengths(list(itertools.islice(rest, length))) if length else []
+    ends = itertools.accumulate(lengths)
+    labels = [
+        " ".join(phone.label for phone in phones[end - length : end]) for end, length in zip(ends, lengths, strict=True)
+    ]
+    return group_phones(phones, labels, lengths, min)
 
 
 def pronounce_words(model: AcousticModel, words: Sequence[Word], g2p: bool, own: Own) -> SpokenText:
@@ -319,9 +322,12 @@ def _line_of(path: str | Path, word: str, phones: Sequence[str]) -> int:
 def _variants(
     words: Sequence[Word], spelt: Sequence[Sequence[Way]], labels: Sequence[str], lengths: Sequence[int]
 ) -> list[Variant]:
-    """Return what was chosen for each word: the way whose phones the path has."""
+    """Return what was chosen for each word: the way whose phones the path has; nothing where the word is not said."""
     found, phones = list[Variant](), iter(labels)
     for word, several, length in zip(words, spelt, lengths, strict=False):
+        if length == 0:
+            found.append(Variant(None, None))
+            continue
         said = tuple(itertools.islice(phones, length))
         reading = next(way.reading for way in several if way.phones == said)
         is_plain = {way.reading for way in several} == {word.label}
@@ -329,23 +335,23 @@ def _variants(
     return found
 
 
-def _misfit(found: Placement, words: Sequence[Segment]) -> str | None:
+def _misfit(found: Placement, words: Sequence[Segment], start: float) -> str | None:
     """Say which words are not heard, and how much speech the text lacks; phones without words are judged together."""
     confidences = iter(phone.confidence or 0.0 for phone in found.phones)
     parts = [list(itertools.islice(confidences, length)) for length in found.word_lengths or [len(found.phones)]]
-    unheard = [recognised_confidence(part) < UNHEARD for part in parts]
+    unheard = [not part or recognised_confidence(part) < UNHEARD for part in parts]
     longest = max((len(list(run)) for is_unheard, run in itertools.groupby(unheard) if is_unheard), default=0)
     lacking = float((found.unspoken[:, 1] - found.unspoken[:, 0]).sum())
     faults = []
     if longest >= RUN or sum(unheard) > SHARE * len(unheard):
         first = words[unheard.index(True)] if words else None
+        where = "" if first is None else f"the first {first.label!r} at {first.start + start:.2f} s"
         faults.append(
-            f"{sum(unheard)} of {len(words)} words are not heard, the first {first.label!r} at {first.start:.2f} s"
-            if first is not None
-            else "the phones are not heard"
+            f"{sum(unheard)} of {len(words)} words are not heard, {where}" if where else "the phones are not heard"
         )
     if lacking >= LACKING:
-        faults.append(f"{lacking:.1f} s of speech, the first at {found.unspoken[0, 0]:.2f} s, are not in the text")
+        where = f"the first at {found.unspoken[0, 0] + start:.2f} s"
+        faults.append(f"{lacking:.1f} s of speech, {where}, are not in the text")
     return f"the text does not fit the recording: {'; '.join(faults)}" if faults else None
 
 

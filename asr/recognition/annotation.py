@@ -5,8 +5,9 @@ Recogniser.transcribe ─▶ Transcript ┐
 align ─▶ Alignment ─────────────────┘           └─ notebook ─▶ sound, spectrogram and labels as HTML
 """
 
+import itertools
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Self
 
@@ -80,3 +81,40 @@ class Annotation(ABC):
         except AudioError:  # the file was moved, deleted or changed
             waveform = None
         return notebook.html(self.tiers(), self.duration, waveform)
+
+
+def group_phones(
+    phones: Sequence[Segment],
+    words: Sequence[str],
+    lengths: Sequence[int],
+    confidence: Callable[[Sequence[float]], float],
+) -> list[Segment]:
+    """Return words as segments, each of which begins with its first phone and ends with its last one.
+
+    A word without phones is not said: it has no length, stands at the end of the word before, and its confidence is 0.
+
+    Parameters
+    ----------
+    phones
+        Of all words, in order.
+    words, lengths
+        The label of each word and the number of its phones.
+    confidence
+        Returns the confidence of a word from those of its phones.
+
+    Examples
+    --------
+    >>> phones = [Segment("HH", 0.1, 0.2, 0.5), Segment("AY", 0.2, 0.4, 0.5)]
+    >>> group_phones(phones, ["hi"], [2], min)
+    [Segment(label='hi', start=0.1, end=0.4, confidence=0.5)]
+    """
+    found, ends, at = list[Segment](), itertools.accumulate(lengths), 0.0
+    for word, length, end in zip(words, lengths, ends, strict=True):
+        if length == 0:
+            found.append(Segment(word, at, at, 0.0))
+            continue
+        part = phones[end - length : end]
+        at = part[-1].end
+        sure = confidence([each.confidence or 0.0 for each in part])
+        found.append(Segment(word, part[0].start, at, round(sure, 3)))
+    return found

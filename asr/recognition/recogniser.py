@@ -23,7 +23,7 @@ from asr.models.base import AcousticModel
 from asr.models.calibration import Calibration, recognised_confidence
 from asr.models.ctc import CTCModel
 from asr.recognition import notebook, windows
-from asr.recognition.annotation import Annotation
+from asr.recognition.annotation import Annotation, group_phones
 from asr.speech import audio, characters
 from asr.speech.features import FRAME_SHIFT, FeatureExtractor
 from asr.speech.phones import is_characters
@@ -377,34 +377,3 @@ class Recogniser:
         for each in sorted(both, key=operator.attrgetter("score"), reverse=True):
             different.setdefault((each.labels, each.words), each)
         return list(itertools.islice(different.values(), self.model.config.decode.nbest))
-
-
-def group_phones(
-    phones: Sequence[Segment],
-    words: Sequence[str],
-    lengths: Sequence[int],
-    confidence: Callable[[Sequence[float]], float],
-) -> list[Segment]:
-    """Return words as segments, each of which begins with its first phone and ends with its last one.
-
-    Parameters
-    ----------
-    phones
-        Of all words, in order.
-    words, lengths
-        The label of each word and the number of its phones.
-    confidence
-        Returns the confidence of a word from those of its phones.
-
-    Examples
-    --------
-    >>> phones = [Segment("HH", 0.1, 0.2, 0.5), Segment("AY", 0.2, 0.4, 0.5)]
-    >>> group_phones(phones, ["hi"], [2], min)
-    [Segment(label='hi', start=0.1, end=0.4, confidence=0.5)]
-    """
-    ends = list(itertools.accumulate(lengths))
-    parts = [phones[end - length : end] for end, length in zip(ends, lengths, strict=True)]
-    return [
-        Segment(word, part[0].start, part[-1].end, round(confidence([each.confidence or 0.0 for each in part]), 3))
-        for word, part in zip(words, parts, strict=True)
-    ]

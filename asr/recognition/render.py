@@ -15,6 +15,7 @@ SUFFIXES = {
     "ctm": ".ctm",
     "textgrid": ".TextGrid",
     "srt": ".srt",
+    "vtt": ".vtt",
     "tsv": ".tsv",
     "audacity": ".labels.txt",
 }
@@ -30,9 +31,9 @@ def render(annotation: Annotation, form: str, name: str, words: bool = False) ->
         From `Recogniser.transcribe` or `align`.
     form
         ``text`` (the labels in a line), ``json`` (everything in a line), ``ctm``, ``textgrid`` (a tier each for words
-        and phones), ``srt`` (subtitles, cut at pauses), ``tsv`` (a table of starts, ends, labels and confidences; of
-        words a sentence between pauses in each row, with the mean of their confidences) or ``audacity`` (a label
-        track).
+        and phones), ``srt`` and ``vtt`` (subtitles, cut at pauses), ``tsv`` (a table of starts, ends, labels and
+        confidences; of words a sentence between pauses in each row, with the mean of their confidences) or ``audacity``
+        (a label track).
     name
         Of the recording, for JSON and CTM.
     words
@@ -62,12 +63,11 @@ def render(annotation: Annotation, form: str, name: str, words: bool = False) ->
             return label_files.to_ctm(name, units)
         case "textgrid":
             return annotation.to_textgrid()
-        case "srt":
-            cues = _between_pauses(units, LONGEST_CUE)
-            return "".join(_cue(number, _joined(cue)) for number, cue in enumerate(cues, 1))
+        case "srt" | "vtt":
+            return subtitles(list(map(_joined, between_pauses(units, LONGEST_CUE))), form)
         case "tsv":
             if words:
-                units = [_joined(sentence) for sentence in _between_pauses(units)]
+                units = [_joined(sentence) for sentence in between_pauses(units)]
             rows = [f"{u.start:.3f}\t{u.end:.3f}\t{u.label}\t{u.confidence or 0:.3f}\n" for u in units]
             return "".join(["start\tend\tlabel\tconfidence\n", *rows])
         case "audacity":
@@ -75,7 +75,7 @@ def render(annotation: Annotation, form: str, name: str, words: bool = False) ->
     raise AsrError(f"no format is called {form!r}: choose from {', '.join(SUFFIXES)}")
 
 
-def _between_pauses(units: Sequence[Segment], longest: float = math.inf) -> Iterator[list[Segment]]:
+def between_pauses(units: Sequence[Segment], longest: float = math.inf) -> Iterator[list[Segment]]:
     """Group units; a pause ends a group, and so do the seconds that it may last at most."""
     group: list[Segment] = []
     for unit in units:
@@ -93,13 +93,22 @@ def _joined(group: Sequence[Segment]) -> Segment:
     return Segment(" ".join(unit.label for unit in group), group[0].start, group[-1].end, confidence)
 
 
-def _cue(number: int, cue: Segment) -> str:
-    times = " --> ".join(_clock(seconds) for seconds in (cue.start, cue.end))
-    return f"{number}\n{times}\n{cue.label}\n\n"
+def subtitles(cues: Sequence[Segment], form: str) -> str:
+    r"""Return cues as SubRip (``srt``) or WebVTT (``vtt``).
+
+    >>> subtitles([Segment("Tom & I", 3599.9, 3601.25)], "vtt")
+    'WEBVTT\n\n00:59:59.900 --> 01:00:01.250\nTom &amp; I\n\n'
+    """
+    if form == "vtt":
+        texts = (each.label.replace("&", "&amp;").replace("<", "&lt;") for each in cues)
+        rows = (f"{_clock(c.start, '.')} --> {_clock(c.end, '.')}\n{text}" for c, text in zip(cues, texts, strict=True))
+        return "".join(["WEBVTT\n\n", *(f"{row}\n\n" for row in rows)])
+    rows = (f"{_clock(c.start, ',')} --> {_clock(c.end, ',')}\n{c.label}" for c in cues)
+    return "".join(f"{number}\n{row}\n\n" for number, row in enumerate(rows, 1))
 
 
-def _clock(seconds: float) -> str:
-    """Return hours, minutes, seconds and milliseconds in SubRip's notation."""
+def _clock(seconds: float, point: str) -> str:
+    """Return hours, minutes, seconds and milliseconds, with a sign between the last two."""
     milliseconds = round(1000 * seconds)
     minutes, rest = divmod(milliseconds, 60_000)
-    return f"{minutes // 60:02}:{minutes % 60:02}:{rest // 1000:02},{rest % 1000:03}"
+    return f"{minutes // 60:02}:{minutes % 60:02}:{rest // 1000:02}{point}{rest % 1000:03}"

@@ -317,8 +317,10 @@ _TIMED: dict[str, Callable[[Path], dict[str, list[Segment]]]] = {
 FORMATS = (*_LABEL_LINES, "text", *_TIMED)
 
 
-def to_ctm(utterance: str, segments: Sequence[Segment]) -> str:
+def to_ctm(utterance: str, segments: Sequence[Segment], channel: int = 1) -> str:
     """Return the CTM lines of an utterance; blanks in its name and in labels become underscores.
+
+    Channels are counted from 1, as NIST's tools do.
 
     >>> print(to_ctm("u1", [Segment("HH", 0.1, 0.25, 0.9), Segment("AY", 0.25, 0.5)]), end="")
     u1 1 0.100 0.150 HH 0.900
@@ -329,7 +331,7 @@ def to_ctm(utterance: str, segments: Sequence[Segment]) -> str:
         start, end = round(segment.start, 3), round(segment.end, 3)  # so that neighbours still touch when read again
         confidence = "" if segment.confidence is None else f" {segment.confidence:.3f}"
         label = "_".join(segment.label.split())
-        lines.append(f"{name} 1 {start:.3f} {end - start:.3f} {label}{confidence}\n")
+        lines.append(f"{name} {channel} {start:.3f} {end - start:.3f} {label}{confidence}\n")
     return "".join(lines)
 
 

@@ -57,11 +57,11 @@ def test_phones_become_json_with_goodness(cli, recordings):
 @pytest.mark.parametrize(("form", "suffix"), [("textgrid", ".TextGrid"), ("ctm", ".ctm"), ("audacity", ".labels.txt")])
 def test_a_folder_is_aligned_and_its_bad_file_reported(cli, recordings, tmp_path, form, suffix):
     code, out, err = cli("align", recordings, "--format", form, "--output-dir", tmp_path)
-    assert (code, out) == (1, "")
+    assert (code, out.split()[:4]) == (1, ["aligned", "2", "failed", "1"])
     fault, *_, count = faults_of(err)
     assert fault.startswith(f"asr: {recordings / 'c.wav'}: ")
     assert count == "asr: 1 of 3 recordings could not be aligned"
-    assert {path.name for path in tmp_path.iterdir()} == {f"a{suffix}", f"b{suffix}"}
+    assert {path.name for path in tmp_path.iterdir()} == {f"a{suffix}", f"b{suffix}", ".made-from"}
     if form != "audacity":
         assert read_labels(tmp_path / f"a{suffix}") == {"a": PHONES}
         assert read_labels(tmp_path / f"b{suffix}") == {"b": PHONES[4:] + PHONES[:4]}
@@ -97,7 +97,8 @@ def test_nothing_is_overwritten(cli, recordings, tmp_path):
     common = Path(os.path.commonpath([path.parent for path in both]))
     names = [path.relative_to(common).with_suffix("") for path in both]
     code, out, err = cli("align", *both, "--output-dir", tmp_path / "out")
-    assert (code, out, faults_of(err)) == (0, "", [])
+    assert (code, faults_of(err)) == (0, [])
+    assert {line.split()[0] for line in out.splitlines()[-2:]} == {name.as_posix() for name in names}
     assert all((tmp_path / "out" / f"{name}.TextGrid").is_file() for name in names)
     code, out, _ = cli("align", *both, "--format", "ctm")
     assert code == 0
@@ -113,11 +114,11 @@ def test_nothing_is_overwritten(cli, recordings, tmp_path):
         (("--text", "hello", "--phones", "HH"), 2, "exclude each other"),
         (("--text", " "), 2, "the text is empty"),
         (("--text", "hello", "--gop"), 2, "--gop needs --format json"),
-        (("--text", "hello", "--format", "mp4"), 2, "asr: --format must be one of textgrid, ctm, json, audacity"),
+        (("--text", "hello", "--format", "mp4"), 2, "asr: --format must be one of textgrid, eaf, ctm, json, audacity"),
         (("--text", "hello blorfix", "--no-g2p"), 2, "not in the dictionary: 'blorfix'"),
         (("--text", "日本"), 2, "has no pronunciation"),
         (("--phones", "HH QQ"), 2, "'QQ' at position 2 of 2 is not one of the model's"),
-        (("--text", "hello " * 200), 2, "a.wav: 800 phones need at least"),
+        (("--phones", "HH AH L OW " * 200), 2, "a.wav: 800 phones need at least"),
     ],
 )
 def test_faults_are_one_line(cli, recordings, arguments, code, message):
@@ -132,3 +133,10 @@ def test_words_whose_sound_is_guessed_are_named_in_a_line(cli, recordings):
     assert code == 0
     assert f"asr: {recordings / 'a.wav'}: guessed: blorfix\n" in err
     assert [word["label"] for word in json.loads(out)["words"]] == ["hello", "blorfix", "on", "5/6/2020"]
+
+
+def test_a_text_that_is_far_too_long_has_a_line(cli, recordings):
+    code, out, err = cli("align", recordings / "a.wav", "--text", "hello " * 200, "--format", "json")
+    assert code == 0
+    assert len(json.loads(out)["words"]) == 200
+    assert " of 200 words are not heard, the first 'hello' at " in err

@@ -90,6 +90,31 @@ def test_a_sentence_that_the_text_lacks_stays_without_labels():
     assert len(found.unspoken) == 1
 
 
+@pytest.mark.parametrize("between", ["", "S AW TH F IH SH"])
+def test_words_that_nobody_says_crowd_no_others(between):
+    """A sentence of the text that the recording lacks, or that has another in its place."""
+    heard = said("HH AH L OW", 20) | said(between, 70) | said("W ER L D", 150)
+    found = aligned(heard, "hello the bakery opened early on mondays world")
+    plain = aligned(heard, "hello world")
+    assert found.unsaid == [1, 2, 3, 4, 5, 6]
+    assert [found.words[0], found.words[-1]] == plain.words
+    assert found.phones == plain.phones
+    assert {(word.start, word.end, word.confidence) for word in found.words[1:-1]} == {
+        (plain.words[0].end,) * 2 + (0.0,)
+    }
+    assert found.unspoken == plain.unspoken
+    assert "6 of 8 words are not heard, the first 'the' at " in found.misfit
+    assert [word.get("said", True) for word in json.loads(found.to_json())["words"]] == [True, *[False] * 6, True]
+    assert plain.unsaid == []
+
+
+def test_words_before_and_behind_the_recording_are_unsaid():
+    heard = said("HH AH L OW W ER L D", 100)
+    found = aligned(heard, "the bakery opened early hello world on mondays it is closed")
+    assert found.unsaid == [0, 1, 2, 3, 6, 7, 8, 9, 10]
+    assert found.words[0].start == found.words[3].end == 0
+
+
 def test_a_word_is_not_torn_apart_by_a_pause():
     found = aligned(said("HH AH L", 20) | {44: ("OW", 0.02), 180: ("OW", 0.9)}, "hello")
     assert spans(found)["hello"][1] < 0.8

@@ -70,7 +70,7 @@ def test_verbose_says_where_a_fault_was_found(cli, tmp_path, verb):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--format", "mp4"], "asr: --format must be one of text, json, ctm, textgrid, srt, tsv, audacity, but"),
+        (["--format", "mp4"], "asr: --format must be one of text, json, ctm, textgrid, srt, vtt, tsv, audacity, but"),
         (["--nbest", "3"], "asr: --nbest must be 1, or come with --format json, but it is 3\n"),
         (["--nbest", "9", "--beam-size", "2", "--format", "json"], "asr: --nbest must lie in 1..beam_size"),
         (["--words", "--lm", "nowhere"], "asr: no language model at nowhere: give a run or model folder of"),

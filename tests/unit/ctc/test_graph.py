@@ -36,8 +36,10 @@ def test_the_path_is_the_best_of_all(seed, dtype):
     num_frames = int(rng.integers(1, 6))
     log_probs = naive.log_softmax(2 * rng.standard_normal((num_frames, 4))).astype(dtype)
     tokens, arcs, ends, rests = random_graph(rng, 4)
-    expected = naive.enumerated_graph_paths(log_probs.astype(np.float64), tokens, arcs, ends, rests)
-    graph = LabelGraph.of(tokens[1:], arcs, ends, rests)
+    pairs = [(u, v) for v in range(1, len(tokens)) for u in range(1, v) if tokens[u] == tokens[v]]
+    glides = [(u, v, float(-rng.random())) for u, v in pairs if seed % 2]
+    expected = naive.enumerated_graph_paths(log_probs.astype(np.float64), tokens, arcs, ends, rests, glides)
+    graph = LabelGraph.of(tokens[1:], arcs, ends, rests, glides=glides)
     if not expected:
         with pytest.raises(InfeasibleError, match=f"{num_frames} frames are too few"):
             graph_align(log_probs, graph)
@@ -126,6 +128,23 @@ def test_a_path_with_returns_in_several_blocks_has_its_score(rng):
     np.testing.assert_allclose(score_of(log_probs, (tokens, arcs, rests), found), found.score, rtol=1e-10)
 
 
+@pytest.mark.skipif(numba.config.DISABLE_JIT, reason="minutes without compilation")
+def test_a_glide_over_many_nodes_in_several_blocks(rng):
+    """Parts that are passed by leave the path that the parts before and behind have without them."""
+    log_probs = naive.log_softmax(3 * rng.standard_normal((9000, 8)))
+    log_probs = np.concatenate((log_probs, np.full((9000, 1), -100.0)), axis=1)
+    head, gone, tail = rng.integers(1, 7, 150).tolist(), [8] * 900, rng.integers(1, 7, 150).tolist()
+    (alone,) = forced_align(log_probs[:, None], np.array([[*head, 7, *tail]]))
+    tokens = [*head, 7, *gone, 7, *tail]
+    arcs = [(s, s + 1, 0.0) for s in range(len(tokens))]
+    graph = LabelGraph.of(tokens, arcs, [len(tokens)], glides=[(151, 1052, -2.0)])
+    assert layout(9000, len(tokens) + 1)[1] > 1
+    found = graph_align(log_probs, graph)
+    assert found.nodes.tolist() == [*range(1, 151), *range(1052, 1203)]
+    assert (found.starts.tolist(), found.ends.tolist()) == (alone.starts.tolist(), alone.ends.tolist())
+    assert found.score == pytest.approx(alone.score - 2.0, abs=1e-6)
+
+
 def test_of_equal_paths_always_the_same_one():
     log_probs = np.full((6, 3), np.log(1 / 3))
     twins = LabelGraph.of([1, 1, 1], [(0, 1, 0.0), (0, 2, 0.0), (0, 3, 0.0)], [1, 2, 3])
@@ -142,6 +161,10 @@ def test_without_frames_only_the_empty_sequence():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
+        (([1, 2], [], [1], None, 0, [(1, 2, 0.0)]), "node 1 to 2, which is no later one of its label"),
+        (([1, 1], [], [1], None, 0, [(2, 1, 0.0)]), "node 2 to 1, which is no later one"),
+        (([1, 1], [], [1], None, 0, [(1, 2, np.nan)]), "weights"),
+        (([1], [], [1], None, 0, [(1, 2, 0.0)]), "outside 0..1"),
         (([1], [(0, 2, 0.0)], [1]), "outside 0..1"),
         (([1], [(0, 1, 0.0)], [2]), "outside 0..1"),
         (([1], [(1, 0, 0.0)], [1]), "leads to node 0"),

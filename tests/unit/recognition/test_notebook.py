@@ -12,7 +12,7 @@ import soundfile
 from PIL import Image
 
 from asr.recognition import notebook
-from asr.recognition.align import Alignment
+from asr.recognition.alignment import Alignment
 from asr.recognition.recogniser import Recogniser, Transcript
 from asr.speech.segments import Segment
 from asr.speech.spectrogram import spectrogram_levels
