@@ -97,7 +97,7 @@ def test_several_processes_write_the_same(cli, corpus, tmp_path):
     code, out, err = results[0]
     assert code == 1
     assert counts(out)["failed"] == "1"
-    assert [line.split(": ")[-2] for line in err.splitlines() if "flurbing" in line] == ["guessed"]
+    assert sum("guessed: flurbing" in line for line in err.splitlines()) == 1  # once, whatever the processes
     assert contents(tmp_path / "of1") == contents(tmp_path / "of2")
     assert len(contents(tmp_path / "of1")) == 3
     printed = [cli("align", corpus, "--format", "json", "--jobs", n, "-q").out for n in (1, 2)]
