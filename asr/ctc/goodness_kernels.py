@@ -216,7 +216,7 @@ def edit(probs, best, symbols, size, scores, insertions):
     the blank, then the labels (1 + L,); and N, at least 1. Return whether the text has a path: without one the scores
     are undefined.
     """
-    num_classes, num_frames = probs.shape[:2]
+    num_frames = probs.shape[1]
     pauses, last = probs[symbols[0]], len(symbols) - 1
     blanks, labels = np.empty((num_frames + 1, 2)), np.empty((num_frames + 1, 2))
     nothing, scratch = np.empty((num_frames + 1, 2)), np.empty((num_frames + 1, 2))

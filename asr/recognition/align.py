@@ -171,6 +171,23 @@ def align(
     >>> [word.label for word in aligned.words], " ".join(phone.label for phone in aligned.phones)
     (['Hello', 'world'], 'HH AH L OW W ER L D')
     """
+    options: dict[str, Any] = {"lexicon": lexicon, "sample_rate": sample_rate, "channel": channel}
+    return place(recogniser, recording, words, phones, g2p, with_goodness, **options)[0]
+
+
+def place(
+    recogniser: Recogniser,
+    recording: audio.Recording,
+    words: str | Sequence[str] | None = None,
+    phones: str | Sequence[str] | None = None,
+    g2p: bool = True,
+    with_goodness: bool = False,
+    *,
+    lexicon: str | Path | Own | None = None,
+    sample_rate: float | None = None,
+    channel: int | None = None,
+) -> tuple[Alignment, Placement]:
+    """Return what `align` does, and what the model said; parameters and errors are those of `align`."""
     if (words is None) == (phones is None):
         raise AsrError("give either the words or the phones that are said")
     model = recogniser.model
@@ -190,7 +207,7 @@ def align(
         states = model.align_states(labels, heard.emissions, found.word_lengths, heard.name)
     rated = model.goodness(labels, found.emissions) if isinstance(model, CTCModel) and with_goodness else None
     spoken = group_phones(found.phones, [word.label for word in said], found.word_lengths, aligned_confidence)
-    return Alignment(
+    alignment = Alignment(
         phones=found.phones,
         duration=heard.duration,
         words=spoken,
@@ -204,6 +221,7 @@ def align(
         phone_set=model.config.data.labels,
         sound=heard.sound,
     )
+    return alignment, found
 
 
 def pronounce_words(model: AcousticModel, words: Sequence[Word], g2p: bool, own: Own) -> SpokenText:

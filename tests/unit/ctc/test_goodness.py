@@ -49,7 +49,9 @@ def edited(log_probs, target, loss, blank=0):
     options = [[[] if k == blank else [k] for k in classes]] * (len(target) + 1)
     replaced = [[[*target[:s], *each, *target[s + 1 :]] for each in options[s]] for s in range(len(target))]
     inserted = [[[*target[:s], *each, *target[s:]] for each in options[s]] for s in range(len(target) + 1)]
-    return [np.array([[-loss(log_probs, y, blank) - own for y in row] for row in rows]) for rows in (replaced, inserted)]
+    return [
+        np.array([[-loss(log_probs, y, blank) - own for y in row] for row in rows]) for rows in (replaced, inserted)
+    ]
 
 
 @given(st.data())
