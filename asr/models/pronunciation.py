@@ -72,6 +72,16 @@ class Linear:
         return (np.clip(rows, self.low, self.high) @ self.weights[:-1] + self.weights[-1]).clip(low, high)
 
 
+def curved(sums: np.ndarray, curve: np.ndarray) -> np.ndarray:
+    """Return scores (L,) in 0..2 from the trees' sums (L,): what they lack of 2, raised to a power, times a factor.
+
+    >>> curved(np.array([2.1, 1.0, 0.0]), np.array([0.5, 2.0])).tolist()
+    [2.0, 1.5, 0.0]
+    """
+    factor, power = curve
+    return (BEST_PHONE - factor * np.maximum(BEST_PHONE - sums, 0) ** power).clip(0, BEST_PHONE)
+
+
 @dataclass(frozen=True, eq=False)
 class PronunciationScorer:
     """Turns evidence of an utterance into scores.
@@ -82,9 +92,9 @@ class PronunciationScorer:
         The labels of the acoustic model's classes.
     trees
         The score of a phone.
-    line : (2,)
-        Slope and intercept that the trees' sums go through. The network has heard the speakers on whom the trees were
-        trained; the line is fitted on speakers whom it has not.
+    curve : (2,)
+        Factor and exponent of what the trees' sums lack of `BEST_PHONE` (`curved`). The network has heard the speakers
+        on whom the trees were trained, and is surer of them than of others; the curve is fitted on others.
     lengths, usual : (C,)
         Mean log duration and mean score of each phone.
     words, sentence
@@ -95,7 +105,7 @@ class PronunciationScorer:
 
     tokens: tuple[str, ...]
     trees: BoostedTrees
-    line: np.ndarray
+    curve: np.ndarray
     lengths: np.ndarray
     usual: np.ndarray
     words: Linear
@@ -122,15 +132,15 @@ class PronunciationScorer:
                 Linear(*(tensors[f"{name}.{part}"] for part in ("low", "high", "weights")))
                 for name in ("words", "sentence")
             ]
-            line, lengths, usual = (tensors[name] for name in ("line", "lengths", "usual"))
+            curve, lengths, usual = (tensors[name] for name in ("curve", "lengths", "usual"))
             wrong = float(tensors["wrong"][0])
-            return cls(tokens, BoostedTrees.of(tensors), line, lengths, usual, linear[0], linear[1], wrong)
+            return cls(tokens, BoostedTrees.of(tensors), curve, lengths, usual, linear[0], linear[1], wrong)
         except (KeyError, ValueError, TypeError, IndexError) as error:
             raise ModelError(f"{path} is damaged ({error!r}): copy or train it again") from error
 
     def save(self, folder: Path, notes: dict[str, str]) -> None:
         """Write the scorer into a model folder, with notes on how it came about."""
-        tensors = self.trees.tensors() | {"line": self.line, "lengths": self.lengths, "usual": self.usual}
+        tensors = self.trees.tensors() | {"curve": self.curve, "lengths": self.lengths, "usual": self.usual}
         for name, linear in (("words", self.words), ("sentence", self.sentence)):
             tensors |= {f"{name}.{part}": getattr(linear, part) for part in ("low", "high", "weights")}
         tensors["wrong"] = np.array([self.wrong])
@@ -148,7 +158,7 @@ class PronunciationScorer:
     def score(self, evidence: Evidence) -> Scores:
         """Return the scores of an utterance."""
         rows = phone_features(evidence, self.is_vowel, self.lengths, self.usual)
-        phones = np.polyval(self.line, self.trees.predict(rows)).clip(0, BEST_PHONE)
+        phones = curved(self.trees.predict(rows), self.curve)
         words = self.words.predict(word_features(evidence, self.is_vowel, self.usual, phones), WORD_SCALES)
         of_sentence = sentence_features(evidence, self.is_vowel, phones, words[:, 0])
         return Scores(phones, words, self.sentence.predict(of_sentence[None], SENTENCE_SCALES)[0])

@@ -7,25 +7,27 @@ import bisect
 import itertools
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
 from asr.core.errors import AsrError
-from asr.models.base import BLANK
+from asr.models.base import BLANK, Placement, Spellings
 from asr.models.ctc import CTCModel
-from asr.models.pronunciation import SENTENCE_SCALES, WORD_SCALES, PronunciationScorer
+from asr.models.pronunciation import SENTENCE_SCALES, WORD_SCALES, PronunciationScorer, Scores
 from asr.models.pronunciation_features import Evidence
 from asr.recognition.align import place
 from asr.recognition.annotation import Annotation
 from asr.recognition.recogniser import Recogniser
 from asr.speech import audio
+from asr.speech.features import FRAME_SHIFT, HOP_LENGTH
 from asr.speech.pronounce import Own
 from asr.speech.segments import Segment
 
 GOOD_PHONE, GOOD_WORD, FAIR_WORD = 1.5, 8.0, 6.0  # scores
+MARGIN = 0.1  # seconds around the speech
 PUT_IN = 4.0  # nats by which a phone that the text lacks must make the sound likelier to be named
 
 
@@ -171,13 +173,15 @@ def pronounce(
     >>> [word.label for word in found.words], sorted(found.scores)
     (['Hello', 'world'], ['accuracy', 'completeness', 'fluency', 'prosodic', 'total'])
     """
-    scorer, model = recogniser.scorer, recogniser.model
-    if not isinstance(model, CTCModel):
+    scorer = recogniser.scorer
+    if not isinstance(recogniser.model, CTCModel):
         raise AsrError("pronunciation is scored from CTC posteriors: choose a model that was trained with CTC")
-    options: dict[str, Any] = {"lexicon": lexicon, "sample_rate": sample_rate, "channel": channel}
-    aligned, placed = place(recogniser, recording, text, None, g2p, **options)
-    evidence = Evidence.of(model, placed)
-    found = scorer.score(evidence)
+    waveform = audio.load(recording, sample_rate, channel)
+    aligned, placed = place(recogniser, waveform, text, None, g2p, lexicon=lexicon, sample_rate=audio.SAMPLE_RATE)
+    # What a network says depends a little on where its output frames begin: all beginnings are heard.
+    phases = round(recogniser.model.frame_shift / FRAME_SHIFT)
+    heard = [hear_speech(recogniser, waveform, placed, phase) for phase in range(phases)]
+    found = Scores(*(np.mean(each, axis=0) for each in zip(*map(scorer.score, heard), strict=True)))
     return Pronunciation(
         phones=aligned.phones,
         duration=aligned.duration,
@@ -188,10 +192,33 @@ def pronounce(
         phone_scores=found.phones.round(2).tolist(),
         word_scores=[_named(WORD_SCALES, row) for row in found.words],
         scores=_named(SENTENCE_SCALES, found.sentence),
-        mistakes=mistakes(evidence, found.phones, scorer),
+        mistakes=mistakes(heard[0], found.phones, scorer),
         misfit=aligned.misfit,
         guessed=aligned.guessed,
     )
+
+
+def hear_speech(recogniser: Recogniser, waveform: np.ndarray, placed: Placement, phase: int = 0) -> Evidence:
+    """Hear phones that are placed again, without the silence around them, which would change what the network says.
+
+    Parameters
+    ----------
+    recogniser
+        Of a model that was trained with CTC.
+    waveform : (N,)
+        The recording at 16 kHz.
+    placed
+        From its model.
+    phase
+        How many feature frames later to begin.
+    """
+    phones, model = placed.phones, cast(CTCModel, recogniser.model)
+    start = max(0, round((phones[0].start - MARGIN) * audio.SAMPLE_RATE)) + phase * HOP_LENGTH
+    speech = waveform[start : round((phones[-1].end + MARGIN) * audio.SAMPLE_RATE)]
+    labels = iter([phone.label for phone in phones])
+    words = Spellings([[list(itertools.islice(labels, length))] for length in placed.word_lengths])
+    evidence = Evidence.of(model, model.align(words, recogniser.emissions(speech), speech))
+    return replace(evidence, times=evidence.times + start / audio.SAMPLE_RATE)
 
 
 def mistakes(evidence: Evidence, scores: np.ndarray, scorer: PronunciationScorer) -> list[Mistake]:

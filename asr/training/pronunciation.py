@@ -11,7 +11,6 @@ import hashlib
 import logging
 from collections.abc import Sequence
 from pathlib import Path
-from typing import cast
 
 import numpy as np
 from lhotse.cut import Cut
@@ -29,8 +28,9 @@ from asr.models import model_folder
 from asr.models.base import Spellings
 from asr.models.boosted_trees import BoostedTrees
 from asr.models.ctc import CTCModel
-from asr.models.pronunciation import WORD_SCALES, Linear, PronunciationScorer
+from asr.models.pronunciation import BEST_PHONE, WORD_SCALES, Linear, PronunciationScorer, curved
 from asr.models.pronunciation_features import Evidence, phone_features, sentence_features, vowels, word_features
+from asr.recognition.pronounce import hear_speech
 from asr.recognition.recogniser import Recogniser
 
 CORPUS = "speechocean762"
@@ -46,6 +46,7 @@ TREES = {  # chosen by the dev speakers' correlation
 FOLDS = 5  # of the training speakers
 PENALTIES = np.logspace(-1, 4, 11)  # of the linear regressions, chosen by leaving one out
 RANGE = (0.5, 99.5)  # percentiles of a feature that linear regressions know
+POWERS = np.arange(0.5, 3.0, 0.05)  # of what phones lack of the best score
 USUAL = 1.8  # score of a phone that the training speakers never say
 
 log = logging.getLogger(__name__)
@@ -158,10 +159,9 @@ def judge(recogniser: Recogniser, cuts: Sequence[Cut], experts: dict[str, Expert
 
 def hear(recogniser: Recogniser, cut: Cut, spellings: Sequence[Sequence[str]]) -> Evidence:
     """Return what the network says of an utterance whose words are spelt so."""
-    heard = recogniser.hear(cut.recording.sources[0].source)
-    text = Spellings([[word] for word in spellings])
-    model = cast(CTCModel, recogniser.model)
-    return Evidence.of(model, model.align(text, heard.emissions, heard.waveform, cut.id))
+    heard, text = recogniser.hear(cut.recording.sources[0].source), Spellings([[word] for word in spellings])
+    placed = recogniser.model.align(text, heard.emissions, heard.waveform, cut.id)
+    return hear_speech(recogniser, heard.waveform, placed)
 
 
 def fit(tokens: tuple[str, ...], train: Sequence[Judged], dev: Sequence[Judged]) -> PronunciationScorer:
@@ -190,9 +190,9 @@ def fit(tokens: tuple[str, ...], train: Sequence[Judged], dev: Sequence[Judged])
         strangers[folds == fold] = _boost(rows[folds != fold], known[folds != fold]).predict(rows[folds == fold])
     trees = _trees(_boost(rows, known))
     sums = trees.predict(others)
-    line = np.polyfit(sums, unheard, 1)
-    found, right = np.concatenate([strangers, np.polyval(line, sums)]).clip(0, 2), np.concatenate([known, unheard])
-    phones = np.split(strangers.clip(0, 2), np.cumsum(counts)[:-1])
+    curve = _curve(sums, unheard)
+    found, right = np.concatenate([strangers, curved(sums, curve)]), np.concatenate([known, unheard])
+    phones = np.split(strangers.clip(0, BEST_PHONE), np.cumsum(counts)[:-1])
     each_word = [word_features(each.evidence, is_vowel, usual, own) for each, own in zip(train, phones, strict=True)]
     words = _regress(each_word, [each.experts.scores.words for each in train])
     accuracies = [words.predict(each, WORD_SCALES)[:, 0] for each in each_word]
@@ -201,7 +201,7 @@ def fit(tokens: tuple[str, ...], train: Sequence[Judged], dev: Sequence[Judged])
         for each, own, of_words in zip(train, phones, accuracies, strict=True)
     ]
     sentence = _regress(each_sentence, [each.experts.scores.sentence[None] for each in train])
-    return PronunciationScorer(tokens, trees, line, lengths, usual, words, sentence, _threshold(found, right))
+    return PronunciationScorer(tokens, trees, curve, lengths, usual, words, sentence, _threshold(found, right))
 
 
 def _means(labels: np.ndarray, values: np.ndarray, size: int) -> np.ndarray:
@@ -246,6 +246,16 @@ def _regress(rows: Sequence[np.ndarray], scores: Sequence[np.ndarray]) -> Linear
     model = RidgeCV(PENALTIES, alpha_per_target=True).fit(scaler.transform(np.clip(features, low, high)), wanted)
     slopes = model.coef_.T / scaler.scale_[:, None]
     return Linear(low, high, np.vstack([slopes, model.intercept_ - scaler.mean_ @ slopes]))
+
+
+def _curve(sums: np.ndarray, scores: np.ndarray) -> np.ndarray:
+    """Return factor and exponent with which `curved` comes nearest to scores (N,): the least mean squared error."""
+    lacking, wanted = np.maximum(BEST_PHONE - sums, 0), BEST_PHONE - scores
+    powers = [lacking**power for power in POWERS]
+    factors = [float(each @ wanted / (each @ each)) for each in powers]
+    errors = [np.square(factor * each - wanted).mean() for factor, each in zip(factors, powers, strict=True)]
+    best = int(np.argmin(errors))
+    return np.array([factors[best], POWERS[best]])
 
 
 def _threshold(found: np.ndarray, known: np.ndarray) -> float:

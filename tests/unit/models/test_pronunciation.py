@@ -11,6 +11,7 @@ from asr.models.pronunciation import FILE, SENTENCE_SCALES, WORD_SCALES, Linear,
 from asr.models.pronunciation_features import (
     NOBODY,
     OWN,
+    SHARED,
     Evidence,
     phone_features,
     sentence_features,
@@ -56,7 +57,7 @@ def scorer_of(evidence, root_feature=0):
     words, sentence = linear(width, len(WORD_SCALES)), linear(whole, len(SENTENCE_SCALES))
     words.weights[0] = 5.0  # of the mean of the phones
     sentence.weights[0] = 5.0
-    return PronunciationScorer(TOKENS, trees, np.array([1.0, 0.0]), usual - 4, usual, words, sentence, 1.0)
+    return PronunciationScorer(TOKENS, trees, np.array([1.0, 1.0]), usual - 4, usual, words, sentence, 1.0)
 
 
 def test_scores_follow_the_phones(rng):
@@ -77,14 +78,12 @@ def test_goodness_is_the_share_of_the_phone_itself(rng):
 
 
 def test_neighbours_and_their_absence(rng):
-    evidence = evidence_of(rng, lengths=(3,), wrong=1)
-    rows, goodness = features_of(evidence), OWN.index("goodness")
-    before, after = (
-        np.flatnonzero((rows == rows[1, goodness]).all(axis=0) | (rows[k] == rows[1, goodness])) for k in (2, 0)
-    )
-    assert len(before) > 0
-    assert len(after) > 0
-    assert (rows[0] == NOBODY).sum() > (rows[1] == NOBODY).sum()
+    """Of four phones the second is wrong: its neighbours see that, and those at the edge have none on one side."""
+    rows, column = features_of(evidence_of(rng, lengths=(4,), wrong=1)), OWN.index("goodness")
+    assert [(row == rows[1, column]).any() for row in rows] == [True] * 4  # two places on either side, or themselves
+    beside_words = 2
+    absent = (rows == NOBODY).sum(axis=1) - beside_words
+    assert (absent // len(SHARED)).tolist() == [2, 1, 1, 2]
 
 
 def test_when_the_recording_starts_does_not_matter(rng):

@@ -45,16 +45,21 @@ def test_mistakes_are_named(recogniser):
     assert [(each.phone, each.start, each.end) for each in found] == [(0, 0.1, 0.2), (2, 0.3, 0.5), (3, 0.4, 0.5)]
 
 
-def test_another_word_scores_lower(recogniser, think):
+def test_what_was_not_said_scores_lower(recogniser, think):
+    """A synthetic voice says something else: two words of the text are its own."""
+    found = pronounce(recogniser, think, "I think the mother of a gun has eaten", sample_rate=16000)
     right = pronounce(recogniser, think, "I think that the sun is hot", sample_rate=16000)
-    wrong = pronounce(recogniser, think, "I pink that the sun is fat", sample_rate=16000)
     assert [word.label for word in right.words] == ["I", "think", "that", "the", "sun", "is", "hot"]
     assert sum(right.word_lengths) == len(right.phones) == len(right.phone_scores)
-    assert wrong.word_scores[1]["accuracy"] < right.word_scores[1]["accuracy"] - 1
-    assert wrong.word_scores[6]["accuracy"] < right.word_scores[6]["accuracy"] - 1
-    assert wrong.scores["total"] < right.scores["total"] - 1
-    assert "said TH for P" in [str(each) for each in wrong.mistakes if each.word == 1]
-    assert wrong.word_of(len(wrong.phones) - 1) == 6
+    accuracies = [scores["accuracy"] for scores in found.word_scores]
+    assert min(accuracies[:2]) > max(accuracies[k] for k in (3, 6, 8)) + 1  # mother, gun, eaten
+    assert found.scores["total"] < right.scores["total"] - 1
+    assert [found.word_of(k) for k in (0, 1, 4, 5)] == [0, 1, 1, 2]
+
+
+def test_the_phone_that_was_said_scores_higher(recogniser, think):
+    right, wrong = (pronounce(recogniser, think, text, sample_rate=16000) for text in ("I think", "I pink"))
+    assert right.phone_scores[1] > wrong.phone_scores[1] + 0.02
 
 
 def test_json_has_everything(recogniser, think):
@@ -83,48 +88,50 @@ def test_a_page_plays_words_phones_and_mistakes_and_asks_for_nothing(recogniser,
     assert not re.search(r"""(src|href)=["'](?!data:)|https?://""", page)
 
 
-LEARNERS = 12  # utterances
+LEARNERS = 15  # utterances
 
 
 @pytest.mark.corpus
-@pytest.mark.parametrize("change", ["silence", "gain", "microphone"])
-def test_silence_gain_and_microphone_hardly_change_scores(recogniser, speech_data, change, rng):
+@pytest.mark.parametrize(("change", "most"), [("silence", 0.2), ("gain", 0.02), ("microphone", 0.1)])
+def test_silence_gain_and_microphone_hardly_change_scores(recogniser, speech_data, change, most, rng):
+    """A score of the sentence moves by a tenth of its range at most, and so do 19 of 20 phones."""
     moved, sentence = [], []
-    for waveform, text, _ in learners(speech_data, LEARNERS):
+    for waveform, text, *_ in learners(speech_data, LEARNERS):
         noise = 1e-3 * rng.normal(size=16000).astype(np.float32)
         changed = {
             "silence": lambda x, noise=noise: np.concatenate([noise, x, noise]),
             "gain": lambda x: 0.1 * x,
-            "microphone": lambda x: lfilter([1, -0.3], [1, 0.2], x).astype(np.float32),  # brighter by 8 dB
+            "microphone": lambda x: lfilter([1, -0.3], [1, 0.2], x).astype(np.float32),  # brighter by 9 dB
         }[change](waveform)
         before, after = (pronounce(recogniser, each, text, sample_rate=16000) for each in (waveform, changed))
-        moved += np.subtract(after.phone_scores, before.phone_scores).tolist()
         sentence += [after.scores[name] - value for name, value in before.scores.items()]
+        if [phone.label for phone in before.phones] == [phone.label for phone in after.phones]:
+            moved += np.subtract(after.phone_scores, before.phone_scores).tolist()
     assert np.abs(sentence).max() <= 1.0
-    assert np.percentile(np.abs(moved), 95) <= 0.2
-    assert abs(np.mean(moved)) < 0.02
+    assert np.percentile(np.abs(moved), 95) <= most
 
 
 @pytest.mark.corpus
 def test_agrees_with_experts(recogniser, speech_data):
     found, known = [], []
-    for waveform, text, scores in learners(speech_data):
+    for waveform, text, phones, scores in learners(speech_data):
         scored = pronounce(recogniser, waveform, text, sample_rate=16000)
-        if len(scored.phones) == len(scores):  # the dictionary's pronunciation may be another
+        if [phone.label for phone in scored.phones] == phones:  # the dictionary may have other pronunciations
             found += scored.phone_scores
             known += scores
-    assert len(found) > 1000
-    # 0.63 over all 47,369 phones of the test set; these are a twentieth of them.
-    assert np.corrcoef(found, known)[0, 1] > 0.45
+    assert len(found) > 400
+    # 0.64 over all 47,369 phones of the test set; these are a hundredth of them.
+    assert np.corrcoef(found, known)[0, 1] > 0.35
 
 
 def learners(speech_data, most=None):
-    """Waveform, text and the experts' phone scores of test utterances."""
+    """Waveform, text, phones and the experts' scores of them, of test utterances."""
     corpus = speech_data / "speechocean762-mini"
     with (speech_data / "speechocean762-phone-scores.csv").open(newline="", encoding="utf8") as lines:
-        scores = {row["file_name"].removesuffix(".WAV"): row["p_scores"] for row in csv.DictReader(lines)}
+        rows = {row["file_name"].removesuffix(".WAV"): row for row in csv.DictReader(lines)}
     texts = dict(line.split("\t") for line in (corpus / "test" / "text").read_text(encoding="utf8").splitlines())
     for line in (corpus / "test" / "wav.scp").read_text(encoding="utf8").splitlines()[:most]:
         name, place = line.split()
         (path,) = (corpus / place).parent.glob(f"{name}.*")
-        yield audio.load(path), texts[name].lower(), [float(each) for each in scores[name].split()]
+        scores = [float(each) for each in rows[name]["p_scores"].split()]
+        yield audio.load(path), texts[name].lower(), rows[name]["transcription"].split(), scores
