@@ -11,6 +11,7 @@ import hashlib
 import logging
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from lhotse.cut import Cut
@@ -88,7 +89,7 @@ def train(name: str, output: Path, corpora: Path | None = None, scores: Path | N
         raise ModelError(f"{output.name} is a shipped model and stays as it is: name another folder for a copy")
     place = None if corpora is None else configuration.places_in({CORPUS: None}, corpora)[CORPUS]
     manifests = model.config.data.manifests
-    splits.prepare({CORPUS: place}, manifests)
+    splits.prepare({CORPUS: place}, manifests, may_obtain=False)
     parts = {each: splits.load_split(manifests, [CORPUS], each) for each in splits.SPLITS}
     experts = read_experts(_corpus_folder(parts["test"][0]) / "resource" / "scores.json" if scores is None else scores)
     judged = {}
@@ -143,18 +144,17 @@ def judge(recogniser: Recogniser, cuts: Sequence[Cut], experts: dict[str, Expert
             stored, {name: each.astype(np.float32) if each.ndim > 1 else each for name, each in parts.items()}
         )
     tensors, _ = read_tensors(stored)
-    names = [each for each in Evidence.__dataclass_fields__ if each != "unspoken"]
     return [
-        Judged(
-            cut.supervisions[0].speaker,
-            Evidence(
-                *(tensors[f"{cut.id}/{name}"] for name in names), unspoken=float(tensors[f"{cut.id}/unspoken"].item())
-            ),
-            experts[cut.id],
-        )
+        Judged(cut.supervisions[0].speaker, _evidence(tensors, cut.id), experts[cut.id])
         for cut in cuts
         if f"{cut.id}/tokens" in tensors
     ]
+
+
+def _evidence(tensors: dict[str, np.ndarray], name: str) -> Evidence:
+    """Return what was kept of an utterance."""
+    values: dict[str, Any] = {field: tensors[f"{name}/{field}"] for field in Evidence.__dataclass_fields__}
+    return Evidence(**values | {"unspoken": values["unspoken"].item()})
 
 
 def hear(recogniser: Recogniser, cut: Cut, spellings: Sequence[Sequence[str]]) -> Evidence:

@@ -5,6 +5,7 @@ import json
 import pytest
 import soundfile
 
+from asr.models.pronunciation import SENTENCE_SCALES
 from asr.speech.espeak import synthesise
 
 
@@ -25,7 +26,7 @@ def test_words_phones_and_scores_are_lines(cli, recordings):
     code, out, err = cli("pronounce", recordings / "a.wav")
     assert (code, err) == (0, "")
     scores, words, *_ = out.splitlines()
-    assert [each.split()[0] for each in scores.split(", ")] == ["accuracy", "fluency", "completeness", "prosodic", "total"]
+    assert [each.split()[0] for each in scores.split(", ")] == [*SENTENCE_SCALES]
     assert words.startswith("I [AY] think [TH")
     assert "\x1b" not in out
 

@@ -92,7 +92,7 @@ LEARNERS = 15  # utterances
 
 
 @pytest.mark.corpus
-@pytest.mark.parametrize(("change", "most"), [("silence", 0.2), ("gain", 0.02), ("microphone", 0.1)])
+@pytest.mark.parametrize(("change", "most"), [("silence", 0.2), ("gain", 0.01), ("microphone", 0.05)])
 def test_silence_gain_and_microphone_hardly_change_scores(recogniser, speech_data, change, most, rng):
     """A score of the sentence moves by a tenth of its range at most, and so do 19 of 20 phones."""
     moved, sentence = [], []
@@ -120,7 +120,7 @@ def test_agrees_with_experts(recogniser, speech_data):
             found += scored.phone_scores
             known += scores
     assert len(found) > 400
-    # 0.64 over all 47,369 phones of the test set; these are a hundredth of them.
+    # 0.65 over all 47,369 phones of the test set; these are a hundredth of them.
     assert np.corrcoef(found, known)[0, 1] > 0.35
 
 
