@@ -19,6 +19,7 @@ os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 if TYPE_CHECKING:
     from asr.core.errors import AsrError, AudioError, ConfigError, CorpusError, InfeasibleError, ModelError, OutputError
     from asr.recognition.align import align
+    from asr.recognition.pronounce import pronounce
     from asr.recognition.recogniser import Recogniser, Transcript
     from asr.recognition.stream import Stream
     from asr.speech.segments import Segment
@@ -37,6 +38,7 @@ __all__ = [
     "Stream",
     "Transcript",
     "align",
+    "pronounce",
 ]
 
 # Each name is imported when it is first used, so that `import asr` stays quick.
@@ -53,6 +55,7 @@ __getattr__, __dir__, _ = lazy_loader.attach(
             "OutputError",
         ],
         "recognition.align": ["align"],
+        "recognition.pronounce": ["pronounce"],
         "recognition.recogniser": ["Recogniser", "Transcript"],
         "recognition.stream": ["Stream"],
         "speech.segments": ["Segment"],

@@ -15,7 +15,8 @@ from asr.cli.align import align
 from asr.cli.compare_alignments import compare_alignments
 from asr.cli.evaluate import compare, evaluate, score, sensitivity
 from asr.cli.options import LOGGERS, Quiet, Verbose, set_verbosity, with_verbosity
-from asr.cli.train import calibrate, export, prepare, train, tune
+from asr.cli.pronounce import pronounce
+from asr.cli.train import calibrate, export, prepare, train, train_scorer, tune
 from asr.cli.transcribe import transcribe
 from asr.core.errors import AsrError
 from asr.core.terminal import log_handler
@@ -29,11 +30,22 @@ app = typer.Typer(
     context_settings={"help_option_names": ["--help", "-h"]},
     help="Phone recognition with CTC: prepare a corpus, train, measure the phone error rate, transcribe recordings.",
 )
-VERBS = (
-    *(prepare, train, calibrate, evaluate, tune, compare, score, align, compare_alignments, transcribe, sensitivity),
+for verb in (
+    prepare,
+    train,
+    calibrate,
+    evaluate,
+    tune,
+    compare,
+    score,
+    align,
+    compare_alignments,
+    pronounce,
+    transcribe,
+    train_scorer,
+    sensitivity,
     export,
-)
-for verb in VERBS:
+):
     app.command()(with_verbosity(verb))
 app.add_typer(data.app, name="data")
 app.add_typer(lm.app, name="lm")

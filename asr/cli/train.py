@@ -194,3 +194,31 @@ def export(
         raise AsrError("--int8 is for the graph that --onnx adds: give both")
     write(model, folder, onnx, int8)
     typer.echo(f"model folder: {folder}")
+
+
+def train_scorer(
+    model: Model,
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            help="The folder for a copy with a scorer, which a shipped model needs.",
+            show_default="the model's own folder",
+        ),
+    ] = None,
+    data: KnownData = None,
+    scores: Annotated[
+        Path | None,
+        typer.Option(help="The experts' scores.", show_default="resource/scores.json of speechocean762"),
+    ] = None,
+) -> None:
+    """Train what scores pronunciation for `asr pronounce`, on the experts' scores of speechocean762, and rate it.
+
+    asr train-scorer runs/en_us_phones/blstm_ctc --data /path/to/speechocean762
+    asr train-scorer en-us-phones --output my-model
+    """
+    check_model(model)
+
+    from asr.models.model_folder import find
+    from asr.training.pronunciation import train as run_training
+
+    typer.echo(run_training(model, find(model) if output is None else output, data, scores))

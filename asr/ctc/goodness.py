@@ -9,7 +9,7 @@ import numpy as np
 
 from asr.core.errors import InfeasibleError
 from asr.ctc.arguments import check_feasible, check_log_probs, check_targets, check_values
-from asr.ctc.goodness_kernels import scaled, substitute
+from asr.ctc.goodness_kernels import edit, scaled
 
 
 def goodness(
@@ -81,21 +81,63 @@ def alternatives(
     >>> np.exp(alternatives(np.log([[0.1, 0.6, 0.3]]), np.array([2]))).round(3)
     array([[0.1, 0.6, 0.3]])
     """
-    log_probs, frames = check_log_probs(np.asarray(log_probs)[:, None], None, blank)
-    symbols, lengths = check_targets(np.asarray(targets)[None], None, 1, log_probs.shape[2], blank)
-    check_values(log_probs, frames)
-    check_feasible(symbols, frames, lengths)
-    scores = np.empty((lengths[0], log_probs.shape[2]))
+    scores, _ = _edited(log_probs, targets, blank, with_insertions=False)
     weights = np.zeros(scores.shape) if log_weights is None else np.asarray(log_weights)
     if weights.shape != scores.shape or not (weights < np.inf).all():
         raise ValueError(f"log_weights must be {scores.shape}, without NaN and +inf, but they are {weights.shape}")
     if len(scores) == 0:
         return scores
-    classes = log_probs[:, 0].T.astype(np.float64)  # (C, T)
-    best = np.delete(classes, blank, axis=0).max(axis=0)
-    size = max(1, round(math.cbrt(len(scores))))
-    if not substitute(scaled(classes), scaled(best), symbols[0].astype(np.int64), size, scores):
-        raise InfeasibleError("the labels have probability 0: no path of the log_probs spells them")
     scores += weights
     peaks = scores.max(axis=1, keepdims=True)
     return scores - peaks - np.log(np.exp(scores - peaks).sum(axis=1, keepdims=True))
+
+
+def edits(log_probs: np.ndarray, targets: np.ndarray, blank: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    """Return how much likelier than a text each text is that differs from it in one label.
+
+    With p(y | x) summed over all CTC paths, these are ln p(edited | x) − ln p(y | x) for every edited text: no label is
+    aligned.
+
+    Parameters and errors are those of `goodness`; no labels are an error, too.
+
+    Returns
+    -------
+    substitutions : (L, C)
+        For each class in the place of each label. The blank's column is for no label, and the label's own is 0.
+    insertions : (L + 1, C)
+        For each class before each label, and in the last row behind the last one. The blank's column is 0.
+
+    Examples
+    --------
+    >>> substitutions, insertions = edits(np.log([[0.1, 0.6, 0.3]]), np.array([2]))
+    >>> np.exp(substitutions).round(3)
+    array([[0.333, 2.   , 1.   ]])
+    >>> np.exp(insertions).round(3)  # one frame has no room for two labels
+    array([[1., 0., 0.],
+           [1., 0., 0.]])
+    """
+    targets = np.asarray(targets)
+    if len(targets) == 0:
+        raise ValueError("there are no labels to edit")
+    substitutions, insertions = _edited(log_probs, targets, blank, with_insertions=True)
+    return substitutions - substitutions[np.arange(len(targets)), targets, None], insertions - insertions[:, [blank]]
+
+
+def _edited(
+    log_probs: np.ndarray, targets: np.ndarray, blank: int, with_insertions: bool
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return ln p with each label replaced (L, C), and with one put in (L + 1, C) or (0, C), plus the same constant."""
+    log_probs, frames = check_log_probs(np.asarray(log_probs)[:, None], None, blank)
+    symbols, lengths = check_targets(np.asarray(targets)[None], None, 1, log_probs.shape[2], blank)
+    check_values(log_probs, frames)
+    check_feasible(symbols, frames, lengths)
+    scores = np.empty((lengths[0], log_probs.shape[2]))
+    insertions = np.empty((lengths[0] + 1 if with_insertions else 0, log_probs.shape[2]))
+    if len(scores) == 0:
+        return scores, insertions
+    classes = log_probs[:, 0].T.astype(np.float64)  # (C, T)
+    best = np.delete(classes, blank, axis=0).max(axis=0)
+    size = max(1, round(math.cbrt(len(scores))))
+    if not edit(scaled(classes), scaled(best), symbols[0].astype(np.int64), size, scores, insertions):
+        raise InfeasibleError("the labels have probability 0: no path of the log_probs spells them")
+    return scores, insertions

@@ -1,4 +1,4 @@
-"""Sums over the paths of a text whose labels are replaced or left out one by one, in Numba.
+"""Sums over the paths of a text with one label replaced, left out or put in, in Numba.
 
 The recursions are those of Graves et al. 2006, eq. 6 to 11, but run label by label, over all frames of each. α of one
 label is then all of α that is held. β runs from the last label to the first, before α. It is kept for every N²-th
@@ -180,6 +180,21 @@ def _through(entries, probs, exits):
 
 
 @njit(cache=True)
+def _between(probs, entries, exits, neighbours, span, exponent, scores):
+    """Write ln p of the text with each label where entries and exits lead to scores (C,), the blank's left as it is.
+
+    `neighbours` are the blank and the labels before and after, the blank where there is none.
+    """
+    blank, before, after = neighbours
+    first, stop = span
+    for k in range(len(probs)):
+        if k != blank:
+            arrivals, departures = entries[1 if k == before else 0], exits[1 if k == after else 0]
+            total, i = _through(arrivals[first:stop], probs[k, first:stop], departures[first:stop])
+            scores[k] = _log(total, i - exponent)
+
+
+@njit(cache=True)
 def _meet(before, after):
     """Return the sum of the paths that go from one state to another (T, 2) between any two frames."""
     total, i = 0.0, -np.inf
@@ -190,17 +205,18 @@ def _meet(before, after):
 
 
 @njit(cache=True, nogil=True)
-def substitute(probs, best, symbols, size, scores):
+def edit(probs, best, symbols, size, scores, insertions):
     """Write ln p of the text with label s replaced by each class, or left out for the blank, to scores (L, C).
 
-    All have the same constant added. Paths are left out that in total have less than T · `NEGLIGIBLE` of the text's own
-    probability.
+    ln p with each class put in before label s, or after the last one, goes to insertions (L + 1, C), where the blank's
+    column is the text's own; they are left out if the array has no rows. All have the same constant added. Paths are
+    left out that in total have less than T · `NEGLIGIBLE` of the text's own probability.
 
     Parameters are the probabilities (C, T, 2), with T and L at least 1; the largest of a label in each frame (T, 2);
     the blank, then the labels (1 + L,); and N, at least 1. Return whether the text has a path: without one the scores
     are undefined.
     """
-    num_classes, num_frames = probs.shape[:2]
+    num_frames = probs.shape[1]
     pauses, last = probs[symbols[0]], len(symbols) - 1
     blanks, labels = np.empty((num_frames + 1, 2)), np.empty((num_frames + 1, 2))
     nothing, scratch = np.empty((num_frames + 1, 2)), np.empty((num_frames + 1, 2))
@@ -216,6 +232,7 @@ def substitute(probs, best, symbols, size, scores):
     text, exponent = _meet(blanks[:-1], far[0, :-1])
     if text == 0.0:
         return False
+    least = (text * NEGLIGIBLE, exponent)
     entries, exits = np.empty((2, num_frames, 2)), np.empty((2, num_frames, 2))
     reached = np.empty((num_frames, 2))
     for s in range(1, last + 1):
@@ -226,17 +243,24 @@ def substitute(probs, best, symbols, size, scores):
             _sweep(probs, symbols, s, 1, near[(s - 1) // size % size + 1], betas, scratch)
         before, after = symbols[s - 1], symbols[s + 1] if s < last else symbols[0]
         _enter(blanks, labels, best, entries, reached)
+        if len(insertions) > 0:
+            _leave(pauses, betas[n], False, exits)
+            span = _span(reached, exits, best, least)
+            _between(probs, entries, exits, (symbols[0], before, symbols[s]), span, exponent, insertions[s - 1])
+            insertions[s - 1, symbols[0]] = _log(text, 0.0)
         _leave(pauses, betas[n + 1], s == last, exits)
-        first, stop = _span(reached, exits, best, (text * NEGLIGIBLE, exponent))
-        for k in range(num_classes):
-            if k != symbols[0]:
-                arrivals, departures = entries[1 if k == before else 0], exits[1 if k == after else 0]
-                total, i = _through(arrivals[first:stop], probs[k, first:stop], departures[first:stop])
-                scores[s - 1, k] = _log(total, i - exponent)
+        span = _span(reached, exits, best, least)
+        _between(probs, entries, exits, (symbols[0], before, after), span, exponent, scores[s - 1])
         if s < last:
             total, i = _meet(entries[1 if after == before else 0], betas[n + 1, :-1])
         else:
             total, i = _plus(blanks[-1, 0], blanks[-1, 1], labels[-1, 0], labels[-1, 1])
         scores[s - 1, symbols[0]] = _log(total, i - exponent)
         _forward(probs, symbols, s, blanks, labels)
+    if len(insertions) > 0:
+        _enter(blanks, labels, best, entries, reached)
+        _leave(pauses, nothing, True, exits)
+        span = _span(reached, exits, best, least)
+        _between(probs, entries, exits, (symbols[0], symbols[last], symbols[0]), span, exponent, insertions[last])
+        insertions[last, symbols[0]] = _log(text, 0.0)
     return True

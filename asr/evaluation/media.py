@@ -10,17 +10,15 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-import soundfile
 from matplotlib import colormaps
 from PIL import Image
 
-from asr.speech.audio import SAMPLE_RATE
+from asr.speech.audio import to_ogg
 from asr.speech.features import FRAME_SHIFT, HOP_LENGTH
 from asr.speech.spectrogram import spectrogram_levels
 
 SHOWN_POSTERIOR = 0.1  # a label never likelier than this has no row in the posteriorgram
 INK = (59, 113, 202)  # of a posterior of 1, which reads on white and on black; less of it is more transparent
-VORBIS_BLOCK = SAMPLE_RATE  # samples; libsndfile's Vorbis encoder overflows its stack when it is given minutes at once
 
 
 def utterance_media(
@@ -64,7 +62,7 @@ def utterance_media(
     num_columns = max(1, round(len(waveform) / HOP_LENGTH))
     rows = shown_tokens(log_probs)
     return {
-        "audio": _ogg(waveform),
+        "audio": base64.b64encode(to_ogg(waveform)).decode(),
         "spectrogram": _png(spectrogram_levels(waveform, num_columns), _magma()),
         "posteriors": _png(_posterior_levels(log_probs[:, rows], frame_shift, num_columns), bytes(INK * 256), True),
         "posterior_tokens": [tokens[row] for row in rows],
@@ -93,14 +91,6 @@ def shown_tokens(log_probs: np.ndarray) -> list[int]:
     phones = np.flatnonzero(log_probs[:, 1:].max(axis=0) > np.log(SHOWN_POSTERIOR)) + 1
     peaks = log_probs[:, phones].argmax(axis=0)
     return [*phones[np.argsort(peaks, kind="stable")].tolist(), 0]
-
-
-def _ogg(waveform: np.ndarray) -> str:
-    buffer = io.BytesIO()
-    with soundfile.SoundFile(buffer, "w", SAMPLE_RATE, 1, format="OGG", subtype="VORBIS") as file:
-        for start in range(0, len(waveform), VORBIS_BLOCK):
-            file.write(waveform[start : start + VORBIS_BLOCK])
-    return base64.b64encode(buffer.getvalue()).decode()
 
 
 def _png(levels: np.ndarray, palette: bytes, transparent: bool = False) -> str:

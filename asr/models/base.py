@@ -39,6 +39,8 @@ class Spellings:
         The pronunciations of each word, the usual one first. Phones without words are one word with one of them.
     has_words
         Whether the words are known. Pauses may stand between words; without them, between any two phones.
+    all_said
+        Whether all words are looked for, also those that the recording seems to lack.
 
     Examples
     --------
@@ -50,6 +52,7 @@ class Spellings:
 
     words: Sequence[Sequence[Sequence[str]]]
     has_words: bool = True
+    all_said: bool = False
 
     @classmethod
     def of_phones(cls, labels: Sequence[str]) -> "Spellings":

@@ -6,6 +6,7 @@
 ``model.safetensors`` weights, and the normalisation statistics where there are any
 ``metrics.json``    what the model scored, on which data
 ``calibration.json`` the map from posteriors to confidences and the lag of times, once fitted on dev speakers
+``pronunciation.*`` what scores pronunciation, and its figures, where `asr train-scorer` put them
 ``model.onnx``      the network for onnxruntime, where `asr export --onnx` put it
 ``README.md``       the model card
 ``phones.tsv``      labels of one's own with their IPA, and other files of `asr.speech.label_folder`
@@ -41,6 +42,7 @@ if TYPE_CHECKING:
     from asr.lm.ngram import NGram
 
 GRAPH = "model.onnx"  # written by `asr export --onnx`
+SCORER = "pronunciation.*"
 PRETRAINED = Path(__file__).parent / "pretrained"
 CLASSES = {  # module and name, since a module is imported for its own kind of system only
     Kind.CTC: ("asr.models.ctc", "CTCModel"),
@@ -69,6 +71,8 @@ def save(folder: Path, model: AcousticModel, card: str, half: bool = False) -> N
     if normaliser.mean is not None and normaliser.std is not None:
         weights["cmvn.mean"], weights["cmvn.std"] = normaliser.mean, normaliser.std
     folder.mkdir(parents=True, exist_ok=True)
+    for file in folder.glob(SCORER):  # of other weights
+        file.unlink()
     # A model folder is passed on: it does not tell where this machine keeps corpora and language models.
     config = model.config
     train, criterion = config.train, config.train.criterion
@@ -118,12 +122,16 @@ def export(name: str | Path, folder: Path, onnx: bool = False, int8: bool = Fals
         raise ConfigError(f"{model.config.model['name']} has no ONNX graph: only systems of `blstm` with CTC have one")
     beside = [source / name for name in ("README.md", "metrics.json", calibration.FILE)]
     texts = {file.name: file.read_text(encoding="utf8") if file.is_file() else None for file in beside}
+    scorer = {file.name: file.read_bytes() for file in source.glob(SCORER)}
     save(folder, model, texts.pop("README.md") or "", half=True)
     for name, text in texts.items():
         if text is None:
             (folder / name).unlink(missing_ok=True)  # an older model's
         else:
             write_text(folder / name, text)
+    for name, content in scorer.items():
+        with replacing(folder / name) as temporary:
+            temporary.write_bytes(content)
     (folder / GRAPH).unlink(missing_ok=True)
     if onnx:
         from asr.models.onnx import OnnxModel, write_graph

@@ -69,7 +69,7 @@ class PlacedText:
 def build(text: Spellings, index: dict[str, int], frame_shift: float, is_whole: bool = False) -> TextGraph:
     """Return the graph of a text for classes of these numbers, 0 the blank.
 
-    If the text is whole, or has no words, all of it is said.
+    If the text is whole or `all_said`, or has no words, no word is passed by.
 
     >>> index = {"<blank>": 0, "AH": 1, "EY": 2}
     >>> build(Spellings([[["AH"], ["EY"]]]), index, 0.03).graph.tokens.tolist()  # either between two fillers
@@ -81,7 +81,7 @@ def build(text: Spellings, index: dict[str, int], frame_shift: float, is_whole: 
         builder.add_word(number, [[index[label] for label in labels] for labels in pronunciations])
     builder.add_filler()
     glides = list[Arc]()
-    if text.has_words and not is_whole:
+    if text.has_words and not (is_whole or text.all_said):
         weights = [UNSAID * min(map(len, pronunciations)) for pronunciations in text.words]
         glides = [(*pair, weight) for pair, weight in zip(pairwise(builder.fillers), weights, strict=True)]
     graph = LabelGraph.of(builder.tokens[1:], builder.arcs, builder.before, builder.rests, glides=glides)

@@ -157,13 +157,25 @@ def known_text(
 def place(
     model: AcousticModel, text: KnownText, heard: Heard, with_goodness: bool = False, start: float = 0.0
 ) -> Alignment:
-    """Find where a text is said in what a recogniser has heard; errors are those of `align`.
-
-    `start` is added to the times in `Alignment.misfit`: that at which a part of a recording begins.
-    """
+    """Find where a text is said in what a recogniser has heard; parameters and errors are those of `describe`."""
     if with_goodness and not isinstance(model, CTCModel):
         raise AsrError("pronunciation is rated from CTC posteriors: choose a model that was trained with CTC")
     found = model.align(text.spellings, heard.emissions, heard.waveform, heard.name)
+    return describe(model, text, heard, found, with_goodness, start)
+
+
+def describe(
+    model: AcousticModel,
+    text: KnownText,
+    heard: Heard,
+    found: Placement,
+    with_goodness: bool = False,
+    start: float = 0.0,
+) -> Alignment:
+    """Return the alignment of a text that a model has placed in what a recogniser has heard.
+
+    `start` is added to the times in `Alignment.misfit`: that at which a part of a recording begins.
+    """
     labels, lengths, states = [phone.label for phone in found.phones], found.word_lengths, list[Segment]()
     if isinstance(model, StateAligner):
         states = model.align_states(labels, heard.emissions, lengths, heard.name)

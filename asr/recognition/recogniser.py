@@ -9,13 +9,13 @@ import operator
 import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
-from typing import Any, NamedTuple, Self
+from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 import numpy as np
 
-from asr.core.errors import AudioError, ConfigError
+from asr.core.errors import AudioError, ConfigError, ModelError
 from asr.core.settings import check
 from asr.ctc import Hypothesis
 from asr.models import model_folder
@@ -28,6 +28,9 @@ from asr.speech import audio, characters
 from asr.speech.features import FRAME_SHIFT, FeatureExtractor
 from asr.speech.phones import is_characters
 from asr.speech.segments import Segment
+
+if TYPE_CHECKING:
+    from asr.models.pronunciation import PronunciationScorer
 
 DEFAULT_MODEL = "en-us-phones"
 SURE = 0.5  # posterior of a phone; in noise and silence the highest was 0.41, in speech it is above 0.9
@@ -152,6 +155,8 @@ class Recogniser:
         Show a progress bar on standard error for a long recording.
     word_calibration
         The map of words' confidences.
+    folder
+        The model folder; what scores pronunciation is read from there when it is first needed.
 
     Raises
     ------
@@ -172,6 +177,7 @@ class Recogniser:
         beam_size: int | None = None,
         progress: bool = False,
         word_calibration: Calibration | None = None,
+        folder: Path | None = None,
     ):
         if beam_size not in (None, 1) and not model.has_beam:
             raise ConfigError("an HMM has no beam of hypotheses: leave --beam-size out")
@@ -180,6 +186,7 @@ class Recogniser:
         self.beam_size = model.config.decode.beam_size if beam_size is None else beam_size
         self.progress = progress
         self.word_calibration = word_calibration or Calibration()
+        self.folder = folder
         self._extractor = FeatureExtractor(model.config.features)
 
     @classmethod
@@ -216,7 +223,7 @@ class Recogniser:
         found = model_folder.load(folder, light=True)
         given = decode if beam_size is None else decode | {"beam_size": beam_size}
         if words is False or words is None:
-            return cls(found.with_decoding(replace(found.config.decode, **given)), beam_size, progress)
+            return cls(found.with_decoding(replace(found.config.decode, **given)), beam_size, progress, folder=folder)
         from asr.models.word_model import DEFAULT, WordModel
 
         if not found.takes_lm:
@@ -230,7 +237,24 @@ class Recogniser:
             tuned.pop("label_prior_scale", None)  # found with another acoustic model
         settings = replace(found.config.decode, **{**tuned, **given})
         check(settings.beam_size > 1, "decode.beam_size", "be 2 or more for words", settings.beam_size)
-        return cls(found.with_decoding(settings), beam_size, progress, word_model.calibration)
+        return cls(found.with_decoding(settings), beam_size, progress, word_model.calibration, folder)
+
+    @cached_property
+    def scorer(self) -> "PronunciationScorer":
+        """What scores pronunciation.
+
+        Raises
+        ------
+        ModelError
+            The model folder has none, or it is damaged.
+        """
+        if self.folder is None:
+            raise ModelError(
+                "a recogniser made of a model alone scores no pronunciation: use Recogniser.from_pretrained"
+            )
+        from asr.models.pronunciation import PronunciationScorer  # recognition does without
+
+        return PronunciationScorer.load(self.folder, self.model.tokens)
 
     def transcribe(
         self,

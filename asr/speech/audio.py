@@ -16,6 +16,7 @@ from numbers import Integral, Real
 from typing import Any, BinaryIO
 
 import numpy as np
+import soundfile
 import soxr
 from numpy.typing import ArrayLike
 
@@ -244,6 +245,20 @@ def resample(waveform: np.ndarray, source_rate: float) -> np.ndarray:
     if _checked_rate(source_rate) == SAMPLE_RATE:
         return waveform
     return soxr.resample(waveform, source_rate, SAMPLE_RATE, quality="HQ")
+
+
+def to_ogg(waveform: np.ndarray) -> bytes:
+    """Return a waveform (N,) as a file of Ogg Vorbis, which pages play.
+
+    >>> to_ogg(np.zeros(16000, np.float32))[:4]
+    b'OggS'
+    """
+    buffer = io.BytesIO()
+    with soundfile.SoundFile(buffer, "w", SAMPLE_RATE, 1, format="OGG", subtype="VORBIS") as file:
+        # libsndfile's Vorbis encoder overflows its stack when it is given minutes at once.
+        for start in range(0, len(waveform), SAMPLE_RATE):
+            file.write(waveform[start : start + SAMPLE_RATE])
+    return buffer.getvalue()
 
 
 def _is_file(recording: Recording) -> bool:

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from asr.core.errors import InfeasibleError
 from asr.ctc import Denominator, TokenModel
-from asr.ctc.goodness import alternatives, goodness
+from asr.ctc.goodness import alternatives, edits, goodness
 from asr.speech import audio
 
 pytestmark = pytest.mark.kernels
@@ -41,6 +41,53 @@ def test_alternatives_equal_enumeration(data):
         [row[k] for row, k in zip(expected, target, strict=True)],
         atol=1e-9,
     )
+
+
+def edited(log_probs, target, loss, blank=0):
+    """Gains in ln p of a target by each other label, or none, in the place of each, and by each put in before each."""
+    classes, own = range(log_probs.shape[1]), -loss(log_probs, target, blank)
+    options = [[[] if k == blank else [k] for k in classes]] * (len(target) + 1)
+    replaced = [[[*target[:s], *each, *target[s + 1 :]] for each in options[s]] for s in range(len(target))]
+    inserted = [[[*target[:s], *each, *target[s:]] for each in options[s]] for s in range(len(target) + 1)]
+    return [
+        np.array([[-loss(log_probs, y, blank) - own for y in row] for row in rows]) for rows in (replaced, inserted)
+    ]
+
+
+@given(st.data())
+def test_edits_equal_enumeration(data):
+    num_frames = data.draw(st.integers(1, 5))
+    num_classes = data.draw(st.integers(2, 4))
+    blank = data.draw(st.integers(0, num_classes - 1))
+    labels = [c for c in range(num_classes) if c != blank]
+    target = data.draw(st.lists(st.sampled_from(labels), min_size=1, max_size=(num_frames + 1) // 2))
+    rng = np.random.default_rng(data.draw(st.integers(0, 999)))
+    log_probs = naive.log_softmax(3 * rng.normal(size=(num_frames, num_classes)))
+    for found, expected in zip(
+        edits(log_probs, np.array(target), blank), edited(log_probs, target, naive.enumerated_loss, blank), strict=True
+    ):
+        np.testing.assert_allclose(found, expected, atol=1e-9)
+
+
+def test_edits_equal_losses_of_long_utterances(rng):
+    """Of 14 labels β is kept for every fourth, then every second."""
+    log_probs = naive.log_softmax(4 * rng.normal(size=(60, 7)))
+    target = [1, 1, 2, 3, 2, 2, 6, 5, 4, 1, 3, 3, 5, 2]
+    expected = edited(log_probs, target, lambda *args: naive.ctc(*args)[0])
+    for found, wanted in zip(edits(log_probs, np.array(target)), expected, strict=True):
+        np.testing.assert_allclose(found, wanted, rtol=1e-9, atol=1e-9)
+
+
+def test_a_phone_put_in_is_found():
+    path = [0, 1, 1, 0, 2, 0, 3, 0]
+    probs = np.full((8, 4), 1e-4)
+    probs[np.arange(8), path] = 1 - 3e-4
+    substitutions, insertions = edits(np.log(probs), np.array([1, 3]))
+    assert np.unravel_index(insertions.argmax(), insertions.shape) == (1, 2)
+    assert insertions[1, 2] > 5
+    assert np.delete(substitutions, [1, 3], axis=1).max() < 5
+    with pytest.raises(ValueError, match="no labels"):
+        edits(np.log(probs), np.array([], int))
 
 
 def test_alternatives_equal_losses_of_long_utterances(rng):

@@ -1,0 +1,252 @@
+"""Scores of learners' speech: how well a known text is pronounced, and which phones are wrong.
+
+recording, text ─ align ─▶ phones and words with times ─ PronunciationScorer ─▶ scores ─▶ Pronunciation
+"""
+
+import bisect
+import itertools
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+
+from asr.core.errors import AsrError
+from asr.models.base import BLANK, Placement, Spellings
+from asr.models.ctc import CTCModel
+from asr.models.pronunciation import SENTENCE_SCALES, WORD_SCALES, PronunciationScorer, Scores
+from asr.models.pronunciation_features import Evidence
+from asr.recognition.align import describe, known_text, read_lexicon
+from asr.recognition.annotation import Annotation
+from asr.recognition.recogniser import Recogniser
+from asr.speech import audio
+from asr.speech.features import FRAME_SHIFT, HOP_LENGTH
+from asr.speech.pronounce import Own
+from asr.speech.segments import Segment
+
+GOOD_PHONE, GOOD_WORD, FAIR_WORD = 1.5, 8.0, 6.0  # scores
+MARGIN = 0.1  # seconds around the speech
+PUT_IN = 4.0  # nats by which a phone that the text lacks must make the sound likelier to be named
+
+
+@dataclass(frozen=True)
+class Mistake:
+    """A phone that was not said as the text has it.
+
+    Attributes
+    ----------
+    word
+        The number of its word, from 0.
+    phone
+        The number of the phone in the utterance, from 0; of a phone put in, the one that it stands behind.
+    expected
+        The phone of the text; None for one that was put in.
+    heard
+        What was said in its place; None where it was left out.
+    start, end
+        Seconds in which to listen for it.
+
+    Examples
+    --------
+    >>> print(Mistake(0, 1, "TH", "S", 0.1, 0.2), Mistake(0, 1, "T", None, 0.1, 0.2), sep="; ")
+    said S for TH; left out T
+    """
+
+    word: int
+    phone: int
+    expected: str | None
+    heard: str | None
+    start: float
+    end: float
+
+    def __str__(self) -> str:
+        """Say in words what is wrong."""
+        if self.expected is None:
+            return f"put in {self.heard}"
+        if self.heard is None:
+            return f"left out {self.expected}"
+        return f"said {self.heard} for {self.expected}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pronunciation(Annotation):
+    """A recording with scores of how its text is pronounced.
+
+    Attributes
+    ----------
+    words
+        As in `Annotation`, always there.
+    word_lengths
+        The number of phones in each word.
+    phone_scores
+        Of each phone: 0 for wrong or missing, 1 for a heavy accent, 2 for right.
+    word_scores
+        Of each word, by the names of `WORD_SCALES`, 0 to 10; the stress 5 for wrong to 10 for right.
+    scores
+        Of the utterance, by the names of `SENTENCE_SCALES`, 0 to 10.
+    mistakes
+        In the order of the text.
+    misfit, guessed
+        As in `asr.recognition.align.Alignment`.
+    """
+
+    word_lengths: list[int]
+    phone_scores: list[float]
+    word_scores: list[dict[str, float]]
+    scores: dict[str, float]
+    mistakes: list[Mistake] = field(default_factory=list)
+    misfit: str | None = None
+    guessed: list[str] = field(default_factory=list)
+
+    def grade(self, phone: int) -> str:
+        """Return how well a phone is said, by its number: good, fair or wrong."""
+        if any(each.phone == phone and each.expected is not None for each in self.mistakes):
+            return "wrong"
+        return "good" if self.phone_scores[phone] >= GOOD_PHONE else "fair"
+
+    def word_grade(self, word: int) -> str:
+        """Return how well a word is said, by its number: good, fair or wrong, as its accuracy is."""
+        accuracy = self.word_scores[word]["accuracy"]
+        return "good" if accuracy >= GOOD_WORD else "fair" if accuracy >= FAIR_WORD else "wrong"
+
+    def word_of(self, phone: int) -> int:
+        """Return the number of a phone's word."""
+        return bisect.bisect_right(list(itertools.accumulate(self.word_lengths)), phone)
+
+    def to_json(self, path: str | None = None) -> str:
+        """Return everything as one line of JSON without a line break; `path` names the recording in it."""
+        phones = iter(zip(self.phones, self.phone_scores, strict=True))
+        words = []
+        for word, length, scores in zip(self.words or (), self.word_lengths, self.word_scores, strict=True):
+            rows = [_row(phone, {"score": score}) for phone, score in (next(phones) for _ in range(length))]
+            words.append(_row(word, scores) | {"phones": rows})
+        mistakes = [vars(each) | {"text": str(each)} for each in self.mistakes]
+        values: dict[str, Any] = {
+            "duration": self.duration,
+            "scores": self.scores,
+            "words": words,
+            "mistakes": mistakes,
+        }
+        return json.dumps(({} if path is None else {"path": path}) | values, ensure_ascii=False)
+
+
+def _row(segment: Segment, scores: dict[str, float]) -> dict[str, Any]:
+    return {"label": segment.label, "start": segment.start, "end": segment.end} | scores
+
+
+def pronounce(
+    recogniser: Recogniser,
+    recording: audio.Recording,
+    text: str | Sequence[str],
+    g2p: bool = True,
+    *,
+    lexicon: str | Path | Own | None = None,
+    sample_rate: float | None = None,
+    channel: int | None = None,
+) -> Pronunciation:
+    """Score how a text is pronounced in a recording.
+
+    Parameters
+    ----------
+    recogniser
+        From `Recogniser.from_pretrained`, of a model whose folder has a scorer of pronunciation.
+    recording
+        As for `asr.Recogniser.transcribe`.
+    text
+        What is said: a sentence or so, since fluency and the like are those of the whole recording.
+    g2p, lexicon, sample_rate, channel
+        As for `asr.align`. Of several pronunciations of a word the one that fits best is scored.
+
+    Raises
+    ------
+    ModelError
+        The model folder has no scorer of pronunciation.
+    AsrError
+        As for `asr.align`; or the model was not trained with CTC.
+
+    Examples
+    --------
+    >>> recogniser = Recogniser.from_pretrained("en-us-phones")
+    >>> found = pronounce(recogniser, np.zeros(16000, np.float32), "Hello, world!", sample_rate=16000)
+    >>> [word.label for word in found.words], sorted(found.scores)
+    (['Hello', 'world'], ['accuracy', 'completeness', 'fluency', 'prosodic', 'total'])
+    """
+    scorer = recogniser.scorer
+    if not isinstance(recogniser.model, CTCModel):
+        raise AsrError("pronunciation is scored from CTC posteriors: choose a model that was trained with CTC")
+    model, waveform = recogniser.model, audio.load(recording, sample_rate, channel)
+    own = lexicon if isinstance(lexicon, Mapping) or lexicon is None else read_lexicon(lexicon, model)
+    known, heard = known_text(model, text, None, g2p, own), recogniser.hear(waveform, audio.SAMPLE_RATE)
+    placed = model.align(replace(known.spellings, all_said=True), heard.emissions, heard.waveform, heard.name)
+    aligned = describe(model, known, heard, placed)
+    # What a network says depends a little on where its output frames begin: all beginnings are heard.
+    phases = round(recogniser.model.frame_shift / FRAME_SHIFT)
+    evidence = [hear_speech(recogniser, waveform, placed, phase) for phase in range(phases)]
+    found = Scores(*(np.mean(each, axis=0) for each in zip(*map(scorer.score, evidence), strict=True)))
+    return Pronunciation(
+        phones=aligned.phones,
+        duration=aligned.duration,
+        words=aligned.words,
+        phone_set=aligned.phone_set,
+        sound=aligned.sound,
+        word_lengths=placed.word_lengths,
+        phone_scores=found.phones.round(2).tolist(),
+        word_scores=[_named(WORD_SCALES, row) for row in found.words],
+        scores=_named(SENTENCE_SCALES, found.sentence),
+        mistakes=mistakes(evidence[0], found.phones, scorer),
+        misfit=aligned.misfit,
+        guessed=aligned.guessed,
+    )
+
+
+def hear_speech(recogniser: Recogniser, waveform: np.ndarray, placed: Placement, phase: int = 0) -> Evidence:
+    """Hear phones that are placed again, without the silence around them, which would change what the network says.
+
+    Parameters
+    ----------
+    recogniser
+        Of a model that was trained with CTC.
+    waveform : (N,)
+        The recording at 16 kHz.
+    placed
+        From its model.
+    phase
+        How many feature frames later to begin.
+    """
+    phones, model = placed.phones, cast(CTCModel, recogniser.model)
+    start = max(0, round((phones[0].start - MARGIN) * audio.SAMPLE_RATE)) + phase * HOP_LENGTH
+    speech = waveform[start : round((phones[-1].end + MARGIN) * audio.SAMPLE_RATE)]
+    labels = iter([phone.label for phone in phones])
+    words = Spellings([[list(itertools.islice(labels, length))] for length in placed.word_lengths], all_said=True)
+    evidence = Evidence.of(model, model.align(words, recogniser.emissions(speech), speech))
+    return replace(evidence, times=evidence.times + start / audio.SAMPLE_RATE)
+
+
+def mistakes(evidence: Evidence, scores: np.ndarray, scorer: PronunciationScorer) -> list[Mistake]:
+    """Name the phones that score as wrong, with what is likeliest in their place, and phones that were put in.
+
+    Parameters
+    ----------
+    evidence
+        Of the utterance, L phones.
+    scores : (L,)
+        Of its phones.
+    scorer
+        Which gave them.
+    """
+    tokens, words, found = scorer.tokens, evidence.words, list[Mistake]()
+    for i in np.flatnonzero(scores < scorer.wrong).tolist():
+        heard, expected = tokens[evidence.heard[i]], tokens[evidence.tokens[i]]
+        start, end = evidence.times[i].tolist()
+        found.append(Mistake(int(words[i]), i, expected, None if heard == BLANK else heard, start, end))
+    gains = evidence.insertions[1:]  # a phone put in before the first one is as often a breath
+    for i in np.flatnonzero(gains.max(axis=1) > PUT_IN).tolist():
+        start, end = evidence.times[i : i + 2].ravel()[[0, -1]].tolist()
+        found.append(Mistake(int(words[i]), i, None, tokens[gains[i].argmax()], start, end))
+    return sorted(found, key=lambda each: each.phone)
+
+
+def _named(scales: dict[str, tuple[float, float]], values: np.ndarray) -> dict[str, float]:
+    return dict(zip(scales, values.round(1).tolist(), strict=True))

@@ -1,0 +1,137 @@
+"""Scores of learners' speech: named mistakes, the page, and what must not change them."""
+
+import csv
+import json
+import re
+
+import numpy as np
+import pytest
+from scipy.signal import lfilter
+
+from asr.models.pronunciation_features import Evidence
+from asr.recognition import pronunciation_page
+from asr.recognition.align import align
+from asr.recognition.pronounce import mistakes, pronounce
+from asr.recognition.recogniser import Recogniser
+from asr.speech import audio
+from asr.speech.espeak import synthesise
+
+
+@pytest.fixture(scope="module")
+def recogniser():
+    return Recogniser.from_pretrained("en-us-phones")
+
+
+@pytest.fixture(scope="module")
+def think():
+    speech = synthesise("I think that the sun is hot")
+    return audio.load(speech.samples, speech.sample_rate)
+
+
+def test_mistakes_are_named(recogniser):
+    """By construction: S for TH, a T left out, an AH put in behind N."""
+    tokens = recogniser.model.tokens
+    index = {token: i for i, token in enumerate(tokens)}
+    text = np.array([index[phone] for phone in ("TH", "IH", "N", "T")])
+    substitutions = np.full((4, len(tokens)), -9.0)
+    substitutions[np.arange(4), text] = 0.0
+    substitutions[0, index["S"]], substitutions[3, 0] = 4.0, 6.0
+    insertions = np.full((5, len(tokens)), -9.0)
+    insertions[3, index["AH"]] = 8.0
+    times = np.array([[0.1, 0.2], [0.2, 0.3], [0.3, 0.4], [0.4, 0.5]])
+    evidence = Evidence(text, np.array([4]), substitutions, insertions, times, np.ones(4), 0.0)
+    found = mistakes(evidence, np.array([0.1, 2.0, 2.0, 0.2]), recogniser.scorer)
+    assert [str(each) for each in found] == ["said S for TH", "put in AH", "left out T"]
+    assert [(each.phone, each.start, each.end) for each in found] == [(0, 0.1, 0.2), (2, 0.3, 0.5), (3, 0.4, 0.5)]
+
+
+def test_what_was_not_said_scores_lower(recogniser, think):
+    """A synthetic voice says something else: two words of the text are its own."""
+    found = pronounce(recogniser, think, "I think the mother of a gun has eaten", sample_rate=16000)
+    right = pronounce(recogniser, think, "I think that the sun is hot", sample_rate=16000)
+    assert [word.label for word in right.words] == ["I", "think", "that", "the", "sun", "is", "hot"]
+    assert sum(right.word_lengths) == len(right.phones) == len(right.phone_scores)
+    accuracies = [scores["accuracy"] for scores in found.word_scores]
+    assert min(accuracies[:2]) > max(accuracies[k] for k in (3, 6, 8)) + 1  # mother, gun, eaten
+    assert found.scores["total"] < right.scores["total"] - 1
+    assert [found.word_of(k) for k in (0, 1, 4, 5)] == [0, 1, 1, 2]
+
+
+def test_the_phone_that_was_said_scores_higher(recogniser, think):
+    right, wrong = (pronounce(recogniser, think, text, sample_rate=16000) for text in ("I think", "I pink"))
+    assert right.phone_scores[1] > wrong.phone_scores[1] + 0.02
+
+
+def test_json_has_everything(recogniser, think):
+    found = pronounce(recogniser, think, "I pink that", sample_rate=16000)
+    values = json.loads(found.to_json("a.wav"))
+    assert values["path"] == "a.wav"
+    assert [word["label"] for word in values["words"]] == ["I", "pink", "that"]
+    assert [phone["label"] for word in values["words"] for phone in word["phones"]] == [p.label for p in found.phones]
+    assert all(0 <= phone["score"] <= 2 for word in values["words"] for phone in word["phones"])
+    assert {"accuracy", "stress", "total"} <= values["words"][0].keys()
+    assert len(values["mistakes"]) == len(found.mistakes)
+
+
+def test_a_page_plays_words_phones_and_mistakes_and_asks_for_nothing(recogniser, think, tmp_path):
+    text = "I pink that"
+    found = pronounce(recogniser, think, text, sample_rate=16000)
+    same = align(recogniser, think, text, sample_rate=16000)
+    pronunciation_page.write(tmp_path / "a.html", [pronunciation_page.Entry("<a> & b", found, same)])
+    page = (tmp_path / "a.html").read_text(encoding="utf8")
+    buttons = re.findall(r"<button [^>]*data-start=[^>]*>", page)
+    assert len(buttons) == len(found.words) + len(found.phones) + len(found.mistakes)
+    assert all("data-reference=" in button for button in buttons)
+    assert page.count("data:audio/ogg;base64,") == 2
+    assert "&lt;a&gt; &amp; b" in page
+    assert "default-src 'none'" in page
+    assert not re.search(r"""(src|href)=["'](?!data:)|https?://""", page)
+
+
+LEARNERS = 15  # utterances
+
+
+@pytest.mark.corpus
+@pytest.mark.parametrize(("change", "most"), [("silence", 0.2), ("gain", 0.01), ("microphone", 0.05)])
+def test_silence_gain_and_microphone_hardly_change_scores(recogniser, speech_data, change, most, rng):
+    """A score of the sentence moves by a tenth of its range at most, and so do 19 of 20 phones."""
+    moved, sentence = [], []
+    for waveform, text, *_ in learners(speech_data, LEARNERS):
+        noise = 1e-3 * rng.normal(size=16000).astype(np.float32)
+        changed = {
+            "silence": lambda x, noise=noise: np.concatenate([noise, x, noise]),
+            "gain": lambda x: 0.1 * x,
+            "microphone": lambda x: lfilter([1, -0.3], [1, 0.2], x).astype(np.float32),  # brighter by 9 dB
+        }[change](waveform)
+        before, after = (pronounce(recogniser, each, text, sample_rate=16000) for each in (waveform, changed))
+        sentence += [after.scores[name] - value for name, value in before.scores.items()]
+        if [phone.label for phone in before.phones] == [phone.label for phone in after.phones]:
+            moved += np.subtract(after.phone_scores, before.phone_scores).tolist()
+    assert np.abs(sentence).max() <= 1.0
+    assert np.percentile(np.abs(moved), 95) <= most
+
+
+@pytest.mark.corpus
+def test_agrees_with_experts(recogniser, speech_data):
+    found, known = [], []
+    for waveform, text, phones, scores in learners(speech_data):
+        scored = pronounce(recogniser, waveform, text, sample_rate=16000)
+        if [phone.label for phone in scored.phones] == phones:  # the dictionary may have other pronunciations
+            found += scored.phone_scores
+            known += scores
+    assert len(found) > 400
+    # 0.65 over all 47,369 phones of the test set; these are a hundredth of them.
+    assert np.corrcoef(found, known)[0, 1] > 0.35
+
+
+def learners(speech_data, most=None):
+    """Waveform, text, phones and the experts' scores of them, of test utterances."""
+    corpus = speech_data / "speechocean762-mini"
+    with (speech_data / "speechocean762-phone-scores.csv").open(newline="", encoding="utf8") as lines:
+        rows = {row["file_name"].removesuffix(".WAV"): row for row in csv.DictReader(lines)}
+    texts = dict(line.split("\t") for line in (corpus / "test" / "text").read_text(encoding="utf8").splitlines())
+    for line in (corpus / "test" / "wav.scp").read_text(encoding="utf8").splitlines()[:most]:
+        name, place = line.split()
+        (path,) = (corpus / place).parent.glob(f"{name}.*")
+        scores = [float(each) for each in rows[name]["p_scores"].split()]
+        yield audio.load(path), texts[name].lower(), rows[name]["transcription"].split(), scores
