@@ -125,7 +125,7 @@ def test_all_of_several_recordings_bad(cli, trained, bad_files):
     [
         (
             ["--format", "xml"],
-            ["asr: --format must be one of text, json, ctm, textgrid, srt, tsv, audacity, but it is 'xml'"],
+            ["asr: --format must be one of text, json, ctm, textgrid, srt, vtt, tsv, audacity, but it is 'xml'"],
         ),
         (["--model", "/nowhere"], ["no model folder at /nowhere", "give a run or model folder"]),
     ],

@@ -131,7 +131,7 @@ def test_seeds_are_several_and_different():
         ("data.speeds=[]", "data.speeds must be factors in 0.5..2"),
         ("data.speeds=[1.0,3.0]", "data.speeds must be factors in 0.5..2"),
         ("features.kind=plp", "features.kind must be one of fbank, mfcc, but it is 'plp'"),
-        ("features.cmvn=all", "features.cmvn must be one of global, speaker, utterance, speech, none"),
+        ("features.cmvn=all", "features.cmvn must be one of global, speaker, utterance, speech, running, none"),
         ("features.num_mel_bins=3", "features.num_mel_bins must lie in 4..128"),
         ("features={kind: mfcc, num_ceps: 41}", "features.num_ceps must lie in 1..num_mel_bins"),
         ("features.delta_order=3", "features.delta_order must be 0, 1 or 2"),
