@@ -6,7 +6,17 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from asr.cli.options import Channel, ModelOption, OutputDir, check, check_format, note
+from asr.cli.options import (
+    G2P,
+    Channel,
+    KnownWords,
+    LexiconFile,
+    ModelOption,
+    OutputDir,
+    check,
+    check_format,
+    note,
+)
 from asr.core.errors import AsrError
 
 if TYPE_CHECKING:
@@ -20,15 +30,11 @@ TIERS = ("sentences", "words", "syllables", "phones")
 
 def align(
     names: Annotated[list[str], typer.Argument(metavar="RECORDINGS", help="Audio files, or folders of them.")],
-    text: Annotated[str | None, typer.Option(help="The words that are said, for one recording.")] = None,
+    text: KnownWords = None,
     phones: Annotated[str | None, typer.Option(help="The phones that are said, for one recording.")] = None,
     model: ModelOption = "en-us-phones",
-    g2p: Annotated[
-        bool, typer.Option("--g2p/--no-g2p", help="Guess how words sound that are in no dictionary, or refuse them.")
-    ] = True,
-    lexicon: Annotated[
-        Path | None, typer.Option(help="A file with a word and its phones on each line, for the dictionary's.")
-    ] = None,
+    g2p: G2P = True,
+    lexicon: LexiconFile = None,
     gop: Annotated[bool, typer.Option("--gop", help="Rate each phone's pronunciation; with --format json.")] = False,
     output_format: Annotated[
         str, typer.Option("--format", help="textgrid, eaf (ELAN), ctm, json, audacity, lab (HTK), srt or vtt.")

@@ -28,6 +28,14 @@ KnownData = Annotated[
 Run = Annotated[Path | None, typer.Option("--run", help="The run folder.", show_default="runs/<recipe>/<system>")]
 Model = Annotated[str, typer.Argument(help="A run or model folder, or the name of a shipped model.")]
 ModelOption = Annotated[str, typer.Option("--model", help="A run or model folder, or the name of a shipped model.")]
+KnownWords = Annotated[str | None, typer.Option("--text", help="The words that are said, for one recording.")]
+G2P = Annotated[
+    bool, typer.Option("--g2p/--no-g2p", help="Guess how words sound that are in no dictionary, or refuse them.")
+]
+LexiconFile = Annotated[
+    Path | None,
+    typer.Option("--lexicon", help="A file with a word and its phones on each line, for the dictionary's."),
+]
 Channel = Annotated[
     int | None, typer.Option(min=0, help="The channel to use, counted from 0.", show_default="their mean")
 ]

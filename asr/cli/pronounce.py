@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from asr.cli.options import Channel, ModelOption, OutputDir, check, check_format
+from asr.cli.options import G2P, Channel, KnownWords, LexiconFile, ModelOption, OutputDir, check, check_format
 from asr.core.errors import AsrError, CorpusError
 
 if TYPE_CHECKING:
@@ -20,14 +20,10 @@ COLOURS = {"good": "green", "fair": "yellow", "wrong": "bold red"}
 
 def pronounce(
     names: Annotated[list[str], typer.Argument(metavar="RECORDINGS", help="Audio files, or folders of them.")],
-    text: Annotated[str | None, typer.Option(help="The words that are said, for one recording.")] = None,
+    text: KnownWords = None,
     model: ModelOption = "en-us-phones",
-    g2p: Annotated[
-        bool, typer.Option("--g2p/--no-g2p", help="Guess how words sound that are in no dictionary, or refuse them.")
-    ] = True,
-    lexicon: Annotated[
-        Path | None, typer.Option(help="A file with a word and its phones on each line, for the dictionary's.")
-    ] = None,
+    g2p: G2P = True,
+    lexicon: LexiconFile = None,
     output_format: Annotated[str, typer.Option("--format", help="text or json.")] = "text",
     output_dir: OutputDir = None,
     page: Annotated[Path | None, typer.Option(help="Write a page with sound of all recordings: an HTML file.")] = None,

@@ -24,8 +24,8 @@ def substituted(log_probs, target, loss, blank=0):
     return scores - np.logaddexp.reduce(scores, axis=1, keepdims=True)
 
 
-@given(st.data())
-def test_alternatives_equal_enumeration(data):
+def drawn(data):
+    """Draw log_probs (T, C), labels that fit them, and the blank, small enough to enumerate."""
     num_frames = data.draw(st.integers(1, 5))
     num_classes = data.draw(st.integers(2, 4))
     blank = data.draw(st.integers(0, num_classes - 1))
@@ -33,6 +33,12 @@ def test_alternatives_equal_enumeration(data):
     target = data.draw(st.lists(st.sampled_from(labels), min_size=1, max_size=(num_frames + 1) // 2))
     rng = np.random.default_rng(data.draw(st.integers(0, 999)))
     log_probs = naive.log_softmax(3 * rng.normal(size=(num_frames, num_classes)))
+    return log_probs, target, blank
+
+
+@given(st.data())
+def test_alternatives_equal_enumeration(data):
+    log_probs, target, blank = drawn(data)
     expected = substituted(log_probs, target, naive.enumerated_loss, blank)
     found = alternatives(log_probs, np.array(target), blank)
     np.testing.assert_allclose(np.exp(found), np.exp(expected), atol=1e-12)
@@ -56,13 +62,7 @@ def edited(log_probs, target, loss, blank=0):
 
 @given(st.data())
 def test_edits_equal_enumeration(data):
-    num_frames = data.draw(st.integers(1, 5))
-    num_classes = data.draw(st.integers(2, 4))
-    blank = data.draw(st.integers(0, num_classes - 1))
-    labels = [c for c in range(num_classes) if c != blank]
-    target = data.draw(st.lists(st.sampled_from(labels), min_size=1, max_size=(num_frames + 1) // 2))
-    rng = np.random.default_rng(data.draw(st.integers(0, 999)))
-    log_probs = naive.log_softmax(3 * rng.normal(size=(num_frames, num_classes)))
+    log_probs, target, blank = drawn(data)
     for found, expected in zip(
         edits(log_probs, np.array(target), blank), edited(log_probs, target, naive.enumerated_loss, blank), strict=True
     ):
