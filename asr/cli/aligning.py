@@ -204,7 +204,7 @@ class Aligner:
     def _options(self) -> str:
         """Everything that all results are made from, as text: the program, the model, the lexicon and the options."""
         folder = model_folder.find(self.model)
-        files = [file for file in sorted(folder.iterdir()) if file.is_file()]
+        files = [file for file in sorted(folder.rglob("*")) if file.is_file()]
         files += [self.lexicon] if self.lexicon else []
         options = (self.text, self.phones, self.g2p, self.gop, self.tiers, self.shape, self.ipa, self.with_words)
         return f"{asr.__version__} {options!r} {journal.digest(map(_contents, files))}"

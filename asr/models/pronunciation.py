@@ -21,7 +21,7 @@ from asr.core.files import read_tensors, write_tensors
 from asr.models.boosted_trees import BoostedTrees
 from asr.models.pronunciation_features import Evidence, phone_features, sentence_features, vowels, word_features
 
-FILE = "pronunciation.safetensors"
+FILE, FIGURES = "pronunciation.safetensors", "pronunciation.json"
 BEST_PHONE = 2.0
 WORD_SCALES = {"accuracy": (0.0, 10.0), "stress": (5.0, 10.0), "total": (0.0, 10.0)}
 SENTENCE_SCALES = dict.fromkeys(("accuracy", "fluency", "completeness", "prosodic", "total"), (0.0, 10.0))

@@ -29,7 +29,7 @@ from asr.models import model_folder
 from asr.models.base import Spellings
 from asr.models.boosted_trees import BoostedTrees
 from asr.models.ctc import CTCModel
-from asr.models.pronunciation import BEST_PHONE, WORD_SCALES, Linear, PronunciationScorer, curved
+from asr.models.pronunciation import BEST_PHONE, FIGURES, FILE, WORD_SCALES, Linear, PronunciationScorer, curved
 from asr.models.pronunciation_features import Evidence, phone_features, sentence_features, vowels, word_features
 from asr.recognition.pronounce import hear_speech
 from asr.recognition.recogniser import Recogniser
@@ -94,14 +94,16 @@ def train(name: str, output: Path, corpora: Path | None = None, scores: Path | N
     experts = read_experts(_corpus_folder(parts["test"][0]) / "resource" / "scores.json" if scores is None else scores)
     judged = {}
     for part, cuts in parts.items():
-        stored = Path(manifests) / CORPUS / "features" / f"pronunciation-{part}-{_state(folder, manifests, part)}"
+        spelt = repr([(cut.id, experts[cut.id].spellings) for cut in cuts if cut.id in experts])
+        state = _state(folder, splits.contents(manifests, CORPUS, [part]) + spelt)
+        stored = Path(manifests) / CORPUS / "features" / f"pronunciation-{part}-{state}"
         judged[part] = judge(recogniser, list(cuts), experts, stored.with_suffix(".safetensors"))
     scorer = fit(model.tokens, judged["train"], judged["dev"])
     if output.resolve() != folder.resolve():
         model_folder.copy(folder, output)
     figures = {part: compare(scorer, judged[part]) for part in ("dev", "test")}
     scorer.save(output, {"trained on": f"{CORPUS}, {len(judged['train'])} utterances"})
-    write_text(output / "pronunciation.json", as_json(figures))
+    write_text(output / FIGURES, as_json(figures))
     return "\n\n".join(f"{part} speakers\n{table(each)}" for part, each in figures.items())
 
 
@@ -110,12 +112,12 @@ def _corpus_folder(cut: Cut) -> Path:
     return Path(cut.recording.sources[0].source).parents[2]
 
 
-def _state(folder: Path, manifests: str, part: str) -> str:
-    """Return a hash of the acoustic model and of the utterances of a part."""
-    found = hashlib.sha256(splits.contents(manifests, CORPUS, [part]).encode())
-    for name in ("config.yaml", "tokens.txt", "model.safetensors", "calibration.json"):
-        if (folder / name).is_file():
-            found.update((folder / name).read_bytes())
+def _state(folder: Path, text: str) -> str:
+    """Return a hash of the acoustic model, with its n-gram if it has one, and of a text."""
+    found = hashlib.sha256(text.encode())
+    for path in sorted(folder.rglob("*")):
+        if path.is_file() and path.name not in (FILE, FIGURES, "README.md", "metrics.json"):
+            found.update(path.read_bytes())
     return found.hexdigest()[:16]
 
 

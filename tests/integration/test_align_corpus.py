@@ -2,15 +2,21 @@
 
 import json
 import re
+import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import soundfile
 
 from asr.cli import journal
+from asr.cli.aligning import Aligner
+from asr.models import model_folder
+from asr.recognition.render_alignment import Shape
 from asr.speech import elan, espeak
 from asr.speech.label_files import read_segments, read_tiers, to_textgrid
 from asr.speech.segments import Segment
+from asr.training.pronunciation import _state
 
 TEXTS = {"a": "The sun is up.", "b": "Nobody saw the old dog. It slept!", "c": "We left at five."}
 
@@ -86,6 +92,18 @@ def test_a_batch_goes_on_where_it_stopped_and_is_never_stale(cli, corpus, tmp_pa
 def test_resuming_needs_a_folder(cli, corpus):
     code, out, err = cli("align", corpus, "--resume")
     assert (code, out, err) == (2, "", "asr: --resume needs --output-dir, where the results of before are\n")
+
+
+def test_a_model_with_another_n_gram_is_another(tmp_path):
+    model = tmp_path / "model"
+    shutil.copytree(model_folder.find("en-us-phones-small"), model)
+    aligner = Aligner(str(model), None, None, True, False, None, (), Shape("ctm"), False, None)
+    (model / "phone_trigram").mkdir()
+    states = []
+    for content in ("one", "other"):
+        (model / "phone_trigram" / "model.safetensors").write_text(content)
+        states += [replace(aligner)._options, _state(model, "")]
+    assert len({*states}) == 4
 
 
 def test_several_processes_write_the_same(cli, corpus, tmp_path):
