@@ -1,12 +1,13 @@
-"""Text for word language models: 850 public-domain books in English, a sentence a line, as LibriSpeech spells words.
+"""Text for word language models: 2,884 public-domain books in English, a sentence a line, as LibriSpeech spells words.
 
     python -m data_prep.books corpora/books books.txt
 
-The first argument is the folder of four repositories; those that it lacks are downloaded into it, 0.5 GB.
+The first argument is the folder of five repositories; those that it lacks are downloaded into it, 0.9 GB.
 
 `tables/books.tsv` names the books: the repository on GitHub and the path in it. Those that LibriSpeech's dev and test
 sets were read from are not among them. They had been found by title, by number, and by the sequences of eight words
-that they share with the transcripts; ``asr lm overlap`` does the last of these for any text.
+that they share with the transcripts; ``asr lm overlap`` does the last of these for any text. A book that shares a fifth
+of its sequences with books before it is not among them either.
 
 A sentence is in lower case, without punctuation, accents or italics; titles such as Mr are written out. Sentences with
 digits or symbols are left out, since nothing tells how they are read.
@@ -30,6 +31,7 @@ COMMITS = {  # the state of each repository that the books were taken from
     "computationalstylistics/100_english_novels": "143e601875d70e195f2cc5ebd8b034609271194d",
     "COST-ELTeC/ELTeC-eng": "3db3b6738a836f0e1b276b6c9703e42f4297f978",
     "dbamman/litbank": "3e50db0ffc033d7ccbb94f4d88f6b99210328ed8",
+    "rcdm-uga/Gutenberg_Text": "a0b16d35a9851168ce9ac649851c17b7ab08d48e",
 }
 _TITLES = {
     "mr": "mister",
@@ -45,6 +47,11 @@ _TITLES = {
     "hon": "honourable",
 }
 _TITLE = re.compile(rf"\b({'|'.join(_TITLES)})\.", re.IGNORECASE)
+_GUTENBERG_START = re.compile(r"^\*\*\* ?START OF TH(?:E|IS) PROJECT GUTENBERG.*$", re.MULTILINE | re.IGNORECASE)
+_GUTENBERG_END = re.compile(
+    r"^(?:\*\*\* ?END OF TH(?:E|IS) PROJECT GUTENBERG|End of (?:the |this )?Project Gutenberg).*",
+    re.MULTILINE | re.IGNORECASE | re.DOTALL,
+)
 _HEADER = re.compile(r"<teiHeader.*?</teiHeader>", re.DOTALL)
 _PARAGRAPH_END = re.compile(r"</(?:p|head|l|div)>")
 _TAG = re.compile(r"<[^>]+>")
@@ -56,6 +63,8 @@ _WORD = re.compile(r"[a-z']+")
 
 def sentences(text: str, is_xml: bool = False) -> Iterator[str]:
     r"""Yield the sentences of a book, of two words or more.
+
+    Project Gutenberg's notices before and after a book are left out.
 
     Parameters
     ----------
@@ -71,6 +80,7 @@ def sentences(text: str, is_xml: bool = False) -> Iterator[str]:
     """
     if is_xml:
         text = _TAG.sub(" ", _PARAGRAPH_END.sub("\n\n", _HEADER.sub(" ", text)))
+    text = _GUTENBERG_END.sub("", _GUTENBERG_START.split(text)[-1])
     text = _MARKUP.sub("", text)
     text = unicodedata.normalize("NFKD", re.sub("[‘’]", "'", text).replace("—", ", "))
     text = "".join(character for character in text if not unicodedata.combining(character))
@@ -121,9 +131,13 @@ def prepare(books_dir: Path, path: Path) -> tuple[int, int]:
         for repository, name in track(books, "books"):
             book = _folder(books_dir, repository) / name
             try:
-                text = book.read_text(encoding="utf8", errors="replace")
+                content = book.read_bytes()
             except OSError as error:
                 raise CorpusError(f"cannot read {book} ({error.strerror}): is the repository whole?") from error
+            try:
+                text = content.decode("utf-8-sig")
+            except UnicodeDecodeError:
+                text = content.decode("latin1")
             for sentence in sentences(text, is_xml=name.endswith(".xml")):
                 out.write(sentence + "\n")
                 num_sentences += 1

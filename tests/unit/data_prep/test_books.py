@@ -22,6 +22,13 @@ from data_prep import books, download
         ("# A Title\n\n***\n\nthe text", ["the text"]),
         ("the end\n\nof it", ["the end", "of it"]),
         ("Ωμέγα and omega", ["and omega"]),
+        (
+            "This eBook is free\n\n*** START OF THIS PROJECT GUTENBERG EBOOK A TITLE ***\n\nthe text\n\n"
+            "*** END OF THE PROJECT GUTENBERG EBOOK A TITLE ***\n\nthe licence",
+            ["the text"],
+        ),
+        ("the text\n\nEnd of Project Gutenberg's A Title, by Me\n\nthe licence", ["the text"]),
+        ("at the end of it\n\nend of the day", ["at the end of it", "end of the day"]),
     ],
 )
 def test_sentences(text, expected):
@@ -31,6 +38,16 @@ def test_sentences(text, expected):
 def test_tei_without_its_header():
     text = "<TEI><teiHeader><p>made by me</p></teiHeader><p>the <hi>good</hi> man</p><p>went home</p></TEI>"
     assert list(books.sentences(text, is_xml=True)) == ["the good man", "went home"]
+
+
+@pytest.mark.parametrize("encoding", ["latin1", "utf-8", "utf-8-sig"])
+def test_books_of_each_encoding(monkeypatch, tmp_path, encoding):
+    monkeypatch.setattr(books, "BOOKS", tmp_path / "books.tsv")
+    (tmp_path / "books.tsv").write_text("some/one\ta.txt\n")
+    (tmp_path / "some+one").mkdir()
+    (tmp_path / "some+one" / "a.txt").write_bytes("Évian is naïve".encode(encoding))
+    books.prepare(tmp_path, tmp_path / "out.txt")
+    assert (tmp_path / "out.txt").read_text() == "evian is naive\n"
 
 
 @pytest.fixture
@@ -72,5 +89,5 @@ def test_a_missing_book_is_named_and_no_text_is_left(two_books, tmp_path):
 
 def test_the_table_names_repositories_whose_state_is_known():
     rows = [line.split("\t") for line in books.BOOKS.read_text(encoding="utf8").splitlines()]
-    assert len(rows) == 850 == len({tuple(row) for row in rows})
+    assert len(rows) == 2884 == len({tuple(row) for row in rows})
     assert {repository for repository, _ in rows} == set(books.COMMITS)
