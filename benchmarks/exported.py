@@ -42,7 +42,7 @@ def main() -> None:
     cuts = cuts[:: max(1, len(cuts) // arguments.count)]
     with tempfile.TemporaryDirectory() as name:
         for kind, int8 in (("float32", False), ("int8", True)):
-            model_folder.export(arguments.model, Path(name) / kind, onnx=True, int8=int8)
+            model_folder.export(arguments.model, Path(name) / kind, graphs=[model_folder.GRAPH], int8=int8)
         models = {
             "torch": model_folder.load(Path(name) / "float32"),
             "onnxruntime": model_folder.load(Path(name) / "float32", light=True),

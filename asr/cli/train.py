@@ -180,19 +180,26 @@ def export(
     model: Model,
     folder: Annotated[Path, typer.Argument(help="The model folder to write.")],
     onnx: Annotated[bool, typer.Option("--onnx", help="Add the network as model.onnx, for onnxruntime.")] = False,
-    int8: Annotated[bool, typer.Option("--int8", help="With --onnx: store its weights in 8 bits.")] = False,
+    waveform: Annotated[
+        bool, typer.Option("--waveform", help="Add waveform.onnx: the network with the features before it.")
+    ] = False,
+    int8: Annotated[bool, typer.Option("--int8", help="With these: store the network's weights in 8 bits.")] = False,
 ) -> None:
     """Copy a model folder with its weights as float16: half the size, to keep or to pass on.
 
     asr export runs/mini/blstm_ctc my-model
     asr transcribe --model my-model a.wav
     asr export en-us-phones small --onnx --int8    # features (B, T, F) and lengths (B,) to log_probs (T', B, C)
+    asr export en-us-phones small --waveform       # waveform (N,), 16 kHz, in [-1, 1], to log_probs (T', 1, C)
     """
-    from asr.models.model_folder import export as write
+    from asr.models import model_folder
 
-    if int8 and not onnx:
-        raise AsrError("--int8 is for the graph that --onnx adds: give both")
-    write(model, folder, onnx, int8)
+    graphs = [
+        name for name, is_asked in ((model_folder.GRAPH, onnx), (model_folder.WAVEFORM_GRAPH, waveform)) if is_asked
+    ]
+    if int8 and not graphs:
+        raise AsrError("--int8 is for the graph that --onnx or --waveform adds: give one of them")
+    model_folder.export(model, folder, graphs, int8)
     typer.echo(f"model folder: {folder}")
 
 

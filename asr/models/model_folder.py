@@ -19,7 +19,7 @@ Nothing here is unpickled, so loading a folder never runs code from it.
 import importlib
 import importlib.util
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from asr.lm.ngram import NGram
 
 GRAPH = "model.onnx"  # written by `asr export --onnx`
+WAVEFORM_GRAPH = "waveform.onnx"  # by `asr export --waveform`
 SCORER = "pronunciation.*"
 PRETRAINED = Path(__file__).parent / "pretrained"
 CLASSES = {  # module and name, since a module is imported for its own kind of system only
@@ -95,7 +96,7 @@ def save(folder: Path, model: AcousticModel, card: str, half: bool = False) -> N
     write_tensors(folder / "model.safetensors", weights if half else _cast(weights, np.float32))
 
 
-def export(name: str | Path, folder: Path, onnx: bool = False, int8: bool = False) -> None:
+def export(name: str | Path, folder: Path, graphs: Collection[str] = (), int8: bool = False) -> None:
     """Copy a model folder, with its weights as float16.
 
     Parameters
@@ -104,21 +105,21 @@ def export(name: str | Path, folder: Path, onnx: bool = False, int8: bool = Fals
         A run or model folder, or a shipped model's name.
     folder
         The model folder to write.
-    onnx
-        Whether to add the network as ``model.onnx``.
+    graphs
+        What to add for onnxruntime: `GRAPH`, the network; `WAVEFORM_GRAPH`, the network with the features before it.
     int8
-        Whether the weights in it have 8 bits instead of float32.
+        Whether the weights in them have 8 bits instead of float32.
 
     Raises
     ------
     ModelError
         There is no such model.
     ConfigError
-        Its network has no ONNX graph.
+        Its network or its features have no ONNX graph.
     """
     source = find(name)
     model = load(source, light=True)
-    if onnx and not has_graph(model.config):
+    if graphs and not has_graph(model.config):
         raise ConfigError(f"{model.config.model['name']} has no ONNX graph: only systems of `blstm` with CTC have one")
     beside = [source / name for name in ("README.md", "metrics.json", calibration.FILE)]
     texts = {file.name: file.read_text(encoding="utf8") if file.is_file() else None for file in beside}
@@ -132,13 +133,15 @@ def export(name: str | Path, folder: Path, onnx: bool = False, int8: bool = Fals
     for name, content in scorer.items():
         with replacing(folder / name) as temporary:
             temporary.write_bytes(content)
-    (folder / GRAPH).unlink(missing_ok=True)
-    if onnx:
+    for name in (GRAPH, WAVEFORM_GRAPH):
+        (folder / name).unlink(missing_ok=True)
+    if graphs:
         from asr.models.onnx import OnnxModel, write_graph
 
         rounded = load(folder, light=True)
         assert isinstance(rounded, OnnxModel)
-        write_graph(folder / GRAPH, rounded, int8)
+        for name in graphs:
+            write_graph(folder / name, rounded, int8, from_waveform=name == WAVEFORM_GRAPH)
 
 
 def read_config(folder: Path, overrides: Sequence[str] = ()) -> Config:

@@ -21,6 +21,7 @@ from asr.core.errors import AsrError, ModelError
 from asr.core.settings import model_options
 from asr.encoders.blstm_sizes import BLSTMSizes
 from asr.models.ctc import CTCModel
+from asr.models.onnx_features import PREFIX, with_features
 from asr.models.onnx_graph import PROVIDERS, Graph, build
 from asr.models.onnx_messages import note
 from asr.speech.features import FeatureExtractor
@@ -139,20 +140,26 @@ def _hash(model: OnnxModel) -> str:
     return found.hexdigest()
 
 
-def write_graph(path: Path, model: OnnxModel, int8: bool = False) -> None:
+def write_graph(path: Path, model: OnnxModel, int8: bool = False, from_waveform: bool = False) -> None:
     """Write a model's graph for onnxruntime.
 
     Parameters
     ----------
     int8
         Whether the layers' weights have 8 bits: a quarter of the size.
+    from_waveform
+        Whether the features are in the graph, too.
 
     Raises
     ------
     AsrError
         8 bits are asked for, and the package onnx is not installed.
+    ConfigError
+        The features have no graph.
     """
     graph, _ = graph_of(model.config, len(model.tokens), model.tensors())
+    if from_waveform:
+        graph = with_features(graph, model.normaliser)
     with files.replacing(path) as temporary:
         temporary.write_bytes(graph.model(has_weights=True))
         if int8:
@@ -164,7 +171,11 @@ def write_graph(path: Path, model: OnnxModel, int8: bool = False) -> None:
 def _quantize(path: Path) -> None:
     """Give the layers' weights in an ONNX file 8 bits."""
     try:
+        import onnx
         from onnxruntime.quantization import QuantType, quantize_dynamic
     except ImportError as error:
         raise AsrError("--int8 needs the package onnx: pip install onnx") from error
-    quantize_dynamic(path, path, weight_type=QuantType.QInt8, op_types_to_quantize=["LSTM", "MatMul"])
+    front = [node.name for node in onnx.load(path).graph.node if node.name.startswith(PREFIX)]
+    quantize_dynamic(
+        path, path, weight_type=QuantType.QInt8, op_types_to_quantize=["LSTM", "MatMul"], nodes_to_exclude=front
+    )

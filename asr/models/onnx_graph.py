@@ -29,8 +29,8 @@ class Graph:
     ----------
     nodes, inputs, outputs
         Its operators, and what goes in and comes out, as ONNX's messages.
-    integers
-        Constants by name, int64.
+    constants
+        By name, int64, float32 or float64.
     weights
         By name, float32. A session takes them from outside the model, as it would copy them four times from it.
     """
@@ -38,7 +38,7 @@ class Graph:
     nodes: list[bytes]
     inputs: list[bytes]
     outputs: list[bytes]
-    integers: dict[str, np.ndarray]
+    constants: dict[str, np.ndarray]
     weights: dict[str, np.ndarray]
 
     def session(self) -> onnxruntime.InferenceSession:
@@ -51,37 +51,43 @@ class Graph:
     def model(self, has_weights: bool) -> bytes:
         """Return the ONNX model, with the weights in it or without."""
         weights = [messages.tensor(*each, is_external=not has_weights) for each in self.weights.items()]
-        integers = [messages.tensor(*each) for each in self.integers.items()]
-        return messages.model(messages.graph("blstm", self.nodes, integers + weights, self.inputs, self.outputs))
+        constants = [messages.tensor(*each) for each in self.constants.items()]
+        return messages.model(messages.graph("blstm", self.nodes, constants + weights, self.inputs, self.outputs))
 
 
-class _Operators:
-    """The nodes and constants of a graph; each gets its name when it is added."""
+class Operators:
+    """The nodes and constants of a graph; each gets its name when it is added, with a prefix where one is given."""
 
-    def __init__(self) -> None:
+    def __init__(self, prefix: str = "") -> None:
+        self._prefix = prefix
         self.nodes: list[bytes] = []
         self.constants: dict[str, np.ndarray] = {}
         self.weights: dict[str, np.ndarray] = {}
 
     def weight(self, name: str, value: np.ndarray) -> str:
+        """Add a weight of the network; return its name."""
         self.weights[name] = np.ascontiguousarray(value, np.float32)
         return name
 
     def integers(self, *values: int) -> str:
-        return self._constant(f"integers_{'_'.join(map(str, values))}", np.array(values, np.int64))
+        """Add a constant (n,) int64; return its name."""
+        return self.constant(f"integers_{'_'.join(map(str, values))}", np.array(values, np.int64))
 
-    def scalar(self, value: int | float) -> str:
-        kind = np.int64 if isinstance(value, int) else np.float32
-        return self._constant(f"scalar_{value}", np.array(value, kind))
+    def scalar(self, value: int | float, kind: type[np.generic] = np.float32) -> str:
+        """Add a constant without dimensions, int64 if it is an integer; return its name."""
+        array = np.array(value, np.int64 if isinstance(value, int) else kind)
+        return self.constant(f"{array.dtype}_{value}", array)
 
-    def _constant(self, name: str, value: np.ndarray) -> str:
+    def constant(self, name: str, value: np.ndarray) -> str:
+        """Add a constant; return its name."""
         self.constants[name] = value
         return name
 
     def add(
         self, operator: str, *inputs: str, output: str | None = None, more: Sequence[str] = (), **attributes: Any
     ) -> str:
-        name = output or f"{operator.lower()}_{len(self.nodes)}"
+        """Add a node; return the name of its first output."""
+        name = output or f"{self._prefix}{operator.lower()}_{len(self.nodes)}"
         self.nodes.append(messages.node(operator, inputs, [name, *more], attributes))
         return name
 
@@ -107,7 +113,7 @@ def build(
         A weight is missing.
     """
     weights = {name.removeprefix("encoder."): value for name, value in tensors.items()}
-    graph = _Operators()
+    graph = Operators()
     hidden = _join(graph, weights, num_features, num_steps)
     rounded = graph.add("Add", "lengths", graph.integers(num_steps - 1))
     graph.add("Div", rounded, graph.integers(num_steps), output="output_lengths")
@@ -133,7 +139,7 @@ def build(
     return Graph(graph.nodes, inputs, outputs, graph.constants, graph.weights)
 
 
-def _join(graph: _Operators, weights: Mapping[str, np.ndarray], num_features: int, num_steps: int) -> str:
+def _join(graph: Operators, weights: Mapping[str, np.ndarray], num_features: int, num_steps: int) -> str:
     """Join n frames into a step (T', B, ·): side by side, or by the two convolutions."""
     frames = graph.add("Slice", graph.add("Shape", "features"), graph.integers(1), graph.integers(2))
     lacking = graph.add("Mod", graph.add("Neg", frames), graph.integers(num_steps))
@@ -149,7 +155,7 @@ def _join(graph: _Operators, weights: Mapping[str, np.ndarray], num_features: in
     return graph.add("Reshape", graph.add("Transpose", maps, perm=[2, 0, 1, 3]), graph.integers(0, 0, -1))
 
 
-def _mask(graph: _Operators, frames: str) -> str:
+def _mask(graph: Operators, frames: str) -> str:
     """Return the features (B, T, F) with zeros from each utterance's length on; `frames` (1,) holds T."""
     time = graph.add("Range", graph.scalar(0), graph.add("Squeeze", frames), graph.scalar(1))
     inside = graph.add("Less", time, graph.add("Unsqueeze", "lengths", graph.integers(1)))  # (B, T)
@@ -157,7 +163,7 @@ def _mask(graph: _Operators, frames: str) -> str:
 
 
 def _lstm(
-    graph: _Operators, weights: Mapping[str, np.ndarray], layer: int, hidden: str, lengths: str, states: Sequence[str]
+    graph: Operators, weights: Mapping[str, np.ndarray], layer: int, hidden: str, lengths: str, states: Sequence[str]
 ) -> str:
     """Add a layer of one direction or two, (T', B, ·) to (T', B, H or 2H)."""
     ways = [way for way in ("forward", "backward") if f"{way}_layers.{layer}.weight_hh_l0" in weights]

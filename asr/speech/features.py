@@ -147,7 +147,7 @@ def fbank(waveform: np.ndarray, num_mel_bins: int = 40, use_energy: bool = True)
     [[0, -15, -15, -15, -15]]
     """
     waveform = _check_waveform(waveform)
-    window, (starts, rising) = _scaled_window(), _mel_segments(num_mel_bins)
+    window, (starts, rising) = scaled_window(), mel_segments(num_mel_bins)
     mel = np.empty((num_frames(len(waveform)), num_mel_bins), np.float32)
     energy = np.empty(len(mel), np.float32)
     frames = np.zeros((BLOCK_FRAMES, FFT_LENGTH))
@@ -192,19 +192,24 @@ def mfcc(waveform: np.ndarray, num_ceps: int = 13, num_mel_bins: int = 23, use_e
     True
     """
     log_mel = fbank(waveform, num_mel_bins, use_energy)  # (T, use_energy + M)
-    cepstra = log_mel[:, use_energy:] @ _cosines(num_mel_bins, num_ceps)
-    cepstra *= (1 + CEPSTRAL_LIFTER / 2 * np.sin(np.pi * np.arange(num_ceps) / CEPSTRAL_LIFTER)).astype(np.float32)
+    cepstra = log_mel[:, use_energy:] @ cosines(num_mel_bins, num_ceps)
+    cepstra *= lifter(num_ceps)
     if use_energy:
         cepstra[:, 0] = log_mel[:, 0]
     return cepstra
 
 
 @cache
-def _cosines(num_mel_bins: int, num_ceps: int) -> np.ndarray:
+def cosines(num_mel_bins: int, num_ceps: int) -> np.ndarray:
     """Return the matrix (M, C) float32 of the orthonormal discrete cosine transform of type II."""
     angles = np.pi / num_mel_bins * np.outer(np.arange(num_mel_bins) + 0.5, np.arange(num_ceps))
     scales = np.sqrt(np.where(np.arange(num_ceps) == 0, 1, 2) / num_mel_bins)
     return (scales * np.cos(angles)).astype(np.float32)
+
+
+def lifter(num_ceps: int) -> np.ndarray:
+    """Return the factors (C,) float32 that bring the cepstra to one range (The HTK Book, §5.3)."""
+    return (1 + CEPSTRAL_LIFTER / 2 * np.sin(np.pi * np.arange(num_ceps) / CEPSTRAL_LIFTER)).astype(np.float32)
 
 
 def add_deltas(features: np.ndarray, order: int = 2, window: int = 2) -> np.ndarray:
@@ -378,7 +383,7 @@ def mel_frequencies(num_mel_bins: int) -> np.ndarray:
 
 
 @cache
-def _mel_segments(num_mel_bins: int) -> tuple[np.ndarray, np.ndarray]:
+def mel_segments(num_mel_bins: int) -> tuple[np.ndarray, np.ndarray]:
     """Return how the bins of the FFT lie under triangles that are evenly spaced and straight-sided in mel.
 
     M triangles of height 1 have M + 2 edges. Between edges j and j + 1, triangle j rises and triangle j − 1 falls, and
@@ -398,7 +403,7 @@ def _mel(frequency: Any) -> Any:
 
 
 @cache
-def _scaled_window() -> np.ndarray:
+def scaled_window() -> np.ndarray:
     """Return Povey's window (400,), a Hann window to the power of 0.85, times Kaldi's scale."""
     return np.hanning(WINDOW_LENGTH) ** 0.85 * KALDI_SCALE
 

@@ -72,7 +72,7 @@ def test_what_fills_a_batch_after_the_lengths_changes_no_bit(stack, channels, bi
     """The shorter utterance's last step of three frames holds one frame of it and two of padding."""
     theirs = model(stack=stack, channels=channels, bidirectional=bidirectional)
     model_folder.save(tmp_path / "model", theirs, "card")
-    model_folder.export(tmp_path / "model", tmp_path / "out", onnx=True, int8=int8)
+    model_folder.export(tmp_path / "model", tmp_path / "out", graphs=[model_folder.GRAPH], int8=int8)
     session = onnxruntime.InferenceSession(str(tmp_path / "out" / "model.onnx"))
     short, long = utterances(rng, 22, 31)
 
@@ -99,7 +99,7 @@ def test_an_exported_graph_is_the_same_and_one_in_8_bits_nearly(rng, tmp_path):
         folder = tmp_path / f"int8-{int8}"
         model_folder.export(tmp_path / "model", folder)  # whose weights are float16
         expected = model_folder.load(folder, light=True).emissions(features)
-        model_folder.export(tmp_path / "model", folder, onnx=True, int8=int8)
+        model_folder.export(tmp_path / "model", folder, graphs=[model_folder.GRAPH], int8=int8)
         found = model_folder.load(folder, light=True).emissions(features)
         worst = max(np.abs(one - other).max() for one, other in zip(found, expected, strict=True))
         assert worst <= tolerance
@@ -135,12 +135,12 @@ def test_what_has_no_graph(tmp_path):
     model_folder.save(tmp_path, other, "card")
     assert type(model_folder.load(tmp_path, light=True)) is CTCModel
     with pytest.raises(ConfigError, match="tdnn has no ONNX graph"):
-        model_folder.export(tmp_path, tmp_path / "out", onnx=True)
+        model_folder.export(tmp_path, tmp_path / "out", graphs=[model_folder.GRAPH])
 
 
 def test_damaged_graphs_and_weights(tmp_path):
     model_folder.save(tmp_path / "model", model(), "card")
-    model_folder.export(tmp_path / "model", tmp_path / "out", onnx=True)
+    model_folder.export(tmp_path / "model", tmp_path / "out", graphs=[model_folder.GRAPH])
     graph = (tmp_path / "out" / "model.onnx").read_bytes()
     for damaged in (b"", b"nonsense", graph[: len(graph) // 2]):
         (tmp_path / "out" / "model.onnx").write_bytes(damaged)
