@@ -133,7 +133,9 @@ def _normalise(graph: Operators, values: str, normaliser: Normaliser) -> str:
     else:  # of the utterance, since no speaker is known here
         heard = values
         if mode == "speech":
-            heard = graph.add("Compress", values, _speech_frames(graph, values, normaliser.config), axis=0)
+            is_speech = _speech_frames(graph, values, normaliser.config)
+            values = graph.add("Max", values, graph.constant("quietest", features.quietest(normaliser.config)))
+            heard = graph.add("Compress", values, is_speech, axis=0)
         heard = graph.add("Cast", heard, to=messages.DOUBLE)
         average = graph.add("ReduceMean", heard, axes=[0])
         spread = graph.add("Sub", heard, average)

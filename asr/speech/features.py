@@ -42,6 +42,7 @@ CEPSTRAL_LIFTER = 22.0
 KALDI_SCALE = 32768.0  # Kaldi takes samples as 16-bit integers: [-1, 1] becomes [-32768, 32768]
 ENERGY_FLOOR = 1.0  # of a frame's energy, in squared 16-bit samples
 MEL_FLOOR = float(np.finfo(np.float32).eps)  # of a mel bin's energy
+QUANTISATION = -4.0  # nepers; the log mel energy of the noise of 16-bit samples in the lowest bins, where it is least
 STD_FLOOR = 1e-3  # nepers; a feature with a smaller standard deviation counts as constant
 # What counts as speech when statistics are taken (`speech_frames`); levels are in nepers of energy.
 ALIVE = 0.5  # above the level of digital silence
@@ -278,6 +279,20 @@ def frame_levels(features: np.ndarray, config: FeatureConfig) -> tuple[np.ndarra
     if config.kind == "mfcc":  # the DCT is orthonormal: c0 is the sum of the log mel energies over √M
         return features[:, 0] / np.sqrt(config.num_mel_bins), floor
     return features[:, : config.num_mel_bins].mean(axis=1), floor
+
+
+def quietest(config: FeatureConfig) -> np.ndarray:
+    """Return for each feature (F,) the least value that a sound can give it; minus infinity where there is none.
+
+    Log mel energies below `QUANTISATION` are beneath the noise of 16-bit samples. A tone alone has such energies far
+    from its own bin, where they come of the window and vary by nepers.
+
+    >>> quietest(FeatureConfig(num_mel_bins=4, use_energy=False, delta_order=1)).tolist()
+    [-4.0, -4.0, -4.0, -4.0, -inf, -inf, -inf, -inf]
+    """
+    size = FeatureExtractor(config).num_features
+    num_energies = 0 if config.kind == "mfcc" else size // (config.delta_order + 1)
+    return np.where(np.arange(size) < num_energies, QUANTISATION, -np.inf).astype(np.float32)
 
 
 def speech_frames(levels: np.ndarray, silence: float) -> np.ndarray:

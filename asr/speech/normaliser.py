@@ -11,7 +11,7 @@ import numpy as np
 
 from asr.core.config import FeatureConfig
 from asr.speech import running
-from asr.speech.features import apply_cmvn, cmvn_statistics, frame_levels, speech_frames
+from asr.speech.features import apply_cmvn, cmvn_statistics, frame_levels, quietest, speech_frames
 
 if TYPE_CHECKING:
     from lhotse.cut import Cut
@@ -70,8 +70,9 @@ class Normaliser:
         if mode == "running":
             return self.follow(features, running.Place.start(features.shape[1]))
         if mode == "speech":
-            heard = features[speech_frames(*frame_levels(features, self.config))]
-            return apply_cmvn(features, *cmvn_statistics([heard]))
+            is_speech = speech_frames(*frame_levels(features, self.config))
+            features = np.maximum(features, quietest(self.config))
+            return apply_cmvn(features, *cmvn_statistics([features[is_speech]]))
         return apply_cmvn(features, *self._speakers.get(speaker or "", (None, None)))
 
     def follow(self, features: np.ndarray, place: running.Place) -> np.ndarray:

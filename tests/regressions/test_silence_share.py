@@ -66,6 +66,7 @@ QUIET = {
     "loud noise": lambda rng: 0.1 * rng.standard_normal(5 * SECOND).clip(-9, 9),
     "hum": lambda rng: 0.1 * np.sin(2 * np.pi * 50 * TIMES) + 0.05 * np.sin(2 * np.pi * 150 * TIMES),
     "faint hum": lambda rng: 1e-3 * np.sin(2 * np.pi * 60 * TIMES),
+    "faint hum of 16 bits": lambda rng: np.round(33 * np.sin(2 * np.pi * 60 * TIMES)) / 32768,
 }
 
 
@@ -73,8 +74,6 @@ QUIET = {
 def test_where_nobody_speaks_nothing_is_recognised(model, rng):
     recogniser = Recogniser.from_pretrained(model, nbest=3)
     for kind, sound in QUIET.items():
-        if (model, kind) == ("en-us-phones-small", "faint hum"):
-            continue  # it hears T and AH in turns in a faint tone that nothing else is beside
         found = recogniser.transcribe(sound(rng).astype(np.float32), 16000)
         assert found.phones == [], kind
         assert {each.labels for each in found.nbest} == {()}, kind
