@@ -19,6 +19,7 @@ import itertools
 import json
 import os
 import tarfile
+import zlib
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack
 from pathlib import PurePosixPath
@@ -123,18 +124,10 @@ def _shar(files: list[Found]) -> Iterator[Item]:
                 for (at, cut), member in zip(_lines(cuts.path), sounds, strict=True):
                     name = PurePosixPath(member.name)
                     if name.with_suffix("").as_posix() != cut["id"]:
-                        raise CorpusError(
-                            f"{at}: {archive.path} has {name} in the place of {cut['id']}: write both again"
-                        )
+                        raise CorpusError(f"{at}: {archive.path} has {name} in its place: write both again")
                     fault = "it has no sound in the archive" if name.suffix == ".nodata" else None
-                    yield Item(
-                        cut["id"],
-                        archive.path,
-                        text=_said(cut),
-                        offset=member.offset_data,
-                        size=member.size,
-                        fault=fault,
-                    )
+                    where = {"offset": member.offset_data, "size": member.size}
+                    yield Item(cut["id"], archive.path, text=_said(cut), fault=fault, **where)
         except (OSError, ValueError, KeyError, TypeError, tarfile.TarError) as error:
             reason = str(error).partition("\n")[0] or type(error).__name__
             raise CorpusError(f"{archive.path} is not what Lhotse writes as Shar ({reason}): write it again") from error
@@ -151,11 +144,10 @@ def _lines(place: str) -> Iterator[tuple[str, Any]]:
             for number, line in enumerate(lines, 1):
                 if line.strip():
                     yield f"{place}, line {number}", json.loads(line)
-        except (ValueError, EOFError, OSError) as error:
-            reason = str(error).partition("\n")[0]
-            raise CorpusError(
-                f"{place}, line {number + 1}: no JSON ({reason}): write an object on each line"
-            ) from error
+        except ValueError as error:
+            raise CorpusError(f"{place}, line {number}: no JSON ({error}): write an object on each line") from error
+        except (EOFError, OSError, zlib.error) as error:
+            raise CorpusError(f"{place}, line {number + 1}: damaged ({error}): copy it again") from error
 
 
 def _parquet(place: str) -> Iterator[tuple[str, Any]]:

@@ -2,10 +2,11 @@
 
 import itertools
 import logging
-from collections.abc import Generator, Iterable, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from multiprocessing import get_context
+from typing import Self
 
 from asr.core.errors import AsrError
 from asr.core.terminal import log_warnings
@@ -50,24 +51,42 @@ def rows(plan: Plan, worker: Worker, groups: Iterable[Group], jobs: int) -> Gene
                 log.warning("a process died: what it was at is done again")
                 lost += waiting.values()
                 waiting.clear()
-                for group in lost:
-                    yield group, _alone(worker, plan.items(group))
+                yield from _again(plan, worker, lost)
                 pool = _pool(worker, jobs)
     finally:
         pool.shutdown(wait=False, cancel_futures=True)
 
 
-def _alone(worker: Worker, items: Sequence[Item]) -> list[Row]:
-    """Return the rows of recordings that one process works on at a time."""
-    for _ in range(TRIES):
-        with _pool(worker, 1) as pool:
+def _again(plan: Plan, worker: Worker, groups: Iterable[Group]) -> Iterator[tuple[Group, list[Row]]]:
+    """Yield the rows of groups that one process works on; what it dies of is heard one recording at a time."""
+    with _Lonely(worker) as process:
+        for group in groups:
+            items = plan.items(group)
+            found = process.rows(items, 1)
+            yield group, found or [(process.rows([item], TRIES) or [fault(item, DIED)])[0] for item in items]
+
+
+class _Lonely:
+    """One process, and another one when it dies."""
+
+    def __init__(self, worker: Worker):
+        self._worker, self._pool = worker, _pool(worker, 1)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._pool.shutdown(wait=False, cancel_futures=True)
+
+    def rows(self, items: Sequence[Item], tries: int) -> list[Row]:
+        """Return the rows of recordings; none if so many processes died of them."""
+        for _ in range(tries):
             try:
-                return pool.submit(_work, items).result()
+                return self._pool.submit(_work, items).result()
             except BrokenProcessPool:
-                continue
-    if len(items) == 1:
-        return [fault(items[0], DIED)]
-    return [row for item in items for row in _alone(worker, [item])]
+                self._pool.shutdown()
+                self._pool = _pool(self._worker, 1)
+        return []
 
 
 def _pool(worker: Worker, jobs: int) -> ProcessPoolExecutor:

@@ -9,6 +9,7 @@ worker or machine was at is done again.
 import json
 import logging
 import os
+import warnings
 from collections.abc import Generator, Iterable
 from functools import partial
 from pathlib import Path
@@ -100,17 +101,13 @@ def _pipeline(ray: Any, plan: Plan, worker: Worker, numbers: np.ndarray) -> Any:
     columns = {"index": np.arange(len(numbers)), "shard": numbers[:, 0], "number": numbers[:, 1]}
     table, step = pyarrow.table(columns), -(-len(numbers) // BLOCKS)
     num_processors = max(1, int(ray.cluster_resources().get("CPU", 1)))
-    return (
-        ray.data.from_arrow([table.slice(first, step) for first in range(0, len(numbers), step)])
-        .map(partial(_decode, plan.folder), num_cpus=DECODE, max_retries=RETRIES)
-        .map(
-            Hearer,
-            fn_constructor_args=(plan.folder, worker),
-            compute=ray.data.ActorPoolStrategy(min_size=1, max_size=num_processors),
-            num_cpus=HEAR,
-            max_task_retries=RETRIES,
-        )
-    )
+    pool = ray.data.ActorPoolStrategy(min_size=1, max_size=num_processors, initial_size=num_processors)
+    hearing = {"fn_constructor_args": (plan.folder, worker), "compute": pool, "num_cpus": HEAR}
+    dataset = ray.data.from_arrow([table.slice(first, step) for first in range(0, len(numbers), step)])
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # up to Ray 2.63 this is the way to limit retries, and it says that it will go
+        decoded = dataset.map(partial(_decode, plan.folder), num_cpus=DECODE, max_retries=RETRIES)
+        return decoded.map(Hearer, **hearing, max_task_retries=RETRIES)
 
 
 def _decode(folder: Path, row: dict[str, Any]) -> dict[str, Any]:

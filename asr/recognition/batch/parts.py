@@ -72,7 +72,17 @@ def check_forms(forms: Sequence[str]) -> None:
 def _write_lines(path: Path, rows: Sequence[dict[str, Any]]) -> None:
     with path.open("wb") as file, gzip.GzipFile("", "wb", 6, file, mtime=0) as packed:
         for row in rows:
-            packed.write(json.dumps(row, ensure_ascii=False).encode("utf8", "surrogateescape") + b"\n")
+            packed.write(_line(row).encode() + b"\n")
+
+
+def _line(row: dict[str, Any]) -> str:
+    """Return a row as JSON; one with a name that is no UTF-8 is written in ASCII, so that the file stays text."""
+    line = json.dumps(row, ensure_ascii=False)
+    try:
+        line.encode()
+    except UnicodeEncodeError:
+        return json.dumps(row)
+    return line
 
 
 def _write_parquet(path: Path, rows: Sequence[dict[str, Any]]) -> None:
