@@ -5,6 +5,7 @@ import json
 import os
 import re
 import signal
+import sys
 import tarfile
 import time
 from pathlib import Path
@@ -347,15 +348,17 @@ def test_faults_of_the_command(talks, cli, tmp_path, monkeypatch):
         assert (code, err.count("\n")) == (2, 1), err
         assert word in err
     places.filesystem.cache_clear()
-    for package, arguments in (
-        ("ray", [talks, "--ray", "auto"]),
-        ("pyarrow", [talks, "--format", "parquet"]),
-        ("pyarrow", [tmp_path / "a.parquet"]),
-        ("fsspec", [tmp_path / "xyz.jsonl"]),
+    for number, (package, arguments) in enumerate(
+        (
+            ("ray", [talks, "--ray", "auto"]),
+            ("pyarrow", [talks, "--format", "parquet"]),
+            ("pyarrow", [tmp_path / "a.parquet"]),
+            ("fsspec", [tmp_path / "xyz.jsonl"]),
+        )
     ):
         with monkeypatch.context() as missing:
-            missing.setitem(__import__("sys").modules, package, None)
-            code, _, err = cli("batch", *arguments, "--output", tmp_path / "out")
+            missing.setitem(sys.modules, package, None)
+            code, _, err = cli("batch", *arguments, "--output", tmp_path / f"out-{number}")
         assert (code, err.count("\n")) == (2, 1), err
         assert f"the package {package}" in err
         assert '".[scale]"' in err
