@@ -9,8 +9,14 @@ worker or machine was at is done again.
 import json
 import logging
 import os
+import re
+import socket
+import sys
+import threading
+import time
 import warnings
 from collections.abc import Generator, Iterable
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -27,6 +33,7 @@ from asr.recognition.batch.worker import Row, Worker, fault, sound_of
 DECODE, HEAR = 0.1, 0.9  # processors of a task and of an actor: together one
 BLOCK = 32 << 20  # bytes of sound in a block of the object store
 BLOCKS = 10_000  # that the groups are divided into at most
+CHECKED, GONE = 10.0, 60.0  # seconds between two looks at the head, and of silence after which it is given up
 RETRIES = 3  # of what a dead worker was at
 DIED = AsrError("the worker that heard it died each time: it is damaged, or too long for the memory")
 
@@ -53,7 +60,10 @@ def rows(plan: Plan, worker: Worker, groups: Iterable[Group], address: str) -> G
     numbers = np.array([*groups], np.int64).reshape(-1, 2)
     if len(numbers) == 0:
         return
+    is_over = threading.Event()
     ray = _connected(address)
+    watch = threading.Thread(target=_watch, args=[ray.get_runtime_context().gcs_address, is_over], daemon=True)
+    watch.start()
     is_done = np.zeros(len(numbers), bool)
     try:
         for batch in _pipeline(ray, plan, worker, numbers).iter_batches(batch_size=None, batch_format="pyarrow"):
@@ -69,6 +79,7 @@ def rows(plan: Plan, worker: Worker, groups: Iterable[Group], address: str) -> G
     except ray.exceptions.RayError as error:
         raise _one_line(error) from error
     finally:
+        is_over.set()
         ray.shutdown()
 
 
@@ -82,8 +93,10 @@ def _connected(address: str) -> Any:
     except ModuleNotFoundError as error:
         raise AsrError(f"--ray needs the package ray[data]: {EXTRA}, or use this machine by --jobs") from error
     try:
+        if re.fullmatch(r"[^/]+:\d+", address):
+            _knock(address)  # Ray itself would try for minutes
         ray.init(address, log_to_driver=False, logging_level=logging.ERROR)
-    except (ConnectionError, ValueError, RuntimeError) as error:
+    except (OSError, ValueError, RuntimeError) as error:
         mend = "start one with `ray start --head`, or give --ray local"
         raise AsrError(f"no Ray cluster at {address} ({str(error).splitlines()[0]}): {mend}") from error
     context = ray.data.DataContext.get_current()
@@ -92,6 +105,25 @@ def _connected(address: str) -> Any:
     context.max_errored_blocks = -1  # what is lost is heard one by one
     logging.getLogger("ray.data").setLevel(logging.CRITICAL)
     return ray
+
+
+def _knock(address: str) -> None:
+    """Raise OSError if nobody listens at an address."""
+    host, _, port = address.rpartition(":")
+    socket.create_connection((host, int(port)), timeout=CHECKED).close()
+
+
+def _watch(address: str, is_over: threading.Event) -> None:
+    """End the command when the head of its cluster has been gone for a while: Ray would let it wait for ever."""
+    seen = time.monotonic()
+    while time.monotonic() - seen < GONE:
+        if is_over.wait(CHECKED):
+            return
+        with suppress(OSError):
+            _knock(address)
+            seen = time.monotonic()
+    print(f"asr: the Ray cluster at {address} is gone: start it, and give the same command", file=sys.stderr)
+    os._exit(2)  # what is written is whole
 
 
 def _pipeline(ray: Any, plan: Plan, worker: Worker, numbers: np.ndarray) -> Any:
