@@ -64,7 +64,7 @@ def start(*arguments):
     return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
-def wait_for(what, process, seconds=300):
+def wait_for(what, process, seconds=1200):
     """Return what a function returns as soon as it is true, while a process runs."""
     end = time.monotonic() + seconds
     while not (found := what()):
