@@ -51,21 +51,16 @@ class Summary:
 
     @property
     def pace(self) -> str:
-        """How fast it is."""
+        """How fast it is.
+
+        >>> Summary(recordings=9, speech=90.0, seconds=6.0).pace
+        '1.5 recordings a second, 15 x real time'
+        """
         seconds = max(self.seconds, 1e-9)
         return f"{self.recordings / seconds:.1f} recordings a second, {self.speech / seconds:.0f} x real time"
 
     def table(self) -> str:
-        """Return lines that sum it up.
-
-        >>> print(Summary(10, 1, 90.0, 4, 9.0).table())
-        recordings                                      10
-        failed                                           1
-        done before                                      4
-        speech                                        90 s
-        time                                         9.0 s
-        pace         1.1 recordings a second, 10 x real time
-        """
+        """Return lines that sum it up."""
         rows = [("recordings", f"{self.recordings:,}")]
         rows += [("failed", f"{self.failed:,}")] if self.failed else []
         rows += [("done before", f"{self.done_before:,}")] if self.done_before else []
