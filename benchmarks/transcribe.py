@@ -90,7 +90,7 @@ def main() -> None:
             done = subprocess.run(command, check=True, capture_output=True, text=True, env=os.environ)
             print(f"memory      {label:24} {int(done.stdout) / 1e6:.2f} GB at most")
     joined = [phone.label for phone in recogniser.transcribe(ten[: 300 * audio.SAMPLE_RATE], audio.SAMPLE_RATE)]
-    windows.CORE, windows.PIECE = 10**9, 1e9
+    windows.WHOLE, windows.PIECE = 10**9, 1e9
     whole = [phone.label for phone in recogniser.transcribe(ten[: 300 * audio.SAMPLE_RATE], audio.SAMPLE_RATE)]
     print(f"windows     {100 * count_errors(whole, joined).rate:.2f} % of {len(whole):,} phones differ")
 

@@ -4,7 +4,7 @@ import functools
 import logging
 import os
 from collections.abc import Callable, Iterable
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import quote
@@ -174,14 +174,13 @@ def write_manifests(splits: dict[str, list[Utterance]], output_dir: Path) -> Non
         A speaker is in two splits, or a split has no utterance left.
     """
     _check_speakers(splits)
-    copies = output_dir.absolute() / COPIES
-    manifests = {split: _manifests(split, utterances, copies) for split, utterances in splits.items()}
+    copies, used = output_dir.absolute() / COPIES, set[str]()
+    with ExitStack() as unless_failed:  # line by line, and no file takes its place before all are whole
+        for split, utterances in splits.items():
+            stems = f"recordings_{split}", f"supervisions_{split}"
+            paths = [unless_failed.enter_context(files.replacing(output_dir / f"{stem}.jsonl.gz")) for stem in stems]
+            used |= _write_split(split, utterances, copies, *paths)
     sound_of.cache_clear()
-    output_dir.mkdir(parents=True, exist_ok=True)
-    for split, (recordings, supervisions) in manifests.items():
-        write(recordings, output_dir, f"recordings_{split}")
-        write(supervisions, output_dir, f"supervisions_{split}")
-    used = {each.sources[0].source for recordings, _ in manifests.values() for each in recordings}
     for path in copies.rglob("*"):
         if path.is_file() and str(path) not in used:  # of a corpus that has changed since
             path.unlink()
@@ -203,22 +202,29 @@ def _check_speakers(splits: dict[str, list[Utterance]]) -> None:
                 raise CorpusError(f"speaker {speaker} is in {owner[speaker]} and in {split}: take it out of one")
 
 
-def _manifests(split: str, utterances: list[Utterance], copies: Path) -> tuple[RecordingSet, SupervisionSet]:
-    recordings, supervisions = [], []
-    for utterance in track(utterances, f"reading {split}"):
-        try:
-            found = _recording(utterance, copies)
-        except (AudioError, CorpusError) as error:
-            log.warning("%s left out: %s", utterance.id, error)
-            continue
-        recordings.append(found)
-        supervisions.append(_supervision(utterance, found.duration))
-    num_left_out = len(utterances) - len(recordings)
-    if not recordings:
+def _write_split(
+    split: str, utterances: list[Utterance], copies: Path, recordings: Path, supervisions: Path
+) -> set[str]:
+    """Write the manifests of a split, and return the copies of sound that it uses."""
+    count, used = 0, set[str]()
+    with RecordingSet.open_writer(recordings) as first, SupervisionSet.open_writer(supervisions) as second:
+        for utterance in track(utterances, f"reading {split}"):
+            try:
+                found = _recording(utterance, copies)
+            except (AudioError, CorpusError) as error:
+                log.warning("%s left out: %s", utterance.id, error)
+                continue
+            count += 1
+            first.write(found)
+            second.write(_supervision(utterance, found.duration))
+            if copies in Path(found.sources[0].source).parents:
+                used.add(found.sources[0].source)
+    num_left_out = len(utterances) - count
+    if count == 0:
         raise CorpusError(f"{split} has no utterance with audio and phones ({num_left_out} left out): mend the corpus")
     if num_left_out:
         log.warning("%s: %d of %d utterances left out", split, num_left_out, len(utterances))
-    return RecordingSet.from_recordings(recordings), SupervisionSet.from_segments(supervisions)
+    return used
 
 
 def _recording(utterance: Utterance, copies: Path) -> Recording:

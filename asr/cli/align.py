@@ -100,18 +100,18 @@ def align(
     units = units or ("sentences" if output_format in SUBTITLES else "phones")
     check(units in TIERS, "--units", f"be one of {', '.join(TIERS)}", units)
 
-    from asr.cli import batch, journal, summary
+    from asr.cli import journal, loop, summary
     from asr.cli.aligning import Aligner
     from asr.recognition.render_alignment import Shape
 
-    found, faults = batch.find(names)
+    found, faults = loop.find(names)
     if given is not None and len(found) > 1:
         raise AsrError(f"one text for {len(found)} recordings: put each one's text in a .txt file beside it")
     if each_channel:
-        found, faults = batch.each(found, faults, lambda recording: recording.channels())
+        found, faults = loop.each(found, faults, lambda recording: recording.channels())
     elif channel is not None:
         found = [replace(recording, channel=channel) for recording in found]
-    output = batch.Output(output_format, output_dir)
+    output = loop.Output(output_format, output_dir)
     output.check(len(found))
     aligner = Aligner(
         model=model,
@@ -135,14 +135,14 @@ def align(
     def finish(recording: "Recording", done: "Done") -> list[str]:
         rows[recording.name] = done.summary
         for each in done.remarks:
-            batch.remark(recording.path, each)
+            loop.remark(recording.path, each)
         return [done.text]
 
     title = None if output_dir is None else "aligning"
     work = aligner if jobs == 1 else fresh
-    code = batch.run(found, faults, work, title, fault="could not be aligned", jobs=jobs, finish=finish)
+    code = loop.run(found, faults, work, title, fault="could not be aligned", jobs=jobs, finish=finish)
     if output_dir is not None and len(found) > 1:
-        batch.show(f"{summary.table(rows, len(found) + faults - len(rows))}\n")
+        loop.show(f"{summary.table(rows, len(found) + faults - len(rows))}\n")
     if report is not None and rows:
         _write_report(report, rows, {recording.name: recording for recording in found})
     raise typer.Exit(code)

@@ -1,7 +1,6 @@
 """The alignment of one recording of `asr align`, in this process or in one of several."""
 
 import functools
-import hashlib
 import itertools
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -9,10 +8,10 @@ from typing import Any, NamedTuple
 
 import asr
 from asr.cli import journal, recordings
-from asr.cli.batch import shortened
+from asr.cli.loop import shortened
 from asr.cli.recordings import STDIN, Recording
 from asr.core.errors import AsrError, CorpusError
-from asr.core.files import write_text
+from asr.core.files import digest, hash_of, write_text
 from asr.models import model_folder
 from asr.recognition import align as alignment
 from asr.recognition import quality, render_alignment
@@ -20,7 +19,7 @@ from asr.recognition.align_utterances import align_utterances
 from asr.recognition.alignment import Alignment
 from asr.recognition.recogniser import Heard, Recogniser
 from asr.recognition.render_alignment import Shape
-from asr.speech import tier_files
+from asr.speech import texts_beside, tier_files
 
 
 class Done(NamedTuple):
@@ -135,7 +134,7 @@ class Aligner:
         """Find what is said in a recording."""
         if self.text is not None or self.phones is not None:
             return _Source(None, None)
-        text = None if self.tiers else recordings.text_beside(recording.path, recording.channel)
+        text = None if self.tiers else texts_beside.find(recording.path, recording.channel)
         tiers = recordings.tiers_beside(recording.path) if text is None else None
         if text is None and tiers is None:
             hint = f"write what is said to {recording.path.with_suffix('.txt').name}"
@@ -198,19 +197,12 @@ class Aligner:
         written = {"json": str(recording.path), "eaf": str(recording.path.resolve())}.get(self.shape.form, "")
         about = (self._options, str(recording.channel), repr(source.text), recording.utterance, written)
         files = [recording.path, *([source.tiers] if source.tiers else [])]
-        return journal.digest([*(each.encode("utf8", "surrogateescape") for each in about), *map(_contents, files)])
+        return digest([*(each.encode("utf8", "surrogateescape") for each in about), *map(hash_of, files)])
 
     @functools.cached_property
     def _options(self) -> str:
         """Everything that all results are made from, as text: the program, the model, the lexicon and the options."""
-        folder = model_folder.find(self.model)
-        files = [file for file in sorted(folder.rglob("*")) if file.is_file()]
+        files = model_folder.files_of(self.model)
         files += [self.lexicon] if self.lexicon else []
         options = (self.text, self.phones, self.g2p, self.gop, self.tiers, self.shape, self.ipa, self.with_words)
-        return f"{asr.__version__} {options!r} {journal.digest(map(_contents, files))}"
-
-
-def _contents(path: Path) -> bytes:
-    """Return a hash of a file's contents."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").digest()
+        return f"{asr.__version__} {options!r} {digest(map(hash_of, files))}"

@@ -12,6 +12,7 @@ import typer
 import asr
 from asr.cli import data, lm
 from asr.cli.align import align
+from asr.cli.batch import batch
 from asr.cli.compare_alignments import compare_alignments
 from asr.cli.evaluate import compare, evaluate, score, sensitivity
 from asr.cli.options import LOGGERS, Quiet, Verbose, set_verbosity, with_verbosity
@@ -42,6 +43,7 @@ for verb in (
     compare_alignments,
     pronounce,
     transcribe,
+    batch,
     train_scorer,
     sensitivity,
     export,

@@ -1,217 +1,101 @@
-"""Many recordings, one after the other or in several processes: the loop of `asr transcribe` and `asr align`.
+"""The verb `asr batch`."""
 
-A recording that fails is reported in one line and skipped. The exit code is 0 if all went well, 1 if some recordings
-failed, and 2 if all failed. A result that cannot be written ends the loop.
-"""
-
-import logging
+import os
+import re
 import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass
-from multiprocessing import get_context
+from contextlib import closing
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Annotated
 
-from asr.cli import recordings
-from asr.cli.recordings import Recording
-from asr.core import workers
-from asr.core.errors import AsrError, OutputError
-from asr.core.files import write_text
-from asr.core.terminal import log_handler, track
-from asr.recognition.annotation import Annotation
-from asr.recognition.render import SUFFIXES, render
+import typer
 
-# Formats that do not say which recording they are of.
-NAMELESS = ("tsv", "srt", "vtt", "textgrid", "audacity", "eaf", "lab")
-MOST_NAMED = 30  # words in a line
+from asr.cli.options import ModelOption, check
 
-T = TypeVar("T")
-log = logging.getLogger(__name__)
+SHOWN = 3  # reasons of faults
 
 
-@dataclass(frozen=True)
-class Output:
-    """The form in which results are written, and the place.
+def batch(
+    place: Annotated[
+        str,
+        typer.Argument(
+            metavar="INPUT",
+            help="A folder of recordings or of Shar, Lhotse's cuts or recordings, or a list of paths or URLs in JSON "
+            "lines or Parquet.",
+        ),
+    ],
+    output: Annotated[Path, typer.Option("--output", help="The folder of the results; it is made.")],
+    model: ModelOption = "en-us-phones",
+    words: Annotated[bool, typer.Option("--words", help="English words as well as phones.")] = False,
+    align: Annotated[
+        bool, typer.Option("--align", help="Find the times of known texts, of the list or beside the recordings.")
+    ] = False,
+    ipa: Annotated[bool, typer.Option("--ipa", help="Write the phones in IPA instead of ARPAbet.")] = False,
+    output_format: Annotated[
+        str, typer.Option("--format", help="jsonl (gzipped JSON lines), parquet, or both with a comma.")
+    ] = "jsonl",
+    jobs: Annotated[
+        int | None, typer.Option(min=1, help="Processes of this machine.", show_default="its processors")
+    ] = None,
+    ray: Annotated[
+        str | None,
+        typer.Option(help="A Ray cluster in place of processes: its address, auto, or local to start one here."),
+    ] = None,
+    shard: Annotated[
+        str | None,
+        typer.Option(
+            help="Do a part of the work, such as 3/100, where other commands do the rest.", show_default="1/1"
+        ),
+    ] = None,
+    shard_size: Annotated[int, typer.Option("--shard-size", min=1, help="Recordings in a file of results.")] = 1024,
+) -> None:
+    """Write down or align very many recordings.
 
-    Attributes
-    ----------
-    form
-        One of `asr.recognition.render.SUFFIXES`.
-    folder
-        Where each recording gets a file; None for standard output.
-    words
-        Write words instead of phones, where the form has room for one of them.
+    The results are files of rows, one for each recording, with the reason where one failed. However the command was
+    killed, the same command goes on where it stopped. The exit code is 1 if some recordings failed, or 2 if all did.
+
+    asr batch talks/ --output rows
+    asr batch cuts.jsonl.gz --output rows --align --format jsonl,parquet
+    asr batch s3://bucket/list.jsonl --output /shared/rows --words --ray auto
+    asr batch list.parquet --output /shared/rows --shard 3/100
     """
+    forms = tuple(each.strip() for each in output_format.split(","))
+    check({*forms} <= {"jsonl", "parquet"}, "--format", "be jsonl, parquet or both with a comma", output_format)
+    check(not (words and align), "--words", "be left out: --align is given the words", words)
+    check(jobs is None or ray is None, "--jobs", "be left out: --ray uses the processors of the cluster", jobs)
+    number, count = _part(shard or "1/1")
 
-    form: str
-    folder: Path | None
-    words: bool = False
+    import asr
+    from asr.core import workers
+    from asr.recognition.batch import inputs, local, on_ray, parts, places, plan
+    from asr.recognition.batch.run import run
+    from asr.recognition.batch.worker import Worker
 
-    def check(self, count: int) -> None:
-        """Raise AsrError if several recordings would be printed in a form in which nothing tells them apart."""
-        if self.folder is None and count > 1 and self.form in NAMELESS:
-            raise AsrError(
-                f"--format {self.form} does not name the recording, and there are {count}: give --output-dir, or "
-                "--format json or ctm"
-            )
+    parts.check_forms(forms)
+    place = place if places.is_url(place) else os.path.abspath(place)
+    worker = Worker(model, words, align, ipa)
+    _ = worker.recogniser  # a fault of it is known before the first recording
 
-    def make_folder(self) -> None:
-        """Make the folder, or raise OutputError."""
-        if self.folder is None:
-            return
-        try:
-            self.folder.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise OutputError(f"cannot make the folder {self.folder}: {error.strerror}: name another one") from error
-
-    def write(self, recording: Recording, annotation: Annotation) -> str:
-        """Write what was found in a recording to its file, or return it to be printed."""
-        name = str(recording.path) if self.form == "json" else recording.utterance
-        text = render(annotation, self.form, name, self.words)
-        if self.folder is None:
-            return text
-        write_text(self.folder / (recording.name + SUFFIXES[self.form]), text)
-        return ""
-
-
-def find(names: Iterable[str]) -> tuple[list[Recording], int]:
-    """Return the recordings that names mean, and how many names mean none; each of those is reported."""
-    found, faults = list[tuple[Path, Path]](), 0
-    for name in names:
-        try:
-            found += recordings.find(name).items()
-        except (AsrError, OSError) as error:
-            faults += 1
-            report(Path(name), error)
-    return recordings.named(found), faults
+    made_from = {"input": inputs.identity(place, align), "version_of_asr": asr.__version__, **worker.made_from()}
+    made = plan.make(output.absolute(), place, made_from | {"shard_size": shard_size}, lambda: inputs.read(place))
+    files = parts.Parts(made, forms)
+    own = range(number - 1, made.num_shards, count)
+    left = [each for each in own if not files.is_done(each)]
+    groups = (group for each in left for group in made.groups(each))
+    jobs = jobs or workers.get_num_threads()
+    results = on_ray.rows(made, worker, groups, ray) if ray else local.rows(made, worker, groups, jobs)
+    with closing(results):
+        summary = run(files, left, results, sum(made.size(each) for each in own) - sum(map(made.size, left)))
+    if all(map(files.is_done, range(made.num_shards))):
+        files.sweep()
+    print(summary.table())
+    for reason, times in summary.reasons.most_common(SHOWN):
+        print(f"asr: {times:,} failed: {reason}", file=sys.stderr)
+    raise typer.Exit(0 if not summary.failed else 1 if summary.failed < summary.recordings else 2)
 
 
-def each(
-    found: Iterable[Recording], faults: int, parts: Callable[[Recording], list[Recording]]
-) -> tuple[list[Recording], int]:
-    """Return the parts of recordings, and the number of faults with that of those that have none; each is reported."""
-    every = list[Recording]()
-    for recording in found:
-        try:
-            every += parts(recording)
-        except AsrError as error:
-            faults += 1
-            report(recording.path, error)
-    return every, faults
-
-
-def run(
-    found: Sequence[Recording],
-    faults: int,
-    work: Callable[[Recording], T],
-    title: str | None = None,
-    named: bool = False,
-    fault: str = "could not be read",
-    *,
-    jobs: int = 1,
-    finish: Callable[[Recording, T], Iterable[str]] | None = None,
-) -> int:
-    """Print what `work` returns for each recording, and return the exit code.
-
-    Parameters
-    ----------
-    found, faults
-        From `find`.
-    work
-        Returns the text to print, whole or in parts, or with `finish` something to make it of. With several jobs it and
-        its results are pickled.
-    title
-        Of the progress bar; None shows none.
-    named
-        Print the path of a recording before its text if there are several.
-    fault
-        What is said of recordings that failed.
-    jobs
-        The number of processes. The results are printed in the order of the recordings.
-    finish
-        Returns the text to print, in this process.
-
-    Raises
-    ------
-    OutputError
-        A result cannot be written: no fault of the recording, and the next one would fail alike.
-    """
-    total = len(found) + faults
-    results = _results(found, work) if jobs == 1 else _results_of_jobs(found, work, jobs)
-    for recording, result in zip(found if title is None else track(found, title), results, strict=True):
-        if isinstance(result, OutputError):
-            raise result
-        if isinstance(result, Exception):
-            faults += 1
-            report(recording.path, result)
-            continue
-        show(f"{recording.path}: " if named and total > 1 else "")
-        for part in finish(recording, result) if finish else result:  # type: ignore[union-attr]
-            show(part)
-    if faults and total > 1:
-        print(f"asr: {faults} of {total} recordings {fault}", file=sys.stderr)
-    return 0 if not faults else 1 if faults < total else 2
-
-
-def _results(found: Iterable[Recording], work: Callable[[Recording], T]) -> Iterator[T | Exception]:
-    """Yield the result of each recording, or what is wrong with it."""
-    for recording in found:
-        try:
-            yield work(recording)
-        except (AsrError, OSError) as error:
-            yield error
-
-
-def _results_of_jobs(found: Sequence[Recording], work: Callable[[Recording], T], jobs: int) -> Iterator[T | Exception]:
-    """Yield the same, found by several processes, each of which keeps to one thread."""
-    level = logging.getLogger("asr").level
-    with ProcessPoolExecutor(jobs, get_context("spawn"), _start, (work, level)) as pool:
-        try:
-            yield from pool.map(_work, found)
-        finally:
-            pool.shutdown(wait=False, cancel_futures=True)
-
-
-def _start(work: Callable[[Recording], Any], level: int) -> None:
-    """Prepare a process."""
-    global _job
-    _job = work
-    workers.set_num_threads(1)
-    logging.basicConfig(level=logging.WARNING, format="%(message)s", handlers=[log_handler()])
-    logging.getLogger("asr").setLevel(level)
-
-
-def _work(recording: Recording) -> Any:
-    return next(_results([recording], _job))
-
-
-_job: Callable[[Recording], Any]
-
-
-def show(text: str) -> None:
-    """Write a part of the results to standard output at once."""
-    sys.stdout.write(text)
-    sys.stdout.flush()
-
-
-def report(path: Path, error: Exception) -> None:
-    """Print a recording's fault as one line on standard error."""
-    remark(path, error.strerror if isinstance(error, OSError) and error.strerror else str(error))
-    log.debug("where it failed", exc_info=error)
-
-
-def remark(path: Path, reason: str) -> None:
-    """Print what is to be said of a recording as one line on standard error."""
-    name = "standard input" if path == recordings.STDIN else str(path)
-    print(f"asr: {reason if name in reason else f'{name}: {reason}'}", file=sys.stderr, flush=True)
-
-
-def shortened(words: Sequence[str]) -> str:
-    """Return words with commas between, the first ones if there are many.
-
-    >>> shortened(["snark"] * 32)[-24:]
-    'snark, snark, and 2 more'
-    """
-    more = len(words) - MOST_NAMED
-    return ", ".join([*words[:MOST_NAMED], *([f"and {more} more"] if more > 0 else [])])
+def _part(text: str) -> tuple[int, int]:
+    """Return the number of a part, from 1, and how many there are."""
+    found = re.fullmatch(r"(\d+)/(\d+)", text)
+    number, count = (int(each) for each in found.groups()) if found else (0, 0)
+    check(1 <= number <= count, "--shard", "be such as 3/100, the third of a hundred parts", text)
+    return number, count

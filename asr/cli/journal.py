@@ -8,9 +8,7 @@ Lines are appended whole, so that several processes can share the file, and each
 that was cut off spoils no other.
 """
 
-import hashlib
 import json
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -25,19 +23,6 @@ class Entry(NamedTuple):
 
     made_from: str
     summary: dict[str, Any]
-
-
-def digest(parts: Iterable[bytes]) -> str:
-    """Return a hash of texts and files, told apart by their lengths.
-
-    >>> digest([b"ab", b"c"]) == digest([b"a", b"bc"])
-    False
-    """
-    found = hashlib.sha256()
-    for part in parts:
-        found.update(len(part).to_bytes(8, "little"))
-        found.update(part)
-    return found.hexdigest()[:32]
 
 
 def read(folder: Path) -> dict[str, Entry]:

@@ -46,40 +46,41 @@ def pronounce(
     if text is not None and not text.strip():
         raise AsrError("the text is empty: give the words that are said")
 
-    from asr.cli import batch, recordings
+    from asr.cli import loop, recordings
     from asr.core.files import write_text
     from asr.recognition import align as alignment
     from asr.recognition import pronunciation_page
     from asr.recognition.pronounce import pronounce as score
     from asr.recognition.recogniser import Recogniser
     from asr.recognition.render import SUFFIXES
+    from asr.speech import texts_beside
 
-    found, faults = batch.find(names)
+    found, faults = loop.find(names)
     if text is not None and len(found) > 1:
         raise AsrError(f"one text for {len(found)} recordings: put each one's text in a .txt file beside it")
     recogniser = Recogniser.from_pretrained(model)
     _ = recogniser.scorer  # a fault of it is known before the first recording
     own = None if lexicon is None else alignment.read_lexicon(lexicon, recogniser.model)
-    batch.Output(output_format, output_dir).make_folder()
+    loop.Output(output_format, output_dir).make_folder()
     entries = list[pronunciation_page.Entry]()
 
     def work(recording: recordings.Recording) -> list[str]:
-        words = recordings.text_beside(recording.path) if text is None else text
+        words = texts_beside.find(recording.path) if text is None else text
         if words is None:
             hint = f"write what is said to {recording.path.with_suffix('.txt').name}"
             raise CorpusError(f"{recording.path}: no text beside it: {hint}")
         with recordings.opened(recording.path) as file:
             scored = score(recogniser, file, words, g2p, lexicon=own, channel=channel)
         if scored.guessed:
-            batch.remark(recording.path, f"guessed: {batch.shortened(scored.guessed)}")
+            loop.remark(recording.path, f"guessed: {loop.shortened(scored.guessed)}")
         if scored.misfit is not None:
-            batch.remark(recording.path, scored.misfit)
+            loop.remark(recording.path, scored.misfit)
         if page is not None:
             same = None
             if reference is not None:
                 same = alignment.align(recogniser, reference, words, g2p=g2p, lexicon=own)
                 if same.misfit is not None:
-                    batch.remark(reference, same.misfit)
+                    loop.remark(reference, same.misfit)
             entries.append(pronunciation_page.Entry(recording.name, scored, same))
         if output_format == "json":
             written = scored.to_json(str(recording.path)) + "\n"
@@ -91,7 +92,7 @@ def pronounce(
         write_text(output_dir / (recording.name + SUFFIXES[output_format]), written)
         return []
 
-    code = batch.run(found, faults, work, None if output_dir is None else "scoring", fault="could not be scored")
+    code = loop.run(found, faults, work, None if output_dir is None else "scoring", fault="could not be scored")
     if page is not None and entries:
         pronunciation_page.write(page, entries)
     raise typer.Exit(code)

@@ -1,6 +1,5 @@
 """The recordings that a command line names: files, folders, patterns, pipes, and the texts beside them."""
 
-import functools
 import glob
 import os
 import re
@@ -13,10 +12,9 @@ from typing import BinaryIO
 
 from asr.core.errors import AsrError, CorpusError
 from asr.speech.media_files import SOUND_SUFFIXES
+from asr.speech.texts_beside import TEXT_SUFFIXES
 
 STDIN = Path("-")
-TEXT_SUFFIXES = (".txt", ".lab")
-_HTK = re.compile(r"\d+\s+\d+\s+\S+(\s+-?[\d.]+)?\s*$")
 
 
 @dataclass(frozen=True)
@@ -156,43 +154,7 @@ def opened(path: Path) -> Iterator[Path | BinaryIO]:
         yield path
 
 
-def text_beside(path: Path, channel: int | None = None) -> str | None:
-    """Return the text of a recording, or of a channel; None where there is none.
-
-    The text of ``a.wav`` is ``a.txt`` or ``a.lab`` beside it, unless that has times as in HTK, or its line in a
-    LibriSpeech ``*.trans.txt`` of its folder. For a channel, ``a.0.txt`` or ``a.0.lab``, and so on, come first.
-
-    Raises
-    ------
-    CorpusError
-        The text is not UTF-8.
-    """
-    own = [] if channel is None else [f".{channel}{suffix}" for suffix in TEXT_SUFFIXES]
-    for suffix in (*own, *TEXT_SUFFIXES):
-        beside = path.with_suffix(suffix)
-        if beside.is_file():
-            text = _read(beside).strip()
-            if not suffix.endswith(".lab") or not all(map(_HTK.match, text.splitlines())):
-                return text
-    return _librispeech(path.parent).get(path.stem)
-
-
 def tiers_beside(path: Path) -> Path | None:
     """Return the TextGrid or the .eaf file beside a recording."""
     found = {file.suffix.lower(): file for file in path.parent.glob(f"{glob.escape(path.stem)}.*")}
     return next((found[suffix] for suffix in (".textgrid", ".eaf") if suffix in found), None)
-
-
-@functools.cache
-def _librispeech(folder: Path) -> dict[str, str]:
-    """Read a folder's ``*.trans.txt``: the text of each recording by its name."""
-    files = sorted(folder.glob("*.trans.txt"))
-    rows = [line.split(maxsplit=1) for file in files for line in _read(file).splitlines()]
-    return {row[0]: row[1] for row in rows if len(row) == 2}
-
-
-def _read(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise CorpusError(f"{path}: not UTF-8 text: convert it") from error

@@ -131,13 +131,13 @@ def transcribe(
         raise typer.BadParameter("the name is empty: name a folder or an ARPA file", param_hint="--lm")
     check(penalty is None or math.isfinite(penalty), "--penalty", "be finite", penalty)
 
-    from asr.cli import batch, microphone, recordings
+    from asr.cli import loop, microphone, recordings
     from asr.speech.audio import SAMPLE_RATE
 
     if mic:
         microphone.library()
-    found, faults = batch.find(names or ())
-    output = batch.Output(output_format, output_dir, words)
+    found, faults = loop.find(names or ())
+    output = loop.Output(output_format, output_dir, words)
     output.check(len(found))
     options: dict[str, Any] = {"lexicon": lexicon, "lm_weight": lm_weight, "insertion_penalty": penalty}
     options |= {"label_prior_scale": label_prior_scale, "unknown": unknown}
@@ -161,9 +161,9 @@ def transcribe(
 
     if mic:
         said = recogniser.transcribe(microphone.record(), SAMPLE_RATE)
-        batch.show(output.write(microphone.RECORDING, said.ipa if ipa else said))
+        loop.show(output.write(microphone.RECORDING, said.ipa if ipa else said))
     title, named = None if output_dir is None else "transcribing", output_format == "text" and output_dir is None
-    raise typer.Exit(batch.run(found, faults, work, title, named))
+    raise typer.Exit(loop.run(found, faults, work, title, named))
 
 
 def _recogniser(model: str, beam_size: int | None, decode: dict[str, Any], progress: bool) -> "Recogniser":
@@ -181,7 +181,7 @@ def _recogniser(model: str, beam_size: int | None, decode: dict[str, Any], progr
 
 def _stream_all(names: Sequence[str], model: str, channel: int | None) -> int:
     """Print the phones of each recording, or of the microphone, while it is heard; return the exit code."""
-    from asr.cli import batch, microphone, recordings
+    from asr.cli import loop, microphone, recordings
     from asr.recognition.stream import Stream, chunks
     from asr.speech import audio
 
@@ -196,9 +196,9 @@ def _stream_all(names: Sequence[str], model: str, channel: int | None) -> int:
 
     if not names:
         for part in _stream(stream, microphone.blocks()):
-            batch.show(part)
+            loop.show(part)
         return 0
-    return batch.run(*batch.find(names), work)
+    return loop.run(*loop.find(names), work)
 
 
 def _stream(stream: "Stream", source: "Iterable[np.ndarray]") -> Iterator[str]:

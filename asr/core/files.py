@@ -1,9 +1,10 @@
 """Files that are written whole or not at all, and tensors as safetensors; nothing here is ever unpickled."""
 
+import hashlib
 import json
 import secrets
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,25 @@ from safetensors.numpy import save_file
 from asr.core.errors import ModelError, OutputError
 
 MAPPED_TYPES = {"U32": np.uint32, "F32": np.float32}
+
+
+def digest(parts: Iterable[bytes]) -> str:
+    """Return a hash of texts and files, told apart by their lengths.
+
+    >>> digest([b"ab", b"c"]) == digest([b"a", b"bc"])
+    False
+    """
+    found = hashlib.sha256()
+    for part in parts:
+        found.update(len(part).to_bytes(8, "little"))
+        found.update(part)
+    return found.hexdigest()[:32]
+
+
+def hash_of(path: Path) -> bytes:
+    """Return a hash of a file's contents."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").digest()
 
 
 @contextmanager

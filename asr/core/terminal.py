@@ -26,6 +26,12 @@ def log_handler() -> logging.Handler:
     return handler
 
 
+def log_warnings(level: int) -> None:
+    """Log as the command does, in a process that it has started: `level` is that of the logger `asr`."""
+    logging.basicConfig(level=logging.WARNING, format="%(message)s", handlers=[log_handler()])
+    logging.getLogger("asr").setLevel(level)
+
+
 class Progress:
     """How far a loop has come: a bar on a terminal, elsewhere a line in the log every 15 seconds.
 

@@ -9,6 +9,7 @@ import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from functools import lru_cache, partial
+from multiprocessing import parent_process
 from typing import Any, TypeVar
 
 import numba
@@ -50,6 +51,24 @@ def set_num_threads(num_threads: int) -> None:
     if num_threads < 1:
         raise ValueError(f"at least one thread is needed, not {num_threads}")
     _num_threads = num_threads
+
+
+def keep_to_one_thread() -> None:
+    """Let a process that is one of several work in one thread; called before torch is imported."""
+    os.environ["OMP_NUM_THREADS"] = "1"
+    set_num_threads(1)
+
+
+def end_with_parent() -> None:
+    """End this process of `multiprocessing` when the one that started it has ended, however that ended."""
+    parent = parent_process()
+
+    def watch() -> None:
+        if parent is not None:
+            parent.join()
+            os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
 
 
 def shares(batch: int) -> list[np.ndarray]:

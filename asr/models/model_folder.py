@@ -304,3 +304,8 @@ def find(name: str | Path) -> Path:
     if missing:
         raise ModelError(f"{folder} lacks {' and '.join(missing)}: copy the whole model folder, or train again")
     return folder
+
+
+def files_of(name: str | Path) -> list[Path]:
+    """Return all files of a model folder, in an order that does not change; errors are those of `find`."""
+    return [file for file in sorted(find(name).rglob("*")) if file.is_file()]

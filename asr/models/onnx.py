@@ -22,7 +22,7 @@ from asr.core.settings import model_options
 from asr.encoders.blstm_sizes import BLSTMSizes
 from asr.models.ctc import CTCModel
 from asr.models.onnx_features import PREFIX, with_features
-from asr.models.onnx_graph import PROVIDERS, Graph, build
+from asr.models.onnx_graph import PROVIDERS, Graph, build, session_options
 from asr.models.onnx_messages import note
 from asr.speech.features import FeatureExtractor
 
@@ -123,7 +123,7 @@ def read_graph(path: Path, model: OnnxModel) -> OnnxModel:
     """
     graph = path.read_bytes()
     try:
-        session = onnxruntime.InferenceSession(graph, providers=PROVIDERS)
+        session = onnxruntime.InferenceSession(graph, session_options(), providers=PROVIDERS)
     except Exception as error:  # onnxruntime's own have no common base
         raise ModelError(f"{path} is damaged ({str(error).splitlines()[0]}): export it again") from error
     encoder = OnnxEncoder(session, model.encoder.subsampling)

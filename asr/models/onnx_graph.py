@@ -15,10 +15,19 @@ from typing import Any
 import numpy as np
 import onnxruntime
 
+from asr.core.workers import get_num_threads
 from asr.models import onnx_messages as messages
 
 GATES = (0, 3, 1, 2)  # torch's i, f, g, o in ONNX's order: i, o, f, c
 PROVIDERS = ("CPUExecutionProvider",)
+
+
+def session_options() -> onnxruntime.SessionOptions:
+    """Return options by which onnxruntime keeps to one thread where this process does."""
+    options = onnxruntime.SessionOptions()
+    if get_num_threads() == 1:
+        options.intra_op_num_threads = 1
+    return options
 
 
 @dataclass(frozen=True)
@@ -43,7 +52,7 @@ class Graph:
 
     def session(self) -> onnxruntime.InferenceSession:
         """Return the graph in onnxruntime."""
-        options = onnxruntime.SessionOptions()
+        options = session_options()
         values = map(onnxruntime.OrtValue.ortvalue_from_numpy, self.weights.values())
         options.add_external_initializers([*self.weights], [*values])
         return onnxruntime.InferenceSession(self.model(has_weights=False), options, providers=PROVIDERS)

@@ -280,7 +280,10 @@ class Recogniser:
             The recording is missing, empty, corrupt, shorter than 25 ms or not finite; it has no such channel; or its
             rate is not known, or not the one given.
         """
-        heard = self.hear(recording, sample_rate, channel)
+        return self.transcript(self.hear(recording, sample_rate, channel))
+
+    def transcript(self, heard: Heard) -> Transcript:
+        """Recognise the phones in what `hear` or `hear_several` has heard."""
         phones, nbest = list[Segment](), [NBest((), 0.0)]
         words: list[Segment] | None = None
         for cuts, found in self._decode(heard.emissions):
@@ -323,9 +326,48 @@ class Recogniser:
 
     def emissions(self, waveform: np.ndarray) -> np.ndarray:
         """Return the model's emissions (T', …) for a waveform (N,) from `asr.speech.audio.load`: floats at 16 kHz."""
+        return self._outputs(self._features(waveform))
+
+    def hear_several(self, waveforms: Sequence[tuple[str, np.ndarray]]) -> list[Heard | AudioError]:
+        """Compute the emissions of several recordings; short ones of like length go through the network together.
+
+        Parameters
+        ----------
+        waveforms
+            Name and waveform (N,) of each, from `asr.speech.audio.load`.
+
+        Returns
+        -------
+        list
+            What was heard of each, or what is wrong with it. The emissions are those of `hear`: to the bit in
+            onnxruntime, elsewhere as far as sums in the network do not depend on the size of a batch.
+        """
+        features, found = dict[int, np.ndarray](), dict[int, Heard | AudioError]()
+        for k, (name, waveform) in enumerate(waveforms):
+            try:
+                features[k] = self._features(waveform)
+            except AudioError as error:
+                found[k] = AudioError(f"{name}: {error}")
+        by_length = sorted(features, key=lambda k: len(features[k]))
+        short = [k for k in by_length if len(features[k]) <= windows.WHOLE]
+        emissions = dict[int, np.ndarray]()
+        for batch in windows.batches(short, "listening"):
+            emissions |= zip(batch, self.model.emissions([features[k] for k in batch]), strict=True)
+        emissions |= {k: self._outputs(features[k]) for k in by_length[len(short) :]}
+        for k, (name, waveform) in enumerate(waveforms):
+            if k in emissions:
+                found[k] = Heard(waveform, emissions[k], name, None)
+        return [found[k] for k in range(len(waveforms))]
+
+    def _features(self, waveform: np.ndarray) -> np.ndarray:
+        """Return normalised features (T, F)."""
         if not np.issubdtype(waveform.dtype, np.floating):
             raise AudioError(f"the waveform is {waveform.dtype}, not float32: load it by asr.speech.audio.load")
-        features, model = self.model.normaliser(self._extractor(waveform)), self.model
+        return self.model.normaliser(self._extractor(waveform))
+
+    def _outputs(self, features: np.ndarray) -> np.ndarray:
+        """Return the emissions (T', …) of features (T, F)."""
+        model = self.model
         # A network in one direction depends on everything before a frame, which a window would cut off.
         if isinstance(model, CTCModel) and model.config.model.get("bidirectional", True):
             subsampling = round(model.frame_shift / FRAME_SHIFT)

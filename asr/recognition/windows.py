@@ -21,6 +21,7 @@ from asr.core.terminal import track
 from asr.ctc import Hypothesis
 
 CORE, CONTEXT = 2400, 300  # feature frames of a window, and of its context on either side
+WHOLE = 2 * CORE  # feature frames of the longest recording that goes through a network as a whole
 BATCH = 8  # windows or pieces that are computed at once
 PIECE, PAUSE = 20.0, 0.3  # seconds: rough length of a piece, and of the blanks around a cut
 
@@ -48,7 +49,7 @@ def emissions(network: Network, features: np.ndarray, subsampling: int, progress
     >>> np.array_equal(joined[:, 0], np.arange(0, 9000, 3))
     True
     """
-    if len(features) <= 2 * CORE:
+    if len(features) <= WHOLE:
         return network([features])[0]
     core, context = (each - each % subsampling for each in (CORE, CONTEXT))
     joined = []

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from asr.cli import batch, microphone, recordings
+from asr.cli import loop, microphone, recordings
 from asr.core.errors import AsrError, OutputError
 from asr.speech import audio, sound_files
 from asr.speech.label_files import read_labels
@@ -120,7 +120,7 @@ def test_what_cannot_be_written_ends_the_batch(cli, tree, tmp_path, monkeypatch)
         if len(tried) == 2:
             raise OutputError(f"cannot write {path}: No space left on device: free some space")
 
-    monkeypatch.setattr(batch, "write_text", write)
+    monkeypatch.setattr(loop, "write_text", write)
     code, out, err = cli("transcribe", tree, "--output-dir", tmp_path / "out", "-q")
     assert (code, out) == (2, "")
     assert err == f"asr: cannot write {tmp_path / 'out/one/b.txt'}: No space left on device: free some space\n"

@@ -26,8 +26,3 @@ def test_a_line_that_was_cut_off_spoils_no_other(tmp_path):
         assert "a" not in found
         assert found["c"] == Entry("3", {})
         assert found.get("b") in (None, Entry("2", {"words": 3}))
-
-
-def test_parts_of_a_hash_are_told_apart():
-    hashes = {journal.digest(parts) for parts in ([b"ab", b"c"], [b"a", b"bc"], [b"abc"], [b"abc", b""], [])}
-    assert len(hashes) == 5

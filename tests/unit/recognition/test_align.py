@@ -22,7 +22,7 @@ from asr.models.ctc import CTCModel
 from asr.recognition.align import align as align_any
 from asr.recognition.recogniser import Recogniser
 from asr.recognition.render import render
-from asr.speech import audio
+from asr.speech import audio, texts_beside
 from asr.speech.normaliser import Normaliser
 from asr.speech.phones import PhoneSet
 from asr.speech.segments import Segment
@@ -173,7 +173,7 @@ def test_texts_are_found_beside_the_recordings(tmp_path):
     texts = {}
     for path in paths:
         try:
-            texts[path.name] = recordings.text_beside(path)
+            texts[path.name] = texts_beside.find(path)
         except CorpusError as error:
             texts[path.name] = error
     assert {name: text for name, text in texts.items() if isinstance(text, str)} == {

@@ -1,0 +1,58 @@
+"""A corpus of a million utterances: peak memory and time to write its manifests, to read them, and to plan a batch.
+
+python benchmarks/manifest_memory.py
+python benchmarks/manifest_memory.py --rows 100000
+
+Each step is a process of its own. Every utterance has the same recording, whose header is read for each.
+
+write  what `asr prepare` does when it has read a corpus: a list of utterances, and their manifests written line by line
+read   what training does with the manifests: all utterances in memory as Lhotse's cuts, since an epoch shuffles them
+plan   what `asr batch` does with the same recordings as its input
+"""
+
+import argparse
+import resource
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import numpy as np
+import soundfile
+from _bench import describe
+
+CODE = {
+    "write": (
+        "from data_prep.manifests import Utterance, write_manifests; "
+        "said = [Utterance(f'u{k:07d}', folder / 'a.wav', 'oh no', (('OW',), ('N', 'OW')), f's{k % 1000}') "
+        "for k in range(rows)]; write_manifests({'train': said}, folder / 'own')"
+    ),
+    "read": "from asr.data import splits; assert len(splits.load_split(folder, ['own'], 'train')) == rows",
+    "plan": (
+        "from asr.recognition.batch import inputs, plan; place = str(folder / 'own' / 'recordings_train.jsonl.gz'); "
+        "made = {'input': inputs.identity(place), 'shard_size': 1024}; "
+        "assert plan.make(folder / 'out', place, made, lambda: inputs.read(place)).num_items == rows"
+    ),
+}
+PROLOGUE = "import sys; from pathlib import Path; folder, rows = Path(sys.argv[1]), int(sys.argv[2]); "
+PEAK = "; print(next(line.split()[1] for line in open('/proc/self/status') if line.startswith('VmHWM')))"
+
+
+def main() -> None:
+    """Print machine, versions and a line for each step."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rows", type=int, default=1_000_000, help="utterances (default 1,000,000)")
+    rows = parser.parse_args().rows
+    print(describe("lhotse"))
+    with tempfile.TemporaryDirectory() as name:
+        soundfile.write(Path(name) / "a.wav", np.zeros(16000), 16000)
+        for step, code in CODE.items():
+            start = resource.getrusage(resource.RUSAGE_CHILDREN).ru_utime
+            command = [sys.executable, "-c", PROLOGUE + code + PEAK, name, str(rows)]
+            peak = int(subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout.split()[-1])
+            seconds = resource.getrusage(resource.RUSAGE_CHILDREN).ru_utime - start
+            print(f"{step:6} {rows:,} utterances  {peak / 1e6:.2f} GB at most  {seconds:.0f} s of a processor")
+
+
+if __name__ == "__main__":
+    main()
