@@ -160,7 +160,8 @@ def main(pipe: Connection, models: Models, limits: Limits, folder: str) -> None:
     folder
         For temporary files. The server removes it when the worker has ended.
     """
-    os.setpgid(0, 0)  # so that it can be killed with ffmpeg, which it may have started; and Ctrl-C does not reach it
+    os.setpgid(0, 0)  # Ctrl-C does not reach it: the server ends it
+    os.environ["PATH"] = ""  # the program ffmpeg would open files that a playlist names, which PyAV does not
     tempfile.tempdir = folder
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     resource.setrlimit(resource.RLIMIT_DATA, (limits.memory_bytes, limits.memory_bytes))

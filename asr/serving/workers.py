@@ -7,8 +7,6 @@ cannot make the server run anything.
 import asyncio
 import json
 import logging
-import os
-import signal
 import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -89,15 +87,13 @@ class Worker:
         return {"ended": True, "refused": {"status": 504, "code": "time_limit", "message": message}}
 
     def end(self) -> None:
-        """End the process and what it has started; any thread may call this."""
-        with suppress(ProcessLookupError, PermissionError, ValueError):  # it has ended, or has no group of its own yet
-            os.killpg(self._process.pid or 0, signal.SIGKILL)
+        """End the process; any thread may call this."""
+        with suppress(ValueError):  # it was closed
             self._process.kill()
 
     def kill(self) -> None:
         """End the process, and remove its temporary files."""
         self.is_alive = False
-        self.end()
         self._process.kill()
         self._process.join()
         self._process.close()
