@@ -125,16 +125,16 @@ def job_of(path: str, form: FormData) -> Job:
     Refusal
         A field is missing, unknown, given twice or has a wrong value.
     """
-    spec = FORMS[path]
+    spec, name = FORMS[path], name_of(recording_of(form))
     readers = {"response_format": one_of(spec.formats), **spec.fields}
     values = single_values(form, [*readers])
-    options = {name: readers[name](name, value) for name, value in values.items()}
+    options = {field: readers[field](field, value) for field, value in values.items()}
     options.setdefault("response_format", spec.formats[0])
     if spec.kind == "align" and ("text" in options) == ("phones" in options):
         raise bad("give either text or phones: what is said in the recording", "text")
     if spec.kind == "pronounce" and "text" not in options:
         raise bad("text is missing: give the words that are said", "text", "missing")
-    return Job(spec.kind, name_of(recording_of(form)), options)
+    return Job(spec.kind, name, options)
 
 
 def single_values(form: FormData, known: Sequence[str] | None = None) -> dict[str, str]:
@@ -180,12 +180,13 @@ def name_of(file: UploadFile) -> str:
     return "".join(letter for letter in name if letter.isprintable())[:LONGEST_NAME] or "recording"
 
 
-class _Cut(MultiPartException):
-    """A body that is not read to its end. The parser closes its files for exceptions of this kind only."""
+class _Parser(MultiPartParser):
+    """Knows whether the form has ended."""
 
-    def __init__(self, refusal: Refusal):
-        super().__init__(refusal.message)
-        self.refusal = refusal
+    has_ended = False
+
+    def on_end(self) -> None:
+        self.has_ended = True
 
 
 async def read_form(request: Request, limits: Limits) -> FormData:
@@ -194,28 +195,26 @@ async def read_form(request: Request, limits: Limits) -> FormData:
     Raises
     ------
     Refusal
-        The body is no such form, too long, or comes too slowly.
-    ClientDisconnect
-        The client is gone.
+        The body is no such form, too long, or comes too slowly; or the client is gone.
     """
     if not request.headers.get("content-type", "").lower().startswith("multipart/form-data"):
         raise Refusal(415, "not_a_form", "send a form: Content-Type: multipart/form-data with the recording in file")
     promised = request.headers.get("content-length", "")
     if promised.isascii() and promised.isdigit() and len(promised) < 20 and int(promised) > limits.upload_bytes:
         raise _too_large(limits)
-    parser = MultiPartParser(
-        request.headers, _body(request, limits), max_files=1, max_fields=MOST_FIELDS, max_part_size=MEGABYTE
-    )
+    parser = _Parser(request.headers, request.stream(), max_files=1, max_fields=MOST_FIELDS, max_part_size=MEGABYTE)
+    parser.stream = _body(request, limits, parser)
     try:
         return await parser.parse()
-    except _Cut as cut:
-        raise cut.refusal from cut
     except MultiPartException as error:
         raise bad(f"the form is damaged: {error.message}", code="bad_form") from error
 
 
-async def _body(request: Request, limits: Limits) -> AsyncGenerator[bytes, None]:
-    """Yield the body of a request as far as its length and its time allow."""
+async def _body(request: Request, limits: Limits, parser: _Parser) -> AsyncGenerator[bytes, None]:
+    """Yield the body of a request as far as its length and its time allow.
+
+    Whatever is wrong is raised here, where the parser closes the files that it has begun.
+    """
     stream, length, deadline = request.stream(), 0, time.monotonic() + limits.upload_seconds
     while True:
         try:
@@ -223,14 +222,16 @@ async def _body(request: Request, limits: Limits) -> AsyncGenerator[bytes, None]
                 chunk = await anext(stream, None)
         except TimeoutError:
             message = f"the request did not arrive within {limits.upload_seconds:g} s: send it faster"
-            raise _Cut(Refusal(408, "too_slow", message)) from None
+            raise Refusal(408, "too_slow", message) from None
         except ClientDisconnect:
-            raise _Cut(Refusal(499, "disconnected", "the client is gone")) from None
+            raise Refusal(499, "disconnected", "the client is gone") from None
         if chunk is None:
+            if not parser.has_ended:
+                raise MultiPartException("it has no end")
             return
         length += len(chunk)
         if length > limits.upload_bytes:
-            raise _Cut(_too_large(limits))
+            raise _too_large(limits)
         yield chunk
 
 
@@ -270,7 +271,7 @@ def transcription_of(form: FormData, model: str, language: str) -> Job:
     Refusal
         A field has a wrong value, or there is no such model.
     """
-    values = single_values(form)
+    name, values = name_of(recording_of(form)), single_values(form)
     if values.get("model", model) != model:
         message = f"there is no model {values['model'][:LONGEST_NAME]!r}: this server has {model!r}"
         raise Refusal(404, "model_not_found", message, "model")
@@ -278,9 +279,9 @@ def transcription_of(form: FormData, model: str, language: str) -> Job:
         raise bad("this server knows English: leave language out, or give en", "language", "unsupported_language")
     form_name = one_of(transcription.FORMATS[:-1])("response_format", values.get("response_format", "json"))
     granularities = [
-        one_of(("word", "segment"))(name, str(value))
-        for name in ("timestamp_granularities", "timestamp_granularities[]")
-        for value in form.getlist(name)
+        one_of(("word", "segment"))("timestamp_granularities", str(value))
+        for key in ("timestamp_granularities", "timestamp_granularities[]")
+        for value in form.getlist(key)
     ]
     if granularities and form_name != "verbose_json":
         raise bad("timestamp_granularities need response_format=verbose_json", "timestamp_granularities")
@@ -289,4 +290,4 @@ def transcription_of(form: FormData, model: str, language: str) -> Job:
             raise bad("stream=true goes with response_format json or text", "stream")
         form_name = "events"
     options = {"response_format": form_name, "granularities": granularities or ["segment"]}
-    return Job("transcribe", name_of(recording_of(form)), options)
+    return Job("transcribe", name, options)

@@ -45,10 +45,11 @@ class _Server(uvicorn.Server):
 
 def server(app: ASGIApp, on_start: Callable[[], None] = lambda: None) -> uvicorn.Server:
     """Return a server of an application; ``run(sockets=[…])`` runs it. `on_start` is called when it is ready."""
+    logging.getLogger("python_multipart").setLevel(logging.ERROR)  # it warns of each damaged form, and uvicorn too
     config = uvicorn.Config(
         app,
         log_config=None,
-        log_level=logging.WARNING,
+        log_level=logging.ERROR,
         access_log=False,
         server_header=False,
         http="h11",
