@@ -11,9 +11,7 @@ NO_WORDS = "none"
 
 
 def serve(
-    host: Annotated[str, typer.Option(help="The address to listen at; all but this machine's own need a token.")] = (
-        "127.0.0.1"
-    ),
+    host: Annotated[str, typer.Option(help="The address; any but this machine's own needs a --token.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65535, help="The port; 0 takes a free one.")] = 8000,
     model: ModelOption = "en-us-phones",
     words: Annotated[
@@ -62,9 +60,10 @@ def serve(
         from asr.serving.settings import MEGABYTE, Access, Limits, Models, is_loopback
         from asr.serving.workers import Pool
     except ModuleNotFoundError as error:
-        if (error.name or "asr").partition(".")[0] == "asr":
+        package = (error.name or "asr").partition(".")[0]
+        if package == "asr":
             raise
-        raise AsrError(f'asr serve needs {error.name}: in a checkout, pip install ".[serve]"') from error
+        raise AsrError(f'asr serve needs {package}: in a checkout, pip install ".[serve]"') from error
 
     if token is None and not is_loopback(host):
         raise AsrError(f"{host} lets others in: give a --token that they need, or leave --host out")
