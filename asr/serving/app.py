@@ -30,6 +30,7 @@ from asr.serving.transcription import language_of
 from asr.serving.workers import Pool
 
 TRANSCRIPTIONS, STREAM = "/v1/audio/transcriptions", "/v1/stream"
+FILES = ("page.html", "openapi.json")
 POLICY = (
     "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; img-src data: blob:; media-src blob:; "
     "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
@@ -170,9 +171,6 @@ class Server:
     @property
     def _model_row(self) -> dict[str, Any]:
         return {"id": self._model, "object": "model", "created": self._created, "owned_by": "asr"}
-
-
-FILES = ("page.html", "openapi.json")
 
 
 def _json(values: Any) -> Response:

@@ -23,7 +23,7 @@ TIERS = ("sentences", "words", "syllables", "phones")
 MEDIA_TYPES = {
     "json": "application/json",
     "verbose_json": "application/json",
-    "events": "text/event-stream",
+    transcription.EVENTS: "text/event-stream",
     "eaf": "application/xml",
     "vtt": "text/vtt",
     "srt": "application/x-subrip",
@@ -134,6 +134,8 @@ def job_of(path: str, form: FormData) -> Job:
         raise bad("give either text or phones: what is said in the recording", "text")
     if spec.kind == "pronounce" and "text" not in options:
         raise bad("text is missing: give the words that are said", "text", "missing")
+    if options.get("gop") and options["response_format"] != "json":
+        raise bad("gop goes with response_format json: the others have no place for it", "gop")
     return Job(spec.kind, name, options)
 
 
@@ -277,7 +279,7 @@ def transcription_of(form: FormData, model: str, language: str) -> Job:
         raise Refusal(404, "model_not_found", message, "model")
     if language == "english" and values.get("language", "en").lower() not in ("en", "english"):
         raise bad("this server knows English: leave language out, or give en", "language", "unsupported_language")
-    form_name = one_of(transcription.FORMATS[:-1])("response_format", values.get("response_format", "json"))
+    form_name = one_of(transcription.FORMATS)("response_format", values.get("response_format", "json"))
     granularities = [
         one_of(("word", "segment"))("timestamp_granularities", str(value))
         for key in ("timestamp_granularities", "timestamp_granularities[]")
@@ -288,6 +290,6 @@ def transcription_of(form: FormData, model: str, language: str) -> Job:
     if _boolean("stream", values.get("stream", "false")):
         if form_name not in ("json", "text"):
             raise bad("stream=true goes with response_format json or text", "stream")
-        form_name = "events"
+        form_name = transcription.EVENTS
     options = {"response_format": form_name, "granularities": granularities or ["segment"]}
     return Job("transcribe", name, options)

@@ -12,7 +12,8 @@ from asr.recognition.render import between_pauses, joined, render
 from asr.speech.phones import is_own
 from asr.speech.segments import Segment
 
-FORMATS = ("json", "text", "srt", "verbose_json", "vtt", "events")
+FORMATS = ("json", "text", "srt", "verbose_json", "vtt")
+EVENTS = "events"  # server-sent
 LEAST = 1e-6  # a confidence whose logarithm is taken
 
 
@@ -22,14 +23,14 @@ def language_of(phone_set: str) -> str:
 
 
 def write(said: Transcript, form: str, granularities: Sequence[str], name: str) -> str:
-    r"""Return what was said in one of `FORMATS`.
+    r"""Return what was said in one of `FORMATS`, or as `EVENTS`.
 
     Parameters
     ----------
     said
         With words, or where there are none, its phones stand for them.
     form
-        ``events`` are server-sent events.
+        One of these.
     granularities
         ``word`` and ``segment``, those that ``verbose_json`` has.
     name
@@ -45,7 +46,7 @@ def write(said: Transcript, form: str, granularities: Sequence[str], name: str) 
         return render(said, form, name, words=said.words is not None)
     units = said.phones if said.words is None else said.words
     usage = {"type": "duration", "seconds": math.ceil(said.duration)}
-    if form == "events":
+    if form == EVENTS:
         return "".join(_events(said.text, units))
     if form == "json":
         return json.dumps({"text": said.text, "usage": usage}, ensure_ascii=False)

@@ -6,6 +6,7 @@ import io
 import json
 import os
 import random
+import re
 import signal
 import socket
 import time
@@ -163,6 +164,7 @@ def test_scores_are_what_the_command_prints(http_client, cli):
         ("/v1/align", {"text": "hello", "phones": "HH AH L OW"}, "text"),
         ("/v1/align", {"text": "  "}, "text"),
         ("/v1/align", {"text": "hello", "tiers": "words,words"}, "tiers"),
+        ("/v1/align", {"text": "hello", "gop": "true", "response_format": "ctm"}, "gop"),
         ("/v1/align", {"phones": "HH QQ"}, None),
         ("/v1/pronunciation", {}, "text"),
         ("/v1/audio/transcriptions", {"stream": "true", "response_format": "srt"}, "stream"),
@@ -223,8 +225,8 @@ def test_a_client_that_is_gone_leaves_nothing(served, http_client):
 
 
 def test_too_many_at_once_are_told_to_come_again(served):
-    """A recording of half a minute keeps the only worker busy while the others arrive."""
-    content = flac(np.tile(audio.load(RECORDING), 10))
+    """A recording of 15 s keeps the only worker busy while the others arrive."""
+    content = flac(np.tile(audio.load(RECORDING), 5))
 
     def ask(_):
         with httpx.Client(base_url=served.url, timeout=120) as client:
@@ -265,22 +267,21 @@ def test_health_readiness_and_metrics(http_client):
     assert counts["asr_request_seconds_count"] == sum(requests.values())
 
 
-def hear(served, chunks, config=None, unknown=lambda answers: False):
-    """Send pieces of sound, then nothing until something is known, and return the answers; each is awaited."""
+def hear(served, chunks, config=None, wait_at=None):
+    """Send pieces of sound, and return the answers; each is awaited, and at one of them a partial result."""
     from websockets.sync.client import connect
 
     with connect(served.websocket) as connection:
         if config is not None:
             connection.send(json.dumps({"config": config}))
-        answers = []
-        for chunk in chunks:
+        answers, deadline = [], time.monotonic() + 60
+        for number, chunk in enumerate(chunks):
             connection.send(chunk)
             answers.append(json.loads(connection.recv()))
-        deadline = time.monotonic() + 60
-        while unknown(answers):
-            assert time.monotonic() < deadline, "no partial result"
-            connection.send(b"")
-            answers.append(json.loads(connection.recv()))
+            while number == wait_at and not answers[-1].get("partial"):
+                assert time.monotonic() < deadline, "no partial result"
+                connection.send(b"")
+                answers.append(json.loads(connection.recv()))
         connection.send('{"eof" : 1}')
         answers.append(json.loads(connection.recv()))
         with pytest.raises(websockets.ConnectionClosedOK):
@@ -299,16 +300,13 @@ def test_a_stream_gives_words_as_vosks_server_does(rate, served):
     samples, size = pcm(rate), 2 * (rate // 5)
     content = samples.tobytes()
     chunks = [content[start : start + size] for start in range(0, len(content), size)]
-    answers = hear(
-        served, chunks, {"sample_rate": rate, "words": True}, lambda found: not any(each["phones"] for each in found)
-    )
+    answers = hear(served, chunks, {"sample_rate": rate, "words": True}, wait_at=16)  # in the middle of the speech
     finals = [answer for answer in answers if answer.get("text")]
     assert " ".join(answer["text"] for answer in finals) == TEXT
     words = [word for answer in finals for word in answer["result"]]
     assert [word["word"] for word in words] == TEXT.split()
     assert 1.5 <= words[0]["start"] <= words[0]["end"] <= words[-1]["end"] <= 1.5 + 3.1
     assert all(0 <= word["conf"] <= 1 for word in words)
-    assert any(answer.get("partial") for answer in answers)
     assert all(("partial" in answer) != ("text" in answer) for answer in answers)
 
 
@@ -433,12 +431,12 @@ def test_random_frames_are_answered(served, http_client):
 def test_strange_recordings_are_answered(served, http_client, tmp_path):
     statuses = {}
     for what, path in hostile.make(tmp_path / "strange").items():
-        if path.is_file():
+        if path.is_file() and not re.fullmatch(r"cut after \d*[1-9] bytes", what):  # these are all alike
             answer = post(http_client, "/v1/phones", path.read_bytes(), path.name.encode("utf8", "replace").decode())
             statuses[what] = answer.status_code
             if answer.status_code != 200:
                 error_of(answer)
-    assert len(statuses) > 100
+    assert len(statuses) > 60
     assert {*statuses.values()} == {200, 400}
     assert {statuses[what] for what in ("silence", "clipped", "8 channels", "MP3 of 8 kHz", "192000 Hz")} == {200}
     assert {statuses[what] for what in ("no samples", "NaN", "random bytes", "text", "FLAC cut in half")} == {400}

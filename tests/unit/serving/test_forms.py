@@ -42,7 +42,7 @@ def test_the_document_has_each_field(path):
 
 
 def test_the_document_has_the_forms_of_transcriptions():
-    assert {*schema(TRANSCRIPTIONS)["properties"]["response_format"]["enum"]} == {*transcription.FORMATS} - {"events"}
+    assert {*schema(TRANSCRIPTIONS)["properties"]["response_format"]["enum"]} == {*transcription.FORMATS}
 
 
 @pytest.mark.parametrize("path", sorted(FORMS))
