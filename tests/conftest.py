@@ -231,3 +231,10 @@ def served():
     )
     with serving(Models("en-us-phones", "en-us-words"), limits) as server:
         yield server
+
+
+@pytest.fixture(scope="session")
+def http_client(served):
+    httpx = pytest.importorskip("httpx", reason="httpx is not installed")
+    with httpx.Client(base_url=served.url, timeout=120) as client:
+        yield client
