@@ -216,3 +216,25 @@ def trained(cli, mini_tree, tmp_path_factory):
     code, out, err = cli("train", *arguments, "--run", run)
     assert code == 0, err
     return TrainedRun(run, manifests, arguments, out)
+
+
+@pytest.fixture(scope="session")
+def served():
+    """A server of the shipped models whose limits are narrow enough to be met by tests."""
+    pytest.importorskip("starlette", reason="the extra `serve` is not installed")
+    pytest.importorskip("uvicorn", reason="the extra `serve` is not installed")
+    from asr.serving.settings import MEGABYTE, Limits, Models
+    from tests.serving import serving
+
+    limits = Limits(
+        workers=1, queue=4, streams=2, upload_bytes=4 * MEGABYTE, upload_seconds=3, sound_seconds=60, work_seconds=60
+    )
+    with serving(Models("en-us-phones", "en-us-words"), limits) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def http_client(served):
+    httpx = pytest.importorskip("httpx", reason="httpx is not installed")
+    with httpx.Client(base_url=served.url, timeout=120) as client:
+        yield client

@@ -17,6 +17,7 @@ from asr.cli.compare_alignments import compare_alignments
 from asr.cli.evaluate import compare, evaluate, score, sensitivity
 from asr.cli.options import LOGGERS, Quiet, Verbose, set_verbosity, with_verbosity
 from asr.cli.pronounce import pronounce
+from asr.cli.serve import serve
 from asr.cli.train import calibrate, export, prepare, train, train_scorer, tune
 from asr.cli.transcribe import transcribe
 from asr.core.errors import AsrError
@@ -44,6 +45,7 @@ for verb in (
     pronounce,
     transcribe,
     batch,
+    serve,
     train_scorer,
     sensitivity,
     export,

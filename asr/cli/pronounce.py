@@ -12,10 +12,7 @@ from asr.core.errors import AsrError, CorpusError
 if TYPE_CHECKING:
     from rich.text import Text
 
-    from asr.recognition.pronounce import Pronunciation
-
 FORMATS = ("text", "json")
-COLOURS = {"good": "green", "fair": "yellow", "wrong": "bold red"}
 
 
 def pronounce(
@@ -54,6 +51,7 @@ def pronounce(
     from asr.recognition.recogniser import Recogniser
     from asr.recognition.render import SUFFIXES
     from asr.speech import texts_beside
+    from asr.recognition.render_pronunciation import coloured
 
     found, faults = loop.find(names)
     if text is not None and len(found) > 1:
@@ -96,31 +94,6 @@ def pronounce(
     if page is not None and entries:
         pronunciation_page.write(page, entries)
     raise typer.Exit(code)
-
-
-def coloured(found: "Pronunciation", name: str | None = None) -> "Text":
-    """Return scores as lines: of the sentence, of words with their phones, and the mistakes.
-
-    A phone that is not good is followed by its score, so that nothing rests on colours alone.
-    """
-    from rich.text import Text
-
-    title = Text("" if name is None else f"{name}: ", "bold")
-    title.append(", ".join(f"{key} {value:.1f}" for key, value in found.scores.items()) + "\n", "not bold")
-    line, first = Text(), 0
-    for i, (word, length) in enumerate(zip(found.words or (), found.word_lengths, strict=True)):
-        line.append(" " if i else "").append(word.label, COLOURS[found.word_grade(i)]).append(" [")
-        for k in range(first, first + length):
-            grade = found.grade(k)
-            label = found.phones[k].label + ("" if grade == "good" else f"={found.phone_scores[k]:.1f}")
-            line.append(" " if k > first else "").append(label, COLOURS[grade])
-        line.append("]")
-        first += length
-    lines = title + line.append("\n")
-    for each in found.mistakes:
-        lines.append(f"  {(found.words or ())[each.word].label}: ").append(str(each), COLOURS["wrong"])
-        lines.append(f", {each.start:.2f} s\n")
-    return lines
 
 
 def printed(lines: "Text") -> str:

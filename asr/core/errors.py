@@ -13,6 +13,10 @@ class AudioError(AsrError):
     """An audio file that is missing, empty, corrupt, too short or not finite."""
 
 
+class TooLongError(AudioError):
+    """A recording that is longer than is allowed."""
+
+
 class ConfigError(AsrError):
     """A configuration with an unknown key, a wrong type or a value out of range.
 

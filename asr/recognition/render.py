@@ -64,10 +64,10 @@ def render(annotation: Annotation, form: str, name: str, words: bool = False) ->
         case "textgrid":
             return annotation.to_textgrid()
         case "srt" | "vtt":
-            return subtitles(list(map(_joined, between_pauses(units, LONGEST_CUE))), form)
+            return subtitles(list(map(joined, between_pauses(units, LONGEST_CUE))), form)
         case "tsv":
             if words:
-                units = [_joined(sentence) for sentence in between_pauses(units)]
+                units = [joined(sentence) for sentence in between_pauses(units)]
             rows = [f"{u.start:.3f}\t{u.end:.3f}\t{u.label}\t{u.confidence or 0:.3f}\n" for u in units]
             return "".join(["start\tend\tlabel\tconfidence\n", *rows])
         case "audacity":
@@ -87,7 +87,7 @@ def between_pauses(units: Sequence[Segment], longest: float = math.inf) -> Itera
         yield group
 
 
-def _joined(group: Sequence[Segment]) -> Segment:
+def joined(group: Sequence[Segment]) -> Segment:
     """Return a group of units as one, with the mean of their confidences: the share of them that should be right."""
     confidence = mean(unit.confidence or 0.0 for unit in group)
     return Segment(" ".join(unit.label for unit in group), group[0].start, group[-1].end, confidence)

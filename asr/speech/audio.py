@@ -10,8 +10,9 @@ Letters: N samples, n samples of a block.
 """
 
 import io
+import math
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from numbers import Integral, Real
 from typing import Any, BinaryIO
 
@@ -20,7 +21,7 @@ import soundfile
 import soxr
 from numpy.typing import ArrayLike
 
-from asr.core.errors import AudioError
+from asr.core.errors import AudioError, TooLongError
 from asr.speech import sound_files
 
 SAMPLE_RATE = 16_000  # Hz
@@ -31,7 +32,12 @@ MAX_CHANNELS = 64
 Recording = str | os.PathLike[str] | bytes | bytearray | BinaryIO | ArrayLike | Any
 
 
-def load(recording: Recording, sample_rate: float | None = None, channel: int | None = None) -> np.ndarray:
+def load(
+    recording: Recording,
+    sample_rate: float | None = None,
+    channel: int | None = None,
+    longest: float = math.inf,
+) -> np.ndarray:
     """Turn a recording of any kind, sample rate and number of channels into a waveform.
 
     Parameters
@@ -49,6 +55,8 @@ def load(recording: Recording, sample_rate: float | None = None, channel: int | 
         Samples a second, in Hz. Samples need it. A file states its own, and one that states another is refused.
     channel
         Which channel to take, counted from 0; None takes the mean of all.
+    longest
+        Seconds that a file may last. It is decoded no further.
 
     Returns
     -------
@@ -63,6 +71,8 @@ def load(recording: Recording, sample_rate: float | None = None, channel: int | 
         or not finite; it has no such channel; its rate is not known, not the one given, or not between 1 kHz and 1 MHz;
         or it needs a decoder that is not installed. A cut is noticed in WAV, SPHERE, FLAC, MP3, AIFF, AU and MP4; an
         Ogg stream may end anywhere.
+    TooLongError
+        The file lasts longer than `longest`.
 
     Examples
     --------
@@ -79,9 +89,9 @@ def load(recording: Recording, sample_rate: float | None = None, channel: int | 
         if sample_rate is not None:
             _checked_rate(sample_rate)
         with sound_files.opened(recording) as (file, path):
-            return _waveform(sound_files.blocks(file, path), sample_rate, channel)
+            return _waveform(_until(longest, sound_files.blocks(file, path)), sample_rate, channel)
     except AudioError as error:
-        raise AudioError(f"{name_of(recording)}: {error}") from error
+        raise type(error)(f"{name_of(recording)}: {error}") from error
 
 
 def from_array(samples: Any, sample_rate: float | None, channel: int | None = None) -> np.ndarray:
@@ -177,6 +187,16 @@ class Converter:
         """Return the rest of the waveform."""
         rest = np.zeros(0, np.float32)
         return rest if self._resampler is None else self._resampler.resample_chunk(rest, last=True)
+
+
+def _until(longest: float, blocks: Iterable[tuple[float, np.ndarray]]) -> Iterator[tuple[float, np.ndarray]]:
+    """Yield the blocks of a recording; raise TooLongError after so many seconds."""
+    seconds = 0.0
+    for rate, block in blocks:
+        seconds += len(block) / max(rate, MIN_RATE)  # a rate below is refused later
+        if seconds > longest:
+            raise TooLongError(f"it lasts longer than {longest:g} s: cut it")
+        yield rate, block
 
 
 def _waveform(blocks: Iterable[tuple[float, np.ndarray]], sample_rate: float | None, channel: int | None) -> np.ndarray:

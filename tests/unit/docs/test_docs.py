@@ -330,7 +330,7 @@ def test_the_readmes_python_names_what_there_is():
 def test_the_help_of_each_verb_teaches_by_an_example(cli, verb):
     code, out, _ = cli(*verb.split(), "--help")
     assert code == 0
-    assert re.search(rf"asr {verb} [\w*]", out)
+    assert re.search(rf"asr {verb} [\w*-]", out)
     assert "\\b" not in out
     shown = re.sub(r"[│\s]", "", out)  # however it is broken into lines
     for parameter in (each for each in COMMANDS[verb].params if each.name != "help"):

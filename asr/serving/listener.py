@@ -1,0 +1,156 @@
+"""One client's stream of samples: phrases that pauses end, and what is known of the phrase that goes on.
+
+    bytes ─ 16 kHz ─ phrase so far ─ partial results while it goes on ─ a pause ─ final result
+
+All times are seconds from the beginning of the stream.
+
+Letters: N samples.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from asr.recognition.stream import Stream
+from asr.speech import audio
+
+PAUSE = 0.8  # seconds without a phone that end a phrase; it is cut in the middle of them
+SPIKE = 0.2  # seconds that a phone is taken to last of which only the beginning is known
+LONGEST = 20.0  # seconds of a phrase; it is ended without a pause then
+BEFORE = 0.5  # seconds that are kept of the silence before a phrase
+FRESH = 0.3  # seconds of new sound that are worth another partial result
+
+Rows = Mapping[str, Sequence[dict[str, Any]]]  # words and phones, as the JSON of a transcript has them
+
+
+class Stretch(NamedTuple):
+    """A part of a stream that is to be recognised: its start, and (N,) float32 at 16 kHz."""
+
+    start: float
+    waveform: np.ndarray
+
+    @property
+    def end(self) -> float:
+        """Where it ends."""
+        return self.start + len(self.waveform) / audio.SAMPLE_RATE
+
+
+class Listener:
+    """Collects the samples of a stream, and says where a phrase ends.
+
+    Parameters
+    ----------
+    sample_rate
+        Samples a second, in Hz.
+    stream
+        Gives phones as they come; None where the phrase so far is recognised as a whole, over and over
+        (`due`, `set_partial`).
+
+    Raises
+    ------
+    AudioError
+        The rate is not between 1 kHz and 1 MHz.
+    """
+
+    def __init__(self, sample_rate: float, stream: Stream | None = None):
+        self._converter, self._stream, self._rest = audio.Converter(sample_rate), stream, b""
+        self._phrase = Stretch(0.0, np.zeros(0, np.float32))
+        self._begin()
+
+    def _begin(self) -> None:
+        """Forget what is known of the phrase before."""
+        self._asked = self._known = self._phrase.start  # how far it was recognised, or is being recognised
+        self._phones = list[dict[str, Any]]()
+        self._text = ""
+
+    @property
+    def end(self) -> float:
+        """How much was heard."""
+        return self._phrase.end
+
+    @property
+    def partial(self) -> dict[str, Any]:
+        """What is known of the phrase, as a message."""
+        return {"partial": self._text, "phones": self._phones}
+
+    def accept(self, content: bytes) -> None:
+        """Hear the next samples: 16-bit integers of little-endian order, one channel."""
+        content = self._rest + content
+        whole = len(content) // 2 * 2
+        self._rest = content[whole:]
+        self._hear(self._converter(np.frombuffer(content[:whole], "<i2")))
+
+    def finish(self) -> None:
+        """Hear the rest of the samples."""
+        self._hear(self._converter.finish())
+
+    def _hear(self, waveform: np.ndarray) -> None:
+        self._phrase = Stretch(self._phrase.start, np.concatenate([self._phrase.waveform, waveform]))
+        if self._stream is not None:
+            for spike in self._stream.accept(waveform):
+                self._phones.append({"label": spike.label, "start": spike.time})
+            self._text = " ".join(phone["label"] for phone in self._phones)
+            self._asked = self._known = self.end
+        if not self._phones and self._known - self._phrase.start > PAUSE + BEFORE:
+            self.cut(self._known - BEFORE)
+
+    @property
+    def due(self) -> Stretch | None:
+        """The phrase so far, if there is enough new sound for another partial result."""
+        if self.end < self._asked + FRESH:
+            return None
+        self._asked = self.end
+        return self._phrase
+
+    def set_partial(self, found: Rows, stretch: Stretch) -> None:
+        """Take what was recognised in a stretch as what is known of the phrase."""
+        rows = moved(found, stretch.start)
+        self._text, self._phones, self._known = text_of(rows), [*rows["phones"]], stretch.end
+
+    @property
+    def phrase_end(self) -> float | None:
+        """Where the phrase ends, if it does."""
+        ends = [phone.get("end", phone["start"] + SPIKE) for phone in self._phones]
+        for end, following in zip(ends, [*(phone["start"] for phone in self._phones[1:]), self._known], strict=False):
+            if following - end >= PAUSE:
+                return end + PAUSE / 2
+        return self.end if self.end - self._phrase.start >= LONGEST else None
+
+    def cut(self, end: float) -> Stretch:
+        """Return the phrase as far as `end`; what follows begins another one."""
+        num_samples = round((end - self._phrase.start) * audio.SAMPLE_RATE)
+        before = Stretch(self._phrase.start, self._phrase.waveform[:num_samples])
+        self._phrase = Stretch(before.end, self._phrase.waveform[num_samples:])
+        self._begin()
+        return before
+
+
+def final(found: Rows, start: float) -> dict[str, Any]:
+    """Return the final result of a phrase that began at `start`, as a message."""
+    rows = moved(found, start)
+    result = [
+        {"word": row["label"], "start": row["start"], "end": row["end"], "conf": row["confidence"]}
+        for row in rows.get("words", ())
+    ]
+    return {"text": text_of(rows), "result": result, "phones": rows["phones"]}
+
+
+def moved(found: Rows, start: float) -> Rows:
+    """Return words and phones with `start` added to their times.
+
+    >>> moved({"phones": [{"label": "AY", "start": 0.1, "end": 0.2, "confidence": 0.9}]}, 2.0)["phones"][0]["end"]
+    2.2
+    """
+    return {
+        kind: [
+            row | {"start": round(row["start"] + start, 3), "end": round(row["end"] + start, 3)} for row in found[kind]
+        ]
+        for kind in ("words", "phones")
+        if kind in found
+    }
+
+
+def text_of(rows: Rows) -> str:
+    """Return the words in a line, or where no words are known the phones."""
+    return " ".join(row["label"] for row in rows.get("words", rows["phones"]))

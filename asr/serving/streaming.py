@@ -1,0 +1,192 @@
+"""The WebSocket of `/v1/stream`: samples in, phones and words out, in the messages of Vosk's server.
+
+A client sends `{"config": {"sample_rate": 16000}}`, then samples in binary messages, and at last `{"eof": 1}`. Each
+binary message has one answer: the partial result, or the final result of a phrase that has just ended.
+"""
+
+import asyncio
+import json
+from contextlib import suppress
+from typing import Any
+
+from starlette.websockets import WebSocket, WebSocketDisconnect
+
+from asr.core.errors import AsrError
+from asr.recognition.stream import Stream
+from asr.serving.listener import Listener, Stretch, final
+from asr.serving.recognising import Job
+from asr.serving.refusal import Refusal, bad
+from asr.serving.settings import Limits
+from asr.serving.workers import Pool
+from asr.speech.audio import SAMPLE_RATE
+from asr.speech.features import WINDOW_LENGTH
+
+VIOLATION = 1008  # a reason to close (RFC 6455, section 7.4.1)
+LONGEST_CONFIG = 10_000  # characters
+
+
+class Session:
+    """A client's connection, once it is accepted.
+
+    Parameters
+    ----------
+    websocket
+        The connection.
+    pool
+        Recognises.
+    stream_model
+        Gives phones as they come; None leaves partial results to the pool.
+    """
+
+    def __init__(self, websocket: WebSocket, pool: Pool, stream_model: str | None):
+        self._websocket, self._pool, self._stream_model = websocket, pool, stream_model
+        self._sample_rate = float(SAMPLE_RATE)
+        self._listener: Listener | None = None
+        self._asked: tuple[Stretch, asyncio.Task[dict[str, Any]]] | None = None  # for a partial result
+
+    async def run(self) -> None:
+        """Answer the client until one side ends the stream."""
+        await self._websocket.accept()
+        try:
+            while not await self._answer(await self._next()):
+                pass
+            await self._websocket.close()
+        except Refusal as refusal:
+            await self._refuse(refusal)
+        except AsrError as error:
+            await self._refuse(bad(str(error)))
+        except WebSocketDisconnect:
+            pass
+        finally:
+            self._forget_partial()
+
+    async def _refuse(self, refusal: Refusal) -> None:
+        with suppress(WebSocketDisconnect):
+            await self._websocket.send_text(refusal.to_json())
+            await self._websocket.close(VIOLATION, refusal.code)
+
+    def _forget_partial(self) -> None:
+        """Wait no longer for a partial result."""
+        if self._asked is not None:
+            task, self._asked = self._asked[1], None
+            if not task.cancel() and not task.cancelled():
+                task.exception()  # which asyncio would report if nobody looked at it
+
+    async def _next(self) -> bytes | dict[str, Any]:
+        """Return the client's next message: samples, or an object."""
+        seconds = self._pool.limits.upload_seconds
+        try:
+            async with asyncio.timeout(seconds):
+                message = await self._websocket.receive()
+        except TimeoutError:
+            raise Refusal(408, "too_slow", f"nothing came for {seconds:g} s") from None
+        if message["type"] == "websocket.disconnect":
+            raise WebSocketDisconnect(message["code"])
+        if message.get("bytes") is not None:
+            return message["bytes"]
+        text = message.get("text") or ""
+        try:
+            found = json.loads(text) if len(text) <= LONGEST_CONFIG else None
+        except (ValueError, RecursionError):
+            found = None
+        if not isinstance(found, dict):
+            raise bad('send samples, or an object such as {"config": {"sample_rate": 16000}} or {"eof": 1}')
+        return found
+
+    async def _answer(self, message: bytes | dict[str, Any]) -> bool:
+        """Answer a message; return whether it was the last one."""
+        if isinstance(message, bytes):
+            await self._send(await self._hear(message))
+        elif "config" in message:
+            self._configure(message["config"])
+        elif message.get("eof") or message.get("reset"):
+            listener = await self._get_listener()
+            await asyncio.to_thread(listener.finish)
+            await self._send(await self._final(listener.end))
+            self._listener = None
+            return bool(message.get("eof"))
+        else:
+            raise bad("an object must have config, eof or reset")
+        return False
+
+    def _configure(self, config: Any) -> None:
+        """Take Vosk's settings; those that mean nothing here are passed by."""
+        if not isinstance(config, dict):
+            raise bad("config must be an object")
+        rate = config.get("sample_rate", self._sample_rate)
+        if isinstance(rate, bool) or not isinstance(rate, int | float):
+            raise bad("sample_rate must be a number", "sample_rate")
+        if self._listener is not None:
+            raise bad("config must come before the samples", "config")
+        self._sample_rate = float(rate)
+
+    async def _get_listener(self) -> Listener:
+        """Return what hears this recording; the first samples make it."""
+        if self._listener is None:
+            self._listener = await asyncio.to_thread(self._new_listener)
+        return self._listener
+
+    def _new_listener(self) -> Listener:
+        stream = None if self._stream_model is None else Stream(self._stream_model, SAMPLE_RATE)
+        return Listener(self._sample_rate, stream)
+
+    async def _hear(self, content: bytes) -> dict[str, Any]:
+        """Return the answer to samples."""
+        listener = await self._get_listener()
+        await asyncio.to_thread(listener.accept, content)
+        if listener.end > self._pool.limits.sound_seconds:
+            raise Refusal(413, "too_long", f"the stream is longer than {self._pool.limits.sound_seconds:g} s")
+        if self._asked is not None and self._asked[1].done():
+            stretch, task = self._asked
+            self._asked = None
+            listener.set_partial(task.result(), stretch)
+        if listener.phrase_end is not None:
+            return await self._final(listener.phrase_end)
+        if self._asked is None and (due := listener.due) is not None:
+            self._asked = due, asyncio.create_task(self._recognise(due))
+        return listener.partial
+
+    async def _final(self, end: float) -> dict[str, Any]:
+        """End the phrase, and return its final result."""
+        assert self._listener is not None
+        self._forget_partial()
+        stretch = self._listener.cut(end)
+        return final(await self._recognise(stretch), stretch.start)
+
+    async def _recognise(self, stretch: Stretch) -> dict[str, Any]:
+        """Return phones and words of a stretch; none where it is too short for a frame."""
+        if len(stretch.waveform) < WINDOW_LENGTH:
+            return {"phones": []}
+
+        async def read() -> bytes:
+            return stretch.waveform.tobytes()
+
+        answer = await self._pool.run(Job("phrase", "stream"), read)
+        return json.loads(answer["text"])
+
+    async def _send(self, message: dict[str, Any]) -> None:
+        await self._websocket.send_text(json.dumps(message, ensure_ascii=False))
+
+
+class Streams:
+    """The streams of a server, of which there may be so many at a time."""
+
+    def __init__(self, pool: Pool, limits: Limits, stream_model: str | None):
+        self._pool, self._limits, self._stream_model = pool, limits, stream_model
+        self.num_open = 0
+
+    async def __call__(self, websocket: WebSocket) -> None:
+        """Serve a client.
+
+        Raises
+        ------
+        Refusal
+            There are too many already.
+        """
+        if self.num_open >= self._limits.streams:
+            raise Refusal(429, "streams_full", f"{self.num_open} streams are open: try again later")
+        self.num_open += 1
+        try:
+            await Session(websocket, self._pool, self._stream_model).run()
+        finally:
+            self.num_open -= 1

@@ -1,0 +1,197 @@
+"""`asr serve` under load: many clients at once, slow and vanishing ones, and its memory after minutes of it.
+
+python benchmarks/serving.py
+python benchmarks/serving.py --clients 200 --minutes 60 --audio a.flac b.flac
+
+A server is started in a process of its own. First all clients ask at once, which is more than the queue holds: those
+that are refused get 429. Then slow senders and clients that drop their connections stand beside one that behaves. At
+last a few clients go on for minutes with requests of every kind, streams and damaged files among them. Memory is the
+resident set of the server and its workers.
+"""
+
+import argparse
+import asyncio
+import json
+import random
+import re
+import socket
+import subprocess
+import sys
+import time
+from collections import Counter
+from pathlib import Path
+
+import httpx
+import numpy as np
+from _bench import describe
+from websockets.asyncio.client import connect
+
+from asr.speech import audio
+
+DEFAULT = Path(__file__).parents[1] / "docs" / "audio" / "glorious-scrap.flac"
+TEXT = "I'd say there was going to be a glorious scrap"
+HEAD = (
+    b"POST /v1/phones HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100000\r\n"
+    b"Content-Type: multipart/form-data; boundary=x\r\n\r\n--x\r\n"
+)
+
+
+class Load:
+    """Clients of one server, and what became of their requests."""
+
+    def __init__(self, port: int, recordings: list[Path]):
+        self.port = port
+        self.recordings = [path.read_bytes() for path in recordings]
+        self.pcm = (32767 * audio.load(recordings[0])).astype("<i2").tobytes()
+        self.statuses, self.seconds = Counter[str](), list[float]()
+
+    async def post(self, client: httpx.AsyncClient, path: str, content: bytes, **fields: str) -> None:
+        """Send a recording, and note the status and the time."""
+        start = time.perf_counter()
+        try:
+            answer = await client.post(path, files={"file": ("a", content)}, data=fields)
+        except httpx.HTTPError as error:
+            self.statuses[type(error).__name__] += 1
+            return
+        self.statuses[str(answer.status_code)] += 1
+        if answer.status_code == 200:
+            self.seconds.append(time.perf_counter() - start)
+
+    async def stream(self) -> None:
+        """Send a recording through a WebSocket, ten times as fast as it was spoken."""
+        try:
+            async with connect(f"ws://127.0.0.1:{self.port}/v1/stream") as connection:
+                for start in range(0, len(self.pcm), 6400):
+                    await connection.send(self.pcm[start : start + 6400])
+                    await connection.recv()
+                    await asyncio.sleep(0.02)
+                await connection.send('{"eof": 1}')
+                self.statuses["stream" if "text" in json.loads(await connection.recv()) else "stream failed"] += 1
+        except Exception as error:
+            self.statuses[f"stream: {type(error).__name__}"] += 1
+
+    async def vanish(self) -> None:
+        """Begin a request, and drop the connection."""
+        _, writer = await asyncio.open_connection("127.0.0.1", self.port)
+        writer.write(HEAD)
+        await writer.drain()
+        writer.transport.abort()
+
+    async def dawdle(self, seconds: float) -> None:
+        """Send a byte a second."""
+        reader, writer = await asyncio.open_connection("127.0.0.1", self.port)
+        writer.write(HEAD)
+        deadline = time.monotonic() + seconds
+        try:
+            while time.monotonic() < deadline and not reader.at_eof():
+                writer.write(b"x")
+                await writer.drain()
+                await asyncio.sleep(1)
+        except ConnectionError:
+            pass
+        writer.close()
+
+    async def mix(self, client: httpx.AsyncClient, rng: random.Random) -> None:
+        """Do one of many things."""
+        content, kind = rng.choice(self.recordings), rng.randrange(8)
+        if kind < 2:
+            await self.post(client, "/v1/audio/transcriptions", content)
+        elif kind < 4:
+            await self.post(client, "/v1/phones", content, ipa="true")
+        elif kind == 4:
+            await self.post(client, "/v1/align", content, text=TEXT)
+        elif kind == 5:
+            await self.post(client, "/v1/phones", content[: rng.randrange(len(content))])
+        elif kind == 6:
+            await self.vanish()
+        else:
+            await self.stream()
+
+    def report(self, what: str) -> None:
+        """Print statuses and percentiles, and begin anew."""
+        counts = ", ".join(f"{status}: {count}" for status, count in sorted(self.statuses.items()))
+        print(f"{what}: {counts}")
+        if self.seconds:
+            low, high, highest = np.quantile(self.seconds, [0.5, 0.95, 0.99])
+            print(f"  seconds to an answer of 200: median {low:.2f}, 95 % {high:.2f}, 99 % {highest:.2f}")
+        self.statuses, self.seconds = Counter(), []
+
+
+def resident(process: int) -> float:
+    """Return the memory of a process and of those that it has started, in megabytes."""
+    total, todo = 0.0, [process]
+    while todo:
+        each = todo.pop()
+        found = re.search(r"VmRSS:\s+(\d+)", Path(f"/proc/{each}/status").read_text())
+        total += int(found[1]) / 1024 if found else 0
+        for thread in Path(f"/proc/{each}/task").iterdir():
+            todo += map(int, (thread / "children").read_text().split())
+    return total
+
+
+def limits_of_clients(clients: int) -> httpx.Limits:
+    """Return limits that let each client have its own connection."""
+    return httpx.Limits(max_connections=clients, max_keepalive_connections=clients)
+
+
+async def measure(load: Load, arguments: argparse.Namespace, process: int) -> None:
+    """Run the three parts."""
+    url, clients = f"http://127.0.0.1:{load.port}", arguments.clients
+    async with httpx.AsyncClient(base_url=url, timeout=600, limits=limits_of_clients(clients)) as client:
+        content = load.recordings[0]
+        await asyncio.gather(*(load.post(client, "/v1/phones", content) for _ in range(clients)))
+        load.report(f"{clients} clients at once")
+
+        slow = [asyncio.create_task(load.dawdle(15)) for _ in range(20)]
+        await asyncio.gather(*(load.vanish() for _ in range(clients)))
+        for _ in range(20):
+            await load.post(client, "/v1/phones", content)
+        await asyncio.gather(*slow)
+        load.report(f"one client beside 20 slow senders and {clients} dropped connections")
+
+        end = time.monotonic() + 60 * arguments.minutes
+
+        async def keep_on(number: int) -> None:
+            rng = random.Random(number)
+            while time.monotonic() < end:
+                await load.mix(client, rng)
+
+        async def look() -> float:
+            await asyncio.sleep(min(60, 30 * arguments.minutes))
+            return resident(process)
+
+        first, *_ = await asyncio.gather(look(), *(keep_on(number) for number in range(arguments.soak_clients)))
+        last = resident(process)
+        load.report(f"{arguments.minutes:g} minutes of {arguments.soak_clients} clients")
+        print(f"  memory: {first:.0f} MB after the first minute, {last:.0f} MB at the end ({last / first - 1:+.1%})")
+        print(re.search(r"asr_workers_replaced \d+", (await client.get("/metrics")).text)[0])
+
+
+def main() -> None:
+    """Start a server, and print what it does under load."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--audio", nargs="*", type=Path, default=[DEFAULT], help="recordings (default: the docs' own)")
+    parser.add_argument("--clients", type=int, default=200, help="that ask at once (default 200)")
+    parser.add_argument("--soak-clients", type=int, default=6, help="that go on for minutes (default 6)")
+    parser.add_argument("--minutes", type=float, default=10, help="of the last part (default 10)")
+    parser.add_argument("--workers", type=int, default=2, help="of the server (default 2)")
+    arguments = parser.parse_args()
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    command = [sys.executable, "-m", "asr", "serve", "--port", str(port), "--workers", str(arguments.workers)]
+    with subprocess.Popen(command) as server:
+        try:
+            while server.poll() is None:
+                try:
+                    httpx.get(f"http://127.0.0.1:{port}/readyz").raise_for_status()
+                    break
+                except httpx.HTTPError:
+                    time.sleep(0.2)
+            print(describe("starlette", "uvicorn", "onnxruntime"))
+            asyncio.run(measure(Load(port, arguments.audio), arguments, server.pid))
+        finally:
+            server.terminate()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,314 @@
+"""A running server: OpenAI's own client, the answers beside those of the commands, limits, and streams."""
+
+import concurrent.futures
+import json
+import os
+import signal
+import socket
+import time
+
+import numpy as np
+import pytest
+
+from asr.speech import audio
+
+pytest.importorskip("uvicorn", reason="the extra `serve` is not installed")
+
+from tests.serving import RECORDING, TEXT, error_of, flac, post
+
+httpx = pytest.importorskip("httpx", reason="httpx is not installed")
+openai = pytest.importorskip("openai", reason="openai's client is not installed")
+websockets = pytest.importorskip("websockets", reason="the extra `serve` is not installed")
+
+
+@pytest.fixture(scope="module")
+def client(served):
+    with openai.OpenAI(base_url=f"{served.url}/v1", api_key="none", max_retries=0) as client:
+        yield client
+
+
+def transcribe(client, **options):
+    return client.audio.transcriptions.create(file=RECORDING, model="en-us-phones", **options)
+
+
+def test_openais_client_gets_words(client):
+    assert transcribe(client).text == TEXT
+    assert transcribe(client, response_format="text") == TEXT + "\n"
+    assert transcribe(client, language="en", temperature=0.2, prompt="x").text == TEXT
+
+
+def test_openais_client_gets_subtitles(client):
+    assert transcribe(client, response_format="srt") == f"1\n00:00:00,110 --> 00:00:02,990\n{TEXT}\n\n"
+    assert transcribe(client, response_format="vtt") == f"WEBVTT\n\n00:00:00.110 --> 00:00:02.990\n{TEXT}\n\n"
+
+
+def test_openais_client_gets_times(client):
+    said = transcribe(client, response_format="verbose_json", timestamp_granularities=["word", "segment"])
+    assert (said.text, said.language, said.duration) == (TEXT, "english", 3.065)
+    assert said.to_dict()["task"] == "transcribe"
+    assert " ".join(word.word for word in said.words) == TEXT
+    assert [said.words[0].start, said.words[-1].end] == [said.segments[0].start, said.segments[-1].end] == [0.11, 2.99]
+    assert said.segments[0].text == TEXT
+    assert -1 < said.segments[0].avg_logprob < 0
+    said = transcribe(client, response_format="verbose_json")
+    assert said.words is None
+    assert len(said.segments) == 1
+    assert transcribe(client, response_format="verbose_json", timestamp_granularities=["word"]).segments is None
+
+
+def test_granularities_without_brackets(http_client):
+    answer = post(
+        http_client, "/v1/audio/transcriptions", response_format="verbose_json", timestamp_granularities="word"
+    )
+    assert len(answer.json()["words"]) == 10
+
+
+def test_openais_client_gets_events(client, http_client):
+    events = list(transcribe(client, stream=True))
+    assert [event.type for event in events] == ["transcript.text.delta", "transcript.text.done"]
+    assert "".join(event.delta for event in events[:-1]) == events[-1].text == TEXT
+
+
+def test_pauses_part_the_events_whose_text_is_whole(client):
+    speech = audio.load(RECORDING)
+    twice = flac(np.concatenate([speech, np.zeros(16000), speech]))
+    events = list(client.audio.transcriptions.create(file=("a.flac", twice), model="en-us-phones", stream=True))
+    assert len(events) == 3
+    assert "".join(event.delta for event in events[:-1]) == events[-1].text == f"{TEXT} {TEXT}"
+
+
+def test_openais_client_gets_models(client):
+    (model,) = client.models.list()
+    assert model.id == "en-us-phones"
+    assert client.models.retrieve("en-us-phones") == model
+
+
+def test_openais_client_gets_its_own_errors(client):
+    with pytest.raises(openai.NotFoundError) as caught:
+        client.audio.transcriptions.create(file=RECORDING, model="whisper-1")
+    assert (caught.value.code, caught.value.param) == ("model_not_found", "model")
+    with pytest.raises(openai.NotFoundError):
+        client.models.retrieve("whisper-1")
+    for options in ({"response_format": "diarized_json"}, {"language": "de"}, {"timestamp_granularities": ["word"]}):
+        with pytest.raises(openai.BadRequestError):
+            transcribe(client, **options)
+    with pytest.raises(openai.BadRequestError, match="damaged, or not audio"):
+        client.audio.transcriptions.create(file=("a.wav", b"no sound" * 100), model="en-us-phones")
+
+
+@pytest.mark.parametrize("form", ["json", "ctm", "textgrid"])
+def test_phones_are_what_the_command_prints(form, http_client, cli):
+    answer = post(http_client, "/v1/phones", name=str(RECORDING), response_format=form, ipa="true")
+    assert answer.status_code == 200
+    assert answer.text == cli("transcribe", RECORDING, "--format", form, "--ipa").out
+
+
+def test_words_beside_phones(http_client):
+    found = post(http_client, "/v1/phones", words="true").json()
+    assert found["path"] == "a.flac"
+    assert " ".join(word["label"] for word in found["words"]) == TEXT
+    assert len(found["phones"]) == 31
+
+
+def test_an_alignment_is_what_the_command_prints(http_client, cli):
+    answer = post(http_client, "/v1/align", name=str(RECORDING), text=TEXT, gop="true")
+    assert answer.text == cli("align", RECORDING, "--text", TEXT, "--format", "json", "--gop").out
+    answer = post(http_client, "/v1/align", text=TEXT, response_format="textgrid", tiers="words, syllables")
+    assert '"syllables"' in answer.text
+    assert '"phones"' not in answer.text
+
+
+def test_scores_are_what_the_command_prints(http_client, cli):
+    answer = post(http_client, "/v1/pronunciation", text=TEXT, response_format="text")
+    assert answer.text == cli("pronounce", RECORDING, "--text", TEXT).out
+    assert post(http_client, "/v1/pronunciation", text=TEXT).json()["scores"].keys() >= {"accuracy", "fluency"}
+
+
+@pytest.mark.parametrize(
+    ("path", "fields", "param"),
+    [
+        ("/v1/phones", {"response_format": "docx"}, "response_format"),
+        ("/v1/phones", {"words": "perhaps"}, "words"),
+        ("/v1/phones", {"channel": "-1"}, "channel"),
+        ("/v1/phones", {"beam": "3"}, "beam"),
+        ("/v1/align", {}, "text"),
+        ("/v1/align", {"text": "hello", "phones": "HH AH L OW"}, "text"),
+        ("/v1/align", {"text": "  "}, "text"),
+        ("/v1/align", {"text": "hello", "tiers": "words,words"}, "tiers"),
+        ("/v1/align", {"text": "hello", "gop": "true", "response_format": "ctm"}, "gop"),
+        ("/v1/align", {"phones": "HH QQ"}, None),
+        ("/v1/pronunciation", {}, "text"),
+        ("/v1/audio/transcriptions", {"stream": "true", "response_format": "srt"}, "stream"),
+    ],
+)
+def test_a_wrong_field_is_named(path, fields, param, http_client):
+    answer = post(http_client, path, **fields)
+    assert answer.status_code == 400
+    assert answer.json()["error"]["param"] == param
+
+
+def test_a_form_without_a_recording(http_client):
+    answer = http_client.post("/v1/phones", files={"other": ("a", b"")})
+    assert (answer.status_code, error_of(answer)) == (400, "missing")
+    answer = http_client.post("/v1/phones", json={})
+    assert (answer.status_code, error_of(answer)) == (415, "not_a_form")
+    assert http_client.get("/v1/phones").status_code == 405
+    assert error_of(http_client.get("/v2")) == "not_found"
+
+
+def test_what_is_too_large_is_refused(served, http_client):
+    answer = post(http_client, "/v1/phones", bytes(served.pool.limits.upload_bytes))
+    assert (answer.status_code, error_of(answer)) == (413, "too_large")
+
+    def without_length():
+        yield b'--x\r\nContent-Disposition: form-data; name="file"; filename="a.wav"\r\n\r\n'
+        for _ in range(5):
+            yield bytes(1 << 20)
+
+    headers = {"Content-Type": "multipart/form-data; boundary=x"}
+    answer = http_client.post("/v1/phones", content=without_length(), headers=headers)
+    assert (answer.status_code, error_of(answer)) == (413, "too_large")
+
+
+def test_what_lasts_too_long_is_refused(http_client):
+    answer = post(http_client, "/v1/phones", flac(np.zeros(61 * 16000)))
+    assert (answer.status_code, error_of(answer)) == (413, "too_long")
+
+
+def test_a_slow_sender_is_refused(served):
+    head = b"POST /v1/phones HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000\r\n"
+    head += b"Content-Type: multipart/form-data; boundary=x\r\n\r\n--x\r\n"
+    with socket.create_connection((served.host, served.port), timeout=60) as connection:
+        connection.sendall(head)
+        start, answer = time.monotonic(), connection.recv(100)
+    assert answer.startswith(b"HTTP/1.1 408")
+    assert time.monotonic() - start >= served.pool.limits.upload_seconds - 0.1
+
+
+def test_a_client_that_is_gone_leaves_nothing(served, http_client):
+    head = b"POST /v1/phones HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000\r\n"
+    head += b"Content-Type: multipart/form-data; boundary=x\r\n\r\n--x\r\n"
+    for _ in range(10):
+        with socket.create_connection((served.host, served.port)) as connection:
+            connection.sendall(head)
+    assert post(http_client, "/v1/phones").status_code == 200
+    assert served.pool.inside == 0
+
+
+def test_too_many_at_once_are_told_to_come_again(served):
+    """A recording of 15 s keeps the only worker busy while the others arrive."""
+    content = flac(np.tile(audio.load(RECORDING), 5))
+
+    def ask(_):
+        with httpx.Client(base_url=served.url, timeout=120) as client:
+            return post(client, "/v1/phones", content)
+
+    with concurrent.futures.ThreadPoolExecutor(12) as threads:
+        answers = list(threads.map(ask, range(12)))
+    statuses = [answer.status_code for answer in answers]
+    assert {*statuses} == {200, 429}
+    assert statuses.count(200) >= 5
+    refused = next(answer for answer in answers if answer.status_code == 429)
+    assert error_of(refused) == "queue_full"
+    assert refused.headers["Retry-After"] == "1"
+
+
+def test_a_worker_that_dies_is_replaced(served, http_client):
+    (worker,) = served.pool._workers
+    os.kill(worker._process.pid, signal.SIGKILL)
+    answer = post(http_client, "/v1/phones")
+    assert (answer.status_code, error_of(answer)) == (422, "worker_ended")
+    assert post(http_client, "/v1/phones").status_code == 200
+    assert served.pool.restarts == 1
+
+
+def test_health_readiness_and_metrics(http_client):
+    parser = pytest.importorskip("prometheus_client.parser", reason="prometheus-client is not installed")
+    assert http_client.get("/healthz").text == "ok\n"
+    assert http_client.get("/readyz").text == "ready\n"
+    http_client.get("/nobody/has/this")
+    families = {
+        family.name: family for family in parser.text_string_to_metric_families(http_client.get("/metrics").text)
+    }
+    requests = {(each.labels["path"], each.labels["status"]): each.value for each in families["asr_requests"].samples}
+    assert requests["/healthz", "200"] >= 1
+    assert requests["other", "404"] >= 1
+    assert families["asr_workers"].samples[0].value == 1
+    counts = {each.name: each.value for each in families["asr_request_seconds"].samples if not each.labels}
+    assert counts["asr_request_seconds_count"] == sum(requests.values())
+
+
+def hear(served, chunks, config=None, wait_at=None):
+    """Send pieces of sound, and return the answers; each is awaited, and at one of them a partial result."""
+    from websockets.sync.client import connect
+
+    with connect(served.websocket) as connection:
+        if config is not None:
+            connection.send(json.dumps({"config": config}))
+        answers, deadline = [], time.monotonic() + 60
+        for number, chunk in enumerate(chunks):
+            connection.send(chunk)
+            answers.append(json.loads(connection.recv()))
+            while number == wait_at and not answers[-1].get("partial"):
+                assert time.monotonic() < deadline, "no partial result"
+                connection.send(b"")
+                answers.append(json.loads(connection.recv()))
+        connection.send('{"eof" : 1}')
+        answers.append(json.loads(connection.recv()))
+        with pytest.raises(websockets.ConnectionClosedOK):
+            connection.recv()
+    return answers
+
+
+def pcm(rate):
+    waveform = audio.load(RECORDING)
+    waveform = np.concatenate([np.zeros(24000, np.float32), waveform, np.zeros(20000, np.float32)])
+    return (32767 * audio.resample(waveform, 16000 * 16000 / rate)).astype("<i2")  # as if it had been played at `rate`
+
+
+@pytest.mark.parametrize("rate", [16000, 44100])
+def test_a_stream_gives_words_as_vosks_server_does(rate, served):
+    samples, size = pcm(rate), 2 * (rate // 5)
+    content = samples.tobytes()
+    chunks = [content[start : start + size] for start in range(0, len(content), size)]
+    answers = hear(served, chunks, {"sample_rate": rate, "words": True}, wait_at=16)  # in the middle of the speech
+    finals = [answer for answer in answers if answer.get("text")]
+    assert " ".join(answer["text"] for answer in finals) == TEXT
+    words = [word for answer in finals for word in answer["result"]]
+    assert [word["word"] for word in words] == TEXT.split()
+    assert 1.5 <= words[0]["start"] <= words[0]["end"] <= words[-1]["end"] <= 1.5 + 3.1
+    assert all(0 <= word["conf"] <= 1 for word in words)
+    assert all(("partial" in answer) != ("text" in answer) for answer in answers)
+
+
+def test_a_stream_of_nothing(served):
+    assert hear(served, []) == [{"text": "", "result": [], "phones": []}]
+    assert hear(served, [b"", b"\0", b"\0" * 3])[-1]["text"] == ""
+
+
+def test_too_many_streams(served):
+    from websockets.sync.client import connect
+
+    with connect(served.websocket), connect(served.websocket):
+        with pytest.raises(websockets.InvalidStatus) as caught:
+            connect(served.websocket)
+        assert caught.value.response.status_code == 429
+
+
+def test_strange_messages_end_a_stream_with_a_reason(served):
+    from websockets.sync.client import connect
+
+    strange = ["", "x", "[]", "{}", '{"config": 1}', '{"config": {"sample_rate": "x"}}', "[" * 9000, "\0"]
+    strange += [
+        '{"config": {"sample_rate": 1}}',
+        '{"config": {"sample_rate": 1e999}}',
+        '{"config": {"sample_rate": NaN}}',
+    ]
+    for message in strange:
+        with connect(served.websocket) as connection:
+            connection.send(message)
+            connection.send(bytes(4000))
+            assert "error" in json.loads(connection.recv())
+            with pytest.raises(websockets.ConnectionClosedError) as caught:
+                connection.recv()
+            assert caught.value.rcvd.code == 1008

@@ -1,0 +1,68 @@
+"""A real server in a thread of the test's process, with workers in processes of their own."""
+
+import io
+import threading
+import time
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import soundfile
+
+from asr.serving import run
+from asr.serving.app import Server
+from asr.serving.settings import Access
+from asr.serving.workers import Pool
+
+RECORDING = Path(__file__).parents[1] / "docs" / "audio" / "glorious-scrap.flac"
+TEXT = "i'd say there was going to be a glorious scrap"
+
+
+@dataclass(frozen=True)
+class Served:
+    host: str
+    port: int
+    pool: Pool
+
+    @property
+    def url(self):
+        return f"http://{self.host}:{self.port}"
+
+    @property
+    def websocket(self):
+        return f"ws://{self.host}:{self.port}/v1/stream"
+
+
+@contextmanager
+def serving(models, limits, access=None, stream_model=None):
+    pool = Pool(models, limits)
+    pool.start()
+    listening = run.bind("127.0.0.1", 0)
+    server = run.server(Server(pool, models, stream_model).application(access or Access()))
+    thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
+    thread.start()
+    try:
+        while not server.started:
+            time.sleep(0.01)
+        yield Served(*listening.getsockname(), pool)
+    finally:
+        server.should_exit = True
+        thread.join()
+        listening.close()
+
+
+def post(http_client, path, content=None, name="a.flac", **fields):
+    content = RECORDING.read_bytes() if content is None else content
+    return http_client.post(path, files={"file": (name, content)}, data=fields)
+
+
+def error_of(answer):
+    error = answer.json()["error"]
+    assert error.keys() == {"message", "type", "param", "code"}
+    return error["code"]
+
+
+def flac(samples, rate=16000):
+    buffer = io.BytesIO()
+    soundfile.write(buffer, samples, rate, format="FLAC", subtype="PCM_16")
+    return buffer.getvalue()

@@ -1,0 +1,114 @@
+"""Where a stream's phrases end, without a recogniser: phones are put where the test wants them."""
+
+import numpy as np
+import pytest
+
+pytest.importorskip("starlette", reason="the extra `serve` is not installed")
+
+from asr.recognition.stream import Spike
+from asr.serving.listener import LONGEST, Listener, final
+
+RATE = 16000
+
+
+def sound(seconds, rate=RATE):
+    return np.zeros(round(seconds * rate), "<i2").tobytes()
+
+
+def found(*spans):
+    return {"phones": [{"label": "AH", "start": start, "end": end, "confidence": 0.9} for start, end in spans]}
+
+
+def test_samples_of_any_rate_and_cut_anywhere(rng):
+    samples = rng.integers(-9000, 9000, 4001).astype("<i2")
+    content = samples.tobytes()
+    listener = Listener(RATE)
+    for start in range(0, len(content), 333):
+        listener.accept(content[start : start + 333])
+    np.testing.assert_array_equal(listener.cut(listener.end).waveform, (samples / 32768).astype(np.float32))
+    listener = Listener(8000)
+    listener.accept(sound(1, 8000))
+    listener.finish()
+    assert listener.end == 1
+
+
+def test_a_partial_result_is_due_after_new_sound():
+    listener = Listener(RATE)
+    listener.accept(sound(0.2))
+    assert listener.due is None
+    listener.accept(sound(0.2))
+    assert listener.due.end == pytest.approx(0.4)
+    assert listener.due is None
+
+
+def test_a_pause_ends_a_phrase_in_its_middle():
+    listener = Listener(RATE)
+    listener.accept(sound(2))
+    listener.set_partial(found((0.2, 0.5), (0.5, 1.0)), listener.due)
+    assert listener.phrase_end == pytest.approx(1.4)
+    assert listener.partial["partial"] == "AH AH"
+    stretch = listener.cut(listener.phrase_end)
+    assert (stretch.start, stretch.end, listener.end) == pytest.approx((0, 1.4, 2))
+    assert listener.partial == {"partial": "", "phones": []}
+
+
+def test_a_pause_that_is_past_ends_a_phrase_too():
+    listener = Listener(RATE)
+    listener.accept(sound(4))
+    listener.set_partial(found((0.2, 1.0), (1.9, 3.9)), listener.due)
+    assert listener.phrase_end == pytest.approx(1.4)
+    listener.cut(1.4)
+    assert listener.due.start == pytest.approx(1.4)
+
+
+def test_speech_without_a_pause_is_cut_at_last():
+    listener = Listener(RATE)
+    listener.accept(sound(LONGEST - 1))
+    listener.set_partial(found((0.2, LONGEST - 1.2)), listener.due)
+    assert listener.phrase_end is None
+    listener.accept(sound(1))
+    assert listener.phrase_end == pytest.approx(LONGEST)
+
+
+def test_silence_is_forgotten_but_not_before_it_was_heard():
+    listener = Listener(RATE)
+    listener.accept(sound(5))
+    due = listener.due
+    assert due.start == 0
+    listener.accept(sound(5))
+    listener.set_partial(found(), due)
+    listener.accept(sound(0.1))
+    assert listener.due.start == pytest.approx(4.5)
+
+
+def test_times_are_those_of_the_stream():
+    rows = found((0.2, 0.5)) | {"words": [{"label": "a", "start": 0.2, "end": 0.5, "confidence": 0.8}]}
+    message = final(rows, 10.0)
+    assert message["text"] == "a"
+    assert message["result"] == [{"word": "a", "start": 10.2, "end": 10.5, "conf": 0.8}]
+    assert message["phones"][0]["start"] == 10.2
+    assert final(found((0.2, 0.5)), 0.0)["text"] == "AH"
+
+
+class Beat:
+    """A stream that hears a phone at the start of each even second."""
+
+    def __init__(self):
+        self.num_samples = 0
+
+    def accept(self, samples):
+        before, self.num_samples = self.num_samples, self.num_samples + len(samples)
+        return [Spike("T", second) for second in range(0, 100, 2) if before <= second * RATE < self.num_samples]
+
+
+def test_a_streaming_model_gives_the_partial_results():
+    listener = Listener(RATE, Beat())
+    listener.accept(sound(0.5))
+    assert listener.due is None
+    assert listener.partial == {"partial": "T", "phones": [{"label": "T", "start": 0}]}
+    assert listener.phrase_end is None
+    listener.accept(sound(0.6))
+    assert listener.phrase_end == pytest.approx(0.6)
+    listener.cut(0.6)
+    listener.accept(sound(1))
+    assert listener.partial["phones"] == [{"label": "T", "start": 2}]

@@ -1,0 +1,58 @@
+"""A worker process at its limits."""
+
+import io
+import os
+import signal
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import soundfile
+
+pytest.importorskip("starlette", reason="the extra `serve` is not installed")
+
+from asr.core.errors import ModelError
+from asr.serving.recognising import Job
+from asr.serving.refusal import Refusal
+from asr.serving.settings import MEGABYTE, Limits, Models
+from asr.serving.workers import Pool, Worker
+
+SILENCE, JOB = io.BytesIO(), Job("phones", "a", {"response_format": "json"})
+soundfile.write(SILENCE, np.zeros(1500 * 16000, np.int16), 16000, format="FLAC")
+
+
+@pytest.fixture(scope="module")
+def worker():
+    worker = Worker(Models("en-us-phones-small"), Limits(memory_bytes=400 * MEGABYTE))
+    worker.start()
+    yield worker
+    worker.kill()
+
+
+def refusal(worker, content=b""):
+    with pytest.raises(Refusal) as caught:
+        worker.run(JOB, content)
+    return caught.value.status, caught.value.code
+
+
+def test_memory_is_limited(worker):
+    assert refusal(worker, SILENCE.getvalue()) == (413, "memory_limit")
+    assert worker.is_alive
+    assert refusal(worker) == (400, "unusable")
+
+
+def test_time_is_limited_and_a_worker_starts_again(worker, monkeypatch):
+    folder = worker._folder.name
+    monkeypatch.setattr(worker, "_limits", replace(worker._limits, work_seconds=0.1))
+    os.kill(worker._process.pid, signal.SIGSTOP)
+    assert refusal(worker) == (504, "time_limit")
+    assert not worker.is_alive
+    assert not os.path.exists(folder)
+    monkeypatch.undo()
+    worker.start()
+    assert refusal(worker) == (400, "unusable")
+
+
+def test_a_model_that_is_not_there():
+    with pytest.raises(ModelError, match="no-such-model"):
+        Pool(Models("no-such-model"), Limits(workers=1)).start()
