@@ -50,8 +50,8 @@ def pronounce(
     from asr.recognition.pronounce import pronounce as score
     from asr.recognition.recogniser import Recogniser
     from asr.recognition.render import SUFFIXES
-    from asr.speech import texts_beside
     from asr.recognition.render_pronunciation import coloured
+    from asr.speech import texts_beside
 
     found, faults = loop.find(names)
     if text is not None and len(found) > 1:
