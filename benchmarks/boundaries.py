@@ -10,6 +10,9 @@ called "phones", maybe one called "words", and a model of ARPAbet phones; stress
 sides align the reference's own labels; ours knows the words too where they have a tier. The third takes the seven
 sentences that people have labelled in the R package emuR (https://github.com/IPS-LMU/emuR), an Australian's, whose
 phonemes are mapped to ARPAbet. A boundary is the start of each phone but the first.
+
+With --moves, what is printed instead is how many of our boundaries move by more than 20 ms when a low rumble, 20 dB
+below the speech, or an offset of 0.03 is added.
 """
 
 import argparse
@@ -21,6 +24,7 @@ import numpy as np
 import torch
 import torchaudio
 from _bench import describe
+from _conditions import rumble, scaled
 from praatio import textgrid
 
 from asr.core.errors import InfeasibleError, ModelError
@@ -57,6 +61,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--textgrids", type=Path, help="folder of reference TextGrids, searched to any depth")
     parser.add_argument("--audio", type=Path, help="folder of their recordings, laid out alike")
     parser.add_argument("--emu", type=Path, help="emuR's folder inst/extdata/rawDemoData")
+    parser.add_argument("--moves", action="store_true", help="tell how far rumble and an offset move boundaries")
     return parser.parse_args()
 
 
@@ -115,6 +120,26 @@ def peer_spans(log_probs: np.ndarray, tokens: list[int]) -> tuple[np.ndarray, np
     return np.array([span.start for span in spans]), np.array([span.end for span in spans])
 
 
+def print_moves(recogniser: Recogniser, utterances: Iterator[Utterance]) -> None:
+    """Print how many boundaries move by more than 20 ms where something is added to the sound."""
+    rng, model = np.random.default_rng(0), recogniser.model
+
+    def starts(waveform: np.ndarray, text: Spellings) -> np.ndarray:
+        found = model.align(text, recogniser.emissions(waveform), waveform)
+        return np.array([phone.start for phone in model.refine(found, waveform).phones])
+
+    moves: dict[str, list[np.ndarray]] = {"rumble, 20 dB": [], "offset 0.03": []}
+    for _, waveform, _, text in utterances:
+        before = starts(waveform, text)
+        changed = rumble(waveform, rng, snr=20), scaled(waveform, rng, decibels=0, offset=0.03)
+        for each, other in zip(moves.values(), changed, strict=True):
+            each.append(np.abs(starts(other, text) - before))
+    for name, each in moves.items():
+        every = np.concatenate(each)
+        far = f"{(every > 0.0201).sum()} of {len(every)} starts move by more than 20 ms"
+        print(f"{name}: {far}, at most {every.max():.2f} s")
+
+
 def compare(recogniser: Recogniser, utterances: Iterator[Utterance]) -> list[dict]:
     """Return a row for each system."""
     model = recogniser.model
@@ -168,6 +193,9 @@ def main() -> None:
     else:
         print(f"the embedded corpus's {arguments.split} speakers, times known from synthesis")
         utterances = of_corpus(arguments.manifests, arguments.split)
+    if arguments.moves:
+        print_moves(recogniser, utterances)
+        return
     print(boundary_table(compare(recogniser, utterances)))
     print(PUBLISHED)
 

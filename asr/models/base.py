@@ -250,7 +250,7 @@ class AcousticModel(ABC):
         """Place the boundaries of a placement by the sound (N,) at 16 kHz, where the model folder has what it takes."""
         if self.boundaries is None:
             return found
-        return replace(found, phones=self.boundaries.place(found.phones, found.word_lengths, waveform))
+        return replace(found, phones=self.boundaries.place(found.phones, found.word_lengths, waveform, found.unspoken))
 
 
 @runtime_checkable

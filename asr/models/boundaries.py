@@ -108,7 +108,13 @@ class PhoneBoundaries:
         }
         write_tensors(path, tensors, {"tokens": " ".join(tokens)} | notes)
 
-    def place(self, phones: Sequence[Segment], word_lengths: Sequence[int], waveform: np.ndarray) -> list[Segment]:
+    def place(
+        self,
+        phones: Sequence[Segment],
+        word_lengths: Sequence[int],
+        waveform: np.ndarray,
+        unspoken: Sequence[Sequence[float]] | np.ndarray = (),
+    ) -> list[Segment]:
         """Return phones (L,) with better times.
 
         Phones that have no path near their places stay where they are.
@@ -121,12 +127,17 @@ class PhoneBoundaries:
             The number of phones in each word; none where words are not known.
         waveform : (N,)
             The recording at 16 kHz.
+        unspoken
+            Starts and ends in seconds of speech that is none of the phones'; they move no further into it.
         """
         if not phones:
             return []
         features, duration = frames(waveform), len(waveform) / SAMPLE_RATE
         rough = np.array([[phone.start, phone.end] for phone in phones])
         edges = np.rint(rough / STEP).astype(int)
+        is_free = np.ones(len(features), bool)
+        for start, end in unspoken:
+            is_free[round(start / STEP) : round(end / STEP)] = False
         rests = {*np.cumsum(word_lengths).tolist(), *(1 + np.flatnonzero(edges[1:, 0] > edges[:-1, 1])).tolist()}
         times = rough.copy()
         for run in _runs(edges):
@@ -134,7 +145,7 @@ class PhoneBoundaries:
             inner = sorted(rest - run.first for rest in rests if run.first < rest < run.last)
             lengths = np.diff([0, *inner, len(labels)]).tolist()
             try:
-                found = self._place(labels, lengths, edges[run.first : run.last], features)
+                found = self._place(labels, lengths, edges[run.first : run.last], features, is_free)
             except InfeasibleError:
                 continue
             kept = slice(run.kept_first - run.first, run.kept_last - run.first)
@@ -150,7 +161,12 @@ class PhoneBoundaries:
         ]
 
     def _place(
-        self, labels: Sequence[str], word_lengths: Sequence[int], edges: np.ndarray, features: np.ndarray
+        self,
+        labels: Sequence[str],
+        word_lengths: Sequence[int],
+        edges: np.ndarray,
+        features: np.ndarray,
+        is_free: np.ndarray,
     ) -> np.ndarray:
         """Return the first frames of phones and those after their last ones (L, 2), from rough ones (L, 2)."""
         hmms, mixtures = self.model.hmms, self.model.mixtures
@@ -159,22 +175,26 @@ class PhoneBoundaries:
         graph = transcript.graph(hmms)
         used, pdfs = np.unique(graph.pdfs, return_inverse=True)
         scores = mixtures.select(used)[0].log_likelihoods(features[start:stop])[:, pdfs]
-        scores[~_allowed(transcript, edges - start, stop - start)] = -np.inf
+        scores[~_allowed(transcript, edges - start, is_free[start:stop])] = -np.inf
         _, path = viterbi(scores, graph._replace(pdfs=np.arange(len(pdfs))))
         instances = transcript.instances[path]
         numbers = 2 * np.arange(len(labels)) + 1
         return start + np.searchsorted(instances, [numbers, numbers + 1]).T
 
 
-def _allowed(transcript: Transcript, edges: np.ndarray, num_frames: int) -> np.ndarray:
-    """Return whether each state may emit each frame (T, N): near the rough place of its phone or silence."""
-    number = transcript.instances
+def _allowed(transcript: Transcript, edges: np.ndarray, is_free: np.ndarray) -> np.ndarray:
+    """Return whether each state may emit each frame (T, N): near the rough place of its phone or silence.
+
+    In frames (T,) that are not free, a phone may be only where it roughly is.
+    """
+    number, num_frames = transcript.instances, len(is_free)
     starts, ends = np.concatenate([edges[:, 0], [num_frames]]), np.concatenate([[0], edges[:, 1]])
     is_phone = number % 2 == 1
-    low = np.where(is_phone, starts[number // 2], ends[number // 2]) - REACH
-    high = np.where(is_phone, ends[(number + 1) // 2], starts[number // 2]) + REACH
+    low = np.where(is_phone, starts[number // 2], ends[number // 2])
+    high = np.where(is_phone, ends[(number + 1) // 2], starts[number // 2])
     times = np.arange(num_frames)[:, None]
-    return (times >= low) & (times < high)
+    is_there = (times >= low) & (times < high)
+    return (times >= low - REACH) & (times < high + REACH) & (is_free[:, None] | is_there | ~is_phone)
 
 
 def _runs(edges: np.ndarray) -> Iterator[_Run]:
