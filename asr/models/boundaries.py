@@ -99,7 +99,7 @@ class PhoneBoundaries:
     def save(self, path: Path, tokens: Sequence[str], notes: dict[str, str]) -> None:
         """Write them into a file, with notes on how they came about."""
         mixtures, half = self.model.mixtures, np.float16
-        tensors = {
+        tensors: dict[str, np.ndarray] = {
             "transitions": self.model.hmms.log_transitions.astype(np.float32),
             "offsets": mixtures.offsets.astype(np.int32),
             "weights": mixtures.weights_.astype(np.float32),
