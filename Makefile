@@ -18,7 +18,7 @@ CORPORA := $(if $(TIMIT)$(DATA),--data $(or $(TIMIT),$(DATA)))
 
 NAMES = $(if $(filter all,$(SYSTEMS)),$(basename $(notdir $(wildcard recipes/$(RECIPE)/*.yaml))),$(SYSTEMS))
 
-.PHONY: help setup lock lint docs test test-kernels train evaluate compare words pronunciation transcribe bench figures clean
+.PHONY: help setup lock lint docs test test-kernels train evaluate compare words boundaries pronunciation transcribe bench figures clean
 .DELETE_ON_ERROR:
 
 help: ## list the targets
@@ -96,6 +96,9 @@ words: $(WORDS)/books.txt ## make the word model en-us-words anew, and the full 
 $(WORDS)/books.txt: | $(READY)
 	mkdir -p $(@D)
 	$(VENV)/bin/python -m data_prep.books $(or $(BOOKS),data/books) $@
+
+boundaries: $(READY) ## train what places phone boundaries with MODEL, on its corpora in DATA
+	$(ASR) train-boundaries $(MODEL) $(ARGS) $(CORPORA) --output runs/boundaries/$(notdir $(MODEL))
 
 pronunciation: $(READY) ## train what scores pronunciation with MODEL, on speechocean762 in DATA
 	$(ASR) train-scorer $(MODEL) $(CORPORA) $(if $(SCORES),--scores $(SCORES)) --output runs/pronunciation/$(notdir $(MODEL))

@@ -47,6 +47,12 @@ def music(waveform: np.ndarray, rng: np.random.Generator, snr: float) -> np.ndar
     return mixed(waveform, chords, snr)
 
 
+def rumble(waveform: np.ndarray, rng: np.random.Generator, snr: float) -> np.ndarray:
+    """Add brown noise from 10 Hz on, as of ventilation or traffic."""
+    noise = np.cumsum(rng.standard_normal(len(waveform)))
+    return mixed(waveform, sosfilt(butter(1, 10, "highpass", fs=SAMPLE_RATE, output="sos"), noise), snr)
+
+
 def babble(waveform: np.ndarray, rng: np.random.Generator, snr: float, voices: Sequence[np.ndarray]) -> np.ndarray:
     """Add six voices that read something else."""
     chosen = rng.choice(len(voices), 6, replace=False)

@@ -66,6 +66,10 @@ def align(
         Path | None,
         typer.Option(help="Write a page with the quality of words and recordings, and those worth a look to hear."),
     ] = None,
+    unk: Annotated[
+        bool, typer.Option("--unk", help="Label speech that the text lacks as <unk>; JSON lists it as unspoken.")
+    ] = False,
+    strict: Annotated[bool, typer.Option("--strict", help="Exit with code 1 if a text does not fit.")] = False,
     jobs: Annotated[int, typer.Option(min=1, help="Processes that work side by side.")] = 1,
     resume: Annotated[
         bool, typer.Option("--resume", help="With --output-dir: pass by what was made from the same before.")
@@ -76,7 +80,7 @@ def align(
     Without --text or --phones each recording's text is the .txt or .lab file beside it, or its line in a LibriSpeech
     *.trans.txt; or the utterances in the TextGrid or .eaf file beside it, which is kept with tiers added. Numbers,
     dates, abbreviations and signs are read aloud as in English. A recording that fails is reported and skipped; the
-    exit code then is 1, or 2 if all fail.
+    exit code then is 1, or 2 if all fail. A text that does not fit its recording has a line on standard error.
 
     asr align hello.wav --text "hello world"
     asr align hello.wav --phones "HH AH L OW" --format json --gop
@@ -121,7 +125,7 @@ def align(
         gop=gop,
         lexicon=lexicon,
         tiers=tuple(tier or ()),
-        shape=Shape(output_format, wanted, units),
+        shape=Shape(output_format, wanted, units, with_unknown=unk),
         ipa=ipa,
         folder=output_dir,
         with_words=report is not None,
@@ -145,6 +149,8 @@ def align(
         loop.show(f"{summary.table(rows, len(found) + faults - len(rows))}\n")
     if report is not None and rows:
         _write_report(report, rows, {recording.name: recording for recording in found})
+    if strict and any(row["misfit"] for row in rows.values()):
+        code = max(code, 1)
     raise typer.Exit(code)
 
 

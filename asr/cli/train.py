@@ -1,4 +1,4 @@
-"""The verbs that make a model: prepare, train, calibrate, tune, export."""
+"""The verbs that make a model: prepare, train, calibrate, tune, export, train-boundaries, train-scorer."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -201,6 +201,30 @@ def export(
         raise AsrError("--int8 is for the graph that --onnx or --waveform adds: give one of them")
     model_folder.export(model, folder, graphs, int8)
     typer.echo(f"model folder: {folder}")
+
+
+def train_boundaries(
+    model: Model,
+    overrides: Overrides = None,
+    data: KnownData = None,
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            help="The folder for a copy with the boundaries, which a shipped model needs.",
+            show_default="the model's own folder",
+        ),
+    ] = None,
+) -> None:
+    """Train what places phone boundaries for `asr align`, on the model's training speakers or yours: some minutes.
+
+    asr train-boundaries runs/mini/blstm_ctc
+    asr train-boundaries en-us-phones "data.corpora={mini_librispeech: null}" --data CORPORA --output my-model
+    """
+    check_model(model, overrides)
+
+    from asr.training.boundaries import train as run_training
+
+    typer.echo(run_training(model, overrides or (), data, output))
 
 
 def train_scorer(

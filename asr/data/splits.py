@@ -249,3 +249,10 @@ def true_times(cut: Cut) -> list[Segment]:
     """Return the times of the phones, in the corpus's phone set, or nothing if the corpus has no times."""
     items = (cut.supervisions[0].alignment or {}).get("phone", [])
     return [Segment(item.symbol, item.start, round(item.start + item.duration, 7)) for item in items]
+
+
+def timed_phones(cut: Cut, label_set: str) -> list[Segment]:
+    """Return the times of the phones where they are labels of a set, or nothing."""
+    found = true_times(cut)
+    is_own = phones.is_own(label_set) and reference(cut, label_set) == [each.label for each in found]
+    return found if cut.phone_set == label_set or is_own else []

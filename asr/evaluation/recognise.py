@@ -18,7 +18,7 @@ from asr.data import splits
 from asr.data.batches import Batch, BatchLoader, NoTargets, SpeechDataset
 from asr.evaluation.inputs import cuts_with_features
 from asr.models.base import AcousticModel, Spellings
-from asr.speech import audio, phones
+from asr.speech import audio
 from asr.speech.segments import Segment
 
 T = TypeVar("T")
@@ -143,16 +143,11 @@ def _alignment(
     model: AcousticModel, cut: Cut, emissions: np.ndarray, waveform: np.ndarray | None
 ) -> list[Segment] | None:
     """Align the phones said, where the corpus has times to compare the result with."""
-    labels = [segment.label for segment in splits.true_times(cut)]
-    phone_set = model.config.data.labels
-    if not labels or not (cut.phone_set == phone_set or _are_own(labels, cut, phone_set)):
+    labels = [segment.label for segment in splits.timed_phones(cut, model.config.data.labels)]
+    if not labels:
         return None
     try:
-        return model.align(Spellings.of_phones(labels), emissions, waveform).phones
+        found = model.align(Spellings.of_phones(labels), emissions, waveform)
     except InfeasibleError:  # fewer frames than phones
         return None
-
-
-def _are_own(labels: list[str], cut: Cut, phone_set: str) -> bool:
-    """Tell whether the labels of an utterance's times are those of a model with labels of its own."""
-    return phones.is_own(phone_set) and splits.reference(cut, phone_set) == labels
+    return (found if waveform is None else model.refine(found, waveform)).phones

@@ -20,16 +20,30 @@ from asr.hmm.phone_hmms import PhoneHMMs, Transcript
 from asr.hmm.tying import NUM_STATES
 
 SEARCHES = {"baum_welch": forward_backward, "viterbi": best_path}
+ELSEWHERE = 300.0  # nats for a frame in another phone than the known one; phones shorter than their states need some
 EDGE_FRAMES = 10  # at an utterance's beginning and end, which the flat start assumes to be silence
 
 
 @dataclass(frozen=True, eq=False)
 class Utterance:
-    """An utterance to train on: id, features (T, D), and the states of its transcript."""
+    """An utterance to train on.
+
+    Attributes
+    ----------
+    id
+        Its name.
+    features : (T, D)
+        Of its frames.
+    transcript
+        The states of its phones.
+    known : (T,), optional
+        The number of the phone in each frame, where times are known: paths keep to them.
+    """
 
     id: str
     features: np.ndarray
     transcript: Transcript
+    known: np.ndarray | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -124,6 +138,7 @@ def e_step(model: GmmHmm, utterances: Sequence[Utterance], algorithm: str = "bau
 
 def _e_step(model: GmmHmm, utterances: Sequence[Utterance], algorithm: str) -> EStep:
     hmms, total, num_frames, skipped = model.hmms, 0.0, 0, []
+    owners = hmms.tying.owners()[:, 0]
     statistics = Statistics.empty(model.mixtures)
     transitions = np.zeros((hmms.tying.num_pdfs, NUM_STATES + 1))
     for utterance in utterances:
@@ -132,9 +147,11 @@ def _e_step(model: GmmHmm, utterances: Sequence[Utterance], algorithm: str) -> E
         used, pdfs = np.unique(graph.pdfs, return_inverse=True)
         mixtures, index = model.mixtures.select(used)
         gaussians = mixtures.gaussians(features)
-        scores = mixtures.scores(gaussians)
+        scores = searched = mixtures.scores(gaussians)
+        if utterance.known is not None:
+            searched = scores - ELSEWHERE * (owners[used] != utterance.known[:, None])
         try:
-            found = SEARCHES[algorithm](scores, graph._replace(pdfs=pdfs), utterance.id)
+            found = SEARCHES[algorithm](searched, graph._replace(pdfs=pdfs), utterance.id)
         except InfeasibleError as error:
             skipped.append(str(error))
             continue

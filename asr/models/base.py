@@ -25,6 +25,7 @@ from asr.speech.segments import Segment
 
 if TYPE_CHECKING:
     from asr.lm.ngram import NGram
+    from asr.models.boundaries import PhoneBoundaries
 
 BLANK = "<blank>"
 
@@ -106,6 +107,8 @@ class AcousticModel(ABC):
         The calibration of its confidences and times; one that was not fitted changes nothing.
     lm
         The n-gram over labels that it was trained with; None but for CTC-CRF.
+    boundaries
+        What places the boundaries of known phones better than the system itself; None where the folder has nothing.
     has_beam
         Whether decoding can keep a beam of several hypotheses.
     has_nbest
@@ -123,6 +126,7 @@ class AcousticModel(ABC):
     normaliser: Normaliser
     calibration: Calibration
     lm: "NGram | None" = field(default=None, kw_only=True)
+    boundaries: "PhoneBoundaries | None" = field(default=None, kw_only=True)
 
     @classmethod
     @abstractmethod
@@ -241,6 +245,12 @@ class AcousticModel(ABC):
         InfeasibleError
             There are too few frames for the labels.
         """
+
+    def refine(self, found: Placement, waveform: np.ndarray) -> Placement:
+        """Place the boundaries of a placement by the sound (N,) at 16 kHz, where the model folder has what it takes."""
+        if self.boundaries is None:
+            return found
+        return replace(found, phones=self.boundaries.place(found.phones, found.word_lengths, waveform, found.unspoken))
 
 
 @runtime_checkable

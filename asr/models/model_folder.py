@@ -6,6 +6,7 @@
 ``model.safetensors`` weights, and the normalisation statistics where there are any
 ``metrics.json``    what the model scored, on which data
 ``calibration.json`` the map from posteriors to confidences and the lag of times, once fitted on dev speakers
+``boundaries.safetensors`` what places phone boundaries, where `asr train-boundaries` put it
 ``pronunciation.*`` what scores pronunciation, and its figures, where `asr train-scorer` put them
 ``model.onnx``      the network for onnxruntime, where `asr export --onnx` put it
 ``README.md``       the model card
@@ -40,10 +41,12 @@ from asr.speech.normaliser import Normaliser
 
 if TYPE_CHECKING:
     from asr.lm.ngram import NGram
+    from asr.models.boundaries import PhoneBoundaries
 
 GRAPH = "model.onnx"  # written by `asr export --onnx`
 WAVEFORM_GRAPH = "waveform.onnx"  # by `asr export --waveform`
-SCORER = "pronunciation.*"
+ADDED = ("pronunciation.*", "boundaries.*")  # trained for a model that is there already
+BOUNDARIES = "boundaries.safetensors"
 PRETRAINED = Path(__file__).parent / "pretrained"
 CLASSES = {  # module and name, since a module is imported for its own kind of system only
     Kind.CTC: ("asr.models.ctc", "CTCModel"),
@@ -72,7 +75,7 @@ def save(folder: Path, model: AcousticModel, card: str, half: bool = False) -> N
     if normaliser.mean is not None and normaliser.std is not None:
         weights["cmvn.mean"], weights["cmvn.std"] = normaliser.mean, normaliser.std
     folder.mkdir(parents=True, exist_ok=True)
-    for file in folder.glob(SCORER):  # of other weights
+    for file in _added(folder):  # to another model
         file.unlink()
     # A model folder is passed on: it does not tell where this machine keeps corpora and language models.
     config = model.config
@@ -123,14 +126,14 @@ def export(name: str | Path, folder: Path, graphs: Collection[str] = (), int8: b
         raise ConfigError(f"{model.config.model['name']} has no ONNX graph: only systems of `blstm` with CTC have one")
     beside = [source / name for name in ("README.md", "metrics.json", calibration.FILE)]
     texts = {file.name: file.read_text(encoding="utf8") if file.is_file() else None for file in beside}
-    scorer = {file.name: file.read_bytes() for file in source.glob(SCORER)}
+    added = {file.name: file.read_bytes() for file in _added(source)}
     save(folder, model, texts.pop("README.md") or "", half=True)
     for name, text in texts.items():
         if text is None:
             (folder / name).unlink(missing_ok=True)  # an older model's
         else:
             write_text(folder / name, text)
-    for name, content in scorer.items():
+    for name, content in added.items():
         with replacing(folder / name) as temporary:
             temporary.write_bytes(content)
     for name in (GRAPH, WAVEFORM_GRAPH):
@@ -199,7 +202,8 @@ def load(folder: str | Path, light: bool = False) -> AcousticModel:
         raise ModelError(
             f"{folder / 'model.safetensors'} does not fit config.yaml and tokens.txt ({reason}): copy the folder again"
         ) from error
-    model = cls(config, tokens, normaliser, Calibration.load(folder), **parts, lm=_ngram(config, tokens, folder))
+    parts |= {"lm": _ngram(config, tokens, folder), "boundaries": _boundaries(config, tokens, folder)}
+    model = cls(config, tokens, normaliser, Calibration.load(folder), **parts)
     if light and (folder / GRAPH).is_file():
         from asr.models.onnx import OnnxModel, read_graph
 
@@ -246,6 +250,20 @@ def _ngram(config: Config, tokens: tuple[str, ...], folder: Path) -> "NGram | No
         raise ModelError(f"{path} is no n-gram: take the folder from the training run")
     classes(lm, tokens)
     return lm
+
+
+def _boundaries(config: Config, tokens: tuple[str, ...], folder: Path) -> "PhoneBoundaries | None":
+    """Return what places boundaries in a model folder; without it the HMMs' modules are not imported."""
+    if not (folder / BOUNDARIES).is_file():
+        return None
+    from asr.models.boundaries import PhoneBoundaries
+
+    return PhoneBoundaries.load(folder / BOUNDARIES, tokens, config.data.labels)
+
+
+def _added(folder: Path) -> list[Path]:
+    """Return the files that `asr train-scorer` and `asr train-boundaries` have put into a model folder."""
+    return [file for pattern in ADDED for file in folder.glob(pattern)]
 
 
 def _normaliser(config: Config, weights: dict[str, np.ndarray], folder: Path) -> Normaliser:

@@ -174,8 +174,10 @@ def describe(
 ) -> Alignment:
     """Return the alignment of a text that a model has placed in what a recogniser has heard.
 
-    `start` is added to the times in `Alignment.misfit`: that at which a part of a recording begins.
+    The boundaries are refined on the way (`AcousticModel.refine`). `start` is added to the times in `Alignment.misfit`:
+    that at which a part of a recording begins.
     """
+    found = model.refine(found, heard.waveform)
     labels, lengths, states = [phone.label for phone in found.phones], found.word_lengths, list[Segment]()
     if isinstance(model, StateAligner):
         states = model.align_states(labels, heard.emissions, lengths, heard.name)

@@ -53,11 +53,6 @@ class Alignment(Annotation):
         The sentences of the text (`asr.speech.sentences`), each from its first word that is said to its last one;
         empty where no text was given.
     syllables
-        The syllables of words (`asr.speech.syllables`), with blanks between their phones.
-    sentences
-        The sentences of the text (`asr.speech.sentences`), each from its first word that is said to its last one;
-        empty where no text was given.
-    syllables
         The syllables of words of ARPAbet phones (`asr.speech.syllables`), with blanks between their phones.
     guessed
         The words whose sound was guessed from their letters, each once.
@@ -96,8 +91,11 @@ class Alignment(Annotation):
         known = {"sentences": self.sentences, "syllables": self.syllables, "states": self.states, **super().tiers()}
         return {name: known[name] for name in (*names, "states") if known[name]}
 
-    def to_json(self, path: str | None = None) -> str:
-        """Return everything as one line of JSON without a line break; `path` names the recording in it."""
+    def to_json(self, path: str | None = None, with_unspoken: bool = False) -> str:
+        """Return everything as one line of JSON without a line break; `path` names the recording in it.
+
+        Speech that the text lacks is left out unless it is asked for.
+        """
         rows = [asdict(phone) for phone in self.phones]
         if self.goodness is not None:
             rows = [row | {"goodness": value} for row, value in zip(rows, self.goodness, strict=True)]
@@ -113,6 +111,8 @@ class Alignment(Annotation):
             for name, several in (("sentences", self.sentences), ("syllables", self.syllables))
             if several
         }
+        if with_unspoken:
+            values["unspoken"] = [{"start": start, "end": end} for start, end in self.unspoken]
         if self.states:
             values["states"] = [{"label": each.label, "start": each.start, "end": each.end} for each in self.states]
         return json.dumps(({} if path is None else {"path": path}) | values, ensure_ascii=False)

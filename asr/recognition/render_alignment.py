@@ -3,7 +3,7 @@
 Words that are not said have no length, and only JSON has them.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,6 +17,8 @@ SUFFIXES = {form: render.SUFFIXES[form] for form in ("textgrid", "ctm", "json", 
     "lab": ".lab",
 }
 TIERED = ("textgrid", "eaf")
+UNKNOWN = "<unk>"  # speech that the text lacks
+LEAST = 0.02  # seconds of it that are labelled
 HTK = 1e7  # units of HTK's times in a second
 
 
@@ -34,12 +36,15 @@ class Shape:
         Which of them a format with one kind of unit has.
     channel
         Of the recording, from 1, as CTM counts them.
+    with_unknown
+        Whether speech that the text lacks is labelled as `UNKNOWN`; JSON lists it by itself.
     """
 
     form: str
     tiers: tuple[str, ...] = ("words", "phones")
     units: str = "phones"
     channel: int = 1
+    with_unknown: bool = False
 
 
 def write(aligned: Alignment, shape: Shape, name: str, recording: Path | None = None) -> str:
@@ -50,9 +55,9 @@ def write(aligned: Alignment, shape: Shape, name: str, recording: Path | None = 
     '1000000 2000000 AH\n'
     """
     if shape.form == "json":
-        return aligned.to_json(name) + "\n"
+        return aligned.to_json(name, with_unspoken=shape.with_unknown) + "\n"
     if shape.form in TIERED:
-        tiers = aligned.chosen_tiers(shape.tiers)
+        tiers = _tiers(aligned, shape, shape.tiers)
         return (
             elan.to_eaf(tiers, recording) if shape.form == "eaf" else label_files.to_textgrid(tiers, aligned.duration)
         )
@@ -68,8 +73,32 @@ def write(aligned: Alignment, shape: Shape, name: str, recording: Path | None = 
     return render.subtitles(_cues(aligned, units) if shape.units == "sentences" else units, shape.form)
 
 
+def _tiers(aligned: Alignment, shape: Shape, names: Sequence[str]) -> dict[str, list[Segment]]:
+    """Return some tiers by their names, with what the text lacks where it is asked for."""
+    found = aligned.chosen_tiers(names)
+    if not shape.with_unknown:
+        return found
+    return {name: with_unknown(tier, aligned.unspoken) if name in names else tier for name, tier in found.items()}
+
+
+def with_unknown(segments: Sequence[Segment], unspoken: Iterable[tuple[float, float]]) -> list[Segment]:
+    """Put speech that the text lacks between segments, which keep their places.
+
+    >>> words = [Segment("a", 0.2, 0.5), Segment("b", 0.6, 0.9)]
+    >>> [(each.label, each.start, each.end) for each in with_unknown(words, [(0.4, 1.0)])]
+    [('a', 0.2, 0.5), ('<unk>', 0.5, 0.6), ('b', 0.6, 0.9), ('<unk>', 0.9, 1.0)]
+    """
+    found = list(segments)
+    for start, end in unspoken:
+        inside = [each for each in segments if each.end > start and each.start < end]
+        edges = [start, *(time for each in inside for time in (each.start, each.end)), end]
+        pairs = zip(edges[::2], edges[1::2], strict=True)
+        found += [Segment(UNKNOWN, before, after) for before, after in pairs if after - before >= LEAST]
+    return sorted(found, key=lambda each: each.start)
+
+
 def _said(aligned: Alignment, shape: Shape) -> list[Segment]:
-    found = aligned.chosen_tiers([shape.units]).get(shape.units, [])
+    found = _tiers(aligned, shape, [shape.units]).get(shape.units, [])
     return [each for each in found if each.end > each.start]
 
 
@@ -107,6 +136,6 @@ def merge(given: Path, found: Mapping[str, Alignment], shape: Shape, recording: 
     tiers = {
         f"{name} - {kind}" if several else kind: segments
         for name, aligned in found.items()
-        for kind, segments in aligned.chosen_tiers(shape.tiers).items()
+        for kind, segments in _tiers(aligned, shape, shape.tiers).items()
     }
     return tier_files.with_tiers(given, tiers, shape.form, next(iter(found.values())).duration, recording)

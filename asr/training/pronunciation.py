@@ -116,7 +116,7 @@ def _state(folder: Path, text: str) -> str:
     """Return a hash of the acoustic model, with its n-gram if it has one, and of a text."""
     found = hashlib.sha256(text.encode())
     for path in sorted(folder.rglob("*")):
-        if path.is_file() and path.name not in (FILE, FIGURES, "README.md", "metrics.json"):
+        if path.is_file() and path.name not in (FILE, FIGURES, model_folder.BOUNDARIES, "README.md", "metrics.json"):
             found.update(path.read_bytes())
     return found.hexdigest()[:16]
 

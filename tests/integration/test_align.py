@@ -140,3 +140,49 @@ def test_a_text_that_is_far_too_long_has_a_line(cli, recordings):
     assert code == 0
     assert len(json.loads(out)["words"]) == 200
     assert " of 200 words are not heard, the first 'hello' at " in err
+
+
+SPEECH, SAID = Path("docs/audio/glorious-scrap.flac"), "I'd say there was going to be a glorious scrap"
+
+
+@pytest.mark.parametrize("form", ["ctm", "json", "textgrid"])
+def test_a_text_that_does_not_fit_ends_with_1_if_asked(cli, form):
+    line = f"asr: {SPEECH}: the text does not fit the recording"
+    options = ("--format", form, "--strict")
+    code, out, err = cli("align", SPEECH, "--text", "infantile people never listen to Mozart", *options)
+    assert (code, err.startswith(line), err.count("\n")) == (1, True, 1)
+    assert out
+    assert cli("align", SPEECH, "--text", SAID, *options)[::2] == (0, "")
+
+
+def test_a_text_that_does_not_fit_ends_with_1_again_when_it_is_passed_by(cli, recordings, tmp_path):
+    arguments = ("align", recordings / "a.wav", "--output-dir", tmp_path, "--resume", "--strict")
+    codes = [cli(*arguments)[0] for _ in range(2)]
+    assert codes == [1, 1]
+
+
+def test_what_the_text_lacks_is_labelled_if_asked(cli, tmp_path):
+    """Half of the sentence stands in the text; where the other half is, the whole text tells."""
+
+    def aligned(text, *options):
+        code, out, _ = cli("align", SPEECH, "--text", text, *options)
+        assert code == 0
+        return out
+
+    whole = json.loads(aligned(SAID, "--format", "json", "--unk"))
+    assert whole["unspoken"] == []
+    half = " ".join(SAID.split()[:5])
+    found = json.loads(aligned(half, "--format", "json", "--unk"))
+    ((start, end),) = [(each["start"], each["end"]) for each in found["unspoken"]]
+    assert abs(start - whole["words"][5]["start"]) < 0.2
+    assert abs(end - whole["words"][-1]["end"]) < 0.2
+    for units in ("words", "phones"):
+        lines = [line.split() for line in aligned(half, "--format", "ctm", "--units", units, "--unk").splitlines()]
+        assert [line[4] for line in lines][-1] == "<unk>"
+        assert len(lines) == len(found[units]) + 1
+        assert float(lines[-1][2]) == pytest.approx(max(start, found[units][-1]["end"]), abs=2e-3)
+    grid = tmp_path / "half.TextGrid"
+    grid.write_text(aligned(half, "--unk"))
+    assert read_labels(grid)["half"].count("<unk>") == 1
+    assert "<unk>" not in aligned(half) + aligned(half, "--format", "json") + aligned(half, "--format", "ctm")
+    assert "unspoken" not in json.loads(aligned(half, "--format", "json"))

@@ -231,3 +231,21 @@ def test_no_gaussian_is_split_after_the_last_split(rng):
     for (_, model), (_, after) in itertools.pairwise(found[3:]):
         alone = m_step(model, e_step(model, utterances), floor)
         assert len(after.mixtures.weights_) == len(alone.mixtures.weights_)
+
+
+def test_known_times_hold_paths(rng):
+    """Both phones have the same density, so that the times alone say which frame is whose."""
+    frames = rng.standard_normal((12, 2))
+    transcript = HMMS.transcript(["a", "b"])
+    model = GmmHmm(HMMS, Mixtures.flat(HMMS.tying.num_pdfs, np.zeros(2), np.ones(2)))
+    phones = HMMS.tying.owners()[:, 0]
+    for change in (4, 9):
+        known = np.where(np.arange(12) < change, 1, 2)
+        found = e_step(model, [Utterance("u", frames, transcript, known)], "viterbi")
+        occupancy = np.bincount(phones, found.statistics.occupancy, minlength=3)
+        np.testing.assert_allclose(occupancy, [0, change, 12 - change])
+        limit = 0.5 * np.square(frames).sum() + len(frames) * (np.log(2 * np.pi) + np.log(3))
+        assert found.log_likelihood > -limit  # what densities and transitions cost, and no frame in another phone
+    known = np.where(np.arange(12) < 1, 1, 2)  # too short for the three states of a phone
+    found = e_step(model, [Utterance("u", frames, transcript, known)], "viterbi")
+    np.testing.assert_allclose(np.bincount(phones, found.statistics.occupancy, minlength=3), [0, 3, 9])
