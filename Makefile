@@ -106,8 +106,8 @@ pronunciation: $(READY) ## train what scores pronunciation with MODEL, on speech
 transcribe: $(READY) ## print the phones in AUDIO
 	@$(ASR) transcribe $(AUDIO) --model $(MODEL)
 
-bench: $(VENV)/.bench ## run the benchmarks: ours beside its peers
-	@for script in benchmarks/[a-z]*.py; do echo "== $$script"; $(VENV)/bin/python $$script || exit 1; done
+bench: $(VENV)/.bench ## run the benchmarks: ours beside its peers; those that need a corpus or a text say so
+	@for script in benchmarks/[a-z]*.py; do echo "== $$script"; $(VENV)/bin/python $$script || [ $$? = 2 ] || exit 1; done
 
 $(VENV)/.bench: $(READY)
 	$(VENV)/bin/pip install --disable-pip-version-check --quiet --constraint requirements.lock --editable ".[bench]"
