@@ -1,4 +1,4 @@
-"""Phone errors on children's speech before and after a model of adults is trained further on 5, 15 and 60 minutes of it.
+"""Phone errors on children's speech before and after a model of adults learns from 5, 15 and 60 minutes of it.
 
 python benchmarks/adaptation.py --corpus SPEECHOCEAN762 [--model runs/mini_librispeech/blstm_ctc]
 
@@ -11,13 +11,11 @@ folder of the output.
 import argparse
 import json
 import random
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import matplotlib.pyplot as plt
-from _bench import describe
+from _bench import asr, describe
 from lhotse.cut import Cut
 
 import data_prep
@@ -71,11 +69,6 @@ def write_table(folder: Path, splits: dict[str, list[Cut]]) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     if not file.is_file() or file.read_text() != text:
         file.write_text(text)
-
-
-def asr(*arguments: object) -> None:
-    """Run a command of the library."""
-    subprocess.run([sys.executable, "-m", "asr", *map(str, arguments)], check=True)
 
 
 def scores(folder: Path, system: object, where: tuple[str, str]) -> dict[str, Any]:

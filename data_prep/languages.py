@@ -8,9 +8,9 @@ table     what                         where it is in SOURCES                   
 en        many voices; others to test  LibriSpeech: train-clean-5 and test-clean              CC BY 4.0
 de        sentences by Kerstin         github.com/rhasspy/dataset-voice-kerstin               CC0
 nl        sentences by Nathalie        github.com/rhasspy/dataset-voice-nathalie              CC0
-nl_other  dialogues by a man           debian: packages fillets-ng-data, fillets-ng-data-nl   GPL-2
-cs        dialogues by a woman         debian: packages fillets-ng-data, fillets-ng-data-cs   GPL-2
-cs_other  dialogues by a man           the same                                               GPL-2
+nl_other  dialogues by the big fish    debian: packages fillets-ng-data, fillets-ng-data-nl   GPL-2
+cs        dialogues by the small fish  debian: packages fillets-ng-data, fillets-ng-data-cs   GPL-2
+cs_other  dialogues by the big fish    the same                                               GPL-2
 cmn       words by Yue Tan             github.com/hugolpz/audio-cmn                           CC BY-SA 3.0
 cmn_other syllables by Chen Wang       the same                                               CC BY-SA 3.0
 ========= ============================ ====================================================== ================

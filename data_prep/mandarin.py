@@ -1,7 +1,8 @@
 """Mandarin syllables in pinyin as phones in IPA, with the tone on the vowel.
 
-The phones are broad: 兒 is ``ɚ``, the vowels of 資 and 知 are both ``ɨ``, and diphthongs are one phone. Source: W.-S. Lee and
-E. Zee, "Standard Chinese (Beijing)", Journal of the IPA 33(1), 2003, simplified.
+The phones are broad: 兒 is ``ɚ``, the vowels of 資 and 知 are both ``ɨ``, and a diphthong is one phone. Source,
+simplified: W.-S. Lee and E. Zee, "Standard Chinese (Beijing)", Journal of the International Phonetic Association 33(1),
+2003.
 """
 
 import csv

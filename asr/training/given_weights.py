@@ -118,5 +118,5 @@ def origin(train: TrainConfig) -> str:
     """Return what a model card says of the weights that training began with, and of those that stayed."""
     name = str(train.init)
     corpora = model_folder.read_config(model_folder.find(name)).data.corpora
-    frozen = f"; frozen are its lowest {train.freeze} layers" if train.freeze else ""
+    frozen = f"; layers frozen from the input up: {train.freeze}" if train.freeze else ""
     return f"the weights of {Path(name).name}, which was trained on {', '.join(corpora)}{frozen}"

@@ -43,8 +43,9 @@ def freeze(encoder: nn.Module, count: int) -> None:
     """
     found = levels(encoder)
     if count > 0 and count > max(found.values()):
-        layers = f"{max(found.values())} layers below its output"
-        raise ConfigError(f"train.freeze is {count}, but the network has {layers}: freeze fewer", "train.freeze")
+        most = max(found.values())
+        below = f"{most} {'layer' if most == 1 else 'layers'} below its output"
+        raise ConfigError(f"train.freeze is {count}, but the network has {below}: freeze fewer", "train.freeze")
     for name, parameter in encoder.named_parameters():
         parameter.requires_grad_(found[name] >= count)
 
