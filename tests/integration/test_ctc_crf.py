@@ -155,7 +155,7 @@ def test_frozen_layers_keep_the_weights_that_they_are_given(trained, train):
     assert code == 0, errors
     before, after = (load_file(each / "model" / "model.safetensors") for each in (given, run))
     changed = {name for name, weights in after.items() if not weights.equal(before[name])}
-    assert changed == {"output.weight", "output.bias"}
+    assert changed == {"encoder.output.weight", "encoder.output.bias"}
     assert "; layers frozen from the input up: 1\n" in (run / "model" / "README.md").read_text()
     code, _, errors = train("wrong", f"train.init={given}", "train.freeze=2")
     assert code == 2

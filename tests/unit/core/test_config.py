@@ -42,8 +42,9 @@ def test_every_recipe_loads_and_its_model_builds(path):
     config = load(ROOT / path)
     assert set(config.data.corpora) <= {*CORPORA, *TABLES}
     labels = phones.PhoneSet.load(config.data.labels).labels
-    assert phones.fold([labels[0]], config.data.labels, config.data.scoring)
-    for corpus in config.data.corpora:
+    if not phones.is_own(config.data.labels):  # of one's own labels the file says what is scored
+        assert phones.fold([labels[0]], config.data.labels, config.data.scoring)
+    for corpus in CORPORA.keys() & config.data.corpora.keys():
         assert phones.fold([], CORPORA[corpus].phone_set, config.data.labels) == []
     if config.train.alignments is not None:  # by the name of a recipe beside it
         before = load((ROOT / path).with_name(f"{config.train.alignments}.yaml"))
