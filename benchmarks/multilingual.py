@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 from _bench import asr, describe
 
-RECIPE = Path("recipes/multilingual/together.yaml")
+RECIPE = Path("recipes/multilingual/blstm_ctc.yaml")
 LANGUAGES = ("en", "de", "nl", "cs", "cmn")
 TESTED = ("en", "de", "nl", "nl_other", "cs", "cs_other", "cmn", "cmn_other")
 UNHEARD = ("nl", "cmn")

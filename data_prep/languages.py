@@ -1,4 +1,4 @@
-"""Small free corpora of five languages as tables of one voice each, for recipes/multilingual.
+"""Small free corpora of five languages as tables, for recipes/multilingual.
 
 python -m data_prep.languages SOURCES corpora/languages [--minutes 30]
 
@@ -16,8 +16,8 @@ cmn_other syllables by Chen Wang       the same                                 
 ========= ============================ ====================================================== ================
 
 Repositories have the names of their last part, and ``debian`` the packages unpacked by ``dpkg -x``. What is missing is
-named and left out. Words of Mandarin need the package pypinyin. Dev and test are recordings of the voice that is
-trained on, but in English; the tables called ``other`` test what was learnt from one voice.
+named and left out. Words of Mandarin need pypinyin (``pip install -e ".[mandarin]"``). Dev and test are recordings of
+the voice that is trained on, but in English; the tables called ``other`` test what was learnt from one voice.
 """
 
 import argparse
@@ -85,7 +85,7 @@ def mandarin_words(folder: Path) -> Iterator[Row]:
     try:
         from pypinyin import Style, lazy_pinyin
     except ImportError as error:
-        raise CorpusError("words of Mandarin need the package pypinyin: pip install pypinyin") from error
+        raise CorpusError('words of Mandarin need pypinyin: in a checkout, pip install ".[mandarin]"') from error
     for path in sorted((folder / "64k" / "hsk").glob("cmn-*.mp3")):
         word = path.stem.removeprefix("cmn-")
         if word.isalpha():  # others are parts of words
