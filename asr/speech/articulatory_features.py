@@ -16,6 +16,7 @@ import numpy as np
 from asr.core.errors import AsrError
 from asr.core.jit import njit
 from asr.speech.articulation import articulation
+from asr.speech.ipa import is_phone
 
 
 def are_installed() -> bool:
@@ -79,7 +80,7 @@ def edit_distance(reference, hypothesis, costs):
 def nearest(phone: str, among: Iterable[str]) -> str | None:
     """Return the phone of a set that is articulated most like another; of several the first.
 
-    A phone whose segments are not known has none, and is none; tones count for nothing.
+    A phone whose articulation is not known is like none, and none is like it. Tones count for nothing.
 
     Parameters
     ----------
@@ -111,6 +112,6 @@ def nearest(phone: str, among: Iterable[str]) -> str | None:
 
 
 def _segments(phone: str) -> tuple[str, ...]:
-    """Return the segments of a phone; none if its manner of articulation is unspecified."""
+    """Return the segments of a phone; none if its articulation is not known, or it is no one phone."""
     found = articulation(phone)
-    return () if found.manner == "unspecified" else found.segments
+    return found.segments if found.manner != "unspecified" and is_phone(phone) else ()
