@@ -103,7 +103,7 @@ def like(labels: Sequence[str], phone_set: str, theirs: str) -> dict[str, str | 
     """
     own, other = phones.table(phone_set).ipa, phones.table(theirs).ipa
     same = {ipa.normal(sound): label for label, sound in reversed([*other.items()])}
-    found = {label: same.get(ipa.normal(own[label])) for label in labels}
+    found = {label: label if own[label] == other.get(label) else same.get(ipa.normal(own[label])) for label in labels}
     if phones.is_characters(phone_set) or phones.is_characters(theirs) or not articulatory_features.are_installed():
         return found
     written = {sound: label for label, sound in reversed([*other.items()])}
@@ -115,8 +115,9 @@ def like(labels: Sequence[str], phone_set: str, theirs: str) -> dict[str, str | 
 
 
 def origin(train: TrainConfig) -> str:
-    """Return what a model card says of the weights that training began with, and of those that stayed."""
-    name = str(train.init)
-    corpora = model_folder.read_config(model_folder.find(name)).data.corpora
+    """Return what a model card says of the given weights: a line, or nothing if there are none."""
+    if train.init is None:
+        return ""
+    corpora = ", ".join(model_folder.read_config(model_folder.find(train.init)).data.corpora)
     frozen = f"; layers frozen from the input up: {train.freeze}" if train.freeze else ""
-    return f"the weights of {Path(name).name}, which was trained on {', '.join(corpora)}{frozen}"
+    return f"- training began with the weights of {Path(train.init).name}, which was trained on {corpora}{frozen}\n"

@@ -69,13 +69,13 @@ def train(config: Config, run: Path) -> Path:
     def keep_best() -> None:
         model, epoch = module.best()
         with files.replacing_folder(folder) as new:
-            model_folder.save(new, model, model_card(model, epoch, module.seconds, has_ended=False))
+            model_folder.save(new, model, model_card(model, epoch, module.seconds, origin, has_ended=False))
 
     with _quiet_lightning():
         with run_folder.starting(run, config, prepare):
             config = labels.settle(config, run / "labels")
             pl.seed_everything(config.seed, verbose=False)
-            module = RecogniserModule(config, run)
+            module, origin = RecogniserModule(config, run), given_weights.origin(config.train)
             speech = SpeechData(config, module.criterion, int(module.encoder.subsampling))  # type: ignore[arg-type]
             if config.train.initialiser != "default" and not last.is_file():
                 _initialise(module.encoder, config, speech)
@@ -94,7 +94,7 @@ def train(config: Config, run: Path) -> Path:
     model, epoch = module.best()
     if kind_of(config) is Kind.HYBRID or model.lm is not None:
         model = tuned(model, speech.dev_cuts, speech.dev_store, run / "tuning.json", HMM if model.lm is None else CRF)
-    model_folder.save(folder, model, model_card(model, epoch, module.seconds))
+    model_folder.save(folder, model, model_card(model, epoch, module.seconds, origin))
     run_folder.end(run)
     return folder
 
@@ -386,7 +386,9 @@ def _warmup_cosine(config: configuration.TrainConfig, total: int) -> Callable[[i
     return factor
 
 
-def model_card(model: AcousticModel, epoch: dict[str, float], seconds: float, has_ended: bool = True) -> str:
+def model_card(
+    model: AcousticModel, epoch: dict[str, float], seconds: float, origin: str, has_ended: bool = True
+) -> str:
     """Return the README.md of a model folder before it is scored."""
     config = model.config
     updates, best = f"{epoch['updates']:,.0f}", f"{epoch['epoch']:.0f} of {config.train.max_epochs}"
@@ -398,7 +400,6 @@ def model_card(model: AcousticModel, epoch: dict[str, float], seconds: float, ha
     }
     how = "without a beam" if lm is None else "with the n-gram"
     words = f"- word error rate on them: {epoch[WER]:.2f} %, by which the epoch was chosen\n" if WER in epoch else ""
-    start = "" if config.train.init is None else f"- training began with {given_weights.origin(config.train)}\n"
     error = "character" if phones.is_characters(config.data.labels) else "phone"
     so_far = "" if has_ended else "- the best model so far: training has not ended\n"
     return f"""# {config.model["name"]}, {phones.title(config.data.labels)}
@@ -408,4 +409,4 @@ Phone recogniser trained {methods[kind_of(config)]} by `asr train`; `config.yaml
 - data: {", ".join(config.data.corpora)}; seed {config.seed}
 - {model.num_parameters:,} weights; {seconds / 60:.0f} minutes of training; kept: epoch {best}, after {updates} updates
 - {error} error rate on the dev speakers {how}: {epoch["dev_per"]:.2f} % ({phones.title(config.data.scoring)})
-{words}{start}{so_far}"""
+{words}{origin}{so_far}"""

@@ -102,6 +102,12 @@ def test_without_panphon_only_equal_phones_are_alike(of_all_phones, tmp_path, mo
     assert "[pfer]" in said
 
 
+@pytest.mark.parametrize("phone_set", phones.names())
+def test_labels_of_one_set_are_like_themselves(phone_set):
+    labels = phones.PhoneSet.load(phone_set).labels
+    assert given_weights.like(labels, phone_set, phone_set) == {label: label for label in labels}
+
+
 def test_characters_are_like_themselves_alone(of_all_phones, tmp_path):
     path = tmp_path / "characters.tsv"
     path.write_text("▁\nt\nö\n", encoding="utf-8")
