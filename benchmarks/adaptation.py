@@ -87,7 +87,8 @@ def draw(points: list[dict[str, Any]], path: Path) -> None:
     for i, per in enumerate(pers):
         axes.annotate(f"{per:.1f}", (i, per), textcoords="offset points", xytext=(8, 6))
     axes.set_xticks(range(len(points)), [f"{each:g}" for each in minutes])
-    axes.set(xlabel="minutes of children's speech", ylabel="phone error rate (%)", ylim=(0, None))
+    axes.set(xlabel="minutes of children's speech", ylabel="phone error rate (%)", ylim=(0, 1.15 * max(pers)))
+    axes.margins(x=0.12)
     axes.grid(axis="y", alpha=0.3)
     figure.savefig(path, dpi=150)
 
