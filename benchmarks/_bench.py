@@ -1,7 +1,9 @@
-"""What the benchmarks share: where they ran and with which versions, and timing in turns."""
+"""What the benchmarks share: where they ran and with which versions, timing in turns, and commands of the library."""
 
 import os
 import platform
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from importlib.metadata import version
@@ -41,3 +43,8 @@ def spread(seconds: np.ndarray) -> str:
     """Return median and the 10th and 90th percentile, in milliseconds."""
     low, median, high = 1e3 * np.quantile(seconds, [0.1, 0.5, 0.9])
     return f"{median:9.2f} ms  [{low:.2f} - {high:.2f}]"
+
+
+def asr(*arguments: object) -> None:
+    """Run a command of the library."""
+    subprocess.run([sys.executable, "-m", "asr", *map(str, arguments)], check=True)

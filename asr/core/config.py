@@ -271,7 +271,13 @@ class TrainConfig:
         times are better.
     init
         System trained with CTC from whose weights training starts, as far as they fit: a run or model folder, or a
-        shipped model's name. Null starts anew.
+        shipped model's name. Labels that it lacks start as those that are articulated most like them, where panphon is
+        installed. Null starts anew.
+    freeze
+        Layers, counted from the input, whose weights stay as they start; 0 trains all.
+    layer_decay
+        Factor of the learning rate from each layer to the one below, above 0 and up to 1: at 0.5 the highest layer
+        below the output learns half as fast as the output layer, the next a quarter as fast.
     initialiser
         How new weights start: ``default`` (PyTorch's), ``zeros``, ``normal``, ``xavier``, ``he``, ``orthogonal`` or
         ``rbm`` (docs/theory/recurrent.md).
@@ -304,6 +310,8 @@ class TrainConfig:
     consistency: float = 0.0
     label_prior_scale: float = 0.0
     init: str | None = None
+    freeze: int = 0
+    layer_decay: float = 1.0
     initialiser: str = "default"
     alignments: str | None = None
     average: float = 0.0
@@ -315,12 +323,13 @@ class TrainConfig:
     def __post_init__(self) -> None:
         for name in ("max_epochs", "learning_rate", "gradient_clip", "devices", "checkpoint_minutes"):
             check(getattr(self, name) > 0, f"train.{name}", "be positive", getattr(self, name))
-        least = "patience", "final_learning_rate", "weight_decay", "weight_noise", "consistency", "label_prior_scale"
-        for name in least:
+        least = "freeze", "patience", "final_learning_rate", "weight_decay", "weight_noise"
+        for name in (*least, "consistency", "label_prior_scale"):
             check(getattr(self, name) >= 0, f"train.{name}", "be 0 or more", getattr(self, name))
         fits = self.criterion.name == "ctc" or (self.label_prior_scale == 0 and self.alignments is None)
         check(fits, "train.criterion.name", "be ctc with label priors or alignments", self.criterion.name)
         check(0 <= self.warmup < 1, "train.warmup", "lie in 0..1", self.warmup)
+        check(0 < self.layer_decay <= 1, "train.layer_decay", "lie above 0 and up to 1", self.layer_decay)
         check(0 <= self.average < 1, "train.average", "lie in 0..1", self.average)
         names = ("default", "zeros", "normal", "xavier", "he", "orthogonal", "rbm")
         one_of("train.initialiser", self.initialiser, names)

@@ -16,7 +16,7 @@ import numpy as np
 from asr.evaluation import confusions, metrics, reliability
 from asr.evaluation.metrics import ErrorCounts, Pairs, aligned_errors
 from asr.models.calibration import Calibration
-from asr.speech import phones
+from asr.speech import articulatory_features, phones
 from asr.speech.segments import Segment
 
 LENGTHS = (0, 2, 4, 8, 16, np.inf)  # seconds: edges of the groups by length
@@ -96,7 +96,7 @@ def _feature_error_percent(utterances: Sequence[Pairs], scoring: str) -> float |
     """Return the phonetic feature error rate in percent; None where panphon is missing or nothing was said."""
     references = [[reference for reference, _ in pairs if reference is not None] for pairs in utterances]
     hypotheses = [[hypothesis for _, hypothesis in pairs if hypothesis is not None] for pairs in utterances]
-    if phones.is_characters(scoring) or not confusions.has_features():
+    if phones.is_characters(scoring) or not articulatory_features.are_installed():
         return None
     articulations = confusions.articulations(scoring)
     if not any(articulations[label].segments for labels in references for label in labels):

@@ -10,15 +10,13 @@ import functools
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from importlib import util
 from typing import Any
 
 import numpy as np
 
 from asr.core.errors import AsrError
-from asr.core.jit import njit
 from asr.evaluation.metrics import Pairs
-from asr.speech import phones
+from asr.speech import articulatory_features, phones
 from asr.speech.articulation import MANNERS, PLACES, articulations
 
 
@@ -205,11 +203,6 @@ def phone_rows(confusions: Mapping[str, Any]) -> list[dict[str, Any]]:
     return rows
 
 
-def has_features() -> bool:
-    """Tell whether panphon is installed, which `feature_error_rate` needs."""
-    return util.find_spec("panphon") is not None
-
-
 def feature_error_rate(
     references: Iterable[Sequence[str]], hypotheses: Iterable[Sequence[str]], phone_set: str
 ) -> float:
@@ -250,7 +243,7 @@ def feature_error_rate(
         one, other = (
             np.array([i for label in each for i in parts[label]], np.int64) for each in (reference, hypothesis)
         )
-        total += _edit_distance(one, other, costs)
+        total += articulatory_features.edit_distance(one, other, costs)
         length += len(one)
     if length == 0:
         raise AsrError("no feature error rate without reference phones other than silence")
@@ -266,31 +259,7 @@ def _check_labels(labels: set[str], phone_set: str) -> None:
 @functools.cache
 def _segment_costs(phone_set: str) -> tuple[dict[str, list[int]], np.ndarray]:
     """Return the indices of each label's segments, and the cost of each substitution (segments, segments)."""
-    if not has_features():
-        raise AsrError('the feature error rate needs panphon: in a checkout, pip install ".[pfer]"')
-    import panphon  # slow to import
-
     segments_of = {label: each.segments for label, each in articulations(phone_set).items()}
     segments = sorted({segment for parts in segments_of.values() for segment in parts})
-    feature_table = panphon.FeatureTable()
-    values = np.array([_features(feature_table, segment) for segment in segments])  # (segments, 24): −1, 0 or 1
-    costs = (values[:, None] != values).mean(axis=2)
-    return {label: [segments.index(part) for part in parts] for label, parts in segments_of.items()}, costs
-
-
-def _features(table: Any, segment: str) -> list[int]:
-    """Return panphon's features of a segment: of its letter if it does not know a diacritic, and else of nothing."""
-    known = table.fts(segment) or table.fts(segment[0])
-    return known.numeric() if known else [0] * len(table.names)
-
-
-@njit(cache=True)
-def _edit_distance(reference, hypothesis, costs):
-    """Least cost of edits between two sequences of numbers, substitutions at costs[reference, hypothesis]."""
-    row = np.arange(len(hypothesis) + 1.0)
-    for r in reference:
-        diagonal, row[0] = row[0], row[0] + 1
-        for j, h in enumerate(hypothesis):
-            best = min(row[j] + 1, row[j + 1] + 1, diagonal + costs[r, h])
-            diagonal, row[j + 1] = row[j + 1], best
-    return row[-1]
+    found = {label: [segments.index(part) for part in parts] for label, parts in segments_of.items()}
+    return found, articulatory_features.costs(segments)

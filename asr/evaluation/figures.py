@@ -3,6 +3,7 @@
 Letters: N samples, T' output frames, C classes, L phones.
 """
 
+import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -338,7 +339,8 @@ def save(figure: plt.Figure, path: Path) -> None:
         The file cannot be written.
     """
     try:
-        with files.replacing(path) as temporary:
+        with files.replacing(path) as temporary, warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "Glyph .* missing from font")  # of names in another script
             figure.savefig(temporary, dpi=110)
     except ValueError as error:
         raise AsrError(f"cannot draw {path}: {error}; name it .png, .svg or .pdf") from error

@@ -32,7 +32,7 @@ from asr.models.kinds import Kind, kind_of
 from asr.speech import phones
 from asr.speech.features import FeatureExtractor
 from asr.speech.normaliser import Normaliser
-from asr.training import criteria, given_weights
+from asr.training import criteria, given_weights, layers
 from asr.training.callbacks import callbacks_of
 from asr.training.criteria import Criterion
 from asr.training.dev_score import WER, DevScore, monitor
@@ -69,18 +69,19 @@ def train(config: Config, run: Path) -> Path:
     def keep_best() -> None:
         model, epoch = module.best()
         with files.replacing_folder(folder) as new:
-            model_folder.save(new, model, model_card(model, epoch, module.seconds, has_ended=False))
+            model_folder.save(new, model, model_card(model, epoch, module.seconds, origin, has_ended=False))
 
     with _quiet_lightning():
         with run_folder.starting(run, config, prepare):
             config = labels.settle(config, run / "labels")
             pl.seed_everything(config.seed, verbose=False)
-            module = RecogniserModule(config, run)
+            module, origin = RecogniserModule(config, run), given_weights.origin(config.train)
             speech = SpeechData(config, module.criterion, int(module.encoder.subsampling))  # type: ignore[arg-type]
             if config.train.initialiser != "default" and not last.is_file():
                 _initialise(module.encoder, config, speech)
             if config.train.init is not None and not last.is_file():
-                log.info(given_weights.take(module.encoder, module.criterion.tokens, config.train.init))
+                tokens, phone_set = module.criterion.tokens, config.data.labels
+                log.info(given_weights.take(module.encoder, tokens, phone_set, config.train.init))
             module.normaliser = speech.normaliser
             module.dev_score = DevScore(config, speech.dev_cuts)
             trainer = _trainer(config, run, keep_best)
@@ -93,7 +94,7 @@ def train(config: Config, run: Path) -> Path:
     model, epoch = module.best()
     if kind_of(config) is Kind.HYBRID or model.lm is not None:
         model = tuned(model, speech.dev_cuts, speech.dev_store, run / "tuning.json", HMM if model.lm is None else CRF)
-    model_folder.save(folder, model, model_card(model, epoch, module.seconds))
+    model_folder.save(folder, model, model_card(model, epoch, module.seconds, origin))
     run_folder.end(run)
     return folder
 
@@ -224,6 +225,7 @@ class RecogniserModule(pl.LightningModule):
         self.criterion = criteria.build(config)
         num_features = FeatureExtractor(config.features).num_features
         self.encoder = encoders.build(config.model, num_features, self.criterion.num_classes)
+        layers.freeze(self.encoder, config.train.freeze)
         self.normaliser = Normaliser(config.features)
         self.history: list[dict[str, float]] = []
         self.seconds = 0.0
@@ -288,13 +290,15 @@ class RecogniserModule(pl.LightningModule):
             self.trainer.should_stop = True
             log.info("training has ended: no lower dev score for %d epochs (train.patience)", stopper.patience)
             return
-        (group,) = self.optimizers().param_groups  # type: ignore[union-attr]
-        before, config = group["lr"], self.config.train
-        group["lr"] = config.learning_rate * schedule.lr_lambdas[0](schedule.last_epoch)  # type: ignore[union-attr]
-        if group["lr"] != before and self.trainer.is_global_zero:  # train.max_epochs has been raised
+        groups, config = self.optimizers().param_groups, self.config.train  # type: ignore[union-attr]
+        before, factor = groups[0]["lr"], schedule.lr_lambdas[0](schedule.last_epoch)  # type: ignore[union-attr]
+        for group in groups:
+            group["lr"] = group["initial_lr"] * factor
+        now = groups[0]["lr"]
+        if now != before and self.trainer.is_global_zero:  # train.max_epochs has been raised
             log.info(
                 "epochs %d to %d: the learning rate goes on at %.2g, where it was %.2g, and falls to %.2g",
-                *(self.current_epoch + 1, config.max_epochs, group["lr"], before, config.final_learning_rate),
+                *(self.current_epoch + 1, config.max_epochs, now, before, config.final_learning_rate),
             )
 
     def on_train_epoch_end(self) -> None:
@@ -324,8 +328,9 @@ class RecogniserModule(pl.LightningModule):
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """Return AdamW with a learning rate that rises linearly to its peak and falls along a cosine."""
         config = self.config.train
+        groups = layers.parameter_groups(self, self.encoder, config.learning_rate, config.layer_decay)
         options: dict[str, Any] = {"weight_decay": config.weight_decay, "fused": True}  # in one pass over the weights
-        optimizer = torch.optim.AdamW(self.parameters(), config.learning_rate, **options)
+        optimizer = torch.optim.AdamW(groups, config.learning_rate, **options)
         # Lightning's own estimate would lay out the batches before it reads the checkpoint, and a run that is resumed
         # within its first epoch would begin that epoch again.
         total = config.max_epochs * self.trainer.datamodule.num_first_batches()  # type: ignore[attr-defined]
@@ -381,7 +386,9 @@ def _warmup_cosine(config: configuration.TrainConfig, total: int) -> Callable[[i
     return factor
 
 
-def model_card(model: AcousticModel, epoch: dict[str, float], seconds: float, has_ended: bool = True) -> str:
+def model_card(
+    model: AcousticModel, epoch: dict[str, float], seconds: float, origin: str, has_ended: bool = True
+) -> str:
     """Return the README.md of a model folder before it is scored."""
     config = model.config
     updates, best = f"{epoch['updates']:,.0f}", f"{epoch['epoch']:.0f} of {config.train.max_epochs}"
@@ -393,8 +400,6 @@ def model_card(model: AcousticModel, epoch: dict[str, float], seconds: float, ha
     }
     how = "without a beam" if lm is None else "with the n-gram"
     words = f"- word error rate on them: {epoch[WER]:.2f} %, by which the epoch was chosen\n" if WER in epoch else ""
-    init = config.train.init
-    start = "" if init is None else f"- training began with the weights of {Path(init).name}\n"
     error = "character" if phones.is_characters(config.data.labels) else "phone"
     so_far = "" if has_ended else "- the best model so far: training has not ended\n"
     return f"""# {config.model["name"]}, {phones.title(config.data.labels)}
@@ -404,4 +409,4 @@ Phone recogniser trained {methods[kind_of(config)]} by `asr train`; `config.yaml
 - data: {", ".join(config.data.corpora)}; seed {config.seed}
 - {model.num_parameters:,} weights; {seconds / 60:.0f} minutes of training; kept: epoch {best}, after {updates} updates
 - {error} error rate on the dev speakers {how}: {epoch["dev_per"]:.2f} % ({phones.title(config.data.scoring)})
-{words}{start}{so_far}"""
+{words}{origin}{so_far}"""

@@ -135,12 +135,31 @@ def test_training_from_given_weights(trained, train):
     assert code == 0, errors
     assert f"tensors are those of {given}" in errors
     assert epochs(run)[0]["loss"] < epochs(given)[2]["loss"]
-    assert f"began with the weights of {given.name}\n" in (run / "model" / "README.md").read_text()
+    card = (run / "model" / "README.md").read_text()
+    assert f"began with the weights of {given.name}, which was trained on mini\n" in card
     assert f"init: {given.name}\n" in (run / "model" / "config.yaml").read_text()
     assert "train.init" in json.loads((run / "inputs.json").read_text())
     code, _, errors = train("wrong", "train.init=nowhere")
     assert code == 2
     assert "no model folder at nowhere" in errors
+
+
+def test_frozen_layers_keep_the_weights_that_they_are_given(trained, train):
+    """To the bit, averaged or not; what is above them learns, and a run that goes on repeats its learning rates."""
+    given, _ = trained
+    settings = (f"train.init={given}", "train.freeze=1", "train.layer_decay=0.5", "train.average=0.9")
+    settings += ("train.criterion.warmup_epochs=0",)
+    code, run, errors = train("frozen", *settings, "train.max_epochs=1")
+    assert code == 0, errors
+    code, run, errors = train("frozen", *settings, "train.max_epochs=2")
+    assert code == 0, errors
+    before, after = (load_file(each / "model" / "model.safetensors") for each in (given, run))
+    changed = {name for name, weights in after.items() if not weights.equal(before[name])}
+    assert changed == {"encoder.output.weight", "encoder.output.bias"}
+    assert "; layers frozen from the input up: 1\n" in (run / "model" / "README.md").read_text()
+    code, _, errors = train("wrong", f"train.init={given}", "train.freeze=2")
+    assert code == 2
+    assert "train.freeze is 2, but the network has 1 layer below" in errors
 
 
 def test_training_with_two_views(train):

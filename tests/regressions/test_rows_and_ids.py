@@ -58,7 +58,7 @@ def test_the_card_names_the_epoch_that_is_kept(tmp_path):
     module.history = [*lines, lines[1] | {"epoch": 3, "dev_per": 20.0}]
     _, epoch = module.best()
     assert epoch["epoch"] == 2
-    assert "kept: epoch 2 of" in model_card(load("en-us-phones-small"), epoch, 1.0)
+    assert "kept: epoch 2 of" in model_card(load("en-us-phones-small"), epoch, 1.0, "")
 
 
 def manifest(folder, corpus, utterances):

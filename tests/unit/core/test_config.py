@@ -19,6 +19,7 @@ from asr.training.gmm import GMMConfig
 from data_prep import CORPORA
 
 ROOT = Path(__file__).parents[3]
+TABLES = {"children", "en", "de", "nl", "cs", "cmn"}  # which scripts write, as the recipes' READMEs say
 RECIPES = sorted(path.relative_to(ROOT).as_posix() for path in ROOT.glob("recipes/*/*.yaml"))
 
 
@@ -39,10 +40,11 @@ def test_there_are_recipes_for_each_corpus():
 @pytest.mark.parametrize("path", RECIPES)
 def test_every_recipe_loads_and_its_model_builds(path):
     config = load(ROOT / path)
-    assert set(config.data.corpora) <= set(CORPORA)
+    assert set(config.data.corpora) <= {*CORPORA, *TABLES}
     labels = phones.PhoneSet.load(config.data.labels).labels
-    assert phones.fold([labels[0]], config.data.labels, config.data.scoring)
-    for corpus in config.data.corpora:
+    if not phones.is_own(config.data.labels):  # of one's own labels the file says what is scored
+        assert phones.fold([labels[0]], config.data.labels, config.data.scoring)
+    for corpus in CORPORA.keys() & config.data.corpora.keys():
         assert phones.fold([], CORPORA[corpus].phone_set, config.data.labels) == []
     if config.train.alignments is not None:  # by the name of a recipe beside it
         before = load((ROOT / path).with_name(f"{config.train.alignments}.yaml"))
@@ -143,6 +145,8 @@ def test_seeds_are_several_and_different():
         ("train.weight_noise=-0.1", "train.weight_noise must be 0 or more"),
         ("train.warmup=1", "train.warmup must lie in 0..1"),
         ("train.average=1", "train.average must lie in 0..1"),
+        ("train.layer_decay=0", "train.layer_decay must lie above 0 and up to 1"),
+        ("train.freeze=-1", "train.freeze must be 0 or more"),
         ("train.precision=8", "train.precision must be one of 32-true, bf16-mixed"),
         ("train.accelerator=abacus", "train.accelerator must be one of auto, cpu, gpu"),
         ("decode.beam_size=0", "decode.beam_size must be 1 or more"),

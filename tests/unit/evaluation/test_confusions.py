@@ -9,14 +9,14 @@ from asr.evaluation.confusions import (
     MANNERS,
     PLACES,
     Confusions,
-    _edit_distance,
     articulations,
     feature_error_rate,
     most_frequent,
     phone_rows,
 )
 from asr.evaluation.tables import error_tables
-from asr.speech import phones
+from asr.speech import articulatory_features, phones
+from asr.speech.articulatory_features import edit_distance
 
 # Two utterances: t heard as d twice, s as z once and lost once, an iy and a sil put in.
 PAIRS = [
@@ -213,7 +213,9 @@ def test_feature_errors_weigh_by_length_rather_than_by_utterance():
 
 def test_feature_errors_without_panphon_say_what_to_install(monkeypatch):
     confusions._segment_costs.cache_clear()
-    monkeypatch.setattr(confusions.util, "find_spec", lambda name: None)
+    articulatory_features._table.cache_clear()
+    articulatory_features._features.cache_clear()
+    monkeypatch.setattr(articulatory_features.util, "find_spec", lambda name: None)
     with pytest.raises(AsrError, match=r'pip install "\.\[pfer\]"'):
         feature_error_rate([["t"]], [["t"]], "timit39")
 
@@ -232,7 +234,7 @@ def test_weighted_distance_is_the_least_of_all(rng):
     costs = rng.random((4, 4))
     for _ in range(100):
         one, other = (rng.integers(0, 4, rng.integers(0, 6)) for _ in range(2))
-        assert _edit_distance(one, other, costs) == pytest.approx(naive_cost(one, other, costs))
+        assert edit_distance(one, other, costs) == pytest.approx(naive_cost(one, other, costs))
 
 
 def test_weighted_distance_of_zeros_and_ones_counts_edits(rng):
@@ -240,5 +242,5 @@ def test_weighted_distance_of_zeros_and_ones_counts_edits(rng):
     for _ in range(50):
         one, other = (rng.integers(0, 5, rng.integers(0, 12)) for _ in range(2))
         assert (
-            _edit_distance(one, other, costs) == metrics.count_errors(list(map(str, one)), list(map(str, other))).errors
+            edit_distance(one, other, costs) == metrics.count_errors(list(map(str, one)), list(map(str, other))).errors
         )

@@ -1,4 +1,4 @@
-"""Training from given weights: layers that fit are taken; in the output layer, each label takes the row of its name."""
+"""Training from given weights: layers that fit are taken; each label takes the row of itself, or of what is like it."""
 
 import pytest
 import torch
@@ -10,11 +10,13 @@ from asr.models import model_folder
 from asr.models.base import BLANK
 from asr.models.calibration import Calibration
 from asr.models.ctc import CTCModel
+from asr.speech import phones
 from asr.speech.features import FeatureExtractor
 from asr.speech.normaliser import Normaliser
 from asr.training import given_weights
 
 SIZES = {"name": "blstm", "num_layers": 2, "hidden_size": 8, "stack": 2}
+SET = "arpabet39"
 FEATURES = {"num_mel_bins": 13, "delta_order": 0, "cmvn": "none"}
 
 
@@ -37,31 +39,86 @@ def given(tmp_path):
 def test_equal_labels_take_everything(given):
     folder, theirs = given
     _, encoder = network((BLANK, "AA", "B", "T"), 2)
-    said = given_weights.take(encoder, (BLANK, "AA", "B", "T"), str(folder))
+    said = given_weights.take(encoder, (BLANK, "AA", "B", "T"), SET, str(folder))
     assert all(weights.equal(theirs[name]) for name, weights in encoder.state_dict().items())
     assert said == f"{len(theirs)} of {len(theirs)} tensors are those of {folder}"
 
 
-def test_other_labels_take_their_rows_and_new_ones_start_anew(given):
-    folder, theirs = given
-    tokens = (BLANK, "T", "ZH", "AA")
+def taken_rows(theirs, encoder, tokens, rows):
+    """Tell whether each class has the row of another in all tensors of the output layer."""
+    own = encoder.state_dict()
+    return all(
+        own[name][i].equal(theirs[name][rows[token]])
+        for name in ("output.weight", "output.bias")
+        for i, token in enumerate(tokens)
+        if token in rows
+    )
+
+
+@pytest.fixture
+def of_all_phones(tmp_path):
+    """A network of ARPAbet's 39 phones: its folder, tensors, and the row of each label."""
+    tokens = (BLANK, *phones.PhoneSet.load(SET).labels)
+    config, encoder = network(tokens, 1)
+    model = CTCModel(config, tokens, Normaliser(config.features), Calibration(), encoder)
+    model_folder.save(tmp_path / "all", model, "card")
+    return tmp_path / "all", encoder.state_dict(), {token: i for i, token in enumerate(tokens)}
+
+
+def german(tmp_path, *more):
+    """Write a phone set, and return its path and its tokens."""
+    labels = ("p͡f", "t", "tʃ", "aː˥˩", "ʏ", "x", "aɪ̯", *more)
+    path = tmp_path / "german.tsv"
+    path.write_text("".join(f"{label}\n" for label in labels), encoding="utf-8")
+    return str(path), (BLANK, *phones.PhoneSet.load(str(path)).labels)
+
+
+def test_labels_that_are_new_start_as_the_phones_that_are_alike(of_all_phones, tmp_path):
+    pytest.importorskip("panphon")
+    folder, theirs, rows = of_all_phones
+    path, tokens = german(tmp_path, "#")
     _, encoder = network(tokens, 2)
     before = {name: weights.clone() for name, weights in encoder.state_dict().items()}
-    said = given_weights.take(encoder, tokens, str(folder))
-    for name, weights in encoder.state_dict().items():
-        if not name.startswith("output."):
-            assert weights.equal(theirs[name])
-            continue
-        assert weights[[0, 1, 3]].equal(theirs[name][[0, 3, 1]])
-        assert weights[2].equal(before[name][2])
-    assert said.endswith("it has no ZH")
+    said = given_weights.take(encoder, tokens, path, str(folder))
+    alike = {"p͡f": "P", "t": "T", "tʃ": "CH", "aː˥˩": "AH", "ʏ": "UH", "x": "K", "aɪ̯": "AY", BLANK: BLANK}
+    assert taken_rows(theirs, encoder, tokens, {token: rows[other] for token, other in alike.items()})
+    assert encoder.output.weight[-1].equal(before["output.weight"][-1])
+    assert "p͡f as P, t as T" in said
+    assert said.endswith("it has nothing like #")
+
+
+def test_without_panphon_only_equal_phones_are_alike(of_all_phones, tmp_path, monkeypatch):
+    folder, theirs, rows = of_all_phones
+    path, tokens = german(tmp_path)
+    _, encoder = network(tokens, 2)
+    before = {name: weights.clone() for name, weights in encoder.state_dict().items()}
+    monkeypatch.setattr(given_weights.articulatory_features, "are_installed", lambda: False)
+    said = given_weights.take(encoder, tokens, path, str(folder))
+    equal = {BLANK: rows[BLANK], "t": rows["T"], "tʃ": rows["CH"]}
+    assert taken_rows(theirs, encoder, tokens, equal)
+    new = [i for i, token in enumerate(tokens) if token not in equal]
+    assert encoder.output.weight[new].equal(before["output.weight"][new])
+    assert "it has nothing like p͡f aː˥˩ ʏ x aɪ̯" in said
+    assert "[pfer]" in said
+
+
+@pytest.mark.parametrize("phone_set", phones.names())
+def test_labels_of_one_set_are_like_themselves(phone_set):
+    labels = phones.PhoneSet.load(phone_set).labels
+    assert given_weights.like(labels, phone_set, phone_set) == {label: label for label in labels}
+
+
+def test_characters_are_like_themselves_alone(of_all_phones, tmp_path):
+    path = tmp_path / "characters.tsv"
+    path.write_text("▁\nt\nö\n", encoding="utf-8")
+    assert given_weights.like(["▁", "t", "ö"], str(path), SET) == {"▁": None, "t": "T", "ö": None}
 
 
 def test_a_deeper_network_takes_the_layers_that_fit(given):
     folder, theirs = given
     tokens = (BLANK, "AA", "B", "T")
     _, encoder = network(tokens, 2, num_layers=3)
-    said = given_weights.take(encoder, tokens, str(folder))
+    said = given_weights.take(encoder, tokens, SET, str(folder))
     own = encoder.state_dict()
     assert all(own[name].equal(weights) for name, weights in theirs.items())
     assert "new are forward_layers.2." in said
@@ -71,7 +128,7 @@ def test_classes_that_are_no_labels_keep_their_output_layer(given):
     folder, theirs = given
     _, encoder = network(range(7), 2)
     before = encoder.output.weight.detach().clone()
-    given_weights.take(encoder, (), str(folder))
+    given_weights.take(encoder, (), SET, str(folder))
     assert encoder.output.weight.equal(before)
     assert encoder.state_dict()["forward_layers.1.weight_hh_l0"].equal(theirs["forward_layers.1.weight_hh_l0"])
 
@@ -80,6 +137,6 @@ def test_what_does_not_fit_is_one_line(given, tmp_path):
     folder, _ = given
     _, encoder = network((BLANK, "AA"), 2, hidden_size=12)
     with pytest.raises(AsrError, match=r"no layer of .* has the shape"):
-        given_weights.take(encoder, (BLANK, "AA"), str(folder))
+        given_weights.take(encoder, (BLANK, "AA"), SET, str(folder))
     with pytest.raises(AsrError, match="no model folder at"):
-        given_weights.take(encoder, (BLANK, "AA"), str(tmp_path / "nowhere"))
+        given_weights.take(encoder, (BLANK, "AA"), SET, str(tmp_path / "nowhere"))
