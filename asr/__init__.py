@@ -17,7 +17,16 @@ import lazy_loader
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 if TYPE_CHECKING:
-    from asr.core.errors import AsrError, AudioError, ConfigError, CorpusError, InfeasibleError, ModelError, OutputError
+    from asr.core.errors import (
+        AsrError,
+        AudioError,
+        ConfigError,
+        CorpusError,
+        InfeasibleError,
+        ModelError,
+        OutputError,
+        TooLongError,
+    )
     from asr.recognition.align import align
     from asr.recognition.pronounce import pronounce
     from asr.recognition.recogniser import Recogniser, Transcript
@@ -36,6 +45,7 @@ __all__ = [
     "Recogniser",
     "Segment",
     "Stream",
+    "TooLongError",
     "Transcript",
     "align",
     "pronounce",
@@ -53,6 +63,7 @@ __getattr__, __dir__, _ = lazy_loader.attach(
             "InfeasibleError",
             "ModelError",
             "OutputError",
+            "TooLongError",
         ],
         "recognition.align": ["align"],
         "recognition.pronounce": ["pronounce"],

@@ -10,7 +10,6 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
-from threadpoolctl import threadpool_limits
 
 from asr.core import workers
 from asr.core.errors import AsrError, InfeasibleError
@@ -121,6 +120,8 @@ def e_step(model: GmmHmm, utterances: Sequence[Utterance], algorithm: str = "bau
     algorithm
         ``baum_welch`` or ``viterbi``.
     """
+    from threadpoolctl import threadpool_limits  # the light install, which runs these models, lacks it
+
     shares = [utterances[i :: workers.get_num_threads()] for i in range(workers.get_num_threads())]
     with threadpool_limits(1, "blas"):
         found = list(workers.map_in_order(lambda share: _e_step(model, share, algorithm), shares))

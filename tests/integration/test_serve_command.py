@@ -20,13 +20,9 @@ TOKEN = "sixteen letters or more"
 def test_it_serves_until_it_is_stopped(tmp_path):
     options = ["--port", "0", "--model", "en-us-phones-small", "--words", "none", "--workers", "1"]
     environment = os.environ | {"PYTHONPATH": str(ROOT), "ASR_TOKEN": TOKEN, "TMPDIR": str(tmp_path)}
-    command = [
-        sys.executable,
-        "-c",
-        f"if __name__ == '__main__':\n{re.sub('(?m)^', '    ', RUN_ASR)}",
-        "serve",
-        *options,
-    ]
+    # Workers import this as a module; and what a shell runs in the background has no handler of SIGINT.
+    run = "import signal\nsignal.signal(signal.SIGINT, signal.default_int_handler)\n" + RUN_ASR
+    command = [sys.executable, "-c", f"if __name__ == '__main__':\n{re.sub('(?m)^', '    ', run)}", "serve", *options]
     with subprocess.Popen(command, env=environment, cwd=ROOT, stderr=subprocess.PIPE, text=True) as process:
         line = process.stderr.readline()
         url = re.fullmatch(r"serving at (http://127\.0\.0\.1:\d+)\n", line)[1]
