@@ -89,7 +89,7 @@ compare: $(READY) ## put a recipe's scored systems side by side; SYSTEMS=all or 
 
 words: $(WORDS)/books.txt ## make the word model en-us-words anew, and the full one, from public-domain books (0.9 GB)
 	for model in full trigram contexts; do $(ASR) lm train recipes/en_us_words/lm/$$model.yaml --run $(WORDS)/$$model || exit 1; done
-	$(ASR) lm prune $(WORDS)/trigram $(WORDS)/pruned --threshold 8.5e-8 --history $(WORDS)/contexts
+	$(ASR) lm prune $(WORDS)/trigram $(WORDS)/pruned --threshold 9.5e-8 --history $(WORDS)/contexts
 	$(ASR) lm quantise $(WORDS)/pruned $(WORDS)/en-us-words --bits 8
 	for model in full en-us-words; do $(ASR) lm lexicon $(WORDS)/$$model || exit 1; done
 
