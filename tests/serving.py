@@ -16,6 +16,7 @@ from asr.serving.workers import Pool
 
 RECORDING = Path(__file__).parents[1] / "docs" / "audio" / "glorious-scrap.flac"
 TEXT = "i'd say there was going to be a glorious scrap"
+HEARD = "i'd say there's going to be a glorious scrap"  # by the shipped models
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from asr.speech import audio
 
 pytest.importorskip("uvicorn", reason="the extra `serve` is not installed")
 
-from tests.serving import RECORDING, TEXT, error_of, flac, post
+from tests.serving import HEARD, RECORDING, TEXT, error_of, flac, post
 
 httpx = pytest.importorskip("httpx", reason="httpx is not installed")
 openai = pytest.importorskip("openai", reason="openai's client is not installed")
@@ -32,23 +32,23 @@ def transcribe(client, **options):
 
 
 def test_openais_client_gets_words(client):
-    assert transcribe(client).text == TEXT
-    assert transcribe(client, response_format="text") == TEXT + "\n"
-    assert transcribe(client, language="en", temperature=0.2, prompt="x").text == TEXT
+    assert transcribe(client).text == HEARD
+    assert transcribe(client, response_format="text") == HEARD + "\n"
+    assert transcribe(client, language="en", temperature=0.2, prompt="x").text == HEARD
 
 
 def test_openais_client_gets_subtitles(client):
-    assert transcribe(client, response_format="srt") == f"1\n00:00:00,110 --> 00:00:02,990\n{TEXT}\n\n"
-    assert transcribe(client, response_format="vtt") == f"WEBVTT\n\n00:00:00.110 --> 00:00:02.990\n{TEXT}\n\n"
+    assert transcribe(client, response_format="srt") == f"1\n00:00:00,120 --> 00:00:02,990\n{HEARD}\n\n"
+    assert transcribe(client, response_format="vtt") == f"WEBVTT\n\n00:00:00.120 --> 00:00:02.990\n{HEARD}\n\n"
 
 
 def test_openais_client_gets_times(client):
     said = transcribe(client, response_format="verbose_json", timestamp_granularities=["word", "segment"])
-    assert (said.text, said.language, said.duration) == (TEXT, "english", 3.065)
+    assert (said.text, said.language, said.duration) == (HEARD, "english", 3.065)
     assert said.to_dict()["task"] == "transcribe"
-    assert " ".join(word.word for word in said.words) == TEXT
+    assert " ".join(word.word for word in said.words) == HEARD
     assert [said.words[0].start, said.words[-1].end] == [said.segments[0].start, said.segments[-1].end] == [0.11, 2.99]
-    assert said.segments[0].text == TEXT
+    assert said.segments[0].text == HEARD
     assert -1 < said.segments[0].avg_logprob < 0
     said = transcribe(client, response_format="verbose_json")
     assert said.words is None
@@ -66,7 +66,7 @@ def test_granularities_without_brackets(http_client):
 def test_openais_client_gets_events(client, http_client):
     events = list(transcribe(client, stream=True))
     assert [event.type for event in events] == ["transcript.text.delta", "transcript.text.done"]
-    assert "".join(event.delta for event in events[:-1]) == events[-1].text == TEXT
+    assert "".join(event.delta for event in events[:-1]) == events[-1].text == HEARD
 
 
 def test_pauses_part_the_events_whose_text_is_whole(client):
@@ -74,7 +74,7 @@ def test_pauses_part_the_events_whose_text_is_whole(client):
     twice = flac(np.concatenate([speech, np.zeros(16000), speech]))
     events = list(client.audio.transcriptions.create(file=("a.flac", twice), model="en-us-phones", stream=True))
     assert len(events) == 3
-    assert "".join(event.delta for event in events[:-1]) == events[-1].text == f"{TEXT} {TEXT}"
+    assert "".join(event.delta for event in events[:-1]) == events[-1].text == f"{HEARD} {HEARD}"
 
 
 def test_openais_client_gets_models(client):
@@ -106,7 +106,7 @@ def test_phones_are_what_the_command_prints(form, http_client, cli):
 def test_words_beside_phones(http_client):
     found = post(http_client, "/v1/phones", words="true").json()
     assert found["path"] == "a.flac"
-    assert " ".join(word["label"] for word in found["words"]) == TEXT
+    assert " ".join(word["label"] for word in found["words"]) == HEARD
     assert len(found["phones"]) == 31
 
 
@@ -273,9 +273,9 @@ def test_a_stream_gives_words_as_vosks_server_does(rate, served):
     chunks = [content[start : start + size] for start in range(0, len(content), size)]
     answers = hear(served, chunks, {"sample_rate": rate, "words": True}, wait_at=16)  # in the middle of the speech
     finals = [answer for answer in answers if answer.get("text")]
-    assert " ".join(answer["text"] for answer in finals) == TEXT
+    assert " ".join(answer["text"] for answer in finals) == HEARD
     words = [word for answer in finals for word in answer["result"]]
-    assert [word["word"] for word in words] == TEXT.split()
+    assert [word["word"] for word in words] == HEARD.split()
     assert 1.5 <= words[0]["start"] <= words[0]["end"] <= words[-1]["end"] <= 1.5 + 3.1
     assert all(0 <= word["conf"] <= 1 for word in words)
     assert all(("partial" in answer) != ("text" in answer) for answer in answers)

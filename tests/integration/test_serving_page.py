@@ -9,12 +9,12 @@ import pytest
 import soundfile
 
 from asr.speech import audio
+from tests.serving import HEARD
 
 playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
 
 BROWSER = shutil.which("chromium") or "/usr/bin/chromium"
 RECORDING = Path(__file__).parents[2] / "docs" / "audio" / "glorious-scrap.flac"
-TEXT = "i'd say there was going to be a glorious scrap"
 DONE = "#status:has-text('Done')"
 # Notes what is played: a phone is over too soon to be waited for.
 PLAYED = """
@@ -71,8 +71,8 @@ def save(page, name):
 
 def test_a_chosen_file_is_shown_played_and_saved(page, cli):
     choose(page)
-    assert page.text_content("#said") == TEXT
-    assert labels(page, "words") == TEXT.split()
+    assert page.text_content("#said") == HEARD
+    assert labels(page, "words") == HEARD.split()
     found = json.loads(cli("transcribe", RECORDING, "--words", "--format", "json").out)
     assert labels(page, "phones") == [phone["label"] for phone in found["phones"]]
     first = page.locator("[aria-label=phones] button").first
@@ -92,7 +92,7 @@ def test_a_chosen_file_is_shown_played_and_saved(page, cli):
     assert whole == pytest.approx([0, 0, 3.065], abs=1e-3)
     printed = cli("transcribe", RECORDING, "--words", "--format", "textgrid").out
     assert save(page, "TextGrid") == ("glorious-scrap.TextGrid", printed)
-    assert save(page, "SRT") == ("glorious-scrap.srt", f"1\n00:00:00,110 --> 00:00:02,990\n{TEXT}\n\n")
+    assert save(page, "SRT") == ("glorious-scrap.srt", f"1\n00:00:00,120 --> 00:00:02,990\n{HEARD}\n\n")
     assert save(page, "CTM")[1].startswith("glorious-scrap 1 0.110 0.320 i'd ")
     assert json.loads(save(page, "JSON")[1])["words"] == found["words"]
 
@@ -114,7 +114,7 @@ def test_the_microphone(page):
     page.wait_for_timeout(4500)
     page.click("#record")
     page.wait_for_selector(DONE)
-    assert page.text_content("#said") == TEXT
+    assert page.text_content("#said") == HEARD
     assert save(page, "SRT")[0] == "recording.srt"
 
 
