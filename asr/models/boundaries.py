@@ -32,8 +32,10 @@ from asr.speech.normaliser import Normaliser
 from asr.speech.segments import Segment
 
 FEATURES = FeatureConfig(kind="mfcc", num_mel_bins=23, num_ceps=13, use_energy=False, delta_order=2, cmvn="speech")
+NORMALISER = Normaliser(FEATURES)
 STEP = HOP_LENGTH / SAMPLE_RATE  # seconds
 REACH = 15  # frames that a phone may lie outside of where the network has put it
+AROUND = 800  # frames on both sides of a run over which features are normalised, too
 GAP = 100  # frames without phones that part the phones before and after them
 BLOCK, MARGIN = 48, 4  # phones that are placed at once, and those on both sides of them that are placed again
 
@@ -48,15 +50,14 @@ class _Run(NamedTuple):
 
 
 def frames(waveform: np.ndarray) -> np.ndarray:
-    """Return features (T, D) of a waveform (N,), each frame with its step of 10 ms in its middle.
+    """Return features (T, D) of a waveform (N,), not normalised, each frame with its step of 10 ms in its middle.
 
     >>> frames(np.zeros(1601, np.float32)).shape
     (11, 39)
     """
     before = (WINDOW_LENGTH - HOP_LENGTH) // 2
     extractor = FeatureExtractor(FEATURES)
-    found = extractor(np.pad(waveform, (before, WINDOW_LENGTH), "edge"))[: -(-len(waveform) // HOP_LENGTH)]
-    return Normaliser(FEATURES)(found)
+    return extractor(np.pad(waveform, (before, WINDOW_LENGTH), "edge"))[: -(-len(waveform) // HOP_LENGTH)]
 
 
 @dataclass(frozen=True, eq=False)
@@ -174,7 +175,9 @@ class PhoneBoundaries:
         transcript = hmms.transcript(labels, word_lengths)
         graph = transcript.graph(hmms)
         used, pdfs = np.unique(graph.pdfs, return_inverse=True)
-        scores = mixtures.select(used)[0].log_likelihoods(features[start:stop])[:, pdfs]
+        around = max(start - AROUND, 0)
+        normalised = NORMALISER(features[around : stop + AROUND])[start - around :][: stop - start]
+        scores = mixtures.select(used)[0].log_likelihoods(normalised)[:, pdfs]
         scores[~_allowed(transcript, edges - start, is_free[start:stop])] = -np.inf
         _, path = viterbi(scores, graph._replace(pdfs=np.arange(len(pdfs))))
         instances = transcript.instances[path]

@@ -25,7 +25,7 @@ from asr.hmm.mixtures import VARIANCE_FLOOR, Mixtures
 from asr.hmm.phone_hmms import NUM_STATES, SILENCE, PhoneHMMs, silences_of
 from asr.models import model_folder
 from asr.models.base import AcousticModel, Spellings
-from asr.models.boundaries import STEP, PhoneBoundaries, frames
+from asr.models.boundaries import NORMALISER, STEP, PhoneBoundaries, frames
 from asr.recognition.recogniser import Recogniser
 from asr.speech import audio
 from asr.speech.segments import Segment
@@ -117,7 +117,7 @@ def _heard(cuts: Sequence[Cut], what: str) -> Iterator[tuple[Cut, np.ndarray]]:
 
 def _place(model: AcousticModel, cut: Cut, waveform: np.ndarray, hmms: PhoneHMMs) -> tuple[list[Segment], Utterance]:
     """Return the phones of an utterance with their times, known or those of the network, and what HMMs learn from."""
-    label_set, features = model.config.data.labels, frames(waveform)
+    label_set, features = model.config.data.labels, NORMALISER(frames(waveform))
     timed = splits.timed_phones(cut, label_set)
     if timed:
         transcript = hmms.transcript([each.label for each in timed])

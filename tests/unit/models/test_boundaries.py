@@ -6,7 +6,7 @@ from asr.hmm.em import Utterance
 from asr.hmm.phone_hmms import PhoneHMMs, silences_of
 from asr.models import boundaries as module
 from asr.models.base import BLANK
-from asr.models.boundaries import BLOCK, STEP, PhoneBoundaries, frames
+from asr.models.boundaries import BLOCK, NORMALISER, STEP, PhoneBoundaries, frames
 from asr.speech import phones
 from asr.speech.audio import SAMPLE_RATE
 from asr.speech.segments import Segment
@@ -72,7 +72,7 @@ def placer():
     for number in range(40):
         waveform, true, lengths = spoken(rng, random_words(rng, 4), pause=0.1 * (number % 2))
         transcript = HMMS.transcript([each.label for each in true], lengths)
-        utterances.append(Utterance(str(number), frames(waveform), transcript))
+        utterances.append(Utterance(str(number), NORMALISER(frames(waveform)), transcript))
         segments.append(blurred(rng, true, 0.03))
     return PhoneBoundaries(fit(HMMS, utterances, segments))
 
