@@ -28,6 +28,14 @@ KnownData = Annotated[
 Run = Annotated[Path | None, typer.Option("--run", help="The run folder.", show_default="runs/<recipe>/<system>")]
 Model = Annotated[str, typer.Argument(help="A run or model folder, or the name of a shipped model.")]
 ModelOption = Annotated[str, typer.Option("--model", help="A run or model folder, or the name of a shipped model.")]
+Copy = Annotated[
+    Path | None,
+    typer.Option(
+        "--output",
+        help="The folder for a changed copy, which a shipped model needs.",
+        show_default="the model's own folder",
+    ),
+]
 KnownWords = Annotated[str | None, typer.Option("--text", help="The words that are said, for one recording.")]
 G2P = Annotated[
     bool, typer.Option("--g2p/--no-g2p", help="Guess how words sound that are in no dictionary, or refuse them.")

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from asr.cli.options import Data, KnownData, Model, Overrides, Recipe, Run, check, check_model, note
+from asr.cli.options import Copy, Data, KnownData, Model, Overrides, Recipe, Run, check, check_model, note
 from asr.core import config as configuration
 from asr.core.errors import AsrError
 
@@ -126,12 +126,7 @@ def calibrate(
     model: Model,
     overrides: Overrides = None,
     data: KnownData = None,
-    output: Annotated[
-        Path | None,
-        typer.Option(
-            help="The folder for a calibrated copy, which a shipped model needs.", show_default="the model's own folder"
-        ),
-    ] = None,
+    output: Copy = None,
 ) -> None:
     """Fit a model's confidences and times on dev speakers: its own, as `asr train` does at its end, or yours.
 
@@ -207,13 +202,7 @@ def train_boundaries(
     model: Model,
     overrides: Overrides = None,
     data: KnownData = None,
-    output: Annotated[
-        Path | None,
-        typer.Option(
-            help="The folder for a copy with the boundaries, which a shipped model needs.",
-            show_default="the model's own folder",
-        ),
-    ] = None,
+    output: Copy = None,
 ) -> None:
     """Train what places phone boundaries for `asr align`, on the model's training speakers or yours: some minutes.
 
@@ -229,13 +218,7 @@ def train_boundaries(
 
 def train_scorer(
     model: Model,
-    output: Annotated[
-        Path | None,
-        typer.Option(
-            help="The folder for a copy with a scorer, which a shipped model needs.",
-            show_default="the model's own folder",
-        ),
-    ] = None,
+    output: Copy = None,
     data: KnownData = None,
     scores: Annotated[
         Path | None,
