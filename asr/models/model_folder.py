@@ -23,7 +23,7 @@ import shutil
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
@@ -43,6 +43,8 @@ if TYPE_CHECKING:
     from asr.lm.ngram import NGram
     from asr.models.boundaries import PhoneBoundaries
 
+Storage = Literal["float32", "float16", "int8"]
+SCALE = ".scale"  # ends the name of the scales of a matrix in 8 bits
 GRAPH = "model.onnx"  # written by `asr export --onnx`
 WAVEFORM_GRAPH = "waveform.onnx"  # by `asr export --waveform`
 ADDED = ("pronunciation.*", "boundaries.*")  # trained for a model that is there already
@@ -56,7 +58,7 @@ CLASSES = {  # module and name, since a module is imported for its own kind of s
 }
 
 
-def save(folder: Path, model: AcousticModel, card: str, half: bool = False) -> None:
+def save(folder: Path, model: AcousticModel, card: str, storage: Storage = "float32") -> None:
     """Write a model folder, each file under a temporary name first; the calibration is not written.
 
     Parameters
@@ -65,15 +67,20 @@ def save(folder: Path, model: AcousticModel, card: str, half: bool = False) -> N
         The acoustic model.
     card
         The text of README.md.
-    half
-        Whether to store the weights as float16.
+    storage
+        How the weights are stored. With ``int8``, each row of a network's weight matrix has 8 bits a value and a scale;
+        the rest is float16.
     """
     weights = model.tensors()
-    if half:
-        weights = _cast(weights, np.float16)
+    if storage == "int8":
+        weights = _rounded(weights)
+    kind = np.float32 if storage == "float32" else np.float16
+    weights = {name: _cast(value, np.float32 if name.endswith(SCALE) else kind) for name, value in weights.items()}
     normaliser = model.normaliser
     if normaliser.mean is not None and normaliser.std is not None:
-        weights["cmvn.mean"], weights["cmvn.std"] = normaliser.mean, normaliser.std
+        weights["cmvn.mean"], weights["cmvn.std"] = (
+            _cast(each, np.float32) for each in (normaliser.mean, normaliser.std)
+        )
     folder.mkdir(parents=True, exist_ok=True)
     for file in _added(folder):  # to another model
         file.unlink()
@@ -96,11 +103,11 @@ def save(folder: Path, model: AcousticModel, card: str, half: bool = False) -> N
     write_text(folder / "config.yaml", configuration.to_yaml(public))
     write_text(folder / "tokens.txt", "".join(f"{token}\n" for token in model.tokens))
     write_text(folder / "README.md", card)
-    write_tensors(folder / "model.safetensors", weights if half else _cast(weights, np.float32))
+    write_tensors(folder / "model.safetensors", weights)
 
 
 def export(name: str | Path, folder: Path, graphs: Collection[str] = (), int8: bool = False) -> None:
-    """Copy a model folder, with its weights as float16.
+    """Copy a model folder, with its weights as float16 or in 8 bits.
 
     Parameters
     ----------
@@ -111,7 +118,7 @@ def export(name: str | Path, folder: Path, graphs: Collection[str] = (), int8: b
     graphs
         What to add for onnxruntime: `GRAPH`, the network; `WAVEFORM_GRAPH`, the network with the features before it.
     int8
-        Whether the weights in them have 8 bits instead of float32.
+        Whether the network's weights have 8 bits, here and in the graphs, instead of float16 and float32.
 
     Raises
     ------
@@ -127,7 +134,7 @@ def export(name: str | Path, folder: Path, graphs: Collection[str] = (), int8: b
     beside = [source / name for name in ("README.md", "metrics.json", calibration.FILE)]
     texts = {file.name: file.read_text(encoding="utf8") if file.is_file() else None for file in beside}
     added = {file.name: file.read_bytes() for file in _added(source)}
-    save(folder, model, texts.pop("README.md") or "", half=True)
+    save(folder, model, texts.pop("README.md") or "", "int8" if int8 else "float16")
     for name, text in texts.items():
         if text is None:
             (folder / name).unlink(missing_ok=True)  # an older model's
@@ -186,7 +193,10 @@ def load(folder: str | Path, light: bool = False) -> AcousticModel:
             "training run"
         )
     weights, _ = read_tensors(folder / "model.safetensors")
-    weights = _cast(weights, np.float32)
+    try:
+        weights = {name: _cast(value, np.float32) for name, value in _restored(weights).items()}
+    except ValueError as error:  # scales of another shape
+        raise ModelError(f"{folder / 'model.safetensors'} is damaged ({error}): copy or make it again") from error
     networks = (name for name in weights if name.startswith("encoder."))  # tensors of HMMs may be infinite
     lost = next((name for name in networks if not np.isfinite(weights[name]).all()), None)
     if lost is not None:
@@ -211,9 +221,30 @@ def load(folder: str | Path, light: bool = False) -> AcousticModel:
     return model
 
 
-def _cast(weights: Mapping[str, np.ndarray], dtype: type) -> dict[str, np.ndarray]:
-    """Return the arrays, with floating-point ones converted to a type."""
-    return {name: value.astype(dtype) if value.dtype.kind == "f" else value for name, value in weights.items()}
+def _cast(value: np.ndarray, dtype: type) -> np.ndarray:
+    """Convert a floating-point array to a type; others stay as they are."""
+    return value.astype(dtype) if value.dtype.kind == "f" else value
+
+
+def _rounded(weights: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Round each row of a network's matrices to 255 levels, the largest value to the last one."""
+    found = {}
+    for name, value in weights.items():
+        found[name] = value
+        if name.startswith("encoder.") and value.ndim > 1 and value.dtype.kind == "f":
+            scale = np.abs(value).max(axis=tuple(range(1, value.ndim)), keepdims=True) / 127
+            found[name + SCALE] = np.where(scale > 0, scale, 1)
+            found[name] = np.rint(value / found[name + SCALE]).astype(np.int8)
+    return found
+
+
+def _restored(weights: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Undo `_rounded`, but for the rounding."""
+    return {
+        name: value * weights[name + SCALE] if name + SCALE in weights else value
+        for name, value in weights.items()
+        if not name.endswith(SCALE)
+    }
 
 
 def _class(config: Config) -> type[AcousticModel]:

@@ -203,10 +203,6 @@ runpy.run_module("asr", run_name="__main__")
         (["compare", "nosuch"], "asr: nosuch: no such file or folder"),
         (["score", "nosuch", "none"], "asr: nosuch: no such file or folder"),
         (["lm", "train", "nosuch.yaml"], "asr: nosuch.yaml: no such file or folder"),
-        (
-            ["export", "en-us-phones", "x", "--int8"],
-            "asr: --int8 is for the graph that --onnx or --waveform adds: give one of them",
-        ),
     ],
 )
 def test_a_light_install_names_the_typo(python, words, message):

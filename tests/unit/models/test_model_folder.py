@@ -151,6 +151,36 @@ def test_half_precision_halves_the_file_and_hardly_moves_the_posteriors(model, f
     assert (half / "metrics.json").read_text() == '{"results": []}\n'
 
 
+def test_8_bits_round_each_row_of_a_matrix_to_its_scale(model, folder, tmp_path):
+    eighth = tmp_path / "eighth"
+    model_folder.export(folder, eighth, int8=True)
+    stored = load_file(eighth / "model.safetensors")
+    matrices = [name for name, value in stored.items() if value.dtype == np.int8]
+    assert {name.removeprefix("encoder.") for name in matrices} == {
+        name for name, value in model.encoder.named_parameters() if value.ndim > 1
+    }
+    full, half = load_file(folder / "model.safetensors"), stored["encoder.output.bias"]
+    assert half.dtype == np.float16
+    loaded = model_folder.load(eighth)
+    for name, value in loaded.tensors().items():
+        rows = full[name].reshape(len(full[name]), -1)
+        steps = np.abs(rows).max(axis=1) / 127 if name in matrices else np.abs(rows).max(axis=1) / 1024
+        assert (np.abs(value.reshape(rows.shape) - rows) <= 0.501 * steps[:, None]).all(), name
+    ours, theirs = np.concatenate(posteriors(loaded)), np.concatenate(posteriors(model))
+    assert 0 < np.abs(np.exp(ours) - np.exp(theirs)).max() < 0.05
+    again = tmp_path / "again"
+    model_folder.export(eighth, again, int8=True)
+    twice = load_file(again / "model.safetensors")
+    for name in matrices:  # rounded numbers stay where they are
+        np.testing.assert_array_equal(twice[name], stored[name])
+
+
+def test_a_row_of_zeros_in_8_bits_is_one_of_zeros(model, folder, tmp_path):
+    change_weights(folder, lambda values: values["encoder.output.weight"].fill(0))
+    model_folder.export(folder, tmp_path / "eighth", int8=True)
+    assert not model_folder.load(tmp_path / "eighth").encoder.output.weight.any()
+
+
 def test_a_run_folder_a_model_folder_and_a_shipped_name_are_found(folder, monkeypatch):
     assert model_folder.find(folder) == folder
     assert model_folder.find(folder.parent) == folder
@@ -225,6 +255,9 @@ def break_folder(folder, how):
             change_weights(folder, lambda values: values.pop("encoder.output.bias"))
         case "no mean":
             change_weights(folder, lambda values: values.pop("cmvn.mean"))
+        case "scales of another matrix":
+            scales = np.ones((3, 2, 2), np.float32)
+            change_weights(folder, lambda values: values.update({"encoder.output.bias.scale": scales}))
         case "a NaN":
             change_weights(folder, lambda values: values["encoder.output.bias"].put(1, np.nan))
         case "no spread":
@@ -253,6 +286,7 @@ def break_folder(folder, how):
         ("no blank", r"tokens.txt: the first line must be <blank>"),
         ("binary tokens", r"tokens.txt: the first line must be <blank>"),
         ("a weight lost", r"model.safetensors does not fit .*output.bias"),
+        ("scales of another matrix", r"model.safetensors is damaged \(operands could not be broadcast"),
         ("a NaN", r"model.safetensors: encoder.output.bias holds NaN or infinity: take it from"),
         ("no spread", r"model.safetensors: cmvn.mean and cmvn.std are not what"),
         ("a token twice", r"tokens.txt: the first line must be <blank>, and no two alike"),
