@@ -96,6 +96,9 @@ class DataConfig:
         Feature frames of 10 ms in a batch, padding included.
     num_buckets
         Classes of like duration that batches are drawn from.
+    num_workers
+        Processes that make training batches ahead of their use: some 10 keep a fast GPU busy. With 0 the training
+        process makes them, which suits a CPU.
     max_duration
         Seconds; longer training utterances are left out.
     speeds
@@ -112,6 +115,7 @@ class DataConfig:
     cache_features: bool = True
     max_frames: int = 8000
     num_buckets: int = 20
+    num_workers: int = 0
     max_duration: float = 25.0
     speeds: tuple[float, ...] = (1.0,)
 
@@ -126,6 +130,7 @@ class DataConfig:
             check(named, f"data.{key}", "be a name, or a name for each corpus", value)
         check(self.max_frames > 0, "data.max_frames", "be positive", self.max_frames)
         check(self.num_buckets > 0, "data.num_buckets", "be positive", self.num_buckets)
+        check(self.num_workers >= 0, "data.num_workers", "be 0 or more", self.num_workers)
         check(self.max_duration > 0, "data.max_duration", "be positive", self.max_duration)
         check(
             len(self.speeds) > 0 and all(0.5 <= s <= 2 for s in self.speeds),

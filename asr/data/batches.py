@@ -11,7 +11,7 @@ Letters: B utterances, T feature frames of the longest, F values a frame, S labe
 import logging
 import warnings
 import zlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -238,6 +238,8 @@ class BatchLoader:
         Seed of the order.
     world_size, rank
         The number of processes that share an epoch, and the index of this one: each has batches of its own.
+    num_workers
+        Processes that make batches ahead of their use; 0 makes each when it is asked for.
     """
 
     def __init__(
@@ -250,9 +252,11 @@ class BatchLoader:
         seed: int = 0,
         world_size: int = 1,
         rank: int = 0,
+        num_workers: int = 0,
     ):
         self.cuts, self.dataset, self.max_frames, self.num_buckets = cuts, dataset, max_frames, num_buckets
         self.shuffle, self.seed, self.world_size, self.rank = shuffle, seed, world_size, rank
+        self.num_workers = num_workers
         self.sampler, self.batch_sampler = self, None  # Lightning calls `loader.sampler.set_epoch`
         self.position = 0  # batches of this epoch already handed out
         self._resumed = False
@@ -294,9 +298,16 @@ class BatchLoader:
         if not self._resumed:
             self.position = 0
         self._resumed = False
-        while self.position < len(self.batches):
+        for batch in self._made(self.batches[self.position :]):
             self.position += 1
-            yield self.dataset[self.batches[self.position - 1]]
+            yield batch
+
+    def _made(self, batches: Sequence[CutSet]) -> Iterable[Batch]:
+        """Make the batches in the order given, in this process or in others."""
+        if self.num_workers == 0:
+            return map(self.dataset.__getitem__, batches)
+        made = _Made(self.dataset, batches)
+        return torch.utils.data.DataLoader(made, None, num_workers=self.num_workers, prefetch_factor=4)
 
     def state_dict(self) -> dict[str, int]:
         """Return the epoch, and how many of its batches have been handed out."""
@@ -307,6 +318,19 @@ class BatchLoader:
         self.set_epoch(state["epoch"])
         self.position = state["position"]
         self._resumed = self.position < len(self.batches)
+
+
+class _Made(torch.utils.data.Dataset):
+    """The batches that a dataset makes of sets of cuts, by number."""
+
+    def __init__(self, dataset: SpeechDataset, batches: Sequence[CutSet]):
+        self.dataset, self.batches = dataset, batches
+
+    def __len__(self) -> int:
+        return len(self.batches)
+
+    def __getitem__(self, index: int) -> Batch:
+        return self.dataset[self.batches[index]]
 
 
 def usable(cuts: CutSet, stores: Mapping[float, Features], config: Config, subsampling: int) -> CutSet:

@@ -194,7 +194,8 @@ class SpeechData(pl.LightningDataModule):
         return len(self._train_loader())
 
     def _train_loader(self) -> BatchLoader:
-        return self._loader(self.train_cuts, self.train_set, shuffle=True, seed=self.config.seed)
+        workers = self.config.data.num_workers
+        return self._loader(self.train_cuts, self.train_set, shuffle=True, seed=self.config.seed, num_workers=workers)
 
     def val_dataloader(self) -> BatchLoader:
         """Return the dev utterances in batches of similar length."""

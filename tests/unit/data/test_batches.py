@@ -62,8 +62,9 @@ class Names:
 
 @pytest.fixture
 def loader(paper_cuts):
-    def make(seed=1, max_frames=2000, shuffle=True, views=1):
-        return BatchLoader(paper_cuts, Names(views), max_frames, num_buckets=5, shuffle=shuffle, seed=seed)
+    def make(seed=1, max_frames=2000, shuffle=True, views=1, num_workers=0):
+        options = {"num_buckets": 5, "shuffle": shuffle, "seed": seed, "num_workers": num_workers}
+        return BatchLoader(paper_cuts, Names(views), max_frames, **options)
 
     return make
 
@@ -145,6 +146,17 @@ def test_a_resumed_loader_hands_out_exactly_the_rest(loader, taken):
     assert resumed.dataset.epoch == 2
     assert list(resumed) == rest
     assert epoch(resumed, 3) == epoch(batches, 3)
+
+
+def test_other_processes_make_the_same_batches(loader):
+    alone, helped = loader(), loader(num_workers=1)
+    assert epoch(helped, 1) == epoch(alone, 1)
+    iterator = iter(helped)
+    first = next(iterator)
+    assert helped.state_dict() == {"epoch": 1, "position": 1}  # not what has been made ahead
+    resumed = loader(num_workers=1)
+    resumed.load_state_dict(helped.state_dict())
+    assert [first, *resumed] == list(alone)
 
 
 def test_a_loader_resumed_at_the_end_of_an_epoch_begins_the_next(loader):
