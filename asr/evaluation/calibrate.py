@@ -15,6 +15,7 @@ from asr.models import calibration, model_folder
 from asr.models.base import AcousticModel
 from asr.models.calibration import Calibration
 from asr.models.ctc import CTCModel
+from asr.speech import phones
 
 
 def calibrate(
@@ -60,7 +61,8 @@ def calibrate(
         model_folder.copy(folder, output)
     fitted.save(target)
     offset = f"; times move by {1e3 * fitted.boundary_offset:+.0f} ms" if true_starts else ""
-    return f"calibrated on {len(posteriors):,} phones of dev speakers{offset}: {target / calibration.FILE}"
+    labels = "characters" if phones.is_characters(model.config.data.labels) else "phones"
+    return f"calibrated on {len(posteriors):,} {labels} of dev speakers{offset}: {target / calibration.FILE}"
 
 
 def _confidences(model: AcousticModel, utterances: Sequence[Recognised]) -> tuple[np.ndarray, np.ndarray]:
