@@ -6,9 +6,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from asr.ctc import gpu
 from asr.ctc.arguments import check_lengths, check_targets
 from asr.ctc.denominator import Denominator
-from asr.ctc.loss import Lengths, as_array, ctc_loss
+from asr.ctc.loss import Lengths, as_array, ctc_losses
 from asr.ctc.partition import partition
 
 
@@ -68,26 +69,29 @@ def crf_loss(
         return crf_loss(
             utterance, row, *lengths, denominator, blank, reduction, zero_infinity, infeasible, ctc_weight
         ).reshape(())
-    # In float64 to the end, since loss and gradient are differences. `ctc_loss` checks all arguments.
-    values = logits.to("cpu", torch.float64) if logits.is_floating_point() else logits
-    numerators = ctc_loss(values, targets, input_lengths, target_lengths, blank, "none", infeasible=infeasible)
+    # In float64 to the end, since loss and gradient are differences. `ctc_losses` checks all arguments.
+    on_gpu = gpu.serves(logits)
+    values = logits.to("cpu", torch.float64) if logits.is_floating_point() and not on_gpu else logits
+    spelt, *lengths = (as_array(each) for each in (targets, input_lengths, target_lengths))
+    numerators = ctc_losses(values, spelt, *lengths, blank, infeasible=infeasible)
     num_frames, batch, num_classes = logits.shape
     if (num_classes, blank) != (denominator.num_classes, denominator.blank):
         raise ValueError(
             f"the denominator is for {denominator.num_classes} classes with blank {denominator.blank}, "
             f"the logits have {num_classes} with blank {blank}"
         )
-    frames = check_lengths("input_lengths", as_array(input_lengths), batch, num_frames)
-    symbols, labels = check_targets(as_array(targets), as_array(target_lengths), batch, num_classes, blank)
-    scores = torch.from_numpy(denominator.log_probs(symbols, labels))
+    frames = check_lengths("input_lengths", lengths[0], batch, num_frames)
+    symbols, labels = check_targets(spelt, lengths[1], batch, num_classes, blank)
+    rows = np.stack([denominator.log_probs(symbols, labels), np.maximum(labels, 1) * batch])
+    scores, divisors = torch.from_numpy(rows).to(values.device, non_blocking=True)
     possible = torch.isfinite(numerators) & torch.isfinite(scores)
-    partitions = _LogPartition.apply(values, frames, possible.numpy(), denominator)
+    partitions = _LogPartition.apply(values, frames, possible, denominator)
     losses = (1 + ctc_weight) * numerators + (partitions - scores)
     losses = losses.where(possible | numerators.isnan(), torch.inf)
     if zero_infinity:
         losses = losses.masked_fill(losses.isposinf(), 0.0)
     if reduction == "mean":
-        losses = losses / torch.from_numpy(np.maximum(labels, 1) * batch)
+        losses = losses / divisors
     dtype = torch.float64 if logits.dtype == torch.float64 else torch.float32
     losses = losses.to(logits.device, dtype)
     return losses if reduction == "none" else losses.sum()
@@ -97,11 +101,15 @@ class _LogPartition(torch.autograd.Function):
     """ln Z (B,) of the utterances that are possible, 0 for others; the forward pass computes the gradient too."""
 
     @staticmethod
-    def forward(
-        ctx: Any, logits: Tensor, lengths: np.ndarray, possible: np.ndarray, denominator: Denominator
-    ) -> Tensor:
+    def forward(ctx: Any, logits: Tensor, lengths: np.ndarray, possible: Tensor, denominator: Denominator) -> Tensor:
+        if gpu.serves(logits):
+            from asr.ctc import gpu_automaton  # Triton is needed where there is a GPU
+
+            totals, grads = gpu_automaton.partition(logits.detach(), possible, lengths, denominator)
+            ctx.save_for_backward(grads)
+            return totals
         values = np.ascontiguousarray(logits.detach().numpy())
-        totals, grads = partition(values, np.flatnonzero(possible), lengths, denominator.automaton)
+        totals, grads = partition(values, np.flatnonzero(possible.numpy()), lengths, denominator.automaton)
         ctx.save_for_backward(torch.from_numpy(grads))
         return torch.from_numpy(totals)
 
@@ -111,4 +119,4 @@ class _LogPartition(torch.autograd.Function):
             raise RuntimeError("crf_loss has no second derivative: do without create_graph=True")
         (grads,) = ctx.saved_tensors
         (factors,) = grad_outputs
-        return (grads * factors[:, None], None, None, None)
+        return (grads * factors[:, None].to(grads), None, None, None)

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from asr.core import workers
+from asr.ctc import gpu
 from asr.ctc.arguments import check_blank, check_feasible, check_lengths, check_log_priors, check_targets
 from asr.ctc.loss_kernels import forward_backward, workspace_size
 
@@ -80,15 +81,33 @@ def ctc_loss(
     """
     if reduction not in ("none", "mean", "sum"):
         raise ValueError(f"reduction must be none, mean or sum, not {reduction!r}")
-    if infeasible not in ("inf", "raise"):
-        raise ValueError(f"infeasible must be inf or raise, not {infeasible!r}")
-    if logits.ndim not in (2, 3) or not logits.is_floating_point():
-        raise ValueError(f"logits must be floating, of shape (T, B, C), not {logits.dtype} {tuple(logits.shape)}")
     if logits.ndim == 2:
         frames, labels = as_array(input_lengths).reshape(-1), as_array(target_lengths).reshape(-1)
         options = blank, reduction, zero_infinity, infeasible, log_priors
         row = torch.atleast_2d(torch.as_tensor(targets))
         return ctc_loss(logits[:, None], row, frames, labels, *options).reshape(())
+    is_mean = reduction == "mean"
+    args = targets, input_lengths, target_lengths, blank, is_mean, zero_infinity, infeasible, log_priors
+    losses = ctc_losses(logits, *args).to(torch.float64 if logits.dtype == torch.float64 else torch.float32)
+    return losses if reduction == "none" else losses.sum()
+
+
+def ctc_losses(
+    logits: Tensor,
+    targets: Tensor | np.ndarray,
+    input_lengths: Lengths,
+    target_lengths: Lengths,
+    blank: int = 0,
+    is_mean: bool = False,
+    zero_infinity: bool = False,
+    infeasible: str = "inf",
+    log_priors: Tensor | None = None,
+) -> Tensor:
+    """Return the loss of each utterance (B,) as `ctc_loss` does, or what it adds to their mean, in float64."""
+    if infeasible not in ("inf", "raise"):
+        raise ValueError(f"infeasible must be inf or raise, not {infeasible!r}")
+    if logits.ndim != 3 or not logits.is_floating_point():
+        raise ValueError(f"logits must be floating, of shape (T, B, C), not {logits.dtype} {tuple(logits.shape)}")
     num_frames, batch, num_classes = logits.shape
     check_blank(blank, num_classes)
     frames = check_lengths("input_lengths", as_array(input_lengths), batch, num_frames)
@@ -97,10 +116,9 @@ def ctc_loss(
         check_feasible(symbols, frames, labels)
     priors = check_log_priors(None if log_priors is None else as_array(log_priors), num_classes)
     scales = np.ones(batch)
-    if reduction == "mean":
+    if is_mean:
         scales /= np.maximum(labels, 1) * batch
-    losses = _CTCLoss.apply(logits, symbols, np.stack([frames, labels], 1), scales, priors, zero_infinity)
-    return losses if reduction == "none" else losses.sum()
+    return _CTCLoss.apply(logits, symbols, np.stack([frames, labels], 1), scales, priors, zero_infinity)
 
 
 def as_array(values: Any) -> np.ndarray:
@@ -124,6 +142,8 @@ class _CTCLoss(torch.autograd.Function):
         log_priors: np.ndarray,
         zero_infinity: bool,
     ) -> Tensor:
+        if gpu.serves(logits):
+            return _CTCLoss._on_gpu(ctx, logits.detach(), symbols, lengths, scales, log_priors, zero_infinity)
         dtype = torch.float64 if logits.dtype == torch.float64 else torch.float32
         values = np.ascontiguousarray(logits.detach().to("cpu", dtype).numpy())
         # numpy's memory instead of torch's: numpy asks the system for huge pages, which are allocated many times faster
@@ -140,6 +160,22 @@ class _CTCLoss(torch.autograd.Function):
         return torch.from_numpy(losses).to(logits.device, dtype)
 
     @staticmethod
+    def _on_gpu(
+        ctx: Any,
+        logits: Tensor,
+        symbols: np.ndarray,
+        lengths: np.ndarray,
+        scales: np.ndarray,
+        log_priors: np.ndarray,
+        zero_infinity: bool,
+    ) -> Tensor:
+        from asr.ctc import gpu_loss  # Triton is needed where there is a GPU
+
+        losses, grads = gpu_loss.losses_and_gradient(logits, symbols, lengths, -log_priors, scales)
+        ctx.save_for_backward(grads)
+        return losses.masked_fill(losses == torch.inf, 0.0) if zero_infinity else losses
+
+    @staticmethod
     def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor | None, ...]:
         if torch.is_grad_enabled():  # create_graph: the gradient would silently count as a constant
             raise RuntimeError("ctc_loss has no second derivative: do without create_graph=True")
@@ -147,6 +183,6 @@ class _CTCLoss(torch.autograd.Function):
         (factors,) = grad_outputs
         # float32 for half types too; autograd rounds the product. A loss scaler's factor can exceed float16, and saves
         # gradients that are too small for it.
-        if not (factors == 1).all():
+        if factors.is_cuda or not (factors == 1).all():  # to look would be to wait for the GPU
             grads = grads * factors[None, :, None].to(grads)
         return (grads, None, None, None, None, None)
