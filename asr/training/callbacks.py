@@ -48,7 +48,7 @@ class EpochProgress(Callback):
             title = f"epoch {trainer.current_epoch + 1} of {trainer.max_epochs}"
             self._progress = self._open.enter_context(Progress(title, int(trainer.num_training_batches)))
         if batch_idx % 10 == 0:
-            self._note = f"loss {float(outputs['loss']):.3f}"
+            self._note = f"loss {float(trainer.callback_metrics['loss']):.3f}"
         self._progress.update(batch_idx + 1, self._note)
 
     def on_train_epoch_end(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
@@ -100,7 +100,8 @@ class Checkpoints(Checkpoint):
     def on_train_batch_end(self, trainer: pl.Trainer, module: pl.LightningModule, *_: Any) -> None:
         """Save within the epoch when it is time, but not after its last batch: the epoch would not be scored then."""
         due = time.monotonic() - self._saved > self.interval
-        if not trainer.is_last_batch and trainer.strategy.broadcast(due):  # all processes save, or none
+        # all processes save, or none
+        if not trainer.is_last_batch and trainer.strategy.reduce_boolean_decision(due, all=False):
             self._save(trainer, "last.ckpt")
 
     def on_train_epoch_end(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:

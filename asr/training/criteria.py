@@ -67,6 +67,10 @@ class Criterion(nn.Module, ABC):
     def each(self, logits: Tensor, lengths: Tensor, batch: Batch) -> Tensor:
         """Return the loss of each utterance (B,)."""
 
+    def num_terms(self, lengths: Tensor, batch: Batch) -> int:
+        """Return over how many terms the loss is the mean: utterances."""
+        return len(batch.ids)
+
     @abstractmethod
     def acoustic_model(self, encoder: nn.Module, normaliser: Normaliser) -> AcousticModel:
         """Return the acoustic model that the network makes."""
@@ -79,8 +83,8 @@ class Criterion(nn.Module, ABC):
 
         return {PER: labels}
 
-    def observe(self, logits: Tensor, lengths: Tensor) -> None:
-        """Take in the outputs of a training step."""
+    def observe(self, logits: Tensor, lengths: Tensor, add: Callable[[Tensor], Tensor]) -> None:
+        """Take in the outputs of a training step; `add` sums a tensor over the processes that train together."""
 
     def end_epoch(self) -> None:
         """Do what is due at the end of an epoch."""
@@ -125,10 +129,10 @@ class CTC(Criterion):
         """Return a CTC model."""
         return CTCModel(self.config, self.tokens, normaliser, Calibration(), encoder)
 
-    def observe(self, logits: Tensor, lengths: Tensor) -> None:
+    def observe(self, logits: Tensor, lengths: Tensor, add: Callable[[Tensor], Tensor]) -> None:
         """Add the outputs to the label priors, where they are used."""
         if self.priors is not None:
-            self.priors.observe(logits, lengths)
+            self.priors.observe(logits, lengths, add)
 
     def end_epoch(self) -> None:
         """Update the label priors."""
@@ -227,6 +231,10 @@ class Frames(Criterion):
     def forward(self, logits: Tensor, lengths: Tensor, batch: Batch) -> Tensor:
         """Return the mean cross entropy of the frames in nats."""
         return self.each(logits, lengths, batch).sum() / lengths.sum()
+
+    def num_terms(self, lengths: Tensor, batch: Batch) -> int:
+        """Return over how many terms the loss is the mean: frames."""
+        return int(lengths.sum())
 
     def each(self, logits: Tensor, lengths: Tensor, batch: Batch) -> Tensor:
         """Return the cross entropy of each utterance, summed over its frames."""
