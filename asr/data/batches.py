@@ -71,10 +71,8 @@ class Batch:
 
     def to(self, device: torch.device, **options: Any) -> "Batch":
         """Return the batch on a device."""
-        moved = {
-            key: value.to(device, **options) for key, value in vars(self).items() if isinstance(value, torch.Tensor)
-        }
-        return replace(self, **moved)
+        tensors = {key: value for key, value in vars(self).items() if isinstance(value, torch.Tensor)}
+        return Batch(**vars(self) | {key: value.to(device, **options) for key, value in tensors.items()})
 
 
 class Targets(Protocol):

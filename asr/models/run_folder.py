@@ -168,7 +168,9 @@ def check_epochs(run: Path, before: int, now: int) -> None:
 def _trained_by(config: Config) -> dict[str, Any]:
     """Return the settings that the weights of an epoch depend on: not the corpora's folders, and not the decoding."""
     values = configuration.to_dict(config)
-    del values["decode"], values["train"]["checkpoint_minutes"], values["train"]["max_epochs"]
+    del values["decode"]
+    for key in ("checkpoint_minutes", "max_epochs", "devices"):
+        del values["train"][key]
     values["data"]["corpora"] = sorted(values["data"]["corpora"])
     return values
 

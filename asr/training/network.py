@@ -70,6 +70,12 @@ def train(config: Config, run: Path) -> Path:
         with files.replacing_folder(folder) as new:
             model_folder.save(new, model, model_card(model, epoch, module.seconds, origin, has_ended=False))
 
+    def build() -> tuple[RecogniserModule, SpeechData]:
+        pl.seed_everything(config.seed, verbose=False)
+        module = RecogniserModule(config, run)
+        processes.check_network(module.encoder)
+        return module, SpeechData(config, module.criterion, int(module.encoder.subsampling))  # type: ignore[arg-type]
+
     def finish() -> None:
         model, epoch = module.best()
         if kind_of(config) is Kind.HYBRID or model.lm is not None:
@@ -82,10 +88,8 @@ def train(config: Config, run: Path) -> Path:
         with ExitStack() as start:
             processes.by_first(lambda: start.enter_context(run_folder.starting(run, config, prepare)))
             config = processes.by_first(lambda: labels.settle(config, run / "labels"))
-            pl.seed_everything(config.seed, verbose=False)
-            module, origin = RecogniserModule(config, run), given_weights.origin(config.train)
-            subsampling = int(module.encoder.subsampling)  # type: ignore[arg-type]
-            speech = processes.after_first(lambda: SpeechData(config, module.criterion, subsampling))
+            module, speech = processes.after_first(build)
+            origin = given_weights.origin(config.train)
             speech.normalise(processes.by_first(speech.fit_normaliser))
             checkpoint = processes.by_first(lambda: last if last.is_file() else None)
             if config.train.initialiser != "default" and checkpoint is None:

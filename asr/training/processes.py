@@ -24,7 +24,7 @@ from lightning_fabric.plugins.environments import (
 )
 from pytorch_lightning.strategies import DDPStrategy
 from pytorch_lightning.utilities.exceptions import MisconfigurationException
-from torch import distributed
+from torch import distributed, nn
 
 from asr.core import workers
 from asr.core.config import TrainConfig
@@ -114,6 +114,12 @@ def join(config: TrainConfig) -> None:
 def is_first() -> bool:
     """Tell whether this process is the first one, or alone."""
     return not distributed.is_initialized() or distributed.get_rank() == 0
+
+
+def check_network(network: nn.Module) -> None:
+    """Raise ConfigError if a network cannot be trained in several processes."""
+    if distributed.is_initialized() and any(isinstance(each, nn.BatchNorm1d) for each in network.modules()):
+        raise ConfigError("model.norm=batch needs whole batches: train in one process, or with layer", "model.norm")
 
 
 def by_first(work: Callable[[], T]) -> T:

@@ -136,6 +136,21 @@ def test_the_loss_is_the_cross_entropy_of_the_frames_there_are(frames, rng, padd
     torch.testing.assert_close(frames(logits, lengths, given), torch.stack(by_hand).sum() / 11)
 
 
+@pytest.mark.parametrize("kind", ["ctc", "frames"])
+def test_the_losses_of_two_parts_make_that_of_the_batch(frames, ctc, rng, kind):
+    criterion = {"ctc": ctc(), "frames": frames}[kind]
+    logits = torch.tensor(rng.normal(size=(6, 3, NUM_PDFS)), dtype=torch.float32)
+    lengths, targets = torch.tensor([6, 4, 2]), [[1, 0, 2, 4, 4, 3], [2, 3, 1, 1], [3, 1]]
+    if kind == "ctc":
+        targets = [[1, 2], [3], [4, 1]]
+    total = terms = 0
+    for part in ([0], [1, 2]):
+        given = batch([targets[b] for b in part], lengths[part].tolist())
+        count = criterion.num_terms(lengths[part], given)
+        total, terms = total + count * criterion(logits[:, part], lengths[part], given), terms + count
+    torch.testing.assert_close(total / terms, criterion(logits, lengths, batch(targets, lengths.tolist())))
+
+
 def test_padding_has_no_gradient(frames, rng):
     logits = torch.tensor(rng.normal(size=(5, 2, NUM_PDFS)), requires_grad=True)
     frames(logits, torch.tensor([5, 2]), batch([[1, 2, 3, 4, 0], [1, 1]], [5, 2])).backward()
@@ -215,7 +230,7 @@ def test_label_priors_are_in_force_after_the_first_epoch(ctc, rng):
     lengths, given = torch.tensor([9]), batch([[1, 7, 7]], [9])
     before = criterion(logits, lengths, given)
     torch.testing.assert_close(before, ctc_loss(logits, given.targets, lengths, given.target_lengths))
-    criterion.observe(logits, lengths)
+    criterion.observe(logits, lengths, lambda sums: sums)
     criterion.end_epoch()
     assert criterion(logits, lengths, given) < before - 0.5  # blanks are dear now, and labels cheap
     assert criterion.state_dict()
