@@ -34,6 +34,7 @@ from asr.models.kinds import Kind, kind_of
 from asr.models.word_model import WordModel
 from asr.speech import phones
 from asr.speech.normaliser import Normaliser
+from asr.training import processes
 from asr.training.dev_score import PER, WER, Find
 from asr.training.gmm_data import load_utterances
 
@@ -83,8 +84,8 @@ class Criterion(nn.Module, ABC):
 
         return {PER: labels}
 
-    def observe(self, logits: Tensor, lengths: Tensor, add: Callable[[Tensor], Tensor]) -> None:
-        """Take in the outputs of a training step; `add` sums a tensor over the processes that train together."""
+    def observe(self, logits: Tensor, lengths: Tensor) -> None:
+        """Take in the outputs of a training step, those of all processes that train together."""
 
     def end_epoch(self) -> None:
         """Do what is due at the end of an epoch."""
@@ -129,10 +130,10 @@ class CTC(Criterion):
         """Return a CTC model."""
         return CTCModel(self.config, self.tokens, normaliser, Calibration(), encoder)
 
-    def observe(self, logits: Tensor, lengths: Tensor, add: Callable[[Tensor], Tensor]) -> None:
+    def observe(self, logits: Tensor, lengths: Tensor) -> None:
         """Add the outputs to the label priors, where they are used."""
         if self.priors is not None:
-            self.priors.observe(logits, lengths, add)
+            self.priors.observe(logits, lengths, processes.total)
 
     def end_epoch(self) -> None:
         """Update the label priors."""

@@ -272,7 +272,7 @@ class RecogniserModule(pl.LightningModule):
             if is_finite:
                 raise SystemExit(processes.FAILED_ELSEWHERE)  # the process that has the utterance names it
             self._explain(batch, logits, lengths)
-        self.criterion.observe(logits, torch.zeros_like(lengths) if batch.is_spare else lengths, self._sum)
+        self.criterion.observe(logits, torch.zeros_like(lengths) if batch.is_spare else lengths)
         self._losses.append(mean)
         self.log("loss", mean, batch_size=len(batch.ids))
         return loss
@@ -286,12 +286,8 @@ class RecogniserModule(pl.LightningModule):
         if self.trainer.world_size == 1:
             return loss, loss.detach()
         terms = loss.new_tensor(0 if batch.is_spare else self.criterion.num_terms(lengths, batch))
-        total, all_terms = self._sum(torch.stack([loss.detach() * terms, terms]))
+        total, all_terms = processes.total(torch.stack([loss.detach() * terms, terms]))
         return loss * (terms * self.trainer.world_size / all_terms), total / all_terms
-
-    def _sum(self, values: Tensor) -> Tensor:
-        """Return the sum of a tensor over the processes."""
-        return self.trainer.strategy.reduce(values, reduce_op="sum")
 
     def _seed_step(self, process: int) -> None:
         torch.manual_seed((self.config.seed + 7_919 * process) * 1_000_003 + self.global_step)
@@ -326,7 +322,7 @@ class RecogniserModule(pl.LightningModule):
         """Log the dev rates of all processes together."""
         for name, found in self.dev_score.counts.items():
             counts = torch.tensor([found.errors, found.reference_length], device=self.device)
-            errors, total = self._sum(counts).tolist()
+            errors, total = processes.total(counts).tolist()
             # Of equal numbers, Lightning's mean over the processes might be another one.
             self.log(name, 100 * errors / max(total, 1), sync_dist=True, reduce_fx="max")
 

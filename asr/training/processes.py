@@ -24,7 +24,7 @@ from lightning_fabric.plugins.environments import (
 )
 from pytorch_lightning.strategies import DDPStrategy
 from pytorch_lightning.utilities.exceptions import MisconfigurationException
-from torch import distributed, nn
+from torch import Tensor, distributed, nn
 
 from asr.core import workers
 from asr.core.config import TrainConfig
@@ -137,7 +137,8 @@ def by_first(work: Callable[[], T]) -> T:
         if is_first():
             said = [True, work()]
     finally:
-        distributed.broadcast_object_list(said, src=0, group=_patient_group())
+        with ending_together():
+            distributed.broadcast_object_list(said, src=0, group=_patient_group())
     if not said[0]:
         raise SystemExit(FAILED_ELSEWHERE)
     return said[1]
@@ -155,6 +156,19 @@ def after_first(build: Callable[[], T]) -> T:
         made.append(build())
         _set_levels(logging.WARNING)
     return made[0]
+
+
+def total(values: Tensor) -> Tensor:
+    """Return the sum of a tensor over the processes, in its memory.
+
+    Examples
+    --------
+    >>> total(Tensor([1, 2])).tolist()
+    [1.0, 2.0]
+    """
+    if distributed.is_initialized():
+        distributed.all_reduce(values)
+    return values
 
 
 @contextmanager
