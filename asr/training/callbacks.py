@@ -100,8 +100,7 @@ class Checkpoints(Checkpoint):
     def on_train_batch_end(self, trainer: pl.Trainer, module: pl.LightningModule, *_: Any) -> None:
         """Save within the epoch when it is time, but not after its last batch: the epoch would not be scored then."""
         due = time.monotonic() - self._saved > self.interval
-        # all processes save, or none
-        if not trainer.is_last_batch and trainer.strategy.reduce_boolean_decision(due, all=False):
+        if not trainer.is_last_batch and trainer.strategy.broadcast(due):  # all processes save, or none
             self._save(trainer, "last.ckpt")
 
     def on_train_epoch_end(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:

@@ -97,11 +97,12 @@ def join(config: TrainConfig) -> None:
     options = layout(config)
     if options["devices"] * options["num_nodes"] == 1 or distributed.is_initialized():
         return
-    try:
-        with quiet_lightning():
-            Fabric(**options, strategy="ddp").launch()
-    except MisconfigurationException as error:
-        raise ConfigError(f"train.accelerator, train.devices: {str(error).splitlines()[0]}") from error
+    with quiet_lightning():
+        try:
+            fabric = Fabric(**options, strategy="ddp")
+        except (MisconfigurationException, RuntimeError) as error:
+            raise ConfigError(f"train.accelerator, train.devices: {str(error).splitlines()[0]}") from error
+        fabric.launch()
     _patient_group()
     shares_machine = not isinstance(options["plugins"][0], SLURMEnvironment)  # which gives processors to each process
     if shares_machine and "NUMBA_NUM_THREADS" not in os.environ:
