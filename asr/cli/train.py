@@ -1,6 +1,7 @@
 """The verbs that make a model: prepare, train, calibrate, tune, export, train-boundaries, train-scorer."""
 
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -86,26 +87,27 @@ def train(recipe: Recipe, overrides: Overrides = None, data: Data = None, run: R
     shorten_waits()  # before torch is imported
     from asr.evaluation.calibrate import calibrate as fit
     from asr.models.run_folder import goes_on
-    from asr.training import check
+    from asr.training import check, processes
     from asr.training import train as run_training
 
     of_data = [each for each in overrides or () if each.startswith("data.")]  # a model folder does not keep places
     config = configuration.found_beside(config, base)
     before = config.train.alignments
     check(config)
-    is_model = before is not None and Path(before, "model", "model.safetensors").is_file()
-    if before is not None and (goes_on(Path(before)) or not is_model):
+    processes.join(config.train)  # from here on, the first process alone prints
+    aligner = Path(before or "", "model", "model.safetensors")
+    if before is not None and processes.by_first(lambda: goes_on(Path(before)) or not aligner.is_file()):
         stage = recipe.with_name(Path(before).name + ".yaml")
         note(f"first {stage}, whose alignments {recipe} is trained on")
         train(stage, of_data, data, Path(before))
     denominator = config.train.criterion.lm
     stage = recipe.parent / "lm" / f"{Path(denominator or '').name}.yaml"
-    if denominator is not None and not Path(denominator).exists() and stage.is_file():
+    if denominator is not None and processes.by_first(lambda: not Path(denominator).exists() and stage.is_file()):
         note(f"first {stage}, with which {recipe} is trained")
-        _train_lm(stage, config, Path(denominator))
+        processes.by_first(lambda: _train_lm(stage, config, Path(denominator)))
     for folder, each in configuration.each_seed(config, base).items():
         typer.echo(f"model folder: {run_training(each, folder)}")
-        typer.echo(fit(str(folder), of_data, data))
+        typer.echo(processes.by_first(partial(fit, str(folder), of_data, data)))
 
 
 def _train_lm(recipe: Path, acoustic: configuration.Config, run: Path) -> None:

@@ -93,7 +93,7 @@ class DataConfig:
         Compute the training features once and keep them on disk. False computes them anew in each epoch, which takes
         time and saves space.
     max_frames
-        Feature frames of 10 ms in a batch, padding included.
+        Feature frames of 10 ms in a batch, padding included. Several processes share a batch.
     num_buckets
         Classes of like duration that batches are drawn from.
     num_workers
@@ -295,8 +295,9 @@ class TrainConfig:
     precision
         ``32-true`` or ``bf16-mixed``.
     devices
-        Processes, each with a device or, without a GPU, on the processor; above 1 they train together
-        (DistributedDataParallel).
+        Processes to start on this machine, each with a device or, without a GPU, on the processor. Above 1 they share
+        each batch (DistributedDataParallel), so that they learn what one would. Left out where torchrun or srun starts
+        them.
     accelerator
         ``auto``, ``cpu`` or ``gpu``.
     checkpoint_minutes

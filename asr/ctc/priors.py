@@ -1,5 +1,7 @@
 """Label priors, which make a CTC network's spikes wider and their times more accurate."""
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor, nn
 
@@ -39,10 +41,14 @@ class LabelPriors(nn.Module):
         self._sums: Tensor
         self.register_buffer("_sums", torch.zeros(num_classes, dtype=torch.float64))
 
-    def observe(self, logits: Tensor, lengths: Tensor) -> None:
-        """Accumulate the posteriors of a batch of logits (T, B, C) whose utterances have lengths (B,)."""
+    def observe(self, logits: Tensor, lengths: Tensor, total: Callable[[Tensor], Tensor] = lambda sums: sums) -> None:
+        """Accumulate the posteriors of a batch of logits (T, B, C) whose utterances have lengths (B,).
+
+        `total` returns the sum of a tensor over the processes that train together.
+        """
         used = torch.arange(len(logits), device=logits.device)[:, None] < lengths.to(logits.device)
-        self._sums += logits.detach()[used].double().softmax(dim=1).sum(dim=0).to(self._sums.device)
+        sums = logits.detach()[used].double().softmax(dim=1).sum(dim=0)
+        self._sums += total(sums).to(self._sums.device)
 
     def update(self) -> None:
         """Set the priors to the mean of the posteriors observed since the last update."""

@@ -11,8 +11,9 @@ Letters: B utterances, T feature frames of the longest, F values a frame, S labe
 import logging
 import warnings
 import zlib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 import numpy as np
@@ -52,6 +53,8 @@ class Batch:
         Indices of the model's tokens; the padding is 0, which is the blank.
     target_lengths : (B,) int64
         Labels.
+    is_spare
+        The utterances are another process's. They are here so that each process has some, and count nowhere.
     """
 
     ids: list[str]
@@ -59,6 +62,7 @@ class Batch:
     feature_lengths: torch.Tensor
     targets: torch.Tensor
     target_lengths: torch.Tensor
+    is_spare: bool = False
 
     def rows(self) -> list[np.ndarray]:
         """Return the features (T, F) of each utterance without padding."""
@@ -67,8 +71,8 @@ class Batch:
 
     def to(self, device: torch.device, **options: Any) -> "Batch":
         """Return the batch on a device."""
-        moved = {key: value.to(device, **options) for key, value in vars(self).items() if key != "ids"}
-        return Batch(self.ids, **moved)
+        tensors = {key: value for key, value in vars(self).items() if isinstance(value, torch.Tensor)}
+        return Batch(**vars(self) | {key: value.to(device, **options) for key, value in tensors.items()})
 
 
 class Targets(Protocol):
@@ -162,10 +166,8 @@ class SpeechDataset(torch.utils.data.Dataset):
         """Load, normalise, augment and pad the utterances; a warning names one that cannot be read."""
         utterances = []
         for cut in cuts:
-            # Lhotse repeats utterances under other ids, so that each of several processes has as many batches.
-            original = cut.with_id(cut.supervisions[0].id) if cut.id != cut.supervisions[0].id else cut
             try:
-                utterances.append([(cut.id, *self.utterance(original, view)) for view in range(self.views)])
+                utterances.append([(cut.id, *self.utterance(cut, view)) for view in range(self.views)])
             except AudioError as error:
                 log.warning("skipped %s: %s", cut.id, error)
         if not utterances:
@@ -237,7 +239,7 @@ class BatchLoader:
     seed
         Seed of the order.
     world_size, rank
-        The number of processes that share an epoch, and the index of this one: each has batches of its own.
+        The number of processes that share each batch, and the index of this one. The batches do not depend on them.
     num_workers
         Processes that make batches ahead of their use; 0 makes each when it is asked for.
     """
@@ -277,8 +279,8 @@ class BatchLoader:
             "max_duration": self.max_frames * FRAME_SHIFT / self.dataset.views,
             "shuffle": self.shuffle,
             "seed": self.seed,
-            "world_size": self.world_size,  # Lhotse would take both from the environment, also when one process scores
-            "rank": self.rank,
+            "world_size": 1,  # Lhotse would take both from the environment, and give each process other batches
+            "rank": 0,
         }
         num_buckets = min(self.num_buckets, len(self.cuts))
         sampler: CutSampler
@@ -305,9 +307,23 @@ class BatchLoader:
     def _made(self, batches: Sequence[CutSet]) -> Iterable[Batch]:
         """Make the batches in the order given, in this process or in others."""
         if self.num_workers == 0:
-            return map(self.dataset.__getitem__, batches)
-        made = _Made(self.dataset, batches)
+            return map(self._part, batches)
+        made = _Made(self._part, batches)
         return torch.utils.data.DataLoader(made, None, num_workers=self.num_workers, prefetch_factor=4)
+
+    def _part(self, cuts: CutSet) -> Batch:
+        """Load this process's share of a batch, about as many utterances as the others have, and about as long."""
+        if self.world_size == 1:
+            return self.dataset[cuts]
+        by_length = sorted(cuts, key=lambda cut: -cut.duration)
+        own = by_length[self.rank :: self.world_size]
+        with suppress(CorpusError):  # none of them can be read, but perhaps some of the others'
+            if own:
+                return self.dataset[CutSet.from_cuts(own)]
+        for other in by_length[:-1]:
+            with suppress(CorpusError):
+                return replace(self.dataset[CutSet.from_cuts([other])], is_spare=True)
+        return replace(self.dataset[CutSet.from_cuts(by_length[-1:])], is_spare=True)
 
     def state_dict(self) -> dict[str, int]:
         """Return the epoch, and how many of its batches have been handed out."""
@@ -321,16 +337,16 @@ class BatchLoader:
 
 
 class _Made(torch.utils.data.Dataset):
-    """The batches that a dataset makes of sets of cuts, by number."""
+    """The batches that are made of sets of cuts, by number."""
 
-    def __init__(self, dataset: SpeechDataset, batches: Sequence[CutSet]):
-        self.dataset, self.batches = dataset, batches
+    def __init__(self, make: Callable[[CutSet], Batch], batches: Sequence[CutSet]):
+        self.make, self.batches = make, batches
 
     def __len__(self) -> int:
         return len(self.batches)
 
     def __getitem__(self, index: int) -> Batch:
-        return self.dataset[self.batches[index]]
+        return self.make(self.batches[index])
 
 
 def usable(cuts: CutSet, stores: Mapping[float, Features], config: Config, subsampling: int) -> CutSet:

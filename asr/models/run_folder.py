@@ -14,7 +14,7 @@ import logging
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, nullcontext, suppress
+from contextlib import contextmanager, suppress
 from logging.handlers import MemoryHandler
 from pathlib import Path
 from typing import Any
@@ -57,8 +57,6 @@ def held(run: Path) -> Iterator[None]:
 def starting(run: Path, config: Config, prepare: Callable[[Config], Mapping[str, str]]) -> Iterator[None]:
     """Check that a run folder is free for a training, and claim it once the block has prepared the training.
 
-    Of several processes that train together the first one writes.
-
     Parameters
     ----------
     run
@@ -73,11 +71,9 @@ def starting(run: Path, config: Config, prepare: Callable[[Config], Mapping[str,
     ConfigError
         The folder holds a run with another configuration or on something else.
     """
-    from pytorch_lightning.utilities.rank_zero import rank_zero_only
-
     _check_that_it_is_the_same(run, config)
     git = subprocess.run(["git", "describe", "--always", "--dirty"], capture_output=True, text=True, check=False)
-    with written_at_the_end(run) if rank_zero_only.rank == 0 else nullcontext({}) as texts:  # type: ignore[attr-defined]
+    with written_at_the_end(run) as texts:
         inputs = prepare(config)
         _check_that_they_are_the_same(run, inputs)
         yield
@@ -172,7 +168,9 @@ def check_epochs(run: Path, before: int, now: int) -> None:
 def _trained_by(config: Config) -> dict[str, Any]:
     """Return the settings that the weights of an epoch depend on: not the corpora's folders, and not the decoding."""
     values = configuration.to_dict(config)
-    del values["decode"], values["train"]["checkpoint_minutes"], values["train"]["max_epochs"]
+    del values["decode"]
+    for key in ("checkpoint_minutes", "max_epochs", "devices"):
+        del values["train"][key]
     values["data"]["corpora"] = sorted(values["data"]["corpora"])
     return values
 

@@ -1,6 +1,6 @@
 """Trainings: what makes run folders and the model folders in them."""
 
-from contextlib import nullcontext
+from contextlib import ExitStack
 from pathlib import Path
 
 from asr.core.config import Config
@@ -43,17 +43,16 @@ def train(config: Config, run: Path) -> Path:
     AsrError
         A corpus cannot be prepared, the run folder holds another run or is in use, or nothing is left to train on.
     """
-    from pytorch_lightning.utilities.rank_zero import rank_zero_only  # here, and not above: it imports torch
-
+    from asr.training import processes  # here, and not above: it imports torch
     from asr.training.memory import tune_malloc
 
     tune_malloc()
-    is_first = rank_zero_only.rank == 0  # type: ignore[attr-defined] # of the processes that train together
-    with run_folder.held(run) if is_first else nullcontext():
+    with ExitStack() as held:
+        processes.by_first(lambda: held.enter_context(run_folder.held(run)))
         if kind_of(config) is Kind.GMM_HMM:
             from asr.training import gmm
 
-            return gmm.train(config, run)
+            return processes.by_first(lambda: gmm.train(config, run))
         from asr.training import network
 
         return network.train(config, run)

@@ -48,7 +48,7 @@ class EpochProgress(Callback):
             title = f"epoch {trainer.current_epoch + 1} of {trainer.max_epochs}"
             self._progress = self._open.enter_context(Progress(title, int(trainer.num_training_batches)))
         if batch_idx % 10 == 0:
-            self._note = f"loss {float(outputs['loss']):.3f}"
+            self._note = f"loss {float(trainer.callback_metrics['loss']):.3f}"
         self._progress.update(batch_idx + 1, self._note)
 
     def on_train_epoch_end(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:

@@ -34,6 +34,7 @@ from asr.models.kinds import Kind, kind_of
 from asr.models.word_model import WordModel
 from asr.speech import phones
 from asr.speech.normaliser import Normaliser
+from asr.training import processes
 from asr.training.dev_score import PER, WER, Find
 from asr.training.gmm_data import load_utterances
 
@@ -67,6 +68,10 @@ class Criterion(nn.Module, ABC):
     def each(self, logits: Tensor, lengths: Tensor, batch: Batch) -> Tensor:
         """Return the loss of each utterance (B,)."""
 
+    def num_terms(self, lengths: Tensor, batch: Batch) -> int:
+        """Return over how many terms the loss is the mean: utterances."""
+        return len(batch.ids)
+
     @abstractmethod
     def acoustic_model(self, encoder: nn.Module, normaliser: Normaliser) -> AcousticModel:
         """Return the acoustic model that the network makes."""
@@ -80,7 +85,7 @@ class Criterion(nn.Module, ABC):
         return {PER: labels}
 
     def observe(self, logits: Tensor, lengths: Tensor) -> None:
-        """Take in the outputs of a training step."""
+        """Take in the outputs of a training step, those of all processes that train together."""
 
     def end_epoch(self) -> None:
         """Do what is due at the end of an epoch."""
@@ -128,7 +133,7 @@ class CTC(Criterion):
     def observe(self, logits: Tensor, lengths: Tensor) -> None:
         """Add the outputs to the label priors, where they are used."""
         if self.priors is not None:
-            self.priors.observe(logits, lengths)
+            self.priors.observe(logits, lengths, processes.total)
 
     def end_epoch(self) -> None:
         """Update the label priors."""
@@ -227,6 +232,10 @@ class Frames(Criterion):
     def forward(self, logits: Tensor, lengths: Tensor, batch: Batch) -> Tensor:
         """Return the mean cross entropy of the frames in nats."""
         return self.each(logits, lengths, batch).sum() / lengths.sum()
+
+    def num_terms(self, lengths: Tensor, batch: Batch) -> int:
+        """Return over how many terms the loss is the mean: frames."""
+        return int(lengths.sum())
 
     def each(self, logits: Tensor, lengths: Tensor, batch: Batch) -> Tensor:
         """Return the cross entropy of each utterance, summed over its frames."""

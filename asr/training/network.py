@@ -3,9 +3,8 @@
 import copy
 import logging
 import time
-import warnings
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -32,7 +31,7 @@ from asr.models.kinds import Kind, kind_of
 from asr.speech import phones
 from asr.speech.features import FeatureExtractor
 from asr.speech.normaliser import Normaliser
-from asr.training import criteria, given_weights, layers
+from asr.training import criteria, given_weights, layers, processes
 from asr.training.callbacks import callbacks_of
 from asr.training.criteria import Criterion
 from asr.training.dev_score import WER, DevScore, monitor
@@ -71,51 +70,54 @@ def train(config: Config, run: Path) -> Path:
         with files.replacing_folder(folder) as new:
             model_folder.save(new, model, model_card(model, epoch, module.seconds, origin, has_ended=False))
 
-    with _quiet_lightning():
-        with run_folder.starting(run, config, prepare):
-            config = labels.settle(config, run / "labels")
-            pl.seed_everything(config.seed, verbose=False)
-            module, origin = RecogniserModule(config, run), given_weights.origin(config.train)
-            speech = SpeechData(config, module.criterion, int(module.encoder.subsampling))  # type: ignore[arg-type]
-            if config.train.initialiser != "default" and not last.is_file():
+    def build() -> tuple[RecogniserModule, SpeechData]:
+        pl.seed_everything(config.seed, verbose=False)
+        module = RecogniserModule(config, run)
+        processes.check_network(module.encoder)
+        return module, SpeechData(config, module.criterion, int(module.encoder.subsampling))  # type: ignore[arg-type]
+
+    def finish() -> None:
+        model, epoch = module.best()
+        if kind_of(config) is Kind.HYBRID or model.lm is not None:
+            how = HMM if model.lm is None else CRF
+            model = tuned(model, speech.dev_cuts, speech.dev_store, run / "tuning.json", how)
+        model_folder.save(folder, model, model_card(model, epoch, module.seconds, origin))
+        run_folder.end(run)
+
+    with processes.quiet_lightning():
+        with ExitStack() as start:
+            processes.by_first(lambda: start.enter_context(run_folder.starting(run, config, prepare)))
+            config = processes.by_first(lambda: labels.settle(config, run / "labels"))
+            module, speech = processes.after_first(build)
+            origin = given_weights.origin(config.train)
+            speech.normalise(processes.by_first(speech.fit_normaliser))
+            checkpoint = processes.by_first(lambda: last if last.is_file() else None)
+            if config.train.initialiser != "default" and checkpoint is None:
                 _initialise(module.encoder, config, speech)
-            if config.train.init is not None and not last.is_file():
+            if config.train.init is not None and checkpoint is None:
                 tokens, phone_set = module.criterion.tokens, config.data.labels
                 log.info(given_weights.take(module.encoder, tokens, phone_set, config.train.init))
             module.normaliser = speech.normaliser
             module.dev_score = DevScore(config, speech.dev_cuts)
             trainer = _trainer(config, run, keep_best)
         try:
-            trainer.fit(module, speech, ckpt_path=last if last.is_file() else None, weights_only=True)
-        except SystemExit as error:  # what Lightning makes of Ctrl-C
-            raise KeyboardInterrupt from error
-    if not trainer.is_global_zero:
-        raise SystemExit  # the first of several processes goes on alone
-    model, epoch = module.best()
-    if kind_of(config) is Kind.HYBRID or model.lm is not None:
-        model = tuned(model, speech.dev_cuts, speech.dev_store, run / "tuning.json", HMM if model.lm is None else CRF)
-    model_folder.save(folder, model, model_card(model, epoch, module.seconds, origin))
-    run_folder.end(run)
+            with processes.ending_together():
+                trainer.fit(module, speech, ckpt_path=checkpoint, weights_only=True)
+        except SystemExit as error:
+            if error.code == processes.FAILED_ELSEWHERE:
+                raise
+            raise KeyboardInterrupt from error  # of which Lightning had made it
+    processes.by_first(finish)
     return folder
 
 
-@contextmanager
-def _quiet_lightning() -> Iterator[None]:
-    """Hide what Lightning says of devices, of other products, and of its own use of PyTorch."""
-    for name in ("pytorch_lightning", "lightning_fabric"):
-        logging.getLogger(name).setLevel(logging.WARNING)
-    with warnings.catch_warnings():
-        for message in (".*does not have many workers.*", ".*logging interval.*", ".*LeafSpec.*is deprecated.*"):
-            warnings.filterwarnings("ignore", message)
-        yield
-
-
 def _trainer(config: Config, run: Path, keep_best: Callable[[], None]) -> pl.Trainer:
+    layout = processes.layout(config.train)
     try:
         return pl.Trainer(
+            **layout,
+            strategy=processes.strategy(layout),
             max_epochs=config.train.max_epochs,
-            accelerator=config.train.accelerator,
-            devices=config.train.devices,
             precision=config.train.precision,  # type: ignore[arg-type]
             gradient_clip_val=config.train.gradient_clip,
             callbacks=callbacks_of(config.train, run / "checkpoints", keep_best, monitor(config)),
@@ -172,15 +174,24 @@ class SpeechData(pl.LightningDataModule):
         targets = criterion.targets(train_cuts, "train", subsampling)
         self.train_cuts = batches.usable(train_cuts.filter(targets.__contains__), stores, config, subsampling)
         self.dev_cuts = dev_cuts.filter(lambda cut: cut.id in self.dev_store).to_eager()
-        nearest = stores[min(stores, key=lambda speed: abs(speed - 1))]
-        self.normaliser = Normaliser.fit(config.features, self.train_cuts, nearest)
-        self.normaliser.add_speakers(self.train_cuts, nearest)
-        self.normaliser.add_speakers(self.dev_cuts, self.dev_store)
+        self._stores, self._targets = stores, targets
+
+    def fit_normaliser(self) -> Normaliser:
+        """Return a normaliser with the statistics of the training speech, and with those of the speakers."""
+        nearest = self._stores[min(self._stores, key=lambda speed: abs(speed - 1))]
+        normaliser = Normaliser.fit(self.config.features, self.train_cuts, nearest)
+        normaliser.add_speakers(self.train_cuts, nearest)
+        normaliser.add_speakers(self.dev_cuts, self.dev_store)
+        return normaliser
+
+    def normalise(self, normaliser: Normaliser) -> None:
+        """Take a normaliser; before that there are no batches."""
+        config, self.normaliser = self.config, normaliser
         conditions = None if config.conditions == ConditionsConfig() else config.conditions
         options = (config.spec_augment, config.seed, conditions, 2 if config.train.consistency > 0 else 1)
         voices = [cut.id for cut in self.train_cuts]
-        self.train_set = SpeechDataset(stores, self.normaliser, targets, *options, voices)
-        self._dev_set = SpeechDataset({1.0: self.dev_store}, self.normaliser, NoTargets())
+        self.train_set = SpeechDataset(self._stores, normaliser, self._targets, *options, voices)
+        self._dev_set = SpeechDataset({1.0: self.dev_store}, normaliser, NoTargets())
 
     def train_dataloader(self) -> BatchLoader:
         """Return the training batches, in an order that depends on the seed and the epoch."""
@@ -190,8 +201,19 @@ class SpeechData(pl.LightningDataModule):
         return loader
 
     def num_first_batches(self) -> int:
-        """Return how many batches the first epoch has, which the learning rate takes for that of each epoch."""
-        return len(self._train_loader())
+        """Return how many batches the first epoch has, which the learning rate takes for that of each epoch.
+
+        Raises
+        ------
+        ConfigError
+            None of them has an utterance for each process.
+        """
+        drawn, size = self._train_loader().batches, self.config.data.max_frames
+        largest, shares = max(map(len, drawn)), 1 if self.trainer is None else self.trainer.world_size
+        if largest < shares:
+            fault = f"data.max_frames is {size}: no batch has more than {largest} utterances, for {shares} processes"
+            raise ConfigError(f"{fault}: raise it, or start fewer", "data.max_frames")
+        return len(drawn)
 
     def _train_loader(self) -> BatchLoader:
         workers = self.config.data.num_workers
@@ -236,8 +258,8 @@ class RecogniserModule(pl.LightningModule):
         self._started = time.monotonic()
 
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
-        """Seed the step's dropout and weight noise by its number, so that a resumed run repeats them."""
-        torch.manual_seed(self.config.seed * 1_000_003 + self.global_step)
+        """Seed the step's weight noise and dropout by its number, so that a resumed run repeats them."""
+        self._seed_step(process=0)
         self.criterion.epoch = self.current_epoch
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
@@ -245,12 +267,31 @@ class RecogniserModule(pl.LightningModule):
         logits, lengths = self._encode(batch)
         with torch.autocast(logits.device.type, enabled=False):
             loss = self.criterion(logits.float(), lengths, batch)
-        if not torch.isfinite(loss):
+        is_finite = bool(torch.isfinite(loss))
+        loss, mean = self._shared(loss, lengths, batch)
+        if not torch.isfinite(mean):
+            if is_finite:
+                raise SystemExit(processes.FAILED_ELSEWHERE)  # the process that has the utterance names it
             self._explain(batch, logits, lengths)
-        self.criterion.observe(logits, lengths)
-        self._losses.append(loss.detach())
-        self.log("loss", loss, batch_size=len(batch.ids))
+        self.criterion.observe(logits, torch.zeros_like(lengths) if batch.is_spare else lengths)
+        self._losses.append(mean)
+        self.log("loss", mean, batch_size=len(batch.ids))
         return loss
+
+    def _shared(self, loss: Tensor, lengths: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
+        """Return the share of a loss in the mean over all processes' parts of a batch, and that mean.
+
+        DistributedDataParallel takes the mean of the gradients over the processes, so that the share is multiplied by
+        their number.
+        """
+        if self.trainer.world_size == 1:
+            return loss, loss.detach()
+        terms = loss.new_tensor(0 if batch.is_spare else self.criterion.num_terms(lengths, batch))
+        total, all_terms = processes.total(torch.stack([loss.detach() * terms, terms]))
+        return loss * (terms * self.trainer.world_size / all_terms), total / all_terms
+
+    def _seed_step(self, process: int) -> None:
+        torch.manual_seed((self.config.seed + 7_919 * process) * 1_000_003 + self.global_step)
 
     def _explain(self, batch: Batch, logits: Tensor, lengths: Tensor) -> NoReturn:
         """Raise an error that names the first utterance of a batch whose loss is infinite or NaN."""
@@ -262,10 +303,11 @@ class RecogniserModule(pl.LightningModule):
         )
 
     def _encode(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        std = self.config.train.weight_noise
-        if std == 0:
-            return self.encoder(batch.features, batch.feature_lengths)
-        noisy = {name: value + std * torch.randn_like(value) for name, value in self.encoder.named_parameters()}
+        std, noisy = self.config.train.weight_noise, {}
+        if std > 0:
+            noisy = {name: value + std * torch.randn_like(value) for name, value in self.encoder.named_parameters()}
+        if self.global_rank > 0:  # the noise is the same in all processes, dropout is not
+            self._seed_step(self.global_rank)
         return torch.func.functional_call(self.encoder, noisy, (batch.features, batch.feature_lengths))
 
     def on_validation_epoch_start(self) -> None:
@@ -281,8 +323,9 @@ class RecogniserModule(pl.LightningModule):
         """Log the dev rates of all processes together."""
         for name, found in self.dev_score.counts.items():
             counts = torch.tensor([found.errors, found.reference_length], device=self.device)
-            errors, total = self.trainer.strategy.reduce(counts, reduce_op="sum").tolist()
-            self.log(name, 100 * errors / max(total, 1), sync_dist=True)  # the same in all processes
+            errors, total = processes.total(counts).tolist()
+            # Of equal numbers, Lightning's mean over the processes might be another one.
+            self.log(name, 100 * errors / max(total, 1), sync_dist=True, reduce_fx="max")
 
     def on_train_start(self) -> None:
         """Go on with the learning rate that the schedule has here, but not if `train.patience` had ended the run."""
@@ -334,7 +377,8 @@ class RecogniserModule(pl.LightningModule):
         optimizer = torch.optim.AdamW(groups, config.learning_rate, **options)
         # Lightning's own estimate would lay out the batches before it reads the checkpoint, and a run that is resumed
         # within its first epoch would begin that epoch again.
-        total = config.max_epochs * self.trainer.datamodule.num_first_batches()  # type: ignore[attr-defined]
+        num_batches = processes.by_first(self.trainer.datamodule.num_first_batches)  # type: ignore[attr-defined]
+        total = config.max_epochs * num_batches
         schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, _warmup_cosine(config, total))
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 

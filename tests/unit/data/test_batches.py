@@ -15,7 +15,7 @@ from lhotse import CutSet, Recording, RecordingSet, SupervisionSegment, Supervis
 from asr.core.config import FeatureConfig, SpecAugmentConfig, from_dict
 from asr.core.errors import AsrError, CorpusError, InfeasibleError
 from asr.data import batches, splits
-from asr.data.batches import BatchLoader, LabelTargets, SpeechDataset
+from asr.data.batches import Batch, BatchLoader, LabelTargets, SpeechDataset
 from asr.data.feature_store import FeatureStore, LiveFeatures, cache_features
 from asr.speech import audio
 from asr.speech.features import FeatureExtractor, num_frames
@@ -166,6 +166,60 @@ def test_a_loader_resumed_at_the_end_of_an_epoch_begins_the_next(loader):
     resumed.load_state_dict(batches.state_dict())
     assert epoch(resumed, 3) == epoch(batches, 3)
     assert len(epoch(resumed, 4)) > 0
+
+
+# --- several processes
+
+
+class Parts(Names):
+    """Stands for a SpeechDataset, some of whose recordings cannot be read."""
+
+    def __init__(self, lost=()):
+        super().__init__()
+        self.lost = lost
+
+    def __getitem__(self, cuts):
+        ids = [each.id for each in cuts if each.id not in self.lost]
+        if not ids:
+            raise CorpusError("no utterance of a batch could be read")
+        return Batch(ids, *[torch.zeros(1)] * 4)
+
+
+@pytest.fixture
+def parts(paper_cuts):
+    """The batches of an epoch in each of so many processes."""
+
+    def draw(count, lost=(), max_frames=2000):
+        options = {"num_buckets": 5, "shuffle": True, "seed": 1, "world_size": count}
+        loaders = (BatchLoader(paper_cuts, Parts(lost), max_frames, rank=rank, **options) for rank in range(count))
+        return [epoch(each, 2) for each in loaders]
+
+    return draw
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 7])
+def test_processes_share_the_batches_of_one(loader, parts, lengths, count):
+    for whole, *shares in zip(epoch(loader(), 2), *parts(count), strict=True):
+        counted = [share.ids for share in shares if not share.is_spare]
+        assert sorted(name for ids in counted for name in ids) == sorted(whole)
+        sizes = [0 if share.is_spare else len(share.ids) for share in shares]
+        assert max(sizes) - min(sizes) <= 1
+        assert all(set(share.ids) <= set(whole) for share in shares)
+        assert len(counted) == min(count, len(whole))
+        frames = [sum(lengths[name] for name in ids) for ids in counted]
+        assert count == 1 or max(frames) - min(frames) <= max(lengths[name] for name in whole)
+
+
+def test_processes_go_on_where_a_part_cannot_be_read(loader, parts):
+    for whole, *_ in zip(epoch(loader(), 2), strict=True):
+        if len(whole) == 3:
+            break
+    lost = whole[:2]
+    found = [share for shares in parts(3, lost) for share in shares if set(share.ids) <= set(whole)]
+    assert [share.ids for share in found] == [[whole[2]]] * 3
+    assert sorted(share.is_spare for share in found) == [False, True, True]
+    with pytest.raises(CorpusError, match="no utterance of a batch"):
+        parts(3, whole)
 
 
 # --- features

@@ -136,6 +136,21 @@ def test_the_loss_is_the_cross_entropy_of_the_frames_there_are(frames, rng, padd
     torch.testing.assert_close(frames(logits, lengths, given), torch.stack(by_hand).sum() / 11)
 
 
+@pytest.mark.parametrize("kind", ["ctc", "frames"])
+def test_the_losses_of_two_parts_make_that_of_the_batch(frames, ctc, rng, kind):
+    criterion = {"ctc": ctc(), "frames": frames}[kind]
+    logits = torch.tensor(rng.normal(size=(6, 3, NUM_PDFS)), dtype=torch.float32)
+    lengths, targets = torch.tensor([6, 4, 2]), [[1, 0, 2, 4, 4, 3], [2, 3, 1, 1], [3, 1]]
+    if kind == "ctc":
+        targets = [[1, 2], [3], [4, 1]]
+    total = terms = 0
+    for part in ([0], [1, 2]):
+        given = batch([targets[b] for b in part], lengths[part].tolist())
+        count = criterion.num_terms(lengths[part], given)
+        total, terms = total + count * criterion(logits[:, part], lengths[part], given), terms + count
+    torch.testing.assert_close(total / terms, criterion(logits, lengths, batch(targets, lengths.tolist())))
+
+
 def test_padding_has_no_gradient(frames, rng):
     logits = torch.tensor(rng.normal(size=(5, 2, NUM_PDFS)), requires_grad=True)
     frames(logits, torch.tensor([5, 2]), batch([[1, 2, 3, 4, 0], [1, 1]], [5, 2])).backward()
@@ -315,9 +330,10 @@ def test_the_best_epoch_may_be_that_of_the_words(ctc_crf, rng, monkeypatch):
     cuts = [named("u", phones=" ".join(spelt[:-1]), text="The cat sat here.")]
     score = DevScore(criterion.config, cuts)
     score.begin(model, criterion.dev_decoders(model))
-    score.add(batch([[1]], [40]))
-    assert score.counts[PER].errors == 0  # the utterance of the batch is not one of these
-    score.add(replace(batch([[1]], [40]), ids=["u"]))
+    given = replace(batch([[1]], [40]), ids=["u"])
+    score.add(replace(given, is_spare=True))
+    assert score.counts[PER].reference_length == 0  # another process counts it
+    score.add(given)
     assert (score.counts[PER].errors, score.counts[PER].reference_length) == (1, len(spelt) - 1)
     assert (score.counts[WER].errors, score.counts[WER].reference_length) == (1, 4)
     assert (monitor(criterion.config), monitor(ctc_crf()[0].config)) == (WER, PER)
