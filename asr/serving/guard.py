@@ -14,6 +14,7 @@ from asr.serving.metrics import Metrics
 from asr.serving.refusal import Refusal
 from asr.serving.settings import Access, is_loopback
 
+PAGE = "/page/"  # its files are below
 OPEN = ("/", "/healthz", "/readyz")  # they tell nothing, and the page asks for the token itself
 HEADERS = {
     "Cache-Control": "no-store",
@@ -79,7 +80,8 @@ class Guard:
         is_own = origin is None or _address_in(origin).netloc.lower() == host.lower()
         if not is_own and origin not in self._access.origins:
             return Refusal(403, "origin", "pages of other sites may not use this server")
-        if self._access.token is None or (scope["path"] in OPEN and scope["type"] == "http"):
+        is_open = scope["type"] == "http" and (scope["path"] in OPEN or scope["path"].startswith(PAGE))
+        if self._access.token is None or is_open:
             return None
         scheme, _, given = headers.get("authorization", "").partition(" ")
         is_right = hmac.compare_digest(given.strip().encode(), self._access.token.encode())
