@@ -205,7 +205,7 @@ runpy.run_module("asr", run_name="__main__")
         (["lm", "train", "nosuch.yaml"], "asr: nosuch.yaml: no such file or folder"),
         (
             ["export", "en-us-phones", "x", "--int8"],
-            "asr: --int8 is for the graph that --onnx or --waveform adds: give one of them",
+            "asr: --int8 is for the graph that --onnx, --waveform or --web writes: give one of them",
         ),
     ],
 )

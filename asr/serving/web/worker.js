@@ -1,0 +1,36 @@
+// Keeps the page awake while the network works: onnxruntime-web and the recognition run here. The first message tells what
+// was loaded; after that each recording, which comes as samples at 16 kHz, has one answer, in their order.
+
+import * as ort from "../runtime/ort.wasm.bundle.min.mjs";
+import { recognise } from "./recognise.js";
+
+ort.env.wasm.numThreads = 1; // more need headers that most hosts of static pages do not send
+ort.env.logLevel = "error";
+let model, session;
+let last = answer(async () => {
+  const description = await fetch(new URL("../model/model.json", import.meta.url));
+  model = await description.json();
+  session = await ort.InferenceSession.create(new URL("../model/model.onnx", import.meta.url).href);
+  return model;
+});
+onmessage = ({ data }) => { last = last.then(() => answer(() => phonesIn(data))); };
+
+async function answer(work) {
+  try {
+    postMessage({ result: await work() });
+  } catch (error) {
+    postMessage({ fault: error.message });
+  }
+}
+
+async function phonesIn(samples) {
+  if (!session) throw new Error("The model was not loaded: load the page again.");
+  const start = performance.now(), phones = await recognise(samples, model, run);
+  return { phones, seconds: (performance.now() - start) / 1000 };
+}
+
+async function run(samples) {
+  const { log_probs } = await session.run({ waveform: new ort.Tensor("float32", samples, [samples.length]) });
+  const [frames, , classes] = log_probs.dims;
+  return { values: log_probs.data, frames, classes };
+}
