@@ -1,12 +1,13 @@
-"""`asr serve` under load: many clients at once, slow and vanishing ones, and its memory after minutes of it.
+"""`asr serve` under load: many clients at once, strange, slow and vanishing ones, and its memory after minutes of it.
 
 python benchmarks/serving.py
 python benchmarks/serving.py --clients 200 --minutes 60 --audio a.flac b.flac
 
 A server is started in a process of its own. First all clients ask at once, which is more than the queue holds: those
-that are refused get 429. Then slow senders and clients that drop their connections stand beside one that behaves. At
-last a few clients go on for minutes with requests of every kind, streams and damaged files among them. Memory is the
-resident set of the server and its workers.
+that are refused get 429. Then 1,000 random requests and as many streams of random frames come, from the seed that is
+printed. Slow senders and clients that drop their connections stand beside one that behaves. At last a few clients go on
+for minutes with requests of every kind, streams, damaged files and random ones among them. Memory is the resident set
+of the server and its workers. A status of 500 or a worker that is replaced would be a fault, and ends this with code 1.
 """
 
 import argparse
@@ -27,6 +28,7 @@ from _bench import describe
 from websockets.asyncio.client import connect
 
 from asr.speech import audio
+from tests import strangers
 
 DEFAULT = Path(__file__).parents[1] / "docs" / "audio" / "glorious-scrap.flac"
 TEXT = "I'd say there was going to be a glorious scrap"
@@ -43,7 +45,7 @@ class Load:
         self.port = port
         self.recordings = [path.read_bytes() for path in recordings]
         self.pcm = (32767 * audio.load(recordings[0])).astype("<i2").tobytes()
-        self.statuses, self.seconds = Counter[str](), list[float]()
+        self.statuses, self.seconds, self.faults = Counter[str](), list[float](), 0
 
     async def post(self, client: httpx.AsyncClient, path: str, content: bytes, **fields: str) -> None:
         """Send a recording, and note the status and the time."""
@@ -91,9 +93,18 @@ class Load:
             pass
         writer.close()
 
+    async def confuse(self, rng: random.Random) -> None:
+        """Send a random request, and open a stream of random frames."""
+        for kind, send in (("random request", strangers.send_request), ("random frames", strangers.send_frames)):
+            try:
+                status = await asyncio.to_thread(send, ("127.0.0.1", self.port), rng)
+            except OSError as error:
+                status = type(error).__name__
+            self.statuses[f"{kind} {status or 'no answer'}"] += 1
+
     async def mix(self, client: httpx.AsyncClient, rng: random.Random) -> None:
         """Do one of many things."""
-        content, kind = rng.choice(self.recordings), rng.randrange(8)
+        content, kind = rng.choice(self.recordings), rng.randrange(9)
         if kind < 2:
             await self.post(client, "/v1/audio/transcriptions", content)
         elif kind < 4:
@@ -104,6 +115,8 @@ class Load:
             await self.post(client, "/v1/phones", content[: rng.randrange(len(content))])
         elif kind == 6:
             await self.vanish()
+        elif kind == 7:
+            await self.confuse(rng)
         else:
             await self.stream()
 
@@ -114,6 +127,7 @@ class Load:
         if self.seconds:
             low, high, highest = np.quantile(self.seconds, [0.5, 0.95, 0.99])
             print(f"  seconds to an answer of 200: median {low:.2f}, 95 % {high:.2f}, 99 % {highest:.2f}")
+        self.faults += sum(count for status, count in self.statuses.items() if status.endswith("500"))
         self.statuses, self.seconds = Counter(), []
 
 
@@ -134,13 +148,18 @@ def limits_of_clients(clients: int) -> httpx.Limits:
     return httpx.Limits(max_connections=clients, max_keepalive_connections=clients)
 
 
-async def measure(load: Load, arguments: argparse.Namespace, process: int) -> None:
-    """Run the three parts."""
+async def measure(load: Load, arguments: argparse.Namespace, process: int) -> bool:
+    """Run the four parts; return whether the server had no fault."""
     url, clients = f"http://127.0.0.1:{load.port}", arguments.clients
     async with httpx.AsyncClient(base_url=url, timeout=600, limits=limits_of_clients(clients)) as client:
         content = load.recordings[0]
         await asyncio.gather(*(load.post(client, "/v1/phones", content) for _ in range(clients)))
         load.report(f"{clients} clients at once")
+
+        rng = random.Random(arguments.seed)
+        for _ in range(1000):
+            await load.confuse(rng)
+        load.report(f"1,000 random requests and streams of seed {arguments.seed}")
 
         slow = [asyncio.create_task(load.dawdle(15)) for _ in range(20)]
         await asyncio.gather(*(load.vanish() for _ in range(clients)))
@@ -164,7 +183,9 @@ async def measure(load: Load, arguments: argparse.Namespace, process: int) -> No
         last = resident(process)
         load.report(f"{arguments.minutes:g} minutes of {arguments.soak_clients} clients")
         print(f"  memory: {first:.0f} MB after the first minute, {last:.0f} MB at the end ({last / first - 1:+.1%})")
-        print(re.search(r"asr_workers_replaced \d+", (await client.get("/metrics")).text)[0])
+        replaced = re.search(r"asr_workers_replaced (\d+)", (await client.get("/metrics")).text)
+        print(replaced[0])
+        return load.faults == 0 and replaced[1] == "0"
 
 
 def main() -> None:
@@ -174,6 +195,7 @@ def main() -> None:
     parser.add_argument("--clients", type=int, default=200, help="that ask at once (default 200)")
     parser.add_argument("--soak-clients", type=int, default=6, help="that go on for minutes (default 6)")
     parser.add_argument("--minutes", type=float, default=10, help="of the last part (default 10)")
+    parser.add_argument("--seed", type=int, default=26, help="of random requests (default 26)")
     parser.add_argument("--workers", type=int, default=2, help="of the server (default 2)")
     arguments = parser.parse_args()
     with socket.create_server(("127.0.0.1", 0)) as free:
@@ -188,9 +210,10 @@ def main() -> None:
                 except httpx.HTTPError:
                     time.sleep(0.2)
             print(describe("starlette", "uvicorn", "onnxruntime"))
-            asyncio.run(measure(Load(port, arguments.audio), arguments, server.pid))
+            is_sound = asyncio.run(measure(Load(port, arguments.audio), arguments, server.pid))
         finally:
             server.terminate()
+    sys.exit(0 if is_sound else 1)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The page of `asr export --web` in headless Chromium beside Python: the same phones, how far their times differ, speed.
+"""The page of `asr export --web` in headless Chromium beside Python: same phones, how far times differ, speed.
 
 python benchmarks/web.py --audio /path/to/LibriSpeech/test-clean
 python benchmarks/web.py --model runs/mini_librispeech/blstm_ctc --int8 --audio a.flac b.flac
@@ -63,7 +63,9 @@ def heard_by_page(folder: Path, recordings: list[Path]) -> Iterator[dict[str, An
         print(f"Chromium {browser.version}")
         page = browser.new_page()
         page.goto(address)
-        page.evaluate("document.body.append(Object.assign(document.createElement('input'), {type: 'file', id: 'recording'}))")
+        page.evaluate(
+            "document.body.append(Object.assign(document.createElement('input'), {type: 'file', id: 'recording'}))"
+        )
         for recording in track(recordings, "listening"):
             page.set_input_files("#recording", recording)
             yield page.evaluate(HEAR)

@@ -31,6 +31,12 @@ def bind(host: str, port: int) -> socket.socket:
         raise AsrError(f"cannot listen at {host}, port {port}: {reason}: choose another --host or --port") from error
 
 
+def _is_fault(record: logging.LogRecord) -> bool:
+    """Tell whether a log record is of a fault here, and not of a client that is gone or sends text that is none."""
+    error = record.exc_info[1] if record.exc_info else None
+    return "state=MUST_CLOSE" not in str(error) and not str(record.msg).startswith("Invalid UTF-8")
+
+
 class _Server(uvicorn.Server):
     """Says when it is ready."""
 
@@ -46,6 +52,7 @@ class _Server(uvicorn.Server):
 def server(app: ASGIApp, on_start: Callable[[], None] = lambda: None) -> uvicorn.Server:
     """Return a server of an application; ``run(sockets=[…])`` runs it. `on_start` is called when it is ready."""
     logging.getLogger("python_multipart").setLevel(logging.ERROR)  # it warns of each damaged form, and uvicorn too
+    logging.getLogger("uvicorn.error").addFilter(_is_fault)
     config = uvicorn.Config(
         app,
         log_config=None,

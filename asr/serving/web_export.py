@@ -24,8 +24,8 @@ from asr.speech.features import FRAME_SHIFT
 
 OFFLINE = "offline.js"  # keeps the files in the browser
 POLICY = (
-    "default-src 'none'; script-src 'self' 'wasm-unsafe-eval'; worker-src 'self'; style-src 'self'; img-src data: blob:; "
-    "media-src blob:; connect-src 'self'; base-uri 'none'; form-action 'none'"
+    "default-src 'none'; script-src 'self' 'wasm-unsafe-eval'; worker-src 'self'; style-src 'self'; connect-src 'self'; "
+    "img-src data: blob:; media-src blob:; base-uri 'none'; form-action 'none'"
 )
 CHANGES = {  # of the first page of `asr serve`
     ' data-words="true"': "",
@@ -62,7 +62,9 @@ def export(name: str | Path, folder: Path, int8: bool = False, runtime: Path | N
     if not isinstance(model, OnnxModel):
         raise ConfigError(f"{name} has no ONNX graph: only systems of `blstm` with CTC have one")
     if model.lm is not None or model.config.decode.label_prior_scale != 0:
-        raise ConfigError(f"{name} is decoded with an n-gram or priors, which the page has not: en-us-phones-small is not")
+        raise ConfigError(
+            f"{name} is decoded with an n-gram or priors, which the page has not: en-us-phones-small is not"
+        )
     web_runtime.copy(folder / "runtime", runtime)
     write_graph(folder / "model" / "model.onnx", model, int8, from_waveform=True, half=not int8)
     described = _description(model_folder.name_of(source), model)

@@ -36,8 +36,8 @@ def copy(folder: Path, given: Path | None = None) -> None:
     folder
         Where to.
     given
-        A folder that has the runtime's files, such as ``node_modules/onnxruntime-web/dist``. None takes them from the cache,
-        and fetches them into it the first time.
+        A folder that has the runtime's files, such as ``node_modules/onnxruntime-web/dist``. None takes them from the
+        cache, and fetches them into it the first time.
 
     Raises
     ------

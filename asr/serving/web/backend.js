@@ -30,7 +30,7 @@ export async function recognise(file, { ipa }) {
   worker.postMessage(samples);
   const { phones, seconds } = await result;
   const written = phones.map((phone) => ({ ...phone, label: ipa ? symbols[phone.label] : phone.label }));
-  return { duration: samples.length / RATE, phones: written, seconds };
+  return { duration: Math.round(1000 * samples.length / RATE) / 1000, phones: written, seconds };
 }
 
 export async function write(file, options, format) {
