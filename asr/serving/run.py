@@ -12,6 +12,7 @@ from asr.core.errors import AsrError
 LONGEST_MESSAGE = 1 << 20  # bytes of a WebSocket's message
 LONGEST_HEAD = 1 << 16  # bytes of a request's headers
 MOST_CONNECTIONS = 1000
+KEEP_ALIVE = 15  # seconds that an idle connection is kept; httpx, and so OpenAI's client, gives it up first, after 5
 GRACE = 5  # seconds that requests get to end when the server is stopped
 
 
@@ -65,6 +66,7 @@ def server(app: ASGIApp, on_start: Callable[[], None] = lambda: None) -> uvicorn
         ws_per_message_deflate=False,
         h11_max_incomplete_event_size=LONGEST_HEAD,
         limit_concurrency=MOST_CONNECTIONS,
+        timeout_keep_alive=KEEP_ALIVE,
         timeout_graceful_shutdown=GRACE,
     )
     return _Server(config, on_start)
