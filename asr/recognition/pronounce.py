@@ -117,11 +117,16 @@ class Pronunciation(Annotation):
 
     def to_json(self, path: str | None = None) -> str:
         """Return everything as one line of JSON without a line break; `path` names the recording in it."""
-        phones = iter(zip(self.phones, self.phone_scores, strict=True))
-        words = []
-        for word, length, scores in zip(self.words or (), self.word_lengths, self.word_scores, strict=True):
-            rows = [_row(phone, {"score": score}) for phone, score in (next(phones) for _ in range(length))]
-            words.append(_row(word, scores) | {"phones": rows})
+        phones = [
+            _row(phone, {"score": score, "grade": self.grade(k)})
+            for k, (phone, score) in enumerate(zip(self.phones, self.phone_scores, strict=True))
+        ]
+        words, rows = [], iter(phones)
+        for i, (word, length, scores) in enumerate(
+            zip(self.words or (), self.word_lengths, self.word_scores, strict=True)
+        ):
+            inside = [*itertools.islice(rows, length)]
+            words.append(_row(word, scores) | {"grade": self.word_grade(i), "phones": inside})
         mistakes = [vars(each) | {"text": str(each)} for each in self.mistakes]
         values: dict[str, Any] = {
             "duration": self.duration,
@@ -132,7 +137,7 @@ class Pronunciation(Annotation):
         return json.dumps(({} if path is None else {"path": path}) | values, ensure_ascii=False)
 
 
-def _row(segment: Segment, scores: dict[str, float]) -> dict[str, Any]:
+def _row(segment: Segment, scores: dict[str, Any]) -> dict[str, Any]:
     return {"label": segment.label, "start": segment.start, "end": segment.end} | scores
 
 

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from asr.recognition.stream import Stream
-from asr.speech import audio
+from asr.speech import audio, phones
 
 PAUSE = 0.8  # seconds without a phone that end a phrase; it is cut in the middle of them
 SPIKE = 0.2  # seconds that a phone is taken to last of which only the beginning is known
@@ -46,6 +46,8 @@ class Listener:
     stream
         Gives phones as they come; None where the phrase so far is recognised as a whole, over and over
         (`due`, `set_partial`).
+    ipa
+        Give the phones of `stream` in the International Phonetic Alphabet.
 
     Raises
     ------
@@ -53,7 +55,8 @@ class Listener:
         The rate is not between 1 kHz and 1 MHz.
     """
 
-    def __init__(self, sample_rate: float, stream: Stream | None = None):
+    def __init__(self, sample_rate: float, stream: Stream | None = None, ipa: bool = False):
+        self._ipa = ipa
         self._converter, self._stream, self._rest = audio.Converter(sample_rate), stream, b""
         self._phrase = Stretch(0.0, np.zeros(0, np.float32))
         self._begin()
@@ -89,7 +92,8 @@ class Listener:
         self._phrase = Stretch(self._phrase.start, np.concatenate([self._phrase.waveform, waveform]))
         if self._stream is not None:
             for spike in self._stream.accept(waveform):
-                self._phones.append({"label": spike.label, "start": spike.time})
+                label = phones.ipa(spike.label, self._stream.model.config.data.labels) if self._ipa else spike.label
+                self._phones.append({"label": label, "start": spike.time})
             self._text = " ".join(phone["label"] for phone in self._phones)
             self._asked = self._known = self.end
         if not self._phones and self._known - self._phrase.start > PAUSE + BEFORE:

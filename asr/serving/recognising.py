@@ -1,5 +1,6 @@
 """What a worker process does: it loads the models once, then decodes and recognises a recording after the other."""
 
+import base64
 import functools
 import json
 import logging
@@ -21,9 +22,9 @@ from asr.recognition.pronounce import pronounce
 from asr.recognition.recogniser import Recogniser, Transcript
 from asr.recognition.render import render
 from asr.recognition.render_pronunciation import coloured
-from asr.serving import transcription
+from asr.serving import labels, transcription
 from asr.serving.settings import Limits, Models
-from asr.speech import audio
+from asr.speech import audio, phones
 
 log = logging.getLogger(__name__)
 
@@ -111,14 +112,32 @@ class Workshop:
         scored = pronounce(self.recogniser, waveform, text, g2p, sample_rate=audio.SAMPLE_RATE)
         return scored.to_json(name) + "\n" if response_format == "json" else coloured(scored).plain
 
-    def phrase(self, waveform: np.ndarray, name: str) -> str:
+    def posteriors(self, waveform: np.ndarray, name: str, response_format: str, ipa: bool = False) -> str:
+        """Answer with the probability of each class in each frame, as a byte in base64: 255 is 1."""
+        model = self.recogniser.model
+        log_probs = model.log_probs(self.recogniser.emissions(waveform))
+        blank, *names = model.tokens
+        if ipa:
+            names = [phones.ipa(name, model.config.data.labels) for name in names]
+        values = np.rint(255 * np.exp(log_probs)).astype(np.uint8).tobytes()
+        answer = {
+            "labels": [blank, *names],
+            "frame_shift": model.frame_shift,
+            "values": base64.b64encode(values).decode(),
+        }
+        return json.dumps(answer, ensure_ascii=False) + "\n"
+
+    def phrase(self, waveform: np.ndarray, name: str, ipa: bool) -> str:
         """Answer to a stretch of a stream: phones, and words where they are recognised."""
-        return self.words.transcribe(waveform, audio.SAMPLE_RATE).to_json()
+        said = self.words.transcribe(waveform, audio.SAMPLE_RATE)
+        return (said.ipa if ipa else said).to_json()
 
     def do(self, job: Job, content: bytes, longest: float) -> dict[str, Any]:
         """Return the message that answers a job: the text and the seconds of the recording, or a refusal."""
         options = dict(job.options)
         try:
+            if job.kind == "convert":
+                return {"text": labels.convert(content, job.name, options["response_format"]), "seconds": 0.0}
             if job.kind == "phrase":
                 waveform = np.frombuffer(content, np.float32)
             else:

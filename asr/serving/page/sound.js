@@ -1,30 +1,65 @@
-// Sound files: decoding and writing.
+// A recording as sound: decoded, then kept, drawn and written in a worker.
 
-export const RATE = 16000; // Hz, of the sound as it is drawn
+export const RATE = 16000; // Hz, of the sound as it is drawn and played
+const PIECE = 1 << 20; // samples that are converted before the page may answer again
 
-export async function decoded(file) {
+export class Sound {
+  #worker = new Worker(new URL("./sound-worker.js", import.meta.url), { type: "module" });
+  #waiting = new Map();
+  #count = 0;
+
+  // Return the sound of a file. Its duration is 0 if this browser cannot decode it; the recogniser may.
+  static async open(file) {
+    const sound = new Sound(), samples = await decoded(file);
+    sound.duration = samples.length / RATE;
+    await sound.#ask({ task: "load", samples, rate: RATE }, [samples.buffer]);
+    return sound;
+  }
+
+  constructor() {
+    this.duration = 0;
+    this.#worker.onmessage = ({ data: { id, ...answer } }) => {
+      this.#waiting.get(id)(answer);
+      this.#waiting.delete(id);
+    };
+  }
+
+  #ask(message, moved = []) {
+    const id = this.#count++;
+    this.#worker.postMessage({ id, ...message }, moved);
+    return new Promise((resolve) => this.#waiting.set(id, resolve));
+  }
+
+  async setPosteriors(posteriors) { await this.#ask({ task: "setPosteriors", posteriors }, [posteriors.values.buffer]); }
+
+  async tile(layer, tile) { return (await this.#ask({ task: "tile", layer, tile })).bitmap; }
+
+  async read(start, end) { return (await this.#ask({ task: "read", start, end })).samples; }
+
+  async wav() { return (await this.#ask({ task: "wav" })).blob; }
+
+  close() { this.#worker.terminate(); }
+}
+
+// Return the mean of the channels as int16.
+async function decoded(file) {
+  let buffer;
   try {
-    return await new OfflineAudioContext(1, 1, RATE).decodeAudioData(await file.arrayBuffer());
+    buffer = await new OfflineAudioContext(1, 1, RATE).decodeAudioData(await file.arrayBuffer());
   } catch {
-    return null; // a format that the server reads and this browser does not
+    return new Int16Array(0);
   }
-}
-
-export function mono(sound) {
-  const mean = new Float32Array(sound.length);
-  for (let channel = 0; channel < sound.numberOfChannels; channel++) {
-    sound.getChannelData(channel).forEach((value, i) => { mean[i] += value / sound.numberOfChannels; });
+  const { length, numberOfChannels: count } = buffer, found = new Int16Array(length);
+  const piece = new Float32Array(Math.min(PIECE, length)), sum = new Float32Array(piece.length);
+  for (let start = 0; start < length; start += PIECE) {
+    const size = Math.min(PIECE, length - start);
+    sum.fill(0);
+    for (let channel = 0; channel < count; channel++) {
+      buffer.copyFromChannel(piece, channel, start);
+      for (let i = 0; i < size; i++) sum[i] += piece[i];
+    }
+    for (let i = 0; i < size; i++) found[start + i] = Math.max(-32768, Math.min(32767, Math.round((32768 * sum[i]) / count)));
+    await new Promise((resolve) => setTimeout(resolve));
   }
-  return mean;
-}
-
-export function wavOf(samples) {
-  const view = new DataView(new ArrayBuffer(44 + 2 * samples.length));
-  const write = (place, text) => [...text].forEach((letter, i) => view.setUint8(place + i, letter.charCodeAt(0)));
-  write(0, "RIFF"); view.setUint32(4, view.byteLength - 8, true); write(8, "WAVEfmt ");
-  view.setUint32(16, 16, true); view.setUint16(20, 1, true); view.setUint16(22, 1, true);
-  view.setUint32(24, RATE, true); view.setUint32(28, 2 * RATE, true); view.setUint16(32, 2, true);
-  view.setUint16(34, 16, true); write(36, "data"); view.setUint32(40, 2 * samples.length, true);
-  samples.forEach((value, i) => view.setInt16(44 + 2 * i, 32767 * Math.max(-1, Math.min(1, value)), true));
-  return new Blob([view], { type: "audio/wav" });
+  return found;
 }
