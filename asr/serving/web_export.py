@@ -32,7 +32,7 @@ CHANGES = {  # of the first page of `asr serve`
     '<meta charset="utf-8">': f'<meta charset="utf-8">\n<meta http-equiv="Content-Security-Policy" content="{POLICY}">',
     "</head>": '<link rel="stylesheet" href="page/browser.css">\n</head>',
     "Speech in phones and words": "Speech in phones",
-    "Your recording goes to this server, and is not kept there.": "Your recording does not leave this browser.",
+    "Your recordings go to this server, and are not kept there.": "Your recordings do not leave this browser.",
 }
 
 

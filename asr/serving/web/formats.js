@@ -3,10 +3,11 @@
 const LONGEST_CUE = 5, PAUSE = 0.3; // seconds: the longest subtitle, and a silence that ends one
 
 export const writers = {
-  json: ({ duration, phones }, name) => `${JSON.stringify({ path: name, duration, phones })}\n`,
-  ctm: ({ phones }, name) => phones.map(({ label, start, end, confidence }) => [
-    name.replace(/\.[^.]*$/, "").replace(/\s+/g, "_"), 1, ...[start, end - start].map(fixed), label, fixed(confidence),
-  ].join(" ") + "\n").join(""),
+  ctm: ({ phones }, name) => phones.map(({ label, start, end, confidence }) => {
+    const stem = name.replace(/\.[^.]*$/, ""), times = [start, end - start].map(fixed);
+    const fields = [stem, "1", ...times, label, ...(confidence == null ? [] : [fixed(confidence)])];
+    return fields.map((field) => field.replace(/\s+/g, "_")).join(" ") + "\n";
+  }).join(""),
   srt: ({ phones }) => cues(phones).map((cue, i) => {
     const text = cue.map(({ label }) => label).join(" ");
     return `${i + 1}\n${clock(cue[0].start)} --> ${clock(cue.at(-1).end)}\n${text}\n\n`;

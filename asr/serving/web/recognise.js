@@ -12,8 +12,7 @@ const SURE = 0.5; // posterior of a phone, which is higher in all speech
 
 // `run` is the network: samples to rows. `model` is the content of model.json.
 export async function recognise(samples, model, run) {
-  if (samples.length < WINDOW) throw new Error("The recording is shorter than 25 ms.");
-  const rows = await outputs(samples, model.subsampling, run), cuts = cutsOf(rows, model.frame_shift);
+  const rows = await outputs(samples, model, run), cuts = cutsOf(rows, model.frame_shift);
   return cuts.slice(1).flatMap((end, i) => {
     const start = cuts[i], last = end === rows.frames ? samples.length : Math.round(end * model.frame_shift * RATE);
     const offset = start * model.frame_shift;
@@ -24,7 +23,8 @@ export async function recognise(samples, model, run) {
 
 const rounded = (value) => Math.round(1000 * value) / 1000;
 
-async function outputs(samples, subsampling, run) {
+export async function outputs(samples, { subsampling }, run) {
+  if (samples.length < WINDOW) throw new Error("The recording is shorter than 25 ms.");
   const frames = Math.floor((samples.length - WINDOW) / HOP) + 1;
   if (frames <= 2 * CORE) return run(samples);
   const [core, context] = [CORE, CONTEXT].map((size) => size - size % subsampling), parts = [];

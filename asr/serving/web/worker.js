@@ -1,8 +1,8 @@
 // Keeps the page awake while the network works: onnxruntime-web and the recognition run here. The first message tells what
-// was loaded; after that each recording, which comes as samples at 16 kHz, has one answer, in their order.
+// was loaded; after that each task, which comes with samples at 16 kHz, has one answer, in their order.
 
 import * as ort from "../runtime/ort.wasm.bundle.min.mjs";
-import { recognise } from "./recognise.js";
+import { outputs, recognise } from "./recognise.js";
 
 ort.env.wasm.numThreads = 1; // more need headers that most hosts of static pages do not send
 ort.env.logLevel = "error";
@@ -13,7 +13,17 @@ let last = answer(async () => {
   session = await ort.InferenceSession.create(new URL("../model/model.onnx", import.meta.url).href);
   return model;
 });
-onmessage = ({ data }) => { last = last.then(() => answer(() => phonesIn(data))); };
+onmessage = ({ data: { task, samples } }) => {
+  last = last.then(() => answer(() => work[task](samples)));
+};
+
+const work = {
+  phones: async (samples) => {
+    const start = performance.now(), phones = await recognise(samples, model, run);
+    return { phones, seconds: (performance.now() - start) / 1000 };
+  },
+  outputs: (samples) => outputs(samples, model, run),
+};
 
 async function answer(work) {
   try {
@@ -21,12 +31,6 @@ async function answer(work) {
   } catch (error) {
     postMessage({ fault: error.message });
   }
-}
-
-async function phonesIn(samples) {
-  if (!session) throw new Error("The model was not loaded: load the page again.");
-  const start = performance.now(), phones = await recognise(samples, model, run);
-  return { phones, seconds: (performance.now() - start) / 1000 };
 }
 
 async function run(samples) {
