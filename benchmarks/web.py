@@ -32,9 +32,10 @@ from asr.speech import audio
 
 DEFAULT = Path(__file__).parents[1] / "docs" / "audio"
 BROWSER = shutil.which("chromium") or "/usr/bin/chromium"
+CHOOSE = "document.body.append(Object.assign(document.createElement('input'), {type: 'file', id: 'compared'}))"
 HEAR = """async () => {
     const { recognise } = await import("./page/backend.js");
-    return recognise(document.getElementById("recording").files[0], { ipa: false });
+    return recognise(document.getElementById("compared").files[0], { ipa: false });
 }"""
 
 
@@ -63,11 +64,9 @@ def heard_by_page(folder: Path, recordings: list[Path]) -> Iterator[dict[str, An
         print(f"Chromium {browser.version}")
         page = browser.new_page()
         page.goto(address)
-        page.evaluate(
-            "document.body.append(Object.assign(document.createElement('input'), {type: 'file', id: 'recording'}))"
-        )
+        page.evaluate(CHOOSE)
         for recording in track(recordings, "listening"):
-            page.set_input_files("#recording", recording)
+            page.set_input_files("#compared", recording)
             yield page.evaluate(HEAR)
         browser.close()
 

@@ -24,8 +24,8 @@ from asr.speech.features import FRAME_SHIFT
 
 OFFLINE = "offline.js"  # keeps the files in the browser
 POLICY = (
-    "default-src 'none'; script-src 'self' 'wasm-unsafe-eval'; worker-src 'self'; style-src 'self'; connect-src 'self'; "
-    "img-src data: blob:; media-src blob:; base-uri 'none'; form-action 'none'"
+    "default-src 'none'; script-src 'self' 'wasm-unsafe-eval'; worker-src 'self'; style-src 'self'; "
+    "connect-src 'self'; img-src data: blob:; media-src blob:; base-uri 'none'; form-action 'none'"
 )
 CHANGES = {  # of the first page of `asr serve`
     ' data-words="true"': "",

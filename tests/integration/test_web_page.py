@@ -135,7 +135,8 @@ def test_a_recording_has_the_phones_and_formats_of_python(page, recogniser):
     assert save(page, article, "TextGrid") == render(shown, "textgrid", RECORDING.stem)
     page.select_option("#alphabet", "ipa")
     assert choose(page).locator(".said").text_content() == str(shown.ipa)
-    assert not [page.locator(needed) for needed in ("#text", "#learner", "text=eaf") if page.is_visible(needed)]
+    for needs_a_server in ("#text", "text=What is said", "#learner", "text=eaf"):
+        assert page.is_hidden(needs_a_server)
 
 
 def test_a_long_recording_goes_through_in_windows_and_pieces(page, recogniser, tmp_path):
@@ -149,14 +150,13 @@ def test_a_long_recording_goes_through_in_windows_and_pieces(page, recogniser, t
     assert phones[-1].end == pytest.approx(python.phones[-1].end, abs=0.1)
 
 
-@pytest.mark.parametrize("button", ["#listen", "#record"])
-def test_the_microphone(button, page, recogniser):
-    page.click(button)
+def test_the_microphone(page, recogniser):
+    page.click("#listen")
     page.wait_for_timeout(4500)
-    page.click(button)
+    page.click("#listen")
     page.wait_for_selector(DONE)
     said = page.locator(".said").text_content().split()
-    assert count_errors(labels(recogniser.transcribe(RECORDING).phones), said).rate < 0.2
+    assert count_errors(labels(recogniser.transcribe(RECORDING).phones), said).rate < 0.35
 
 
 def test_posteriors_are_those_of_python(page, recogniser):
