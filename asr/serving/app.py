@@ -34,7 +34,7 @@ TRANSCRIPTIONS, STREAM = "/v1/audio/transcriptions", "/v1/stream"
 FIRST_PAGE = "index.html"  # of the folder with the page's files
 MEDIA_TYPES = {".html": "text/html", ".css": "text/css", ".js": "text/javascript"}
 POLICY = (
-    "default-src 'none'; script-src 'self'; style-src 'self'; img-src data: blob:; media-src blob:; connect-src 'self'; "
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src data:; connect-src 'self'; "
     "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 )
 

@@ -107,10 +107,13 @@ class Workshop:
         )
         return render_alignment.write(aligned.ipa if ipa else aligned, shape, _name_in(response_format, name))
 
-    def pronounce(self, waveform: np.ndarray, name: str, response_format: str, text: str, g2p: bool = True) -> str:
+    def pronounce(
+        self, waveform: np.ndarray, name: str, response_format: str, text: str, g2p: bool = True, ipa: bool = False
+    ) -> str:
         """Answer as `asr pronounce` prints."""
         scored = pronounce(self.recogniser, waveform, text, g2p, sample_rate=audio.SAMPLE_RATE)
-        return scored.to_json(name) + "\n" if response_format == "json" else coloured(scored).plain
+        shown = scored.ipa if ipa else scored
+        return shown.to_json(name) + "\n" if response_format == "json" else coloured(shown).plain
 
     def posteriors(self, waveform: np.ndarray, name: str, response_format: str, ipa: bool = False) -> str:
         """Answer with the probability of each class in each frame, as a byte in base64: 255 is 1."""
@@ -137,7 +140,8 @@ class Workshop:
         options = dict(job.options)
         try:
             if job.kind == "convert":
-                return {"text": labels.convert(content, job.name, options["response_format"]), "seconds": 0.0}
+                form = options["response_format"]
+                return {"text": labels.convert(content, _name_in(form, job.name), form), "seconds": 0.0}
             if job.kind == "phrase":
                 waveform = np.frombuffer(content, np.float32)
             else:

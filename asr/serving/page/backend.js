@@ -14,14 +14,16 @@ export function unlock(text) { token = text; }
 export async function recognise(file, { text, ipa, isLearner }) {
   if (!text) return post("v1/phones", file, { ipa, words: hasWords });
   if (!isLearner) return post("v1/align", file, { ipa, text });
-  const found = await post("v1/pronunciation", file, { text });
+  const found = await post("v1/pronunciation", file, { ipa, text });
   return { ...found, phones: found.words.flatMap((word) => word.phones) };
 }
 
 // Return posteriors: labels, frameShift (seconds), and values, a byte for each label in each frame, of which 255 is 1.
 export async function posteriors(file, { ipa }) {
   const { labels, frame_shift: frameShift, values } = await post("v1/posteriors", file, { ipa });
-  return { labels, frameShift, values: Uint8Array.from(atob(values), (letter) => letter.charCodeAt(0)) };
+  const letters = atob(values), bytes = new Uint8Array(letters.length);
+  for (let i = 0; i < bytes.length; i++) bytes[i] = letters.charCodeAt(i);
+  return { labels, frameShift, values: bytes };
 }
 
 // Return labels (duration, phones and perhaps words) as text in a format: textgrid, eaf, ctm or srt.

@@ -144,7 +144,9 @@ export class Recording {
     const { tiers, canUndo, canRedo } = this.#history;
     this.timeline.setTiers(tiers);
     const units = tiers.words.length ? tiers.words : tiers.phones;
-    this.#part(".said").textContent = units.map((each) => each.label).join(" ") || "Nothing was heard.";
+    const said = this.#part(".said");
+    said.textContent = units.map((each) => each.label).join(" ") || "Nothing was heard.";
+    said.tabIndex = said.scrollHeight > said.clientHeight ? 0 : -1; // the keyboard scrolls what has the focus
     this.#part(".undo").disabled = !canUndo;
     this.#part(".redo").disabled = !canRedo;
     this.#fillEditor();
