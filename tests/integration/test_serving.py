@@ -123,6 +123,8 @@ def test_an_alignment_is_what_the_command_prints(http_client, cli):
 def test_scores_are_what_the_command_prints(http_client, cli):
     answer = post(http_client, "/v1/pronunciation", text=TEXT, response_format="text")
     assert answer.text == cli("pronounce", RECORDING, "--text", TEXT).out
+    assert "Asr-Remark" not in answer.headers
+    assert "not fit" in post(http_client, "/v1/pronunciation", text="Mother has eaten").headers["Asr-Remark"]
     assert post(http_client, "/v1/pronunciation", text=TEXT).json()["scores"].keys() >= {"accuracy", "fluency"}
 
 

@@ -11,6 +11,7 @@ export function unlock(text) { token = text; }
 
 // Return what is found in a recording: an object with duration, phones and perhaps words (label, start, end, confidence).
 // With a text its words are placed; with isLearner scores, mistakes and the grades of words and phones are found, too.
+// Where the text does not fit, there is a remark.
 export async function recognise(file, { text, ipa, isLearner }) {
   if (!text) return post("v1/phones", file, { ipa, words: hasWords });
   if (!isLearner) return post("v1/align", file, { ipa, text });
@@ -58,7 +59,10 @@ export function stream(rate, { ipa }, onAnswer, onEnd) {
   return { send: (samples) => transmit(samples.buffer), end: () => transmit('{"eof": 1}') };
 }
 
-async function post(path, file, fields) { return (await send(path, file, fields)).json(); }
+async function post(path, file, fields) {
+  const answer = await send(path, file, fields), remark = answer.headers.get("Asr-Remark");
+  return { ...(await answer.json()), ...(remark ? { remark: decodeURIComponent(remark) } : {}) };
+}
 
 async function send(path, file, fields) {
   const body = new FormData();

@@ -66,7 +66,7 @@ export class Recording {
       if (asked !== this.#asked) return;
       this.found = answer;
       this.#show();
-      this.#report(`Done: ${answer.phones.length} phones in ${answer.duration.toFixed(2)} seconds.`);
+      this.#report(`Done: ${answer.phones.length} phones in ${answer.duration.toFixed(2)} seconds.`, answer.remark);
     } catch (error) {
       if (error instanceof backend.Locked) this.onLocked(this);
       this.#report("", error.message);
