@@ -12,7 +12,6 @@ import functools
 import http.server
 import shutil
 import statistics
-import sys
 import tempfile
 import threading
 import time
@@ -26,6 +25,7 @@ from _bench import describe
 
 from asr.core import workers
 from asr.core.terminal import track
+from asr.evaluation.metrics import ErrorCounts, count_errors
 from asr.recognition.recogniser import Recogniser
 from asr.serving import web_export
 from asr.speech import audio
@@ -87,6 +87,7 @@ def main() -> None:
     recogniser = Recogniser.from_pretrained(arguments.model)
     recogniser.transcribe(recordings[0])
     seconds, durations, same, shifts = {"Python": 0.0, "page": 0.0}, 0.0, 0, list[float]()
+    errors = ErrorCounts(0, 0, 0, 0)
     with tempfile.TemporaryDirectory() as name:
         web_export.export(arguments.model, Path(name), arguments.int8, arguments.runtime)
         size = sum(file.stat().st_size for file in Path(name).rglob("*") if file.is_file())
@@ -98,6 +99,7 @@ def main() -> None:
             seconds["page"] += page["seconds"]
             durations += python.duration
             labels = [phone["label"] for phone in page["phones"]]
+            errors += count_errors([phone.label for phone in python.phones], labels)
             if labels == [phone.label for phone in python.phones]:
                 same += 1
                 shifts += [
@@ -105,10 +107,8 @@ def main() -> None:
                     for phone, other in zip(python.phones, page["phones"], strict=True)
                     for edge in ("start", "end")
                 ]
-            else:
-                print(f"{recording}: {' '.join(labels)}, not {python}", file=sys.stderr)
     print(f"{len(recordings)} recordings, {durations / 60:.1f} minutes; page with runtime {size / 1e6:.1f} MB")
-    print(f"the same phones in {same} of {len(recordings)}")
+    print(f"the same phones in {same} of {len(recordings)}; {100 * errors.rate:.2f} % of phones differ")
     print(
         f"edges of phones differ by {1000 * statistics.median(shifts):.0f} ms in the median, "
         f"{100 * np.mean(np.array(shifts) <= 0.02):.1f} % by 20 ms at most"

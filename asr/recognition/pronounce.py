@@ -9,7 +9,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Self, cast
 
 import numpy as np
 
@@ -99,6 +99,16 @@ class Pronunciation(Annotation):
     mistakes: list[Mistake] = field(default_factory=list)
     misfit: str | None = None
     guessed: list[str] = field(default_factory=list)
+
+    @property
+    def ipa(self) -> Self:
+        """The same scores with phones, those of mistakes too, in the International Phonetic Alphabet."""
+
+        def spell(label: str | None) -> str | None:
+            return label and self._in_ipa(label)
+
+        mistakes = [replace(each, expected=spell(each.expected), heard=spell(each.heard)) for each in self.mistakes]
+        return replace(super().ipa, mistakes=mistakes)
 
     def grade(self, phone: int) -> str:
         """Return how well a phone is said, by its number: good, fair or wrong."""

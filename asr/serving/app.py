@@ -6,6 +6,7 @@ from contextlib import asynccontextmanager
 from importlib import resources
 from pathlib import PurePath
 from typing import Any
+from urllib.parse import quote
 
 from starlette.applications import Starlette
 from starlette.datastructures import FormData
@@ -31,10 +32,11 @@ from asr.serving.transcription import language_of
 from asr.serving.workers import Pool
 
 TRANSCRIPTIONS, STREAM = "/v1/audio/transcriptions", "/v1/stream"
+REMARK = "Asr-Remark"  # the header, percent-encoded, that says where a text does not fit its recording
 FIRST_PAGE = "index.html"  # of the folder with the page's files
 MEDIA_TYPES = {".html": "text/html", ".css": "text/css", ".js": "text/javascript"}
 POLICY = (
-    "default-src 'none'; script-src 'self'; style-src 'self'; img-src data: blob:; media-src blob:; connect-src 'self'; "
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src data:; connect-src 'self'; "
     "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 )
 
@@ -122,7 +124,8 @@ class Server:
         answer = await self._run(request, job, form)
         self._metrics.sound_seconds += answer["seconds"]
         media = forms.MEDIA_TYPES.get(job.options["response_format"], "text/plain")
-        return Response(answer["text"], media_type=media)
+        headers = {} if answer["remark"] is None else {REMARK: quote(answer["remark"], safe=" '")}
+        return Response(answer["text"], media_type=media, headers=headers)
 
     async def _run(self, request: Request, job: Job, form: FormData) -> dict[str, Any]:
         async def read() -> bytes:

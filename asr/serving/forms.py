@@ -112,7 +112,7 @@ FORMS = {
         },
     ),
     "/v1/pronunciation": Form(
-        "pronounce", ("json", "text"), {"text": _text, "g2p": _boolean, "channel": _channel}
+        "pronounce", ("json", "text"), {"text": _text, "g2p": _boolean, "ipa": _boolean, "channel": _channel}
     ),
     "/v1/posteriors": Form("posteriors", ("json",), {"ipa": _boolean, "channel": _channel}),
     "/v1/convert": Form("convert", labels.FORMATS),

@@ -11,17 +11,20 @@ export function unlock(text) { token = text; }
 
 // Return what is found in a recording: an object with duration, phones and perhaps words (label, start, end, confidence).
 // With a text its words are placed; with isLearner scores, mistakes and the grades of words and phones are found, too.
+// Where the text does not fit, there is a remark.
 export async function recognise(file, { text, ipa, isLearner }) {
   if (!text) return post("v1/phones", file, { ipa, words: hasWords });
   if (!isLearner) return post("v1/align", file, { ipa, text });
-  const found = await post("v1/pronunciation", file, { text });
+  const found = await post("v1/pronunciation", file, { ipa, text });
   return { ...found, phones: found.words.flatMap((word) => word.phones) };
 }
 
 // Return posteriors: labels, frameShift (seconds), and values, a byte for each label in each frame, of which 255 is 1.
 export async function posteriors(file, { ipa }) {
   const { labels, frame_shift: frameShift, values } = await post("v1/posteriors", file, { ipa });
-  return { labels, frameShift, values: Uint8Array.from(atob(values), (letter) => letter.charCodeAt(0)) };
+  const letters = atob(values), bytes = new Uint8Array(letters.length);
+  for (let i = 0; i < bytes.length; i++) bytes[i] = letters.charCodeAt(i);
+  return { labels, frameShift, values: bytes };
 }
 
 // Return labels (duration, phones and perhaps words) as text in a format: textgrid, eaf, ctm or srt.
@@ -56,7 +59,10 @@ export function stream(rate, { ipa }, onAnswer, onEnd) {
   return { send: (samples) => transmit(samples.buffer), end: () => transmit('{"eof": 1}') };
 }
 
-async function post(path, file, fields) { return (await send(path, file, fields)).json(); }
+async function post(path, file, fields) {
+  const answer = await send(path, file, fields), remark = answer.headers.get("Asr-Remark");
+  return { ...(await answer.json()), ...(remark ? { remark: decodeURIComponent(remark) } : {}) };
+}
 
 async function send(path, file, fields) {
   const body = new FormData();

@@ -24,7 +24,7 @@ export function moveBoundary(tiers, from, to, duration) {
   const time = round(Math.max(least, Math.min(most, to)));
   const move = (segment) => {
     const start = isSame(segment.start, from) ? time : segment.start, end = isSame(segment.end, from) ? time : segment.end;
-    return start === segment.start && end === segment.end ? segment : { ...segment, start, end, isEdited: true };
+    return start === segment.start && end === segment.end ? segment : { ...segment, start, end, edited: true };
   };
   return Object.fromEntries(Object.entries(tiers).map(([name, segments]) => [name, segments.map(move)]));
 }
@@ -33,7 +33,7 @@ export function moveBoundary(tiers, from, to, duration) {
 export function relabel(tiers, name, index, label) {
   const segments = [...tiers[name]], { start, end } = segments[index];
   if (label === segments[index].label) return tiers;
-  segments.splice(index, 1, ...(label ? [{ label, start, end, isEdited: true }] : []));
+  segments.splice(index, 1, ...(label ? [{ label, start, end, edited: true }] : []));
   return { ...tiers, [name]: segments };
 }
 

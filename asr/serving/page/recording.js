@@ -66,7 +66,7 @@ export class Recording {
       if (asked !== this.#asked) return;
       this.found = answer;
       this.#show();
-      this.#report(`Done: ${answer.phones.length} phones in ${answer.duration.toFixed(2)} seconds.`);
+      this.#report(`Done: ${answer.phones.length} phones in ${answer.duration.toFixed(2)} seconds.`, answer.remark);
     } catch (error) {
       if (error instanceof backend.Locked) this.onLocked(this);
       this.#report("", error.message);
@@ -144,7 +144,9 @@ export class Recording {
     const { tiers, canUndo, canRedo } = this.#history;
     this.timeline.setTiers(tiers);
     const units = tiers.words.length ? tiers.words : tiers.phones;
-    this.#part(".said").textContent = units.map((each) => each.label).join(" ") || "Nothing was heard.";
+    const said = this.#part(".said");
+    said.textContent = units.map((each) => each.label).join(" ") || "Nothing was heard.";
+    said.tabIndex = said.scrollHeight > said.clientHeight ? 0 : -1; // the keyboard scrolls what has the focus
     this.#part(".undo").disabled = !canUndo;
     this.#part(".redo").disabled = !canRedo;
     this.#fillEditor();

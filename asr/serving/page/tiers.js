@@ -104,9 +104,9 @@ export class Tier {
 }
 
 function fill(button, segment) {
-  const { label, start, end, confidence, grade, score, accuracy, isEdited } = segment;
+  const { label, start, end, confidence, grade, score, accuracy, edited } = segment;
   const facts = [`${start.toFixed(2)} to ${end.toFixed(2)} s`];
-  if (isEdited) facts.push("edited");
+  if (edited) facts.push("edited");
   if (grade) facts.push(grade, score === undefined ? `accuracy ${accuracy.toFixed(1)} of 10` : `score ${score.toFixed(1)} of 2`);
   else if (confidence != null) facts.push(`confidence ${confidence.toFixed(2)}`);
   button.segment = segment;

@@ -210,10 +210,12 @@ export class Timeline {
   }
 
   #key(event) {
-    const factor = { "+": 2, "=": 2, "-": 0.5 }[event.key];
-    if (!factor || event.ctrlKey || event.metaKey) return;
+    const factor = { "+": 2, "=": 2, "-": 0.5 }[event.key], place = { Home: 0, End: this.duration }[event.key];
+    const isScroll = place !== undefined && event.target === this.element; // labels have these keys to themselves
+    if ((!factor && !isScroll) || event.ctrlKey || event.metaKey) return;
     event.preventDefault();
-    this.zoom(factor);
+    if (factor) this.zoom(factor);
+    else this.element.scrollLeft = place * this.scale;
   }
 
   #timeOf({ clientX }) { return (clientX - this.strip.getBoundingClientRect().left) / this.scale; }
