@@ -24,6 +24,8 @@ import subprocess
 import sys
 import time
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import httpx
@@ -171,16 +173,44 @@ class Load:
         self.statuses, self.seconds = Counter(), []
 
 
+def family(process: int) -> Iterator[Path]:
+    """Yield the folders in /proc of a process and of those that it has started."""
+    todo = [process]
+    while todo:
+        folder = Path(f"/proc/{todo.pop()}")
+        yield folder
+        for thread in (folder / "task").iterdir():
+            todo += map(int, (thread / "children").read_text().split())
+
+
+def megabytes(folder: Path, key: str = "VmRSS") -> float:
+    """Return the memory of a process in /proc."""
+    found = re.search(rf"{key}:\s+(\d+)", (folder / "status").read_text())
+    return int(found[1]) / 1024 if found else 0.0
+
+
 def resident(process: int) -> float:
     """Return the memory of a process and of those that it has started, in megabytes."""
-    total, todo = 0.0, [process]
-    while todo:
-        each = todo.pop()
-        found = re.search(r"VmRSS:\s+(\d+)", Path(f"/proc/{each}/status").read_text())
-        total += int(found[1]) / 1024 if found else 0
-        for thread in Path(f"/proc/{each}/task").iterdir():
-            todo += map(int, (thread / "children").read_text().split())
-    return total
+    return sum(map(megabytes, family(process)))
+
+
+@contextmanager
+def serving(workers: int) -> Iterator[tuple[int, int]]:
+    """Start a server in a process of its own, and return its port and the process when it is ready."""
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    command = [sys.executable, "-m", "asr", "serve", "--port", str(port), "--workers", str(workers)]
+    with subprocess.Popen(command) as server:
+        try:
+            while server.poll() is None:
+                try:
+                    httpx.get(f"http://127.0.0.1:{port}/readyz").raise_for_status()
+                    break
+                except httpx.HTTPError:
+                    time.sleep(0.2)
+            yield port, server.pid
+        finally:
+            server.terminate()
 
 
 def limits_of_clients(clients: int) -> httpx.Limits:
@@ -257,22 +287,10 @@ def main() -> None:
     parser.add_argument("--live", type=int, metavar="STREAMS", help="measure live streams only, so many at a time")
     parser.add_argument("--workers", type=int, default=2, help="of the server (default 2)")
     arguments = parser.parse_args()
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
-    command = [sys.executable, "-m", "asr", "serve", "--port", str(port), "--workers", str(arguments.workers)]
-    with subprocess.Popen(command) as server:
-        try:
-            while server.poll() is None:
-                try:
-                    httpx.get(f"http://127.0.0.1:{port}/readyz").raise_for_status()
-                    break
-                except httpx.HTTPError:
-                    time.sleep(0.2)
-            print(describe("starlette", "uvicorn", "onnxruntime"))
-            load = Load(port, arguments.audio)
-            asyncio.run(measure_live(load, arguments) if arguments.live else measure(load, arguments, server.pid))
-        finally:
-            server.terminate()
+    with serving(arguments.workers) as (port, process):
+        print(describe("starlette", "uvicorn", "onnxruntime"))
+        load = Load(port, arguments.audio)
+        asyncio.run(measure_live(load, arguments) if arguments.live else measure(load, arguments, process))
     sys.exit(0 if load.faults == 0 else 1)
 
 

@@ -66,7 +66,8 @@ export class Recording {
       if (asked !== this.#asked) return;
       this.found = answer;
       this.#show();
-      this.#report(`Done: ${answer.phones.length} phones in ${answer.duration.toFixed(2)} seconds.`, answer.remark);
+      const lack = this.sound.duration ? "" : " This browser cannot play or draw the sound.";
+      this.#report(`Done: ${answer.phones.length} phones in ${answer.duration.toFixed(2)} seconds.${lack}`, answer.remark);
     } catch (error) {
       if (error instanceof backend.Locked) this.onLocked(this);
       this.#report("", error.message);
