@@ -128,7 +128,7 @@ def test_a_recording_has_the_phones_and_formats_of_python(page, recogniser):
         [[each.start - other.start, each.end - other.end] for each, other in zip(phones, python, strict=True)]
     )
     assert np.abs(edges).max() < 0.06
-    assert np.median(np.abs(edges)) < 0.015
+    assert np.mean(np.abs(edges) < 0.002) > 0.9
     shown = Transcript(phones, python.duration, phone_set="arpabet39")
     assert save(page, article, "SRT") == render(shown, "srt", RECORDING.stem)
     assert save(page, article, "CTM") == render(shown, "ctm", RECORDING.stem)
@@ -147,7 +147,7 @@ def test_a_long_recording_goes_through_in_windows_and_pieces(page, recogniser, t
     assert python.duration > 50
     # Python normalises the features of all windows alike, and the page those of each on its own.
     assert count_errors(labels(python.phones), labels(phones)).rate < 0.03
-    assert phones[-1].end == pytest.approx(python.phones[-1].end, abs=0.1)
+    assert phones[-1].end == pytest.approx(python.phones[-1].end, abs=0.05)
 
 
 def test_the_microphone(page, recogniser):

@@ -1,6 +1,7 @@
-// Starts and ends of phones, as asr.models.times finds them: from the places of CTC's labels and from the quiet between.
-// Its last step, which moves boundaries by some hundredths of a second to where the spectrum changes, is left out.
+// Starts and ends of phones, as asr.models.times finds them: from the places of CTC's labels, from the quiet between them, and
+// from where the sound changes.
 
+import { movedToChanges } from "./changes.js";
 import { meanPlaces } from "./ctc.js";
 
 const RATE = 16000, STEP = 160; // samples a second, and of a step of 10 ms
@@ -16,19 +17,23 @@ export function segments(rows, tokens, places, samples, confidences, { labels, f
   const spans = meanPlaces(rows, tokens, places, NEAR)
     .map((span) => span.map((frame) => inside(frame * frame_shift + boundary_offset)));
   const phones = tokens.map((token, i) => ({ label: labels[token], start: 0, end: duration, confidence: confidences[i] }));
-  for (let i = 0; i <= phones.length; i++) { // each gap between two phones, and at both ends
+  const edges = []; // between phones and pauses: what they bound, and when
+  for (let i = 0; i <= phones.length; i++) {
     const left = phones[i - 1], right = phones[i];
     const start = left ? spans[i - 1][1] : 0, end = right ? spans[i][0] : duration;
     const isSilent = [left, right].some((phone) => silences.includes(phone?.label));
     const pause = !isSilent && pauseIn(start, end, quiet, left, right);
-    if (left) left.end = pause ? pause[0] : right ? (start + end) / 2 : duration;
-    if (right) right.start = pause ? pause[1] : left ? (start + end) / 2 : 0;
+    if (pause && left) edges.push({ left, time: pause[0] });
+    if (pause && right) edges.push({ right, time: pause[1] });
+    if (!pause && left && right) edges.push({ left, right, time: (start + end) / 2 });
   }
   let last = 0;
-  for (const phone of phones) {
-    last = phone.start = Math.max(last, inside(phone.start));
-    last = phone.end = Math.max(last, inside(phone.end));
-  }
+  movedToChanges(edges.map(({ time }) => time), samples).forEach((time, i) => {
+    const { left, right } = edges[i];
+    last = Math.max(last, inside(time));
+    if (left) left.end = last;
+    if (right) right.start = last;
+  });
   return phones;
 }
 
