@@ -122,8 +122,8 @@ class Workshop:
         """Answer as `asr pronounce` prints."""
         scored = pronounce(self.recogniser, waveform, text, g2p, sample_rate=audio.SAMPLE_RATE)
         shown = scored.ipa if ipa else scored
-        text = shown.to_json(name) + "\n" if response_format == "json" else coloured(shown).plain
-        return Answer(text, scored.misfit)
+        written = shown.to_json(name) + "\n" if response_format == "json" else coloured(shown).plain
+        return Answer(written, scored.misfit)
 
     def posteriors(self, waveform: np.ndarray, name: str, response_format: str, ipa: bool = False) -> Answer:
         """Answer with the probability of each class in each frame, as a byte in base64: 255 is 1."""

@@ -220,6 +220,16 @@ def test_speech_is_recognised_as_it_comes(page):
     assert page.is_hidden("#live")
 
 
+def test_a_stream_that_breaks_off_leaves_a_recording(page):
+    page.route_web_socket("**/v1/stream", lambda socket: socket.close())
+    page.click("#listen")
+    page.wait_for_selector("#fault:has-text('broke off')")
+    page.wait_for_timeout(1000)
+    page.click("#listen")
+    page.wait_for_selector(DONE)
+    assert page.text_content(".said").startswith("i'd say")
+
+
 def test_a_recording_is_made(page):
     page.click("#record")
     page.wait_for_selector("#meter:visible")
@@ -242,6 +252,7 @@ def test_several_recordings_and_faults(page, tmp_path):
     assert boxes[0]["y"] == boxes[1]["y"]
     assert boxes[0]["x"] != boxes[1]["x"]
     page.get_by_role("button", name="Close a.wav").click()
+    assert page.evaluate("document.activeElement.ariaLabel") == "Close glorious-scrap.flac"
     assert page.locator("article").count() == 1
 
 
@@ -290,6 +301,18 @@ def ink(page):
     )
 
 
+def scroll(page, left):
+    """Scroll, and wait until everything is drawn."""
+    page.evaluate(
+        """async (left) => {
+            document.querySelector(".timeline").scrollLeft = left;
+            for (let i = 0; i < 3; i++) await new Promise(requestAnimationFrame);
+        }""",
+        left,
+    )
+    page.wait_for_selector(".timeline[aria-busy=false]")
+
+
 def test_the_picture_fits_any_window_and_shows_what_is_scrolled_to(page, tmp_path):
     speech = audio.load(RECORDING)
     soundfile.write(tmp_path / "a.wav", np.concatenate([np.zeros(24000), speech, np.zeros(5 * 16000), speech]), 16000)
@@ -299,16 +322,14 @@ def test_the_picture_fits_any_window_and_shows_what_is_scrolled_to(page, tmp_pat
     for width, scheme in SIZES.items():
         page.set_viewport_size({"width": width, "height": 700})
         page.emulate_media(color_scheme=scheme)
-        page.evaluate("document.querySelector('.timeline').scrollLeft = 320")
-        page.wait_for_timeout(300)
+        scroll(page, 320)
         assert page.evaluate("document.documentElement.scrollWidth") == width
         wave, spectrum, heat = (np.array(each) for each in ink(page))
         silence, voice = slice(70, 160), slice(240, 300)
         assert wave[voice].mean() > 3 * wave[silence].mean()
         assert spectrum[silence].sum() < 0.02 * spectrum[voice].sum()
         assert heat[silence].sum() < 0.1 * heat[voice].sum()
-    page.evaluate("document.querySelector('.timeline').scrollLeft = 1e6")
-    page.wait_for_timeout(300)
+    scroll(page, 1e6)
     assert sum(ink(page)[1]) > 0
     assert labels(page, "words")[-1] == "scrap"
 
@@ -337,6 +358,7 @@ def test_an_audit_of_accessibility_finds_nothing(page):
     page.fill("#text", "")
     page.set_input_files("#file", RECORDING)
     page.wait_for_selector(f"li:first-child {DONE}")
+    page.evaluate("document.getElementById('live').hidden = false")
     for scheme in ("light", "dark"):
         page.emulate_media(color_scheme=scheme)
         found = axe.Axe().run(page).response["violations"]

@@ -45,18 +45,22 @@ export function stream(rate, { ipa }, onAnswer, onEnd) {
   );
   const waiting = [JSON.stringify({ config: { sample_rate: rate, ipa } })];
   const transmit = (message) => (socket.readyState === WebSocket.CONNECTING ? waiting.push(message) : socket.send(message));
-  let fault = null;
+  let fault = null, isEnding = false;
   socket.onopen = () => waiting.forEach((message) => socket.send(message));
   socket.onmessage = ({ data }) => {
     const answer = JSON.parse(data);
     if (answer.error) fault = answer.error.message;
     else onAnswer(answer);
   };
-  socket.onclose = ({ code, wasClean }) => {
-    if (!fault && !wasClean) fault = code === 1006 ? "The server takes no stream: too many are open, or the token is wrong" : "The stream broke off";
+  socket.onclose = () => {
+    if (!isEnding) fault ??= "The stream broke off: too many are open, or the token is wrong";
     onEnd(fault);
   };
-  return { send: (samples) => transmit(samples.buffer), end: () => transmit('{"eof": 1}') };
+  const end = () => {
+    isEnding = true;
+    transmit('{"eof": 1}');
+  };
+  return { send: (samples) => transmit(samples.buffer), end };
 }
 
 async function post(path, file, fields) {

@@ -8,12 +8,14 @@ export class Live {
   #words = []; // of the phrases that have ended
   #phones = [];
 
-  // `options` has ipa; `onFault` gets what goes wrong with the stream; what was heard until then stays.
+  // `options` has ipa; `onFault` gets what goes wrong with the stream.
   constructor(rate, options, onFault) {
     this.isOpen = true;
+    this.isFaulty = false;
     this.ended = new Promise((resolve) => {
       const end = (fault) => {
         this.isOpen = false;
+        this.isFaulty = Boolean(fault);
         if (fault) onFault(fault);
         resolve();
       };
@@ -28,11 +30,12 @@ export class Live {
     if (this.isOpen) this.stream.send(samples);
   }
 
-  // End the stream, and return what was said in so many seconds.
+  // End the stream, and return what was said in so many seconds; null if it broke off before.
   async finish(duration) {
     if (this.isOpen) this.stream.end();
     await this.ended;
     element("live").hidden = true;
+    if (this.isFaulty) return null;
     return { duration, phones: this.#phones, ...(this.#words.length ? { words: this.#words } : {}) };
   }
 

@@ -79,7 +79,7 @@ async function finish() {
   session = null;
   for (const [id, name] of Object.entries(names)) Object.assign(element(id), { textContent: name, disabled: false });
   element("meter").hidden = true;
-  report("", length ? "" : "Nothing was recorded.");
+  report("", length ? element("fault").textContent : "Nothing was recorded.");
   if (length) add(new File([wavOf(parts, microphone.rate)], `${kind === "record" ? "recording" : "live"}.wav`, { type: "audio/wav" }), found);
 }
 

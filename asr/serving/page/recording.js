@@ -11,6 +11,7 @@ let work = Promise.resolve(); // the last request: those of several recordings w
 export class Recording {
   #history = new History({});
   #selected = null; // { tier, index }
+  #opening = null; // resolves when the sound is there
   #asked = 0; // how often something was asked, so that an answer that comes late is known
 
   // `options` are text, ipa and isLearner; `onLocked` is called when the recogniser wants a token.
@@ -59,16 +60,17 @@ export class Recording {
   async start(found = null) {
     this.#report(found ? "" : "Waiting …");
     const asked = ++this.#asked;
-    const opening = this.sound ? null : this.#open();
+    this.#opening ??= this.#open();
     try {
       const answer = found ?? (await this.#ask(asked));
-      await opening;
+      await this.#opening;
       if (asked !== this.#asked) return;
       this.found = answer;
       this.#show();
       const lack = this.sound.duration ? "" : " This browser cannot play or draw the sound.";
       this.#report(`Done: ${answer.phones.length} phones in ${answer.duration.toFixed(2)} seconds.${lack}`, answer.remark);
     } catch (error) {
+      if (asked !== this.#asked) return;
       if (error instanceof backend.Locked) this.onLocked(this);
       this.#report("", error.message);
     }
@@ -90,7 +92,7 @@ export class Recording {
 
   #ask(asked) {
     const answer = work.then(() => {
-      if (asked !== this.#asked) throw new Error("");
+      if (asked !== this.#asked) throw new Error("it is not wanted any more");
       this.#report("Working …");
       return backend.recognise(this.file, this.options);
     });
@@ -102,7 +104,10 @@ export class Recording {
     this.#asked++;
     if (this.#isPlaying) player.stop();
     this.sound?.close();
+    this.timeline.close();
+    const neighbour = this.element.nextElementSibling ?? this.element.previousElementSibling;
     this.element.remove();
+    (neighbour?.querySelector(".close") ?? document.getElementById("file")).focus();
   }
 
   #report(status, fault = "") {

@@ -41,6 +41,7 @@ export class Tier {
       if (this.#hasFocus) wanted.add(this.#active);
       else if (from < to) this.#active = from;
     }
+    if (isCrowded && this.#hasFocus) this.timeline.element.focus({ preventScroll: true });
     for (const [index, button] of this.#buttons) {
       if (!wanted.has(index)) { button.remove(); this.#buttons.delete(index); }
     }

@@ -13,9 +13,11 @@ const STEPS = [0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 30, 60, 120, 30
 const LABEL = 64; // pixels that a label of the ruler needs
 
 export class Timeline {
-  #tiles = new Map(); // ImageBitmaps by layer, scale and number, those last used last; null while one is drawn
+  #tiles = new Map(); // ImageBitmaps by layer, scale, number and ink, those last used last; null while one is drawn
   #asked = 0;
-  #shown = false;
+  #isDue = false; // whether it will be drawn soon
+  #closing = new AbortController();
+  #observer = new ResizeObserver(() => this.#soon());
 
   // `root` has the elements of the template; `actions` are play(start, end), select(tier, index), move(from, to, isDone).
   constructor(root, name, actions) {
@@ -35,8 +37,8 @@ export class Timeline {
     this.picture.addEventListener("click", ({ offsetX }) => actions.play(this.first + offsetX / this.scale, this.duration));
     this.rows.addEventListener("pointerdown", (event) => this.#drag(event));
     this.rows.addEventListener("pointermove", (event) => this.#hint(event));
-    new ResizeObserver(() => this.#soon()).observe(this.element);
-    matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => this.#forget());
+    this.#observer.observe(this.element);
+    matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => this.#soon(), { signal: this.#closing.signal });
   }
 
   get first() { return this.element.scrollLeft / this.scale; } // seconds at the left edge
@@ -51,7 +53,7 @@ export class Timeline {
 
   setSound(sound) {
     this.sound = sound;
-    this.#forget();
+    this.draw();
   }
 
   // Show rows of labels: segments by the names of tiers; those without any have no row.
@@ -69,7 +71,12 @@ export class Timeline {
   setPosteriors(labels) {
     this.labels = labels;
     this.heat.hidden = !labels;
-    this.#forget();
+    this.draw();
+  }
+
+  close() {
+    this.#closing.abort();
+    this.#observer.disconnect();
   }
 
   // Zoom by a factor about a time, or about the middle of what is seen.
@@ -108,16 +115,10 @@ export class Timeline {
     this.draw();
   }
 
-  #forget() {
-    for (const tile of this.#tiles.values()) tile?.close();
-    this.#tiles.clear();
-    this.draw();
-  }
-
   #soon() {
-    if (this.#shown) return;
-    this.#shown = true;
-    requestAnimationFrame(() => { this.#shown = false; this.draw(); });
+    if (this.#isDue) return;
+    this.#isDue = true;
+    requestAnimationFrame(() => { this.#isDue = false; this.draw(); });
   }
 
   draw() {
@@ -136,13 +137,14 @@ export class Timeline {
       this.#drawNames(heat, style);
     }
     for (const tier of Object.values(this.tiers)) tier.draw(this.first, this.first + width / this.scale);
+    this.element.setAttribute("aria-busy", this.#asked > 0);
     this.#moveCursor();
   }
 
   #drawLayer(layer, pen, width, ink) {
     const ratio = devicePixelRatio || 1, scale = this.scale * ratio, left = Math.round(this.element.scrollLeft * ratio);
     for (let number = Math.floor(left / TILE); number * TILE < left + width * ratio; number++) {
-      const key = `${layer} ${scale} ${number}`, tile = this.#tiles.get(key);
+      const key = `${layer} ${scale} ${number} ${ink}`, tile = this.#tiles.get(key);
       if (tile === undefined) this.#ask(layer, key, { number, width: TILE, scale, ratio, ink });
       if (!tile) continue;
       this.#tiles.delete(key);
