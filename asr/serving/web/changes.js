@@ -69,8 +69,8 @@ function scatter(sums, squares, start, stop) {
 
 // Sums over the frames before each step, of the spectra less their mean, and of their squares.
 function accumulated(spectra) {
-  const steps = spectra.length / BINS, sums = new Float64Array((steps + 1) * BINS), squares = new Float64Array(steps + 1);
-  const means = new Float64Array(BINS);
+  const steps = spectra.length / BINS, means = new Float64Array(BINS);
+  const sums = new Float64Array((steps + 1) * BINS), squares = new Float64Array(steps + 1);
   spectra.forEach((value, i) => { means[i % BINS] += value / steps; });
   const centred = spectra.map((value, i) => value - means[i % BINS]);
   const deviation = Math.max(Math.sqrt(centred.reduce((sum, value) => sum + value * value, 0) / centred.length), 1e-6);

@@ -23,8 +23,8 @@ function logAdd(a, b) {
   return low === -Infinity ? high : high + Math.log1p(Math.exp(low - high));
 }
 
-// The most probable labelling, each summed over its paths: prefix beam search. A prefix is a node of a tree, with the log
-// probability of its paths that end in a blank, in its last label, and in either.
+// The most probable labelling, summed over its paths: prefix beam search. A prefix is a node of a tree, with the log
+// probabilities of its paths that end in a blank, in its last label, and in either.
 export function beamSearch({ values, frames, classes }, beamSize) {
   let beam = [{ parent: null, token: 0, children: new Map(), blank: 0, label: -Infinity, ends: 0, seen: 0 }];
   for (let t = 0; t < frames; t++) {
@@ -97,8 +97,8 @@ export function align({ values, frames, classes }, tokens) {
   return places;
 }
 
-// The mean start and end of each token, in frames, over all paths within `near` frames of the likeliest one's: forward and
-// backward sums in plain numbers, scaled in each frame. Where no path is likely enough for that, the likeliest one's.
+// The mean start and end of each token, in frames, over all paths, within `near` frames of the likeliest one's place:
+// forward and backward sums in plain numbers, scaled in each frame. Where they vanish, the likeliest path's place.
 export function meanPlaces({ values, frames, classes }, tokens, places, near) {
   const spelt = spell(tokens), states = spelt.length, alphas = [], probabilities = new Float64Array(states);
   const listen = (t) => spelt.forEach((token, s) => { probabilities[s] = Math.exp(values[t * classes + token]); });

@@ -9,7 +9,7 @@ addEventListener("fetch", (event) => event.respondWith(answer(event.request)));
 
 async function forget() {
   const names = await caches.keys();
-  const old = names.filter((name) => name.startsWith("asr-") && name !== VERSION); // other pages of the host have theirs
+  const old = names.filter((name) => name.startsWith("asr-") && name !== VERSION); // the host may have others
   await Promise.all(old.map((name) => caches.delete(name)));
   await clients.claim();
 }

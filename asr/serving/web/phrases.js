@@ -1,4 +1,4 @@
-// Speech as it comes: the phrase so far is recognised over and over, and pauses end it, as asr.serving.listener does it.
+// Speech as it comes: the phrase so far is recognised over and over, and pauses end it, as asr.serving.listener does.
 
 const PAUSE = 0.8; // seconds without a phone that end a phrase; it is cut in the middle of them
 const LONGEST = 20; // seconds of a phrase; it is ended without a pause then

@@ -49,7 +49,7 @@ function cutsOf({ values, frames, classes }, frameShift) {
     return sum;
   };
   while (frames - cuts.at(-1) > 1.5 * target) {
-    const first = cuts.at(-1) + Math.floor(target / 2), last = Math.min(first + target, frames - Math.floor(target / 2));
+    const half = Math.floor(target / 2), first = cuts.at(-1) + half, last = Math.min(first + target, frames - half);
     let best = first;
     for (let t = first; t < last; t++) if (sure(t) > sure(best)) best = t;
     cuts.push(best);

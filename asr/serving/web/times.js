@@ -1,5 +1,5 @@
-// Starts and ends of phones, as asr.models.times finds them: from the places of CTC's labels, from the quiet between them, and
-// from where the sound changes.
+// Starts and ends of phones, as asr.models.times finds them: from the places of CTC's labels, from the quiet between
+// them, and from where the sound changes.
 
 import { movedToChanges } from "./changes.js";
 import { meanPlaces } from "./ctc.js";
@@ -11,12 +11,15 @@ const QUIET_SHARE = 0.3, RANGE = 40; // of the range of levels, which is so many
 const LOWEST = RATE / 80; // samples in a period of 80 Hz
 
 // `places` are those of `align`, in frames of frameShift seconds; confidences are calibrated already.
-export function segments(rows, tokens, places, samples, confidences, { labels, frame_shift, boundary_offset, silences }) {
+export function segments(rows, tokens, places, samples, confidences, model) {
+  const { labels, frame_shift, boundary_offset, silences } = model;
   const duration = samples.length / RATE, quiet = quietSteps(samples);
   const inside = (time) => Math.min(Math.max(time, 0), duration);
   const spans = meanPlaces(rows, tokens, places, NEAR)
     .map((span) => span.map((frame) => inside(frame * frame_shift + boundary_offset)));
-  const phones = tokens.map((token, i) => ({ label: labels[token], start: 0, end: duration, confidence: confidences[i] }));
+  const phones = tokens.map((token, i) => (
+    { label: labels[token], start: 0, end: duration, confidence: confidences[i] }
+  ));
   const edges = []; // between phones and pauses: what they bound, and when
   for (let i = 0; i <= phones.length; i++) {
     const left = phones[i - 1], right = phones[i];

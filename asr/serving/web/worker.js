@@ -1,5 +1,5 @@
-// Keeps the page awake while the network works: onnxruntime-web and the recognition run here. The first message tells what
-// was loaded; after that each task, which comes with samples at 16 kHz, has one answer, in their order.
+// Keeps the page awake while the network works: onnxruntime-web and the recognition run here. The first message tells
+// what was loaded; after that each task, which comes with samples at 16 kHz, has one answer, in their order.
 
 import * as ort from "../runtime/ort.wasm.bundle.min.mjs";
 import { outputs, recognise } from "./recognise.js";
