@@ -65,8 +65,9 @@ def export(name: str | Path, folder: Path, int8: bool = False, runtime: Path | N
         raise ConfigError(
             f"{name} is decoded with an n-gram or priors, which the page has not: en-us-phones-small is not"
         )
-    web_runtime.copy(folder / "runtime", runtime)
+    files = web_runtime.located(runtime)
     write_graph(folder / "model" / "model.onnx", model, int8, from_waveform=True, half=not int8)
+    web_runtime.copy(files, folder / "runtime")
     described = _description(model_folder.name_of(source), model)
     texts = {"model/model.json": json.dumps(described, ensure_ascii=False, indent=1) + "\n", **_page()}
     if (source / "README.md").is_file():

@@ -28,16 +28,14 @@ LICENCES = ("LICENSE", "ThirdPartyNotices.txt")  # which the package for Python 
 SECONDS = 60  # without a byte, after which the registry is given up
 
 
-def copy(folder: Path, given: Path | None = None) -> None:
-    """Copy the runtime and its licences into a folder.
+def located(given: Path | None = None) -> Path:
+    """Return a folder that has the runtime's files.
 
     Parameters
     ----------
-    folder
-        Where to.
     given
-        A folder that has the runtime's files, such as ``node_modules/onnxruntime-web/dist``. None takes them from the
-        cache, and fetches them into it the first time.
+        Such a folder, as ``node_modules/onnxruntime-web/dist`` is. None takes the cache, and fetches the files into it
+        the first time.
 
     Raises
     ------
@@ -50,6 +48,11 @@ def copy(folder: Path, given: Path | None = None) -> None:
     lacking = [name for name in FILES if not (source / name).is_file()]
     if lacking:
         raise AsrError(f"{source} lacks {' and '.join(lacking)}: name the folder dist of onnxruntime-web {VERSION}")
+    return source
+
+
+def copy(source: Path, folder: Path) -> None:
+    """Copy the runtime's files from one folder to another, with its licences."""
     licences = Path(onnxruntime.__file__).parent
     for path in [*(source / name for name in FILES), *(licences / name for name in LICENCES)]:
         with replacing(folder / path.name) as temporary:

@@ -28,20 +28,19 @@ def registry(tmp_path, monkeypatch):
 
 
 def test_it_is_fetched_once(registry, tmp_path):
-    web_runtime.copy(tmp_path / "first")
+    assert web_runtime.located() == web_runtime.cache()
     registry.unlink()
-    web_runtime.copy(tmp_path / "second")
-    for folder in ("first", "second"):
-        files = {path.name: path.read_bytes() for path in (tmp_path / folder).iterdir()}
-        assert b"MIT License" in files.pop("LICENSE")
-        files.pop("ThirdPartyNotices.txt")
-        assert files == {name: name.encode() for name in web_runtime.FILES}
+    web_runtime.copy(web_runtime.located(), tmp_path / "runtime")
+    files = {path.name: path.read_bytes() for path in (tmp_path / "runtime").iterdir()}
+    assert b"MIT License" in files.pop("LICENSE")
+    files.pop("ThirdPartyNotices.txt")
+    assert files == {name: name.encode() for name in web_runtime.FILES}
 
 
 def test_another_package_is_refused(registry, tmp_path):
     registry.write_bytes(registry.read_bytes() + b"\0")
     with pytest.raises(AsrError, match="is not what it was") as caught:
-        web_runtime.copy(tmp_path / "page")
+        web_runtime.located()
     assert "\n" not in str(caught.value)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["package.tgz"]
 
@@ -49,20 +48,19 @@ def test_another_package_is_refused(registry, tmp_path):
 def test_a_registry_out_of_reach(registry, tmp_path):
     registry.unlink()
     with pytest.raises(AsrError, match=r"cannot get file:.* give --runtime") as caught:
-        web_runtime.copy(tmp_path / "page")
+        web_runtime.located()
     assert "\n" not in str(caught.value)
 
 
 def test_a_cache_that_cannot_be_written(registry, tmp_path):
     (tmp_path / "cache").write_text("a file")
     with pytest.raises(AsrError, match="XDG_CACHE_HOME names another folder"):
-        web_runtime.copy(tmp_path / "page")
+        web_runtime.located()
 
 
 def test_files_at_hand(tmp_path):
     with pytest.raises(AsrError, match=r"lacks ort.wasm.bundle.min.mjs and ort-wasm-simd-threaded.wasm"):
-        web_runtime.copy(tmp_path / "page", tmp_path)
+        web_runtime.located(tmp_path)
     for name in web_runtime.FILES:
         (tmp_path / name).write_bytes(b"of another version")
-    web_runtime.copy(tmp_path / "page", tmp_path)
-    assert (tmp_path / "page" / web_runtime.FILES[0]).read_bytes() == b"of another version"
+    assert web_runtime.located(tmp_path) == tmp_path
