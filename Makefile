@@ -4,6 +4,7 @@ PYTHON ?= python3
 RECIPE ?= mini
 SYSTEM ?= blstm_ctc
 MODEL ?= en-us-phones
+PORT ?= 8000
 ARGS ?=
 
 VENV := .venv
@@ -18,7 +19,7 @@ CORPORA := $(if $(TIMIT)$(DATA),--data $(or $(TIMIT),$(DATA)))
 
 NAMES = $(if $(filter all,$(SYSTEMS)),$(basename $(notdir $(wildcard recipes/$(RECIPE)/*.yaml))),$(SYSTEMS))
 
-.PHONY: help setup lock lint docs test test-kernels train evaluate compare words boundaries pronunciation transcribe bench figures clean
+.PHONY: help setup lock lint docs test test-kernels train evaluate compare words boundaries pronunciation transcribe demo bench figures clean
 .DELETE_ON_ERROR:
 
 help: ## list the targets
@@ -105,6 +106,11 @@ pronunciation: $(READY) ## train what scores pronunciation with MODEL, on speech
 
 transcribe: $(READY) ## print the phones in AUDIO
 	@$(ASR) transcribe $(AUDIO) --model $(MODEL)
+
+demo: $(READY) ## recognise in the browser alone: write the page, and serve it to this machine at PORT
+	$(ASR) export en-us-phones-small runs/demo --web
+	@echo "http://127.0.0.1:$(PORT)"
+	@$(VENV)/bin/python -m http.server --bind 127.0.0.1 --directory runs/demo $(PORT)
 
 bench: $(VENV)/.bench ## run the benchmarks: ours beside its peers; those that need a corpus or a text say so
 	@for script in benchmarks/[a-z]*.py; do echo "== $$script"; $(VENV)/bin/python $$script || [ $$? = 2 ] || exit 1; done

@@ -40,7 +40,7 @@ def serve(
     workers: Annotated[int, typer.Option(min=1, help="Recordings that are worked on at a time.")] = 2,
     queue: Annotated[int, typer.Option(min=1, help="Requests that may wait; more get the status 429.")] = 32,
     streams: Annotated[int, typer.Option(min=1, help="Streams at a time.")] = 16,
-    max_size: Annotated[int, typer.Option(min=1, help="Megabytes of a request.")] = 100,
+    max_size: Annotated[int, typer.Option(min=1, help="Megabytes of a request.")] = 128,
     max_duration: Annotated[float, typer.Option(min=1, help="Seconds of a recording or a stream.")] = 3600,
     max_wait: Annotated[float, typer.Option(min=1, help="Seconds in which a request has to arrive.")] = 60,
     max_time: Annotated[float, typer.Option(min=1, help="Seconds of work on a recording.")] = 300,

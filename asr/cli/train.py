@@ -175,14 +175,23 @@ def tune(
 
 def export(
     model: Model,
-    folder: Annotated[Path, typer.Argument(help="The model folder to write.")],
+    folder: Annotated[Path, typer.Argument(help="The folder to write.")],
     onnx: Annotated[bool, typer.Option("--onnx", help="Add the network as model.onnx, for onnxruntime.")] = False,
     waveform: Annotated[
         bool, typer.Option("--waveform", help="Add waveform.onnx: the network with the features before it.")
     ] = False,
+    web: Annotated[
+        bool, typer.Option("--web", help="Write a page that recognises in the browser, in place of a model folder.")
+    ] = False,
     int8: Annotated[
         bool, typer.Option("--int8", help="Store the network's weights in 8 bits, graphs included.")
     ] = False,
+    runtime: Annotated[
+        Path | None,
+        typer.Option(
+            help="With --web: a folder that has onnxruntime-web.", show_default="download it from npm's registry"
+        ),
+    ] = None,
 ) -> None:
     """Copy a model folder with its weights as float16, or in 8 bits: half or a quarter of the size, to pass on.
 
@@ -191,9 +200,20 @@ def export(
     asr transcribe --model my-model a.wav
     asr export en-us-phones small --onnx --int8    # features (B, T, F) and lengths (B,) to log_probs (T', B, C)
     asr export en-us-phones small --waveform       # waveform (N,), 16 kHz, in [-1, 1], to log_probs (T', 1, C)
+    asr export en-us-phones-small page --web       # a static page, for any web server
     """
     from asr.models import model_folder
 
+    if web and (onnx or waveform):
+        raise AsrError("--web writes a page, and --onnx and --waveform add to a model folder: give one or the others")
+    if runtime is not None and not web:
+        raise AsrError("--runtime is for the page that --web writes: give it, too")
+    if web:
+        from asr.serving import web_export
+
+        web_export.export(model, folder, int8, runtime)
+        typer.echo(f"page: {folder}")
+        return
     graphs = [
         name for name, is_asked in ((model_folder.GRAPH, onnx), (model_folder.WAVEFORM_GRAPH, waveform)) if is_asked
     ]

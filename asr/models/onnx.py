@@ -140,7 +140,9 @@ def _hash(model: OnnxModel) -> str:
     return found.hexdigest()
 
 
-def write_graph(path: Path, model: OnnxModel, int8: bool = False, from_waveform: bool = False) -> None:
+def write_graph(
+    path: Path, model: OnnxModel, int8: bool = False, from_waveform: bool = False, half: bool = False
+) -> None:
     """Write a model's graph for onnxruntime.
 
     Parameters
@@ -149,6 +151,8 @@ def write_graph(path: Path, model: OnnxModel, int8: bool = False, from_waveform:
         Whether the layers' weights have 8 bits: a quarter of the size.
     from_waveform
         Whether the features are in the graph, too.
+    half
+        Whether the weights are float16 in the file: half of the size. They are computed with as float32.
 
     Raises
     ------
@@ -158,6 +162,8 @@ def write_graph(path: Path, model: OnnxModel, int8: bool = False, from_waveform:
         The features have no graph.
     """
     graph, _ = graph_of(model.config, len(model.tokens), model.tensors())
+    if half:
+        graph = graph.halved()
     if from_waveform:
         graph = with_features(graph, model.normaliser)
     with files.replacing(path) as temporary:

@@ -9,7 +9,7 @@ channels, C classes.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -62,6 +62,12 @@ class Graph:
         weights = [messages.tensor(*each, is_external=not has_weights) for each in self.weights.items()]
         constants = [messages.tensor(*each) for each in self.constants.items()]
         return messages.model(messages.graph("blstm", self.nodes, constants + weights, self.inputs, self.outputs))
+
+    def halved(self) -> "Graph":
+        """Return the graph with its weights as float16, which a session makes float32 again when it is loaded."""
+        halves = {f"{name}_half": value.astype(np.float16) for name, value in self.weights.items()}
+        casts = [messages.node("Cast", [f"{name}_half"], [name], {"to": messages.FLOAT}) for name in self.weights]
+        return replace(self, nodes=casts + self.nodes, weights=halves)
 
 
 class Operators:

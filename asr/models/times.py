@@ -174,7 +174,7 @@ def _high_pass(waveform: np.ndarray) -> np.ndarray:
 
 
 @functools.cache
-def _silences() -> frozenset[str]:
+def silences() -> frozenset[str]:
     """Return the labels that stand for quiet, closures among them."""
     sets = ("timit61", "timit48", "timit39")
     labels = {(label, name) for name in sets for label in phones.PhoneSet.load(name).labels}
@@ -190,7 +190,7 @@ def _segments(
     for i in range(len(labels) + 1):
         left, right = labels[i - 1] if i > 0 else None, labels[i] if i < len(labels) else None
         gap_start, gap_end = ends[i - 1] if left else 0.0, starts[i] if right else duration
-        silent = left in _silences() or right in _silences()
+        silent = left in silences() or right in silences()
         pause = None if silent else _pause(gap_start, gap_end, quiet, left is not None, right is not None)
         if pause:
             owners.append(None)

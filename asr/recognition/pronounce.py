@@ -9,7 +9,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Self, cast
 
 import numpy as np
 
@@ -100,6 +100,16 @@ class Pronunciation(Annotation):
     misfit: str | None = None
     guessed: list[str] = field(default_factory=list)
 
+    @property
+    def ipa(self) -> Self:
+        """The same scores with phones, those of mistakes too, in the International Phonetic Alphabet."""
+
+        def spell(label: str | None) -> str | None:
+            return label and self._in_ipa(label)
+
+        mistakes = [replace(each, expected=spell(each.expected), heard=spell(each.heard)) for each in self.mistakes]
+        return replace(super().ipa, mistakes=mistakes)
+
     def grade(self, phone: int) -> str:
         """Return how well a phone is said, by its number: good, fair or wrong."""
         if any(each.phone == phone and each.expected is not None for each in self.mistakes):
@@ -117,11 +127,16 @@ class Pronunciation(Annotation):
 
     def to_json(self, path: str | None = None) -> str:
         """Return everything as one line of JSON without a line break; `path` names the recording in it."""
-        phones = iter(zip(self.phones, self.phone_scores, strict=True))
-        words = []
-        for word, length, scores in zip(self.words or (), self.word_lengths, self.word_scores, strict=True):
-            rows = [_row(phone, {"score": score}) for phone, score in (next(phones) for _ in range(length))]
-            words.append(_row(word, scores) | {"phones": rows})
+        phones = [
+            _row(phone, {"score": score, "grade": self.grade(k)})
+            for k, (phone, score) in enumerate(zip(self.phones, self.phone_scores, strict=True))
+        ]
+        words, rows = [], iter(phones)
+        for i, (word, length, scores) in enumerate(
+            zip(self.words or (), self.word_lengths, self.word_scores, strict=True)
+        ):
+            inside = [*itertools.islice(rows, length)]
+            words.append(_row(word, scores) | {"grade": self.word_grade(i), "phones": inside})
         mistakes = [vars(each) | {"text": str(each)} for each in self.mistakes]
         values: dict[str, Any] = {
             "duration": self.duration,
@@ -132,7 +147,7 @@ class Pronunciation(Annotation):
         return json.dumps(({} if path is None else {"path": path}) | values, ensure_ascii=False)
 
 
-def _row(segment: Segment, scores: dict[str, float]) -> dict[str, Any]:
+def _row(segment: Segment, scores: dict[str, Any]) -> dict[str, Any]:
     return {"label": segment.label, "start": segment.start, "end": segment.end} | scores
 
 

@@ -4,7 +4,9 @@ import json
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from importlib import resources
+from pathlib import PurePath
 from typing import Any
+from urllib.parse import quote
 
 from starlette.applications import Starlette
 from starlette.datastructures import FormData
@@ -20,7 +22,7 @@ import asr
 from asr.core import config
 from asr.models import model_folder
 from asr.serving import forms
-from asr.serving.guard import Guard
+from asr.serving.guard import PAGE, Guard
 from asr.serving.metrics import Gauges, Metrics
 from asr.serving.recognising import Job
 from asr.serving.refusal import Refusal
@@ -30,10 +32,12 @@ from asr.serving.transcription import language_of
 from asr.serving.workers import Pool
 
 TRANSCRIPTIONS, STREAM = "/v1/audio/transcriptions", "/v1/stream"
-FILES = ("page.html", "openapi.json")
+REMARK = "Asr-Remark"  # the header, percent-encoded, that says where a text does not fit its recording
+FIRST_PAGE = "index.html"  # of the folder with the page's files
+MEDIA_TYPES = {".html": "text/html", ".css": "text/css", ".js": "text/javascript"}
 POLICY = (
-    "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; img-src data: blob:; media-src blob:; "
-    "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src data:; connect-src 'self'; "
+    "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 )
 
 Handler = Callable[[Request], Awaitable[Response]]
@@ -58,14 +62,17 @@ class Server:
         self._language = language_of(config.load(folder / "config.yaml").data.labels)
         self._streams = Streams(pool, pool.limits, stream_model)
         self._metrics = Metrics()
-        self._files = {name: (resources.files("asr.serving") / name).read_text("utf8") for name in FILES}
+        files = resources.files("asr.serving")
+        self._document = (files / "openapi.json").read_text("utf8")
+        self._page_files = {each.name: each.read_text("utf8") for each in (files / "page").iterdir()}
         if models.words is None:
-            self._files["page.html"] = self._files["page.html"].replace(' data-words="true"', "", 1)
+            self._page_files[FIRST_PAGE] = self._page_files[FIRST_PAGE].replace(' data-words="true"', "", 1)
 
     def application(self, access: Access) -> ASGIApp:
         """Return the application, for those who may use it."""
         answers: dict[str, Handler] = {
             "/": self._page,
+            **dict.fromkeys((PAGE + name for name in self._page_files), self._page),
             "/healthz": self._healthz,
             "/readyz": self._readyz,
             "/metrics": self._show_metrics,
@@ -117,7 +124,8 @@ class Server:
         answer = await self._run(request, job, form)
         self._metrics.sound_seconds += answer["seconds"]
         media = forms.MEDIA_TYPES.get(job.options["response_format"], "text/plain")
-        return Response(answer["text"], media_type=media)
+        headers = {} if answer["remark"] is None else {REMARK: quote(answer["remark"], safe=" '")}
+        return Response(answer["text"], media_type=media, headers=headers)
 
     async def _run(self, request: Request, job: Job, form: FormData) -> dict[str, Any]:
         async def read() -> bytes:
@@ -134,7 +142,9 @@ class Server:
             await websocket.send_denial_response(_response(refusal))
 
     async def _page(self, request: Request) -> Response:
-        return Response(self._files["page.html"], media_type="text/html", headers={"Content-Security-Policy": POLICY})
+        name = request.url.path.removeprefix(PAGE).lstrip("/") or FIRST_PAGE
+        media = MEDIA_TYPES[PurePath(name).suffix]
+        return Response(self._page_files[name], media_type=media, headers={"Content-Security-Policy": POLICY})
 
     async def _healthz(self, request: Request) -> Response:
         return Response("ok\n", media_type="text/plain")
@@ -156,7 +166,7 @@ class Server:
         return Response(self._metrics.text(gauges), media_type="text/plain; version=0.0.4")
 
     async def _openapi(self, request: Request) -> Response:
-        values = json.loads(self._files["openapi.json"])
+        values = json.loads(self._document)
         values["info"]["version"] = asr.__version__
         return _json(values)
 

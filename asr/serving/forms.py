@@ -11,7 +11,7 @@ from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import ClientDisconnect, Request
 
 from asr.recognition import render, render_alignment
-from asr.serving import transcription
+from asr.serving import labels, transcription
 from asr.serving.recognising import Job
 from asr.serving.refusal import Refusal, bad
 from asr.serving.settings import MEGABYTE, Limits
@@ -112,8 +112,10 @@ FORMS = {
         },
     ),
     "/v1/pronunciation": Form(
-        "pronounce", ("json", "text"), {"text": _text, "g2p": _boolean, "channel": _channel}
+        "pronounce", ("json", "text"), {"text": _text, "g2p": _boolean, "ipa": _boolean, "channel": _channel}
     ),
+    "/v1/posteriors": Form("posteriors", ("json",), {"ipa": _boolean, "channel": _channel}),
+    "/v1/convert": Form("convert", labels.FORMATS),
 }  # fmt: skip
 
 

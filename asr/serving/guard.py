@@ -1,9 +1,11 @@
 """Who is let in: tokens, hosts and origins are checked before anything else, and every request is counted."""
 
+import base64
 import hmac
 import logging
 import time
 from collections.abc import Collection
+from contextlib import suppress
 from urllib.parse import SplitResult, urlsplit
 
 from starlette.datastructures import Headers
@@ -14,6 +16,9 @@ from asr.serving.metrics import Metrics
 from asr.serving.refusal import Refusal
 from asr.serving.settings import Access, is_loopback
 
+PROTOCOL = "asr"  # of the WebSocket
+BEARER = f"{PROTOCOL}.bearer."  # before the token in URL-safe base64, which a page sends as a second protocol
+PAGE = "/page/"  # its files are below
 OPEN = ("/", "/healthz", "/readyz")  # they tell nothing, and the page asks for the token itself
 HEADERS = {
     "Cache-Control": "no-store",
@@ -79,13 +84,25 @@ class Guard:
         is_own = origin is None or _address_in(origin).netloc.lower() == host.lower()
         if not is_own and origin not in self._access.origins:
             return Refusal(403, "origin", "pages of other sites may not use this server")
-        if self._access.token is None or (scope["path"] in OPEN and scope["type"] == "http"):
+        is_open = scope["type"] == "http" and (scope["path"] in OPEN or scope["path"].startswith(PAGE))
+        if self._access.token is None or is_open:
             return None
-        scheme, _, given = headers.get("authorization", "").partition(" ")
-        is_right = hmac.compare_digest(given.strip().encode(), self._access.token.encode())
-        if scheme.lower() != "bearer" or not is_right:
+        if not hmac.compare_digest(_given_token(headers, scope), self._access.token.encode()):
             return Refusal(401, "invalid_api_key", "the token is missing or wrong: send Authorization: Bearer TOKEN")
         return None
+
+
+def _given_token(headers: Headers, scope: Scope) -> bytes:
+    """Return the token in a request's headers, or among the protocols of a WebSocket: browsers send no other header."""
+    scheme, _, given = headers.get("authorization", "").partition(" ")
+    if scheme.lower() == "bearer":
+        return given.strip().encode()
+    for each in scope.get("subprotocols", ()):
+        if each.startswith(BEARER):
+            letters = each.removeprefix(BEARER)
+            with suppress(ValueError):
+                return base64.urlsafe_b64decode(letters + "=" * (-len(letters) % 4))
+    return b""
 
 
 def _address_in(text: str) -> SplitResult:

@@ -13,13 +13,16 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from asr.recognition.stream import Stream
-from asr.speech import audio
+from asr.speech import audio, phones
 
 PAUSE = 0.8  # seconds without a phone that end a phrase; it is cut in the middle of them
 SPIKE = 0.2  # seconds that a phone is taken to last of which only the beginning is known
 LONGEST = 20.0  # seconds of a phrase; it is ended without a pause then
 BEFORE = 0.5  # seconds that are kept of the silence before a phrase
-FRESH = 0.3  # seconds of new sound that are worth another partial result
+FRESH = 0.2  # seconds of new sound that are worth another partial result
+LONG = 4.0  # seconds of a phrase that are recognised over and over
+RECENT = 1.5  # seconds of them that stay open when the rest is settled
+CONTEXT = 1.0  # seconds that are heard again before what is open
 
 Rows = Mapping[str, Sequence[dict[str, Any]]]  # words and phones, as the JSON of a transcript has them
 
@@ -44,8 +47,10 @@ class Listener:
     sample_rate
         Samples a second, in Hz.
     stream
-        Gives phones as they come; None where the phrase so far is recognised as a whole, over and over
-        (`due`, `set_partial`).
+        Gives phones as they come; None where the phrase so far is recognised over and over (`due`, `set_partial`). Of a
+        long phrase this is done with the last seconds only, or else partial results would come later and later.
+    ipa
+        Give the phones of `stream` in the International Phonetic Alphabet.
 
     Raises
     ------
@@ -53,7 +58,8 @@ class Listener:
         The rate is not between 1 kHz and 1 MHz.
     """
 
-    def __init__(self, sample_rate: float, stream: Stream | None = None):
+    def __init__(self, sample_rate: float, stream: Stream | None = None, ipa: bool = False):
+        self._ipa = ipa
         self._converter, self._stream, self._rest = audio.Converter(sample_rate), stream, b""
         self._phrase = Stretch(0.0, np.zeros(0, np.float32))
         self._begin()
@@ -63,6 +69,8 @@ class Listener:
         self._asked = self._known = self._phrase.start  # how far it was recognised, or is being recognised
         self._phones = list[dict[str, Any]]()
         self._text = ""
+        self._settled: Rows = {}  # what partial results do not change any more, which lasts until the next
+        self._settled_end = self._phrase.start
 
     @property
     def end(self) -> float:
@@ -89,7 +97,8 @@ class Listener:
         self._phrase = Stretch(self._phrase.start, np.concatenate([self._phrase.waveform, waveform]))
         if self._stream is not None:
             for spike in self._stream.accept(waveform):
-                self._phones.append({"label": spike.label, "start": spike.time})
+                label = phones.ipa(spike.label, self._stream.model.config.data.labels) if self._ipa else spike.label
+                self._phones.append({"label": label, "start": spike.time})
             self._text = " ".join(phone["label"] for phone in self._phones)
             self._asked = self._known = self.end
         if not self._phones and self._known - self._phrase.start > PAUSE + BEFORE:
@@ -97,16 +106,30 @@ class Listener:
 
     @property
     def due(self) -> Stretch | None:
-        """The phrase so far, if there is enough new sound for another partial result."""
+        """What is to be recognised, if there is enough new sound for another partial result."""
         if self.end < self._asked + FRESH:
             return None
         self._asked = self.end
-        return self._phrase
+        num_settled = max(0, round((self._settled_end - CONTEXT - self._phrase.start) * audio.SAMPLE_RATE))
+        return Stretch(self._phrase.start + num_settled / audio.SAMPLE_RATE, self._phrase.waveform[num_settled:])
 
     def set_partial(self, found: Rows, stretch: Stretch) -> None:
-        """Take what was recognised in a stretch as what is known of the phrase."""
+        """Take what was recognised in a stretch as what is known of the phrase, behind what is settled."""
         rows = moved(found, stretch.start)
-        self._text, self._phones, self._known = text_of(rows), [*rows["phones"]], stretch.end
+        known = {
+            kind: [*self._settled.get(kind, ()), *(row for row in rows[kind] if _middle(row) > self._settled_end)]
+            for kind in rows
+        }
+        self._text, self._phones, self._known = text_of(known), known["phones"], stretch.end
+        if stretch.end - self._settled_end > LONG:
+            self._settle(known, stretch.end - RECENT)
+
+    def _settle(self, known: Rows, latest: float) -> None:
+        """Settle the words, or where no words are known the phones, that end before a time."""
+        ends = [row["end"] for row in known.get("words") or known["phones"] if row["end"] <= latest]
+        if ends:
+            self._settled_end = ends[-1]
+            self._settled = {kind: [row for row in known[kind] if _middle(row) <= self._settled_end] for kind in known}
 
     @property
     def phrase_end(self) -> float | None:
@@ -124,6 +147,10 @@ class Listener:
         self._phrase = Stretch(before.end, self._phrase.waveform[num_samples:])
         self._begin()
         return before
+
+
+def _middle(row: Mapping[str, Any]) -> float:
+    return (row["start"] + row["end"]) / 2
 
 
 def final(found: Rows, start: float) -> dict[str, Any]:

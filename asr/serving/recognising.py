@@ -1,5 +1,6 @@
 """What a worker process does: it loads the models once, then decodes and recognises a recording after the other."""
 
+import base64
 import functools
 import json
 import logging
@@ -10,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
 from pathlib import PurePath
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -21,9 +22,9 @@ from asr.recognition.pronounce import pronounce
 from asr.recognition.recogniser import Recogniser, Transcript
 from asr.recognition.render import render
 from asr.recognition.render_pronunciation import coloured
-from asr.serving import transcription
+from asr.serving import labels, transcription
 from asr.serving.settings import Limits, Models
-from asr.speech import audio
+from asr.speech import audio, phones
 
 log = logging.getLogger(__name__)
 
@@ -47,8 +48,15 @@ class Job:
     options: dict[str, Any] = field(default_factory=dict)
 
 
+class Answer(NamedTuple):
+    """The body of the answer to a job, and what a person should know about the recording, if there is something."""
+
+    text: str
+    remark: str | None = None
+
+
 class Workshop:
-    """The recognisers of a worker, and a method for each kind of job, which returns the body of the answer."""
+    """The recognisers of a worker, and a method for each kind of job."""
 
     def __init__(self, models: Models):
         self.recogniser = Recogniser.from_pretrained(models.model)
@@ -69,20 +77,21 @@ class Workshop:
         label = self.recogniser.model.tokens[1]
         align(self.recogniser, silence, phones=[label], sample_rate=audio.SAMPLE_RATE)
 
-    def transcribe(self, waveform: np.ndarray, name: str, response_format: str, granularities: list[str]) -> str:
+    def transcribe(self, waveform: np.ndarray, name: str, response_format: str, granularities: list[str]) -> Answer:
         """Answer as OpenAI's transcriptions do."""
         said = self.words.transcribe(waveform, audio.SAMPLE_RATE)
-        return transcription.write(said, response_format, granularities, name)
+        return Answer(transcription.write(said, response_format, granularities, name))
 
     def phones(
         self, waveform: np.ndarray, name: str, response_format: str, words: bool = False, ipa: bool = False
-    ) -> str:
+    ) -> Answer:
         """Answer as `asr transcribe` prints."""
         if words and not self.has_words:
             raise AsrError("this server recognises phones alone: leave words out")
         said: Transcript = (self.words if words else self.recogniser).transcribe(waveform, audio.SAMPLE_RATE)
         shown = said.ipa if ipa else said
-        return render(shown, response_format, _name_in(response_format, name), words or self.recogniser.spells)
+        name = _name_in(response_format, name)
+        return Answer(render(shown, response_format, name, words or self.recogniser.spells))
 
     def align(
         self,
@@ -96,7 +105,7 @@ class Workshop:
         gop: bool = False,
         g2p: bool = True,
         ipa: bool = False,
-    ) -> str:
+    ) -> Answer:
         """Answer as `asr align` prints."""
         aligned = align(self.recogniser, waveform, text, phones, g2p, gop, sample_rate=audio.SAMPLE_RATE)
         shape = render_alignment.Shape(
@@ -104,27 +113,51 @@ class Workshop:
             tuple(tiers or ("words", "phones")),
             units or ("sentences" if response_format in ("srt", "vtt") else "phones"),
         )
-        return render_alignment.write(aligned.ipa if ipa else aligned, shape, _name_in(response_format, name))
+        shown = aligned.ipa if ipa else aligned
+        return Answer(render_alignment.write(shown, shape, _name_in(response_format, name)), aligned.misfit)
 
-    def pronounce(self, waveform: np.ndarray, name: str, response_format: str, text: str, g2p: bool = True) -> str:
+    def pronounce(
+        self, waveform: np.ndarray, name: str, response_format: str, text: str, g2p: bool = True, ipa: bool = False
+    ) -> Answer:
         """Answer as `asr pronounce` prints."""
         scored = pronounce(self.recogniser, waveform, text, g2p, sample_rate=audio.SAMPLE_RATE)
-        return scored.to_json(name) + "\n" if response_format == "json" else coloured(scored).plain
+        shown = scored.ipa if ipa else scored
+        written = shown.to_json(name) + "\n" if response_format == "json" else coloured(shown).plain
+        return Answer(written, scored.misfit)
 
-    def phrase(self, waveform: np.ndarray, name: str) -> str:
+    def posteriors(self, waveform: np.ndarray, name: str, response_format: str, ipa: bool = False) -> Answer:
+        """Answer with the probability of each class in each frame, as a byte in base64: 255 is 1."""
+        model = self.recogniser.model
+        log_probs = model.log_probs(self.recogniser.emissions(waveform))
+        blank, *names = model.tokens
+        if ipa:
+            names = [phones.ipa(name, model.config.data.labels) for name in names]
+        values = np.rint(255 * np.exp(log_probs)).astype(np.uint8).tobytes()
+        found = {
+            "labels": [blank, *names],
+            "frame_shift": model.frame_shift,
+            "values": base64.b64encode(values).decode(),
+        }
+        return Answer(json.dumps(found, ensure_ascii=False) + "\n")
+
+    def phrase(self, waveform: np.ndarray, name: str, ipa: bool) -> Answer:
         """Answer to a stretch of a stream: phones, and words where they are recognised."""
-        return self.words.transcribe(waveform, audio.SAMPLE_RATE).to_json()
+        said = self.words.transcribe(waveform, audio.SAMPLE_RATE)
+        return Answer((said.ipa if ipa else said).to_json())
 
     def do(self, job: Job, content: bytes, longest: float) -> dict[str, Any]:
-        """Return the message that answers a job: the text and the seconds of the recording, or a refusal."""
+        """Return the message that answers a job: the text, a remark and the seconds of the recording, or a refusal."""
         options = dict(job.options)
         try:
+            if job.kind == "convert":
+                form = options["response_format"]
+                return {"text": labels.convert(content, _name_in(form, job.name), form), "remark": None, "seconds": 0.0}
             if job.kind == "phrase":
                 waveform = np.frombuffer(content, np.float32)
             else:
                 waveform = audio.load(content, None, options.pop("channel", None), longest)
-            work: Callable[..., str] = getattr(self, job.kind)
-            text = work(waveform, job.name, **options)
+            work: Callable[..., Answer] = getattr(self, job.kind)
+            answer = work(waveform, job.name, **options)
         except TooLongError as error:
             return _refused(413, "too_long", str(error))
         except AsrError as error:
@@ -136,7 +169,7 @@ class Workshop:
                 return _refused(413, "memory_limit", "the recording needs more memory than this server allows: cut it")
             log.exception("a job of kind %s failed", job.kind)
             return _refused(500, "internal", "this server has a fault, which its log describes")
-        return {"text": text, "seconds": len(waveform) / audio.SAMPLE_RATE}
+        return answer._asdict() | {"seconds": len(waveform) / audio.SAMPLE_RATE}
 
 
 def _name_in(form: str, name: str) -> str:

@@ -54,7 +54,7 @@ class Limits:
         A limit is not positive.
     """
 
-    upload_bytes: int = 100 * MEGABYTE
+    upload_bytes: int = 128 * MEGABYTE  # an hour of 16 kHz and 16 bits has 110
     upload_seconds: float = 60.0
     sound_seconds: float = 3600.0
     work_seconds: float = 300.0

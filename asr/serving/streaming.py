@@ -13,6 +13,7 @@ from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from asr.core.errors import AsrError
 from asr.recognition.stream import Stream
+from asr.serving.guard import PROTOCOL
 from asr.serving.listener import Listener, Stretch, final
 from asr.serving.recognising import Job
 from asr.serving.refusal import Refusal, bad
@@ -40,13 +41,14 @@ class Session:
 
     def __init__(self, websocket: WebSocket, pool: Pool, stream_model: str | None):
         self._websocket, self._pool, self._stream_model = websocket, pool, stream_model
-        self._sample_rate = float(SAMPLE_RATE)
+        self._sample_rate, self._ipa = float(SAMPLE_RATE), False
         self._listener: Listener | None = None
         self._asked: tuple[Stretch, asyncio.Task[dict[str, Any]]] | None = None  # for a partial result
 
     async def run(self) -> None:
         """Answer the client until one side ends the stream."""
-        await self._websocket.accept()
+        offered = self._websocket.scope.get("subprotocols", ())
+        await self._websocket.accept(PROTOCOL if PROTOCOL in offered else None)
         try:
             while not await self._answer(await self._next()):
                 pass
@@ -118,7 +120,10 @@ class Session:
             raise bad("sample_rate must be a number", "sample_rate")
         if self._listener is not None:
             raise bad("config must come before the samples", "config")
-        self._sample_rate = float(rate)
+        ipa = config.get("ipa", self._ipa)
+        if not isinstance(ipa, bool):
+            raise bad("ipa must be true or false", "ipa")
+        self._sample_rate, self._ipa = float(rate), ipa
 
     async def _get_listener(self) -> Listener:
         """Return what hears this recording; the first samples make it."""
@@ -128,7 +133,7 @@ class Session:
 
     def _new_listener(self) -> Listener:
         stream = None if self._stream_model is None else Stream(self._stream_model, SAMPLE_RATE)
-        return Listener(self._sample_rate, stream)
+        return Listener(self._sample_rate, stream, self._ipa)
 
     async def _hear(self, content: bytes) -> dict[str, Any]:
         """Return the answer to samples."""
@@ -161,7 +166,7 @@ class Session:
         async def read() -> bytes:
             return stretch.waveform.tobytes()
 
-        answer = await self._pool.run(Job("phrase", "stream"), read)
+        answer = await self._pool.run(Job("phrase", "stream", {"ipa": self._ipa}), read)
         return json.loads(answer["text"])
 
     async def _send(self, message: dict[str, Any]) -> None:

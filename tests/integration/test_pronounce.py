@@ -37,6 +37,10 @@ def test_a_folder_is_scored_and_its_bad_file_reported(cli, recordings, tmp_path)
     assert "c.wav: " in err
     assert "b.wav: the text does not fit the recording" in err
     right, wrong = map(json.loads, out.splitlines())
+    grades = [phone["grade"] for word in wrong["words"] for phone in word["phones"]]
+    named = {each["phone"] for each in wrong["mistakes"] if each["expected"] is not None}
+    assert {i for i, grade in enumerate(grades) if grade == "wrong"} == named != set()
+    assert [word["grade"] for word in right["words"]].count("good") > 3
     assert right["path"].endswith("a.wav")
     assert right["scores"]["total"] > wrong["scores"]["total"] + 1
     page = (tmp_path / "page.html").read_text(encoding="utf8")

@@ -1,5 +1,6 @@
 """A running server: OpenAI's own client, the answers beside those of the commands, limits, and streams."""
 
+import base64
 import concurrent.futures
 import json
 import os
@@ -122,7 +123,29 @@ def test_an_alignment_is_what_the_command_prints(http_client, cli):
 def test_scores_are_what_the_command_prints(http_client, cli):
     answer = post(http_client, "/v1/pronunciation", text=TEXT, response_format="text")
     assert answer.text == cli("pronounce", RECORDING, "--text", TEXT).out
+    assert "Asr-Remark" not in answer.headers
+    assert "not fit" in post(http_client, "/v1/pronunciation", text="Mother has eaten").headers["Asr-Remark"]
     assert post(http_client, "/v1/pronunciation", text=TEXT).json()["scores"].keys() >= {"accuracy", "fluency"}
+
+
+def test_posteriors_agree_with_the_phones(http_client):
+    found = post(http_client, "/v1/posteriors", ipa="true").json()
+    assert len(found["labels"]) == 40
+    assert {"<blank>", "aɪ", "ʃ"} <= {*found["labels"]}
+    values = np.frombuffer(base64.b64decode(found["values"]), np.uint8).reshape(-1, 40)
+    assert len(values) * found["frame_shift"] == pytest.approx(3.065, abs=0.06)
+    assert np.abs(values.astype(int).sum(axis=1) - 255).max() <= 20  # each of 40 is rounded
+    for phone in post(http_client, "/v1/phones", ipa="true").json()["phones"]:
+        first, last = (round(phone[key] / found["frame_shift"]) for key in ("start", "end"))
+        assert values[first - 1 : last + 1, found["labels"].index(phone["label"])].max() > 40
+
+
+def test_labels_are_converted_as_the_command_writes_them(http_client, cli):
+    found = post(http_client, "/v1/phones", words="true").content
+    answer = post(http_client, "/v1/convert", found, name="glorious-scrap.flac", response_format="ctm")
+    assert answer.text == cli("transcribe", RECORDING, "--words", "--format", "ctm").out
+    answer = post(http_client, "/v1/convert", b"{}", response_format="eaf")
+    assert (answer.status_code, error_of(answer)) == (400, "unusable")
 
 
 @pytest.mark.parametrize(
@@ -282,6 +305,15 @@ def test_a_stream_gives_words_as_vosks_server_does(rate, served):
     assert all(("partial" in answer) != ("text" in answer) for answer in answers)
 
 
+def test_a_stream_in_the_ipa(served):
+    final = hear(served, [pcm(16000).tobytes()], {"ipa": True})[-1]
+    assert final["phones"][0]["label"] == "aɪ"
+    from websockets.sync.client import connect
+
+    with connect(served.websocket, subprotocols=["asr.bearer.eA", "asr"]) as connection:
+        assert connection.subprotocol == "asr"
+
+
 def test_a_stream_of_nothing(served):
     assert hear(served, []) == [{"text": "", "result": [], "phones": []}]
     assert hear(served, [b"", b"\0", b"\0" * 3])[-1]["text"] == ""
@@ -299,7 +331,17 @@ def test_too_many_streams(served):
 def test_strange_messages_end_a_stream_with_a_reason(served):
     from websockets.sync.client import connect
 
-    strange = ["", "x", "[]", "{}", '{"config": 1}', '{"config": {"sample_rate": "x"}}', "[" * 9000, "\0"]
+    strange = [
+        "",
+        "x",
+        "[]",
+        "{}",
+        '{"config": 1}',
+        '{"config": {"ipa": 1}}',
+        '{"config": {"sample_rate": "x"}}',
+        "[" * 9000,
+        "\0",
+    ]
     strange += [
         '{"config": {"sample_rate": 1}}',
         '{"config": {"sample_rate": 1e999}}',

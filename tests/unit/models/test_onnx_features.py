@@ -8,7 +8,7 @@ import pytest
 from asr.core.config import FeatureConfig
 from asr.core.errors import ConfigError
 from asr.models import model_folder, onnx_messages
-from asr.models.onnx import OnnxModel, graph_of
+from asr.models.onnx import OnnxModel, graph_of, write_graph
 from asr.models.onnx_features import with_features
 from asr.models.onnx_graph import Graph, Operators
 from asr.recognition.recogniser import Recogniser
@@ -92,3 +92,13 @@ def test_a_running_mean_has_no_graph():
     graph, _ = graph_of(model.config, len(model.tokens), model.tensors())
     with pytest.raises(ConfigError, match="running has no graph from the waveform"):
         with_features(graph, Normaliser(FeatureConfig(delta_order=0, cmvn="running")))
+
+
+def test_weights_of_16_bits_give_the_same_numbers(tmp_path):
+    model = model_folder.load("en-us-phones-small", light=True)  # whose weights are float16
+    for name, half in (("whole", False), ("half", True)):
+        write_graph(tmp_path / name, model, from_waveform=True, half=half)
+    whole, half = (onnxruntime.InferenceSession(str(tmp_path / name)) for name in ("whole", "half"))
+    heard = {"waveform": audio.load(SPEECH)}
+    np.testing.assert_array_equal(half.run(None, heard)[0], whole.run(None, heard)[0])
+    assert (tmp_path / "half").stat().st_size < 0.65 * (tmp_path / "whole").stat().st_size

@@ -1,4 +1,5 @@
 import asyncio
+import base64
 
 import pytest
 
@@ -7,14 +8,14 @@ pytest.importorskip("starlette", reason="the extra `serve` is not installed")
 from starlette.responses import PlainTextResponse
 
 from asr.core.errors import ConfigError
-from asr.serving.guard import Guard
+from asr.serving.guard import BEARER, PROTOCOL, Guard
 from asr.serving.metrics import Metrics
 from asr.serving.settings import Access, Limits
 
 TOKEN = "a token of many letters"
 
 
-def status(access, path="/v1/models", kind="http", **headers):
+def status(access, path="/v1/models", kind="http", subprotocols=(), **headers):
     """The status that a request with some headers gets."""
     headers = {"host": "localhost:8000"} | headers
     scope = {
@@ -22,6 +23,7 @@ def status(access, path="/v1/models", kind="http", **headers):
         "method": "GET",
         "path": path,
         "headers": [(name.encode(), value.encode()) for name, value in headers.items()],
+        "subprotocols": subprotocols,
         "extensions": {"websocket.http.response": {}},
     }
     sent = []
@@ -80,8 +82,25 @@ def test_the_right_token_is_taken():
     assert status(Access(TOKEN), authorization=f"Bearer {TOKEN}") == 200
     assert status(Access(TOKEN), authorization=f"bearer  {TOKEN}") == 200
     assert status(Access(TOKEN)) == 401
-    assert [status(Access(TOKEN), path=path) for path in ("/", "/healthz", "/readyz")] == [200] * 3
+    assert [status(Access(TOKEN), path=path) for path in ("/", "/page/main.js", "/healthz", "/readyz")] == [200] * 4
     assert status(Access(TOKEN), path="/", kind="websocket") == 401
+
+
+def bearer(token):
+    return BEARER + base64.urlsafe_b64encode(token.encode()).decode().rstrip("=")
+
+
+@pytest.mark.parametrize(
+    ("protocols", "expected"),
+    [
+        ([PROTOCOL, bearer(TOKEN)], 200),
+        ([PROTOCOL, bearer(TOKEN[:-1])], 401),
+        ([PROTOCOL, BEARER + "é", BEARER + "A"], 401),
+        ([PROTOCOL, TOKEN], 401),
+    ],
+)
+def test_a_browser_sends_the_token_of_a_stream_as_a_protocol(protocols, expected):
+    assert status(Access(TOKEN), kind="websocket", subprotocols=protocols) == expected
 
 
 def test_a_token_that_can_be_guessed_is_no_token():

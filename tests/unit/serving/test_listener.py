@@ -34,11 +34,24 @@ def test_samples_of_any_rate_and_cut_anywhere(rng):
 
 def test_a_partial_result_is_due_after_new_sound():
     listener = Listener(RATE)
-    listener.accept(sound(0.2))
+    listener.accept(sound(0.1))
     assert listener.due is None
     listener.accept(sound(0.2))
-    assert listener.due.end == pytest.approx(0.4)
+    assert listener.due.end == pytest.approx(0.3)
     assert listener.due is None
+
+
+def test_of_a_long_phrase_only_the_end_is_recognised_again():
+    listener = Listener(RATE)
+    listener.accept(sound(6))
+    listener.set_partial(found((0.2, 1.5), (1.5, 3.0), (3.0, 4.6), (4.6, 5.9)), listener.due)
+    listener.accept(sound(1))
+    due = listener.due
+    assert (due.start, due.end) == pytest.approx((2, 7))  # what ends before 4.5 s is settled, and 1 s of it is context
+    listener.set_partial(found((0.1, 0.9), (1.1, 2.4), (2.5, 4.9)), due)
+    assert [phone["start"] for phone in listener.partial["phones"]] == pytest.approx([0.2, 1.5, 3.1, 4.5])
+    assert listener.partial["partial"] == "AH AH AH AH"
+    assert listener.cut(7).start == 0
 
 
 def test_a_pause_ends_a_phrase_in_its_middle():

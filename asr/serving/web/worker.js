@@ -1,0 +1,40 @@
+// Keeps the page awake while the network works: onnxruntime-web and the recognition run here. The first message tells
+// what was loaded; after that each task, which comes with samples at 16 kHz, has one answer, in their order.
+
+import * as ort from "../runtime/ort.wasm.bundle.min.mjs";
+import { outputs, recognise } from "./recognise.js";
+
+ort.env.wasm.numThreads = 1; // more need headers that most hosts of static pages do not send
+ort.env.logLevel = "error";
+let model, session;
+let last = answer(async () => {
+  const description = await fetch(new URL("../model/model.json", import.meta.url));
+  model = await description.json();
+  session = await ort.InferenceSession.create(new URL("../model/model.onnx", import.meta.url).href);
+  return model;
+});
+onmessage = ({ data: { task, samples } }) => {
+  last = last.then(() => answer(() => work[task](samples)));
+};
+
+const work = {
+  phones: async (samples) => {
+    const start = performance.now(), phones = await recognise(samples, model, run);
+    return { phones, seconds: (performance.now() - start) / 1000 };
+  },
+  outputs: (samples) => outputs(samples, model, run),
+};
+
+async function answer(work) {
+  try {
+    postMessage({ result: await work() });
+  } catch (error) {
+    postMessage({ fault: error.message });
+  }
+}
+
+async function run(samples) {
+  const { log_probs } = await session.run({ waveform: new ort.Tensor("float32", samples, [samples.length]) });
+  const [frames, , classes] = log_probs.dims;
+  return { values: log_probs.data, frames, classes };
+}

@@ -1,0 +1,118 @@
+"""A static page that recognises speech in the browser: `asr export --web`.
+
+    index.html ─ recording, 16 kHz ─▶ worker.js ─ model.onnx in onnxruntime-web ─▶ ctc.js ─▶ times.js ─▶ phones
+
+Features and network are one graph, so that the same samples have the same log posteriors as in Python. What decodes
+them is written anew in JavaScript; `benchmarks/web.py` holds it against Python.
+"""
+
+import json
+from collections.abc import Iterable
+from importlib import resources
+from importlib.resources.abc import Traversable
+from pathlib import Path
+from typing import Any
+
+from asr.core.errors import ConfigError
+from asr.core.files import digest, write_text
+from asr.models import model_folder, times
+from asr.models.ctc import CTCModel
+from asr.recognition.recogniser import MOSTLY, SURE
+from asr.serving import web_runtime
+from asr.speech import phones
+from asr.speech.features import FRAME_SHIFT
+
+OFFLINE = "offline.js"  # keeps the files in the browser
+POLICY = (
+    "default-src 'none'; script-src 'self' 'wasm-unsafe-eval'; worker-src 'self'; style-src 'self'; "
+    "connect-src 'self'; img-src data: blob:; media-src blob:; base-uri 'none'; form-action 'none'"
+)
+CHANGES = {  # of the first page of `asr serve`
+    ' data-words="true"': "",
+    '<meta charset="utf-8">': f'<meta charset="utf-8">\n<meta http-equiv="Content-Security-Policy" content="{POLICY}">',
+    "</head>": '<link rel="stylesheet" href="page/browser.css">\n</head>',
+    "Speech in phones and words": "Speech in phones",
+    "Your recordings go to this server, and are not kept there.": "Your recordings do not leave this browser.",
+}
+
+
+def export(name: str | Path, folder: Path, int8: bool = False, runtime: Path | None = None) -> None:
+    """Write the page.
+
+    Parameters
+    ----------
+    name
+        A run or model folder, or a shipped model's name.
+    folder
+        The folder to write.
+    int8
+        Whether the weights have 8 bits, and not 16.
+    runtime
+        A folder that has onnxruntime-web; None fetches it.
+
+    Raises
+    ------
+    AsrError
+        There is no such model, its decoding is more than a browser does, or onnxruntime-web is not to be had.
+    """
+    from asr.models.onnx import OnnxModel, write_graph
+
+    source = model_folder.find(name)
+    model = model_folder.load(source, light=True)
+    if not isinstance(model, OnnxModel):
+        raise ConfigError(f"{name} has no ONNX graph: only systems of `blstm` with CTC have one")
+    if model.lm is not None or model.config.decode.label_prior_scale != 0:
+        raise ConfigError(
+            f"{name} is decoded with an n-gram or priors, which the page has not: en-us-phones-small is not"
+        )
+    files = web_runtime.located(runtime)
+    write_graph(folder / "model" / "model.onnx", model, int8, from_waveform=True, half=not int8)
+    web_runtime.copy(files, folder / "runtime")
+    described = _description(model_folder.name_of(source), model)
+    texts = {"model/model.json": json.dumps(described, ensure_ascii=False, indent=1) + "\n", **_page()}
+    if (source / "README.md").is_file():
+        texts["model/README.md"] = (source / "README.md").read_text(encoding="utf8")
+    for path, text in texts.items():
+        write_text(folder / path, text)
+    _write_offline(folder, texts.keys())
+
+
+def _description(name: str, model: CTCModel) -> dict[str, Any]:
+    """Return what the page has to know of a model beside its graph."""
+    calibration, labels = model.calibration, model.config.data.labels
+    is_sure = max(calibration.posteriors, default=0.0) >= MOSTLY
+    return {
+        "name": name,
+        "labels": model.tokens,
+        "symbols": {label: phones.ipa(label, labels) for label in model.tokens[1:]},
+        "silences": [label for label in model.tokens if label in times.silences()],
+        "subsampling": round(model.frame_shift / FRAME_SHIFT),
+        "frame_shift": model.frame_shift,
+        "beam_size": model.config.decode.beam_size,
+        "least_sure": SURE if is_sure else 0.0,
+        "boundary_offset": calibration.boundary_offset,
+        "calibration": {"posteriors": calibration.posteriors, "probabilities": calibration.probabilities},
+    }
+
+
+def _page() -> dict[str, str]:
+    """Return the files of the page: those of `asr serve`, of which this folder's replace some."""
+    own, served = (_texts(resources.files("asr.serving") / name) for name in ("web", "page"))
+    first = served.pop("index.html")
+    for before, after in CHANGES.items():
+        first = first.replace(before, after)
+    offline = own.pop(OFFLINE)
+    return {"index.html": first, OFFLINE: offline} | {f"page/{name}": text for name, text in (served | own).items()}
+
+
+def _texts(folder: Traversable) -> dict[str, str]:
+    return {each.name: each.read_text("utf8") for each in folder.iterdir() if each.is_file()}
+
+
+def _write_offline(folder: Path, names: Iterable[str]) -> None:
+    """Name the page's files, and a hash of them, in the script that keeps them."""
+    names = sorted({*names, "model/model.onnx", *(f"runtime/{name}" for name in web_runtime.FILES)} - {OFFLINE})
+    version = "asr-" + digest((folder / name).read_bytes() for name in names)
+    head = f"const VERSION = {json.dumps(version)};\nconst FILES = {json.dumps(['./', *names])};\n"
+    script = folder / OFFLINE
+    write_text(script, head + script.read_text(encoding="utf8"))

@@ -1,0 +1,247 @@
+"""The page of `asr export --web` in a real browser: the phones of Python, nothing sent, and no network needed."""
+
+import base64
+import functools
+import http.server
+import json
+import shutil
+import threading
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+
+from asr.core.errors import AsrError
+from asr.ctc import beam_search, best_path, forced_align
+from asr.evaluation.metrics import count_errors
+from asr.recognition.recogniser import Recogniser, Transcript
+from asr.recognition.render import render
+from asr.serving import web_export, web_runtime
+from asr.speech import audio
+from asr.speech.segments import Segment
+from tests.conftest import ROOT
+
+playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+
+BROWSER = shutil.which("chromium") or "/usr/bin/chromium"
+RECORDING = ROOT / "docs" / "audio" / "glorious-scrap.flac"
+SCRIPTS = ROOT / "asr" / "serving" / "web"
+DONE = ".status:has-text('Done')"
+
+
+class Quiet(http.server.SimpleHTTPRequestHandler):
+    def log_message(self, format, *arguments):
+        pass
+
+
+@contextmanager
+def served(folder):
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Quiet, directory=folder)) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}/"
+        server.shutdown()
+
+
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory):
+    if not Path(BROWSER).exists():
+        pytest.skip(f"no browser at {BROWSER}")
+    heard = tmp_path_factory.mktemp("microphone") / "microphone.wav"
+    soundfile.write(heard, np.pad(audio.load(RECORDING), (4000, 16000)), audio.SAMPLE_RATE)
+    flags = ["--no-sandbox", "--mute-audio", "--use-fake-ui-for-media-stream", "--use-fake-device-for-media-stream"]
+    flags.append(f"--use-file-for-fake-audio-capture={heard}%noloop")
+    with playwright.sync_playwright() as driver:
+        browser = driver.chromium.launch(executable_path=BROWSER, args=flags)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture(scope="module")
+def exported(tmp_path_factory):
+    runtime = web_runtime.cache()
+    if not runtime.is_dir():
+        pytest.skip(f"no onnxruntime-web in {runtime}: asr export en-us-phones-small page --web downloads it")
+    folder = tmp_path_factory.mktemp("page")
+    web_export.export("en-us-phones-small", folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def recogniser():
+    return Recogniser.from_pretrained("en-us-phones-small")
+
+
+@pytest.fixture
+def page(browser, exported):
+    """The page, in which nothing may go wrong and from which nothing may be sent."""
+    with browser.new_context(permissions=["microphone"]) as context, served(exported) as address:
+        page, faults, requests = context.new_page(), [], []
+        page.set_default_timeout(60_000)
+        page.on("pageerror", lambda error: faults.append(str(error)))
+        page.on("console", lambda message: faults.append(message.text) if message.type == "error" else None)
+        context.on("request", lambda request: requests.append(request))
+        page.goto(address)
+        yield page
+        assert faults == []
+        assert all(request.url.startswith((address, f"blob:{address}", "data:")) for request in requests)
+        assert {(request.method, request.post_data) for request in requests} == {("GET", None)}
+
+
+def choose(page, recording=RECORDING):
+    """Give the page a recording, and return what is shown of it."""
+    page.set_input_files("#file", recording)
+    article = page.locator("article").first
+    article.locator(DONE).wait_for()
+    return article
+
+
+def save(page, article, name):
+    with page.expect_download() as download:
+        article.get_by_role("button", name=name, exact=True).click()
+    return Path(download.value.path()).read_text("utf8")
+
+
+def heard(page, article):
+    return [Segment(**phone) for phone in json.loads(save(page, article, "JSON"))["phones"]]
+
+
+def labels(phones):
+    return [phone.label for phone in phones]
+
+
+def test_the_page_is_small_and_whole(exported):
+    files = [path for path in exported.rglob("*") if path.is_file()]
+    assert sum(path.stat().st_size for path in files) < 20e6
+    assert {path.name for path in (exported / "runtime").iterdir()} == {*web_runtime.FILES, *web_runtime.LICENCES}
+    first = (ROOT / "asr" / "serving" / "page" / "index.html").read_text("utf8")
+    assert [before for before in web_export.CHANGES if before not in first] == []
+
+
+def test_a_recording_has_the_phones_and_formats_of_python(page, recogniser):
+    article = choose(page)
+    python, phones = recogniser.transcribe(RECORDING), heard(page, article)
+    assert labels(phones) == labels(python.phones)
+    assert [phone.confidence for phone in phones] == pytest.approx([each.confidence for each in python], abs=2e-3)
+    edges = np.array(
+        [[each.start - other.start, each.end - other.end] for each, other in zip(phones, python, strict=True)]
+    )
+    assert np.abs(edges).max() < 0.06
+    assert np.mean(np.abs(edges) < 0.002) > 0.9
+    shown = Transcript(phones, python.duration, phone_set="arpabet39")
+    assert save(page, article, "SRT") == render(shown, "srt", RECORDING.stem)
+    assert save(page, article, "CTM") == render(shown, "ctm", RECORDING.stem)
+    assert save(page, article, "TextGrid") == render(shown, "textgrid", RECORDING.stem)
+    page.select_option("#alphabet", "ipa")
+    assert choose(page).locator(".said").text_content() == str(shown.ipa)
+    for needs_a_server in ("#text", "text=What is said", "#learner", "text=eaf"):
+        assert page.is_hidden(needs_a_server)
+
+
+def test_a_long_recording_goes_through_in_windows_and_pieces(page, recogniser, tmp_path):
+    waveform = np.tile(np.pad(audio.load(RECORDING), (0, 8000)), 15)
+    soundfile.write(tmp_path / "long.flac", waveform, audio.SAMPLE_RATE)
+    article = choose(page, tmp_path / "long.flac")
+    python, phones = recogniser.transcribe(tmp_path / "long.flac"), heard(page, article)
+    assert python.duration > 50
+    # Python normalises the features of all windows alike, and the page those of each on its own.
+    assert count_errors(labels(python.phones), labels(phones)).rate < 0.03
+    assert phones[-1].end == pytest.approx(python.phones[-1].end, abs=0.05)
+
+
+def test_the_microphone(page, recogniser):
+    page.click("#listen")
+    page.wait_for_timeout(4500)
+    page.click("#listen")
+    page.wait_for_selector(DONE)
+    said = page.locator(".said").text_content().split()
+    assert count_errors(labels(recogniser.transcribe(RECORDING).phones), said).rate < 0.35
+
+
+def test_posteriors_are_those_of_python(page, recogniser):
+    choose(page)
+    found = page.evaluate(
+        """async (content) => {
+            const { posteriors } = await import("./page/backend.js");
+            const bytes = Uint8Array.from(atob(content), (letter) => letter.charCodeAt(0));
+            const { labels, frameShift, values } = await posteriors(new File([bytes], "a.flac"), { ipa: true });
+            return [labels, frameShift, [...values]];
+        }""",
+        base64.b64encode(RECORDING.read_bytes()).decode(),
+    )
+    expected = 255 * np.exp(recogniser.emissions(audio.load(RECORDING)))
+    assert found[0][:3] == ["<blank>", "ɑ", "æ"]
+    assert found[1] == recogniser.model.frame_shift
+    np.testing.assert_allclose(found[2], expected.ravel(), atol=1)
+
+
+def test_what_cannot_be_heard(page, tmp_path):
+    (tmp_path / "text.wav").write_text("no sound")
+    soundfile.write(tmp_path / "short.wav", np.zeros(300), audio.SAMPLE_RATE)
+    soundfile.write(tmp_path / "silent.wav", np.zeros(16000), audio.SAMPLE_RATE)
+    for name, fault in (("text.wav", "does not decode text.wav"), ("short.wav", "shorter than 25 ms")):
+        page.set_input_files("#file", tmp_path / name)
+        page.wait_for_selector(f"article .fault:has-text('{fault}')")
+    assert choose(page, tmp_path / "silent.wav").locator(".said").text_content() == "Nothing was heard."
+
+
+def test_no_network_is_needed_after_the_first_visit(browser, exported, recogniser):
+    with browser.new_context() as context:
+        page = context.new_page()
+        with served(exported) as address:
+            page.goto(address)
+            page.evaluate("navigator.serviceWorker.ready.then(() => {})")
+        page.goto(address)  # the server is gone
+        said = choose(page).locator(".said").text_content()
+        assert said == str(recogniser.transcribe(RECORDING))
+
+
+def test_a_model_that_does_not_load_is_told(browser, exported, tmp_path):
+    folder = shutil.copytree(exported, tmp_path / "page")
+    (folder / "model" / "model.onnx").write_bytes(b"damaged")
+    with browser.new_context() as context, served(folder) as address:
+        page = context.new_page()
+        page.goto(address)
+        page.set_input_files("#file", RECORDING)
+        page.wait_for_selector("article .fault:not(:empty)")
+        assert page.locator(".said").text_content() == ""
+
+
+def test_scripts_decode_and_align_as_python_does(browser, rng):
+    with served(SCRIPTS) as address:
+        page = browser.new_page()
+        page.goto(f"{address}ctc.js")
+        for _ in range(40):
+            frames, classes, beam = rng.integers(1, 30), rng.integers(2, 6), int(rng.integers(1, 20))
+            log_probs = rng.normal(size=(frames, classes)).astype(np.float32) * 2
+            log_probs -= np.logaddexp.reduce(log_probs, axis=1, keepdims=True)
+            found = page.evaluate(
+                """async ([values, frames, classes, beam]) => {
+                    const { align, beamSearch, bestPath } = await import("./ctc.js");
+                    const rows = { values: Float32Array.from(values), frames, classes };
+                    const tokens = beamSearch(rows, beam);
+                    return [bestPath(rows), tokens, align(rows, tokens)];
+                }""",
+                [log_probs.ravel().tolist(), int(frames), int(classes), beam],
+            )
+            best, tokens, places = found
+            ((hypothesis,),) = beam_search(log_probs[:, None], beam_size=beam)
+            assert tuple(best) == best_path(log_probs).tokens
+            assert tuple(tokens) == hypothesis.tokens
+            assert tuple(place["peak"] for place in places) == hypothesis.timesteps
+            if tokens:
+                (alignment,) = forced_align(log_probs[:, None], np.array([tokens]))
+                assert [place["start"] for place in places] == alignment.starts.tolist()
+                assert [place["end"] for place in places] == alignment.ends.tolist()
+        page.close()
+
+
+@pytest.mark.parametrize(
+    ("model", "message"),
+    [("en-us-phones", "an n-gram or priors"), ("nosuch", "no model folder at nosuch")],
+)
+def test_a_model_that_the_page_cannot_have(model, message, tmp_path):
+    with pytest.raises(AsrError, match=message):
+        web_export.export(model, tmp_path / "page")
+    assert not (tmp_path / "page").exists()
