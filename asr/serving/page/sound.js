@@ -1,7 +1,7 @@
 // A recording as sound: decoded, then kept, drawn and written in a worker.
 
 export const RATE = 16000; // Hz, of the sound as it is drawn and played
-const PIECE = 1 << 20; // samples that are converted before the page may answer again
+const PIECE = 1 << 18; // samples that are converted before the page may answer again
 
 export class Sound {
   #worker = new Worker(new URL("./sound-worker.js", import.meta.url), { type: "module" });

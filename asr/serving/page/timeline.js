@@ -241,15 +241,21 @@ export class Timeline {
       to = this.#timeOf(moved) + offset;
       this.actions.move(from, to, false);
     });
-    for (const name of ["pointerup", "pointercancel"]) {
-      listen(name, () => {
-        moves.abort();
-        if (to === from) return;
-        // The button under the pointer would be clicked.
-        addEventListener("click", (click) => click.stopPropagation(), { capture: true, once: true });
-        setTimeout(() => this.actions.move(from, to, true));
+    listen("pointercancel", () => { // a finger scrolls
+      moves.abort();
+      this.actions.move(from, from, false);
+    });
+    listen("pointerup", () => {
+      moves.abort();
+      if (to === from) return;
+      // The button under the pointer would be clicked.
+      const clicks = new AbortController();
+      addEventListener("click", (click) => click.stopPropagation(), { signal: clicks.signal, capture: true });
+      setTimeout(() => {
+        clicks.abort();
+        this.actions.move(from, to, true);
       });
-    }
+    });
   }
 }
 
