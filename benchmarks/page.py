@@ -12,6 +12,7 @@ import argparse
 import itertools
 import os
 import shutil
+import sys
 import tempfile
 import time
 from pathlib import Path
@@ -74,7 +75,9 @@ def measure(page: Page, path: Path) -> None:
     page.set_input_files("#file", path)
     page.wait_for_selector(".result:not([hidden])")
     report(page, "the picture is there", time.perf_counter() - start)
-    page.wait_for_selector(".status:has-text('Done')")
+    page.wait_for_selector(".status:has-text('Done'), li .fault:not(:empty)")
+    if fault := page.text_content("li .fault"):
+        sys.exit(fault)
     report(page, "words and phones are there", time.perf_counter() - start)
     start = time.perf_counter()
     page.check(".posteriors")
@@ -107,7 +110,11 @@ def main() -> None:
             break
         parts.append(waveform[:left])
         left -= len(parts[-1])
-    with tempfile.TemporaryDirectory() as folder, serving(1) as (port, _), sync_playwright() as driver:
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        serving("--workers", "1", "--max-time", "3600") as (port, _),
+        sync_playwright() as driver,
+    ):
         path = Path(folder) / "hour.wav"
         soundfile.write(path, np.concatenate(parts), audio.SAMPLE_RATE)
         print(describe("starlette", "playwright"))

@@ -195,11 +195,11 @@ def resident(process: int) -> float:
 
 
 @contextmanager
-def serving(workers: int) -> Iterator[tuple[int, int]]:
+def serving(*options: str) -> Iterator[tuple[int, int]]:
     """Start a server in a process of its own, and return its port and the process when it is ready."""
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
-    command = [sys.executable, "-m", "asr", "serve", "--port", str(port), "--workers", str(workers)]
+    command = [sys.executable, "-m", "asr", "serve", "--port", str(port), *options]
     with subprocess.Popen(command) as server:
         try:
             while server.poll() is None:
@@ -287,7 +287,7 @@ def main() -> None:
     parser.add_argument("--live", type=int, metavar="STREAMS", help="measure live streams only, so many at a time")
     parser.add_argument("--workers", type=int, default=2, help="of the server (default 2)")
     arguments = parser.parse_args()
-    with serving(arguments.workers) as (port, process):
+    with serving("--workers", str(arguments.workers)) as (port, process):
         print(describe("starlette", "uvicorn", "onnxruntime"))
         load = Load(port, arguments.audio)
         asyncio.run(measure_live(load, arguments) if arguments.live else measure(load, arguments, process))

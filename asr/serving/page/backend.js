@@ -9,7 +9,7 @@ export class Locked extends Error {}
 
 export function unlock(text) { token = text; }
 
-// Return what is found in a recording: an object with duration, phones and perhaps words (label, start, end, confidence).
+// Return what is found in a recording: duration, phones and perhaps words, each with label, start, end and confidence.
 // With a text its words are placed; with isLearner scores, mistakes and the grades of words and phones are found, too.
 // Where the text does not fit, there is a remark.
 export async function recognise(file, { text, ipa, isLearner }) {
@@ -33,9 +33,9 @@ export async function convert(labels, name, format) {
   return answer.text();
 }
 
-// Open a stream of samples: { send(samples), end() }, where samples are int16 at `rate` (Hz). `onAnswer` gets what
-// is known of the phrase that goes on ({ partial, phones }) and of each that has ended ({ text, result, phones }), and `onEnd`
-// what went wrong, or null.
+// Open a stream of samples: { send(samples), end() }, where samples are int16 at `rate` (Hz). `onAnswer` gets what is
+// known of the phrase that goes on ({ partial, phones }) and of each that has ended ({ text, result, phones }), and
+// `onEnd` what went wrong, or null.
 export function stream(rate, { ipa }, onAnswer, onEnd) {
   const bytes = String.fromCharCode(...new TextEncoder().encode(token));
   const bearer = btoa(bytes).replaceAll("+", "-").replaceAll("/", "_").replaceAll("=", "");
@@ -44,7 +44,10 @@ export function stream(rate, { ipa }, onAnswer, onEnd) {
     token ? [PROTOCOL, `${PROTOCOL}.bearer.${bearer}`] : [PROTOCOL],
   );
   const waiting = [JSON.stringify({ config: { sample_rate: rate, ipa } })];
-  const transmit = (message) => (socket.readyState === WebSocket.CONNECTING ? waiting.push(message) : socket.send(message));
+  const transmit = (message) => {
+    if (socket.readyState === WebSocket.CONNECTING) waiting.push(message);
+    else socket.send(message);
+  };
   let fault = null, isEnding = false;
   socket.onopen = () => waiting.forEach((message) => socket.send(message));
   socket.onmessage = ({ data }) => {

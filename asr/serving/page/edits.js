@@ -1,4 +1,4 @@
-// Changes of labels and boundaries. Tiers are never changed in place: each change returns new ones, which makes undoing easy.
+// Changes of labels and boundaries. Each returns new tiers and leaves the old ones alone, which makes undoing easy.
 //
 // Tiers are lists of segments by name, in order: { words: [{ label, start, end, … }], phones: […] }.
 
@@ -23,7 +23,7 @@ export function moveBoundary(tiers, from, to, duration) {
   if (least > most) return tiers;
   const time = round(Math.max(least, Math.min(most, to)));
   const move = (segment) => {
-    const start = isSame(segment.start, from) ? time : segment.start, end = isSame(segment.end, from) ? time : segment.end;
+    const [start, end] = [segment.start, segment.end].map((each) => (isSame(each, from) ? time : each));
     return start === segment.start && end === segment.end ? segment : { ...segment, start, end, edited: true };
   };
   return Object.fromEntries(Object.entries(tiers).map(([name, segments]) => [name, segments.map(move)]));

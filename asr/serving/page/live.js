@@ -56,7 +56,7 @@ export class Live {
       ...phones.map(({ label, start, confidence }) => {
         const phone = document.createElement("span");
         phone.textContent = label;
-        phone.title = `${label}: ${start.toFixed(2)} s${confidence == null ? "" : `, confidence ${confidence.toFixed(2)}`}`;
+        phone.title = `${label}: ${start.toFixed(2)} s`;
         phone.style.setProperty("--sure", confidence ?? 1);
         return phone;
       }),

@@ -18,7 +18,11 @@ function report(status, fault = "") {
 }
 
 function options() {
-  return { text: element("text").value.trim(), ipa: element("alphabet").value === "ipa", isLearner: element("learner").checked };
+  return {
+    text: element("text").value.trim(),
+    ipa: element("alphabet").value === "ipa",
+    isLearner: element("learner").checked,
+  };
 }
 
 // ---- Recordings ----
@@ -80,12 +84,13 @@ async function finish() {
   for (const [id, name] of Object.entries(names)) Object.assign(element(id), { textContent: name, disabled: false });
   element("meter").hidden = true;
   report("", length ? element("fault").textContent : "Nothing was recorded.");
-  if (length) add(new File([wavOf(parts, microphone.rate)], `${kind === "record" ? "recording" : "live"}.wav`, { type: "audio/wav" }), found);
+  if (length) add(new File([wavOf(parts, microphone.rate)], kind === "record" ? "recording.wav" : "live.wav"), found);
 }
 
 function showLevel(samples) {
   const meter = element("meter"), pen = meter.getContext("2d");
-  const peak = samples.reduce((most, value) => Math.max(most, Math.abs(value)), 1), share = 1 + Math.log10(peak / 32768) / 2.5;
+  const peak = samples.reduce((most, value) => Math.max(most, Math.abs(value)), 1);
+  const share = 1 + Math.log10(peak / 32768) / 2.5; // 50 dB
   pen.clearRect(0, 0, meter.width, meter.height);
   pen.fillStyle = getComputedStyle(document.documentElement).getPropertyValue("--accent");
   pen.fillRect(0, 0, meter.width * Math.max(0, share), meter.height);

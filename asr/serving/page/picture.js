@@ -38,7 +38,7 @@ export function survey(samples) {
 // Draw waveform and spectrogram; `ratio` is that of the screen's pixels to the page's.
 export function drawSound(pen, sound, rate, { number, width, scale, ratio, ink }) {
   const first = (number * width * rate) / scale, step = rate / scale; // samples
-  const wave = Math.round(WAVE * ratio), height = Math.round(SPECTRUM * ratio), image = pen.createImageData(width, height);
+  const wave = Math.round(WAVE * ratio), image = transparent(pen, width, Math.round(SPECTRUM * ratio), ink);
   const unit = wave / 2 / sound.peak;
   pen.fillStyle = `rgb(${ink})`;
   for (let x = 0; x < width; x++) {
@@ -46,7 +46,7 @@ export function drawSound(pen, sound, rate, { number, width, scale, ratio, ink }
     if (start >= sound.samples.length) break;
     const [low, high] = extremes(sound, start, Math.max(end, start + 1));
     pen.fillRect(x, wave / 2 - unit * high, 1, Math.max(1, unit * (high - low)));
-    drawColumn(image, x, spectrumOf(sound.samples, start, step), sound.loudest, ink);
+    drawColumn(image, x, spectrumOf(sound.samples, start, step), sound.loudest);
   }
   pen.putImageData(image, 0, wave);
 }
@@ -66,35 +66,40 @@ function extremes({ samples, lows, highs }, start, end) {
 
 function spectrumOf(samples, start, step) {
   const powers = new Float32Array(WINDOW / 2), count = Math.max(1, Math.min(MOST_SPECTRA, Math.floor(step / WINDOW)));
-  for (let i = 0; i < count; i++) addPowers(samples, Math.round(start + ((i + 0.5) * step) / count - WINDOW / 2), powers);
+  for (let i = 0; i < count; i++) {
+    const centre = start + ((i + 0.5) * step) / count;
+    addPowers(samples, Math.round(centre - WINDOW / 2), powers);
+  }
   return powers.map((power) => power / count);
 }
 
-function drawColumn(image, x, powers, loudest, [red, green, blue]) {
-  const { width, height, data } = image;
+// Return an image of one colour that cannot be seen until opacities are set.
+function transparent(pen, width, height, [red, green, blue]) {
+  const image = pen.createImageData(width, height);
+  new Uint32Array(image.data.buffer).fill(red | (green << 8) | (blue << 16)); // browsers' machines are little-endian
+  return image;
+}
+
+function drawColumn({ width, height, data }, x, powers, loudest) {
   for (let y = 0; y < height; y++) {
     const power = powers[Math.floor(((height - 1 - y) / height) * powers.length)];
     const opacity = Math.max(0, Math.min(1, 1 + (level(power) - loudest) / RANGE)) ** 2;
-    const place = 4 * (y * width + x);
-    data[place] = red; data[place + 1] = green; data[place + 2] = blue; data[place + 3] = 255 * opacity;
+    data[4 * (y * width + x) + 3] = 255 * opacity;
   }
 }
 
 // Draw the heat map: each label has a row, whose opacity is the highest posterior of the column's frames.
-export function drawPosteriors(pen, { labels, values, frameShift }, { number, width, scale, ratio, ink: [red, green, blue] }) {
-  const count = labels.length, row = Math.round(ROW * ratio), frames = values.length / count;
-  const image = pen.createImageData(width, row * count);
+export function drawPosteriors(pen, { labels, values, frameShift }, { number, width, scale, ratio, ink }) {
+  const count = labels.length, frames = values.length / count, top = (row) => Math.round(row * ROW * ratio);
+  const image = transparent(pen, width, top(count), ink);
   for (let x = 0; x < width; x++) {
     const time = (number * width + x) / scale;
     const from = Math.floor(time / frameShift), to = Math.max(from + 1, Math.floor((time + 1 / scale) / frameShift));
     if (from >= frames) break;
-    for (let k = 0; k < count; k++) {
+    for (let row = 0; row < count; row++) {
       let most = 0;
-      for (let frame = from; frame < Math.min(to, frames); frame++) most = Math.max(most, values[frame * count + k]);
-      for (let y = k * row; y < (k + 1) * row - 1; y++) {
-        const place = 4 * (y * width + x);
-        image.data[place] = red; image.data[place + 1] = green; image.data[place + 2] = blue; image.data[place + 3] = most;
-      }
+      for (let frame = from; frame < Math.min(to, frames); frame++) most = Math.max(most, values[frame * count + row]);
+      for (let y = top(row); y < top(row + 1) - 1; y++) image.data[4 * (y * width + x) + 3] = most;
     }
   }
   pen.putImageData(image, 0, 0);

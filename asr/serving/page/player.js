@@ -25,8 +25,7 @@ class Player {
       await this.#until(run, at + PIECE / 2);
       if (this.#run !== run) return;
     }
-    if (!run.sources.length) this.stop();
-    else if (run.sources.at(-1).isOver) this.stop();
+    if (!run.sources.length || run.sources.at(-1).isOver) this.stop();
     else run.sources.at(-1).source.onended = () => this.#run === run && this.stop();
   }
 
@@ -44,7 +43,9 @@ class Player {
 
   // Wait until the place is being played; not for what is short.
   async #until(run, place) {
-    while (this.#run === run && place < run.end && this.now < place) await new Promise((resolve) => setTimeout(resolve, 200));
+    while (this.#run === run && place < run.end && this.now < place) {
+      await new Promise((resolve) => setTimeout(resolve, 200));
+    }
   }
 
   // The place in the recording that is heard now, in seconds; null in silence.

@@ -67,8 +67,9 @@ export class Recording {
       if (asked !== this.#asked) return;
       this.found = answer;
       this.#show();
+      const done = `Done: ${answer.phones.length} phones in ${answer.duration.toFixed(2)} seconds.`;
       const lack = this.sound.duration ? "" : " This browser cannot play or draw the sound.";
-      this.#report(`Done: ${answer.phones.length} phones in ${answer.duration.toFixed(2)} seconds.${lack}`, answer.remark);
+      this.#report(done + lack, answer.remark);
     } catch (error) {
       if (asked !== this.#asked) return;
       if (error instanceof backend.Locked) this.onLocked(this);
@@ -133,7 +134,9 @@ export class Recording {
   #showScores() {
     const { scores, mistakes, words } = this.found;
     this.#part(".scores").replaceChildren(
-      ...Object.entries(scores).map(([name, value]) => make("div", {}, make("dt", {}, name), make("dd", {}, value.toFixed(1)))),
+      ...Object.entries(scores).map(([name, value]) => {
+        return make("div", {}, make("dt", {}, name), make("dd", {}, value.toFixed(1)));
+      }),
     );
     const items = mistakes.map(({ word, text, start, end }) => {
       const button = make("button", { type: "button" }, `${words[word].label}: ${text}, ${start.toFixed(2)} s`);
@@ -174,13 +177,14 @@ export class Recording {
 
   #again(event) {
     event.preventDefault();
-    this.options = { ...this.options, text: this.#part(".known").value.trim(), isLearner: this.#part(".again .learner").checked };
+    const text = this.#part(".known").value.trim(), isLearner = this.#part(".again .learner").checked;
+    this.options = { ...this.options, text, isLearner };
     this.start();
   }
 
   #nameAgain() {
-    const isLearner = this.#part(".again .learner").checked;
-    this.#part(".again .main").textContent = this.#part(".known").value.trim() ? (isLearner ? "Score" : "Align") : "Recognise";
+    const placing = this.#part(".again .learner").checked ? "Score" : "Align";
+    this.#part(".again .main").textContent = this.#part(".known").value.trim() ? placing : "Recognise";
   }
 
   // ---- Sound ----
@@ -242,12 +246,18 @@ export class Recording {
   }
 
   #key(event) {
-    const isCommand = event.ctrlKey || event.metaKey, isTyping = event.target.matches("input:not([type=checkbox]), textarea");
-    if (event.key === "F2" && this.#segment) this.#part(".label").select();
-    else if (event.key === "Escape" && event.target.closest(".editor") && this.#segment) this.timeline.tiers[this.#selected.tier].focus(this.#selected.index);
-    else if (isCommand && event.key.toLowerCase() === "z" && !isTyping) this.#change(() => (event.shiftKey ? this.#history.redo() : this.#history.undo()));
+    const isTyping = event.target.matches("input:not([type=checkbox]), textarea");
+    const isUndo = (event.ctrlKey || event.metaKey) && event.key.toLowerCase() === "z" && !isTyping;
+    if (isUndo) this.#change(() => (event.shiftKey ? this.#history.redo() : this.#history.undo()));
+    else if (event.key === "F2" && this.#segment) this.#part(".label").select();
+    else if (event.key === "Escape" && event.target.closest(".editor") && this.#segment) this.#leaveEditor();
     else return;
     event.preventDefault();
+  }
+
+  #leaveEditor() {
+    const { tier, index } = this.#selected;
+    this.timeline.tiers[tier].focus(index);
   }
 
   // ---- Files to keep ----

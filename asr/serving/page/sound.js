@@ -1,7 +1,7 @@
 // A recording as sound: decoded, then kept, drawn and written in a worker.
 
 export const RATE = 16000; // Hz, of the sound as it is drawn and played
-const PIECE = 1 << 20; // samples that are converted before the page may answer again
+const PIECE = 1 << 18; // samples that are converted before the page may answer again
 
 export class Sound {
   #worker = new Worker(new URL("./sound-worker.js", import.meta.url), { type: "module" });
@@ -30,7 +30,9 @@ export class Sound {
     return new Promise((resolve) => this.#waiting.set(id, resolve));
   }
 
-  async setPosteriors(posteriors) { await this.#ask({ task: "setPosteriors", posteriors }, [posteriors.values.buffer]); }
+  async setPosteriors(posteriors) {
+    await this.#ask({ task: "setPosteriors", posteriors }, [posteriors.values.buffer]);
+  }
 
   async tile(layer, tile) { return (await this.#ask({ task: "tile", layer, tile })).bitmap; }
 
@@ -58,7 +60,9 @@ async function decoded(file) {
       buffer.copyFromChannel(piece, channel, start);
       for (let i = 0; i < size; i++) sum[i] += piece[i];
     }
-    for (let i = 0; i < size; i++) found[start + i] = Math.max(-32768, Math.min(32767, Math.round((32768 * sum[i]) / count)));
+    for (let i = 0; i < size; i++) {
+      found[start + i] = Math.max(-32768, Math.min(32767, Math.round((32768 * sum[i]) / count)));
+    }
     await new Promise((resolve) => setTimeout(resolve));
   }
   return found;

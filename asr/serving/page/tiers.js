@@ -34,7 +34,8 @@ export class Tier {
 
   // Show what lies between two times.
   draw(start, end) {
-    const from = firstWhere(this.#segments, (each) => each.end > start), to = firstWhere(this.#segments, (each) => each.start >= end);
+    const from = firstWhere(this.#segments, (each) => each.end > start);
+    const to = firstWhere(this.#segments, (each) => each.start >= end);
     const isCrowded = to - from > MOST;
     const wanted = new Set(isCrowded ? [] : Array.from({ length: to - from }, (_, i) => from + i));
     if (!isCrowded && !wanted.has(this.#active)) {
@@ -45,18 +46,21 @@ export class Tier {
     for (const [index, button] of this.#buttons) {
       if (!wanted.has(index)) { button.remove(); this.#buttons.delete(index); }
     }
-    const rows = [...wanted].filter((index) => this.#segments[index].end > this.#segments[index].start).sort((a, b) => a - b);
-    rows.forEach((index, place) => {
+    const said = [...wanted].filter((index) => this.#isSaid(index)).sort((a, b) => a - b);
+    said.forEach((index, place) => {
       const button = this.#buttons.get(index) ?? this.#make(index);
       button.style.left = `${this.timeline.scale * button.segment.start}px`;
       button.style.width = `${this.timeline.scale * (button.segment.end - button.segment.start)}px`;
       button.tabIndex = index === this.#active ? 0 : -1;
-      if (this.element.children[place] !== button) this.element.insertBefore(button, this.element.children[place] ?? null);
+      const there = this.element.children[place] ?? null;
+      if (there !== button) this.element.insertBefore(button, there);
     });
     this.note.textContent = isCrowded ? `Zoom in to see ${to - from} ${this.name}` : "";
     if (isCrowded) this.element.append(this.note);
     else this.note.remove();
   }
+
+  #isSaid(index) { return this.#segments[index].end > this.#segments[index].start; }
 
   get #hasFocus() { return this.element.contains(document.activeElement); }
 
@@ -88,7 +92,8 @@ export class Tier {
 
   // The nearest boundary to a time, at most `most` seconds away; undefined if there is none.
   boundaryNear(time, most) {
-    const index = firstWhere(this.#segments, (each) => each.end > time), near = this.#segments.slice(Math.max(0, index - 1), index + 2);
+    const index = firstWhere(this.#segments, (each) => each.end > time);
+    const near = this.#segments.slice(Math.max(0, index - 1), index + 2);
     const times = near.flatMap(({ start, end }) => [start, end]);
     const distances = times.map((each) => Math.abs(each - time)), least = Math.min(...distances);
     return least <= most ? times[distances.indexOf(least)] : undefined;
@@ -97,7 +102,7 @@ export class Tier {
   #key(event) {
     const step = { ArrowRight: 1, ArrowLeft: -1 }[event.key], last = this.#segments.length - 1;
     let there = { Home: 0, End: last }[event.key] ?? (step && this.#active + step);
-    while (this.#segments[there] && this.#segments[there].end <= this.#segments[there].start) there += step ?? (there ? -1 : 1);
+    while (this.#segments[there] && !this.#isSaid(there)) there += step ?? (there ? -1 : 1);
     if (!this.#segments[there] || event.altKey || event.ctrlKey || event.metaKey) return;
     event.preventDefault();
     this.focus(there);
@@ -108,7 +113,8 @@ function fill(button, segment) {
   const { label, start, end, confidence, grade, score, accuracy, edited } = segment;
   const facts = [`${start.toFixed(2)} to ${end.toFixed(2)} s`];
   if (edited) facts.push("edited");
-  if (grade) facts.push(grade, score === undefined ? `accuracy ${accuracy.toFixed(1)} of 10` : `score ${score.toFixed(1)} of 2`);
+  if (grade && score === undefined) facts.push(grade, `accuracy ${accuracy.toFixed(1)} of 10`);
+  else if (grade) facts.push(grade, `score ${score.toFixed(1)} of 2`);
   else if (confidence != null) facts.push(`confidence ${confidence.toFixed(2)}`);
   button.segment = segment;
   button.textContent = label + (MARKS[grade] ?? "");

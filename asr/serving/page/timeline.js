@@ -19,7 +19,8 @@ export class Timeline {
   #closing = new AbortController();
   #observer = new ResizeObserver(() => this.#soon());
 
-  // `root` has the elements of the template; `actions` are play(start, end), select(tier, index), move(from, to, isDone).
+  // `root` has the elements of the template; `actions` are play(start, end, button), select(tier, index) and
+  // move(from, to, isDone).
   constructor(root, name, actions) {
     this.element = root.querySelector(".timeline");
     this.name = name;
@@ -27,18 +28,21 @@ export class Timeline {
     this.duration = 0;
     this.sound = this.labels = null;
     this.actions = actions;
-    [this.strip, this.picture, this.heat, this.rows, this.cursor] = [".strip", ".picture", ".heat", ".tiers", ".cursor"].map(
-      (each) => root.querySelector(each),
-    );
+    this.strip = root.querySelector(".strip");
+    this.picture = root.querySelector(".picture");
+    this.heat = root.querySelector(".heat");
+    this.rows = root.querySelector(".tiers");
+    this.cursor = root.querySelector(".cursor");
     this.tiers = {};
     this.element.addEventListener("scroll", () => this.#soon());
     this.element.addEventListener("wheel", (event) => this.#wheel(event), { passive: false });
     this.element.addEventListener("keydown", (event) => this.#key(event));
-    this.picture.addEventListener("click", ({ offsetX }) => actions.play(this.first + offsetX / this.scale, this.duration));
+    this.picture.addEventListener("click", (event) => actions.play(this.#timeOf(event), this.duration));
     this.rows.addEventListener("pointerdown", (event) => this.#drag(event));
     this.rows.addEventListener("pointermove", (event) => this.#hint(event));
     this.#observer.observe(this.element);
-    matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => this.#soon(), { signal: this.#closing.signal });
+    const { signal } = this.#closing;
+    matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => this.#soon(), { signal });
   }
 
   get first() { return this.element.scrollLeft / this.scale; } // seconds at the left edge
@@ -82,7 +86,7 @@ export class Timeline {
   // Zoom by a factor about a time, or about the middle of what is seen.
   zoom(factor, centre = this.first + this.width / this.scale / 2) {
     const offset = (centre - this.first) * this.scale;
-    const power = Math.round(Math.log2((this.scale * factor) / SECOND)); // scales of other widths would need other tiles
+    const power = Math.round(Math.log2((this.scale * factor) / SECOND)); // other scales would need other tiles
     this.#setScale(Math.max(Math.min(this.fitting, SECOND), Math.min(CLOSEST, SECOND * 2 ** power)));
     this.element.scrollLeft = centre * this.scale - offset;
     this.draw();
@@ -186,7 +190,8 @@ export class Timeline {
     pen.font = `${ROW}px system-ui, sans-serif`;
     pen.globalAlpha = 0.8;
     pen.fillStyle = style.getPropertyValue("--ground");
-    pen.fillRect(0, 0, Math.max(...this.labels.map((label) => pen.measureText(label).width)) + 4, ROW * this.labels.length);
+    const width = Math.max(...this.labels.map((label) => pen.measureText(label).width)) + 4;
+    pen.fillRect(0, 0, width, ROW * this.labels.length);
     pen.globalAlpha = 1;
     pen.fillStyle = style.getPropertyValue("--ink");
     this.labels.forEach((label, row) => pen.fillText(label, 2, (row + 1) * ROW - 1.5));
@@ -241,15 +246,21 @@ export class Timeline {
       to = this.#timeOf(moved) + offset;
       this.actions.move(from, to, false);
     });
-    for (const name of ["pointerup", "pointercancel"]) {
-      listen(name, () => {
-        moves.abort();
-        if (to === from) return;
-        // The button under the pointer would be clicked.
-        addEventListener("click", (click) => click.stopPropagation(), { capture: true, once: true });
-        setTimeout(() => this.actions.move(from, to, true));
+    listen("pointercancel", () => { // a finger scrolls
+      moves.abort();
+      this.actions.move(from, from, false);
+    });
+    listen("pointerup", () => {
+      moves.abort();
+      if (to === from) return;
+      // The button under the pointer would be clicked.
+      const clicks = new AbortController();
+      addEventListener("click", (click) => click.stopPropagation(), { signal: clicks.signal, capture: true });
+      setTimeout(() => {
+        clicks.abort();
+        this.actions.move(from, to, true);
       });
-    }
+    });
   }
 }
 
