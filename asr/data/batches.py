@@ -1,6 +1,6 @@
 """Utterances become batches: cached features, normalisation, augmentation, bucketing.
 
-    splits.load_split ─▶ CutSet ─ cache_features ─▶ FeatureStore ─ SpeechDataset ─▶ utterances ─ collate ─▶ Batch
+    splits.load_split ─▶ Utterances ─ cache_features ─▶ FeatureStore ─ SpeechDataset ─▶ utterances ─ collate ─▶ Batch
 
 What an epoch holds depends on nothing but the seed, the epoch's number and the utterances' ids, so that a run which
 is killed and resumed sees what an undisturbed run would see.
@@ -11,14 +11,15 @@ Letters: B utterances, T feature frames of the longest, F values a frame, S labe
 import logging
 import warnings
 import zlib
-from collections.abc import Iterator, Mapping, Sequence
+from array import array
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
 import torch
 from lhotse import CutSet
-from lhotse.cut import Cut
+from lhotse.cut import Cut, MonoCut
 from lhotse.dataset import DynamicBucketingSampler, SimpleCutSampler
 from lhotse.dataset.sampling.base import CutSampler
 
@@ -28,6 +29,7 @@ from asr.ctc import required_frames
 from asr.data.augmentation import change_conditions, draw_padding, mask_features
 from asr.data.feature_store import Features
 from asr.data.splits import reference
+from asr.data.utterances import Utterances
 from asr.speech.features import FRAME_SHIFT
 from asr.speech.normaliser import Normaliser
 
@@ -158,7 +160,7 @@ class SpeechDataset(torch.utils.data.Dataset):
         self.targets, self.conditions, self.views, self.others = targets, conditions, views, others
         self.epoch = 0
 
-    def __getitem__(self, cuts: CutSet) -> Batch:
+    def __getitem__(self, cuts: Iterable[Cut]) -> Batch:
         """Load, normalise, augment and pad the utterances; a warning names one that cannot be read."""
         utterances = []
         for cut in cuts:
@@ -242,7 +244,7 @@ class BatchLoader:
 
     def __init__(
         self,
-        cuts: CutSet,
+        cuts: Sequence[Cut],
         dataset: SpeechDataset,
         max_frames: int,
         num_buckets: int = 20,
@@ -263,10 +265,9 @@ class BatchLoader:
         self.dataset.epoch = epoch
         if self.shuffle or not hasattr(self, "batches"):
             with warnings.catch_warnings():
-                warnings.filterwarnings("ignore", ".*eagerly read CutSet.*")  # the manifests fit in memory
                 # Where a few utterances are of one length, there is nothing between buckets to take the mean of.
                 warnings.filterwarnings("ignore", "Mean of empty slice|invalid value encountered", RuntimeWarning)
-                self.batches = list(self._sampler(epoch))
+                self.batches = _Batches(self.cuts, self._sampler(epoch))
 
     def _sampler(self, epoch: int) -> CutSampler:
         options: dict[str, Any] = {
@@ -279,9 +280,9 @@ class BatchLoader:
         num_buckets = min(self.num_buckets, len(self.cuts))
         sampler: CutSampler
         if num_buckets > 1:
-            sampler = DynamicBucketingSampler(self.cuts, num_buckets=num_buckets, **options)
+            sampler = DynamicBucketingSampler(_Lengths(self.cuts), num_buckets=num_buckets, **options)
         else:  # which that sampler refuses
-            sampler = SimpleCutSampler(self.cuts, **options)
+            sampler = SimpleCutSampler(CutSet.from_cuts(_Lengths(self.cuts)), **options)
         sampler.set_epoch(epoch)
         return sampler
 
@@ -309,7 +310,52 @@ class BatchLoader:
         self._resumed = self.position < len(self.batches)
 
 
-def usable(cuts: CutSet, stores: Mapping[float, Features], config: Config, subsampling: int) -> CutSet:
+class _Lengths:
+    """The lengths of utterances in the form that Lhotse's samplers take: cuts whose ids are numbers.
+
+    They are made anew in each epoch, so that no more of them are in memory than a sampler keeps.
+    """
+
+    def __init__(self, cuts: Sequence[Cut]):
+        if isinstance(cuts, Utterances):
+            self._durations = cuts.durations
+        else:
+            self._durations = np.array([cut.duration for cut in cuts])
+
+    def __iter__(self) -> Iterator[Cut]:
+        return (MonoCut(str(number), 0.0, float(each), 0) for number, each in enumerate(self._durations))
+
+
+class _Batches(Sequence[list[Cut]]):
+    """The utterances of each batch, which are read when they are asked for.
+
+    Lhotse repeats utterances so that each of several processes has as many batches, and these get other ids.
+    """
+
+    def __init__(self, cuts: Sequence[Cut], sampler: Iterable[Iterable[Cut]]):
+        self._cuts = cuts
+        self._numbers, repeats, ends = array("q"), dict[int, str](), [0]
+        for batch in sampler:
+            for cut in batch:
+                number, _, repeat = cut.id.partition("_")
+                if repeat:
+                    repeats[len(self._numbers)] = repeat
+                self._numbers.append(int(number))
+            ends.append(len(self._numbers))
+        self._repeats, self._ends = repeats, ends
+
+    def __len__(self) -> int:
+        return len(self._ends) - 1
+
+    def __getitem__(self, number: Any) -> Any:
+        return [self._cut(i) for i in range(self._ends[number], self._ends[range(len(self))[number] + 1])]
+
+    def _cut(self, i: int) -> Cut:
+        cut = self._cuts[self._numbers[i]]
+        return cut.with_id(f"{cut.id}_{self._repeats[i]}") if i in self._repeats else cut
+
+
+def usable(cuts: Utterances, stores: Mapping[float, Features], config: Config, subsampling: int) -> Utterances:
     """Keep the training utterances that have features, are not too long, and have a CTC path at each speed.
 
     Warnings name those that are too long or have no path; those without features were named when the stores were made.
@@ -319,16 +365,16 @@ def usable(cuts: CutSet, stores: Mapping[float, Features], config: Config, subsa
     CorpusError
         Nothing is left.
     """
-    kept = [
-        cut
-        for cut in cuts
-        if all(cut.id in store for store in stores.values())
-        and is_short_enough(cut, config.data.max_duration)
-        and _has_path(cut, stores, config.data.labels, subsampling)
-    ]
+    kept = cuts.filter(
+        lambda cut: (
+            all(cut.id in store for store in stores.values())
+            and is_short_enough(cut, config.data.max_duration)
+            and _has_path(cut, stores, config.data.labels, subsampling)
+        )
+    )
     if not kept:
         raise CorpusError("no utterance is left to train on; the warnings above say why")
-    return CutSet.from_cuts(kept)
+    return kept
 
 
 def is_short_enough(cut: Cut, max_duration: float) -> bool:

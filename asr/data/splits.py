@@ -5,19 +5,20 @@ No other file of the library imports `data_prep`, which wheels do not have: trai
 
 import gzip
 import hashlib
-import itertools
 import json
 import logging
 import os
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
-from lhotse import CutSet, RecordingSet, SupervisionSet
+import numpy as np
 from lhotse.cut import Cut
 
 import data_prep
 from asr.core.errors import CorpusError
+from asr.data.utterances import Rows, Utterances
 from asr.speech import characters, phones
 from asr.speech.label_folder import LABELS
 from asr.speech.pronounce import PUNCTUATION
@@ -90,7 +91,8 @@ def contents(manifests: str | Path, corpus: str, parts: Iterable[str] = SPLITS) 
     for part in parts:
         if has_split(manifests, corpus, part):
             with gzip.open(folder / f"supervisions_{part}.jsonl.gz") as lines:
-                found.update(lines.read())
+                while block := lines.read(1 << 20):
+                    found.update(block)
             with gzip.open(folder / f"recordings_{part}.jsonl.gz") as lines:
                 for line in lines:
                     found.update(_state(json.loads(line)["sources"][0]["source"]))
@@ -113,7 +115,7 @@ def phone_set(manifests: str | Path, corpus: str) -> str:
     return str(own) if own.is_file() else known(corpus).phone_set
 
 
-def load_split(manifests: str | Path, corpora: Sequence[str], split: str) -> CutSet:
+def load_split(manifests: str | Path, corpora: Sequence[str], split: str) -> Utterances:
     """Read the prepared utterances of one split over several corpora, which may share speakers.
 
     Where corpora share speakers, no speaker of one's test set is in the train or dev set of another, and none of its
@@ -131,7 +133,7 @@ def load_split(manifests: str | Path, corpora: Sequence[str], split: str) -> Cut
 
     Returns
     -------
-    CutSet
+    Utterances
         One cut an utterance, with ``cut.corpus`` and ``cut.phone_set`` added; its first supervision has the labels in
         ``phones``.
 
@@ -141,23 +143,36 @@ def load_split(manifests: str | Path, corpora: Sequence[str], split: str) -> Cut
         The manifests are missing: the corpus was not prepared.
     """
     held_out = _held_out(manifests, corpora, split)
-    cuts: dict[str, Cut] = {}
+    parts, numbers, start = list[Rows](), list[np.ndarray](), 0
     for corpus in corpora:
         if has_split(manifests, corpus, "train") and not has_split(manifests, corpus, split):
             continue  # the corpus is for training alone
-        renamed = 0
-        for cut in _allowed(list(_read(manifests, corpus, split)), corpus, split, held_out):
-            if cut.id in cuts and not _is_same(cut, cuts[cut.id]):
-                cut = cut.with_id(f"{corpus}-{cut.id}")
-                renamed += 1
-            cuts.setdefault(cut.id, cut)
-        if renamed:
-            log.info(
-                f"{corpus}: {renamed} {split} utterances have the ids of others: {corpus}- is put before their ids"
-            )
-    if not cuts:
+        rows = rows_of(manifests, corpus, split)
+        numbers.append(start + _allowed(Utterances([rows]), corpus, split, held_out))
+        parts.append(rows)
+        start += len(rows.index)
+    if not sum(map(len, numbers)):
         raise CorpusError(f"{', '.join(corpora)}: no {split} utterances: name a corpus that has some")
-    return CutSet.from_cuts(cuts.values())
+    return _without_repeated(Utterances(parts, np.concatenate(numbers)), split)
+
+
+def _without_repeated(utterances: Utterances, split: str) -> Utterances:
+    """Leave out utterances that are there twice, and give others new ids where theirs are those of others."""
+    first, dropped, names = dict[str, Cut](), list[int](), dict[int, str]()
+    renamed = Counter[str]()
+    for number in utterances.repeated():
+        cut, name = utterances[number], utterances[number].id
+        if name in first and not _is_same(cut, first[name]):
+            names[number] = name = f"{cut.corpus}-{name}"
+            renamed[cut.corpus] += 1
+            if name in utterances:
+                first.setdefault(name, utterances[name])
+        if name in first:
+            dropped.append(number)
+        first.setdefault(name, cut)
+    for corpus, count in renamed.items():
+        log.info(f"{corpus}: {count} {split} utterances have the ids of others: {corpus}- is put before their ids")
+    return utterances.without(dropped, names) if dropped or names else utterances
 
 
 def _is_same(one: Cut, other: Cut) -> bool:
@@ -175,40 +190,31 @@ def _held_out(manifests: str | Path, corpora: Sequence[str], split: str) -> dict
             cut.supervisions[0].speaker
             for other in later
             if has_split(manifests, corpus, other)
-            for cut in _read(manifests, corpus, other)
+            for cut in Utterances([rows_of(manifests, corpus, other)])
         }
         for corpus in corpora
     }
 
 
-def _allowed(cuts: list[Cut], corpus: str, split: str, held_out: Mapping[str, set[str]]) -> list[Cut]:
-    """Leave out the speakers of a corpus whom another corpus that shares its speakers holds out."""
+def _allowed(utterances: Utterances, corpus: str, split: str, held_out: Mapping[str, set[str]]) -> np.ndarray:
+    """Return the numbers of the utterances but for speakers whom another corpus that shares its speakers holds out."""
     family = known(corpus).speakers
     kin = [other for other in held_out if family and other != corpus and known(other).speakers == family]
     elsewhere = set().union(*(held_out[other] for other in kin))
-    kept = [cut for cut in cuts if cut.supervisions[0].speaker not in elsewhere]
-    if len(kept) < len(cuts):
+    if not elsewhere:
+        return np.arange(len(utterances))
+    kept = np.array([i for i, cut in enumerate(utterances) if cut.supervisions[0].speaker not in elsewhere], np.int64)
+    if len(kept) < len(utterances):
         log.info(
-            f"{corpus}: {len(cuts) - len(kept)} of {len(cuts)} {split} utterances are left out: their speakers are "
-            f"held out in {', '.join(sorted(kin))}"
+            f"{corpus}: {len(utterances) - len(kept)} of {len(utterances)} {split} utterances are left out: their "
+            f"speakers are held out in {', '.join(sorted(kin))}"
         )
     return kept
 
 
-def _read(manifests: str | Path, corpus: str, split: str) -> Iterator[Cut]:
-    folder, labels = Path(manifests) / corpus, phone_set(manifests, corpus)
-    try:
-        recordings = RecordingSet.from_file(folder / f"recordings_{split}.jsonl.gz")
-        supervisions = SupervisionSet.from_file(folder / f"supervisions_{split}.jsonl.gz")
-    except (FileNotFoundError, AssertionError) as error:
-        raise CorpusError(f"no {split} manifests of {corpus} in {folder}: run `asr prepare` first") from error
-    for recording, supervision in itertools.zip_longest(recordings, supervisions):
-        if not (recording and supervision and recording.id == supervision.recording_id):
-            raise CorpusError(f"{folder}: recordings and supervisions of {split} differ; delete it and prepare again")
-        cut = recording.to_cut().with_id(supervision.id)
-        cut.supervisions = [supervision]
-        cut.custom = {"corpus": corpus, "phone_set": labels}
-        yield cut
+def rows_of(manifests: str | Path, corpus: str, split: str) -> Rows:
+    """Open a split of a prepared corpus."""
+    return Rows(Path(manifests) / corpus, split, {"corpus": corpus, "phone_set": phone_set(manifests, corpus)})
 
 
 def has_split(manifests: str | Path, corpus: str, split: str) -> bool:

@@ -11,7 +11,6 @@ from typing import Any, NoReturn
 
 import pytorch_lightning as pl
 import torch
-from lhotse import CutSet
 from pytorch_lightning.loggers import TensorBoardLogger
 from pytorch_lightning.utilities.exceptions import MisconfigurationException
 from pytorch_lightning.utilities.types import OptimizerLRScheduler
@@ -26,6 +25,7 @@ from asr.core.terminal import pace, track
 from asr.data import batches, labels, splits
 from asr.data.batches import Batch, BatchLoader, NoTargets, SpeechDataset
 from asr.data.feature_store import Features, LiveFeatures, cache_features
+from asr.data.utterances import Utterances
 from asr.models import model_folder, run_folder
 from asr.models.base import AcousticModel
 from asr.models.kinds import Kind, kind_of
@@ -171,14 +171,14 @@ class SpeechData(pl.LightningDataModule):
         self.dev_store = cache_features(dev_cuts, config.features, cache, f"{title}-dev")
         targets = criterion.targets(train_cuts, "train", subsampling)
         self.train_cuts = batches.usable(train_cuts.filter(targets.__contains__), stores, config, subsampling)
-        self.dev_cuts = dev_cuts.filter(lambda cut: cut.id in self.dev_store).to_eager()
+        self.dev_cuts = dev_cuts.filter(lambda cut: cut.id in self.dev_store)
         nearest = stores[min(stores, key=lambda speed: abs(speed - 1))]
         self.normaliser = Normaliser.fit(config.features, self.train_cuts, nearest)
         self.normaliser.add_speakers(self.train_cuts, nearest)
         self.normaliser.add_speakers(self.dev_cuts, self.dev_store)
         conditions = None if config.conditions == ConditionsConfig() else config.conditions
         options = (config.spec_augment, config.seed, conditions, 2 if config.train.consistency > 0 else 1)
-        voices = [cut.id for cut in self.train_cuts]
+        voices = self.train_cuts.ids
         self.train_set = SpeechDataset(stores, self.normaliser, targets, *options, voices)
         self._dev_set = SpeechDataset({1.0: self.dev_store}, self.normaliser, NoTargets())
 
@@ -200,7 +200,7 @@ class SpeechData(pl.LightningDataModule):
         """Return the dev utterances in batches of similar length."""
         return self._loader(self.dev_cuts, self._dev_set)
 
-    def _loader(self, cuts: CutSet, dataset: SpeechDataset, **options: Any) -> BatchLoader:
+    def _loader(self, cuts: Utterances, dataset: SpeechDataset, **options: Any) -> BatchLoader:
         if self.trainer is not None:
             options |= {"world_size": self.trainer.world_size, "rank": self.trainer.global_rank}
         return BatchLoader(cuts, dataset, self.config.data.max_frames, self.config.data.num_buckets, **options)
