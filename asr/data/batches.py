@@ -12,7 +12,7 @@ import logging
 import warnings
 import zlib
 from array import array
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -158,9 +158,9 @@ class SpeechDataset(torch.utils.data.Dataset):
     ):
         self.stores, self.normaliser, self.spec_augment, self.seed = stores, normaliser, spec_augment, seed
         self.targets, self.conditions, self.views, self.others = targets, conditions, views, others
-        self.epoch = 0
+        self.speeds, self.epoch = sorted(stores), 0
 
-    def __getitem__(self, cuts: Iterable[Cut]) -> Batch:
+    def __getitem__(self, cuts: Sequence[Cut]) -> Batch:
         """Load, normalise, augment and pad the utterances; a warning names one that cannot be read."""
         utterances = []
         for cut in cuts:
@@ -170,31 +170,35 @@ class SpeechDataset(torch.utils.data.Dataset):
                 utterances.append([(cut.id, *self.utterance(original, view)) for view in range(self.views)])
             except AudioError as error:
                 log.warning("skipped %s: %s", cut.id, error)
+            except InfeasibleError as error:
+                log.warning("skipped %s", error)
         if not utterances:
-            raise CorpusError(f"no utterance of a batch could be read, the first of them {next(iter(cuts)).id}")
+            raise CorpusError(f"no utterance of a batch could be read, the first of them {cuts[0].id}")
         return collate([each for view in zip(*utterances, strict=True) for each in view])
 
     def utterance(self, cut: Cut, view: int = 0) -> tuple[np.ndarray, list[int]]:
         """Return features (T, F) as the encoder sees them in this epoch, and the targets."""
         seeds = self.seed, self.epoch, zlib.crc32(cut.id.encode())
         rng = np.random.default_rng(seeds)
-        speeds = sorted(self.stores)
-        speed = speeds[rng.integers(len(speeds))]
+        speed = self.speeds[rng.integers(len(self.speeds))]
         padding = (0, 0) if self.conditions is None else draw_padding(self.conditions, rng)
         if view > 0:
             rng = np.random.default_rng((*seeds, view))
-        features = self.stores[speed][cut.id]
+        features = self.features(cut, speed)
         if self.conditions is not None:
-            features = change_conditions(features, self.conditions, rng, self._voices(speed, rng), padding)
+            voices = self.voices(cut, speed, rng) if self.conditions.babble > 0 else []
+            features = change_conditions(features, self.conditions, rng, voices, padding)
         features = self.normaliser(features, cut.supervisions[0].speaker)
         if self.spec_augment is not None:
             features = mask_features(features, self.spec_augment, rng)
         return features, self.targets(cut, speed)
 
-    def _voices(self, speed: float, rng: np.random.Generator) -> list[np.ndarray]:
+    def features(self, cut: Cut, speed: float) -> np.ndarray:
+        """Return the features (T, F) of an utterance before normalisation."""
+        return self.stores[speed][cut.id]
+
+    def voices(self, cut: Cut, speed: float, rng: np.random.Generator) -> list[np.ndarray]:
         """Return the features of some utterances that babble is made of, at random."""
-        if self.conditions is None or self.conditions.babble == 0:
-            return []
         return [self.stores[speed][self.others[i]] for i in rng.integers(len(self.others), size=NUM_VOICES)]
 
 
@@ -267,7 +271,10 @@ class BatchLoader:
             with warnings.catch_warnings():
                 # Where a few utterances are of one length, there is nothing between buckets to take the mean of.
                 warnings.filterwarnings("ignore", "Mean of empty slice|invalid value encountered", RuntimeWarning)
-                self.batches = _Batches(self.cuts, self._sampler(epoch))
+                self.batches = self._drawn(epoch)
+
+    def _drawn(self, epoch: int) -> Sequence[Sequence[Cut]]:
+        return _Batches(self.cuts, self._sampler(epoch))
 
     def _sampler(self, epoch: int) -> CutSampler:
         options: dict[str, Any] = {
@@ -326,8 +333,29 @@ class _Lengths:
         return (MonoCut(str(number), 0.0, float(each), 0) for number, each in enumerate(self._durations))
 
 
-class _Batches(Sequence[list[Cut]]):
-    """The utterances of each batch, which are read when they are asked for.
+class Members(Sequence[Cut]):
+    """The utterances of a batch, which are read when they are asked for.
+
+    Parameters
+    ----------
+    read
+        Returns an utterance by its number.
+    numbers
+        Of the utterances.
+    """
+
+    def __init__(self, read: Callable[[int], Cut], numbers: Sequence[int]):
+        self._read, self._numbers = read, numbers
+
+    def __len__(self) -> int:
+        return len(self._numbers)
+
+    def __getitem__(self, place: Any) -> Any:
+        return self._read(self._numbers[place])
+
+
+class _Batches(Sequence[Sequence[Cut]]):
+    """The utterances of each batch.
 
     Lhotse repeats utterances so that each of several processes has as many batches, and these get other ids.
     """
@@ -348,7 +376,8 @@ class _Batches(Sequence[list[Cut]]):
         return len(self._ends) - 1
 
     def __getitem__(self, number: Any) -> Any:
-        return [self._cut(i) for i in range(self._ends[number], self._ends[range(len(self))[number] + 1])]
+        place = range(len(self))[number]
+        return Members(self._cut, range(self._ends[place], self._ends[place + 1]))
 
     def _cut(self, i: int) -> Cut:
         cut = self._cuts[self._numbers[i]]
@@ -395,7 +424,7 @@ def _has_path(cut: Cut, stores: Mapping[float, Features], label_set: str, subsam
     return True
 
 
-def check_feasible(utterance_id: str, labels: Sequence[str], num_frames: int, subsampling: int) -> None:
+def check_feasible(utterance_id: str, labels: Sequence[str] | Sequence[int], num_frames: int, subsampling: int) -> None:
     """Raise InfeasibleError when no CTC path spells the labels in the encoder's output frames.
 
     >>> check_feasible("fine", ["AA", "AA"], num_frames=9, subsampling=3)

@@ -91,7 +91,7 @@ class LiveFeatures:
         return num_frames(int(recording.num_samples / recording.sampling_rate / self._speed * audio.SAMPLE_RATE))
 
 
-def extract(path: str, extractor: FeatureExtractor, speed: float = 1.0) -> np.ndarray:
+def extract(recording: audio.Recording, extractor: FeatureExtractor, speed: float = 1.0) -> np.ndarray:
     """Load a recording, change its speed, and return its features (T, F).
 
     Raises
@@ -99,7 +99,7 @@ def extract(path: str, extractor: FeatureExtractor, speed: float = 1.0) -> np.nd
     AudioError
         The file cannot be read, or is too short.
     """
-    waveform = audio.load(path)
+    waveform = audio.load(recording)
     if speed != 1.0:
         waveform = soxr.resample(waveform, round(audio.SAMPLE_RATE * speed), audio.SAMPLE_RATE)
     return extractor(waveform)

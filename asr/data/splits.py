@@ -23,12 +23,13 @@ from asr.speech import characters, phones
 from asr.speech.label_folder import LABELS
 from asr.speech.pronounce import PUNCTUATION
 from asr.speech.segments import Segment
+from asr.speech.shar import TRAIN_SHARDS, Shar
 from asr.speech.transcription import Transcription
 from data_prep import known
 
 log = logging.getLogger(__name__)
 
-SPLITS = ("train", "dev", "test")
+SPLITS = TRAIN, *_ = ("train", "dev", "test")
 
 
 def name_of(place: Path) -> str:
@@ -89,7 +90,10 @@ def contents(manifests: str | Path, corpus: str, parts: Iterable[str] = SPLITS) 
     """
     found, folder = hashlib.sha256(), Path(manifests) / corpus
     for part in parts:
-        if has_split(manifests, corpus, part):
+        if part == TRAIN and shards_of(manifests, corpus).is_file():
+            shar = Shar.from_json(json.loads(shards_of(manifests, corpus).read_text(encoding="utf8")))
+            found.update(f"{shar.contents} {shar.sizes}".encode())
+        elif has_split(manifests, corpus, part):
             with gzip.open(folder / f"supervisions_{part}.jsonl.gz") as lines:
                 while block := lines.read(1 << 20):
                     found.update(block)
@@ -111,8 +115,10 @@ def _state(recording: str) -> bytes:
 
 def phone_set(manifests: str | Path, corpus: str) -> str:
     """Return the phone set of a prepared corpus's labels: its name, or the file beside its manifests."""
-    own = Path(manifests) / corpus / LABELS
-    return str(own) if own.is_file() else known(corpus).phone_set
+    own, shards = Path(manifests) / corpus / LABELS, shards_of(manifests, corpus)
+    if own.is_file():
+        return str(own)
+    return json.loads(shards.read_text(encoding="utf8"))["phone_set"] if shards.is_file() else known(corpus).phone_set
 
 
 def load_split(manifests: str | Path, corpora: Sequence[str], split: str) -> Utterances:
@@ -142,13 +148,13 @@ def load_split(manifests: str | Path, corpora: Sequence[str], split: str) -> Utt
     CorpusError
         The manifests are missing: the corpus was not prepared.
     """
-    held_out = _held_out(manifests, corpora, split)
+    held = held_out(manifests, corpora, split)
     parts, numbers, start = list[Rows](), list[np.ndarray](), 0
     for corpus in corpora:
         if has_split(manifests, corpus, "train") and not has_split(manifests, corpus, split):
             continue  # the corpus is for training alone
         rows = rows_of(manifests, corpus, split)
-        numbers.append(start + _allowed(Utterances([rows]), corpus, split, held_out))
+        numbers.append(start + _allowed(Utterances([rows]), corpus, split, corpora, held[corpus]))
         parts.append(rows)
         start += len(rows.index)
     if not sum(map(len, numbers)):
@@ -182,10 +188,10 @@ def _is_same(one: Cut, other: Cut) -> bool:
     return one.duration == other.duration and first.speaker == second.speaker and labels[0] == labels[1]
 
 
-def _held_out(manifests: str | Path, corpora: Sequence[str], split: str) -> dict[str, set[str]]:
-    """Return the speakers of each corpus who are in a later split: dev and test for train, test for dev."""
+def held_out(manifests: str | Path, corpora: Sequence[str], split: str) -> dict[str, set[str]]:
+    """Return the speakers that a split of each corpus must lack, because a later split of a related corpus has them."""
     later = SPLITS[SPLITS.index(split) + 1 :] if split in SPLITS and len(corpora) > 1 else ()
-    return {
+    speakers = {
         corpus: {
             cut.supervisions[0].speaker
             for other in later
@@ -194,32 +200,50 @@ def _held_out(manifests: str | Path, corpora: Sequence[str], split: str) -> dict
         }
         for corpus in corpora
     }
+    return {corpus: set().union(*(speakers[other] for other in _kin(corpus, corpora))) for corpus in corpora}
 
 
-def _allowed(utterances: Utterances, corpus: str, split: str, held_out: Mapping[str, set[str]]) -> np.ndarray:
-    """Return the numbers of the utterances but for speakers whom another corpus that shares its speakers holds out."""
+def _kin(corpus: str, corpora: Sequence[str]) -> list[str]:
+    """Return the other corpora that may share speakers with one."""
     family = known(corpus).speakers
-    kin = [other for other in held_out if family and other != corpus and known(other).speakers == family]
-    elsewhere = set().union(*(held_out[other] for other in kin))
-    if not elsewhere:
+    return [other for other in corpora if family and other != corpus and known(other).speakers == family]
+
+
+def _allowed(utterances: Utterances, corpus: str, split: str, corpora: Sequence[str], held: set[str]) -> np.ndarray:
+    """Return the numbers of the utterances but for speakers whom another corpus that shares its speakers holds out."""
+    if not held:
         return np.arange(len(utterances))
-    kept = np.array([i for i, cut in enumerate(utterances) if cut.supervisions[0].speaker not in elsewhere], np.int64)
+    kept = np.array([i for i, cut in enumerate(utterances) if cut.supervisions[0].speaker not in held], np.int64)
     if len(kept) < len(utterances):
         log.info(
             f"{corpus}: {len(utterances) - len(kept)} of {len(utterances)} {split} utterances are left out: their "
-            f"speakers are held out in {', '.join(sorted(kin))}"
+            f"speakers are held out in {', '.join(sorted(_kin(corpus, corpora)))}"
         )
     return kept
 
 
 def rows_of(manifests: str | Path, corpus: str, split: str) -> Rows:
-    """Open a split of a prepared corpus."""
+    """Open a split of a prepared corpus.
+
+    Raises
+    ------
+    CorpusError
+        Its manifests are missing or damaged, or it is in shards.
+    """
+    if split == TRAIN and shards_of(manifests, corpus).is_file():
+        raise CorpusError(f"{corpus} is in shards, on which CTC and attention alone are trained: prepare its own files")
     return Rows(Path(manifests) / corpus, split, {"corpus": corpus, "phone_set": phone_set(manifests, corpus)})
 
 
 def has_split(manifests: str | Path, corpus: str, split: str) -> bool:
     """Tell whether a prepared corpus has a split; some corpora are for training alone."""
-    return (Path(manifests) / corpus / f"recordings_{split}.jsonl.gz").is_file()
+    is_file = (Path(manifests) / corpus / f"recordings_{split}.jsonl.gz").is_file()
+    return is_file or (split == TRAIN and shards_of(manifests, corpus).is_file())
+
+
+def shards_of(manifests: str | Path, corpus: str) -> Path:
+    """Return the file that says where the training speech of a prepared corpus is, if it is in shards."""
+    return Path(manifests) / corpus / TRAIN_SHARDS
 
 
 def reference(cut: Cut, label_set: str) -> list[str]:

@@ -19,7 +19,7 @@ from array import array
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from functools import cached_property, partial
 from pathlib import Path
-from typing import Any, overload
+from typing import Any, Protocol, overload
 
 import numpy as np
 from lhotse import Recording, SupervisionSegment
@@ -42,6 +42,17 @@ def hash_of(name: str) -> int:
     True
     """
     return int.from_bytes(hashlib.blake2b(name.encode("utf8", "surrogatepass"), digest_size=8).digest(), "little")
+
+
+class Part(Protocol):
+    """Utterances that can be read by their numbers, such as those of a split of a corpus."""
+
+    @property
+    def index(self) -> np.ndarray:
+        """The lengths of the utterances in seconds, ``duration``, and hashes of their ids, ``hash``."""
+
+    def __getitem__(self, number: int) -> Cut:
+        """Read an utterance."""
 
 
 class Rows:
@@ -130,20 +141,20 @@ def _pairs(manifests: Sequence[Path], split: str) -> Iterator[tuple[bytes, float
 
 
 class Utterances(Sequence[Cut]):
-    """Utterances of splits in an order, each of which is read when it is asked for: by its number or by its id.
+    """Utterances in an order, each of which is read when it is asked for: by its number or by its id.
 
     Parameters
     ----------
     parts
-        The splits.
+        Where they are read from.
     numbers : (N,) int64
-        Which utterances of the splits, counted over all of them; None is all.
+        Which utterances of the parts, counted over all of them; None is all.
     names
         Other ids for some, by these numbers.
     """
 
     def __init__(
-        self, parts: Sequence[Rows], numbers: np.ndarray | None = None, names: Mapping[int, str] | None = None
+        self, parts: Sequence[Part], numbers: np.ndarray | None = None, names: Mapping[int, str] | None = None
     ):
         self._parts, self._names = parts, dict(names or {})
         self._starts = np.cumsum([0, *(len(part.index) for part in parts)])

@@ -25,6 +25,7 @@ from asr.core.terminal import pace, track
 from asr.data import batches, labels, splits
 from asr.data.batches import Batch, BatchLoader, NoTargets, SpeechDataset
 from asr.data.feature_store import Features, LiveFeatures, cache_features
+from asr.data.shards import ShardDataset, ShardLoader, Shards
 from asr.data.utterances import Utterances
 from asr.models import model_folder, run_folder
 from asr.models.base import AcousticModel
@@ -161,10 +162,15 @@ class SpeechData(pl.LightningDataModule):
         self.config = config
         manifests, names = config.data.manifests, list(config.data.corpora)
         cache, title = Path(manifests) / "features", "+".join(names)
-        train_cuts, dev_cuts = (splits.load_split(manifests, names, split) for split in ("train", "dev"))
+        self.shards = Shards.find(config)
+        if self.shards is None:
+            train_cuts = splits.load_split(manifests, names, "train")
+        else:
+            train_cuts = self.shards.sample(config.seed)
+        dev_cuts = splits.load_split(manifests, names, "dev")
         stores: dict[float, Features] = {}
         for speed in config.data.speeds:
-            if config.data.cache_features:
+            if config.data.cache_features and self.shards is None:
                 stores[speed] = cache_features(train_cuts, config.features, cache, f"{title}-train", speed)
             else:
                 stores[speed] = LiveFeatures(train_cuts, FeatureExtractor(config.features), speed)
@@ -178,8 +184,11 @@ class SpeechData(pl.LightningDataModule):
         self.normaliser.add_speakers(self.dev_cuts, self.dev_store)
         conditions = None if config.conditions == ConditionsConfig() else config.conditions
         options = (config.spec_augment, config.seed, conditions, 2 if config.train.consistency > 0 else 1)
-        voices = self.train_cuts.ids
-        self.train_set = SpeechDataset(stores, self.normaliser, targets, *options, voices)
+        arguments = (stores, self.normaliser, targets, *options)
+        if self.shards is None:
+            self.train_set: SpeechDataset = SpeechDataset(*arguments, self.train_cuts.ids)
+        else:
+            self.train_set = ShardDataset(FeatureExtractor(config.features), subsampling, *arguments)
         self._dev_set = SpeechDataset({1.0: self.dev_store}, self.normaliser, NoTargets())
 
     def train_dataloader(self) -> BatchLoader:
@@ -194,6 +203,8 @@ class SpeechData(pl.LightningDataModule):
         return len(self._train_loader())
 
     def _train_loader(self) -> BatchLoader:
+        if self.shards is not None:
+            return ShardLoader(self.shards, self.train_set, self.config, **self._share())
         return self._loader(self.train_cuts, self.train_set, shuffle=True, seed=self.config.seed)
 
     def val_dataloader(self) -> BatchLoader:
@@ -201,9 +212,13 @@ class SpeechData(pl.LightningDataModule):
         return self._loader(self.dev_cuts, self._dev_set)
 
     def _loader(self, cuts: Utterances, dataset: SpeechDataset, **options: Any) -> BatchLoader:
-        if self.trainer is not None:
-            options |= {"world_size": self.trainer.world_size, "rank": self.trainer.global_rank}
+        options |= self._share()
         return BatchLoader(cuts, dataset, self.config.data.max_frames, self.config.data.num_buckets, **options)
+
+    def _share(self) -> dict[str, int]:
+        if self.trainer is None:
+            return {}
+        return {"world_size": self.trainer.world_size, "rank": self.trainer.global_rank}
 
 
 class RecogniserModule(pl.LightningModule):
