@@ -1,13 +1,19 @@
-"""A corpus of a million utterances: peak memory and time to write its manifests, to read them, and to plan a batch.
+"""A corpus of a million utterances: peak memory and time to write its manifests, to open them and to draw an epoch.
 
 python benchmarks/manifest_memory.py
 python benchmarks/manifest_memory.py --rows 100000
 
-Each step is a process of its own. Every utterance has the same recording, whose header is read for each.
+Each step is a process of its own; most of its memory is that of torch and Lhotse, which the first line tells. Every
+utterance has the same recording, whose header is read for each.
 
-write  what `asr prepare` does when it has read a corpus: a list of utterances, and their manifests written line by line
-read   what training does with the manifests: all utterances in memory as Lhotse's cuts, since an epoch shuffles them
-plan   what `asr batch` does with the same recordings as its input
+import  what training imports
+write   what `asr prepare` does when it has read a corpus: a list of utterances, and their manifests line by line
+open    what the first training does with the manifests: it writes the lines in the form in which each can be read
+again   what the next one does: it reads the index
+epoch   what training does for an epoch: the plan of its batches, from utterances in shuffled order
+read    the utterances of each batch of that epoch, from the disk
+shards  the plan of an epoch from shards of a thousand utterances
+plan    what `asr batch` does with the same recordings as its input
 """
 
 import argparse
@@ -21,13 +27,30 @@ import numpy as np
 import soundfile
 from _bench import describe
 
+OPEN = "from asr.data import splits; cuts = splits.load_split(folder, ['own'], 'train'); assert len(cuts) == rows"
+EPOCH = (
+    f"{OPEN}; from types import SimpleNamespace; from asr.data.batches import BatchLoader; "
+    "loader = BatchLoader(cuts, SimpleNamespace(epoch=0, views=1), 8000, shuffle=True)"
+)
 CODE = {
+    "import": "import asr.data.batches",
     "write": (
         "from data_prep.manifests import Utterance, write_manifests; "
-        "said = [Utterance(f'u{k:07d}', folder / 'a.wav', 'oh no', (('OW',), ('N', 'OW')), f's{k % 1000}') "
+        "said = [Utterance(f'u{k:07d}', Path(f'{folder}/a.wav'), f'oh no {k}', (('OW',), ('N', 'OW')), f's{k % 1000}') "
         "for k in range(rows)]; write_manifests({'train': said}, folder / 'own')"
     ),
-    "read": "from asr.data import splits; assert len(splits.load_split(folder, ['own'], 'train')) == rows",
+    "open": OPEN,
+    "again": OPEN,
+    "epoch": EPOCH,
+    "read": f"{EPOCH}; assert sum(len(list(batch)) for batch in loader.batches) == rows",
+    "shards": (
+        "from types import SimpleNamespace; import numpy as np; from asr.core.config import from_dict; "
+        "from asr.data.shards import ShardLoader, Shards; from asr.speech.shar import Shar; "
+        "shar = Shar('', '', '', {'train': (1000,) * (rows // 1000)}); "
+        "seconds = np.random.default_rng(0).uniform(1, 16, rows).astype(np.float32); "
+        "config = from_dict({'data': {'corpora': {'own': None}}}); "
+        "ShardLoader(Shards([(shar, {}, seconds)]), SimpleNamespace(epoch=0, views=1), config)"
+    ),
     "plan": (
         "from asr.recognition.batch import inputs, plan; place = str(folder / 'own' / 'recordings_train.jsonl.gz'); "
         "made = {'input': inputs.identity(place), 'shard_size': 1024}; "

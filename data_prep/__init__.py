@@ -3,11 +3,12 @@
 The module's `prepare(corpus_dir, output_dir)` writes ``recordings_SPLIT.jsonl.gz`` and ``supervisions_SPLIT.jsonl.gz``
 for those of the splits train, dev and test that the corpus has. Its `obtain(target_dir)` downloads or synthesises the
 corpus where that is allowed. A corpus with any other name is one's own, in one of the forms of `data_prep.forms`, and
-`data_prep.own` prepares it.
+`data_prep.own` prepares it. A corpus of any name may also be in shards, which `data_prep.shar` prepares.
 """
 
 import hashlib
 import importlib
+import json
 import logging
 import os
 import re
@@ -20,7 +21,9 @@ from typing import Any
 
 from asr.core import files
 from asr.core.errors import ConfigError, CorpusError
+from asr.core.places import is_url
 from asr.core.turns import turn
+from asr.speech.shar import Shar, is_shar
 from asr.speech.transcription import Transcription
 
 STAMP = "source.txt"  # beside the manifests: what they were made of
@@ -99,7 +102,8 @@ def prepare(
     name
         A key of CORPORA, or any other name for a corpus of one's own.
     corpus_dir
-        The folder of the corpus, or for one's own a file, too; None takes what the manifests were made of.
+        The folder of the corpus, or for one's own a file, too; or the path or URL of one in shards. None takes what the
+        manifests were made of.
     manifests
         The manifests are written to ``<manifests>/<name>``.
     may_obtain
@@ -129,11 +133,12 @@ def prepare(
         raise ConfigError(f"{name} has splits of its own: leave the seed out, or call your corpus otherwise")
     output_dir = Path(manifests) / name
     before = _read_stamp(output_dir)
-    if corpus_dir is not None:
-        corpus = Path(corpus_dir)
-    elif before:
-        corpus = Path(before.splitlines()[0])
-        if not corpus.exists():  # deleted since: what was made of it stays of use
+    place = str(corpus_dir) if corpus_dir is not None else next(iter(before.splitlines()), None)
+    if place is not None and is_shar(place):
+        return _prepare_shar(name, place, output_dir)
+    if place is not None:
+        corpus = Path(place)
+        if corpus_dir is None and not corpus.exists():  # deleted since: what was made of it stays of use
             return output_dir
     elif may_obtain:
         corpus = _obtain(name)
@@ -157,6 +162,20 @@ def prepare(
                 own = {"seed": seed, "said": said or Transcription()}
                 options = known(name).options | ({} if name in CORPORA else own)
                 _module(name).prepare(corpus, output_dir, **options)
+                files.write_text(output_dir / STAMP, stamp)
+    return output_dir
+
+
+def _prepare_shar(name: str, place: str, output_dir: Path) -> Path:
+    """Prepare a corpus in shards, unless it is as it was."""
+    from data_prep import shar
+
+    found = Shar.read(place)
+    stamp = f"{place if is_url(place) else Path(place).resolve()}\n{found.contents} {json.dumps(found.sizes)}\n"
+    if _read_stamp(output_dir) != stamp:
+        with turn(output_dir, partial(log.info, "waiting for another process: it prepares %s", name)):
+            if _read_stamp(output_dir) != stamp:  # by then
+                shar.prepare(found, output_dir)
                 files.write_text(output_dir / STAMP, stamp)
     return output_dir
 

@@ -212,8 +212,12 @@ def _utterances(records: list[Record], names: list[str], said: Transcription) ->
     A record without phones is named in a warning, and is an utterance without phones.
     """
     given = [_labels(record, said) for record in records]
-    words = [[] if labels else said.split(record.text) for record, labels in zip(records, given, strict=True)]
-    known = said.pronounce({word for each in words for word in each})
+    shared = dict[str, str]()  # a word is in memory once, however often it is said
+    words = [
+        () if labels else tuple(shared.setdefault(word, word) for word in said.split(record.text))
+        for record, labels in zip(records, given, strict=True)
+    ]
+    known = said.pronounce({*shared})
     spelling = None
     if said.in_arpabet:
         spelling = recognise(([label for label in each if label != UNKNOWN] for each in given), SETS)

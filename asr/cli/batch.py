@@ -65,8 +65,8 @@ def batch(
     number, count = _part(shard or "1/1")
 
     import asr
-    from asr.core import workers
-    from asr.recognition.batch import inputs, local, on_ray, parts, places, plan
+    from asr.core import places, workers
+    from asr.recognition.batch import inputs, local, on_ray, parts, plan
     from asr.recognition.batch.run import run
     from asr.recognition.batch.worker import Worker
 

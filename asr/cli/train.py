@@ -11,6 +11,8 @@ from asr.cli.options import Copy, Data, KnownData, Model, Overrides, Recipe, Run
 from asr.core import config as configuration
 from asr.core.errors import AsrError
 
+SHAR_FORMATS = ("flac", "opus")
+
 
 def run_folder(recipe: Path) -> Path:
     """Return the run folder of a recipe.
@@ -40,6 +42,12 @@ def prepare(
         int | None,
         typer.Option(min=0, help="Of the splits that --corpus lacks.", show_default="as before, or else 0"),
     ] = None,
+    shar: Annotated[
+        Path | None,
+        typer.Option(help="Also write each corpus as shards into a folder of its name in here, to be trained on."),
+    ] = None,
+    shard_size: Annotated[int, typer.Option(min=1, help="Utterances in a shard.")] = 1000,
+    shar_format: Annotated[str, typer.Option(help="How sound is stored in shards: flac or opus.")] = "flac",
 ) -> None:
     """Make the manifests of a recipe's corpora, and download or synthesise the corpora where that is allowed.
 
@@ -48,10 +56,12 @@ def prepare(
     asr prepare recipes/mini/blstm_ctc.yaml
     asr prepare recipes/timit/blstm_ctc.yaml --data /path/to/TIMIT
     asr prepare --corpus /path/to/mine
+    asr prepare --corpus /path/to/mine --shar shards --shard-size 2000
     """
     if recipe is None and corpus is None:
         raise AsrError("give a recipe, or a corpus of your own with --corpus")
     check(seed is None or corpus is not None, "--seed", "come with --corpus", seed)
+    check(shar_format in SHAR_FORMATS, "--shar-format", f"be one of {', '.join(SHAR_FORMATS)}", shar_format)
     corpora: dict[str, str | None] = {}
     manifests = configuration.DataConfig.manifests
     speech = None
@@ -71,6 +81,13 @@ def prepare(
     )
     for name, folder in found.items():
         typer.echo(f"{name}: manifests in {folder}, contents {splits.contents(manifests, name)}")
+    if shar is not None:
+        from asr.data.shar import write
+
+        for name in found:
+            counts = write(Path(manifests), name, shar / name, shard_size, shar_format, seed or 0)
+            parts = ", ".join(f"{count:,} {split}" for split, count in counts.items())
+            typer.echo(f"{name}: shards in {shar / name}, {parts}")
 
 
 def train(recipe: Recipe, overrides: Overrides = None, data: Data = None, run: Run = None) -> None:

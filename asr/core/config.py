@@ -69,7 +69,8 @@ class DataConfig:
         Names of corpora, each with the folder that holds it, or null: `asr prepare` and `asr train` then synthesise or
         download the corpus where that is allowed. ``data.corpora.mine=PATH`` adds a corpus or names its place,
         ``"data.corpora={mine: PATH}"`` takes that corpus alone. A name that is none of the library's is that of a
-        corpus of your own, whose form is recognised.
+        corpus of your own, whose form is recognised. Of a corpus in shards (`asr prepare --shar`) the place is the
+        path or URL of its folder.
     manifests
         Folder of the prepared manifests, ``<manifests>/<corpus>``, and of the cached features.
     labels
@@ -91,7 +92,7 @@ class DataConfig:
         is espeak-ng's English rules for ``cmudict``, and ``lexicon`` for a file.
     cache_features
         Compute the training features once and keep them on disk. False computes them anew in each epoch, which takes
-        time and saves space.
+        time and saves space; those of shards always are.
     max_frames
         Feature frames of 10 ms in a batch, padding included. Several processes share a batch.
     num_buckets

@@ -1,6 +1,6 @@
 """Utterances become batches: cached features, normalisation, augmentation, bucketing.
 
-    splits.load_split ─▶ CutSet ─ cache_features ─▶ FeatureStore ─ SpeechDataset ─▶ utterances ─ collate ─▶ Batch
+    splits.load_split ─▶ Utterances ─ cache_features ─▶ FeatureStore ─ SpeechDataset ─▶ utterances ─ collate ─▶ Batch
 
 What an epoch holds depends on nothing but the seed, the epoch's number and the utterances' ids, so that a run which
 is killed and resumed sees what an undisturbed run would see.
@@ -11,6 +11,7 @@ Letters: B utterances, T feature frames of the longest, F values a frame, S labe
 import logging
 import warnings
 import zlib
+from array import array
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -19,7 +20,7 @@ from typing import Any, Protocol
 import numpy as np
 import torch
 from lhotse import CutSet
-from lhotse.cut import Cut
+from lhotse.cut import Cut, MonoCut
 from lhotse.dataset import DynamicBucketingSampler, SimpleCutSampler
 from lhotse.dataset.sampling.base import CutSampler
 
@@ -29,6 +30,7 @@ from asr.ctc import required_frames
 from asr.data.augmentation import change_conditions, draw_padding, mask_features
 from asr.data.feature_store import Features
 from asr.data.splits import reference
+from asr.data.utterances import Utterances
 from asr.speech.features import FRAME_SHIFT
 from asr.speech.normaliser import Normaliser
 
@@ -160,9 +162,9 @@ class SpeechDataset(torch.utils.data.Dataset):
     ):
         self.stores, self.normaliser, self.spec_augment, self.seed = stores, normaliser, spec_augment, seed
         self.targets, self.conditions, self.views, self.others = targets, conditions, views, others
-        self.epoch = 0
+        self.speeds, self.epoch = sorted(stores), 0
 
-    def __getitem__(self, cuts: CutSet) -> Batch:
+    def __getitem__(self, cuts: Sequence[Cut]) -> Batch:
         """Load, normalise, augment and pad the utterances; a warning names one that cannot be read."""
         utterances = []
         for cut in cuts:
@@ -170,31 +172,35 @@ class SpeechDataset(torch.utils.data.Dataset):
                 utterances.append([(cut.id, *self.utterance(cut, view)) for view in range(self.views)])
             except AudioError as error:
                 log.warning("skipped %s: %s", cut.id, error)
+            except InfeasibleError as error:
+                log.warning("skipped %s", error)
         if not utterances:
-            raise CorpusError(f"no utterance of a batch could be read, the first of them {next(iter(cuts)).id}")
+            raise CorpusError(f"no utterance of a batch could be read, the first of them {cuts[0].id}")
         return collate([each for view in zip(*utterances, strict=True) for each in view])
 
     def utterance(self, cut: Cut, view: int = 0) -> tuple[np.ndarray, list[int]]:
         """Return features (T, F) as the encoder sees them in this epoch, and the targets."""
         seeds = self.seed, self.epoch, zlib.crc32(cut.id.encode())
         rng = np.random.default_rng(seeds)
-        speeds = sorted(self.stores)
-        speed = speeds[rng.integers(len(speeds))]
+        speed = self.speeds[rng.integers(len(self.speeds))]
         padding = (0, 0) if self.conditions is None else draw_padding(self.conditions, rng)
         if view > 0:
             rng = np.random.default_rng((*seeds, view))
-        features = self.stores[speed][cut.id]
+        features = self.features(cut, speed)
         if self.conditions is not None:
-            features = change_conditions(features, self.conditions, rng, self._voices(speed, rng), padding)
+            voices = self.voices(cut, speed, rng) if self.conditions.babble > 0 else []
+            features = change_conditions(features, self.conditions, rng, voices, padding)
         features = self.normaliser(features, cut.supervisions[0].speaker)
         if self.spec_augment is not None:
             features = mask_features(features, self.spec_augment, rng)
         return features, self.targets(cut, speed)
 
-    def _voices(self, speed: float, rng: np.random.Generator) -> list[np.ndarray]:
+    def features(self, cut: Cut, speed: float) -> np.ndarray:
+        """Return the features (T, F) of an utterance before normalisation."""
+        return self.stores[speed][cut.id]
+
+    def voices(self, cut: Cut, speed: float, rng: np.random.Generator) -> list[np.ndarray]:
         """Return the features of some utterances that babble is made of, at random."""
-        if self.conditions is None or self.conditions.babble == 0:
-            return []
         return [self.stores[speed][self.others[i]] for i in rng.integers(len(self.others), size=NUM_VOICES)]
 
 
@@ -246,7 +252,7 @@ class BatchLoader:
 
     def __init__(
         self,
-        cuts: CutSet,
+        cuts: Sequence[Cut],
         dataset: SpeechDataset,
         max_frames: int,
         num_buckets: int = 20,
@@ -269,10 +275,12 @@ class BatchLoader:
         self.dataset.epoch = epoch
         if self.shuffle or not hasattr(self, "batches"):
             with warnings.catch_warnings():
-                warnings.filterwarnings("ignore", ".*eagerly read CutSet.*")  # the manifests fit in memory
                 # Where a few utterances are of one length, there is nothing between buckets to take the mean of.
                 warnings.filterwarnings("ignore", "Mean of empty slice|invalid value encountered", RuntimeWarning)
-                self.batches = list(self._sampler(epoch))
+                self.batches = self._drawn(epoch)
+
+    def _drawn(self, epoch: int) -> Sequence[Sequence[Cut]]:
+        return _Batches(self.cuts, self._sampler(epoch))
 
     def _sampler(self, epoch: int) -> CutSampler:
         options: dict[str, Any] = {
@@ -285,9 +293,9 @@ class BatchLoader:
         num_buckets = min(self.num_buckets, len(self.cuts))
         sampler: CutSampler
         if num_buckets > 1:
-            sampler = DynamicBucketingSampler(self.cuts, num_buckets=num_buckets, **options)
+            sampler = DynamicBucketingSampler(_Lengths(self.cuts), num_buckets=num_buckets, **options)
         else:  # which that sampler refuses
-            sampler = SimpleCutSampler(self.cuts, **options)
+            sampler = SimpleCutSampler(CutSet.from_cuts(_Lengths(self.cuts)), **options)
         sampler.set_epoch(epoch)
         return sampler
 
@@ -304,14 +312,14 @@ class BatchLoader:
             self.position += 1
             yield batch
 
-    def _made(self, batches: Sequence[CutSet]) -> Iterable[Batch]:
+    def _made(self, batches: Sequence[Sequence[Cut]]) -> Iterable[Batch]:
         """Make the batches in the order given, in this process or in others."""
         if self.num_workers == 0:
             return map(self._part, batches)
         made = _Made(self._part, batches)
         return torch.utils.data.DataLoader(made, None, num_workers=self.num_workers, prefetch_factor=4)
 
-    def _part(self, cuts: CutSet) -> Batch:
+    def _part(self, cuts: Sequence[Cut]) -> Batch:
         """Load this process's share of a batch, about as many utterances as the others have, and about as long."""
         if self.world_size == 1:
             return self.dataset[cuts]
@@ -319,11 +327,11 @@ class BatchLoader:
         own = by_length[self.rank :: self.world_size]
         with suppress(CorpusError):  # none of them can be read, but perhaps some of the others'
             if own:
-                return self.dataset[CutSet.from_cuts(own)]
+                return self.dataset[own]
         for other in by_length[:-1]:
             with suppress(CorpusError):
-                return replace(self.dataset[CutSet.from_cuts([other])], is_spare=True)
-        return replace(self.dataset[CutSet.from_cuts(by_length[-1:])], is_spare=True)
+                return replace(self.dataset[[other]], is_spare=True)
+        return replace(self.dataset[by_length[-1:]], is_spare=True)
 
     def state_dict(self) -> dict[str, int]:
         """Return the epoch, and how many of its batches have been handed out."""
@@ -337,9 +345,9 @@ class BatchLoader:
 
 
 class _Made(torch.utils.data.Dataset):
-    """The batches that are made of sets of cuts, by number."""
+    """The batches that are made of the utterances of each, by number."""
 
-    def __init__(self, make: Callable[[CutSet], Batch], batches: Sequence[CutSet]):
+    def __init__(self, make: Callable[[Sequence[Cut]], Batch], batches: Sequence[Sequence[Cut]]):
         self.make, self.batches = make, batches
 
     def __len__(self) -> int:
@@ -349,7 +357,64 @@ class _Made(torch.utils.data.Dataset):
         return self.make(self.batches[index])
 
 
-def usable(cuts: CutSet, stores: Mapping[float, Features], config: Config, subsampling: int) -> CutSet:
+class _Lengths:
+    """The lengths of utterances in the form that Lhotse's samplers take: cuts whose ids are numbers.
+
+    They are made anew in each epoch, so that no more of them are in memory than a sampler keeps.
+    """
+
+    def __init__(self, cuts: Sequence[Cut]):
+        if isinstance(cuts, Utterances):
+            self._durations = cuts.durations
+        else:
+            self._durations = np.array([cut.duration for cut in cuts])
+
+    def __iter__(self) -> Iterator[Cut]:
+        return (MonoCut(str(number), 0.0, float(each), 0) for number, each in enumerate(self._durations))
+
+
+class Members(Sequence[Cut]):
+    """The utterances of a batch, which are read when they are asked for.
+
+    Parameters
+    ----------
+    read
+        Returns an utterance by its number.
+    numbers
+        Of the utterances.
+    """
+
+    def __init__(self, read: Callable[[int], Cut], numbers: Sequence[int]):
+        self._read, self._numbers = read, numbers
+
+    def __len__(self) -> int:
+        return len(self._numbers)
+
+    def __getitem__(self, place: Any) -> Any:
+        return self._read(self._numbers[place])
+
+
+class _Batches(Sequence[Sequence[Cut]]):
+    """The utterances of each batch that a sampler draws."""
+
+    def __init__(self, cuts: Sequence[Cut], sampler: Iterable[Iterable[Cut]]):
+        self._cuts, self._numbers, self._ends = cuts, array("q"), [0]
+        for batch in sampler:
+            self._numbers.extend(int(cut.id) for cut in batch)
+            self._ends.append(len(self._numbers))
+
+    def __len__(self) -> int:
+        return len(self._ends) - 1
+
+    def __getitem__(self, number: Any) -> Any:
+        """Return the utterances of a batch, or a sequence of batches for a slice."""
+        if isinstance(number, slice):
+            return [self[i] for i in range(len(self))[number]]
+        place = range(len(self))[number]
+        return Members(self._cuts.__getitem__, self._numbers[self._ends[place] : self._ends[place + 1]])
+
+
+def usable(cuts: Utterances, stores: Mapping[float, Features], config: Config, subsampling: int) -> Utterances:
     """Keep the training utterances that have features, are not too long, and have a CTC path at each speed.
 
     Warnings name those that are too long or have no path; those without features were named when the stores were made.
@@ -359,16 +424,16 @@ def usable(cuts: CutSet, stores: Mapping[float, Features], config: Config, subsa
     CorpusError
         Nothing is left.
     """
-    kept = [
-        cut
-        for cut in cuts
-        if all(cut.id in store for store in stores.values())
-        and is_short_enough(cut, config.data.max_duration)
-        and _has_path(cut, stores, config.data.labels, subsampling)
-    ]
+    kept = cuts.filter(
+        lambda cut: (
+            all(cut.id in store for store in stores.values())
+            and is_short_enough(cut, config.data.max_duration)
+            and _has_path(cut, stores, config.data.labels, subsampling)
+        )
+    )
     if not kept:
         raise CorpusError("no utterance is left to train on; the warnings above say why")
-    return CutSet.from_cuts(kept)
+    return kept
 
 
 def is_short_enough(cut: Cut, max_duration: float) -> bool:
@@ -389,7 +454,7 @@ def _has_path(cut: Cut, stores: Mapping[float, Features], label_set: str, subsam
     return True
 
 
-def check_feasible(utterance_id: str, labels: Sequence[str], num_frames: int, subsampling: int) -> None:
+def check_feasible(utterance_id: str, labels: Sequence[str] | Sequence[int], num_frames: int, subsampling: int) -> None:
     """Raise InfeasibleError when no CTC path spells the labels in the encoder's output frames.
 
     >>> check_feasible("fine", ["AA", "AA"], num_frames=9, subsampling=3)

@@ -6,6 +6,7 @@ Letters: T feature frames, F values a frame.
 import hashlib
 import json
 import logging
+from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 from pathlib import Path
@@ -13,13 +14,14 @@ from typing import Any, Protocol
 
 import numpy as np
 import soxr
-from lhotse import CutSet
+from lhotse.cut import Cut
 
 from asr.core import files
 from asr.core.config import FeatureConfig
 from asr.core.errors import AsrError, CorpusError
 from asr.core.terminal import track
 from asr.core.turns import turn
+from asr.data.utterances import Utterances
 from asr.speech import audio
 from asr.speech.features import VERSION, FeatureExtractor, num_frames
 
@@ -67,30 +69,29 @@ class LiveFeatures:
     Parameters
     ----------
     cuts
-        Utterances, one recording each.
+        Utterances by id, one recording each.
     extractor
         Computes the features of a waveform.
     speed
         Factor of tempo and pitch, by resampling: 1.1 is 10 % faster.
     """
 
-    def __init__(self, cuts: CutSet, extractor: FeatureExtractor, speed: float = 1.0):
-        self._recordings = {cut.id: cut.recording for cut in cuts}
-        self._extractor, self._speed = extractor, speed
+    def __init__(self, cuts: Utterances, extractor: FeatureExtractor, speed: float = 1.0):
+        self._cuts, self._extractor, self._speed = cuts, extractor, speed
 
     def __getitem__(self, utterance_id: str) -> np.ndarray:
-        return extract(self._recordings[utterance_id].sources[0].source, self._extractor, self._speed)
+        return extract(self._cuts[utterance_id].recording.sources[0].source, self._extractor, self._speed)
 
     def __contains__(self, utterance_id: str) -> bool:
-        return utterance_id in self._recordings
+        return utterance_id in self._cuts
 
     def num_frames(self, utterance_id: str) -> int:
         """Return T, computed from the length in the recording's header."""
-        recording = self._recordings[utterance_id]
+        recording = self._cuts[utterance_id].recording
         return num_frames(int(recording.num_samples / recording.sampling_rate / self._speed * audio.SAMPLE_RATE))
 
 
-def extract(path: str, extractor: FeatureExtractor, speed: float = 1.0) -> np.ndarray:
+def extract(recording: audio.Recording, extractor: FeatureExtractor, speed: float = 1.0) -> np.ndarray:
     """Load a recording, change its speed, and return its features (T, F).
 
     Raises
@@ -98,13 +99,15 @@ def extract(path: str, extractor: FeatureExtractor, speed: float = 1.0) -> np.nd
     AudioError
         The file cannot be read, or is too short.
     """
-    waveform = audio.load(path)
+    waveform = audio.load(recording)
     if speed != 1.0:
         waveform = soxr.resample(waveform, round(audio.SAMPLE_RATE * speed), audio.SAMPLE_RATE)
     return extractor(waveform)
 
 
-def cache_features(cuts: CutSet, config: FeatureConfig, folder: Path, label: str, speed: float = 1.0) -> FeatureStore:
+def cache_features(
+    cuts: Iterable[Cut], config: FeatureConfig, folder: Path, label: str, speed: float = 1.0
+) -> FeatureStore:
     """Compute the features of all utterances once; a later call with the same arguments opens the file.
 
     Of several processes that call it at the same time one computes the features, and the others wait.

@@ -5,29 +5,31 @@ No other file of the library imports `data_prep`, which wheels do not have: trai
 
 import gzip
 import hashlib
-import itertools
 import json
 import logging
 import os
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
-from lhotse import CutSet, RecordingSet, SupervisionSet
+import numpy as np
 from lhotse.cut import Cut
 
 import data_prep
 from asr.core.errors import CorpusError
+from asr.data.utterances import Rows, Utterances
 from asr.speech import characters, phones
 from asr.speech.label_folder import LABELS
 from asr.speech.pronounce import PUNCTUATION
 from asr.speech.segments import Segment
+from asr.speech.shar import TRAIN_SHARDS, Shar
 from asr.speech.transcription import Transcription
 from data_prep import known
 
 log = logging.getLogger(__name__)
 
-SPLITS = ("train", "dev", "test")
+SPLITS = TRAIN, *_ = ("train", "dev", "test")
 
 
 def name_of(place: Path) -> str:
@@ -88,9 +90,13 @@ def contents(manifests: str | Path, corpus: str, parts: Iterable[str] = SPLITS) 
     """
     found, folder = hashlib.sha256(), Path(manifests) / corpus
     for part in parts:
-        if has_split(manifests, corpus, part):
+        if part == TRAIN and shards_of(manifests, corpus).is_file():
+            shar = Shar.from_json(json.loads(shards_of(manifests, corpus).read_text(encoding="utf8")))
+            found.update(f"{shar.contents} {shar.sizes}".encode())
+        elif has_split(manifests, corpus, part):
             with gzip.open(folder / f"supervisions_{part}.jsonl.gz") as lines:
-                found.update(lines.read())
+                while block := lines.read(1 << 20):
+                    found.update(block)
             with gzip.open(folder / f"recordings_{part}.jsonl.gz") as lines:
                 for line in lines:
                     found.update(_state(json.loads(line)["sources"][0]["source"]))
@@ -109,11 +115,13 @@ def _state(recording: str) -> bytes:
 
 def phone_set(manifests: str | Path, corpus: str) -> str:
     """Return the phone set of a prepared corpus's labels: its name, or the file beside its manifests."""
-    own = Path(manifests) / corpus / LABELS
-    return str(own) if own.is_file() else known(corpus).phone_set
+    own, shards = Path(manifests) / corpus / LABELS, shards_of(manifests, corpus)
+    if own.is_file():
+        return str(own)
+    return json.loads(shards.read_text(encoding="utf8"))["phone_set"] if shards.is_file() else known(corpus).phone_set
 
 
-def load_split(manifests: str | Path, corpora: Sequence[str], split: str) -> CutSet:
+def load_split(manifests: str | Path, corpora: Sequence[str], split: str) -> Utterances:
     """Read the prepared utterances of one split over several corpora, which may share speakers.
 
     Where corpora share speakers, no speaker of one's test set is in the train or dev set of another, and none of its
@@ -131,7 +139,7 @@ def load_split(manifests: str | Path, corpora: Sequence[str], split: str) -> Cut
 
     Returns
     -------
-    CutSet
+    Utterances
         One cut an utterance, with ``cut.corpus`` and ``cut.phone_set`` added; its first supervision has the labels in
         ``phones``.
 
@@ -140,24 +148,37 @@ def load_split(manifests: str | Path, corpora: Sequence[str], split: str) -> Cut
     CorpusError
         The manifests are missing: the corpus was not prepared.
     """
-    held_out = _held_out(manifests, corpora, split)
-    cuts: dict[str, Cut] = {}
+    held = held_out(manifests, corpora, split)
+    parts, numbers, start = list[Rows](), list[np.ndarray](), 0
     for corpus in corpora:
         if has_split(manifests, corpus, "train") and not has_split(manifests, corpus, split):
             continue  # the corpus is for training alone
-        renamed = 0
-        for cut in _allowed(list(_read(manifests, corpus, split)), corpus, split, held_out):
-            if cut.id in cuts and not _is_same(cut, cuts[cut.id]):
-                cut = cut.with_id(f"{corpus}-{cut.id}")
-                renamed += 1
-            cuts.setdefault(cut.id, cut)
-        if renamed:
-            log.info(
-                f"{corpus}: {renamed} {split} utterances have the ids of others: {corpus}- is put before their ids"
-            )
-    if not cuts:
+        rows = rows_of(manifests, corpus, split)
+        numbers.append(start + _allowed(Utterances([rows]), corpus, split, corpora, held[corpus]))
+        parts.append(rows)
+        start += len(rows.index)
+    if not sum(map(len, numbers)):
         raise CorpusError(f"{', '.join(corpora)}: no {split} utterances: name a corpus that has some")
-    return CutSet.from_cuts(cuts.values())
+    return _without_repeated(Utterances(parts, np.concatenate(numbers)), split)
+
+
+def _without_repeated(utterances: Utterances, split: str) -> Utterances:
+    """Leave out utterances that are there twice, and give others new ids where theirs are those of others."""
+    first, dropped, names = dict[str, Cut](), list[int](), dict[int, str]()
+    renamed = Counter[str]()
+    for number in utterances.repeated():
+        cut, name = utterances[number], utterances[number].id
+        if name in first and not _is_same(cut, first[name]):
+            names[number] = name = f"{cut.corpus}-{name}"
+            renamed[cut.corpus] += 1
+            if name in utterances:
+                first.setdefault(name, utterances[name])
+        if name in first:
+            dropped.append(number)
+        first.setdefault(name, cut)
+    for corpus, count in renamed.items():
+        log.info(f"{corpus}: {count} {split} utterances have the ids of others: {corpus}- is put before their ids")
+    return utterances.without(dropped, names) if dropped or names else utterances
 
 
 def _is_same(one: Cut, other: Cut) -> bool:
@@ -167,53 +188,62 @@ def _is_same(one: Cut, other: Cut) -> bool:
     return one.duration == other.duration and first.speaker == second.speaker and labels[0] == labels[1]
 
 
-def _held_out(manifests: str | Path, corpora: Sequence[str], split: str) -> dict[str, set[str]]:
-    """Return the speakers of each corpus who are in a later split: dev and test for train, test for dev."""
+def held_out(manifests: str | Path, corpora: Sequence[str], split: str) -> dict[str, set[str]]:
+    """Return the speakers that a split of each corpus must lack, because a later split of a related corpus has them."""
     later = SPLITS[SPLITS.index(split) + 1 :] if split in SPLITS and len(corpora) > 1 else ()
-    return {
+    speakers = {
         corpus: {
             cut.supervisions[0].speaker
             for other in later
             if has_split(manifests, corpus, other)
-            for cut in _read(manifests, corpus, other)
+            for cut in Utterances([rows_of(manifests, corpus, other)])
         }
         for corpus in corpora
     }
+    return {corpus: set().union(*(speakers[other] for other in _kin(corpus, corpora))) for corpus in corpora}
 
 
-def _allowed(cuts: list[Cut], corpus: str, split: str, held_out: Mapping[str, set[str]]) -> list[Cut]:
-    """Leave out the speakers of a corpus whom another corpus that shares its speakers holds out."""
+def _kin(corpus: str, corpora: Sequence[str]) -> list[str]:
+    """Return the other corpora that may share speakers with one."""
     family = known(corpus).speakers
-    kin = [other for other in held_out if family and other != corpus and known(other).speakers == family]
-    elsewhere = set().union(*(held_out[other] for other in kin))
-    kept = [cut for cut in cuts if cut.supervisions[0].speaker not in elsewhere]
-    if len(kept) < len(cuts):
+    return [other for other in corpora if family and other != corpus and known(other).speakers == family]
+
+
+def _allowed(utterances: Utterances, corpus: str, split: str, corpora: Sequence[str], held: set[str]) -> np.ndarray:
+    """Return the numbers of the utterances but for speakers whom another corpus that shares its speakers holds out."""
+    if not held:
+        return np.arange(len(utterances))
+    kept = np.array([i for i, cut in enumerate(utterances) if cut.supervisions[0].speaker not in held], np.int64)
+    if len(kept) < len(utterances):
         log.info(
-            f"{corpus}: {len(cuts) - len(kept)} of {len(cuts)} {split} utterances are left out: their speakers are "
-            f"held out in {', '.join(sorted(kin))}"
+            f"{corpus}: {len(utterances) - len(kept)} of {len(utterances)} {split} utterances are left out: their "
+            f"speakers are held out in {', '.join(sorted(_kin(corpus, corpora)))}"
         )
     return kept
 
 
-def _read(manifests: str | Path, corpus: str, split: str) -> Iterator[Cut]:
-    folder, labels = Path(manifests) / corpus, phone_set(manifests, corpus)
-    try:
-        recordings = RecordingSet.from_file(folder / f"recordings_{split}.jsonl.gz")
-        supervisions = SupervisionSet.from_file(folder / f"supervisions_{split}.jsonl.gz")
-    except (FileNotFoundError, AssertionError) as error:
-        raise CorpusError(f"no {split} manifests of {corpus} in {folder}: run `asr prepare` first") from error
-    for recording, supervision in itertools.zip_longest(recordings, supervisions):
-        if not (recording and supervision and recording.id == supervision.recording_id):
-            raise CorpusError(f"{folder}: recordings and supervisions of {split} differ; delete it and prepare again")
-        cut = recording.to_cut().with_id(supervision.id)
-        cut.supervisions = [supervision]
-        cut.custom = {"corpus": corpus, "phone_set": labels}
-        yield cut
+def rows_of(manifests: str | Path, corpus: str, split: str) -> Rows:
+    """Open a split of a prepared corpus.
+
+    Raises
+    ------
+    CorpusError
+        Its manifests are missing or damaged, or it is in shards.
+    """
+    if split == TRAIN and shards_of(manifests, corpus).is_file():
+        raise CorpusError(f"{corpus} is in shards, on which CTC and attention alone are trained: prepare its own files")
+    return Rows(Path(manifests) / corpus, split, {"corpus": corpus, "phone_set": phone_set(manifests, corpus)})
 
 
 def has_split(manifests: str | Path, corpus: str, split: str) -> bool:
     """Tell whether a prepared corpus has a split; some corpora are for training alone."""
-    return (Path(manifests) / corpus / f"recordings_{split}.jsonl.gz").is_file()
+    is_file = (Path(manifests) / corpus / f"recordings_{split}.jsonl.gz").is_file()
+    return is_file or (split == TRAIN and shards_of(manifests, corpus).is_file())
+
+
+def shards_of(manifests: str | Path, corpus: str) -> Path:
+    """Return the file that says where the training speech of a prepared corpus is, if it is in shards."""
+    return Path(manifests) / corpus / TRAIN_SHARDS
 
 
 def reference(cut: Cut, label_set: str) -> list[str]:

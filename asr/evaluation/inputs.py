@@ -7,13 +7,12 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from lhotse import CutSet
-
 from asr.core import config as configuration
 from asr.core.config import Config
 from asr.core.errors import ConfigError, CorpusError
 from asr.data import pronunciations, splits
 from asr.data.feature_store import Features, cache_features
+from asr.data.utterances import Utterances
 from asr.models import model_folder
 from asr.models.base import AcousticModel
 
@@ -100,7 +99,7 @@ def prepare_corpora(config: Config, split: str) -> list[str]:
     return found
 
 
-def cuts_with_features(model: AcousticModel, corpora: Sequence[str], split: str) -> tuple[CutSet, Features]:
+def cuts_with_features(model: AcousticModel, corpora: Sequence[str], split: str) -> tuple[Utterances, Features]:
     """Return the utterances of a split whose audio can be read, and their features.
 
     The model's normaliser learns the statistics of their speakers, where it normalises by speaker.
@@ -122,6 +121,6 @@ def cuts_with_features(model: AcousticModel, corpora: Sequence[str], split: str)
     manifests = model.config.data.manifests
     cuts = splits.load_split(manifests, corpora, split)
     store = cache_features(cuts, model.config.features, Path(manifests) / "features", f"{'+'.join(corpora)}-{split}")
-    cuts = cuts.filter(lambda cut: cut.id in store).to_eager()
+    cuts = cuts.filter(lambda cut: cut.id in store)
     model.normaliser.add_speakers(cuts, store)
     return cuts, store

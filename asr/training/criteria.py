@@ -9,7 +9,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from lhotse import CutSet
 from lhotse.cut import Cut
 from torch import Tensor, nn
 
@@ -20,6 +19,7 @@ from asr.ctc import consistency_loss, crf_loss, ctc_loss
 from asr.ctc.priors import LabelPriors
 from asr.data.batches import Batch, LabelTargets, Targets
 from asr.data.feature_store import cache_features
+from asr.data.utterances import Utterances
 from asr.encoders.attention_decoder import END, Decoder, EncoderConfig
 from asr.hmm.alignment import align_all
 from asr.lm import fusion, search
@@ -57,7 +57,7 @@ class Criterion(nn.Module, ABC):
     epoch = 0  # of the training step, from 0
 
     @abstractmethod
-    def targets(self, cuts: CutSet, split: str, subsampling: int) -> Targets:
+    def targets(self, cuts: Utterances, split: str, subsampling: int) -> Targets:
         """Return the targets of a split, for a network with `subsampling` feature frames in an output frame."""
 
     @abstractmethod
@@ -103,7 +103,7 @@ class CTC(Criterion):
         scale = config.train.label_prior_scale
         self.priors = LabelPriors(len(self.tokens), scale) if scale > 0 else None
 
-    def targets(self, cuts: CutSet, split: str, subsampling: int) -> Targets:
+    def targets(self, cuts: Utterances, split: str, subsampling: int) -> Targets:
         """Return indices of labels."""
         return LabelTargets(self.tokens, self.config.data.labels)
 
@@ -214,12 +214,12 @@ class Frames(Criterion):
         self.num_classes = self._aligner.hmms.tying.num_pdfs
         self.register_buffer("log_priors", torch.zeros(self.num_classes))
 
-    def targets(self, cuts: CutSet, split: str, subsampling: int) -> Targets:
+    def targets(self, cuts: Utterances, split: str, subsampling: int) -> Targets:
         """Align a split; the alignments of the training speech also give the priors."""
         aligner, config = self._aligner, self.config
         title = f"{'+'.join(config.data.corpora)}-{split}"
         store = cache_features(cuts, aligner.config.features, Path(config.data.manifests) / "features", title)
-        cuts = cuts.filter(lambda cut: cut.id in store).to_eager()
+        cuts = cuts.filter(lambda cut: cut.id in store)
         aligner.normaliser.add_speakers(cuts, store)
         utterances = load_utterances(list(cuts), store, aligner.normaliser, aligner.hmms, config.data.labels)
         found = align_all(aligner.hmms, aligner.mixtures, utterances, aligner.transform)
@@ -298,7 +298,7 @@ class Attention(Criterion):
         self.decoder = Decoder(sizes, len(self.tokens))
         self.ctc = nn.Linear(sizes.state_size, len(self.tokens)) if sizes.ctc_weight > 0 else None
 
-    def targets(self, cuts: CutSet, split: str, subsampling: int) -> Targets:
+    def targets(self, cuts: Utterances, split: str, subsampling: int) -> Targets:
         """Return indices of labels."""
         return LabelTargets(self.tokens, self.config.data.labels)
 

@@ -1,9 +1,9 @@
 """The dev score of an epoch: how much of the dev speakers' phones is wrong, or of their words where these count."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
-from lhotse import CutSet
+from lhotse.cut import Cut
 
 from asr.core.config import Config
 from asr.data import splits
@@ -32,7 +32,7 @@ class DevScore:
         The dev utterances.
     """
 
-    def __init__(self, config: Config, cuts: CutSet):
+    def __init__(self, config: Config, cuts: Iterable[Cut]):
         self._sets = config.data.labels, config.data.scoring
         self._references = {PER: {cut.id: self._folded(splits.reference(cut, config.data.labels)) for cut in cuts}}
         if monitor(config) == WER:

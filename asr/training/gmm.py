@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from lhotse import CutSet
+from lhotse.cut import Cut
 from threadpoolctl import threadpool_limits
 
 from asr.core import files
@@ -174,7 +174,7 @@ def _prepared(config: Config, options: GMMConfig, run: Path) -> "_Stage":
 class _Speech:
     """The utterances of a split that can be read and are not too long, and their features."""
 
-    cuts: CutSet
+    cuts: Sequence[Cut]
     store: Features
     labels: str
 
@@ -185,7 +185,7 @@ class _Speech:
         cuts = splits.load_split(manifests, names, split)
         store = cache_features(cuts, config.features, Path(manifests) / "features", f"{'+'.join(names)}-{split}")
         kept = [cut for cut in cuts if cut.id in store and is_short_enough(cut, config.data.max_duration)]
-        return cls(CutSet.from_cuts(kept), store, config.data.labels)
+        return cls(kept, store, config.data.labels)
 
     def utterances(self, normaliser: Normaliser, hmms: PhoneHMMs) -> list[Utterance]:
         """Return normalised features, and the states of the transcripts in HMMs."""

@@ -10,7 +10,6 @@ from typing import Any, NoReturn
 
 import pytorch_lightning as pl
 import torch
-from lhotse import CutSet
 from pytorch_lightning.loggers import TensorBoardLogger
 from pytorch_lightning.utilities.exceptions import MisconfigurationException
 from pytorch_lightning.utilities.types import OptimizerLRScheduler
@@ -25,6 +24,8 @@ from asr.core.terminal import pace, track
 from asr.data import batches, labels, splits
 from asr.data.batches import Batch, BatchLoader, NoTargets, SpeechDataset
 from asr.data.feature_store import Features, LiveFeatures, cache_features
+from asr.data.shards import ShardDataset, ShardLoader, Shards
+from asr.data.utterances import Utterances
 from asr.models import model_folder, run_folder
 from asr.models.base import AcousticModel
 from asr.models.kinds import Kind, kind_of
@@ -163,18 +164,23 @@ class SpeechData(pl.LightningDataModule):
         self.config = config
         manifests, names = config.data.manifests, list(config.data.corpora)
         cache, title = Path(manifests) / "features", "+".join(names)
-        train_cuts, dev_cuts = (splits.load_split(manifests, names, split) for split in ("train", "dev"))
+        self.shards = Shards.find(config)
+        if self.shards is None:
+            train_cuts = splits.load_split(manifests, names, "train")
+        else:
+            train_cuts = self.shards.sample(config.seed)
+        dev_cuts = splits.load_split(manifests, names, "dev")
         stores: dict[float, Features] = {}
         for speed in config.data.speeds:
-            if config.data.cache_features:
+            if config.data.cache_features and self.shards is None:
                 stores[speed] = cache_features(train_cuts, config.features, cache, f"{title}-train", speed)
             else:
                 stores[speed] = LiveFeatures(train_cuts, FeatureExtractor(config.features), speed)
         self.dev_store = cache_features(dev_cuts, config.features, cache, f"{title}-dev")
         targets = criterion.targets(train_cuts, "train", subsampling)
         self.train_cuts = batches.usable(train_cuts.filter(targets.__contains__), stores, config, subsampling)
-        self.dev_cuts = dev_cuts.filter(lambda cut: cut.id in self.dev_store).to_eager()
-        self._stores, self._targets = stores, targets
+        self.dev_cuts = dev_cuts.filter(lambda cut: cut.id in self.dev_store)
+        self._stores, self._targets, self._subsampling = stores, targets, subsampling
 
     def fit_normaliser(self) -> Normaliser:
         """Return a normaliser with the statistics of the training speech, and with those of the speakers."""
@@ -189,8 +195,11 @@ class SpeechData(pl.LightningDataModule):
         config, self.normaliser = self.config, normaliser
         conditions = None if config.conditions == ConditionsConfig() else config.conditions
         options = (config.spec_augment, config.seed, conditions, 2 if config.train.consistency > 0 else 1)
-        voices = [cut.id for cut in self.train_cuts]
-        self.train_set = SpeechDataset(self._stores, normaliser, self._targets, *options, voices)
+        arguments = (self._stores, normaliser, self._targets, *options)
+        if self.shards is None:
+            self.train_set: SpeechDataset = SpeechDataset(*arguments, self.train_cuts.ids)
+        else:
+            self.train_set = ShardDataset(FeatureExtractor(config.features), self._subsampling, *arguments)
         self._dev_set = SpeechDataset({1.0: self.dev_store}, normaliser, NoTargets())
 
     def train_dataloader(self) -> BatchLoader:
@@ -209,6 +218,8 @@ class SpeechData(pl.LightningDataModule):
             None of them has an utterance for each process.
         """
         drawn, size = self._train_loader().batches, self.config.data.max_frames
+        if self.shards is not None:  # each process has batches of its own
+            return len(drawn)
         largest, shares = max(map(len, drawn)), 1 if self.trainer is None else self.trainer.world_size
         if largest < shares:
             fault = f"data.max_frames is {size}: no batch has more than {largest} utterances, for {shares} processes"
@@ -216,17 +227,27 @@ class SpeechData(pl.LightningDataModule):
         return len(drawn)
 
     def _train_loader(self) -> BatchLoader:
-        workers = self.config.data.num_workers
-        return self._loader(self.train_cuts, self.train_set, shuffle=True, seed=self.config.seed, num_workers=workers)
+        if self.shards is not None:
+            return ShardLoader(self.shards, self.train_set, self.config, **self._share())
+        options: dict[str, Any] = {
+            "shuffle": True,
+            "seed": self.config.seed,
+            "num_workers": self.config.data.num_workers,
+        }
+        return self._loader(self.train_cuts, self.train_set, **options)
 
     def val_dataloader(self) -> BatchLoader:
         """Return the dev utterances in batches of similar length."""
         return self._loader(self.dev_cuts, self._dev_set)
 
-    def _loader(self, cuts: CutSet, dataset: SpeechDataset, **options: Any) -> BatchLoader:
-        if self.trainer is not None:
-            options |= {"world_size": self.trainer.world_size, "rank": self.trainer.global_rank}
+    def _loader(self, cuts: Utterances, dataset: SpeechDataset, **options: Any) -> BatchLoader:
+        options |= self._share()
         return BatchLoader(cuts, dataset, self.config.data.max_frames, self.config.data.num_buckets, **options)
+
+    def _share(self) -> dict[str, int]:
+        if self.trainer is None:
+            return {}
+        return {"world_size": self.trainer.world_size, "rank": self.trainer.global_rank}
 
 
 class RecogniserModule(pl.LightningModule):

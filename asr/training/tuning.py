@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import TypeVar
 
 import numpy as np
-from lhotse import CutSet
 from lhotse.cut import Cut
 
 from asr.core import files
@@ -37,7 +36,7 @@ from asr.speech import phones
 log = logging.getLogger(__name__)
 
 Model = TypeVar("Model", bound=AcousticModel)
-Batches = Callable[[], Iterable[tuple[CutSet, list[np.ndarray]]]]  # batches of utterances with their emissions
+Batches = Callable[[], Iterable[tuple[Sequence[Cut], list[np.ndarray]]]]  # batches of utterances with their emissions
 ASIDE = (-0.5, -0.25, 0.25, 0.5)  # times the weight: steps from the best penalty, tried after priors
 NEARER = (0.7, 0.85, 1.2, 1.4)  # multiples of the best weight, tried last
 
@@ -118,7 +117,7 @@ class Trial:
     dev_rate: float
 
 
-def tuned(model: Model, cuts: CutSet, store: Features, path: Path, grid: Grid = HMM) -> Model:
+def tuned(model: Model, cuts: Sequence[Cut], store: Features, path: Path, grid: Grid = HMM) -> Model:
     """Return a system with the weight and the penalty of its own n-gram that make the fewest errors on dev utterances.
 
     Parameters
@@ -230,8 +229,8 @@ def _dev_rates(model: AcousticModel, batches: Batches, settings: Sequence[Settin
 
 
 def _emissions(
-    model: AcousticModel, cuts: CutSet, store: Features, title: str
-) -> Iterator[tuple[CutSet, list[np.ndarray]]]:
+    model: AcousticModel, cuts: Sequence[Cut], store: Features, title: str
+) -> Iterator[tuple[Sequence[Cut], list[np.ndarray]]]:
     """Yield batches of utterances with their emissions."""
     config = model.config.data
     dataset = SpeechDataset({1.0: store}, model.normaliser, NoTargets())
@@ -240,7 +239,7 @@ def _emissions(
         yield members, model.emissions(dataset[members].rows())
 
 
-def _errors(model: AcousticModel, cuts: CutSet, emissions: Sequence[np.ndarray]) -> ErrorCounts:
+def _errors(model: AcousticModel, cuts: Sequence[Cut], emissions: Sequence[np.ndarray]) -> ErrorCounts:
     """Count the errors in a batch: in words where the model searches for words, else in phones."""
     pairs = zip(cuts, _recognised(model, emissions), strict=True)
     counts = (count_errors(*_compared(cut, *found, model.config.data)) for cut, found in pairs)
@@ -320,7 +319,7 @@ def tune(model: CTCModel, output: Path, stored_as: str | None = None) -> str:
     return f"{best}\n{len(rows)} settings on dev: {rates} ({path})"
 
 
-def _store(model: CTCModel, batches: Iterable[tuple[CutSet, list[np.ndarray]]], name: str) -> None:
+def _store(model: CTCModel, batches: Iterable[tuple[Sequence[Cut], list[np.ndarray]]], name: str) -> None:
     """Write a model's settings, and the map of confidences fitted with them, into its word model's folder."""
     decode, confidences, correct = model.config.decode, list[float](), list[bool]()
     for cuts, emissions in track(batches, "confidences"):

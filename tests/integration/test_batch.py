@@ -18,8 +18,9 @@ import soundfile
 from lhotse import CutSet, Recording, SupervisionSegment
 
 from asr import Recogniser
+from asr.core import places
 from asr.recognition import align as alignment
-from asr.recognition.batch import local, parts, places
+from asr.recognition.batch import local, parts
 from asr.recognition.batch.plan import Plan
 
 NUM_ROWS = 14

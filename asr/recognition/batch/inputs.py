@@ -25,10 +25,10 @@ from contextlib import ExitStack
 from pathlib import PurePosixPath
 from typing import Any
 
+from asr.core import places
 from asr.core.errors import CorpusError
-from asr.recognition.batch import places
+from asr.core.places import EXTRA, Found
 from asr.recognition.batch.items import Item
-from asr.recognition.batch.places import EXTRA, Found
 from asr.speech.media_files import SOUND_SUFFIXES
 from asr.speech.texts_beside import TEXT_SUFFIXES
 

@@ -8,8 +8,8 @@ from typing import Self
 
 import numpy as np
 
+from asr.core import places
 from asr.core.errors import AudioError
-from asr.recognition.batch import places
 from asr.speech import audio
 
 SLACK = 0.2  # seconds by which a part may end behind the end of its recording

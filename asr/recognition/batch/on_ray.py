@@ -24,9 +24,9 @@ from typing import Any
 import numpy as np
 
 from asr.core.errors import AsrError
+from asr.core.places import EXTRA
 from asr.core.workers import keep_to_one_thread
 from asr.recognition.batch.items import Item
-from asr.recognition.batch.places import EXTRA
 from asr.recognition.batch.plan import Group, Plan
 from asr.recognition.batch.worker import Row, Worker, fault, sound_of
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from asr.core.errors import AsrError
 from asr.core.files import replacing
-from asr.recognition.batch.places import EXTRA
+from asr.core.places import EXTRA
 from asr.recognition.batch.plan import Plan
 
 SUFFIXES = {"jsonl": ".jsonl.gz", "parquet": ".parquet"}

@@ -14,13 +14,13 @@ from typing import Any
 
 import numpy as np
 
+from asr.core import places
 from asr.core.errors import AsrError, CorpusError
 from asr.core.files import digest, hash_of
 from asr.lm import search
 from asr.models import model_folder, word_model
 from asr.recognition import windows
 from asr.recognition.align import known_text, place
-from asr.recognition.batch import places
 from asr.recognition.batch.items import Item
 from asr.recognition.recogniser import Heard, Recogniser
 from asr.speech import texts_beside

@@ -2,6 +2,7 @@
 
 import functools
 import os
+import shutil
 import stat
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import IO, Any, NamedTuple
 from asr.core.errors import AsrError, AudioError
 
 CHANGED = ("ETag", "etag", "mtime", "LastModified", "created")  # what file systems call the time or mark of a change
+BLOCK = 1 << 20  # bytes that are copied at a time
 EXTRA = 'in a checkout, pip install -e ".[scale]"'
 
 
@@ -81,7 +83,7 @@ def open_file(place: str) -> IO[bytes]:
     except AsrError:
         raise
     except Exception as error:  # fsspec's file systems raise errors of their own kinds
-        raise AsrError(f"{place}: {_reason(error)}: check the path and the permissions") from error
+        raise AsrError(f"{place}: {_reason(error)}: {_mend(place, error)}") from _cause(error)
 
 
 def read(place: str, start: int = 0, size: int = -1) -> bytes:
@@ -97,12 +99,43 @@ def read(place: str, start: int = 0, size: int = -1) -> bytes:
             file.seek(start)
             return file.read(size)
     except AsrError as error:
-        raise AudioError(str(error)) from error
+        raise AudioError(str(error)) from error.__cause__
     except Exception as error:
         raise AudioError(f"{place}: {_reason(error)}: check the network, and run it again") from error
 
 
-def _reason(error: Exception) -> str:
+def copy(place: str, file: IO[bytes]) -> None:
+    """Copy a file into an open one.
+
+    Raises
+    ------
+    AsrError
+        It cannot be read or written.
+    """
+    try:
+        with open_file(place) as source:
+            shutil.copyfileobj(source, file, BLOCK)
+        file.flush()
+    except AsrError:
+        raise
+    except Exception as error:  # fsspec's file systems raise errors of their own kinds
+        raise AsrError(f"{place}: {_reason(error)}: check the network and the disk, and run it again") from error
+
+
+def _cause(error: BaseException) -> BaseException:
+    """Return why a file is missing: fsspec raises FileNotFoundError also where a server does not answer."""
+    while isinstance(error, FileNotFoundError) and error.__cause__ is not None:
+        error = error.__cause__
+    return error
+
+
+def _mend(place: str, error: Exception) -> str:
+    is_elsewhere = is_url(place) and not isinstance(_cause(error), FileNotFoundError | PermissionError)
+    return f"check {'the network, ' if is_elsewhere else ''}the path and the permissions"
+
+
+def _reason(raised: Exception) -> str:
+    error = _cause(raised)
     if isinstance(error, FileNotFoundError):
         return "no such file or folder"
     return getattr(error, "strerror", None) or next(iter(str(error).splitlines()), type(error).__name__)
@@ -124,6 +157,15 @@ def is_folder(place: str) -> bool:
         raise
     except Exception as error:
         raise AsrError(f"{place}: {_reason(error)}: check the path and the permissions") from error
+
+
+def join(folder: str, name: str) -> str:
+    """Return the place of a file or folder in a folder.
+
+    >>> join("s3://bucket/mine/", "train"), join("mine", "train")
+    ('s3://bucket/mine/train', 'mine/train')
+    """
+    return f"{folder.rstrip('/')}/{name}"
 
 
 def names(folder: str) -> list[str]:
