@@ -1,4 +1,4 @@
-"""The CTC loss of tensors on a GPU: what `asr.ctc.loss_kernels` does on the processor, by `asr.ctc.gpu_loss_kernels`."""
+"""The CTC loss of tensors on a GPU: what `asr.ctc.loss_kernels` does elsewhere, by `asr.ctc.gpu_loss_kernels`."""
 
 import math
 
