@@ -161,8 +161,8 @@ def on_processor(loss: Callable[..., Tensor], *args: object) -> Tensor:
         return loss(*args)
 
 
-def peer(logits: Tensor, *args: Tensor) -> Tensor:
-    """Return torch's loss of logits."""
+def peer(logits: Tensor, *args: Tensor | list[int]) -> Tensor:
+    """Return torch's loss of logits; lengths as lists are what cuDNN's takes."""
     return torch.nn.functional.ctc_loss(logits.log_softmax(2), *args)
 
 
@@ -190,6 +190,14 @@ def attempt(run: Callable[[], object]) -> str:
         return f"{type(error).__name__}: {str(error).splitlines()[0][:60]}"
 
 
+def print_row(title: str, runs: list[Callable[[], object]]) -> None:
+    """Print the times of some runs, each as soon as it is known."""
+    print(f"{title:24}", end="", flush=True)
+    for run in runs:
+        print(f" {attempt(partial(seconds, run)):>17}", end="", flush=True)
+    print(flush=True)
+
+
 def times_of_ctc(with_kernels: bool) -> None:
     """Print a row for each shape."""
     titles = " ".join(f"{title:>17}" for title in ("asr", "torch native", "cuDNN", "copy to processor"))
@@ -200,7 +208,7 @@ def times_of_ctc(with_kernels: bool) -> None:
         targets = torch.randint(1, num_classes, (num, num_labels), generator=torch.Generator().manual_seed(1))
         frames, labels = torch.full((num,), num_frames), torch.full((num,), num_labels)
         native = [each.cuda() for each in (targets, frames, labels)]
-        dense = [targets.int().reshape(-1), frames.int(), labels.int()]
+        dense = [targets.int().reshape(-1), frames.tolist(), labels.tolist()]
 
         def native_run(logits: Tensor = logits, args: list[Tensor] = native) -> Tensor:
             with torch.backends.cudnn.flags(enabled=False):
@@ -212,9 +220,7 @@ def times_of_ctc(with_kernels: bool) -> None:
             partial(gradient, peer, logits, *dense),
             partial(gradient, partial(on_processor, ctc_loss), logits, targets, frames, labels),
         ]
-        cells = [attempt(partial(seconds, run)) for run in runs]
-        shape = str((num_frames, num, num_classes, num_labels))
-        print(f"{shape:24} " + " ".join(f"{cell:>17}" for cell in cells), flush=True)
+        print_row(str((num_frames, num, num_classes, num_labels)), runs)
         if with_kernels:
             print_kernels(runs[0])
 
@@ -232,13 +238,10 @@ def times_of_crf(with_kernels: bool) -> None:
                 torch.full((num,), num_frames), torch.full((num,), num_labels),
             )  # fmt: skip
             run = partial(gradient, loss, logits, *args)
-            cells = [attempt(partial(seconds, run))]
-            if num < 64:
-                copy = partial(gradient, partial(on_processor, loss), logits, *args)
-                cells.append(attempt(partial(seconds, copy, 0.2)))
+            copy = partial(gradient, partial(on_processor, loss), logits, *args)
             size = f"{order}-gram, {weights.num_states}, {weights.num_arcs}"
             shape = str((num_frames, num, num_classes, num_labels))
-            print(f"{shape:24} {size:>24} " + " ".join(f"{cell:>17}" for cell in cells), flush=True)
+            print_row(f"{shape:24} {size:>24}", [run, copy] if num < 64 else [run])
             if with_kernels:
                 print_kernels(run)
 

@@ -58,7 +58,7 @@ def ngram():
     text = [list(rng.choice(LABELS[1:], rng.integers(1, 9))) for _ in range(12)]
     denominator = fusion.denominator(estimate(text, "phones", 4, "witten_bell", LABELS[1:]), LABELS)
     tiles = gpu_automaton.tiles(gpu_automaton._levels(denominator.automaton))
-    assert len(tiles.levels) == 3
+    assert len(tiles.levels) == 5
     assert len(denominator.automaton.leaving.offsets) - 1 > 2 * denominator.num_states
     return denominator
 
@@ -213,13 +213,18 @@ def test_tiles_hold_all_arcs(rng, num_ends):
     arcs = Arcs(offsets, rng.integers(0, 1000, total), np.exp(-230 * rng.random(total)))
     values, ends = rng.random(1000), rng.permutation(2 * num_ends)[:num_ends]
     tiles = gpu_automaton.tiles([(ends, arcs)])
-    assert tiles.levels.tolist() == [0, len(tiles.starts) - 1]
+    assert tiles.levels[0] == 0
+    assert tiles.levels[2] == len(tiles.starts) - 1 == len(tiles.ends)
     others, exponents = tiles.packed & 0xFFFFF, tiles.packed >> 20
     products = np.ldexp(tiles.weights, exponents) * values[others]
     assert ((tiles.weights == 0) | ((tiles.weights >= 1) & (tiles.weights < 2))).all()
+    assert (tiles.weights[tiles.starts[-1] :] == 0).all()  # what is read in advance
     found = np.full(2 * num_ends, np.nan)
     for i, here in enumerate(tiles.ends):
-        sums = products[tiles.starts[i] : tiles.starts[i + 1]].sum((0, 2))
+        width = gpu_automaton.WIDE if i < tiles.levels[1] else gpu_automaton.NARROW
+        parts = products[tiles.starts[i] : tiles.starts[i + 1]].reshape(-1, width, gpu_automaton.TILE // width)
+        sums = np.resize(parts.sum((0, 1)), len(here))
+        assert (here[parts.shape[2] :] == -1).all()
         found[here[here >= 0]] = sums[here >= 0]
     expected = [arcs.weights[a:b] @ values[arcs.others[a:b]] for a, b in pairwise(offsets)]
     np.testing.assert_allclose(found[ends], expected, rtol=1e-12)
