@@ -8,7 +8,7 @@ another order, with more padding and alone. Then come times of loss and gradient
 has targets and lengths on the GPU, cuDNN's has them on the processor, all frames, and at most 256 labels; log_softmax
 is part of their work. The copy is the processor's loss of the same tensors. Wall times are medians of passes that wait
 for the GPU at their end; host is the time after which a pass has been handed to it. --kernels adds the time of each
-kernel. It needs torch, Triton and this library; the n-grams are those of drawn phones.
+kernel. It needs torch, Triton and this library; the n-grams are drawn.
 """
 
 import argparse
@@ -24,9 +24,7 @@ from _bench import describe
 from torch import Tensor
 
 from asr import ctc
-from asr.ctc import Denominator, crf_loss, ctc_loss, gpu
-from asr.lm import fusion
-from asr.lm.estimation import estimate
+from asr.ctc import Denominator, TokenModel, crf_loss, ctc_loss, gpu
 
 SHAPES = [
     (500, 5, 40, 150),
@@ -66,19 +64,22 @@ def difference(found: Tensor, expected: Tensor) -> float:
 
 @cache
 def denominator(order: int, num_classes: int) -> Denominator:
-    """Return an n-gram of drawn phones, each of which has few likely followers."""
-    rng = np.random.default_rng(order)
-    labels = ["<blank>", *(f"p{i}" for i in range(1, num_classes))]
-    chances = rng.dirichlet(np.full(num_classes - 1, 0.3), (num_classes - 1) ** 2)
-    text = []
-    for length in rng.integers(5, 60, 4000):
-        a, b, line = 0, 0, []
-        for _ in range(length):
-            a, b = b, int(np.searchsorted(np.cumsum(chances[a * (num_classes - 1) + b]), rng.random()))
-            b = min(b, num_classes - 2)
-            line.append(labels[b + 1])
-        text.append(line)
-    return fusion.denominator(estimate(text, "phones", order, "witten_bell", labels[1:]), labels)
+    """Return a drawn bigram or trigram: contexts of two labels have seen a third of the labels, and else back off."""
+    rng, last = np.random.default_rng(order), num_classes - 1
+    labels, pairs = np.arange(1, num_classes), np.arange(last * last if order == 3 else 0)
+    num_states = 1 + last + len(pairs)  # after nothing, after a label, after two
+    rows = rng.dirichlet(np.ones(last), 1 + last)
+    ways = np.zeros((num_states, num_classes), int)
+    ways[:, 1:] = labels
+    if order == 3:
+        ways[1:, 1:] += last * np.concatenate([labels, 1 + pairs % last])[:, None]
+        seen = rng.gamma(1.0, size=(len(pairs), last)) * (rng.random((len(pairs), last)) < 0.36)
+        seen /= np.maximum(seen.sum(1, keepdims=True), 1e-9)
+        rows = np.concatenate([rows, 0.3 * rows[1 + pairs % last] + 0.7 * seen])
+    backoffs, weights = np.arange(num_states), np.zeros(num_states)
+    backoffs[1 + last :], weights[1 + last :] = 1 + pairs % last, np.log(0.3)
+    scores = np.pad(np.log(0.9 * rows), ((0, 0), (1, 0)))
+    return Denominator.of(TokenModel(scores, ways, np.full(num_states, np.log(0.1))), backoffs, weights)
 
 
 def batch(rng: np.random.Generator, kind: torch.dtype, scale: float, sizes: tuple[int, int, int, int]) -> tuple:
@@ -160,8 +161,8 @@ def on_processor(loss: Callable[..., Tensor], *args: object) -> Tensor:
         return loss(*args)
 
 
-def peer(logits: Tensor, *args: Tensor) -> Tensor:
-    """Return torch's loss of logits."""
+def peer(logits: Tensor, *args: Tensor | list[int]) -> Tensor:
+    """Return torch's loss of logits; lengths as lists are what cuDNN's takes."""
     return torch.nn.functional.ctc_loss(logits.log_softmax(2), *args)
 
 
@@ -189,6 +190,14 @@ def attempt(run: Callable[[], object]) -> str:
         return f"{type(error).__name__}: {str(error).splitlines()[0][:60]}"
 
 
+def print_row(title: str, runs: list[Callable[[], object]]) -> None:
+    """Print the times of some runs, each as soon as it is known."""
+    print(f"{title:24}", end="", flush=True)
+    for run in runs:
+        print(f" {attempt(partial(seconds, run)):>17}", end="", flush=True)
+    print(flush=True)
+
+
 def times_of_ctc(with_kernels: bool) -> None:
     """Print a row for each shape."""
     titles = " ".join(f"{title:>17}" for title in ("asr", "torch native", "cuDNN", "copy to processor"))
@@ -199,7 +208,7 @@ def times_of_ctc(with_kernels: bool) -> None:
         targets = torch.randint(1, num_classes, (num, num_labels), generator=torch.Generator().manual_seed(1))
         frames, labels = torch.full((num,), num_frames), torch.full((num,), num_labels)
         native = [each.cuda() for each in (targets, frames, labels)]
-        dense = [targets.int().reshape(-1), frames.int(), labels.int()]
+        dense = [targets.int().reshape(-1), frames.tolist(), labels.tolist()]
 
         def native_run(logits: Tensor = logits, args: list[Tensor] = native) -> Tensor:
             with torch.backends.cudnn.flags(enabled=False):
@@ -211,9 +220,7 @@ def times_of_ctc(with_kernels: bool) -> None:
             partial(gradient, peer, logits, *dense),
             partial(gradient, partial(on_processor, ctc_loss), logits, targets, frames, labels),
         ]
-        cells = [attempt(partial(seconds, run)) for run in runs]
-        shape = str((num_frames, num, num_classes, num_labels))
-        print(f"{shape:24} " + " ".join(f"{cell:>17}" for cell in cells), flush=True)
+        print_row(str((num_frames, num, num_classes, num_labels)), runs)
         if with_kernels:
             print_kernels(runs[0])
 
@@ -231,13 +238,10 @@ def times_of_crf(with_kernels: bool) -> None:
                 torch.full((num,), num_frames), torch.full((num,), num_labels),
             )  # fmt: skip
             run = partial(gradient, loss, logits, *args)
-            cells = [attempt(partial(seconds, run))]
-            if num < 64:
-                copy = partial(gradient, partial(on_processor, loss), logits, *args)
-                cells.append(attempt(partial(seconds, copy, 0.2)))
+            copy = partial(gradient, partial(on_processor, loss), logits, *args)
             size = f"{order}-gram, {weights.num_states}, {weights.num_arcs}"
             shape = str((num_frames, num, num_classes, num_labels))
-            print(f"{shape:24} {size:>24} " + " ".join(f"{cell:>17}" for cell in cells), flush=True)
+            print_row(f"{shape:24} {size:>24}", [run, copy] if num < 64 else [run])
             if with_kernels:
                 print_kernels(run)
 

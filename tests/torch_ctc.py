@@ -5,11 +5,11 @@ import torch
 from asr.ctc import ctc_loss
 
 
-def loss_and_gradient(logits, *args, **kwargs):
+def loss_and_gradient(logits, *args, loss=ctc_loss, **kwargs):
     leaf = logits.detach().clone(memory_format=torch.preserve_format).requires_grad_()
-    loss = ctc_loss(leaf, *args, **kwargs)
-    loss.sum().backward()
-    return loss.detach(), leaf.grad
+    found = loss(leaf, *args, **kwargs)
+    found.sum().backward()
+    return found.detach(), leaf.grad
 
 
 def torch_loss_and_gradient(logits, *args, **kwargs):

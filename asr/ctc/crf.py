@@ -64,24 +64,24 @@ def crf_loss(
     if not 0 <= ctc_weight < np.inf:
         raise ValueError(f"ctc_weight must be a number from 0, not {ctc_weight}")
     if logits.ndim == 2:
-        lengths = as_array(input_lengths).reshape(-1), as_array(target_lengths).reshape(-1)
+        both = as_array(input_lengths).reshape(-1), as_array(target_lengths).reshape(-1)
         row, utterance = torch.atleast_2d(torch.as_tensor(targets)), logits[:, None]
         return crf_loss(
-            utterance, row, *lengths, denominator, blank, reduction, zero_infinity, infeasible, ctc_weight
+            utterance, row, *both, denominator, blank, reduction, zero_infinity, infeasible, ctc_weight
         ).reshape(())
     # In float64 to the end, since loss and gradient are differences. `ctc_losses` checks all arguments.
-    on_gpu = gpu.serves(logits)
+    on_gpu = gpu.serves(logits) and len(denominator.automaton.leaving.offsets) <= gpu.MOST_NODES
     values = logits.to("cpu", torch.float64) if logits.is_floating_point() and not on_gpu else logits
-    spelt, *lengths = (as_array(each) for each in (targets, input_lengths, target_lengths))
-    numerators = ctc_losses(values, spelt, *lengths, blank, infeasible=infeasible)
+    spelt, counts, lengths = (as_array(each) for each in (targets, input_lengths, target_lengths))
+    numerators = ctc_losses(values, spelt, counts, lengths, blank, infeasible=infeasible)
     num_frames, batch, num_classes = logits.shape
     if (num_classes, blank) != (denominator.num_classes, denominator.blank):
         raise ValueError(
             f"the denominator is for {denominator.num_classes} classes with blank {denominator.blank}, "
             f"the logits have {num_classes} with blank {blank}"
         )
-    frames = check_lengths("input_lengths", lengths[0], batch, num_frames)
-    symbols, labels = check_targets(spelt, lengths[1], batch, num_classes, blank)
+    frames = check_lengths("input_lengths", counts, batch, num_frames)
+    symbols, labels = check_targets(spelt, lengths, batch, num_classes, blank)
     rows = np.stack([denominator.log_probs(symbols, labels), np.maximum(labels, 1) * batch])
     scores, divisors = torch.from_numpy(rows).to(values.device, non_blocking=True)
     possible = torch.isfinite(numerators) & torch.isfinite(scores)
@@ -105,9 +105,9 @@ class _LogPartition(torch.autograd.Function):
         if gpu.serves(logits):
             from asr.ctc import gpu_automaton  # Triton is needed where there is a GPU
 
-            totals, grads = gpu_automaton.partition(logits.detach(), possible, lengths, denominator)
-            ctx.save_for_backward(grads)
-            return totals
+            found, gradient = gpu_automaton.partition(logits.detach(), possible, lengths, denominator)
+            ctx.save_for_backward(gradient)
+            return found
         values = np.ascontiguousarray(logits.detach().numpy())
         totals, grads = partition(values, np.flatnonzero(possible.numpy()), lengths, denominator.automaton)
         ctx.save_for_backward(torch.from_numpy(grads))

@@ -6,6 +6,8 @@ from functools import cache
 import torch
 from torch import Tensor
 
+MOST_NODES = 1 << 20  # that the automaton of a denominator may have there; larger ones are left to the processor
+
 log = logging.getLogger(__name__)
 
 

@@ -1,13 +1,13 @@
 """The automaton of `asr.ctc.crf_loss` as tables of a GPU, and the sum over all label sequences there.
 
-Arcs that meet at one end are summed in tiles of R ends × K arcs. The ends are sorted by their number of arcs; R of
-them make a slice, which takes as many tiles as the first of them has times K arcs. An arc is packed into two numbers:
-the mantissa of its weight, and its other end with the exponent of the weight.
+Arcs that meet at one end are summed in tiles of some ends × some arcs. The ends are sorted by their number of arcs; as
+many as a tile has make a slice, which takes as many tiles as the first of them needs. An arc is packed into two
+numbers: the mantissa of its weight, and its other end with the exponent of the weight.
 
 Letters: T frames, B utterances, C classes, S states, N nodes.
 """
 
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import NamedTuple
 
 import numpy as np
@@ -19,13 +19,11 @@ from asr.ctc import gpu_loss_kernels
 from asr.ctc.automaton import Arcs, Automaton
 from asr.ctc.denominator import Denominator
 from asr.ctc.gpu_loss import lanes, log_totals, numbers, on_device
+from asr.ctc.gpu_numbers import NOTHING
 
-TILE = 4096  # arcs of a tile
-WIDTHS = (8, 16, 64)  # K may be one of these: each means a compilation
 STATES = 2048  # that a program works on at once
-WARPS = 16
+TILE, WIDE, NARROW = kernels.TILE.value, kernels.WIDE.value, kernels.NARROW.value
 MEMORY = 1 << 31  # bytes that the rows of utterances side by side may take, unless one takes more
-MOST_NODES = 1 << kernels.LOW_BITS.value
 
 
 class Tiles(NamedTuple):
@@ -33,20 +31,18 @@ class Tiles(NamedTuple):
 
     Attributes
     ----------
-    rows, arcs
-        R and K.
-    levels : (number of levels + 1,)
-        The slices of each level, whose sums need those of the levels before.
+    levels : (2 × number of levels + 1,)
+        The first slice of each level, whose sums need those of the levels before, and its first narrow slice; last
+        comes the number of slices.
     starts : (slices + 1,)
         The first tile of each slice.
-    ends : (slices, R)
+    ends : (slices, TILE // NARROW)
         The ends at which sums are written, −1 for none.
-    packed, weights : (tiles, R, K)
-        The arcs.
+    packed, weights : (tiles + 1, TILE)
+        The first arc of all ends, then the second…: WIDE of them in a wide tile, NARROW in a narrow one. The last
+        tile is empty.
     """
 
-    rows: int
-    arcs: int
     levels: np.ndarray
     starts: np.ndarray
     ends: np.ndarray
@@ -62,45 +58,68 @@ def pack(others: np.ndarray, weights: np.ndarray) -> tuple[np.ndarray, np.ndarra
 
 
 def tiles(levels: list[tuple[np.ndarray, Arcs]]) -> Tiles:
-    """Return tiles of the fewest that hold some levels, each of which has ends and the arcs of each."""
-    best = min(WIDTHS, key=lambda arcs: sum(_count(each, arcs) for _, each in levels))
-    return _tiles(levels, TILE // best, best)
-
-
-def _degrees(arcs: Arcs) -> np.ndarray:
-    return np.diff(arcs.offsets.astype(np.int64))
-
-
-def _count(arcs: Arcs, width: int) -> int:
-    degrees = -np.sort(-_degrees(arcs))
-    return int(np.maximum(-(-degrees[:: TILE // width] // width), 1).sum())
-
-
-def _tiles(levels: list[tuple[np.ndarray, Arcs]], rows: int, width: int) -> Tiles:
-    firsts, starts, all_ends, all_packed, all_weights = [0], [0], [], [], []
+    """Return tiles of some levels, each of which has ends and the arcs of each."""
+    bounds: list[int] = []
+    slices: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []
     for ends, arcs in levels:
-        degrees = _degrees(arcs)
-        order = np.argsort(-degrees, kind="stable")
-        packed, weights = pack(arcs.others, arcs.weights)
-        for start in range(0, len(order), rows):
-            here = order[start : start + rows]
-            depth = max(1, -(-int(degrees[here[0]]) // width))
-            table, values = np.zeros((rows, depth * width), np.int32), np.zeros((rows, depth * width))
-            used = np.arange(depth * width) < degrees[here, None]
-            places = (arcs.offsets[here].astype(np.int64)[:, None] + np.arange(depth * width))[used]
-            table[: len(here)][used], values[: len(here)][used] = packed[places], weights[places]
-            named = np.full(rows, -1)
-            named[: len(here)] = ends[here]
-            all_ends.append(named)
-            all_packed.append(table.reshape(rows, depth, width).swapaxes(0, 1))
-            all_weights.append(values.reshape(rows, depth, width).swapaxes(0, 1))
-            starts.append(starts[-1] + depth)
-        firsts.append(len(starts) - 1)
-    shape = 0, rows, width
+        degrees = _counts(arcs.offsets)
+        limits = [0, *(NARROW << n for n in range(8)), degrees.max(initial=0)]
+        limit = min(limits, key=partial(_count_both, degrees))
+        bounds.append(len(slices))
+        for is_wide, width in ((degrees > limit, WIDE), (degrees <= limit, NARROW)):
+            if width == NARROW:
+                bounds.append(len(slices))
+            slices += _slices(np.flatnonzero(is_wide), degrees, ends, arcs, width)
+    depths = [len(packed) for _, packed, _ in slices]
+    empty = np.zeros((1, TILE))
     return Tiles(
-        rows, width, np.array(firsts), np.array(starts), np.array(all_ends),
-        np.concatenate([np.empty(shape, np.int32), *all_packed]), np.concatenate([np.empty(shape), *all_weights]),
-    )  # fmt: skip
+        np.array([*bounds, len(slices)]),
+        np.append(0, np.cumsum(depths, dtype=int)),
+        np.array([named for named, _, _ in slices]),
+        np.concatenate([*(packed for _, packed, _ in slices), empty.astype(np.int32)]),
+        np.concatenate([*(weights for _, _, weights in slices), empty]),
+    )
+
+
+def _counts(offsets: np.ndarray) -> np.ndarray:
+    """Return how many there are from each offset to the next."""
+    return offsets[1:].astype(np.int64) - offsets[:-1].astype(np.int64)
+
+
+def _count(degrees: np.ndarray, width: int) -> int:
+    """Return how many tiles ends with so many arcs take."""
+    greatest = np.sort(degrees)[::-1][:: TILE // width]
+    return int(np.maximum(-(-greatest // width), 1).sum())
+
+
+def _count_both(degrees: np.ndarray, limit: int) -> int:
+    """Return how many tiles ends take if those with more arcs than a limit go into wide ones."""
+    return _count(degrees[degrees > limit], WIDE) + _count(degrees[degrees <= limit], NARROW)
+
+
+def _slices(
+    rows: np.ndarray, degrees: np.ndarray, ends: np.ndarray, arcs: Arcs, width: int
+) -> list[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+    """Return the slices of some rows: their ends, and the packed arcs and weights of their tiles.
+
+    Rows of as many tiles are in the order of what they read first: what neighbours read lies side by side.
+    """
+    offsets = arcs.offsets.astype(np.int64)
+    packed, weights = pack(arcs.others, arcs.weights)
+    firsts = np.append(arcs.others, 0)[offsets[rows]].astype(np.int64)
+    order, found = rows[np.lexsort((firsts, -np.ceil(degrees[rows] / width)))], []
+    for start in range(0, len(order), TILE // width):
+        here = order[start : start + TILE // width]
+        depth = max(1, -(-int(degrees[here].max()) // width))
+        used = np.arange(depth * width) < degrees[here, None]
+        places = (offsets[here, None] + np.arange(depth * width))[used]
+        table = np.zeros((TILE // width, depth * width), np.int32), np.zeros((TILE // width, depth * width))
+        table[0][: len(here)][used], table[1][: len(here)][used] = packed[places], weights[places]
+        named = np.full(TILE // NARROW, -1)
+        named[: len(here)] = ends[here]
+        tiled = [each.reshape(-1, depth * width).T.reshape(depth, TILE) for each in table]
+        found.append((named, tiled[0], tiled[1]))
+    return found
 
 
 def _levels(automaton: Automaton) -> list[tuple[np.ndarray, Arcs]]:
@@ -127,7 +146,7 @@ def _ancestors(automaton: Automaton) -> tuple[np.ndarray, np.ndarray]:
     links, num_states = automaton.links, len(automaton.finals)
     parents, factors = np.full(len(automaton.leaving.offsets) - 1, -1), np.zeros(len(automaton.leaving.offsets) - 1)
     sources = links.sources.astype(np.int64)
-    parents[sources] = np.repeat(links.targets, np.diff(links.offsets.astype(np.int64)))
+    parents[sources] = np.repeat(links.targets, _counts(links.offsets))
     factors[sources] = links.weights
     rows, weights = [], []
     at, weight = np.arange(num_states), np.ones(num_states)
@@ -143,13 +162,9 @@ def _ancestors(automaton: Automaton) -> tuple[np.ndarray, np.ndarray]:
 class Tables(NamedTuple):
     """An automaton on a device."""
 
-    levels: int
-    link_rows: int
-    link_arcs: int
+    num_levels: int
     links: tuple[Tensor, ...]
-    entering_shape: tuple[int, int, int]
     entering: tuple[Tensor, ...]
-    leaving_shape: tuple[int, int, int]
     leaving: tuple[Tensor, ...]
     depth: int
     ancestors: tuple[Tensor, ...]
@@ -162,7 +177,7 @@ class Tables(NamedTuple):
 @lru_cache(4)
 def _tables(denominator: Denominator, kind: torch.dtype, device: torch.device) -> Tables:
     automaton = denominator.automaton
-    num_states, num_nodes = len(automaton.finals), len(automaton.leaving.offsets) - 1
+    num_states = len(automaton.finals)
 
     def ints(values: np.ndarray) -> Tensor:
         return torch.from_numpy(np.ascontiguousarray(values, np.int32)).to(device)
@@ -170,34 +185,42 @@ def _tables(denominator: Denominator, kind: torch.dtype, device: torch.device) -
     def floats(values: np.ndarray) -> Tensor:
         return torch.from_numpy(np.ascontiguousarray(values, np.float64)).to(device, kind)
 
-    def on(each: Tiles) -> tuple[Tensor, ...]:
-        return ints(each.starts), ints(each.ends), ints(each.packed), floats(each.weights)
+    def pair(packed: np.ndarray, weights: np.ndarray) -> tuple[Tensor, ...]:
+        return ints(packed), floats(weights)
 
-    offsets = automaton.leaving.offsets.astype(np.int64)
-    nodes = np.delete(np.arange(num_nodes), np.arange(num_states, 2 * num_states))
-    degrees = np.diff(offsets)[nodes]
-    places = np.concatenate([np.arange(offsets[n], offsets[n + 1]) for n in nodes])
-    own = Arcs(np.append(0, np.cumsum(degrees)), automaton.leaving.others[places], automaton.leaving.weights[places])
-    has_again = np.diff(offsets)[num_states : 2 * num_states] > 0
-    at = offsets[num_states : 2 * num_states][has_again]
-    again, weights = np.zeros(num_states, np.int64), np.zeros(num_states)
-    again[has_again], weights[has_again] = automaton.leaving.others[at], automaton.leaving.weights[at]
-    links, entering = tiles(_levels(automaton)), tiles([(np.arange(num_states), automaton.entering)])
-    leaving = tiles([(nodes, own)])
-    ancestors = _ancestors(automaton)
-    packed_ancestors, ancestor_weights = pack(*ancestors)
-    packed_again, again_weights = pack(again, weights)
-    final_exponents, finals = pack(np.zeros(num_states, np.int64), automaton.finals)
-    final_exponents = np.where(automaton.finals > 0, final_exponents >> kernels.LOW_BITS.value, -(1 << 29))
+    def on(levels: list[tuple[np.ndarray, Arcs]]) -> tuple[Tensor, ...]:
+        *parts, weights = tiles(levels)
+        return *map(ints, parts), floats(weights)
+
+    levels, ancestors, finals = _levels(automaton), _ancestors(automaton), pack(np.zeros(num_states), automaton.finals)
+    exponents = np.where(automaton.finals > 0, finals[0] >> kernels.LOW_BITS.value, NOTHING.value)
+    own, again = _leaving(automaton)
     return Tables(
-        len(links.levels) - 1, links.rows, links.arcs, (ints(links.levels), *on(links)),
-        (len(entering.starts) - 1, entering.rows, entering.arcs), on(entering),
-        (len(leaving.starts) - 1, leaving.rows, leaving.arcs), on(leaving),
-        len(ancestors[0]), (ints(packed_ancestors), floats(ancestor_weights)),
-        (ints(packed_again), floats(again_weights)), (floats(finals), ints(final_exponents)),
-        ints(np.repeat(np.arange(len(automaton.offsets) - 1), np.diff(automaton.offsets.astype(np.int64)))),
-        ints(automaton.offsets),
-    )  # fmt: skip
+        num_levels=len(levels),
+        links=on(levels),
+        entering=on([(np.arange(num_states), automaton.entering)]),
+        leaving=on([own]),
+        depth=len(ancestors[0]),
+        ancestors=pair(*pack(*ancestors)),
+        again=pair(*pack(*again)),
+        finals=(floats(finals[1]), ints(exponents)),
+        classes=ints(np.repeat(np.arange(denominator.num_classes), _counts(automaton.offsets))),
+        offsets=ints(automaton.offsets),
+    )
+
+
+def _leaving(automaton: Automaton) -> tuple[tuple[np.ndarray, Arcs], tuple[np.ndarray, np.ndarray]]:
+    """Return nodes with their arcs, and the arc by which each state's label begins again: its end, and its weight."""
+    num_states, (offsets, others, weights) = len(automaton.finals), automaton.leaving
+    counts, firsts = _counts(offsets), offsets.astype(np.int64)
+    is_again = np.zeros(len(counts), bool)
+    is_again[num_states : 2 * num_states] = True
+    of_again = np.repeat(is_again, counts)
+    own = Arcs(np.append(0, np.cumsum(counts[~is_again])), others[~of_again], weights[~of_again])
+    ends, factors, some = np.zeros(num_states, np.int64), np.zeros(num_states), counts[is_again] > 0
+    at = firsts[:-1][is_again][some]
+    ends[some], factors[some] = others[at], weights[at]
+    return (np.flatnonzero(~is_again), own), (ends, factors)
 
 
 def partition(
@@ -253,18 +276,18 @@ def _partition(
     )  # fmt: skip
     rows = numbers((batch, num_frames, 2 * num_states), kind, device)
     kept = [numbers((batch, 2 * num_states), kind, device) for _ in range(2)]
-    nodes = [numbers((batch, num_nodes + 2 * num_states), kind, device) for _ in range(2)]
+    of_nodes = torch.int64 if kind == torch.float32 else kind  # which holds mantissa and exponent
+    nodes = [numbers((batch, num_nodes + 2 * num_states), of_nodes, device) for _ in range(2)]
     units = torch.zeros(batch, dtype=torch.int64, device=device)
     wholes = torch.zeros(batch, dtype=torch.int32, device=device)
     for is_second in (False, True):
         kernels.walk[batch, 2](
             frames, mantissas, exponents, num_frames, num_classes, blank, num_states, num_nodes, start_state,
-            tables.classes, tables.levels, *tables.links, tables.entering_shape[0], *tables.entering,
+            tables.classes, tables.num_levels, *tables.links, *tables.entering,
             *rows, *kept[0], *nodes[0], units, wholes,
             *tables.finals, tables.depth, *tables.ancestors, *tables.again,
-            tables.leaving_shape[0], *tables.leaving, *kept[1], *nodes[1],
-            is_second, tables.link_rows, tables.link_arcs, *tables.entering_shape[1:], *tables.leaving_shape[1:],
-            STATES, num_warps=WARPS,
+            *tables.leaving, *kept[1], *nodes[1],
+            is_second, STATES, num_warps=kernels.WARPS.value,
         )  # fmt: skip
     totals = log_totals(units, wholes, norms)
     kernels.write_gradient[num_frames, batch](

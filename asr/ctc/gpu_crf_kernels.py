@@ -10,9 +10,12 @@ Letters: T frames, B utterances, C classes, S states, N nodes.
 import triton
 import triton.language as tl
 
-from asr.ctc.gpu_numbers import NOTHING, VARYING, add, normalise, power, whole_units
+from asr.ctc.gpu_numbers import MOST, NOTHING, VARYING, add, normalise, power, whole_units
 
 LOW_BITS = tl.constexpr(20)  # of a packed arc: the other end; the bits above are the exponent of its weight
+WARPS = tl.constexpr(16)
+# Arcs of a tile, and of an end in it. A thread has an end of a narrow tile of its own, and sums without the others.
+TILE, WIDE, NARROW = tl.constexpr(4096), tl.constexpr(128), tl.constexpr(8)
 OTHERS = tl.constexpr((1 << 20) - 1)
 
 
@@ -30,35 +33,73 @@ def _write(mantissas, exponents, place, is_one, m, e):
 
 
 @triton.jit
+def _read_node(mantissas, exponents, place, is_one):
+    """Return numbers that lie where `_write_node` writes them."""
+    if mantissas.dtype.element_ty == tl.int64:
+        both = tl.load(mantissas + place, is_one, 0)
+        return both.to(tl.int32).to(tl.float32, bitcast=True), (both >> 32).to(tl.int32)
+    else:
+        return _read(mantissas, exponents, place, is_one)
+
+
+@triton.jit
+def _write_node(mantissas, exponents, place, is_one, m, e):
+    """Write numbers, those of float32 as one integer, which is read at once."""
+    if mantissas.dtype.element_ty == tl.int64:
+        bits = m.to(tl.int32, bitcast=True).to(tl.int64)  # with the sign 0
+        tl.store(mantissas + place, (e.to(tl.int64) << 32) | bits, is_one)
+    else:
+        _write(mantissas, exponents, place, is_one, m, e)
+
+
+@triton.jit
 def _follow(packed, weights, mantissas, exponents):
     """Return the numbers at the other ends of arcs, times their weights."""
-    others = packed & OTHERS
-    m, e = tl.load(mantissas + others) * weights, tl.load(exponents + others) + (packed >> LOW_BITS)
+    m, e = _read_node(mantissas, exponents, packed & OTHERS, packed == packed)
+    m, e = m * weights, e + (packed >> LOW_BITS)
     return m, tl.where(m > 0, e, NOTHING)
 
 
 @triton.jit
-def _sum_arcs(
+def _sum_slices(
     first, stop, starts, ends, packed, weights, mantissas, exponents, summed, summed_exponents,
     ADDS: tl.constexpr, R: tl.constexpr, K: tl.constexpr,
 ):  # fmt: skip
     """Write what arrives at the ends of arcs by slices `first` up to `stop` of R ends, or add it to what is there."""
-    kind: tl.constexpr = mantissas.dtype.element_ty
+    kind: tl.constexpr = weights.dtype.element_ty
     rows = tl.arange(0, R)
-    inside = rows[:, None] * K + tl.arange(0, K)[None, :]
+    inside = rows[:, None] + R * tl.arange(0, K)[None, :]
+    tile = tl.load(starts + first)
+    others, factors = tl.load(packed + tile * (R * K) + inside), tl.load(weights + tile * (R * K) + inside)
     for i in range(first, stop):
-        m, e = tl.zeros([R, K], kind), tl.full([R, K], NOTHING, tl.int32)
-        for tile in range(tl.load(starts + i), tl.load(starts + i + 1)):
-            place = tile * (R * K) + inside
-            n, f = _follow(tl.load(packed + place), tl.load(weights + place), mantissas, exponents)
-            m, e = add(m, e, n, f)
-        top = tl.max(e, 1)
-        total = tl.sum(m * power(e - top[:, None], m), 1)
-        end = tl.load(ends + i * R + rows)
+        total, top = tl.zeros([R], kind), tl.full([R], NOTHING, tl.int32)
+        for _ in range(tl.load(starts + i), tl.load(starts + i + 1)):
+            m, e = _follow(others, factors, mantissas, exponents)
+            tile += 1  # there is always one more; it is read in advance
+            others, factors = tl.load(packed + tile * (R * K) + inside), tl.load(weights + tile * (R * K) + inside)
+            peak = tl.max(e, 1)
+            total, top = add(total, top, tl.sum(m * power(e - peak[:, None], m), 1), peak)
+        end = tl.load(ends + i * (TILE // NARROW) + rows)
         if ADDS:
-            n, f = _read(summed, summed_exponents, end, end >= 0)
+            n, f = _read_node(summed, summed_exponents, end, end >= 0)
             total, top = add(total, top, n, f)
-        _write(summed, summed_exponents, end, end >= 0, total, top)
+        _write_node(summed, summed_exponents, end, end >= 0, total, top)
+
+
+@triton.jit
+def _sum_arcs(
+    levels, starts, ends, packed, weights, mantissas, exponents, summed, summed_exponents, ADDS: tl.constexpr
+):
+    """Sum the arcs of a level: its first slices are of few ends, which have many arcs each."""
+    first, wide, stop = tl.load(levels), tl.load(levels + 1), tl.load(levels + 2)
+    _sum_slices(
+        first, wide, starts, ends, packed, weights, mantissas, exponents, summed, summed_exponents, ADDS,
+        TILE // WIDE, WIDE,
+    )  # fmt: skip
+    _sum_slices(
+        wide, stop, starts, ends, packed, weights, mantissas, exponents, summed, summed_exponents, ADDS,
+        TILE // NARROW, NARROW,
+    )  # fmt: skip
 
 
 @triton.jit
@@ -75,7 +116,7 @@ def _meet(alphas, alpha_exponents, betas, beta_exponents, size, BLOCK: tl.conste
         is_one = start + lanes < size
         m, e = _read(alphas, alpha_exponents, start + lanes, is_one)
         n, f = _read(betas, beta_exponents, start + lanes, is_one)
-        units += whole_units(m * n * power(e + f - top, m))
+        units += whole_units(m * n * power(tl.minimum(e + f - top, 0), m))
     return tl.sum(units, 0), top
 
 
@@ -87,7 +128,7 @@ def _write_posteriors(rows, row_exponents, mantissas, exponents, whole, size, BL
         is_one = start + lanes < size
         m, e = _read(rows, row_exponents, start + lanes, is_one)
         n, f = _read(mantissas, exponents, start + lanes, is_one)
-        tl.store(rows + start + lanes, m * n * power(e + f - whole, m), is_one)
+        tl.store(rows + start + lanes, m * n * power(tl.minimum(e + f - whole, MOST), m), is_one)
 
 
 @triton.jit
@@ -103,11 +144,10 @@ def _copy_row(mantissas, exponents, rows, row_exponents, size, BLOCK: tl.constex
 def _walk_forward(
     frames, emitted, emitted_exponents, num_frames, num_classes, blank, num_states, num_nodes, start_state, classes,
     num_levels, levels, link_starts, link_ends, links, link_weights,
-    num_slices, arc_starts, arc_ends, arcs, arc_weights,
+    arc_levels, arc_starts, arc_ends, arcs, arc_weights,
     row_mantissas, row_exponents, kept_mantissas, kept_exponents, node_mantissas, node_exponents,
     total_units, total_exponents,
-    IS_SECOND: tl.constexpr, LINK_R: tl.constexpr, LINK_K: tl.constexpr, R: tl.constexpr, K: tl.constexpr,
-    BLOCK: tl.constexpr,
+    IS_SECOND: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
     """Do α of half of the frames."""
     kind: tl.constexpr = row_mantissas.dtype.element_ty
@@ -122,7 +162,7 @@ def _walk_forward(
     nodes, nodes_e = node_mantissas + b * (num_nodes + num_states), node_exponents + b * (num_nodes + num_states)
     came, came_e = nodes + num_nodes, nodes_e + num_nodes
     for start in range(0, num_nodes, BLOCK):  # those that are no states
-        _write(
+        _write_node(
             nodes, nodes_e, start + lanes, start + lanes < num_nodes, tl.zeros([BLOCK], kind),
             tl.full([BLOCK], NOTHING, tl.int32),
         )  # fmt: skip
@@ -139,8 +179,8 @@ def _walk_forward(
             _write(row, row_e, state, is_one, bm, be)
             _write(row, row_e, num_states + state, is_one, lm, le)
         m, e = add(bm, be, lm, le)
-        _write(nodes, nodes_e, state, is_one, m, e)
-        _write(nodes, nodes_e, num_states + state, is_one, bm, be)
+        _write_node(nodes, nodes_e, state, is_one, m, e)
+        _write_node(nodes, nodes_e, num_states + state, is_one, bm, be)
     first, stop, whole = half * 0, half, half * 0
     if IS_SECOND:
         first, stop = half, length
@@ -148,15 +188,14 @@ def _walk_forward(
         tl.debug_barrier()
         for level in range(0, num_levels):
             _sum_arcs(
-                tl.load(levels + level), tl.load(levels + level + 1), link_starts, link_ends, links, link_weights,
-                nodes, nodes_e, nodes, nodes_e, True, LINK_R, LINK_K,
-            )  # fmt: skip
+                levels + 2 * level, link_starts, link_ends, links, link_weights, nodes, nodes_e, nodes, nodes_e, True
+            )
             tl.debug_barrier()
-        _sum_arcs(0, num_slices, arc_starts, arc_ends, arcs, arc_weights, nodes, nodes_e, came, came_e, False, R, K)
+        _sum_arcs(arc_levels, arc_starts, arc_ends, arcs, arc_weights, nodes, nodes_e, came, came_e, False)
         tl.debug_barrier()
         zm, ze = tl.load(emitted + t * num_classes + blank), tl.load(emitted_exponents + t * num_classes + blank)
         for start in range(0, num_nodes - size, BLOCK):
-            _write(
+            _write_node(
                 nodes, nodes_e, size + start + lanes, size + start + lanes < num_nodes, tl.zeros([BLOCK], kind),
                 tl.full([BLOCK], NOTHING, tl.int32),
             )  # fmt: skip
@@ -168,14 +207,14 @@ def _walk_forward(
             lm, le = _read(row, row_e, num_states + state, is_one)
             m, e = add(bm, be, lm, le)
             bm, be = normalise(m * zm, e + ze)
-            m, e = _read(came, came_e, state, is_one)
+            m, e = _read_node(came, came_e, state, is_one)
             m, e = add(lm, le, m, e)
             lm, le = normalise(m * ym, e + ye)
             _write(row, row_e, state, is_one, bm, be)
             _write(row, row_e, num_states + state, is_one, lm, le)
             m, e = add(bm, be, lm, le)
-            _write(nodes, nodes_e, state, is_one, m, e)
-            _write(nodes, nodes_e, num_states + state, is_one, bm, be)
+            _write_node(nodes, nodes_e, state, is_one, m, e)
+            _write_node(nodes, nodes_e, num_states + state, is_one, bm, be)
         tl.debug_barrier()
         here, here_e = row_mantissas + (b * 0 + t) * size, row_exponents + (b * 0 + t) * size
         if IS_SECOND:
@@ -192,9 +231,9 @@ def _walk_forward(
 def _walk_backward(
     frames, emitted, emitted_exponents, num_frames, num_classes, blank, num_states, num_nodes, classes,
     finals, final_exponents, depth, ancestors, ancestor_weights, again, again_weights,
-    num_slices, arc_starts, arc_ends, arcs, arc_weights,
+    arc_levels, arc_starts, arc_ends, arcs, arc_weights,
     row_mantissas, row_exponents, kept_mantissas, kept_exponents, node_mantissas, node_exponents,
-    IS_SECOND: tl.constexpr, R: tl.constexpr, K: tl.constexpr, BLOCK: tl.constexpr,
+    IS_SECOND: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
     """Do β of half of the frames, from the last one."""
     b, lanes, size = tl.program_id(0).to(tl.int64), tl.arange(0, BLOCK), 2 * num_states
@@ -222,7 +261,7 @@ def _walk_backward(
         label = tl.load(classes + state, is_one, 0)
         ym, ye = _read(emitted, emitted_exponents, (last + 1) * num_classes + label, is_one & (last >= -1))
         m, e = normalise(lm * ym, le + ye)
-        _write(arrived, arrived_e, state, is_one, m, e)
+        _write_node(arrived, arrived_e, state, is_one, m, e)
     if not IS_SECOND:
         tl.debug_barrier()
         if length > 0:
@@ -233,16 +272,15 @@ def _walk_backward(
         tl.debug_barrier()
         now, then = (i % 2) * num_states, (1 - i % 2) * num_states
         _sum_arcs(
-            0, num_slices, arc_starts, arc_ends, arcs, arc_weights, arrived + now, arrived_e + now, nodes, nodes_e,
-            False, R, K,
-        )  # fmt: skip
+            arc_levels, arc_starts, arc_ends, arcs, arc_weights, arrived + now, arrived_e + now, nodes, nodes_e, False
+        )
         tl.debug_barrier()
         zm = tl.load(emitted + (t + 1) * num_classes + blank)
         ze = tl.load(emitted_exponents + (t + 1) * num_classes + blank)
         for start in range(0, num_states, BLOCK):
             state, is_one = start + lanes, start + lanes < num_states
             bm, be = _read(row, row_e, state, is_one)
-            m, e = _read(nodes, nodes_e, state, is_one)
+            m, e = _read_node(nodes, nodes_e, state, is_one)
             m, e = add(bm * zm, be + ze, m, e)
             for d in range(0, depth):
                 place = d * num_states + state
@@ -255,7 +293,7 @@ def _walk_backward(
             )  # fmt: skip
             bm, be = add(m, e, n, f)
             bm, be = normalise(bm, be)
-            n, f = _read(arrived + now, arrived_e + now, state, is_one)
+            n, f = _read_node(arrived + now, arrived_e + now, state, is_one)
             lm, le = add(m, e, n, f)
             lm, le = normalise(lm, le)
             _write(row, row_e, state, is_one, bm, be)
@@ -263,7 +301,7 @@ def _walk_backward(
             label = tl.load(classes + state, is_one, 0)
             ym, ye = _read(emitted, emitted_exponents, t * num_classes + label, is_one)
             m, e = normalise(lm * ym, le + ye)
-            _write(arrived + then, arrived_e + then, state, is_one, m, e)
+            _write_node(arrived + then, arrived_e + then, state, is_one, m, e)
         tl.debug_barrier()
         here, here_e = row_mantissas + (b * 0 + t) * size, row_exponents + (b * 0 + t) * size
         if IS_SECOND:
@@ -278,14 +316,13 @@ def _walk_backward(
 def walk(
     frames, emitted, emitted_exponents, num_frames, num_classes, blank, num_states, num_nodes, start_state, classes,
     num_levels, levels, link_starts, link_ends, links, link_weights,
-    num_slices, arc_starts, arc_ends, arcs, arc_weights,
+    arc_levels, arc_starts, arc_ends, arcs, arc_weights,
     row_mantissas, row_exponents, alpha_mantissas, alpha_exponents, node_mantissas, node_exponents,
     total_units, total_exponents,
     finals, final_exponents, depth, ancestors, ancestor_weights, again, again_weights,
-    num_out_slices, out_starts, out_ends, out_arcs, out_weights,
+    out_levels, out_starts, out_ends, out_arcs, out_weights,
     beta_mantissas, beta_exponents, out_mantissas, out_exponents,
-    IS_SECOND: tl.constexpr, LINK_R: tl.constexpr, LINK_K: tl.constexpr, R: tl.constexpr, K: tl.constexpr,
-    OUT_R: tl.constexpr, OUT_K: tl.constexpr, BLOCK: tl.constexpr,
+    IS_SECOND: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
     """Do half of the recursions of an utterance: α in program (b, 0), β in program (b, 1).
 
@@ -295,17 +332,17 @@ def walk(
         _walk_forward(
             frames, emitted, emitted_exponents, num_frames, num_classes, blank, num_states, num_nodes, start_state,
             classes, num_levels, levels, link_starts, link_ends, links, link_weights,
-            num_slices, arc_starts, arc_ends, arcs, arc_weights,
+            arc_levels, arc_starts, arc_ends, arcs, arc_weights,
             row_mantissas, row_exponents, alpha_mantissas, alpha_exponents, node_mantissas, node_exponents,
-            total_units, total_exponents, IS_SECOND, LINK_R, LINK_K, R, K, BLOCK,
+            total_units, total_exponents, IS_SECOND, BLOCK,
         )  # fmt: skip
     else:
         _walk_backward(
             frames, emitted, emitted_exponents, num_frames, num_classes, blank, num_states, num_nodes, classes,
             finals, final_exponents, depth, ancestors, ancestor_weights, again, again_weights,
-            num_out_slices, out_starts, out_ends, out_arcs, out_weights,
+            out_levels, out_starts, out_ends, out_arcs, out_weights,
             row_mantissas, row_exponents, beta_mantissas, beta_exponents, out_mantissas, out_exponents,
-            IS_SECOND, OUT_R, OUT_K, BLOCK,
+            IS_SECOND, BLOCK,
         )  # fmt: skip
 
 

@@ -1,4 +1,4 @@
-"""The CTC loss of tensors on a GPU: what `asr.ctc.loss_kernels` does on the processor, by `asr.ctc.gpu_loss_kernels`."""
+"""The CTC loss of tensors on a GPU: what `asr.ctc.loss_kernels` does elsewhere, by `asr.ctc.gpu_loss_kernels`."""
 
 import math
 
@@ -13,14 +13,6 @@ BLOCK = 1024  # classes that a program reads at once, at most
 
 
 def losses_and_gradient(
-    logits: Tensor, symbols: np.ndarray, lengths: np.ndarray, log_weights: np.ndarray, scales: np.ndarray
-) -> tuple[Tensor, Tensor]:
-    """Call `_losses_and_gradient` on the tensor's device."""
-    with torch.cuda.device_of(logits):
-        return _losses_and_gradient(logits, symbols, lengths, log_weights, scales)
-
-
-def _losses_and_gradient(
     logits: Tensor, symbols: np.ndarray, lengths: np.ndarray, log_weights: np.ndarray, scales: np.ndarray
 ) -> tuple[Tensor, Tensor]:
     """Return scales × losses (B,) in float64, and the gradient (T, B, C) of their sum.
@@ -44,6 +36,13 @@ def _losses_and_gradient(
     grads : (T, B, C)
         Float32, or float64 as the logits are.
     """
+    with torch.cuda.device_of(logits):
+        return _launch(logits, symbols, lengths, log_weights, scales)
+
+
+def _launch(
+    logits: Tensor, symbols: np.ndarray, lengths: np.ndarray, log_weights: np.ndarray, scales: np.ndarray
+) -> tuple[Tensor, Tensor]:
     (num_frames, batch, num_classes), width = logits.shape, symbols.shape[1]
     kind, device = torch.float64 if logits.dtype == torch.float64 else torch.float32, logits.device
     grads = torch.empty_like(logits, dtype=kind)
@@ -83,7 +82,8 @@ def on_device(
     device: torch.device, doubles: tuple[np.ndarray, ...], integers: tuple[np.ndarray, ...]
 ) -> tuple[list[Tensor], list[Tensor]]:
     """Return float64 and int32 arrays as flat tensors of a device, copied at once, which does not wait for it."""
-    arrays = [*(np.asarray(each, np.float64) for each in doubles), *(np.asarray(each, np.int32) for each in integers)]
+    arrays: list[np.ndarray] = [np.asarray(each, np.float64) for each in doubles]
+    arrays += [np.asarray(each, np.int32) for each in integers]
     flat = [array.reshape(-1).view(np.int32) for array in arrays]
     packed = torch.from_numpy(np.concatenate(flat)).to(device, non_blocking=True)
     parts = packed.split([len(each) for each in flat])
@@ -118,15 +118,17 @@ def _classes(symbols: np.ndarray, lengths: np.ndarray) -> tuple[np.ndarray, ...]
 
     Between, where the labels of each class start in an order (B, 1 + L), and that order (B, 1 + L).
     """
-    batch, width = symbols.shape
+    (batch, width), num_labels = symbols.shape, lengths[:, 1]
+    inside = np.arange(1, width) <= num_labels[:, None]
+    kind = np.int16 if symbols.max(initial=0) < np.iinfo(np.int16).max else np.int64  # numpy sorts short ones faster
+    labels = np.where(inside, symbols[:, 1:].astype(kind), np.iinfo(kind).max)
+    order = np.argsort(labels, axis=1, kind="stable")
+    ordered = np.take_along_axis(labels, order, 1)
+    is_first = (np.diff(ordered, axis=1, prepend=kind(-1)) != 0) & inside
+    rows, places = np.nonzero(is_first)
+    which = np.cumsum(is_first, axis=1)[rows, places] - 1
     classes, starts, positions = np.zeros((3, batch, width), np.int32)
-    used = np.zeros(batch, np.int32)
-    for b, num_labels in enumerate(lengths[:, 1].tolist()):
-        labels = symbols[b, 1 : 1 + num_labels]
-        order = np.argsort(labels, kind="stable")
-        found, firsts = np.unique(labels[order], return_index=True)
-        used[b] = len(found)
-        classes[b, : len(found)] = found
-        starts[b, : len(found) + 1] = np.append(firsts, num_labels)
-        positions[b, :num_labels] = order + 1
+    classes[rows, which], starts[rows, which], positions[:, : width - 1] = ordered[rows, places], places, order + 1
+    used = is_first.sum(axis=1)
+    starts[np.arange(batch), used] = num_labels
     return classes, starts, positions, used

@@ -14,7 +14,7 @@ Letters: T frames, B utterances, C classes, L labels of the longest target, W �
 import triton
 import triton.language as tl
 
-from asr.ctc.gpu_numbers import LEAST, NOTHING, UNIT, VARYING, add, normalise, power, whole_units
+from asr.ctc.gpu_numbers import LEAST, MOST, NOTHING, UNIT, VARYING, add, normalise, power, whole_units
 
 LOG2_E = tl.constexpr(1.4426950408889634)
 
@@ -96,8 +96,8 @@ def _meet(bm, be, lm, le, cm, ce, dm, de):
 @triton.jit
 def _write_posteriors(place, row, width, lanes, is_one, whole, bm, be, lm, le, cm, ce, dm, de):
     """Write α β of blanks and labels divided by 2^whole."""
-    tl.store(place + row + lanes, bm * cm * power(be + ce - whole, bm), is_one)
-    tl.store(place + row + width + lanes, lm * dm * power(le + de - whole, lm), is_one)
+    tl.store(place + row + lanes, bm * cm * power(tl.minimum(be + ce - whole, MOST), bm), is_one)
+    tl.store(place + row + width + lanes, lm * dm * power(tl.minimum(le + de - whole, MOST), lm), is_one)
 
 
 @triton.jit(do_not_specialize=VARYING)

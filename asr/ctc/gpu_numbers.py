@@ -16,20 +16,22 @@ VARYING = [
     "width", "symbol_stride", "blank", "start_state", "strides_t", "strides_b", "strides_c", "grad_t", "grad_b",
     "grad_c", "logits", "grads", "frames", "lengths", "labels", "symbols", "log_weights", "losses", "scales", "norms",
     "sums", "classes", "starts", "positions", "used", "is_possible", "offsets", "total_units", "total_exponents",
+    "links", "link_weights", "arcs", "arc_weights", "out_arcs", "out_weights",
 ]  # fmt: skip
 
 NOTHING = tl.constexpr(-(1 << 29))
 LEAST = tl.constexpr(-(1 << 28))  # the exponent of an emission, below which it counts as 0
+MOST = tl.constexpr(60)  # binary digits by which a posterior may exceed those of the frame where α and β meet
 UNIT = tl.constexpr(float(1 << 40))  # sums over a block are of integers, so that no order changes them
 
 
 @triton.jit
 def power(n, like):
-    """Return 2ⁿ in the type of `like` for n up to its greatest exponent, 0 where that is below its normal range."""
+    """Return 2ⁿ in the type of `like` for n up to 127, 0 where that is below its normal range."""
     if like.dtype == tl.float64:
-        return ((tl.minimum(tl.maximum(n, -1023), 1023) + 1023).to(tl.int64) << 52).to(tl.float64, bitcast=True)
+        return ((tl.maximum(n, -1023) + 1023).to(tl.int64) << 52).to(tl.float64, bitcast=True)
     else:  # as Triton wants one type of what is returned
-        return ((tl.minimum(tl.maximum(n, -127), 127) + 127) << 23).to(tl.float32, bitcast=True)
+        return ((tl.maximum(n, -127) + 127) << 23).to(tl.float32, bitcast=True)
 
 
 @triton.jit

@@ -34,7 +34,8 @@ def ctc_loss(
     Parameters
     ----------
     logits : (T, B, C), or (T, C) for one utterance
-        Floating point, on any device; the loss is computed in float64 on the CPU.
+        Floating point, on any device. On a CUDA device the loss is computed there, in the type of the logits (float32
+        for half types), where Triton works, which comes with torch on Linux; elsewhere on the CPU, in float64.
     targets : (B, S) padded, or (sum of target_lengths,) concatenated
         Integers in 0..C − 1 other than the blank.
     input_lengths : (B,)
@@ -62,7 +63,7 @@ def ctc_loss(
         (B,) for ``none`` (a scalar for one utterance), else a scalar; in the dtype of the logits (float32 for half
         types), in nats. NaN or +inf among an utterance's logits make its loss and gradient NaN, as in torch, and those
         of no other utterance. A probability below e^(−10^10) in a frame counts as 0, such as that of a class whose
-        logit is masked with −1e30.
+        logit is masked with −1e30; on a CUDA device one below e^(−10^8).
 
     Raises
     ------
