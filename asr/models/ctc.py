@@ -155,7 +155,8 @@ class CTCModel(AcousticModel):
 
         log_posteriors = self.log_probs(emissions)
         index = {label: i for i, label in enumerate(self.tokens)}
-        graph = text_graph.build(text, index, self.frame_shift)
+        costs = text_graph.OF_CTC if self.lm is None else text_graph.OF_CRF
+        graph = text_graph.build(text, index, self.frame_shift, costs)
         least = sum(min(map(frames_for, word)) for word in text.words)
         placed = None
         if text.has_words or len(emissions) >= least:
@@ -167,7 +168,7 @@ class CTCModel(AcousticModel):
                     f"{name}: {len(labels)} phones need at least {least} frames, and there are "
                     f"{len(emissions)} of {1000 * self.frame_shift:.0f} ms: check that the text is this recording's"
                 )
-            graph = text_graph.build(text, index, self.frame_shift, is_whole=True)
+            graph = text_graph.build(text, index, self.frame_shift, costs, is_whole=True)
             placed = text_graph.place(emissions, graph, log_posteriors)
         heard = emissions
         if len(placed.unspoken) > 0:

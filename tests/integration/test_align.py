@@ -136,10 +136,17 @@ def test_words_whose_sound_is_guessed_are_named_in_a_line(cli, recordings):
 
 
 def test_a_text_that_is_far_too_long_has_a_line(cli):
-    code, out, err = cli("align", SPEECH, "--text", "hello " * 200, "--format", "json")
+    code, out, err = cli("align", SPEECH, "--text", SAID + " hello" * 200, "--format", "json")
     assert code == 0
-    assert len(json.loads(out)["words"]) == 200
-    assert " of 200 words are not heard, the first 'hello' at " in err
+    assert len(json.loads(out)["words"]) == 210
+    assert ": 200 of 210 words are not heard, the first 'hello' at " in err
+
+
+def test_a_text_of_which_nothing_is_heard_cannot_be_longer_than_the_recording(cli):
+    code, _, err = cli("align", SPEECH, "--text", "hello " * 200, "--format", "json")
+    assert code == 2
+    assert ": 800 phones need at least 800 frames, and there are " in err
+    assert "check that the text is this recording's" in err
 
 
 SPEECH, SAID = Path("docs/audio/glorious-scrap.flac"), "I'd say there was going to be a glorious scrap"
