@@ -67,7 +67,7 @@ def batch(rng, kind, scale=3.0):
     """Repeats, an empty target, a single frame, no frames, too few frames; logits of NaN, +inf and −inf."""
     logits = torch.from_numpy(scale * rng.standard_normal((5, 9, 6))).to(kind)
     targets = torch.from_numpy(rng.integers(1, 4, (9, 3)))
-    targets[0] = 2
+    targets[0] = torch.tensor([1, 2, 2])
     frames, labels = torch.tensor([5, 2, 1, 0, 0, 3, 4, 3, 3]), torch.tensor([3, 0, 1, 0, 1, 3, 2, 2, 3])
     targets[5] = 2
     logits[2, 6, 1], logits[1, 7, 0] = torch.nan, torch.inf
