@@ -23,7 +23,7 @@ from asr.core import files
 from asr.core.errors import ConfigError, CorpusError
 from asr.core.places import is_url
 from asr.core.turns import turn
-from asr.speech.shar import Shar, is_shar
+from asr.speech.shar import TRAIN_SHARDS, Shar, is_shar
 from asr.speech.transcription import Transcription
 
 STAMP = "source.txt"  # beside the manifests: what they were made of
@@ -161,6 +161,7 @@ def prepare(
             if before != stamp:
                 own = {"seed": seed, "said": said or Transcription()}
                 options = known(name).options | ({} if name in CORPORA else own)
+                (output_dir / TRAIN_SHARDS).unlink(missing_ok=True)  # of when the corpus was in shards
                 _module(name).prepare(corpus, output_dir, **options)
                 files.write_text(output_dir / STAMP, stamp)
     return output_dir

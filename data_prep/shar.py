@@ -36,6 +36,9 @@ def prepare(shar: Shar, output_dir: Path) -> None:
     """
     for split in shar.sizes:
         shar.check(split)
+    for pattern in ("recordings_*.jsonl.gz", "supervisions_*.jsonl.gz", LABELS):  # of when the corpus was in files
+        for path in output_dir.glob(pattern):
+            path.unlink()
     if not shar.phone_set:
         with files.replacing(output_dir / LABELS) as temporary:
             temporary.write_bytes(places.read(places.join(shar.place, LABELS)))

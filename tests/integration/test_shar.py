@@ -109,6 +109,18 @@ def test_dev_and_test_are_files_again(written, tmp_path):
         splits.load_split(tmp_path, ["mini"], "train")
 
 
+def test_a_corpus_may_be_in_shards_and_then_in_files_again(written, mini_tree, tmp_path):
+    for _ in range(2):
+        prepare("mini", mini_tree, tmp_path)
+        assert opened(tmp_path)[1] is None
+        assert len(splits.load_split(tmp_path, ["mini"], "train")) == 40
+        in_files = splits.contents(tmp_path, "mini")
+        prepare("mini", written / "shards" / "mini", tmp_path)
+        assert opened(tmp_path)[1] is not None
+        assert splits.contents(tmp_path, "mini") != in_files
+        assert not splits.has_split(tmp_path, "mini", "test_full")
+
+
 def test_an_utterance_is_what_it_is_when_features_are_cached(written, loader, tmp_path):
     cuts = splits.load_split(written / "data", ["mini"], "train")
     store = cache_features(cuts, FEATURES, tmp_path / "features", "train")
