@@ -4,6 +4,7 @@ import base64
 import concurrent.futures
 import json
 import os
+import re
 import signal
 import socket
 import time
@@ -297,9 +298,11 @@ def test_a_stream_gives_words_as_vosks_server_does(rate, served):
     chunks = [content[start : start + size] for start in range(0, len(content), size)]
     answers = hear(served, chunks, {"sample_rate": rate, "words": True}, wait_at=16)  # in the middle of the speech
     finals = [answer for answer in answers if answer.get("text")]
-    assert " ".join(answer["text"] for answer in finals) == HEARD
+    said = " ".join(answer["text"] for answer in finals)
+    # How much of the silence before is heard depends on when partial results come, and decides one word.
+    assert re.fullmatch("i'd say there('s| is| was) going to be a glorious scrap", said)
     words = [word for answer in finals for word in answer["result"]]
-    assert [word["word"] for word in words] == HEARD.split()
+    assert [word["word"] for word in words] == said.split()
     assert 1.5 <= words[0]["start"] <= words[0]["end"] <= words[-1]["end"] <= 1.5 + 3.1
     assert all(0 <= word["conf"] <= 1 for word in words)
     assert all(("partial" in answer) != ("text" in answer) for answer in answers)

@@ -251,6 +251,15 @@ def test_several_recordings_and_faults(page, tmp_path):
     boxes = [page.locator("article").nth(i).bounding_box() for i in range(2)]
     assert boxes[0]["y"] == boxes[1]["y"]
     assert boxes[0]["x"] != boxes[1]["x"]
+    page.evaluate(
+        """() => {
+            const dataTransfer = new DataTransfer();
+            dataTransfer.items.add(new File(["no sound"], "dropped.wav"));
+            dispatchEvent(new DragEvent("drop", { dataTransfer, cancelable: true }));
+        }"""
+    )
+    page.wait_for_selector("article[aria-label='dropped.wav'] .fault:has-text('damaged, or not audio')")
+    page.get_by_role("button", name="Close dropped.wav").click()
     page.get_by_role("button", name="Close a.wav").click()
     assert page.evaluate("document.activeElement.ariaLabel") == "Close glorious-scrap.flac"
     assert page.locator("article").count() == 1
