@@ -155,7 +155,8 @@ class CTCModel(AcousticModel):
 
         log_posteriors = self.log_probs(emissions)
         index = {label: i for i, label in enumerate(self.tokens)}
-        costs = text_graph.OF_CTC if self.lm is None else text_graph.OF_CRF
+        # Where every word is said, badly perhaps, a cheap filler would take in the phones that are wrong.
+        costs = text_graph.OF_CTC if self.lm is None or text.all_said else text_graph.OF_CRF
         graph = text_graph.build(text, index, self.frame_shift, costs)
         least = sum(min(map(frames_for, word)) for word in text.words)
         placed = None
