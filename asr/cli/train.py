@@ -228,8 +228,8 @@ def export(
     if web:
         from asr.serving import web_export
 
-        web_export.export(model, folder, int8, runtime)
-        typer.echo(f"page: {folder}")
+        size = web_export.export(model, folder, int8, runtime)
+        typer.echo(f"page: {folder}, {size / 1e6:.1f} MB")
         return
     graphs = [
         name for name, is_asked in ((model_folder.GRAPH, onnx), (model_folder.WAVEFORM_GRAPH, waveform)) if is_asked

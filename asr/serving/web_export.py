@@ -1,6 +1,7 @@
 """A static page that recognises speech in the browser: `asr export --web`.
 
     index.html ─ recording, 16 kHz ─▶ worker.js ─ model.onnx in onnxruntime-web ─▶ ctc.js ─▶ times.js ─▶ phones
+                                                       ngram.safetensors ─▶ ngram.js ─┘
 
 Features and network are one graph, so that the same samples have the same log posteriors as in Python. What decodes
 them is written anew in JavaScript; `benchmarks/web.py` holds it against Python.
@@ -13,8 +14,11 @@ from importlib.resources.abc import Traversable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from asr.core.errors import ConfigError
-from asr.core.files import digest, write_text
+from asr.core.files import digest, write_tensors, write_text
+from asr.ctc.automaton import Automaton
 from asr.models import model_folder, times
 from asr.models.ctc import CTCModel
 from asr.recognition.recogniser import MOSTLY, SURE
@@ -22,6 +26,7 @@ from asr.serving import web_runtime
 from asr.speech import phones
 from asr.speech.features import FRAME_SHIFT
 
+NGRAM = "ngram.safetensors"
 OFFLINE = "offline.js"  # keeps the files in the browser
 POLICY = (
     "default-src 'none'; script-src 'self' 'wasm-unsafe-eval'; worker-src 'self'; style-src 'self'; "
@@ -36,8 +41,8 @@ CHANGES = {  # of the first page of `asr serve`
 }
 
 
-def export(name: str | Path, folder: Path, int8: bool = False, runtime: Path | None = None) -> None:
-    """Write the page.
+def export(name: str | Path, folder: Path, int8: bool = False, runtime: Path | None = None) -> int:
+    """Write the page, and return the bytes of its folder.
 
     Parameters
     ----------
@@ -61,12 +66,14 @@ def export(name: str | Path, folder: Path, int8: bool = False, runtime: Path | N
     model = model_folder.load(source, light=True)
     if not isinstance(model, OnnxModel):
         raise ConfigError(f"{name} has no ONNX graph: only systems of `blstm` with CTC have one")
-    if model.lm is not None or model.config.decode.label_prior_scale != 0:
+    if model.config.decode.label_prior_scale != 0:
         raise ConfigError(
-            f"{name} is decoded with an n-gram or priors, which the page has not: en-us-phones-small is not"
+            f"{name} is decoded with priors, which the page has not: en-us-phones and en-us-phones-small are not"
         )
     files = web_runtime.located(runtime)
     write_graph(folder / "model" / "model.onnx", model, int8, from_waveform=True, half=not int8)
+    if model.lm is not None:
+        write_tensors(folder / "model" / NGRAM, ngram_arrays(model.denominator.automaton))
     web_runtime.copy(files, folder / "runtime")
     described = _description(model_folder.name_of(source), model)
     texts = {"model/model.json": json.dumps(described, ensure_ascii=False, indent=1) + "\n", **_page()}
@@ -74,12 +81,13 @@ def export(name: str | Path, folder: Path, int8: bool = False, runtime: Path | N
         texts["model/README.md"] = (source / "README.md").read_text(encoding="utf8")
     for path, text in texts.items():
         write_text(folder / path, text)
-    _write_offline(folder, texts.keys())
+    _write_offline(folder, [*texts, "model/model.onnx"] + [f"model/{NGRAM}"] * (model.lm is not None))
+    return sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
 
 
 def _description(name: str, model: CTCModel) -> dict[str, Any]:
     """Return what the page has to know of a model beside its graph."""
-    calibration, labels = model.calibration, model.config.data.labels
+    calibration, labels, decode = model.calibration, model.config.data.labels, model.config.decode
     is_sure = max(calibration.posteriors, default=0.0) >= MOSTLY
     return {
         "name": name,
@@ -88,11 +96,27 @@ def _description(name: str, model: CTCModel) -> dict[str, Any]:
         "silences": [label for label in model.tokens if label in times.silences()],
         "subsampling": round(model.frame_shift / FRAME_SHIFT),
         "frame_shift": model.frame_shift,
-        "beam_size": model.config.decode.beam_size,
+        "beam_size": decode.beam_size,
+        "ngram": None if model.lm is None else {"weight": decode.lm_weight, "penalty": decode.insertion_penalty},
         "least_sure": SURE if is_sure else 0.0,
         "boundary_offset": calibration.boundary_offset,
         "calibration": {"posteriors": calibration.posteriors, "probabilities": calibration.probabilities},
     }
+
+
+def ngram_arrays(automaton: Automaton) -> dict[str, np.ndarray]:
+    """Return the automaton of an n-gram as arrays for ngram.js: whole numbers as uint32, weights as float64."""
+    arcs, links = automaton.leaving, automaton.links
+    numbers = {
+        "class_offsets": automaton.offsets,
+        "arc_offsets": arcs.offsets,
+        "arc_targets": arcs.others,
+        "link_offsets": links.offsets,
+        "link_sources": links.sources,
+        "link_targets": links.targets,
+    }
+    weights = {"finals": automaton.finals, "arc_weights": arcs.weights, "link_weights": links.weights}
+    return {name: each.astype(np.uint32) for name, each in numbers.items()} | weights
 
 
 def _page() -> dict[str, str]:
@@ -111,7 +135,7 @@ def _texts(folder: Traversable) -> dict[str, str]:
 
 def _write_offline(folder: Path, names: Iterable[str]) -> None:
     """Name the page's files, and a hash of them, in the script that keeps them."""
-    names = sorted({*names, "model/model.onnx", *(f"runtime/{name}" for name in web_runtime.FILES)} - {OFFLINE})
+    names = sorted({*names, *(f"runtime/{name}" for name in web_runtime.FILES)} - {OFFLINE})
     version = "asr-" + digest((folder / name).read_bytes() for name in names)
     head = f"const VERSION = {json.dumps(version)};\nconst FILES = {json.dumps(['./', *names])};\n"
     script = folder / OFFLINE

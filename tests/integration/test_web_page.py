@@ -12,10 +12,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
+import yaml
+from safetensors.numpy import save as tensor_bytes
 
 from asr.core.errors import AsrError
 from asr.ctc import beam_search, best_path, forced_align
 from asr.evaluation.metrics import count_errors
+from asr.lm import fusion
+from asr.lm.estimation import estimate
+from asr.models import model_folder
 from asr.recognition.recogniser import Recogniser, Transcript
 from asr.recognition.render import render
 from asr.serving import web_export, web_runtime
@@ -59,10 +64,15 @@ def browser(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def exported(tmp_path_factory):
-    runtime = web_runtime.cache()
-    if not runtime.is_dir():
-        pytest.skip(f"no onnxruntime-web in {runtime}: asr export en-us-phones-small page --web downloads it")
+def runtime():
+    found = web_runtime.cache()
+    if not found.is_dir():
+        pytest.skip(f"no onnxruntime-web in {found}: asr export en-us-phones-small page --web downloads it")
+    return found
+
+
+@pytest.fixture(scope="module")
+def exported(runtime, tmp_path_factory):
     folder = tmp_path_factory.mktemp("page")
     web_export.export("en-us-phones-small", folder)
     return folder
@@ -112,8 +122,7 @@ def labels(phones):
 
 
 def test_the_page_is_small_and_whole(exported):
-    files = [path for path in exported.rglob("*") if path.is_file()]
-    assert sum(path.stat().st_size for path in files) < 20e6
+    assert sum(path.stat().st_size for path in exported.rglob("*") if path.is_file()) < 20e6
     assert {path.name for path in (exported / "runtime").iterdir()} == {*web_runtime.FILES, *web_runtime.LICENCES}
     first = (ROOT / "asr" / "serving" / "page" / "index.html").read_text("utf8")
     assert [before for before in web_export.CHANGES if before not in first] == []
@@ -170,7 +179,7 @@ def test_posteriors_are_those_of_python(page, recogniser):
         }""",
         base64.b64encode(RECORDING.read_bytes()).decode(),
     )
-    expected = 255 * np.exp(recogniser.emissions(audio.load(RECORDING)))
+    expected = 255 * np.exp(recogniser.model.log_probs(recogniser.emissions(audio.load(RECORDING))))
     assert found[0][:3] == ["<blank>", "ɑ", "æ"]
     assert found[1] == recogniser.model.frame_shift
     np.testing.assert_allclose(found[2], expected.ravel(), atol=1)
@@ -208,6 +217,62 @@ def test_a_model_that_does_not_load_is_told(browser, exported, tmp_path):
         assert page.locator(".said").text_content() == ""
 
 
+def test_a_network_with_an_ngram_has_the_phones_and_confidences_of_python(browser, runtime, tmp_path):
+    web_export.export("en-us-phones", tmp_path / "page")
+    recogniser, long = Recogniser.from_pretrained("en-us-phones"), tmp_path / "long.flac"
+    soundfile.write(long, np.tile(np.pad(audio.load(RECORDING), (0, 8000)), 10), audio.SAMPLE_RATE)
+    with served(tmp_path / "page") as address:
+        page = browser.new_page()
+        page.goto(address)
+        for recording in (RECORDING, long):
+            python, phones = recogniser.transcribe(recording), heard(page, choose(page, recording))
+            assert labels(phones) == labels(python.phones)
+            confidences = [phone.confidence for phone in python]
+            assert [phone.confidence for phone in phones] == pytest.approx(confidences, abs=2e-3)
+            shifts = [abs(each.start - other.start) for each, other in zip(phones, python, strict=True)]
+            assert np.mean(np.array(shifts) < 0.002) > 0.9
+        assert python.duration > 30  # it is placed in pieces, and decoded as a whole
+        page.close()
+
+
+def test_the_best_network_fits_into_20_MB(runtime, tmp_path):
+    assert web_export.export("en-us-phones", tmp_path, int8=True) < 20e6
+
+
+def test_scripts_decode_with_an_ngram_as_python_does(browser, rng):
+    with served(SCRIPTS) as address:
+        page = browser.new_page()
+        page.goto(f"{address}ngram.js")
+        for order in (2, 2, 3, 3, 4):
+            tokens = ["<blank>", *"ABCDEF"[: rng.integers(2, 7)]]
+            text = [rng.choice(tokens[1:], rng.integers(1, 9)).tolist() for _ in range(8)]
+            lm = estimate(text, "phones", order, "witten_bell", tokens[1:])
+            denominator = fusion.denominator(lm, tokens)
+            utterances = rng.normal(size=(8, 25, len(tokens))).astype(np.float32) * 2
+            utterances -= np.logaddexp.reduce(utterances, axis=2, keepdims=True)
+            arrays = tensor_bytes(web_export.ngram_arrays(denominator.automaton))
+            found = page.evaluate(
+                """async ([content, utterances, classes]) => {
+                    const { beamSearch } = await import("./ctc.js");
+                    const { logPosteriors, readArrays, tokenModel } = await import("./ngram.js");
+                    const bytes = Uint8Array.from(atob(content), (letter) => letter.charCodeAt(0));
+                    const automaton = readArrays(bytes.buffer), lm = tokenModel(automaton, 0.7, -0.3);
+                    return utterances.map((values) => {
+                        const rows = { values: Float32Array.from(values), frames: values.length / classes, classes };
+                        return [beamSearch(rows, 7, lm), [...logPosteriors(rows, automaton).values]];
+                    });
+                }""",
+                [base64.b64encode(arrays).decode(), utterances.reshape(8, -1).tolist(), len(tokens)],
+            )
+            fused = fusion.automaton(lm, tokens, 0.7, -0.3)
+            for log_probs, (best, posteriors) in zip(utterances, found, strict=True):
+                ((hypothesis,),) = beam_search(log_probs[:, None], beam_size=7, token_model=fused)
+                assert tuple(best) == hypothesis.tokens
+                expected = denominator.log_posteriors(log_probs[:, None])
+                np.testing.assert_allclose(posteriors, expected.ravel(), rtol=1e-5, atol=1e-6)
+        page.close()
+
+
 def test_scripts_decode_and_align_as_python_does(browser, rng):
     with served(SCRIPTS) as address:
         page = browser.new_page()
@@ -237,11 +302,12 @@ def test_scripts_decode_and_align_as_python_does(browser, rng):
         page.close()
 
 
-@pytest.mark.parametrize(
-    ("model", "message"),
-    [("en-us-phones", "an n-gram or priors"), ("nosuch", "no model folder at nosuch")],
-)
-def test_a_model_that_the_page_cannot_have(model, message, tmp_path):
-    with pytest.raises(AsrError, match=message):
-        web_export.export(model, tmp_path / "page")
-    assert not (tmp_path / "page").exists()
+def test_a_model_that_the_page_cannot_have(tmp_path):
+    divided = shutil.copytree(model_folder.find("en-us-phones-small"), tmp_path / "divided")
+    settings = yaml.safe_load((divided / "config.yaml").read_text("utf8"))
+    settings["decode"]["label_prior_scale"] = 0.3
+    (divided / "config.yaml").write_text(yaml.safe_dump(settings), "utf8")
+    for model, message in ((divided, "decoded with priors"), ("nosuch", "no model folder at nosuch")):
+        with pytest.raises(AsrError, match=message):
+            web_export.export(model, tmp_path / "page")
+        assert not (tmp_path / "page").exists()

@@ -31,7 +31,7 @@ export async function recognise(file, { ipa }) {
 
 export async function posteriors(file, { ipa }) {
   const { labels, symbols, frame_shift: frameShift } = await model;
-  const { values } = await ask("outputs", await decoded(file));
+  const { values } = await ask("posteriors", await decoded(file));
   const names = ipa ? labels.map((label) => symbols[label] ?? label) : labels;
   return { labels: names, frameShift, values: Uint8Array.from(values, (value) => Math.round(255 * Math.exp(value))) };
 }

@@ -24,41 +24,55 @@ function logAdd(a, b) {
 }
 
 // The most probable labelling, summed over its paths: prefix beam search. A prefix is a node of a tree, with the log
-// probabilities of its paths that end in a blank, in its last label, and in either.
-export function beamSearch({ values, frames, classes }, beamSize) {
-  let beam = [{ parent: null, token: 0, children: new Map(), blank: 0, label: -Infinity, ends: 0, seen: 0 }];
+// probabilities of its paths that end in a blank, in its last label, and in either. A language model adds to them: its
+// state 0 is the start, and `scores` and `next` are what a label adds in a state and where it leads, state by state.
+export function beamSearch({ values, frames, classes }, beamSize, lm = noModel(classes)) {
+  let beam = [{ parent: null, token: 0, children: new Map(), state: 0, blank: 0, label: -Infinity, ends: 0, seen: 0 }];
   for (let t = 0; t < frames; t++) {
     const row = values.subarray(t * classes, (t + 1) * classes);
     for (const prefix of beam) prefix.seen = t + 1; // in this frame's beam
-    const candidates = beam.map((prefix) => stay(prefix, row, t + 1));
+    const candidates = beam.map((prefix) => stay(prefix, row, t + 1, lm));
     const floor = beam.length < beamSize ? -Infinity : Math.min(...candidates.map(({ ends }) => ends));
     for (const prefix of beam) {
       for (let token = 1; token < classes; token++) {
-        const label = (token === prefix.token ? prefix.blank : prefix.ends) + row[token];
+        const label = begun(prefix, token, row, lm);
         if (label <= floor || prefix.children.get(token)?.seen === t + 1) continue; // that one stays, and has this path
         candidates.push({ prefix, token, blank: -Infinity, label, ends: label });
       }
     }
     candidates.sort((a, b) => b.ends - a.ends);
     beam = candidates.slice(0, beamSize).map(({ prefix, token, blank, label, ends }) =>
-      Object.assign(token ? extended(prefix, token) : prefix, { blank, label, ends }));
+      Object.assign(token ? extended(prefix, token, lm, classes) : prefix, { blank, label, ends }));
   }
-  const tokens = [];
-  for (let prefix = beam[0]; prefix.parent; prefix = prefix.parent) tokens.push(prefix.token);
+  const total = ({ ends, state }) => ends + lm.finals[state];
+  const tokens = [], best = beam.reduce((one, other) => (total(other) > total(one) ? other : one));
+  for (let prefix = best; prefix.parent; prefix = prefix.parent) tokens.push(prefix.token);
   return tokens.reverse();
 }
 
+const noModel = (classes) => (
+  { scores: new Float64Array(classes), next: new Uint32Array(classes), finals: new Float64Array(1) }
+);
+
 // What becomes of a prefix that stays as it is for a frame. It is also reached by its parent, if that is in the beam.
-function stay(prefix, row, stamp) {
+function stay(prefix, row, stamp, lm) {
   const { parent, token } = prefix, blank = prefix.ends + row[0];
   let label = -Infinity;
   if (parent) label = prefix.label + row[token];
-  if (parent?.seen === stamp) label = logAdd(label, (parent.token === token ? parent.blank : parent.ends) + row[token]);
+  if (parent?.seen === stamp) label = logAdd(label, begun(parent, token, row, lm));
   return { prefix, token: 0, blank, label, ends: logAdd(blank, label) };
 }
 
-function extended(parent, token) {
-  if (!parent.children.has(token)) parent.children.set(token, { parent, token, children: new Map(), seen: 0 });
+// The log probability of a prefix's paths that go on with a token; one that repeats needs a blank between.
+function begun({ token: last, state, blank, ends }, token, row, lm) {
+  return (token === last ? blank : ends) + row[token] + lm.scores[state * row.length + token];
+}
+
+function extended(parent, token, lm, classes) {
+  if (!parent.children.has(token)) {
+    const state = lm.next[parent.state * classes + token];
+    parent.children.set(token, { parent, token, children: new Map(), state, seen: 0 });
+  }
   return parent.children.get(token);
 }
 

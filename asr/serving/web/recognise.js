@@ -1,29 +1,42 @@
-// From samples to phones: the network hears a recording whole or in windows, and its outputs are decoded in pieces, as
-// asr.recognition does it.
+// From samples to phones: the network hears a recording whole or in windows, and its outputs are decoded and placed
+// in pieces, as asr.recognition does it.
 
 import { align, beamSearch, bestPath, slice } from "./ctc.js";
+import { logPosteriors } from "./ngram.js";
 import { segments } from "./times.js";
 
 export const RATE = 16000; // samples a second
 const HOP = 160, WINDOW = 400; // samples from one feature frame to the next, and of a frame
 const CORE = 2400, CONTEXT = 300; // feature frames of a window, and around it
 const PIECE = 20, PAUSE = 0.3; // seconds: rough length of a piece, and of the blanks around a cut
-const SURE = 0.5; // posterior of a phone, which is higher in all speech
+const STRETCH = 3; // pieces that are decoded together where an n-gram remembers what was said before
 
-// `run` is the network: samples to rows. `model` is the content of model.json.
+// `run` is the network: samples to rows. `model` is the content of model.json, with the n-gram where there is one:
+// `automaton` and `lm` of ngram.js.
 export async function recognise(samples, model, run) {
-  const rows = await outputs(samples, model, run), cuts = cutsOf(rows, model.frame_shift);
-  return cuts.slice(1).flatMap((end, i) => {
-    const start = cuts[i], last = end === rows.frames ? samples.length : Math.round(end * model.frame_shift * RATE);
-    const offset = start * model.frame_shift;
-    return phonesOf(slice(rows, start, end), samples.subarray(Math.round(offset * RATE), last), model)
-      .map((phone) => ({ ...phone, start: rounded(phone.start + offset), end: rounded(phone.end + offset) }));
+  const rows = await outputs(samples, model, run);
+  return stretches(rows, model).flatMap((cuts) => {
+    const heard = decoded(slice(rows, cuts[0], cuts.at(-1)), model);
+    return cuts.slice(1).flatMap((end, i) => {
+      const start = cuts[i], offset = rounded(start * model.frame_shift);
+      const last = end === rows.frames ? samples.length : Math.round(end * model.frame_shift * RATE);
+      const inside = heard.filter(({ peak }) => start <= cuts[0] + peak && cuts[0] + peak < end);
+      return placed(slice(rows, start, end), inside, samples.subarray(Math.round(offset * RATE), last), model)
+        .map((phone) => ({ ...phone, start: rounded(phone.start + offset), end: rounded(phone.end + offset) }));
+    });
   });
+}
+
+// Rows of the classes' log posteriors: of all label sequences, where the model has an n-gram.
+export async function posteriors(samples, model, run) {
+  const rows = await outputs(samples, model, run), { automaton } = model;
+  if (!automaton) return rows;
+  return joined(stretches(rows, model).map((cuts) => logPosteriors(slice(rows, cuts[0], cuts.at(-1)), automaton)));
 }
 
 const rounded = (value) => Math.round(1000 * value) / 1000;
 
-export async function outputs(samples, { subsampling }, run) {
+async function outputs(samples, { subsampling }, run) {
   if (samples.length < WINDOW) throw new Error("The recording is shorter than 25 ms.");
   const frames = Math.floor((samples.length - WINDOW) / HOP) + 1;
   if (frames <= 2 * CORE) return run(samples);
@@ -34,10 +47,22 @@ export async function outputs(samples, { subsampling }, run) {
     const before = (start - first) / subsampling;
     parts.push(slice(rows, before, Math.min(before + core / subsampling, rows.frames)));
   }
-  const total = parts.reduce((sum, part) => sum + part.frames, 0), { classes } = parts[0];
-  const values = new Float32Array(total * classes);
+  return joined(parts);
+}
+
+function joined(parts) {
+  const frames = parts.reduce((sum, part) => sum + part.frames, 0), { classes } = parts[0];
+  const values = new Float32Array(frames * classes);
   parts.reduce((place, part) => { values.set(part.values, place); return place + part.values.length; }, 0);
-  return { values, frames: total, classes };
+  return { values, frames, classes };
+}
+
+// The frames at which the pieces of each stretch begin, and the one after its last. What Python hears without windows
+// is one stretch; it decodes longer recordings as one, too, which would take more memory than a page should.
+function stretches(rows, model) {
+  const cuts = cutsOf(rows, model.frame_shift), size = model.lm ? STRETCH : 1, found = [];
+  for (let i = 0; i + 1 < cuts.length; i += size) found.push(cuts.slice(i, i + size + 1));
+  return found;
 }
 
 // The frames at which outputs are cut into pieces: where the blank is surest for a while.
@@ -57,13 +82,21 @@ function cutsOf({ values, frames, classes }, frameShift) {
   return [...cuts, frames];
 }
 
-function phonesOf(rows, samples, model) {
-  const tokens = model.beam_size === 1 ? bestPath(rows) : beamSearch(rows, model.beam_size);
-  const places = align(rows, tokens);
-  const posteriors = places.map(({ peak }, i) => Math.exp(rows.values[peak * rows.classes + tokens[i]]));
-  if (!posteriors.some((posterior) => posterior >= model.least_sure)) return []; // noise or silence
-  const confidences = posteriors.map((posterior) => rounded(calibrated(posterior, model.calibration)));
-  return segments(rows, tokens, places, samples, confidences, model);
+// The tokens of a stretch, with the frames and the posteriors of their peaks.
+function decoded(rows, model) {
+  const all = model.automaton ? logPosteriors(rows, model.automaton) : rows, isPath = model.beam_size === 1;
+  const tokens = isPath ? bestPath(all) : beamSearch(rows, model.beam_size, model.lm);
+  const heard = align(isPath ? all : rows, tokens).map(({ peak }, i) => (
+    { token: tokens[i], peak, posterior: Math.exp(all.values[peak * all.classes + tokens[i]]) }
+  ));
+  return heard.some(({ posterior }) => posterior >= model.least_sure) ? heard : []; // else noise or silence
+}
+
+function placed(rows, heard, samples, model) {
+  if (!heard.length) return [];
+  const tokens = heard.map(({ token }) => token);
+  const confidences = heard.map(({ posterior }) => rounded(calibrated(posterior, model.calibration)));
+  return segments(rows, tokens, align(rows, tokens), samples, confidences, model);
 }
 
 // Linear between the points of the calibration.

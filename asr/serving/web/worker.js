@@ -2,27 +2,37 @@
 // what was loaded; after that each task, which comes with samples at 16 kHz, has one answer, in their order.
 
 import * as ort from "../runtime/ort.wasm.bundle.min.mjs";
-import { outputs, recognise } from "./recognise.js";
+import { readArrays, tokenModel } from "./ngram.js";
+import { posteriors, recognise } from "./recognise.js";
 
 ort.env.wasm.numThreads = 1; // more need headers that most hosts of static pages do not send
 ort.env.logLevel = "error";
 let model, session;
 let last = answer(async () => {
-  const description = await fetch(new URL("../model/model.json", import.meta.url));
-  model = await description.json();
-  session = await ort.InferenceSession.create(new URL("../model/model.onnx", import.meta.url).href);
-  return model;
+  const description = await (await fetch(file("model.json"))).json();
+  model = { ...description, ...(description.ngram && await ngram(description.ngram)) };
+  session = await ort.InferenceSession.create(file("model.onnx").href);
+  return description;
 });
 onmessage = ({ data: { task, samples } }) => {
   last = last.then(() => answer(() => work[task](samples)));
 };
+
+function file(name) {
+  return new URL(`../model/${name}`, import.meta.url);
+}
+
+async function ngram({ weight, penalty }) {
+  const automaton = readArrays(await (await fetch(file("ngram.safetensors"))).arrayBuffer());
+  return { automaton, lm: tokenModel(automaton, weight, penalty) };
+}
 
 const work = {
   phones: async (samples) => {
     const start = performance.now(), phones = await recognise(samples, model, run);
     return { phones, seconds: (performance.now() - start) / 1000 };
   },
-  outputs: (samples) => outputs(samples, model, run),
+  posteriors: (samples) => posteriors(samples, model, run),
 };
 
 async function answer(work) {
