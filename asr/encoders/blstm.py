@@ -57,16 +57,16 @@ class BLSTM(nn.Module):
         lengths = output_lengths(feature_lengths, self.subsampling)
         if lstm.can_run(joined, self.forward_layers):
             return self._run_rows(joined, lengths), lengths
-        hidden = joined.transpose(0, 1).contiguous()  # (T', B, ·)
+        hidden, spans = _fill_up(joined.transpose(0, 1).contiguous(), lengths)  # (T', B or more, ·)
         for i, forward_layer in enumerate(self.forward_layers):
             ahead, _ = forward_layer(hidden)  # (T', B, H)
             if len(self.backward_layers):
-                back, _ = self.backward_layers[i](_Reverse.apply(hidden, lengths))
-                ahead = torch.cat((ahead, _Reverse.apply(back, lengths)), dim=2)  # (T', B, 2H)
+                back, _ = self.backward_layers[i](_Reverse.apply(hidden, spans))
+                ahead = torch.cat((ahead, _Reverse.apply(back, spans)), dim=2)  # (T', B, 2H)
             hidden = ahead
             if self.training and self.dropout > 0:
                 hidden = hidden * self._mask(hidden[0])
-        return self._logits(hidden), lengths
+        return self._logits(hidden[:, : len(lengths)]), lengths
 
     def _run_rows(self, joined: Tensor, lengths: Tensor) -> Tensor:
         """Map joined frames (B, T', ·) to logits (T', B, C) by our own kernels; those of padding are 0."""
@@ -143,6 +143,19 @@ def _pad_frames(features: Tensor, feature_lengths: Tensor, stack: int) -> Tensor
     outside = torch.arange(frames, device=features.device) >= feature_lengths[:, None]
     filled = features.masked_fill(outside[:, :, None], 0)  # a product with 0 would keep NaN
     return nn.functional.pad(filled, (0, 0, 0, -frames % stack))
+
+
+def _fill_up(x: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
+    """Append empty utterances to x (T', B, F) on a GPU, up to a multiple of 8: cuDNN is several times as fast then.
+
+    It keeps the recurrent weights of a layer on the chip for all steps, if the batch has a multiple of 8 utterances, at
+    most 128, and inputs and cells are multiples of 128 (PyTorch's aten/src/ATen/native/cudnn/RNN.cpp). On an H100, 32
+    utterances of 333 steps take 22 ms where 20 of 533 steps take 100.
+    """
+    if not x.is_cuda:
+        return x, lengths
+    spare = -x.shape[1] % 8
+    return nn.functional.pad(x, (0, 0, 0, spare)), nn.functional.pad(lengths, (0, spare))
 
 
 class _Reverse(torch.autograd.Function):

@@ -1,7 +1,6 @@
 """The server's page in a real browser: each of its controls, and a fake microphone that plays a recording."""
 
 import json
-import shutil
 from pathlib import Path
 
 import numpy as np
@@ -9,12 +8,11 @@ import pytest
 import soundfile
 
 from asr.speech import audio, elan
+from tests.browser import RECORDING, chromium
 from tests.serving import HEARD
 
 playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
 
-BROWSER = shutil.which("chromium") or "/usr/bin/chromium"
-RECORDING = Path(__file__).parents[2] / "docs" / "audio" / "glorious-scrap.flac"
 DONE = ".status:has-text('Done')"
 SECOND = 320  # pixels
 SIZES = {360: "dark", 768: "light", 1400: "dark"}
@@ -31,16 +29,8 @@ PLAYED = """
 
 @pytest.fixture(scope="module")
 def browser(tmp_path_factory):
-    if not Path(BROWSER).exists():
-        pytest.skip(f"no browser at {BROWSER}")
-    heard = tmp_path_factory.mktemp("microphone") / "microphone.wav"
-    soundfile.write(heard, np.pad(audio.load(RECORDING), (4000, 24000)), audio.SAMPLE_RATE)
-    flags = ["--no-sandbox", "--mute-audio", "--use-fake-ui-for-media-stream", "--use-fake-device-for-media-stream"]
-    flags.append(f"--use-file-for-fake-audio-capture={heard}%noloop")
-    with playwright.sync_playwright() as driver:
-        browser = driver.chromium.launch(executable_path=BROWSER, args=flags)
+    with chromium(tmp_path_factory.mktemp("microphone")) as browser:
         yield browser
-        browser.close()
 
 
 @pytest.fixture

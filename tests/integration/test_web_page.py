@@ -26,12 +26,9 @@ from asr.recognition.render import render
 from asr.serving import web_export, web_runtime
 from asr.speech import audio
 from asr.speech.segments import Segment
+from tests.browser import RECORDING, chromium
 from tests.conftest import ROOT
 
-playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-
-BROWSER = shutil.which("chromium") or "/usr/bin/chromium"
-RECORDING = ROOT / "docs" / "audio" / "glorious-scrap.flac"
 SCRIPTS = ROOT / "asr" / "serving" / "web"
 DONE = ".status:has-text('Done')"
 
@@ -51,16 +48,8 @@ def served(folder):
 
 @pytest.fixture(scope="module")
 def browser(tmp_path_factory):
-    if not Path(BROWSER).exists():
-        pytest.skip(f"no browser at {BROWSER}")
-    heard = tmp_path_factory.mktemp("microphone") / "microphone.wav"
-    soundfile.write(heard, np.pad(audio.load(RECORDING), (4000, 16000)), audio.SAMPLE_RATE)
-    flags = ["--no-sandbox", "--mute-audio", "--use-fake-ui-for-media-stream", "--use-fake-device-for-media-stream"]
-    flags.append(f"--use-file-for-fake-audio-capture={heard}%noloop")
-    with playwright.sync_playwright() as driver:
-        browser = driver.chromium.launch(executable_path=BROWSER, args=flags)
+    with chromium(tmp_path_factory.mktemp("microphone")) as browser:
         yield browser
-        browser.close()
 
 
 @pytest.fixture(scope="module")

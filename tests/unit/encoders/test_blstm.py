@@ -9,6 +9,7 @@ from asr import encoders
 from asr.core.config import from_dict
 from asr.core.errors import ConfigError
 from asr.data.batches import collate
+from asr.encoders import blstm
 from asr.encoders.blstm import EncoderConfig, _Reverse, output_lengths, stack_frames
 from asr.training.network import RecogniserModule
 
@@ -27,6 +28,23 @@ def torch_twin(network, num_layers, num_features, hidden):
             weights |= {f"{name[:-1]}{i}{suffix}": value for name, value in layer.state_dict().items()}
     twin.load_state_dict(weights)
     return twin
+
+
+@pytest.mark.parametrize("bidirectional", [True, False])
+def test_empty_utterances_that_fill_up_a_batch_change_nothing(bidirectional, monkeypatch):
+    """A GPU gets them."""
+    network = EncoderConfig(num_layers=2, hidden_size=7, bidirectional=bidirectional).build(5, 4)
+    features, lengths = torch.randn(3, 20, 5), torch.tensor([20, 13, 1])
+
+    def fill_up(x, lengths):
+        return nn.functional.pad(x, (0, 0, 0, 5)), nn.functional.pad(lengths, (0, 5))
+
+    with torch.no_grad():
+        alone, _ = network(features, lengths)
+        monkeypatch.setattr(blstm, "_fill_up", fill_up)
+        filled, found = network(features, lengths)
+    assert found.tolist() == [20, 13, 1]
+    torch.testing.assert_close(filled, alone)
 
 
 @pytest.mark.parametrize("num_layers", [1, 3])
