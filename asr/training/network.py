@@ -305,11 +305,12 @@ class RecogniserModule(pl.LightningModule):
         DistributedDataParallel takes the mean of the gradients over the processes, so that the share is multiplied by
         their number.
         """
-        if self.trainer.world_size == 1:
+        num_processes = processes.count()
+        if num_processes == 1:
             return loss, loss.detach()
         terms = loss.new_tensor(0 if batch.is_spare else self.criterion.num_terms(lengths, batch))
         total, all_terms = processes.total(torch.stack([loss.detach() * terms, terms]))
-        return loss * (terms * self.trainer.world_size / all_terms), total / all_terms
+        return loss * (terms * num_processes / all_terms), total / all_terms
 
     def _seed_step(self, process: int) -> None:
         torch.manual_seed((self.config.seed + 7_919 * process) * 1_000_003 + self.global_step)

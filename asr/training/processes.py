@@ -117,6 +117,11 @@ def is_first() -> bool:
     return not distributed.is_initialized() or distributed.get_rank() == 0
 
 
+def count() -> int:
+    """Return the number of processes that train together."""
+    return distributed.get_world_size() if distributed.is_initialized() else 1
+
+
 def check_network(network: nn.Module) -> None:
     """Raise ConfigError if a network cannot be trained in several processes."""
     if distributed.is_initialized() and any(isinstance(each, nn.BatchNorm1d) for each in network.modules()):
