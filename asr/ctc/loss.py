@@ -144,7 +144,11 @@ class _CTCLoss(torch.autograd.Function):
         zero_infinity: bool,
     ) -> Tensor:
         if gpu.serves(logits):
-            return _CTCLoss._on_gpu(ctx, logits.detach(), symbols, lengths, scales, log_priors, zero_infinity)
+            from asr.ctc import gpu_loss  # Triton is needed where there is a GPU
+
+            on_gpu, gradient = gpu_loss.losses_and_gradient(logits.detach(), symbols, lengths, -log_priors, scales)
+            ctx.save_for_backward(gradient)
+            return on_gpu.masked_fill(on_gpu == torch.inf, 0.0) if zero_infinity else on_gpu
         dtype = torch.float64 if logits.dtype == torch.float64 else torch.float32
         values = np.ascontiguousarray(logits.detach().to("cpu", dtype).numpy())
         # numpy's memory instead of torch's: numpy asks the system for huge pages, which are allocated many times faster
@@ -159,22 +163,6 @@ class _CTCLoss(torch.autograd.Function):
             losses[losses == np.inf] = 0.0
         ctx.save_for_backward(torch.from_numpy(grads).to(logits.device))
         return torch.from_numpy(losses).to(logits.device, dtype)
-
-    @staticmethod
-    def _on_gpu(
-        ctx: Any,
-        logits: Tensor,
-        symbols: np.ndarray,
-        lengths: np.ndarray,
-        scales: np.ndarray,
-        log_priors: np.ndarray,
-        zero_infinity: bool,
-    ) -> Tensor:
-        from asr.ctc import gpu_loss  # Triton is needed where there is a GPU
-
-        losses, grads = gpu_loss.losses_and_gradient(logits, symbols, lengths, -log_priors, scales)
-        ctx.save_for_backward(grads)
-        return losses.masked_fill(losses == torch.inf, 0.0) if zero_infinity else losses
 
     @staticmethod
     def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor | None, ...]:
