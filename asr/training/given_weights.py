@@ -12,6 +12,7 @@ from asr.models import model_folder
 from asr.models.base import BLANK
 from asr.models.ctc import CTCModel
 from asr.speech import articulatory_features, ipa, phones
+from asr.training.narrowing import narrowed
 
 OUTPUT = "output."  # the layer whose rows are classes, in every encoder
 
@@ -19,8 +20,8 @@ OUTPUT = "output."  # the layer whose rows are classes, in every encoder
 def take(encoder: nn.Module, tokens: Sequence[str], phone_set: str, name: str) -> str:
     """Copy the weights of a trained network into a new one.
 
-    Tensors of equal name and shape are copied. Of the output layer each class takes the row that `like` finds for its
-    label; labels for which it finds none start as they are.
+    Tensors of equal name and shape are copied; of a network with more LSTM cells, those that weigh most. Of the output
+    layer each class takes the row that `like` finds for its label; labels for which it finds none start as they are.
 
     Parameters
     ----------
@@ -46,7 +47,8 @@ def take(encoder: nn.Module, tokens: Sequence[str], phone_set: str, name: str) -
     model = model_folder.load(name)
     if not isinstance(model, CTCModel):
         raise ConfigError(f"train.init must be trained with CTC, but {name} was not", "train.init")
-    given, own = model.encoder.state_dict(), encoder.state_dict()
+    own = encoder.state_dict()
+    given = narrowed(model.encoder.state_dict(), own)
     alike = like(tokens[1:], phone_set, model.config.data.labels) if tokens else {}
     known = {BLANK: BLANK} | {label: other for label, other in alike.items() if other}
     rows = [i for i, token in enumerate(tokens) if token in known]

@@ -133,6 +133,29 @@ def test_classes_that_are_no_labels_keep_their_output_layer(given):
     assert encoder.state_dict()["forward_layers.1.weight_hh_l0"].equal(theirs["forward_layers.1.weight_hh_l0"])
 
 
+def test_a_narrower_network_takes_the_cells_that_weigh_most(given):
+    folder, theirs = given
+    tokens = (BLANK, "AA", "B", "T")
+    config, wide = network(tokens, 3, hidden_size=11)
+    silent = torch.tensor([0, 4, 10])  # cells whose outputs count for nothing: without them it is the same function
+    heard = torch.tensor([i for i in range(11) if i not in silent])
+    with torch.no_grad():
+        for name, weights in wide.state_dict().items():
+            if name.endswith(("weight_hh_l0", "1.weight_ih_l0", "output.weight")):
+                weights[:, [*silent, *(silent + 11)] if weights.shape[1] == 22 else silent] = 0
+    model = CTCModel(config, tokens, Normaliser(config.features), Calibration(), wide)
+    model_folder.save(folder.parent / "wide", model, "card")
+    _, encoder = network(tokens, 2)
+    said = given_weights.take(encoder, tokens, SET, str(folder.parent / "wide"))
+    assert said.startswith(f"{len(theirs)} of {len(theirs)} tensors")
+    rows = torch.cat([gate * 11 + heard for gate in range(4)])
+    recurrent = wide.backward_layers[1].weight_hh_l0[rows][:, heard]
+    assert encoder.backward_layers[1].weight_hh_l0.equal(recurrent)
+    features, lengths = torch.randn(3, 20, 14), torch.tensor([20, 13, 7])
+    with torch.no_grad():
+        assert torch.allclose(encoder(features, lengths)[0], wide(features, lengths)[0], atol=1e-6)
+
+
 def test_what_does_not_fit_is_one_line(given, tmp_path):
     folder, _ = given
     _, encoder = network((BLANK, "AA"), 2, hidden_size=12)
