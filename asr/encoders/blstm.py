@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from asr.encoders import lstm
+from asr.encoders import chunks, lstm
 from asr.encoders.blstm_sizes import BLSTMSizes
 
 
@@ -45,7 +45,7 @@ class BLSTM(nn.Module):
         self.front = Convolutions(config.channels, config.stack) if config.channels else None
         self.forward_layers = nn.ModuleList(nn.LSTM(size, hidden) for size in sizes)
         self.backward_layers = nn.ModuleList(nn.LSTM(size, hidden) for size in sizes if config.bidirectional)
-        self.dropout = config.dropout
+        self.dropout, self.chunk, self.lookahead = config.dropout, config.chunk, config.lookahead
         self.output = nn.Linear(config.output_size, num_classes)
 
     def forward(self, features: Tensor, feature_lengths: Tensor) -> tuple[Tensor, Tensor]:
@@ -55,6 +55,8 @@ class BLSTM(nn.Module):
         else:
             joined = self.front(features, feature_lengths)
         lengths = output_lengths(feature_lengths, self.subsampling)
+        if self.chunk:
+            return self._run_chunks(joined, lengths), lengths
         if lstm.can_run(joined, self.forward_layers):
             return self._run_rows(joined, lengths), lengths
         hidden, spans = _fill_up(joined.transpose(0, 1).contiguous(), lengths)  # (T', B or more, ·)
@@ -77,6 +79,23 @@ class BLSTM(nn.Module):
             mask = self._mask(torch.empty(len(lengths), sum(one.hidden_size for one in layer)))
             hidden = lstm.run(layer, hidden, mask, rows)  # (N, H or 2H)
         return rows.unpack(self._logits(hidden))
+
+    def _run_chunks(self, joined: Tensor, lengths: Tensor) -> Tensor:
+        """Map joined frames (B, T', ·) to logits (T', B, C), the backward layers in windows."""
+        layers = list(zip(self.forward_layers, self.backward_layers, strict=True))
+        has_kernels = lstm.can_run(joined, self.forward_layers)
+        masks = [
+            self._mask(joined.new_empty(len(lengths), 2 * one.hidden_size, dtype=torch.float32)) for one, _ in layers
+        ]
+        hidden = chunks.run(
+            layers,
+            joined.to(lstm.working_type()) if has_kernels else joined,
+            lengths,
+            chunks.Windows(lengths, self.chunk, self.lookahead),
+            [mask.chunk(2, dim=1) for mask in masks],
+            lstm.Rows if has_kernels else chunks.Padded,
+        )
+        return self._logits(hidden)
 
     def _mask(self, units: Tensor) -> Tensor:
         """Draw factors of a layer's units (B, ·), which all frames of an utterance share; 1 without dropout."""

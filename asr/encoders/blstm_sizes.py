@@ -28,6 +28,9 @@ class BLSTMSizes:
         the frames are concatenated.
     bidirectional : bool
         With false, the network uses no future frames, so it can follow speech as it comes.
+    chunk, lookahead : int
+        Steps of a chunk, and steps after it that the backward layers see (`asr.encoders.chunks`): the network looks no
+        more than chunk + lookahead − 1 steps ahead, so it can follow speech, too. With a chunk of 0 they see everything.
     """
 
     num_layers: int = 3
@@ -36,6 +39,8 @@ class BLSTMSizes:
     stack: int = 1
     channels: int = 0
     bidirectional: bool = True
+    chunk: int = 0
+    lookahead: int = 0
 
     def __post_init__(self) -> None:
         check(self.num_layers >= 1, "model.num_layers", "be 1 or more", self.num_layers)
@@ -43,6 +48,10 @@ class BLSTMSizes:
         check(0 <= self.dropout < 1, "model.dropout", "lie in 0..1", self.dropout)
         check(1 <= self.stack <= 8, "model.stack", "lie in 1..8", self.stack)
         check(self.channels >= 0, "model.channels", "be 0 or more", self.channels)
+        check(self.chunk >= 0, "model.chunk", "be 0 or more", self.chunk)
+        check(self.chunk == 0 or self.bidirectional, "model.chunk", "be 0 in a network of one direction", self.chunk)
+        check(self.lookahead >= 0, "model.lookahead", "be 0 or more", self.lookahead)
+        check(self.chunk > 0 or self.lookahead == 0, "model.lookahead", "be 0 without model.chunk", self.lookahead)
 
     @property
     def directions(self) -> tuple[str, ...]:

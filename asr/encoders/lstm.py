@@ -37,6 +37,13 @@ class Rows:
     frames
         T, at least the longest.
 
+    Attributes
+    ----------
+    at : (B, T)
+        The row of each frame; −1 for padding.
+    count
+        N.
+
     Examples
     --------
     >>> rows = Rows(torch.tensor([2, 1]), 2)
@@ -52,22 +59,27 @@ class Rows:
         batch = len(spans)
         first = np.cumsum(spans + 1) - spans
         inside = np.arange(frames) < spans[:, None]  # (B, T)
-        self._at = torch.from_numpy(np.where(inside, first[:, None] + np.arange(frames), -1))  # row of each frame
-        source = np.full(int(spans.sum()) + batch + 1, -1)
-        source[self._at[torch.from_numpy(inside)].numpy()] = np.flatnonzero(inside)
+        self.at = torch.from_numpy(np.where(inside, first[:, None] + np.arange(frames), -1))  # row of each frame
+        self.count = int(spans.sum()) + batch + 1
+        source = np.full(self.count, -1)
+        source[self.at[torch.from_numpy(inside)].numpy()] = np.flatnonzero(inside)
         self._from = torch.from_numpy(source)  # frame of each row
         longest_first = np.argsort(-spans, kind="stable")
         self._utterances = tuple(each[longest_first] for each in (first, spans, np.arange(batch)))
 
     def pack(self, x: Tensor) -> Tensor:
         """Map x (B, T, F) to rows (N, F)."""
-        return _Gather.apply(x.flatten(0, 1), self._from, self._at.flatten())
+        return _Gather.apply(x.flatten(0, 1), self._from, self.at.flatten())
 
     def unpack(self, rows: Tensor) -> Tensor:
         """Map rows (N, F) to (T, B, F), with zeros as padding, through which no gradient flows."""
-        batch, frames = self._at.shape
+        batch, frames = self.at.shape
         back = torch.where(self._from < 0, -1, self._from % frames * batch + self._from // frames)
-        return _Gather.apply(rows, self._at.T.flatten(), back).unflatten(0, (frames, batch))
+        return _Gather.apply(rows, self.at.T.flatten(), back).unflatten(0, (frames, batch))
+
+    def run(self, layer: nn.LSTM, x: Tensor, scale: Tensor) -> Tensor:
+        """Return the hidden units (N, H) of a forward layer over rows x, times the factors (B, H) of each utterance."""
+        return run((layer,), x, scale, self)
 
     def shares(self, parts: int) -> list[tuple[np.ndarray, ...]]:
         """Return first rows, lengths and indices of the utterances, the longest first, in up to `parts` shares."""
