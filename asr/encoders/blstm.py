@@ -74,28 +74,24 @@ class BLSTM(nn.Module):
         """Map joined frames (B, T', ·) to logits (T', B, C) by our own kernels; those of padding are 0."""
         rows = lstm.Rows(lengths, joined.shape[1])
         hidden = rows.pack(joined).to(lstm.working_type())  # (N, ·)
-        directions = [each for each in (self.forward_layers, self.backward_layers) if len(each)]
-        for layer in zip(*directions, strict=True):
+        for layer in zip(*self._directions(), strict=True):
             mask = self._mask(torch.empty(len(lengths), sum(one.hidden_size for one in layer)))
             hidden = lstm.run(layer, hidden, mask, rows)  # (N, H or 2H)
         return rows.unpack(self._logits(hidden))
 
     def _run_chunks(self, joined: Tensor, lengths: Tensor) -> Tensor:
         """Map joined frames (B, T', ·) to logits (T', B, C), the backward layers in windows."""
-        layers = list(zip(self.forward_layers, self.backward_layers, strict=True))
-        has_kernels = lstm.can_run(joined, self.forward_layers)
-        masks = [
-            self._mask(joined.new_empty(len(lengths), 2 * one.hidden_size, dtype=torch.float32)) for one, _ in layers
-        ]
-        hidden = chunks.run(
-            layers,
-            joined.to(lstm.working_type()) if has_kernels else joined,
-            lengths,
-            chunks.Windows(lengths, self.chunk, self.lookahead),
-            [mask.chunk(2, dim=1) for mask in masks],
-            lstm.Rows if has_kernels else chunks.Padded,
-        )
-        return self._logits(hidden)
+        layout: type[chunks.Layout] = chunks.Padded
+        if lstm.can_run(joined, self.forward_layers):
+            layout, joined = lstm.Rows, joined.to(lstm.working_type())
+        layers = list(zip(*self._directions(), strict=True))
+        units = torch.empty(len(lengths), layers[0][0].hidden_size, device=joined.device)
+        scales = [(self._mask(units), self._mask(units)) for _ in layers]
+        windows = chunks.Windows(lengths, self.chunk, self.lookahead)
+        return self._logits(chunks.run(layers, joined, lengths, windows, scales, layout))
+
+    def _directions(self) -> list[Any]:
+        return [each for each in (self.forward_layers, self.backward_layers) if len(each)]
 
     def _mask(self, units: Tensor) -> Tensor:
         """Draw factors of a layer's units (B, ·), which all frames of an utterance share; 1 without dropout."""

@@ -29,8 +29,8 @@ class BLSTMSizes:
     bidirectional : bool
         With false, the network uses no future frames, so it can follow speech as it comes.
     chunk, lookahead : int
-        Steps of a chunk, and steps after it that the backward layers see (`asr.encoders.chunks`): the network looks no
-        more than chunk + lookahead − 1 steps ahead, so it can follow speech, too. With a chunk of 0 they see everything.
+        Steps of a chunk, and steps after it that the backward layers see (`asr.encoders.chunks`): the network looks at
+        most chunk + lookahead − 1 steps ahead, so it can follow speech, too. With a chunk of 0 they see everything.
     """
 
     num_layers: int = 3

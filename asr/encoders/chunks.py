@@ -14,7 +14,7 @@ of the last step of the chunk.
 Letters: B utterances, T' steps of the longest, W windows, S = c + r, N rows, H cells a direction.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Protocol
 
 import torch
@@ -127,11 +127,11 @@ class Windows:
 
 
 def run(
-    layers: Iterable[tuple[nn.LSTM, nn.LSTM]],
+    layers: Iterable[Sequence[nn.LSTM]],
     joined: Tensor,
     lengths: Tensor,
     windows: Windows,
-    scales: Iterable[tuple[Tensor, Tensor]],
+    scales: Iterable[Sequence[Tensor]],
     layout: type[Layout],
 ) -> Tensor:
     """Run bidirectional layers whose backward halves see windows only.

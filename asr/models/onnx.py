@@ -75,7 +75,8 @@ def graph_of(
     wrong = next((name for name in sorted({*expected, *given}) if given.get(name) != expected.get(name)), None)
     if wrong is not None:
         raise ValueError(f"{wrong} is {given.get(wrong)} and not {expected.get(wrong)}")
-    return build(tensors, num_features, sizes.stack, sizes.num_layers, stateful), sizes.stack
+    window = sizes.chunk, sizes.lookahead
+    return build(tensors, num_features, sizes.stack, sizes.num_layers, window, stateful), sizes.stack
 
 
 @dataclass(frozen=True)

@@ -19,6 +19,8 @@ from asr.core.workers import get_num_threads
 from asr.models import onnx_messages as messages
 
 GATES = (0, 3, 1, 2)  # torch's i, f, g, o in ONNX's order: i, o, f, c
+WAYS = ("forward", "backward")
+LAST = 2**31  # beyond every axis
 PROVIDERS = ("CPUExecutionProvider",)
 
 
@@ -108,7 +110,12 @@ class Operators:
 
 
 def build(
-    tensors: Mapping[str, np.ndarray], num_features: int, num_steps: int, num_layers: int, stateful: bool = False
+    tensors: Mapping[str, np.ndarray],
+    num_features: int,
+    num_steps: int,
+    num_layers: int,
+    window: tuple[int, int] = (0, 0),
+    stateful: bool = False,
 ) -> Graph:
     """Make the graph of an `asr.encoders.blstm` network.
 
@@ -118,9 +125,13 @@ def build(
         The network's weights, named ``encoder.…`` as in a model folder.
     num_features, num_steps, num_layers
         F, n and the number of layers.
+    window
+        Steps of a chunk and of its look-ahead (`asr.encoders.chunks`), or (0, 0).
     stateful
-        For a network in one direction: whether the graph has inputs ``h_0``, ``c_0`` … (1, B, H), the states of the
-        layers before the first frame, and outputs ``h_0_after`` …, their states after the last.
+        For live speech, by a network in one direction or with chunks: whether the graph has inputs ``h_0``, ``c_0`` …
+        (1, B, H), the states of the forward layers before the first frame, and outputs ``h_0_after`` …, their states
+        after the last. The frames are then those of one chunk and its look-ahead, and the log posteriors those of the
+        chunk. Before them stand the n frames, after them the one frame that convolutions see, if the network has some.
 
     Raises
     ------
@@ -134,8 +145,14 @@ def build(
     graph.add("Div", rounded, graph.integers(num_steps), output="output_lengths")
     lengths = graph.add("Cast", "output_lengths", to=messages.INT32)
     states = [f"{kind}_{i}" for i in range(num_layers) for kind in "hc"] if stateful else []
-    for i in range(num_layers):
-        hidden = _lstm(graph, weights, i, hidden, lengths, states[2 * i : 2 * i + 2])
+    if stateful and "front.first.weight" in weights:
+        hidden = _slice(graph, hidden, graph.integers(1), graph.integers(1 + sum(window) if window[0] else LAST))
+    if window[0]:
+        hidden = _run_chunks(graph, weights, num_layers, hidden, lengths, window, states)
+    else:
+        for i in range(num_layers):
+            ways = [way for way in WAYS if f"{way}_layers.{i}.weight_hh_l0" in weights]
+            hidden = _lstm(graph, weights, i, ways, hidden, lengths, states[2 * i : 2 * i + 2])
     size = weights["forward_layers.0.weight_hh_l0"].shape[1]
     product = graph.add("MatMul", hidden, graph.weight("output_weight", weights["output.weight"].T))
     logits = graph.add("Add", product, graph.weight("output_bias", weights["output.bias"]))
@@ -177,21 +194,77 @@ def _mask(graph: Operators, frames: str) -> str:
     return graph.add("Where", graph.add("Unsqueeze", inside, graph.integers(2)), "features", graph.scalar(0.0))
 
 
-def _lstm(
-    graph: Operators, weights: Mapping[str, np.ndarray], layer: int, hidden: str, lengths: str, states: Sequence[str]
+def _run_chunks(
+    graph: Operators,
+    weights: Mapping[str, np.ndarray],
+    num_layers: int,
+    hidden: str,
+    lengths: str,
+    window: tuple[int, int],
+    states: Sequence[str],
 ) -> str:
-    """Add a layer of one direction or two, (T', B, ·) to (T', B, H or 2H)."""
-    ways = [way for way in ("forward", "backward") if f"{way}_layers.{layer}.weight_hh_l0" in weights]
+    """Add all layers of a network with chunks, (T', B, ·) to (T', B, 2H); with states, those of its first chunk alone.
+
+    Windows stand side by side as a batch, chunk by chunk: those of all utterances' first chunks come first.
+    """
+    chunk, span = window[0], sum(window)
+    size = weights["forward_layers.0.weight_hh_l0"].shape[1]
+    x = _slice(graph, hidden, graph.integers(0), graph.integers(chunk)) if states else hidden
+    shape = graph.add("Shape", x)
+    steps, batch = (_slice(graph, shape, graph.integers(i), graph.integers(i + 1)) for i in range(2))
+    count = graph.add("Div", graph.add("Add", steps, graph.integers(chunk - 1)), graph.integers(chunk))
+    numbers = graph.add("Range", graph.scalar(0), graph.add("Squeeze", count), graph.scalar(1))
+    first = graph.add("Mul", numbers, graph.integers(chunk))  # (windows of an utterance,)
+    places = np.arange(span)[:, None]
+    direct = graph.add("Add", graph.constant("places", places), first)  # (S, windows of an utterance)
+    held = graph.add("Add", graph.constant("held_places", np.minimum(places, chunk - 1)), first)
+    left = graph.add("Sub", graph.add("Cast", lengths, to=messages.INT64), graph.add("Unsqueeze", first, graph.integers(1)))
+    spans = graph.add("Clip", left, graph.scalar(1), graph.scalar(span))
+    spans = graph.add("Cast", graph.add("Reshape", spans, graph.integers(-1)), to=messages.INT32)
+
+    def cut(values: str, index: str, width: int) -> str:
+        padded = graph.add("Pad", values, graph.integers(0, 0, 0, span, 0, 0))
+        return graph.add("Reshape", graph.add("Gather", padded, index), graph.integers(span, -1, width))
+
+    seen = cut(hidden, direct, weights["backward_layers.0.weight_ih_l0"].shape[1])
+    apart = graph.add("Concat", graph.integers(chunk), count, graph.integers(-1, size), axis=0)
+    together = graph.add("Concat", graph.integers(-1), batch, graph.integers(size), axis=0)
+    for i in range(num_layers):
+        ahead = _lstm(graph, weights, i, WAYS[:1], x, "" if states else lengths, states[2 * i : 2 * i + 2])
+        behind = _lstm(graph, weights, i, WAYS[1:], seen, spans)
+        own = _slice(graph, behind, graph.integers(0), graph.integers(chunk))
+        own = graph.add("Transpose", graph.add("Reshape", own, apart), perm=[1, 0, 2, 3])
+        own = _slice(graph, graph.add("Reshape", own, together), graph.integers(0), steps)
+        x = graph.add("Concat", ahead, own, axis=2)
+        seen = graph.add("Concat", cut(ahead, held, size), behind, axis=2)
+    return x
+
+
+def _slice(graph: Operators, values: str, start: str, stop: str) -> str:
+    """Return values[start:stop] along the first axis; both are (1,)."""
+    return graph.add("Slice", values, start, stop, graph.integers(0))
+
+
+def _lstm(
+    graph: Operators,
+    weights: Mapping[str, np.ndarray],
+    layer: int,
+    ways: Sequence[str],
+    hidden: str,
+    lengths: str,
+    states: Sequence[str] = (),
+) -> str:
+    """Add one direction of a layer or both, (T', B, ·) to (T', B, H or 2H)."""
 
     def of(kind: str) -> np.ndarray:
         both = [weights[f"{way}_layers.{layer}.{kind}_l0"] for way in ways]
         return np.stack([np.concatenate([np.split(each, 4)[gate] for gate in GATES]) for each in both])
 
-    recurrent = of("weight_hh")
+    recurrent, name = of("weight_hh"), f"{'_'.join(ways)}_{layer}"
     inputs = [
-        graph.weight(f"lstm_{layer}_input", of("weight_ih")),
-        graph.weight(f"lstm_{layer}_recurrent", recurrent),
-        graph.weight(f"lstm_{layer}_bias", np.concatenate([of("bias_ih"), of("bias_hh")], axis=1)),
+        graph.weight(f"{name}_input", of("weight_ih")),
+        graph.weight(f"{name}_recurrent", recurrent),
+        graph.weight(f"{name}_bias", np.concatenate([of("bias_ih"), of("bias_hh")], axis=1)),
     ]
     outputs = graph.add(  # (T', 1 or 2, B, H)
         "LSTM",
@@ -200,7 +273,7 @@ def _lstm(
         lengths,
         *states,
         more=[f"{state}_after" for state in states],
-        direction="bidirectional" if len(ways) == 2 else "forward",
+        direction={WAYS: "bidirectional", WAYS[:1]: "forward", WAYS[1:]: "reverse"}[tuple(ways)],
         hidden_size=recurrent.shape[2],
     )
     return graph.add("Reshape", graph.add("Transpose", outputs, perm=[0, 2, 1, 3]), graph.integers(0, 0, -1))

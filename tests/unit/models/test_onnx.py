@@ -47,12 +47,15 @@ def utterances(rng, *lengths):
     return [rng.standard_normal((length, 10)).astype(np.float32) for length in lengths]
 
 
-@pytest.mark.parametrize("bidirectional", [True, False])
+VIEWS = [{}, {"bidirectional": False}, {"chunk": 3, "lookahead": 2}, {"chunk": 2}]  # of the future
+
+
+@pytest.mark.parametrize("view", VIEWS)
 @pytest.mark.parametrize("channels", [0, 3])
 @pytest.mark.parametrize("stack", [1, 3, 4])
 @pytest.mark.parametrize("num_layers", [1, 3])
-def test_as_torch_computes_it(num_layers, stack, channels, bidirectional, rng, tmp_path):
-    theirs = model(num_layers=num_layers, stack=stack, channels=channels, bidirectional=bidirectional)
+def test_as_torch_computes_it(num_layers, stack, channels, view, rng, tmp_path):
+    theirs = model(num_layers=num_layers, stack=stack, channels=channels, **view)
     model_folder.save(tmp_path, theirs, "card")
     ours = model_folder.load(tmp_path, light=True)
     assert isinstance(ours, OnnxModel)
@@ -66,11 +69,11 @@ def test_as_torch_computes_it(num_layers, stack, channels, bidirectional, rng, t
 
 
 @pytest.mark.parametrize("int8", [False, True])
-@pytest.mark.parametrize("bidirectional", [True, False])
+@pytest.mark.parametrize("view", VIEWS[:3])
 @pytest.mark.parametrize(("stack", "channels"), [(1, 0), (3, 0), (1, 3), (3, 3)])
-def test_what_fills_a_batch_after_the_lengths_changes_no_bit(stack, channels, bidirectional, int8, rng, tmp_path):
+def test_what_fills_a_batch_after_the_lengths_changes_no_bit(stack, channels, view, int8, rng, tmp_path):
     """The shorter utterance's last step of three frames holds one frame of it and two of padding."""
-    theirs = model(stack=stack, channels=channels, bidirectional=bidirectional)
+    theirs = model(stack=stack, channels=channels, **view)
     model_folder.save(tmp_path / "model", theirs, "card")
     model_folder.export(tmp_path / "model", tmp_path / "out", graphs=[model_folder.GRAPH], int8=int8)
     session = onnxruntime.InferenceSession(str(tmp_path / "out" / "model.onnx"))
