@@ -20,7 +20,6 @@ from asr.models import onnx_messages as messages
 
 GATES = (0, 3, 1, 2)  # torch's i, f, g, o in ONNX's order: i, o, f, c
 WAYS = ("forward", "backward")
-LAST = 2**31  # beyond every axis
 PROVIDERS = ("CPUExecutionProvider",)
 
 
@@ -130,8 +129,8 @@ def build(
     stateful
         For live speech, by a network in one direction or with chunks: whether the graph has inputs ``h_0``, ``c_0`` …
         (1, B, H), the states of the forward layers before the first frame, and outputs ``h_0_after`` …, their states
-        after the last. The frames are then those of one chunk and its look-ahead, and the log posteriors those of the
-        chunk. Before them stand the n frames, after them the one frame that convolutions see, if the network has some.
+        after the last. With chunks, the frames are then those of one chunk and its look-ahead, and the log posteriors
+        those of the chunk. For convolutions, n frames of the past and one of the future stand around them.
 
     Raises
     ------
@@ -146,7 +145,7 @@ def build(
     lengths = graph.add("Cast", "output_lengths", to=messages.INT32)
     states = [f"{kind}_{i}" for i in range(num_layers) for kind in "hc"] if stateful else []
     if stateful and "front.first.weight" in weights:
-        hidden = _slice(graph, hidden, graph.integers(1), graph.integers(1 + sum(window) if window[0] else LAST))
+        hidden = _slice(graph, hidden, graph.integers(1), graph.integers(1 + sum(window)))
     if window[0]:
         hidden = _run_chunks(graph, weights, num_layers, hidden, lengths, window, states)
     else:
@@ -218,7 +217,9 @@ def _run_chunks(
     places = np.arange(span)[:, None]
     direct = graph.add("Add", graph.constant("places", places), first)  # (S, windows of an utterance)
     held = graph.add("Add", graph.constant("held_places", np.minimum(places, chunk - 1)), first)
-    left = graph.add("Sub", graph.add("Cast", lengths, to=messages.INT64), graph.add("Unsqueeze", first, graph.integers(1)))
+    left = graph.add(
+        "Sub", graph.add("Cast", lengths, to=messages.INT64), graph.add("Unsqueeze", first, graph.integers(1))
+    )
     spans = graph.add("Clip", left, graph.scalar(1), graph.scalar(span))
     spans = graph.add("Cast", graph.add("Reshape", spans, graph.integers(-1)), to=messages.INT32)
 

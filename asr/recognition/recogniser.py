@@ -368,8 +368,10 @@ class Recogniser:
     def _outputs(self, features: np.ndarray) -> np.ndarray:
         """Return the emissions (T', …) of features (T, F)."""
         model = self.model
-        # A network in one direction depends on everything before a frame, which a window would cut off.
-        if isinstance(model, CTCModel) and model.config.model.get("bidirectional", True):
+        # Forward layers depend on everything before a frame, which a window would cut off. That is little beside what
+        # backward layers see, unless these see hardly anything: then it is to be what a stream gives.
+        view = model.config.model
+        if isinstance(model, CTCModel) and view.get("bidirectional", True) and not view.get("chunk", 0):
             subsampling = round(model.frame_shift / FRAME_SHIFT)
             return windows.emissions(model.emissions, features, subsampling, self.progress)
         return model.emissions([features])[0]

@@ -1,10 +1,11 @@
-"""Phones while the speech is heard: a network in one direction takes it step by step and keeps its states.
+"""Phones while the speech is heard: a network that looks hardly ahead takes it step by step and keeps its states.
 
     samples ─ 16 kHz ─ whole frames ─ normalise ─ steps of n frames ─ LSTM with states ─ best path ─▶ phones
 
-A stream finds what the whole recording would give. The features, their normalisation, the network and the best path
-all look at earlier samples only. A phone is reported as soon as its spike begins. Its end
-is not known yet, so the only time it has is that of the spike.
+A stream finds what the whole recording would give. The features, their normalisation and the best path look at earlier
+samples only; so does a network in one direction, while one with chunks (`asr.encoders.chunks`) waits for the end of its
+look-ahead. A phone is reported as soon as its spike begins. Its end is not known yet, so the only time it has is that
+of the spike.
 
 Letters: N samples, n samples of a block.
 """
@@ -17,6 +18,8 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from asr.core.errors import AudioError, ConfigError
+from asr.core.settings import model_options
+from asr.encoders.blstm_sizes import BLSTMSizes
 from asr.models import model_folder
 from asr.models.kinds import has_graph
 from asr.models.onnx import OnnxModel, graph_of
@@ -48,8 +51,9 @@ class Stream:
     Parameters
     ----------
     model
-        A run or model folder, or a shipped model's name. It must be a `blstm` with ``bidirectional: false`` and no
-        convolutions, and its features must have no deltas and be normalised by a running mean, globally or not at all.
+        A run or model folder, or a shipped model's name. It must be a `blstm` with a `chunk`, or with ``bidirectional:
+        false`` and no convolutions, and its features must have no deltas and be normalised by a running mean, globally
+        or not at all.
     sample_rate
         Samples a second, in Hz.
     channel
@@ -68,21 +72,25 @@ class Stream:
     def __init__(self, model: str | Path, sample_rate: float, channel: int | None = None):
         found = model_folder.load(model, light=True)
         config = found.config
+        sizes = model_options(config.model, BLSTMSizes) if has_graph(config) else BLSTMSizes()
         causal = (
-            has_graph(config)
-            and not config.model.get("bidirectional", True)
-            and not config.model.get("channels", 0)
+            (sizes.chunk > 0 or (not sizes.bidirectional and not sizes.channels))
             and config.features.cmvn in ("running", "global", "none")
             and config.features.delta_order == 0
         )
         if not causal or not isinstance(found, OnnxModel):
             raise ConfigError(
-                f"{model} has to hear a recording's end before it can say how it begins: train a blstm with "
-                "model.bidirectional=false, features.cmvn=running and features.delta_order=0 (streaming.yaml)"
+                f"{model} has to hear a recording's end before it can say how it begins: take en-us-phones-stream, or "
+                "train a blstm with model.chunk=5, features.cmvn=running and features.delta_order=0"
             )
         self.model = found
         self._extractor = FeatureExtractor(config.features)
-        self._steps = found.encoder.subsampling
+        self._steps, self._chunk, self._lookahead = (
+            sizes.stack,
+            sizes.chunk * sizes.stack,
+            sizes.lookahead * sizes.stack,
+        )
+        self._before, self._after = (self._steps, 1) if sizes.channels else (0, 0)  # frames that convolutions see
         graph, _ = graph_of(config, len(found.tokens), found.weights, stateful=True)
         self._session = graph.session()
         self._sample_rate, self._channel = sample_rate, channel
@@ -93,7 +101,7 @@ class Stream:
         states = self._session.get_inputs()[2:]
         self._states = {each.name: np.zeros((1, 1, each.shape[2]), np.float32) for each in states}
         self._samples = np.zeros(0, np.float32)
-        self._features = np.zeros((0, self._extractor.num_features), np.float32)
+        self._features = np.zeros((self._before, self._extractor.num_features), np.float32)
         self._heard = running.Place.start(self._extractor.num_features)
         self._last, self._num_steps = 0, 0
         self._place = None if self.model.lm is None else self.model.denominator.begin()
@@ -102,7 +110,8 @@ class Stream:
     @property
     def latency(self) -> float:
         """Seconds of sound, at most, that must follow a sound before its step can be computed."""
-        return self._steps * FRAME_SHIFT + FRAME_LENGTH - FRAME_SHIFT
+        frames = (self._chunk or self._steps) + self._lookahead + self._after
+        return frames * FRAME_SHIFT + FRAME_LENGTH - FRAME_SHIFT
 
     def accept(self, samples: ArrayLike) -> list[Spike]:
         """Hear the next samples (n,) or (n, channels), and return the phones that begin in them.
@@ -119,12 +128,12 @@ class Stream:
             The samples have another shape or type, are not finite, leave [-1, 1] by far, or have no such channel.
         """
         self._take(self._converter(samples))
-        return self._hear(len(self._features) // self._steps * self._steps)
+        return self._hear()
 
     def finish(self) -> list[Spike]:
-        """Return the phones in the last frames, which fill no whole step, and get ready for another recording."""
+        """Return the phones in the last frames, and get ready for another recording."""
         self._take(self._converter.finish())
-        found = self._hear(len(self._features))
+        found = self._hear(has_ended=True)
         self._begin()
         return found
 
@@ -143,11 +152,23 @@ class Stream:
         normaliser = self.model.normaliser
         return normaliser.follow(features, self._heard) if normaliser.config.cmvn == "running" else normaliser(features)
 
-    def _hear(self, num_frames: int) -> list[Spike]:
-        if num_frames == 0:
-            return []
-        features, self._features = self._features[None, :num_frames], self._features[num_frames:]
-        inputs = {"features": features, "lengths": np.array([num_frames])} | self._states
+    def _hear(self, has_ended: bool = False) -> list[Spike]:
+        """Return the phones in the frames that can be computed, and forget these; at the end that is all of them."""
+        found: list[Spike] = []
+        while True:
+            known = len(self._features) - self._before
+            if self._chunk and not has_ended and known < self._chunk + self._lookahead + self._after:
+                return found
+            steps = self._chunk or known // self._steps * self._steps
+            count = min(known, steps if self._chunk or not has_ended else known)
+            if count == 0:
+                return found
+            found += self._compute(self._features[: self._before + count + self._lookahead + self._after])
+            self._features = self._features[count:]
+
+    def _compute(self, features: np.ndarray) -> list[Spike]:
+        """Return the phones that begin in frames (T, F), of which the first and last are only seen."""
+        inputs = {"features": features[None], "lengths": np.array([len(features)])} | self._states
         log_probs, _, *after = self._session.run(None, inputs)
         self._states = dict(zip(self._states, after, strict=True))
         scores, found = log_probs[:, 0], []

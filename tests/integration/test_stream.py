@@ -1,4 +1,4 @@
-"""A model in one direction, trained by a command and heard by another as the speech comes."""
+"""Models in one direction or with chunks, trained by a command and heard by another as the speech comes."""
 
 import numpy as np
 import pytest
@@ -7,45 +7,47 @@ import soundfile
 from asr.speech import audio
 from tests.conftest import SETTINGS
 
-CAUSAL = ("model.bidirectional=false", "features.delta_order=0", "features.use_energy=false")
+FEATURES = ("features.delta_order=0", "features.use_energy=false")
+CAUSAL = ("model.bidirectional=false", "features.cmvn=global"), 35
+CHUNKS = ("model.chunk=10", "model.lookahead=10", "features.cmvn=running"), 415
 
 
-@pytest.fixture(scope="module", params=["running", "global"])
+@pytest.fixture(scope="module", params=[CAUSAL, CHUNKS], ids=["causal", "chunks"])
 def causal(request, trained, cli, mini_tree, tmp_path_factory):
-    run = tmp_path_factory.mktemp("causal") / "run"
-    settings = (*SETTINGS, *CAUSAL, f"features.cmvn={request.param}", "train.max_epochs=8")
+    run, (options, latency) = tmp_path_factory.mktemp("causal") / "run", request.param
+    settings = (*SETTINGS, *FEATURES, *options, "train.max_epochs=8")
     settings = (*settings, f"data.manifests={trained.manifests}")
     code, _, err = cli("train", "recipes/timit/blstm_ctc.yaml", *settings, "--data", mini_tree, "--run", run)
     assert code == 0, err
-    return run
+    return run, latency
 
 
 def test_phones_come_as_they_are_said(causal, cli, mini_tree):
     recordings = sorted(mini_tree.glob("TEST/*/*/*.WAV"))[:2]
-    code, out, err = cli("transcribe", *recordings, "--model", causal, "--stream")
+    code, out, err = cli("transcribe", *recordings, "--model", causal[0], "--stream")
     assert code == 0
-    said = [cli("transcribe", recording, "--model", causal, "--beam-size", 1)[1] for recording in recordings]
+    said = [cli("transcribe", recording, "--model", causal[0], "--beam-size", 1)[1] for recording in recordings]
     assert out.split() == " ".join(said).split() != []
-    assert err.count("asr: latency 35 ms of sound") == 2
+    assert err.count(f"asr: latency {causal[1]} ms of sound") == 2
 
 
 def test_a_long_recording_is_heard_alike(causal, cli, mini_tree, tmp_path):
     waveform = np.concatenate([audio.load(each) for each in sorted(mini_tree.glob("TEST/*/*/*.WAV"))])
     waveform = np.tile(waveform, 1 + 60 * audio.SAMPLE_RATE // len(waveform))
     soundfile.write(tmp_path / "long.wav", waveform, audio.SAMPLE_RATE)
-    _, streamed, _ = cli("transcribe", tmp_path / "long.wav", "--model", causal, "--stream")
-    _, said, _ = cli("transcribe", tmp_path / "long.wav", "--model", causal, "--beam-size", 1)
+    _, streamed, _ = cli("transcribe", tmp_path / "long.wav", "--model", causal[0], "--stream")
+    _, said, _ = cli("transcribe", tmp_path / "long.wav", "--model", causal[0], "--beam-size", 1)
     assert streamed.split() == said.split() != []
 
 
 def test_what_cannot_be_streamed(causal, cli, mini_tree, tmp_path):
     good = next(mini_tree.glob("TEST/*/*/*.WAV"))
     (tmp_path / "text.wav").write_text("no sound")
-    code, out, err = cli("transcribe", tmp_path / "text.wav", good, tmp_path / "no.wav", "--model", causal, "--stream")
+    code, out, err = cli("transcribe", tmp_path / "text.wav", good, tmp_path / "no.wav", "--model", causal[0], "--stream")
     assert code == 1
     assert out.count("\n") == 1
     assert err.splitlines()[-1] == "asr: 2 of 3 recordings could not be read"
-    code, out, err = cli("transcribe", good, "--model", causal, "--stream", "--format", "json")
+    code, out, err = cli("transcribe", good, "--model", causal[0], "--stream", "--format", "json")
     assert (code, out) == (2, "")
     assert "only --model, --channel and --mic go with it" in err
 

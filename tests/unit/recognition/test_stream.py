@@ -16,6 +16,7 @@ from asr.speech.features import FeatureExtractor
 from asr.speech.normaliser import Normaliser
 
 TOKENS = (BLANK, "AA", "B", "T")
+CAUSAL, CHUNKS = {"bidirectional": False}, {"chunk": 3, "lookahead": 2}
 
 
 @pytest.fixture
@@ -24,8 +25,7 @@ def folder(tmp_path):
         values = {
             "data": {"corpora": {"mini": None}},
             "features": {"num_mel_bins": 10, "use_energy": False, "delta_order": 0, "cmvn": cmvn} | dict(features),
-            "model": {"name": "blstm", "num_layers": 2, "hidden_size": 24, "stack": stack, "bidirectional": False}
-            | options,
+            "model": {"name": "blstm", "num_layers": 2, "hidden_size": 24, "stack": stack} | (options or CAUSAL),
         }
         config = from_dict(values)
         torch.manual_seed(3)
@@ -52,8 +52,9 @@ def heard(stream, waveform, sizes):
 
 @pytest.mark.parametrize("stack", [1, 3, 4])
 @pytest.mark.parametrize("sizes", [[1600], [37, 0, 1, 2311], [40000]])
-def test_a_stream_hears_what_the_whole_recording_gives(stack, sizes, folder, rng):
-    path = folder(stack)
+@pytest.mark.parametrize("view", [CAUSAL, CHUNKS, CHUNKS | {"channels": 2}, {"chunk": 2, "channels": 2}])
+def test_a_stream_hears_what_the_whole_recording_gives(view, stack, sizes, folder, rng):
+    path = folder(stack, **view)
     level = np.repeat(10 ** rng.uniform(-4, -0.5, 40), 800)
     waveform = (level * rng.standard_normal(len(level))).astype(np.float32)
     model = model_folder.load(path)
@@ -75,15 +76,16 @@ def test_a_stream_hears_one_recording_after_the_other(folder, rng):
     assert heard(stream, waveform, [1600]) == first != []
 
 
-def test_a_phone_is_told_as_soon_as_its_step_is_heard(folder, rng):
-    stream, told = Stream(folder(), 16000), []
+@pytest.mark.parametrize(("view", "latency"), [(CAUSAL, 0.045), (CHUNKS | {"channels": 2}, 0.175)])
+def test_a_phone_is_told_as_soon_as_its_step_is_heard(view, latency, folder, rng):
+    stream, told = Stream(folder(**view), 16000), []
     waveform = (0.2 * rng.standard_normal(32000)).astype(np.float32)
     for start in range(0, len(waveform), 160):
         told += [(spike, (start + 160) / 16000) for spike in stream.accept(waveform[start : start + 160])]
     assert told
     for spike, now in told:
         assert 0 < now - spike.time <= stream.latency + 0.0101
-    assert stream.latency == pytest.approx(0.045)
+    assert stream.latency == pytest.approx(latency)
 
 
 def test_nothing_and_too_little(folder):
@@ -93,8 +95,15 @@ def test_nothing_and_too_little(folder):
 
 @pytest.mark.parametrize(
     "options",
-    [{"bidirectional": True}, {"cmvn": "utterance"}, {"channels": 2}, {"cmvn": "none", "features": {"delta_order": 1}}],
+    [
+        {"bidirectional": True},
+        {"cmvn": "utterance"},
+        CAUSAL | {"channels": 2},
+        {"cmvn": "none", "features": {"delta_order": 1}},
+    ],
 )
 def test_models_that_hear_the_future_are_refused(options, folder):
-    with pytest.raises(ConfigError, match=r"has to hear a recording's end .*model\.bidirectional=false"):
+    with pytest.raises(
+        ConfigError, match=r"has to hear a recording's end .*model\.chunk=5 or model\.bidirectional=false"
+    ):
         Stream(folder(**options), 16000)
