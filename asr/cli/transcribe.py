@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from asr.recognition.stream import Stream
 
 FORMATS = ("text", "json", "ctm", "textgrid", "srt", "vtt", "tsv", "audacity")
+STREAM_MODEL = "en-us-phones-stream"
 TUNED = "; with --words what the word model was tuned with"  # of the defaults in the help
 STREAMED = {"names", "model", "channel", "mic", "stream", "verbose", "quiet"}  # the parameters that --stream allows
 
@@ -100,7 +101,8 @@ def transcribe(
     ] = None,
     mic: Annotated[bool, typer.Option("--mic", help="Record from the microphone until Enter is pressed.")] = False,
     stream: Annotated[
-        bool, typer.Option("--stream", help="Print phones while the speech is heard; for a model in one direction.")
+        bool,
+        typer.Option("--stream", help="Print phones while the speech is heard; --model is en-us-phones-stream then."),
     ] = False,
 ) -> None:
     """Write down the phones in recordings.
@@ -114,15 +116,16 @@ def transcribe(
     asr transcribe a.wav --words
     asr transcribe a.wav --words --hint "Ljubljana, Dr. Nguyen"
     asr transcribe a.wav --words --lm LANGUAGE_MODEL --lm-weight 0.7 --beam-size 50 --model ITS_RECOGNISER
-    asr transcribe --mic --stream --model runs/mini_librispeech/streaming
+    asr transcribe --mic --stream
     """
     if bool(names) == mic:
         raise typer.BadParameter("name recordings, or give --mic", param_hint="RECORDINGS")
     if stream:
-        given = (ctx.get_parameter_source(each) for each in ctx.params.keys() - STREAMED)
-        if any(source is not None and source.name == "COMMANDLINE" for source in given):
+        sources = {each: ctx.get_parameter_source(each) for each in ctx.params}
+        given = {each for each, source in sources.items() if source is not None and source.name == "COMMANDLINE"}
+        if given - STREAMED:
             raise AsrError("--stream prints phones as they come: only --model, --channel and --mic go with it")
-        raise typer.Exit(_stream_all(names or (), model, channel))
+        raise typer.Exit(_stream_all(names or (), model if "model" in given else STREAM_MODEL, channel))
     check_format(output_format, FORMATS)
     check(nbest == 1 or output_format == "json", "--nbest", "be 1, or come with --format json", nbest)
     if not words and (hint or hint_bonus is not None):

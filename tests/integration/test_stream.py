@@ -43,7 +43,9 @@ def test_a_long_recording_is_heard_alike(causal, cli, mini_tree, tmp_path):
 def test_what_cannot_be_streamed(causal, cli, mini_tree, tmp_path):
     good = next(mini_tree.glob("TEST/*/*/*.WAV"))
     (tmp_path / "text.wav").write_text("no sound")
-    code, out, err = cli("transcribe", tmp_path / "text.wav", good, tmp_path / "no.wav", "--model", causal[0], "--stream")
+    code, out, err = cli(
+        "transcribe", tmp_path / "text.wav", good, tmp_path / "no.wav", "--model", causal[0], "--stream"
+    )
     assert code == 1
     assert out.count("\n") == 1
     assert err.splitlines()[-1] == "asr: 2 of 3 recordings could not be read"
