@@ -75,7 +75,7 @@ def automaton(lm: NGram, labels: Sequence[str], weight: float, penalty: float = 
     (3, 3)
     """
     columns = classes(lm, labels)
-    return _token_model(lm, columns, _contexts(lm, columns), weight, penalty)
+    return _token_model(columns, *_contexts(lm, columns), weight, penalty)
 
 
 def denominator(lm: NGram, labels: Sequence[str]) -> "Denominator":
@@ -101,19 +101,28 @@ def denominator(lm: NGram, labels: Sequence[str]) -> "Denominator":
     from asr.ctc.denominator import Denominator  # searches do without its kernels
 
     columns = classes(lm, labels)
-    contexts = _contexts(lm, columns, with_shorter=True)
+    contexts, log_probs, after = _contexts(lm, columns, with_shorter=True)
     shorter, weights = lm.back_off(contexts)
-    return Denominator.of(_token_model(lm, columns, contexts), _places(contexts)[shorter], weights)
+    return Denominator.of(_token_model(columns, contexts, log_probs, after), _places(contexts)[shorter], weights)
 
 
-def _contexts(lm: NGram, columns: np.ndarray, with_shorter: bool = False) -> np.ndarray:
-    """Return the states that can be reached (Q,), the start first; on request with those that they back off to."""
-    found = fresh = lm.start()
+def _contexts(lm: NGram, columns: np.ndarray, with_shorter: bool = False) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return the states that can be reached (Q,), the start first, and their tables; see `NGram.tables`.
+
+    On request those that they back off to are among them.
+    """
+    fresh, found = lm.start(), []
+    known = np.zeros(lm.num_states, bool)
     while len(fresh):  # until no new context is reached
-        reached = [lm.tables(fresh)[1][:, columns[1:]].ravel(), *([lm.back_off(fresh)[0]] if with_shorter else [])]
-        fresh = np.setdiff1d(np.concatenate(reached), found)
-        found = np.concatenate([found, fresh])
-    return found
+        found.append((fresh, *lm.tables(fresh)))
+        known[fresh] = True
+        reached = np.zeros(lm.num_states, bool)
+        reached[found[-1][2][:, columns[1:]]] = True
+        if with_shorter:
+            reached[lm.back_off(fresh)[0]] = True
+        fresh = np.flatnonzero(reached & ~known)
+    contexts, log_probs, after = map(np.concatenate, zip(*found, strict=True))
+    return contexts, log_probs, after
 
 
 def _places(contexts: np.ndarray) -> np.ndarray:
@@ -124,10 +133,14 @@ def _places(contexts: np.ndarray) -> np.ndarray:
 
 
 def _token_model(
-    lm: NGram, columns: np.ndarray, contexts: np.ndarray, weight: float = 1.0, penalty: float = 0.0
+    columns: np.ndarray,
+    contexts: np.ndarray,
+    log_probs: np.ndarray,
+    after: np.ndarray,
+    weight: float = 1.0,
+    penalty: float = 0.0,
 ) -> TokenModel:
-    """Return a token model of contexts (Q,), the first of which is the start."""
-    log_probs, after = lm.tables(contexts)
+    """Return a token model of contexts (Q,), the first of which is the start, and their tables."""
     after[:, 0] = contexts  # the blank's column is never used
     scores = weight * log_probs[:, columns] - penalty
     return TokenModel(scores, _places(contexts)[after[:, columns]], weight * log_probs[:, 0])

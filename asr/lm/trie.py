@@ -227,7 +227,45 @@ def advance(trie, states, tokens):
 
 @njit(cache=True, nogil=True)
 def rows(trie, states, log_probs, after):
-    """Write the log probability of every token after each state, and the state that it leads to, both (K, V)."""
+    """Write the log probability of every token after each state, and the state that it leads to, both (K, V).
+
+    This is what `look_up` finds: all tokens of the empty context first, and then those that have an n-gram after each
+    longer part of the state, up to the whole.
+    """
+    layout = trie.layout
+    highest = len(layout)
+    parts, spared = np.zeros(highest, np.int64), np.zeros(highest)  # number of the last n tokens, and its weight
     for k in range(len(states)):
+        length = 0
+        while length + 1 < highest and states[k] >= layout[length, FIRST]:
+            length += 1
+        if length > 0:
+            parts[length] = states[k] - layout[length - 1, FIRST]
+        total = 0.0
+        for n in range(length, 0, -1):
+            spared[n] = total
+            total += value(trie, n - 1, parts[n], BACKOFF)
+            if n > 1:
+                parts[n - 1] = min(key(trie, n - 1, parts[n]), layout[n - 2, COUNT] - 1)
         for token in range(log_probs.shape[1]):
-            log_probs[k, token], after[k, token] = look_up(trie, states[k], token)
+            log_probs[k, token] = total + value(trie, 0, token, LOG_PROB)
+            after[k, token] = 1 + token if highest > 1 and is_context(trie, 0, token) else 0
+        before = np.int64(0)  # the first of the n-grams after the part that is a token shorter
+        for n in range(1, length + 1):
+            first, end = children(trie, n - 1, parts[n])
+            for child in range(first, end):
+                token = _last_token(trie, n, child, before)
+                log_probs[k, token] = spared[n] + value(trie, n, child, LOG_PROB)
+                if n + 1 < highest and is_context(trie, n, child):
+                    after[k, token] = layout[n, FIRST] + child
+            before = first
+
+
+@njit(cache=True, inline="always")
+def _last_token(trie, n, number, before):
+    """Return an n-gram's last token, its order being n + 1 ≥ 2; `before` is the first n-gram after its ending's context."""
+    layout = trie.layout
+    number = key(trie, n, number) + (before if 1 < n == len(layout) - 1 else 0)
+    for m in range(n - 1, 0, -1):
+        number = key(trie, m, min(number, layout[m, COUNT] - 1))
+    return min(number, layout[0, COUNT] - 1)
