@@ -263,7 +263,7 @@ def rows(trie, states, log_probs, after):
 
 @njit(cache=True, inline="always")
 def _last_token(trie, n, number, before):
-    """Return an n-gram's last token, its order being n + 1 ≥ 2; `before` is the first n-gram after its ending's context."""
+    """Return the last token of an n-gram of order n + 1 ≥ 2; `before`: see `rows`."""
     layout = trie.layout
     number = key(trie, n, number) + (before if 1 < n == len(layout) - 1 else 0)
     for m in range(n - 1, 0, -1):
