@@ -168,12 +168,14 @@ def tune(
     ] = None,
     store: Annotated[
         bool,
-        typer.Option("--store", help="Write what is found into the word model's folder, for --words."),
+        typer.Option(
+            "--store", help="Keep what is found: of words in the word model's folder, of phones in the model's."
+        ),
     ] = False,
 ) -> None:
     """Find a language model's weight, the penalty for a phone or word, and the scale of priors on the dev speakers.
 
-    asr tune runs/mini/blstm_ctc decode.lm=runs/mini/lm/phone_trigram
+    asr tune runs/mini/blstm_ctc decode.lm=runs/mini/lm/phone_trigram --store    # the model decodes with it then
     asr tune runs/mini_librispeech/blstm_ctc decode.lm=runs/mini_librispeech/lm/word_trigram decode.beam_size=50
     asr tune en-us-phones decode.lm=WORD_MODEL decode.beam_size=50 --store
     """
@@ -181,13 +183,12 @@ def tune(
 
     from asr.evaluation.inputs import load_configured, results_folder
     from asr.models.ctc import CTCModel
-    from asr.models.model_folder import name_of
     from asr.training.tuning import tune as find
 
     folder, recogniser = load_configured(model, overrides, data)
     if not isinstance(recogniser, CTCModel):
         raise AsrError(f"{model} was not trained with CTC: it takes no language model")
-    typer.echo(find(recogniser, output or results_folder(folder), name_of(folder) if store else None))
+    typer.echo(find(recogniser, output or results_folder(folder), folder if store else None))
 
 
 def export(

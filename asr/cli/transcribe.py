@@ -151,7 +151,7 @@ def transcribe(
     if recogniser.spells:
         output = replace(output, words=True)
         check(not ipa, "--ipa", "be left out: the model writes letters, not phones", True)
-    if recogniser.model.config.decode.lm is None:  # a model's own configuration may name one
+    if not words and lm is None:
         for option, value in (("--lexicon", lexicon), ("--unknown", unknown)):
             if value is not None:
                 raise typer.BadParameter("this is for words: add --words", param_hint=option)

@@ -11,7 +11,8 @@
 ``model.onnx``      the network for onnxruntime, where `asr export --onnx` put it
 ``README.md``       the model card
 ``phones.tsv``      labels of one's own with their IPA, and other files of `asr.speech.label_folder`
-``NAME/``           the n-gram that a network was trained with by CTC-CRF, named by ``train.criterion.lm``
+``NAME/``           the n-gram that a network was trained with by CTC-CRF, named by ``train.criterion.lm``; and a
+                    language model over phones to decode with, named by ``decode.lm``, that `asr tune --store` put there
 =================== ==========================================================================
 
 Nothing here is unpickled, so loading a folder never runs code from it.
@@ -28,7 +29,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 
 from asr.core import config as configuration
-from asr.core.config import Config
+from asr.core.config import Config, DecodeConfig
 from asr.core.errors import ConfigError, ModelError
 from asr.core.files import read_tensors, replacing, write_tensors, write_text
 from asr.models import calibration
@@ -145,6 +146,8 @@ def export(name: str | Path, folder: Path, graphs: Collection[str] = (), int8: b
             temporary.write_bytes(content)
     for name in (GRAPH, WAVEFORM_GRAPH):
         (folder / name).unlink(missing_ok=True)
+    if model.config.decode.lm is not None:
+        store_decoding(folder, model.config.decode)
     if graphs:
         from asr.models.onnx import OnnxModel, write_graph
 
@@ -163,7 +166,9 @@ def read_config(folder: Path, overrides: Sequence[str] = ()) -> Config:
         As `asr.core.config.load`.
     """
     config = configuration.load(folder / "config.yaml", overrides)
-    return replace(config, data=label_folder.resolve(config.data, folder))
+    own = config.decode.lm is not None and not any(each.startswith("decode.lm=") for each in overrides)
+    decode = replace(config.decode, lm=str(folder / str(config.decode.lm))) if own else config.decode
+    return replace(config, data=label_folder.resolve(config.data, folder), decode=decode)
 
 
 def load(folder: str | Path, light: bool = False) -> AcousticModel:
@@ -324,6 +329,32 @@ def name_of(folder: Path) -> str:
 def is_shipped(folder: Path) -> bool:
     """Tell whether a model folder is one of the package, however its path is written."""
     return folder.resolve().parent == PRETRAINED.resolve()
+
+
+def store_decoding(folder: Path, decode: DecodeConfig) -> None:
+    """Put a copy of a language model over phones into a model folder, and the settings that decode with it.
+
+    Raises
+    ------
+    ModelError
+        The model is a shipped one.
+    ConfigError
+        The language model has the name of another one in the folder.
+    """
+    if is_shipped(folder):
+        raise ModelError(f"{folder.name} is a shipped model and stays as it is: asr export writes a copy, to tune")
+    from asr.lm.folder import locate
+
+    path, config = Path(str(decode.lm)), configuration.load(folder / "config.yaml")
+    if path.name == config.train.criterion.lm:
+        raise ConfigError(
+            f"{folder} holds the n-gram of its training as {path.name}: call {path} otherwise", "decode.lm"
+        )
+    if path.resolve() != (folder / path.name).resolve():
+        copy(locate(path), folder / path.name)
+    kept = {key: getattr(decode, key) for key in ("beam_size", "lm_weight", "insertion_penalty", "label_prior_scale")}
+    config = replace(config, decode=replace(config.decode, lm=path.name, **kept))
+    write_text(folder / "config.yaml", configuration.to_yaml(config))
 
 
 def copy(source: Path, folder: Path) -> None:

@@ -19,6 +19,9 @@ import numpy as np
 from asr.core.errors import ConfigError
 from asr.core.files import digest, write_tensors, write_text
 from asr.ctc.automaton import Automaton
+from asr.lm.fusion import denominator
+from asr.lm.ngram import NGram
+from asr.lm.search import language_model
 from asr.models import model_folder, times
 from asr.models.ctc import CTCModel
 from asr.recognition.recogniser import MOSTLY, SURE
@@ -26,7 +29,8 @@ from asr.serving import web_runtime
 from asr.speech import phones
 from asr.speech.features import FRAME_SHIFT
 
-NGRAM = "ngram.safetensors"
+NGRAM = "ngram.safetensors"  # of CTC-CRF
+LANGUAGE_MODEL = "lm.safetensors"
 OFFLINE = "offline.js"  # keeps the files in the browser
 POLICY = (
     "default-src 'none'; script-src 'self' 'wasm-unsafe-eval'; worker-src 'self'; style-src 'self'; "
@@ -72,16 +76,24 @@ def export(name: str | Path, folder: Path, int8: bool = False, runtime: Path | N
         )
     files = web_runtime.located(runtime)
     write_graph(folder / "model" / "model.onnx", model, int8, from_waveform=True, half=not int8)
+    ngrams = {}
     if model.lm is not None:
-        write_tensors(folder / "model" / NGRAM, ngram_arrays(model.denominator.automaton))
+        ngrams[NGRAM] = model.denominator
+    if model.config.decode.lm is not None:
+        lm = language_model(model.config.decode.lm, model.tokens)
+        if not isinstance(lm, NGram) or lm.unit == "words":
+            raise ConfigError(f"{name} is decoded with {model.config.decode.lm}, which is no n-gram over its labels")
+        ngrams[LANGUAGE_MODEL] = denominator(lm, model.tokens)
+    for file, each in ngrams.items():
+        write_tensors(folder / "model" / file, ngram_arrays(each.automaton))
     web_runtime.copy(files, folder / "runtime")
-    described = _description(model_folder.name_of(source), model)
+    described = _description(model_folder.name_of(source), model) | {"ngrams": [*ngrams]}
     texts = {"model/model.json": json.dumps(described, ensure_ascii=False, indent=1) + "\n", **_page()}
     if (source / "README.md").is_file():
         texts["model/README.md"] = (source / "README.md").read_text(encoding="utf8")
     for path, text in texts.items():
         write_text(folder / path, text)
-    _write_offline(folder, [*texts, "model/model.onnx"] + [f"model/{NGRAM}"] * (model.lm is not None))
+    _write_offline(folder, [*texts, "model/model.onnx", *(f"model/{file}" for file in ngrams)])
     return sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
 
 
@@ -97,7 +109,8 @@ def _description(name: str, model: CTCModel) -> dict[str, Any]:
         "subsampling": round(model.frame_shift / FRAME_SHIFT),
         "frame_shift": model.frame_shift,
         "beam_size": decode.beam_size,
-        "ngram": None if model.lm is None else {"weight": decode.lm_weight, "penalty": decode.insertion_penalty},
+        "lm_weight": decode.lm_weight,
+        "insertion_penalty": decode.insertion_penalty,
         "least_sure": SURE if is_sure else 0.0,
         "boundary_offset": calibration.boundary_offset,
         "calibration": {"posteriors": calibration.posteriors, "probabilities": calibration.probabilities},

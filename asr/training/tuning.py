@@ -27,6 +27,7 @@ from asr.evaluation.inputs import cuts_with_features, prepare_corpora
 from asr.evaluation.metrics import ErrorCounts, align, count_errors
 from asr.lm.folder import locate
 from asr.lm.search import find, language_model
+from asr.models import model_folder
 from asr.models.base import AcousticModel
 from asr.models.calibration import Calibration, recognised_confidence
 from asr.models.ctc import CTCModel
@@ -70,8 +71,8 @@ PRIOR_SCALES = (0.15, 0.3, 0.4, 0.5, 0.6, 0.75, 1.0)
 PHONES = Grid(
     (0.0, 0.1, 0.2, 0.3, 0.45, 0.6, 0.8, 1.0, 1.3, 1.7, 2.2), -1.5, (-3.0, -2.25, -0.75, 0.0, 0.75), PRIOR_SCALES
 )
-# A network trained with CTC-CRF expects its n-gram with a weight of 1 and no penalty.
-CRF = Grid((0.7, 0.85, 1.0, 1.2, 1.4, 1.7), 0.0, (-1.0, -0.5, -0.25, 0.25, 0.5))
+# A network trained with CTC-CRF expects its n-gram with a weight of 1 and no penalty; a better one may count less.
+CRF = Grid((0.35, 0.5, 0.7, 0.85, 1.0, 1.2, 1.4, 1.7), 0.0, (-1.0, -0.5, -0.25, 0.25, 0.5))
 # Words of several phones hardly need a bonus, and with a weight near 0 the search is slow, and finds nothing of use.
 WORDS = Grid((0.4, 0.6, 0.8, 1.0, 1.3, 1.7, 2.2), 0.0, (-1.0, -0.5, 0.5, 1.0), PRIOR_SCALES)
 
@@ -267,7 +268,7 @@ def _compared(
     return phones.fold(reference, config.labels, config.scoring), phones.fold(labels, config.labels, config.scoring)
 
 
-def tune(model: CTCModel, output: Path, stored_as: str | None = None) -> str:
+def tune(model: CTCModel, output: Path, folder: Path | None = None) -> str:
     """Find the weight and the penalty of a CTC system's language model on the dev speakers of its corpora.
 
     Where the model has priors (`asr.models.calibration.Calibration.priors`), their scale is found, too.
@@ -278,9 +279,10 @@ def tune(model: CTCModel, output: Path, stored_as: str | None = None) -> str:
         Its configuration names the language model.
     output
         Receives ``tuning-NAME.json`` and its picture.
-    stored_as
-        The model's name, under which the folder of a language model over words receives what was found, and a map of
-        the words' confidences (`asr.models.word_model`); None stores nothing.
+    folder
+        The model folder. What was found is stored, with a language model over phones there, beside a copy of it; with
+        one over words in its own folder under the model's name, beside a map of the words' confidences
+        (`asr.models.word_model`). None stores nothing.
 
     Returns
     -------
@@ -301,17 +303,19 @@ def tune(model: CTCModel, output: Path, stored_as: str | None = None) -> str:
     name = Path(config.decode.lm).name
     path = output / f"tuning-{name}.json"
     are_words = language_model(config.decode.lm, model.tokens).unit == "words"
-    if stored_as is not None and not (are_words and find(config.decode.lm).is_dir()):
-        raise ConfigError(f"{config.decode.lm} cannot store settings: give the folder of a language model over words")
+    if folder is not None and not find(config.decode.lm).is_dir():
+        raise ConfigError(f"{config.decode.lm} cannot store settings: asr lm import makes a folder of it")
     kept = list(_emissions(model, cuts, store, "listening"))
-    grid = WORDS if are_words else PHONES
+    grid = WORDS if are_words else PHONES if model.lm is None else CRF
     if not model.calibration.priors:
         log.info("without priors, whose scale could be tuned: asr calibrate finds them")
         grid = replace(grid, prior_scales=())
     trials = _try_settings(model, lambda: track(kept, "LM weights"), path, grid)
     rows, best = _rows(trials), _best(trials).setting
-    if stored_as is not None:
-        _store(best.applied_to(model), kept, stored_as)
+    if folder is not None and are_words:
+        _store(best.applied_to(model), kept, model_folder.name_of(folder))
+    elif folder is not None:
+        model_folder.store_decoding(folder, best.applied_to(model).config.decode)
     figures.tuning(rows, path.with_suffix(".png"), name)
     rates = (
         f"{_best(trials).dev_rate:.2f} % errors, {trials[0].dev_rate:.2f} % with weight {trials[0].setting.weight:g}"

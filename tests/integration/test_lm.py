@@ -3,14 +3,17 @@
 import functools
 import json
 import re
+import shutil
 from pathlib import Path
 
 import pytest
 
+from asr.core.errors import ModelError
 from asr.evaluation.evaluate import evaluate_run
 from asr.lm import config as configuration
 from asr.lm.folder import load
 from asr.lm.graphones import Graphones
+from asr.models import model_folder
 from asr.training.lm import train
 
 ROOT = Path(__file__).parents[2]
@@ -77,6 +80,29 @@ def test_weights_are_tuned_on_dev_and_change_the_result(models, trained, cli, ev
     folder, out = evaluate(f"decode.lm={models / 'trigram'}", "decode.lm_weight=0.8", "decode.insertion_penalty=0.1")
     assert "timit test, beam 8 + trigram: PER" in out
     assert hypotheses(folder) != hypotheses(plain)
+
+
+def test_a_model_keeps_the_language_model_that_its_phones_are_decoded_with(models, trained, cli, evaluate, tmp_path):
+    mine, copy = tmp_path / "mine", tmp_path / "copy"
+    assert cli("export", trained.run, mine)[0] == 0
+    data = f"data.manifests={trained.manifests}"
+    code, out, err = cli("tune", mine, f"decode.lm={models / 'trigram'}", data, "--output", tmp_path, "--store")
+    assert code == 0, err
+    weight, penalty = re.match(r"decode\.lm_weight=([\d.]+) decode\.insertion_penalty=(-?[\d.]+)", out).groups()
+    assert cli("export", mine, copy, "--int8")[0] == 0
+    for folder in (mine, copy):
+        shutil.move(folder, tmp_path / "moved")  # it is named by no path
+        decode = model_folder.load(tmp_path / "moved").config.decode
+        assert decode.lm == str(tmp_path / "moved" / "trigram")
+        assert (decode.lm_weight, decode.insertion_penalty) == (float(weight), float(penalty))
+        assert "lm: trigram" in (tmp_path / "moved" / "config.yaml").read_text()
+        shutil.move(tmp_path / "moved", folder)
+    found = evaluate_run(str(mine), [data], None, "test", tmp_path / "scored")
+    assert "beam 8 + trigram: PER" in found
+    settings = f"decode.lm={models / 'trigram'}", f"decode.lm_weight={weight}", f"decode.insertion_penalty={penalty}"
+    assert hypotheses(tmp_path / "scored") == hypotheses(evaluate(*settings)[0])
+    with pytest.raises(ModelError, match="en-us-phones is a shipped model"):
+        model_folder.store_decoding(model_folder.find("en-us-phones"), model_folder.load(mine).config.decode)
 
 
 @pytest.mark.parametrize("name", ["trigram", "lstm"])

@@ -10,7 +10,7 @@ ort.env.logLevel = "error";
 let model, session;
 let last = answer(async () => {
   const description = await (await fetch(file("model.json"))).json();
-  model = { ...description, ...(description.ngram && await ngram(description.ngram)) };
+  model = { ...description, ...await ngrams(description) };
   session = await ort.InferenceSession.create(file("model.onnx").href);
   return description;
 });
@@ -22,9 +22,12 @@ function file(name) {
   return new URL(`../model/${name}`, import.meta.url);
 }
 
-async function ngram({ weight, penalty }) {
-  const automaton = readArrays(await (await fetch(file("ngram.safetensors"))).arrayBuffer());
-  return { automaton, lm: tokenModel(automaton, weight, penalty) };
+// The n-gram of the training, if there was one, and what the beam search takes: a language model, or else that n-gram.
+async function ngrams({ ngrams, lm_weight, insertion_penalty }) {
+  const read = async (name) => readArrays(await (await fetch(file(name))).arrayBuffer());
+  const automata = Object.fromEntries(await Promise.all(ngrams.map(async (name) => [name, await read(name)])));
+  const automaton = automata["ngram.safetensors"], searched = automata["lm.safetensors"] ?? automaton;
+  return { automaton, lm: searched && tokenModel(searched, lm_weight, insertion_penalty) };
 }
 
 const work = {
