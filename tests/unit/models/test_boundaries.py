@@ -1,3 +1,5 @@
+import itertools
+
 import numpy as np
 import pytest
 
@@ -122,6 +124,13 @@ def test_phones_without_a_path_stay(rng, placer):
     short = waveform[: 2 * len(true) * round(STEP * SAMPLE_RATE)]  # phones have three states, and two frames here
     assert times(placer.place(crowd, lengths, short)).tolist() == times(crowd).tolist()
     assert placer.place([], [], waveform) == []
+
+
+def test_where_the_sound_does_not_tell_phones_stay(rng, placer):
+    waveform = np.concatenate([sound(rng, label, 0.5) for label in ("SIL", "M", "SIL")]).astype(np.float32)
+    edges = [0.5, 0.57, 0.75, 0.82, 1.0]
+    rough = [Segment("M", start, end) for start, end in itertools.pairwise(edges)]
+    np.testing.assert_allclose(times(placer.place(rough, [4], waveform)), times(rough), atol=STEP + 1e-9)
 
 
 def test_an_offset_moves_no_boundary(rng, placer):
