@@ -30,10 +30,11 @@ from sklearn.svm import SVR
 from asr.core import config as configuration
 from asr.core.errors import CorpusError, ModelError
 from asr.ctc.goodness import alternatives
-from asr.evaluation.recognise import recognise
+from asr.data.splits import load_split
 from asr.models import model_folder
-from asr.models.base import AcousticModel
 from asr.models.ctc import CTCModel
+from asr.recognition.recogniser import Recogniser
+from asr.speech import audio
 from data_prep import prepare
 
 CORPUS = "speechocean762"
@@ -91,30 +92,33 @@ def read_scores(path: Path) -> Scores:
     return {key: ([re.sub(r"[0-2]?(_[BIES])?$", "", p) for p in phones], s) for key, (phones, s) in found.items()}
 
 
-def score_phones(model: AcousticModel, splits: list[str], scores: Scores) -> Phones:
+def score_phones(model: CTCModel, splits: list[str], scores: Scores) -> Phones:
     """Return the phones of some splits, and print how long the goodness took."""
     tokens = {token: i for i, token in enumerate(model.tokens)}
-    utterances: dict[str, np.ndarray] = {}
-    data = model.config.data
+    recogniser, data = Recogniser(model), model.config.data
     prepare(CORPUS, data.corpora[CORPUS], data.manifests)
-    for split in splits:
-        found = recognise(model, CORPUS, split, with_sound=False)
-        utterances |= {each.cut.id: each.log_probs for each in found.utterances}
-    missing = utterances.keys() - scores.keys()
+    cuts = [cut for split in splits for cut in load_split(data.manifests, [CORPUS], split)]
+    emissions = {cut.id: recogniser.emissions(audio.load(cut.recording.sources[0].source)) for cut in cuts}
+    missing = emissions.keys() - scores.keys()
     if missing:
         raise CorpusError(f"no scores of {len(missing)} utterances, such as {min(missing)}: give all of the corpus's")
-    labels = {key: np.array([tokens[phone] for phone in scores[key][0]]) for key in utterances}
-    alternatives(*next((utterances[key], labels[key]) for key in utterances))  # compiles
+    labels = {key: np.array([tokens[phone] for phone in scores[key][0]]) for key in emissions}
+
+    def posteriors(key: str) -> np.ndarray:
+        weights = None if model.lm is None else model.denominator.substitutions(labels[key])
+        return alternatives(emissions[key], labels[key], log_weights=weights)
+
+    posteriors(cuts[0].id)  # compiles
     start = time.monotonic()
-    goodness = [alternatives(frames, labels[key]) for key, frames in utterances.items()]
+    found = [posteriors(key) for key in emissions]
     spent = time.monotonic() - start
     phones = Phones(
-        np.concatenate([labels[key] for key in utterances]),
-        np.concatenate(goodness),
-        np.concatenate([scores[key][1] for key in utterances]),
+        np.concatenate([labels[key] for key in emissions]),
+        np.concatenate(found),
+        np.concatenate([scores[key][1] for key in emissions]),
     )
     print(
-        f"{'+'.join(splits)}: {len(utterances):,} utterances, {len(phones.labels):,} phones, {spent:.1f} s", flush=True
+        f"{'+'.join(splits)}: {len(emissions):,} utterances, {len(phones.labels):,} phones, {spent:.1f} s", flush=True
     )
     return phones
 
@@ -169,8 +173,7 @@ def main() -> None:
         raise ModelError(f"{arguments.model} was not trained with CTC, whose posteriors goodness is made of")
     if config.data.labels != "arpabet39":
         raise ModelError(f"{arguments.model} knows {config.data.labels}: take a model of arpabet39, the scores' phones")
-    data, decode = replace(config.data, corpora={CORPUS: None}), replace(config.decode, beam_size=1)
-    config = replace(config, data=data, decode=decode)
+    config = replace(config, data=replace(config.data, corpora={CORPUS: None}))
     if arguments.data is not None:
         config = configuration.with_corpora_in(config, arguments.data)
     scores = read_scores(arguments.scores)

@@ -35,6 +35,7 @@ FEATURES = FeatureConfig(kind="mfcc", num_mel_bins=23, num_ceps=13, use_energy=F
 NORMALISER = Normaliser(FEATURES)
 STEP = HOP_LENGTH / SAMPLE_RATE  # seconds
 REACH = 15  # frames that a phone may lie outside of where the network has put it
+DOUBT = 5.0  # nats that each of these frames costs: HMMs err by more where they disagree with the network than it does
 AROUND = 800  # frames on both sides of a run over which features are normalised, too
 GAP = 100  # frames without phones that part the phones before and after them
 BLOCK, MARGIN = 48, 4  # phones that are placed at once, and those on both sides of them that are placed again
@@ -178,17 +179,17 @@ class PhoneBoundaries:
         around = max(start - AROUND, 0)
         normalised = NORMALISER(features[around : stop + AROUND])[start - around :][: stop - start]
         scores = mixtures.select(used)[0].log_likelihoods(normalised)[:, pdfs]
-        scores[~_allowed(transcript, edges - start, is_free[start:stop])] = -np.inf
+        scores += _log_prior(transcript, edges - start, is_free[start:stop])
         _, path = viterbi(scores, graph._replace(pdfs=np.arange(len(pdfs))))
         instances = transcript.instances[path]
         numbers = 2 * np.arange(len(labels)) + 1
         return start + np.searchsorted(instances, [numbers, numbers + 1]).T
 
 
-def _allowed(transcript: Transcript, edges: np.ndarray, is_free: np.ndarray) -> np.ndarray:
-    """Return whether each state may emit each frame (T, N): near the rough place of its phone or silence.
+def _log_prior(transcript: Transcript, edges: np.ndarray, is_free: np.ndarray) -> np.ndarray:
+    """Return the log prior of each state in each frame (T, N): 0 at the rough place of its phone or silence.
 
-    In frames (T,) that are not free, a phone may be only where it roughly is.
+    Near that place it is -`DOUBT`, further away -inf, as it is in frames (T,) that are not free for phones.
     """
     number, num_frames = transcript.instances, len(is_free)
     starts, ends = np.concatenate([edges[:, 0], [num_frames]]), np.concatenate([[0], edges[:, 1]])
@@ -197,7 +198,8 @@ def _allowed(transcript: Transcript, edges: np.ndarray, is_free: np.ndarray) -> 
     high = np.where(is_phone, ends[(number + 1) // 2], starts[number // 2])
     times = np.arange(num_frames)[:, None]
     is_there = (times >= low) & (times < high)
-    return (times >= low - REACH) & (times < high + REACH) & (is_free[:, None] | is_there | ~is_phone)
+    is_near = (times >= low - REACH) & (times < high + REACH) & (is_free[:, None] | ~is_phone)
+    return np.where(is_there, 0.0, np.where(is_near, -DOUBT, -np.inf))
 
 
 def _runs(edges: np.ndarray) -> Iterator[_Run]:

@@ -60,8 +60,8 @@ def render(entries: Sequence[Entry]) -> str:
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
         f'<meta http-equiv="Content-Security-Policy" content="{POLICY}">\n'
         f'<title>Pronunciation</title>\n<link rel="icon" href="data:,">\n<style>\n{style}</style>\n</head>\n<body>\n'
-        f'<h1>Pronunciation</h1>\n<p class="muted">{HELP}{KEY}</p>\n{sounds}\n'
-        f"{''.join(map(_section, entries))}<script>\n{script}</script>\n</body>\n</html>\n"
+        f'<main>\n<h1>Pronunciation</h1>\n<p class="muted">{HELP}{KEY}</p>\n{sounds}\n'
+        f"{''.join(map(_section, entries))}</main>\n<script>\n{script}</script>\n</body>\n</html>\n"
     )
 
 
@@ -69,13 +69,14 @@ def _section(entry: Entry) -> str:
     found, reference = entry.found, entry.reference
     scores = "".join(f"<li>{name} <b>{value:.1f}</b></li>" for name, value in found.scores.items())
     faults = "".join(f"<li>{_mistake(found, reference, i)}</li>" for i in range(len(found.mistakes)))
+    named = f'<ul class="mistakes">{faults}</ul>' if faults else "<p>No mistake found.</p>"
     sounds = _player("learner", entry.name, found)
     if reference is not None:
         sounds += _player("reference", "reference", reference)
     return (
         f'<section>\n<h2>{escape(entry.name)}</h2>\n<ul class="scores">{scores}</ul>\n'
         f'<div class="words">{_words(found, reference)}</div>\n'
-        f'<ul class="mistakes">{faults or "<li>No mistake found.</li>"}</ul>\n{sounds}\n</section>\n'
+        f"{named}\n{sounds}\n</section>\n"
     )
 
 
@@ -84,7 +85,8 @@ def _player(who: str, name: str, found: Pronunciation | Alignment) -> str:
         raise AsrError(f"{name} is too long for a page: cut it into sentences")
     sound = base64.b64encode(to_ogg(found.sound())).decode()
     label = escape(f"{who}: {name}", quote=True)
-    return f'<audio class="{who}" controls aria-label="{label}" src="data:audio/ogg;base64,{sound}"></audio>'
+    player = f'<audio class="{who}" controls aria-label="{label}" src="data:audio/ogg;base64,{sound}"></audio>'
+    return f'<div class="player"><span class="muted">{who}</span> {player}</div>'
 
 
 def _words(found: Pronunciation, reference: Alignment | None) -> str:

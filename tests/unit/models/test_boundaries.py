@@ -124,6 +124,14 @@ def test_phones_without_a_path_stay(rng, placer):
     assert placer.place([], [], waveform) == []
 
 
+def test_disagreement_with_the_network_has_its_price(rng, placer, monkeypatch):
+    waveform, true, lengths = spoken(rng, random_words(rng, 3))
+    late = [Segment(each.label, each.start + 0.05, each.end + 0.05) for each in true]
+    np.testing.assert_allclose(times(placer.place(late, lengths, waveform)), times(true), atol=NEAR)
+    monkeypatch.setattr(module, "DOUBT", 1e6)
+    np.testing.assert_allclose(times(placer.place(late, lengths, waveform)), times(late), atol=1e-6)
+
+
 def test_an_offset_moves_no_boundary(rng, placer):
     waveform, true, lengths = spoken(rng, random_words(rng, 4), pause=0.1)
     shifted = (waveform + 0.03).astype(np.float32)
