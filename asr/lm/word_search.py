@@ -216,8 +216,9 @@ def _begin(
     scores[[kernels.ENDS_BLANK, kernels.ENDS], 0] = 0.0
     nodes, choices, slots, keys = (np.zeros(shape, np.int64) for shape in ((2, size), size, size, size))
     num = size * (1 + most)
-    integers = [np.empty(num, np.int64) for _ in range(4)]
-    offers = kernels.Offers(np.empty(num), integers[0], integers[1], np.empty(num), integers[2], integers[3])
+    totals, paths, gains = (np.empty(num) for _ in range(3))
+    prefixes, arcs, states, order = (np.empty(num, np.int64) for _ in range(4))
+    offers = kernels.Offers(totals, prefixes, arcs, paths, gains, states, order)
     return history, kernels.Beam(scores, nodes, choices, slots, keys, np.empty((2, size)), table), offers
 
 
