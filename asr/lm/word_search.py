@@ -127,7 +127,8 @@ class WordSearch:
         arcs = np.full((batch, nbest, num_frames), -1, np.int32)
         spans, scores = np.zeros((*arcs.shape, 2), np.int32), np.full((batch, nbest), -np.inf)
         size = _workspace_size(num_frames, limits.beam_size + limits.extra)
-        workers.run(self._search, batch, size, log_probs, lengths, limits, (arcs, spans, scores))
+        order = np.argsort(-lengths, kind="stable")  # so that the threads' shares are alike
+        workers.run(self._search, batch, size, order, log_probs, lengths, limits, (arcs, spans, scores))
         tokens = np.where(arcs >= 0, self.graph.tokens[arcs], -1).astype(np.int64)
         found = hypotheses(log_probs, lengths, 0, tokens, spans, scores)
         return [
@@ -137,16 +138,17 @@ class WordSearch:
 
     def _search(
         self,
-        utterances: np.ndarray,
+        places: np.ndarray,
+        order: np.ndarray,
         log_probs: np.ndarray,
         lengths: np.ndarray,
         limits: Limits,
         found: tuple[np.ndarray, ...],
         work: np.ndarray,
     ) -> None:
-        """Search some utterances of a batch, one after another."""
+        """Search the utterances at some places of an order, one after another."""
         network = self.graph, self.lm.trie
-        for b in utterances.tolist():
+        for b in order[places].tolist():
             rows = np.array(log_probs[: lengths[b], b], np.float64, order="C")
             history, beam, offers = _begin(self.graph, limits, work)
             each, reached = tuple(array[b] for array in found), (0, 1, 1)
