@@ -100,7 +100,8 @@ def align(
     with_goodness
         Rate the pronunciation of each phone too (`asr.ctc.goodness.goodness`).
     lexicon
-        Pronunciations in place of those of the dictionary and of the model's lexicon: a file that `read_lexicon` reads, or what it returned.
+        Pronunciations in place of those of the dictionary and of the model's lexicon: a file that `read_lexicon` reads,
+        or what it returned.
     sample_rate
         Of samples, in Hz: they need it. A file states its own.
     channel

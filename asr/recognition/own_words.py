@@ -64,7 +64,7 @@ def pronounce(model: AcousticModel, words: Sequence[Word], g2p: bool, own: Own) 
 
 
 def trained_with(model: AcousticModel) -> Own:
-    """Return the lexicons that a model of ARPAbet phones was trained with; of several, the first that has a word counts.
+    """Return the lexicon that a model of ARPAbet phones was trained with; of several, the first that has a word counts.
 
     Raises
     ------
