@@ -2,7 +2,7 @@
 
 python benchmarks/long_alignment.py LibriSpeech/test-clean
 python benchmarks/long_alignment.py LibriSpeech/test-clean --hours 0.2 --removed 0 --added 0
-python benchmarks/long_alignment.py LibriSpeech/train-clean-5 --speakers 4088 5652 8226 --costs 2,4 1,2 0.7,2
+python benchmarks/long_alignment.py LibriSpeech/train-clean-100 --speakers 4088 5652 8226 --costs 2,4 1,2 0.7,2
 
 Chapters of a LibriSpeech folder, drawn by a seed, are joined. Some sentences are taken from the text, and others, from
 chapters that are not in the recording, are put between those that are. A sentence is an utterance of the corpus.
