@@ -2,6 +2,7 @@
 
 python benchmarks/long_alignment.py LibriSpeech/test-clean
 python benchmarks/long_alignment.py LibriSpeech/test-clean --hours 0.2 --removed 0 --added 0
+python benchmarks/long_alignment.py LibriSpeech/train-clean-100 --speakers 4088 5652 8226 --costs 2,4 1,2 0.7,2
 
 Chapters of a LibriSpeech folder, drawn by a seed, are joined. Some sentences are taken from the text, and others, from
 chapters that are not in the recording, are put between those that are. A sentence is an utterance of the corpus.
@@ -9,6 +10,7 @@ chapters that are not in the recording, are put between those that are. A senten
 It prints time and peak memory of a process that aligns the whole; the drift: how far word starts lie from those of
 each sentence aligned alone; how many removed sentences are found (four fifths of the sentence's speech lie where the
 alignment has no words) and how many added ones (four fifths of its words are found to be unsaid); and false alarms.
+With --costs, all of it for each choice of the costs in asr/models/text_graph.py.
 """
 
 import argparse
@@ -27,6 +29,7 @@ from _bench import describe
 
 from asr import Recogniser
 from asr.core.files import read_tensors, write_tensors
+from asr.models import text_graph
 from asr.recognition.align import align
 from asr.speech import audio
 from asr.speech.segments import Segment
@@ -50,15 +53,24 @@ class Text(NamedTuple):
     start: float | None
 
 
-def read_chapters(folder: Path) -> dict[str, list[Sentence]]:
-    """Return the sentences of each chapter of a LibriSpeech folder."""
+def read_chapters(folder: Path, speakers: list[str]) -> dict[str, list[Sentence]]:
+    """Return the sentences of each chapter of a LibriSpeech folder, of some speakers or, if none are named, of all."""
     chapters = dict[str, list[Sentence]]()
     for file in sorted(folder.resolve().rglob("*.trans.txt")):
         name = file.name.removesuffix(".trans.txt")
+        if speakers and name.split("-")[0] not in speakers:
+            continue
         for line in file.read_text().splitlines():
             key, text = line.split(maxsplit=1)
             chapters.setdefault(name, []).append(Sentence(file.parent / f"{key}.flac", text, name))
     return chapters
+
+
+def use(costs: str | None) -> None:
+    """Let graphs of texts have costs such as 2,4: nats of a frame of the filler, and of a phone of an unsaid word."""
+    if costs is not None:
+        filler, unsaid = map(float, costs.split(","))
+        text_graph.OF_CTC = text_graph.OF_CRF = text_graph.Costs(-filler, -unsaid)
 
 
 def whole(folder: Path, model: str) -> None:
@@ -96,14 +108,17 @@ def main() -> None:
     parser.add_argument("--removed", type=float, default=0.1, help="share of the sentences that the text lacks")
     parser.add_argument("--added", type=float, default=0.1, help="sentences that nobody says, a sentence said")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--speakers", nargs="+", default=[], help="whose chapters are taken (default all)")
+    parser.add_argument("--costs", nargs="+", default=[None], help="FILLER,UNSAID in nats (default the model's)")
     parser.add_argument("--whole", type=Path, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.whole:
+        use(arguments.costs[0])
         whole(arguments.whole, arguments.model)
         return
     print(describe("numpy", "numba", "onnxruntime"))
     rng = np.random.default_rng(arguments.seed)
-    chapters = read_chapters(arguments.corpus)
+    chapters = read_chapters(arguments.corpus, arguments.speakers)
     names = [sorted(chapters)[i] for i in rng.permutation(len(chapters))]
     waveforms, said, lengths = list[np.ndarray](), list[Sentence](), [0]
     while names and lengths[-1] < 3600 * arguments.hours * audio.SAMPLE_RATE:
@@ -129,10 +144,14 @@ def main() -> None:
         folder = Path(name)
         soundfile.write(folder / "all.wav", np.concatenate(waveforms), audio.SAMPLE_RATE)
         (folder / "all.txt").write_text(" ".join(text.sentence.text for text in texts))
-        command = [sys.executable, __file__, arguments.corpus, "--model", arguments.model, "--whole", folder]
-        subprocess.run(command, check=True)
-        found, _ = read_tensors(folder / "found")
-    report(Recogniser.from_pretrained(arguments.model), texts, found, [said[i] for i in sorted(removed)], said, lengths)
+        recogniser = Recogniser.from_pretrained(arguments.model)
+        for costs in arguments.costs:
+            command = [sys.executable, __file__, arguments.corpus, "--model", arguments.model, "--whole", folder]
+            subprocess.run(command + (["--costs", costs] if costs else []), check=True)
+            use(costs)
+            print(f"costs {costs or 'of the model'}")
+            found, _ = read_tensors(folder / "found")
+            report(recogniser, texts, found, [said[i] for i in sorted(removed)], said, lengths)
 
 
 def report(

@@ -110,6 +110,18 @@ def side_by_side(calls: Sequence[Callable[[], Any]]) -> None:
         other.result()
 
 
+def in_background(call: Callable[[], Result]) -> Callable[[], Result]:
+    """Make a call in a thread of its own; the function that is returned waits for its result.
+
+    >>> in_background(lambda: 3)()
+    3
+    """
+    thread = ThreadPoolExecutor(1, "asr")
+    found = thread.submit(call)
+    thread.shutdown(wait=False)
+    return found.result
+
+
 def map_in_order(function: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[Result]:
     """Yield function(item) for each item in order; as many items at a time as there are threads."""
     if _local.is_worker:

@@ -8,7 +8,6 @@ from pathlib import Path
 
 from asr.core.errors import ModelError
 from asr.core.files import map_tensors, write_tensors, write_text
-from asr.lm import arpa
 from asr.lm.language_model import EDGE, LanguageModel
 from asr.lm.ngram import NGram
 from asr.lm.text import GRAPHONES, UNITS
@@ -44,6 +43,8 @@ def load(path: str | Path, unit: str = "words") -> LanguageModel:
     """
     path = Path(path)
     if path.is_file():
+        from asr.lm import arpa  # most models are folders
+
         return arpa.read(path, unit)
     folder = locate(path)
     if not (folder / ABOUT).is_file():

@@ -8,120 +8,22 @@ Letters: K prefixes in the beam, T frames, B utterances, C classes, N nodes and 
 """
 
 import math
-from typing import NamedTuple
 
 import numpy as np
 
 from asr.core.jit import helper, njit
 from asr.lm.trie import FIRST, look_up
 
-
-class LexiconGraph(NamedTuple):
-    """The lexicon's tree, whose arcs may lead back to the root.
-
-    Attributes
-    ----------
-    offsets : (N + 1,) int32
-        The arcs of node n are offsets[n] … offsets[n + 1] − 1; words begin and end in node 0.
-    tokens, nodes, words : (A,) int32
-        The class of an arc, the node that it leads to, and the word that ends with it, or −1.
-    weights : (A,)
-        Log probability that an arc adds.
-    ahead : (N,)
-        Estimate of the most that the words still possible at a node will add (language model look-ahead): it is added
-        before the word is known and removed when it is.
-    """
-
-    offsets: np.ndarray
-    tokens: np.ndarray
-    nodes: np.ndarray
-    words: np.ndarray
-    weights: np.ndarray
-    ahead: np.ndarray
-
-
-class Limits(NamedTuple):
-    """What a search keeps, and the weights of words."""
-
-    blank: int
-    beam_size: int  # prefixes kept that may be the best at the end
-    threshold: float  # nats below the best prefix
-    least: float  # nats, for a class's log probability in a frame
-    weight: float  # of the language model's log probabilities
-    penalty: float  # nats that each word costs
-    start: int  # the n-gram's state before a sentence
-    alike: int  # prefixes kept of those with the same continuations: the number of sentences requested
-    extra: int  # prefixes kept for further sentences alone: K = beam_size + extra
-
-
 # Rows of the beam (6, K): log probabilities of a prefix's paths that end in a blank, in its last label, in either; and
 # of those that stay on it for another frame.
 ENDS_BLANK, ENDS_LABEL, ENDS, STAYS_BLANK, STAYS_LABEL, STAYS = range(6)
 HELD, KEPT = range(2)  # rows of `Beam.nodes`
+UNSEEN = -1  # in `Offers.states`
+SPARE = 8  # an eighth of a beam's candidates may be no better than others
 # Columns of the history's tree. The first are those of `asr.ctc.beam_kernels`, with an arc where that has a token; then
 # come the lexicon's node and the n-gram's node after the prefix.
 PARENT, ARC, CHILD, SIBLING, PLACE, BORN, SEEN, NODE, STATE = range(9)
 NODE_FIELDS = 9
-
-
-class History(NamedTuple):
-    """The prefixes of an utterance as nodes of a tree with room for M; node 0 is the empty prefix.
-
-    Attributes
-    ----------
-    gains : (M,)
-        What the last arc of each prefix added beside its frames.
-    tree : (M, 9) int32
-        The columns above.
-    taken : (K, ·) int32
-        The last frame in which a prefix in the beam was not to be grown by an arc, as the longer one was there.
-    """
-
-    gains: np.ndarray
-    tree: np.ndarray
-    taken: np.ndarray
-
-
-class Beam(NamedTuple):
-    """The prefixes that a search holds, and those that it chooses in a frame.
-
-    Attributes
-    ----------
-    scores : (6, K)
-        Log probabilities of the prefixes.
-    nodes : (2, K) int64
-        Nodes of the history tree: those held, and those kept after a frame.
-    choices, slots : (K,) int64
-        The candidates chosen, and the rows of the table with their keys.
-    keys : (K,) int64
-        What identifies a choice's continuations.
-    ends : (2, K)
-        Log probabilities of a choice's paths that end in a blank, and of those that end in its last label.
-    table : (2, 4 K + 1) int64
-        A hash table of the keys: a choice's place, −1 where empty, and the number of choices with its key.
-    """
-
-    scores: np.ndarray
-    nodes: np.ndarray
-    choices: np.ndarray
-    slots: np.ndarray
-    keys: np.ndarray
-    ends: np.ndarray
-    table: np.ndarray
-
-
-class Offers(NamedTuple):
-    """The candidates of a frame (M,), for which there is room if every prefix is extended by every arc.
-
-    Their scores, prefixes, arcs, what the arc adds beside the frame, the n-gram's nodes, and a heap of their numbers.
-    """
-
-    scores: np.ndarray
-    prefixes: np.ndarray
-    arcs: np.ndarray
-    gains: np.ndarray
-    states: np.ndarray
-    order: np.ndarray
 
 
 @helper()
@@ -207,7 +109,7 @@ def _grow(frame, stamp, network, limits, beam, size, history, offers):
 
     No candidate that is more than the threshold below the best one before it is written.
     """
-    (graph, trie), held, ends_blank, ends = network, beam.nodes[HELD], beam.scores[ENDS_BLANK], beam.scores[ENDS]
+    (graph, _), held, ends_blank, ends = network, beam.nodes[HELD], beam.scores[ENDS_BLANK], beam.scores[ENDS]
     tree, taken, scores, num, best = history.tree, history.taken, offers.scores, size, -np.inf
     for k in range(size):
         scores[k] = beam.scores[STAYS, k]
@@ -222,21 +124,32 @@ def _grow(frame, stamp, network, limits, beam, size, history, offers):
             if frame[token] < limits.least or taken[k, arc - first] == stamp:
                 continue
             gain = graph.weights[arc] - graph.ahead[node] + graph.ahead[graph.nodes[arc]]
-            word, state = graph.words[arc], tree[h, STATE]
-            if word >= 0:
+            is_end = graph.words[arc] >= 0
+            if is_end:
                 gain -= limits.penalty
-            came = (ends_blank[k] if token == last else ends[k]) + frame[token]
-            if came == -np.inf or came + gain < best - limits.threshold:
+            path = (ends_blank[k] if token == last else ends[k]) + frame[token]
+            if path + gain == -np.inf or path + gain < best - limits.threshold:
                 continue
-            if word >= 0:
-                log_prob, state = look_up(trie, state, word)
-                gain += limits.weight * log_prob
-            if came + gain > -np.inf:
-                scores[num], offers.prefixes[num], offers.arcs[num] = came + gain, k, arc
-                offers.gains[num], offers.states[num] = gain, state
-                best = max(best, came + gain)
-                num += 1
+            offers.prefixes[num], offers.arcs[num], offers.paths[num], offers.gains[num] = k, arc, path, gain
+            if is_end:
+                scores[num], offers.states[num] = -np.inf, UNSEEN
+            else:
+                scores[num], offers.states[num] = path + gain, tree[h, STATE]
+                best = max(best, scores[num])
+            num += 1
     return num
+
+
+@helper()
+def _look_up(num, least, network, limits, beam, size, history, offers):
+    """Score the ends of words among `num` candidates that may reach a score."""
+    (graph, trie), scores, paths, gains, states = network, offers.scores, offers.paths, offers.gains, offers.states
+    for i in range(size, num):
+        if states[i] == UNSEEN and paths[i] + gains[i] >= least:
+            before = history.tree[beam.nodes[HELD, offers.prefixes[i]], STATE]
+            log_prob, states[i] = look_up(trie, before, graph.words[offers.arcs[i]])
+            gains[i] += limits.weight * log_prob
+            scores[i] = paths[i] + gains[i]
 
 
 @helper()
@@ -256,8 +169,26 @@ def _continuations(choice, place, network, num_tokens, beam, size, history, offe
 
 
 @helper()
-def _choose(num, network, num_tokens, limits, beam, size, history, offers):
-    """Choose the best of `num` candidates, as many as the beam holds; return how many there are.
+def _enough(num, limits, offers):
+    """Return a score that as many candidates reach, without ends of words, as are probably needed to fill the beam.
+
+    A beam may hold fewer of them, as some are no better than others: then all scores are of interest.
+    """
+    scores, order, rank = offers.scores, offers.order, limits.beam_size + limits.beam_size // SPARE
+    left = _heap(scores, num, -1e300, order)
+    if left < rank:
+        return -np.inf
+    for _ in range(rank - 1):
+        _pop(scores, order, left)
+        left -= 1
+    return scores[order[0]]
+
+
+@helper()
+def _choose(num, least, network, num_tokens, limits, beam, size, history, offers):
+    """Choose the best of `num` candidates that reach a score, as many as the beam holds.
+
+    Return how many there are, and whether these are the best of all.
 
     A choice with a better one of the same key in both respects stays worse whatever follows (Viterbi's argument). Of
     one key, `alike` choices are kept at most, for further sentences, and take no room from the others: the best
@@ -268,7 +199,10 @@ def _choose(num, network, num_tokens, limits, beam, size, history, offers):
     top = -np.inf
     for i in range(num):
         top = max(top, scores[i])
-    left = _heap(scores, num, max(top - limits.threshold, -1e300), order)
+    _look_up(num, max(top - limits.threshold, least), network, limits, beam, size, history, offers)
+    for i in range(num):
+        top = max(top, scores[i])
+    left = _heap(scores, num, max(top - limits.threshold, least, -1e300), order)
     count, taken, num_slots = np.int64(0), np.int64(0), table.shape[1]
     while left > 0 and taken < limits.beam_size:
         choice = _pop(scores, order, left)
@@ -291,7 +225,7 @@ def _choose(num, network, num_tokens, limits, beam, size, history, offers):
         count += 1
     for i in range(count):
         table[0, slots[i]] = -1
-    return count
+    return count, taken == limits.beam_size or least <= top - limits.threshold
 
 
 @helper()
@@ -377,7 +311,10 @@ def search(log_probs, reached, network, limits, memory, found):
         frame = log_probs[t]
         _stay(frame, t + 1, network, limits, beam, size, history)
         num = _grow(frame, t + 1, network, limits, beam, size, history, offers)
-        kept = _choose(num, network, num_tokens, limits, beam, size, history, offers)
+        least = _enough(num, limits, offers)
+        kept, is_done = _choose(num, least, network, num_tokens, limits, beam, size, history, offers)
+        if not is_done:
+            kept, _ = _choose(num, -np.inf, network, num_tokens, limits, beam, size, history, offers)
         count = _keep(kept, t + 1, network[0], beam, size, history, offers, count)
         size = kept
         t += 1

@@ -15,10 +15,10 @@ import numpy as np
 
 from asr.core.errors import ConfigError
 from asr.lm.hints import Hints, Step
-from asr.lm.kernels import LexiconGraph
 from asr.lm.language_model import UNKNOWN
 from asr.lm.lexicon import Lexicon
 from asr.lm.ngram import NGram
+from asr.lm.search_arrays import LexiconGraph
 
 ROOT = 0
 NO_HINTS = Hints()

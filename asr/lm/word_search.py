@@ -18,10 +18,10 @@ from asr.ctc.beam import hypotheses
 from asr.ctc.hypothesis import Hypothesis
 from asr.lm import kernels, word_graph
 from asr.lm.hints import Hints
-from asr.lm.kernels import Limits
 from asr.lm.language_model import UNKNOWN
 from asr.lm.lexicon import Lexicon
 from asr.lm.ngram import NGram
+from asr.lm.search_arrays import Beam, History, LexiconGraph, Limits, Offers
 
 NO_PATH = Hypothesis((), (), -math.inf, (), words=())
 MOST = 10  # times the beam's size: prefixes kept when several sentences are requested
@@ -127,7 +127,8 @@ class WordSearch:
         arcs = np.full((batch, nbest, num_frames), -1, np.int32)
         spans, scores = np.zeros((*arcs.shape, 2), np.int32), np.full((batch, nbest), -np.inf)
         size = _workspace_size(num_frames, limits.beam_size + limits.extra)
-        workers.run(self._search, batch, size, log_probs, lengths, limits, (arcs, spans, scores))
+        order = np.argsort(-lengths, kind="stable")  # so that the threads' shares are alike
+        workers.run(self._search, batch, size, order, log_probs, lengths, limits, (arcs, spans, scores))
         tokens = np.where(arcs >= 0, self.graph.tokens[arcs], -1).astype(np.int64)
         found = hypotheses(log_probs, lengths, 0, tokens, spans, scores)
         return [
@@ -137,16 +138,17 @@ class WordSearch:
 
     def _search(
         self,
-        utterances: np.ndarray,
+        places: np.ndarray,
+        order: np.ndarray,
         log_probs: np.ndarray,
         lengths: np.ndarray,
         limits: Limits,
         found: tuple[np.ndarray, ...],
         work: np.ndarray,
     ) -> None:
-        """Search some utterances of a batch, one after another."""
+        """Search the utterances at some places of an order, one after another."""
         network = self.graph, self.lm.trie
-        for b in utterances.tolist():
+        for b in order[places].tolist():
             rows = np.array(log_probs[: lengths[b], b], np.float64, order="C")
             history, beam, offers = _begin(self.graph, limits, work)
             each, reached = tuple(array[b] for array in found), (0, 1, 1)
@@ -199,9 +201,7 @@ def _workspace_size(num_frames: int, num_prefixes: int) -> int:
     return room + (room * kernels.NODE_FIELDS + 1) // 2
 
 
-def _begin(
-    graph: kernels.LexiconGraph, limits: Limits, work: np.ndarray
-) -> tuple[kernels.History, kernels.Beam, kernels.Offers]:
+def _begin(graph: LexiconGraph, limits: Limits, work: np.ndarray) -> tuple[History, Beam, Offers]:
     """Return what a search works on, before the first frame of an utterance. The history lies in the workspace.
 
     All arrays are made in Python, as Numba would need seconds to compile the functions that make them.
@@ -211,19 +211,20 @@ def _begin(
     tree = work[room:].view(np.int32)[: room * kernels.NODE_FIELDS].reshape(room, kernels.NODE_FIELDS)
     tree[0] = -1
     tree[0, [kernels.SEEN, kernels.NODE, kernels.STATE]] = 0, 0, limits.start
-    history = kernels.History(work[:room], tree, np.zeros((size, most), np.int32))
+    history = History(work[:room], tree, np.zeros((size, most), np.int32))
     scores, table = np.full((6, size), -np.inf), np.full((2, 4 * size + 1), -1)  # odd, as keys may be multiples of 2ⁿ
     scores[[kernels.ENDS_BLANK, kernels.ENDS], 0] = 0.0
     nodes, choices, slots, keys = (np.zeros(shape, np.int64) for shape in ((2, size), size, size, size))
     num = size * (1 + most)
-    integers = [np.empty(num, np.int64) for _ in range(4)]
-    offers = kernels.Offers(np.empty(num), integers[0], integers[1], np.empty(num), integers[2], integers[3])
-    return history, kernels.Beam(scores, nodes, choices, slots, keys, np.empty((2, size)), table), offers
+    totals, paths, gains = (np.empty(num) for _ in range(3))
+    prefixes, arcs, states, order = (np.empty(num, np.int64) for _ in range(4))
+    offers = Offers(totals, prefixes, arcs, paths, gains, states, order)
+    return history, Beam(scores, nodes, choices, slots, keys, np.empty((2, size)), table), offers
 
 
-def _make_room(held: np.ndarray, count: int, beam_size: int, history: kernels.History) -> tuple[kernels.History, int]:
+def _make_room(held: np.ndarray, count: int, beam_size: int, history: History) -> tuple[History, int]:
     """Clear a full history, as `beam_kernels.make_room` does; return it and how many nodes it has."""
     tree, former = beam_kernels.make_room(held, count, beam_size, history.tree)
     gains = history.gains if len(tree) == len(history.gains) else np.empty(len(tree))
     gains[: len(former)] = history.gains[former]
-    return kernels.History(gains, tree, history.taken), len(former)
+    return History(gains, tree, history.taken), len(former)

@@ -87,6 +87,15 @@ class CTCModel(AcousticModel):
         return search.build(decode, self.tokens, self.calibration.priors, self.lm)
 
     @cached_property
+    def finds_words(self) -> bool:
+        """Whether the configured search has a language model over words."""
+        if self.config.decode.lm is None:
+            return False
+        from asr.lm.search import language_model
+
+        return language_model(self.config.decode.lm, self.tokens).unit == "words"
+
+    @cached_property
     def denominator(self) -> "Denominator":
         """The n-gram of CTC-CRF as an automaton."""
         from asr.lm import fusion

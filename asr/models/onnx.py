@@ -7,7 +7,7 @@ Letters: T feature frames, F values a frame, T' output frames, C classes.
 """
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import onnxruntime
 
-from asr.core import files
+from asr.core import files, workers
 from asr.core.config import Config
 from asr.core.errors import AsrError, ModelError
 from asr.core.settings import model_options
@@ -35,18 +35,18 @@ class OnnxEncoder:
     Parameters
     ----------
     session
-        The graph in onnxruntime.
+        Returns the graph in onnxruntime.
     subsampling
         Feature frames in an output frame.
     """
 
-    def __init__(self, session: onnxruntime.InferenceSession, subsampling: int):
+    def __init__(self, session: Callable[[], onnxruntime.InferenceSession], subsampling: int):
         self._session, self.subsampling = session, subsampling
 
     @property
     def notes(self) -> dict[str, str]:
         """The texts in the graph's metadata."""
-        return dict(self._session.get_modelmeta().custom_metadata_map)
+        return dict(self._session().get_modelmeta().custom_metadata_map)
 
     def __call__(self, features: Sequence[np.ndarray]) -> list[np.ndarray]:
         """Return natural-log posteriors (T', C) float32 of each utterance (T, F)."""
@@ -54,7 +54,7 @@ class OnnxEncoder:
         padded = np.zeros((len(features), lengths.max(), features[0].shape[1]), np.float32)
         for row, each in zip(padded, features, strict=True):
             row[: len(each)] = each
-        log_probs, steps = self._session.run(None, {"features": padded, "lengths": lengths})
+        log_probs, steps = self._session().run(None, {"features": padded, "lengths": lengths})
         return [np.ascontiguousarray(log_probs[:count, i]) for i, count in enumerate(steps)]
 
 
@@ -98,7 +98,8 @@ class OnnxModel(CTCModel):
     def parts(cls, config: Config, tokens: tuple[str, ...], tensors: dict[str, np.ndarray]) -> dict[str, Any]:
         """Make the graph."""
         graph, subsampling = graph_of(config, len(tokens), tensors)
-        return {"encoder": OnnxEncoder(graph.session(), subsampling), "weights": tensors}
+        session = workers.in_background(graph.session)  # what else a recogniser needs is read at the same time
+        return {"encoder": OnnxEncoder(session, subsampling), "weights": tensors}
 
     def tensors(self) -> dict[str, np.ndarray]:
         """Return the network's weights."""
@@ -127,7 +128,7 @@ def read_graph(path: Path, model: OnnxModel) -> OnnxModel:
         session = onnxruntime.InferenceSession(graph, session_options(), providers=PROVIDERS)
     except Exception as error:  # onnxruntime's own have no common base
         raise ModelError(f"{path} is damaged ({str(error).splitlines()[0]}): export it again") from error
-    encoder = OnnxEncoder(session, model.encoder.subsampling)
+    encoder = OnnxEncoder(lambda: session, model.encoder.subsampling)
     if encoder.notes.get(WEIGHTS) != _hash(model):
         raise ModelError(f"{path} was made of other weights than lie beside it: export it again, or delete it")
     return replace(model, encoder=encoder)

@@ -87,8 +87,8 @@ def align(
     Parameters
     ----------
     recogniser
-        Words need a model of ARPAbet phones (``arpabet39``), or one with labels of its own, which has the lexicon that
-        it was trained with. Phones may be of any phone set.
+        Words need a model of ARPAbet phones (``arpabet39``), or one with labels of its own. The lexicon that a model
+        was trained with comes before the dictionary. Phones may be of any phone set.
     recording
         A path, the bytes of a file, a file object or samples, as for `asr.Recogniser.transcribe`.
     words, phones
@@ -100,7 +100,8 @@ def align(
     with_goodness
         Rate the pronunciation of each phone too (`asr.ctc.goodness.goodness`).
     lexicon
-        Pronunciations in place of the dictionary's: a file that `read_lexicon` reads, or what it returned.
+        Pronunciations in place of those of the dictionary and of the model's lexicon: a file that `read_lexicon` reads,
+        or what it returned.
     sample_rate
         Of samples, in Hz: they need it. A file states its own.
     channel
@@ -235,7 +236,7 @@ def _syllables(phones: Sequence[Segment], word_lengths: Sequence[int]) -> list[S
 
 
 def pronounce_words(model: AcousticModel, words: Sequence[Word], g2p: bool, own: Own) -> SpokenText:
-    """Return the ways in which words may be said: by `own`, by the dictionary, or with `g2p` guessed.
+    """Return the ways in which words may be said: by `own`, the model's lexicon or the dictionary, or guessed.
 
     Without `g2p`, readings with words that neither has are left out where there are others.
 
@@ -250,6 +251,10 @@ def pronounce_words(model: AcousticModel, words: Sequence[Word], g2p: bool, own:
         return SpokenText(*own_words.pronounce(model, words, g2p, own))
     if words and "AH" not in model.tokens:
         raise AsrError("words can be aligned by a model of ARPAbet phones only: choose one, or give the phones")
+    if model.config.data.lexicon is not None:
+        from asr.recognition import own_words
+
+        own = {**own_words.trained_with(model), **own}
     silent, unknown, readings, parts = dict[str, list[str]](), dict[str, None](), dict[Word, list[str]](), list[str]()
     for word in dict.fromkeys(words):
         try:

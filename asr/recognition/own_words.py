@@ -1,10 +1,11 @@
-"""How words sound to a model with labels of its own: by the lexicon that it was trained with, or in letters."""
+"""How words sound to a model by the lexicon that it was trained with; with labels of its own, or in letters, too."""
 
+import functools
 from collections.abc import Sequence
 
 from asr.core.errors import AsrError
 from asr.data import pronunciations
-from asr.data.pronunciations import LEARNT, NONE
+from asr.data.pronunciations import CMUDICT, LEARNT, NONE
 from asr.models.base import AcousticModel
 from asr.speech import characters, lexicons, phones
 from asr.speech.ipa import Matcher
@@ -60,6 +61,27 @@ def pronounce(model: AcousticModel, words: Sequence[Word], g2p: bool, own: Own) 
         for word, several in found.items()
     }
     return [ways[word] for word in labels], guessed
+
+
+def trained_with(model: AcousticModel) -> Own:
+    """Return the lexicon that a model of ARPAbet phones was trained with; of several, the first that has a word counts.
+
+    Raises
+    ------
+    ConfigError
+        One cannot be read, or is not in ARPAbet.
+    """
+    setting = model.config.data.lexicon
+    names = setting.values() if isinstance(setting, dict) else [setting]
+    return _joined(tuple(name for name in names if name not in (None, NONE, CMUDICT)))
+
+
+@functools.lru_cache(4)
+def _joined(names: tuple[str, ...]) -> Own:
+    found: dict[str, Sequence[lexicons.Phones]] = {}
+    for name in reversed(names):
+        found |= pronunciations.read_lexicon(name, own=False)
+    return found
 
 
 def _spelt(words: Sequence[str]) -> list[tuple[str, tuple[str, ...]]]:

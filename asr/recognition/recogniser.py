@@ -377,20 +377,32 @@ class Recogniser:
         return model.emissions([features])[0]
 
     def _decode(self, emissions: np.ndarray) -> Iterator[tuple[Sequence[int], list[Hypothesis]]]:
-        """Yield hypotheses, best first, and the frames at which the frames that they are of are cut into pieces.
-
-        These are a piece; or all, where a language model remembers what was said before it. A second model needs pieces
-        for its choice: the best few of one search over everything differ in a few places, mostly near the end.
-        """
+        """Yield hypotheses, best first, and the frames at which the frames that they are of are cut into pieces."""
         model, decode = self.model, self.model.config.decode
-        cuts = windows.cuts(emissions, model.frame_shift) if isinstance(model, CTCModel) else [0, len(emissions)]
-        is_whole = (decode.lm is not None or model.lm is not None) and decode.rescore_lm is None
-        stretches = [cuts] if is_whole else list(itertools.pairwise(cuts))
-        for batch in windows.batches(stretches, "decoding", self.progress):
+        for batch in windows.batches(self._stretches(emissions), "decoding", self.progress):
             # The same words of a hint and of the lexicon are two hypotheses of the search, and one for the user.
             count = min(2 * decode.nbest, self.beam_size) if decode.hints and decode.nbest > 1 else decode.nbest
             found = model.hypotheses([emissions[each[0] : each[-1]] for each in batch], self.beam_size, count)
             yield from zip(batch, found, strict=True)
+
+    def _stretches(self, emissions: np.ndarray) -> list[Sequence[int]]:
+        """Return what is searched one by one, each as the frames at which it is cut into pieces.
+
+        These are single pieces; or several, where a language model remembers what was said before. A second model needs
+        pieces for its choice: the best few of one search over everything differ in a few places, mostly near the end.
+        """
+        model, decode = self.model, self.model.config.decode
+        if not isinstance(model, CTCModel):
+            return [(0, len(emissions))]
+        if (decode.lm is None and model.lm is None) or decode.rescore_lm is not None:
+            return list(itertools.pairwise(windows.cuts(emissions, model.frame_shift)))
+        ends = [0, len(emissions)]
+        if model.finds_words:
+            ends = windows.cuts(emissions, model.frame_shift, windows.SILENCE, windows.SURE)
+        return [
+            [start + cut for cut in windows.cuts(emissions[start:end], model.frame_shift)]
+            for start, end in itertools.pairwise(ends)
+        ]
 
     def _place(self, hypothesis: Hypothesis, heard: Heard, cuts: Sequence[int]) -> list[Segment]:
         """Return the segments of a hypothesis of the frames from the first cut to the last, timed in the recording."""

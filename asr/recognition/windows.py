@@ -5,8 +5,9 @@
 Each window has context on either side, and the emissions of the context are dropped. What a frame gets then hardly
 depends on where the windows begin. Pieces are cut where the network has been surest of a blank for a while. All likely
 paths share such a blank, so that decoding the pieces one by one finds what decoding the whole recording finds. That
-does not hold for a search with a language model, which remembers what was said before the pause: it goes over the whole
-recording, and the phones that it finds get their times piece by piece.
+does not hold for a search with a language model, which remembers what was said before the pause. A search for words
+begins anew only after a pause that mostly parts sentences, and one with a language model over phones goes over the
+whole recording. The phones that they find get their times piece by piece.
 
 Letters: T feature frames, F values a frame, T' output frames, n feature frames an output frame, C classes.
 """
@@ -24,6 +25,7 @@ CORE, CONTEXT = 2400, 300  # feature frames of a window, and of its context on e
 WHOLE = 2 * CORE  # feature frames of the longest recording that goes through a network as a whole
 BATCH = 8  # windows or pieces that are computed at once
 PIECE, PAUSE = 20.0, 0.3  # seconds: rough length of a piece, and of the blanks around a cut
+SILENCE, SURE = 0.6, -0.05  # seconds of blanks between words that are searched apart, and their mean log posterior
 
 T = TypeVar("T")
 Network = Callable[[Sequence[np.ndarray]], list[np.ndarray]]
@@ -72,7 +74,7 @@ def batches(items: Sequence[T], title: str, progress: bool = False) -> Iterable[
         yield items[first : first + BATCH]
 
 
-def cuts(log_probs: np.ndarray, frame_shift: float) -> list[int]:
+def cuts(log_probs: np.ndarray, frame_shift: float, pause: float = PAUSE, least: float = -np.inf) -> list[int]:
     """Return the frames at which to cut a recording's emissions into pieces, 0 and T' included.
 
     Parameters
@@ -81,6 +83,10 @@ def cuts(log_probs: np.ndarray, frame_shift: float) -> list[int]:
         Natural logs; class 0 is the blank.
     frame_shift
         Seconds from one output frame to the next.
+    pause
+        Seconds of the blanks around a cut.
+    least
+        Their mean log posterior. Where none is as sure for long, the piece is longer.
 
     Examples
     --------
@@ -88,15 +94,20 @@ def cuts(log_probs: np.ndarray, frame_shift: float) -> list[int]:
     >>> log_probs[700:720, 0] = log_probs[1300:1320, 0] = 0.0  # two pauses
     >>> cuts(log_probs, 0.03)
     [0, 705, 1305, 2000]
+    >>> cuts(log_probs, 0.03, SILENCE, SURE), cuts(log_probs, 0.03, 1.0, SURE)
+    ([0, 710, 1310, 2000], [0, 2000])
     """
     target = round(PIECE / frame_shift)
-    width = max(round(PAUSE / frame_shift), 1)
+    width = max(round(pause / frame_shift), 1)
     sure = np.convolve(log_probs[:, 0], np.full(width, 1 / width), "same")
-    found = [0]
-    while len(log_probs) - found[-1] > 1.5 * target:
-        first = found[-1] + target // 2
+    found, first = [0], target // 2
+    while len(log_probs) - first > target:
         last = min(first + target, len(log_probs) - target // 2)
-        found.append(first + int(sure[first:last].argmax()))
+        place = first + int(sure[first:last].argmax())
+        first = last
+        if sure[place] >= least:
+            found.append(place)
+            first = place + target // 2
     return [*found, len(log_probs)]
 
 

@@ -31,9 +31,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TypeVar
 
-from praatio import textgrid
-from praatio.utilities.errors import PraatioException
-
 from asr.core.errors import AsrError
 from asr.speech.audio import SAMPLE_RATE
 from asr.speech.label_formats import TSV_HEAD, files_in, format_of, lines_of
@@ -294,6 +291,9 @@ def read_tiers(path: Path) -> dict[str, list[Segment]]:
     AsrError
         The file is not a TextGrid.
     """
+    from praatio import textgrid  # few recordings need it
+    from praatio.utilities.errors import PraatioException
+
     try:
         grid = textgrid.openTextgrid(str(path), includeEmptyIntervals=False, reportingMode="error")
     except (PraatioException, ValueError, IndexError, KeyError) as error:
@@ -359,6 +359,8 @@ def to_textgrid(tiers: Mapping[str, Sequence[Segment]], duration: float) -> str:
     AsrError
         Segments of a tier overlap, or pass the end of the recording.
     """
+    from praatio import textgrid
+
     grid = textgrid.Textgrid(0.0, duration)
     for name, segments in tiers.items():
         entries = [(each.start, each.end, each.label) for each in _without_overlap(name, segments, duration)]

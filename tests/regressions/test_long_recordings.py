@@ -1,4 +1,4 @@
-"""Long recordings and language models: what was said before a pause counts after it, wherever the recording is cut."""
+"""Long recordings and language models: what was said before a short pause counts after it, wherever the cuts are."""
 
 import itertools
 import math
@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import nn
 
+from asr.core import workers
 from asr.core.config import from_dict
 from asr.ctc import beam, beam_kernels, beam_search
 from asr.lm import arpa, fusion, word_search
@@ -89,6 +90,7 @@ def test_phones_after_a_pause_follow_those_before_it(core, piece, tmp_path, monk
 def test_words_go_on_over_the_cuts_and_each_is_put_where_it_is(piece, tmp_path, monkeypatch):
     """A word whose phones lie on both sides of a cut is one word."""
     monkeypatch.setattr(windows, "PIECE", piece)
+    monkeypatch.setattr(windows, "SILENCE", 2.0)  # the words themselves have pauses of a second
     (tmp_path / "lexicon.txt").write_text("tab T AA B\nab AA B\n")
     arpa.write(estimate([["tab", *["ab"] * 20]] * 20, "words", 2, "witten_bell"), tmp_path / "words.arpa")
     probs, labels = unsure_after_pauses(121)
@@ -98,6 +100,34 @@ def test_words_go_on_over_the_cuts_and_each_is_put_where_it_is(piece, tmp_path, 
     assert [word.label for word in found.words] == ["tab", *["ab"] * 59]
     assert [word.start for word in found.words] == [found.phones[i].start for i in (0, *range(3, 121, 2))]
     assert [word.end for word in found.words] == [found.phones[i].end for i in range(2, 121, 2)]
+
+
+@pytest.mark.parametrize("num_threads", [1, 3])
+def test_words_after_a_long_pause_are_those_of_what_follows_alone(num_threads, tmp_path, monkeypatch):
+    """Sentences of 0.9 s have 1.1 s of silence between; only in a new search is a T before the first word likely."""
+    monkeypatch.setattr(workers, "_num_threads", num_threads)
+    (tmp_path / "lexicon.txt").write_text("tab T AA B\nab AA B\n")
+    arpa.write(estimate([["tab", "ab", "ab"]] * 20, "words", 2, "witten_bell"), tmp_path / "words.arpa")
+    probs = np.full((200 * 60, len(TOKENS)), 1e-6)
+    probs[:, 0] = 1 - 3e-6
+    for start in range(0, len(probs), 200):
+        for i, label in enumerate(("T", "AA", "B", "AA", "B", "AA", "B")):
+            frame = start + 60 + 15 * i
+            probs[frame] = 1e-6
+            probs[frame, TOKENS.index(label)] = 1 - 3e-6
+        probs[start + 60] = 0.6 - 2e-6, 1e-6, 1e-6, 0.4
+    long = recogniser(probs, tmp_path / "words.arpa", lexicon=str(tmp_path / "lexicon.txt"))
+    heard = long.hear(sound(probs), 16000)
+    ends = windows.cuts(heard.emissions, 0.01, windows.SILENCE, windows.SURE)
+    assert 4 < len(ends) <= 13
+    assert not any(50 < end % 200 < 160 for end in ends[1:-1])
+    new = {(end + 50) // 200 for end in ends[:-1]}
+    found = long.transcript(heard)
+    labels = [word.label for word in found.words]
+    assert labels == [label for k in range(60) for label in ("tab" if k in new else "ab", "ab", "ab")]
+    assert [word.start // 2 for word in found.words] == [k for k in range(60) for _ in range(3)]
+    alone = [long.model.hypotheses([heard.emissions[a:b]], 8, 1)[0][0] for a, b in itertools.pairwise(ends)]
+    assert [label for each in alone for label in each.words] == labels
 
 
 def test_several_hypotheses_of_a_long_recording_are_those_of_one_search(tmp_path, rng):

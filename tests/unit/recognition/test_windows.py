@@ -53,6 +53,20 @@ def test_pieces_are_neither_long_nor_short(num_frames, talk, rng):
         assert lengths.min() >= windows.PIECE / 2 / 0.03 - 1
 
 
+@pytest.mark.parametrize("num_pauses", [0, 1, 30])
+def test_cuts_that_must_be_sure_lie_in_long_blanks_alone(num_pauses, rng):
+    log_probs = np.log(rng.dirichlet(np.ones(3), 20000))
+    for place in rng.integers(0, 19900, num_pauses):
+        log_probs[place : place + 40, 0] = 0.0
+        log_probs[place + 60 : place + 70, 0] = 0.0  # too short
+    found = windows.cuts(log_probs, 0.03, windows.SILENCE, windows.SURE)
+    assert (found[0], found[-1]) == (0, 20000)
+    assert 1 + num_pauses // 4 <= len(found) - 1 <= 1 + num_pauses
+    assert all(log_probs[cut - 9 : cut + 9, 0].mean() > 1.2 * windows.SURE for cut in found[1:-1])
+    if num_pauses:
+        assert np.diff(found).min() >= windows.PIECE / 2 / 0.03 - 1
+
+
 def test_cuts_lie_in_the_longest_pauses():
     log_probs = np.log(np.tile([0.1, 0.9], (3000, 1)))
     pauses = [(500, 505), (800, 840), (1300, 1310), (1490, 1500), (2300, 2340)]
