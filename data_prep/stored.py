@@ -40,7 +40,7 @@ class Stored(Sequence[T]):
     """
 
     def __init__(self, items: Iterable[T]):
-        file, ends, end = tempfile.TemporaryFile(), array("q", [0]), 0
+        file, ends, end = tempfile.TemporaryFile(), array("q", [0]), 0  # noqa: SIM115 - until nobody reads it
         weakref.finalize(self, file.close)
         for item in items:
             try:

@@ -114,7 +114,9 @@ def _spans(path: Path, recordings: Table) -> Named[Span]:
     """Return recording, start and end of each utterance; without segments a recording is an utterance."""
     if not path.is_file():
         return Named((name, (name, 0.0, None)) for name, _ in recordings.pairs)
-    return Named((name, _span(f"{path}, line {number}", name, line, recordings)) for name, (line, number) in _table(path).pairs)
+    return Named(
+        (name, _span(f"{path}, line {number}", name, line, recordings)) for name, (line, number) in _table(path).pairs
+    )
 
 
 def _span(place: str, name: str, line: str, recordings: Table) -> Span:
