@@ -15,7 +15,7 @@ import pytest
 pytest.importorskip("ray.data", reason="no Ray here: it is in the extra scale")
 pytestmark = pytest.mark.slow  # half a minute, most of which a cluster takes to start
 
-# In a process of its own: it says the address, loses a machine when it is told to, then its head, and ends with its input.
+# In a process of its own: it says the address, loses a machine when it is told to, then its head, and at last ends.
 CLUSTER = """
 import sys
 from ray.cluster_utils import Cluster
@@ -32,7 +32,12 @@ cluster.shutdown()
 # Of the processes of the cluster: they die of a recording as soon as they open it, like those whose memory it fills.
 DEADLY = """
 import os, sys
-sys.addaudithook(lambda event, values: event == "open" and str(values[0]).endswith("deadly.wav") and os.kill(os.getpid(), 9))
+
+def die(event, values):
+    if event == "open" and str(values[0]).endswith("deadly.wav"):
+        os.kill(os.getpid(), 9)
+
+sys.addaudithook(die)
 """
 # The command with fewer tries, a shorter patience with the head, and a disk that is full after so many files.
 COMMAND = """
