@@ -160,7 +160,11 @@ def together(written, trained_in, tmp_path_factory):
     )
     assert script.count("asr train ") == 1
     script = re.sub(r"asr train .*", "asr train tiny.yaml --run run", script)
-    for name, text in {"train.sh": script, "srun": SRUN, "asr": f'exec {sys.executable} watched.py "$@"'}.items():
+    for name, text in {
+        "train.sh": script,
+        "srun": SRUN,
+        "asr": f'#!/bin/sh\nexec {sys.executable} watched.py "$@"',
+    }.items():
         (folder / name).write_text(text)
         (folder / name).chmod(0o755)
     job = str(random.randrange(10_000))  # the port follows from it
