@@ -5,8 +5,6 @@ import http.server
 import itertools
 import json
 import os
-import random
-import re
 import subprocess
 import sys
 import threading
@@ -40,7 +38,7 @@ from lightning_fabric.plugins.io.torch_io import TorchCheckpointIO
 from asr.data.shards import Shards
 from asr.training.network import RecogniserModule
 
-folder, rank = Path(os.environ["NOTES"]), os.environ.get("LOCAL_RANK", os.environ.get("SLURM_PROCID", "0"))
+folder, rank = Path(os.environ["NOTES"]), os.environ.get("LOCAL_RANK", "0")
 
 def note(name, *values):
     with (folder / f"{name}-{rank}").open("a") as notes:
@@ -64,26 +62,9 @@ if __name__ == "__main__":
     from asr.cli.app import main
     main()
 """
-# Stands for two machines that run one task each, with the variables that srun's manual names.
-SRUN = f"""#!{sys.executable}
-import os, subprocess, sys
-command = sys.argv[sys.argv.index("asr"):]
-assert sys.argv[1:-len(command)] == ["--kill-on-bad-exit", "--cpus-per-task=" + os.environ["SLURM_CPUS_PER_TASK"]]
-os.environ |= {{"SLURM_STEP_NUM_TASKS": "2", "SLURM_NODELIST": "localhost,elsewhere", "SLURM_LOCALID": "0"}}
-tasks = [subprocess.Popen(command, env=os.environ | {{"SLURM_PROCID": n, "SLURM_NODEID": n}}) for n in "01"]
-sys.exit(max(task.wait() for task in tasks))
-"""
-SBATCH = {
-    "SLURM_NNODES": "2",
-    "SLURM_NTASKS": "2",
-    "SLURM_NTASKS_PER_NODE": "1",
-    "SLURM_CPUS_PER_TASK": "1",
-    "SLURM_JOB_NAME": "train.sh",
-}
 TRAIN = ("watched.py", "train", "tiny.yaml", "--run", "run")
 RESTARTING = ("--standalone", "--nproc-per-node=2", "--max-restarts=1", "--")
 TORCHRUN = (sys.executable, "-m", "torch.distributed.run", *RESTARTING, *TRAIN)
-GUIDE = ROOT / "docs" / "guides" / "at-scale.md"
 
 
 class Run(SimpleNamespace):
@@ -152,24 +133,9 @@ def trained_in(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def together(written, trained_in, tmp_path_factory):
-    """Two processes of two machines that the guide's script for Slurm starts, on a local folder."""
-    folder = tmp_path_factory.mktemp("slurm")
-    (script,) = re.findall(
-        r"^```bash\n(#!/bin/bash\n#SBATCH --nodes.*?)^```", GUIDE.read_text(), re.MULTILINE | re.DOTALL
-    )
-    assert script.count("asr train ") == 1
-    script = re.sub(r"asr train .*", "asr train tiny.yaml --run run", script)
-    for name, text in {
-        "train.sh": script,
-        "srun": SRUN,
-        "asr": f'#!/bin/sh\nexec {sys.executable} watched.py "$@"',
-    }.items():
-        (folder / name).write_text(text)
-        (folder / name).chmod(0o755)
-    job = str(random.randrange(10_000))  # the port follows from it
-    path = os.pathsep.join([str(folder), os.environ["PATH"]])
-    return trained_in(written / "mini", "bash", folder / "train.sh", PATH=path, SLURM_JOB_ID=job, **SBATCH)
+def together(written, trained_in):
+    """Two processes that Lightning starts, on a local folder."""
+    return trained_in(written / "mini", sys.executable, *TRAIN, "train.devices=2")
 
 
 @pytest.fixture(scope="module")
