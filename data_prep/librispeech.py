@@ -8,6 +8,7 @@ The default parts are those of mini_librispeech: 5.3 h to train on, and all of t
 all training parts that its folder has.
 """
 
+import itertools
 import logging
 from collections import Counter
 from collections.abc import Sequence
@@ -17,6 +18,7 @@ from asr.core.errors import CorpusError
 from asr.speech.pronounce import parts_to_guess
 from data_prep import download
 from data_prep.manifests import Utterance, hold_out, phones_of, write_manifests
+from data_prep.stored import Stored
 
 log = logging.getLogger(__name__)
 
@@ -88,7 +90,8 @@ def prepare(
     corpus_dir = Path(corpus_dir).resolve()
     there = [part for part in train if _find(corpus_dir, part) is not None]
     there = there or list(train[:1])  # reading it raises the error that says what is missing
-    splits = {"train": [u for part in there for u in _read(corpus_dir, part)], "test": _read(corpus_dir, test)}
+    train_parts = itertools.chain.from_iterable(_read(corpus_dir, part) for part in there)
+    splits = {"train": Stored(train_parts), "test": _read(corpus_dir, test)}
     if _find(corpus_dir, dev) is not None:
         splits["dev"] = _read(corpus_dir, dev)
     else:
@@ -106,7 +109,7 @@ def _find(corpus_dir: Path, part: str) -> Path | None:
     return None
 
 
-def _read(corpus_dir: Path, part: str) -> list[Utterance]:
+def _read(corpus_dir: Path, part: str) -> Stored[Utterance]:
     folder = _find(corpus_dir, part)
     if folder is None:
         raise CorpusError(
@@ -115,7 +118,7 @@ def _read(corpus_dir: Path, part: str) -> list[Utterance]:
         )
     genders = _genders(folder.parent / "SPEAKERS.TXT")
     transcripts = sorted(folder.glob("*/*/*.trans.txt"))
-    utterances = [utterance for path in transcripts for utterance in _read_chapter(path, genders)]
+    utterances = Stored(utterance for path in transcripts for utterance in _read_chapter(path, genders))
     _report_guesses(part, utterances)
     return utterances
 
@@ -140,7 +143,7 @@ def _genders(path: Path) -> dict[str, str]:
     return {row[0]: row[1].lower() for row in rows}
 
 
-def _report_guesses(part: str, utterances: list[Utterance]) -> None:
+def _report_guesses(part: str, utterances: Sequence[Utterance]) -> None:
     """Log how many words are in no dictionary."""
     words = Counter(word for utterance in utterances for word in utterance.words.split())
     guessed = {word: count for word, count in words.items() if parts_to_guess(word)}

@@ -3,10 +3,12 @@
 import functools
 import logging
 import os
-from collections.abc import Callable, Iterable
+from array import array
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any, TypeVar
 from urllib.parse import quote
 
 import numpy as np
@@ -20,11 +22,13 @@ from asr.core.terminal import track
 from asr.speech import audio
 from asr.speech.pronounce import pronounce
 from asr.speech.segments import Segment
+from data_prep.stored import Stored
 
 COPIES = "audio"  # folder beside the manifests, of sound that is not a file of the corpus
 TOUCHING = 0.01  # seconds that an utterance may lack at both ends of its file and still be all of it
 SLACK = 0.2  # seconds by which times may miss the end of a file, and a file the length that the corpus states
 
+T = TypeVar("T")
 log = logging.getLogger(__name__)
 
 
@@ -102,14 +106,7 @@ def phones_of(words: Iterable[str], place: str) -> tuple[tuple[str, ...], ...]:
         raise CorpusError(f"{place}: {error}") from error
 
 
-def speaker_of(utterance: Utterance) -> str:
-    """Return the speaker of an utterance."""
-    return utterance.speaker
-
-
-def hold_out(
-    utterances: list[Utterance], seed: int = 0, of: Callable[[Utterance], str] = speaker_of
-) -> tuple[list[Utterance], list[Utterance]]:
+def hold_out(utterances: Sequence[Utterance], seed: int = 0) -> tuple[Stored[Utterance], Stored[Utterance]]:
     """Separate the utterances of a tenth of the speakers from the rest. The same speakers are chosen each time.
 
     Speakers are sorted by gender, by age where it is known, and by name. Those held out are at equal distances in this
@@ -117,16 +114,14 @@ def hold_out(
 
     Parameters
     ----------
-    utterances : list of Utterance
+    utterances : sequence of Utterance
         Utterances of two speakers or more.
     seed : int
         Another seed holds out the speakers that come so many places later in the order.
-    of : callable
-        Returns what is held out in place of the speaker, such as the file of an utterance.
 
     Returns
     -------
-    kept, held_out : list of Utterance
+    kept, held_out : Stored
 
     Raises
     ------
@@ -142,17 +137,36 @@ def hold_out(
     >>> [utterance.speaker for utterance in hold_out(utterances, seed=1)[1]]
     ['12', '13']
     """
-    speakers = {of(u): (u.gender or "", u.custom.get("age", 0), len(of(u)), of(u)) for u in utterances}
-    if len(speakers) < 2:
-        raise CorpusError(f"{len(speakers)} training speakers: at least two are needed to hold one out for dev")
-    ordered = sorted(speakers, key=lambda name: speakers[name])
+    order = {u.speaker: (u.gender or "", u.custom.get("age", 0), len(u.speaker), u.speaker) for u in utterances}
+    held = choose(order, seed)
+    kept, out = (Stored(u for u in utterances if (u.speaker in held) is is_held) for is_held in (False, True))
+    return kept, out
+
+
+def choose(order: Mapping[T, tuple[Any, ...]], seed: int = 0) -> set[T]:
+    """Return a tenth of the speakers, at equal distances in their order.
+
+    Parameters
+    ----------
+    order
+        What the speakers are sorted by.
+    seed
+        Another seed chooses those that come so many places later.
+
+    Raises
+    ------
+    CorpusError
+        There are fewer than two speakers.
+    """
+    if len(order) < 2:
+        raise CorpusError(f"{len(order)} training speakers: at least two are needed to hold one out for dev")
+    ordered = sorted(order, key=order.__getitem__)
     num_held = max(1, round(len(ordered) / 10))
     places = ((2 * i + 1) * len(ordered) // (2 * num_held) + seed for i in range(num_held))
-    held = {ordered[place % len(ordered)] for place in places}
-    return [u for u in utterances if of(u) not in held], [u for u in utterances if of(u) in held]
+    return {ordered[place % len(ordered)] for place in places}
 
 
-def write_manifests(splits: dict[str, list[Utterance]], output_dir: Path) -> None:
+def write_manifests(splits: Mapping[str, Sequence[Utterance]], output_dir: Path) -> None:
     """Read the header of each audio file, and write the Lhotse manifests of all splits.
 
     An utterance without phones, or whose file is missing, empty or not audio, is named in a warning and left out. In a
@@ -164,7 +178,7 @@ def write_manifests(splits: dict[str, list[Utterance]], output_dir: Path) -> Non
 
     Parameters
     ----------
-    splits : dict of str to list of Utterance
+    splits : mapping of str to sequence of Utterance
     output_dir : Path
         Receives ``recordings_SPLIT.jsonl.gz`` and ``supervisions_SPLIT.jsonl.gz``, each whole or not at all.
 
@@ -174,16 +188,14 @@ def write_manifests(splits: dict[str, list[Utterance]], output_dir: Path) -> Non
         A speaker is in two splits, or a split has no utterance left.
     """
     _check_speakers(splits)
-    copies, used = output_dir.absolute() / COPIES, set[str]()
+    copies, used = output_dir.absolute() / COPIES, array("q")
     with ExitStack() as unless_failed:  # line by line, and no file takes its place before all are whole
         for split, utterances in splits.items():
             stems = f"recordings_{split}", f"supervisions_{split}"
             paths = [unless_failed.enter_context(files.replacing(output_dir / f"{stem}.jsonl.gz")) for stem in stems]
-            used |= _write_split(split, utterances, copies, *paths)
+            used.extend(_write_split(split, utterances, copies, *paths))
     sound_of.cache_clear()
-    for path in copies.rglob("*"):
-        if path.is_file() and str(path) not in used:  # of a corpus that has changed since
-            path.unlink()
+    _delete_others(copies, np.sort(np.array(used, np.int64)))
 
 
 def write(manifest: RecordingSet | SupervisionSet, output_dir: Path, stem: str) -> None:
@@ -192,21 +204,30 @@ def write(manifest: RecordingSet | SupervisionSet, output_dir: Path, stem: str) 
         manifest.to_file(temporary)
 
 
-def _check_speakers(splits: dict[str, list[Utterance]]) -> None:
+def _delete_others(copies: Path, used: np.ndarray) -> None:
+    """Delete sound of a corpus that has changed since: all but the files whose paths have these hashes, in order."""
+    for path in copies.rglob("*"):
+        wanted = hash(str(path))
+        if path.is_file() and wanted not in used[np.searchsorted(used, wanted) :][:1]:
+            path.unlink()
+
+
+def _check_speakers(splits: Mapping[str, Sequence[Utterance]]) -> None:
     owner: dict[str, str] = {}
-    if len({utterance.speaker for utterances in splits.values() for utterance in utterances}) == 1:
+    speakers = {split: {utterance.speaker for utterance in utterances} for split, utterances in splits.items()}
+    if len(set().union(*speakers.values())) == 1:
         return  # one's own voice, for which the system is
-    for split, utterances in splits.items():
-        for speaker in sorted({utterance.speaker for utterance in utterances}):
+    for split, its in speakers.items():
+        for speaker in sorted(its):
             if owner.setdefault(speaker, split) != split:
                 raise CorpusError(f"speaker {speaker} is in {owner[speaker]} and in {split}: take it out of one")
 
 
 def _write_split(
-    split: str, utterances: list[Utterance], copies: Path, recordings: Path, supervisions: Path
-) -> set[str]:
-    """Write the manifests of a split, and return the copies of sound that it uses."""
-    count, used = 0, set[str]()
+    split: str, utterances: Sequence[Utterance], copies: Path, recordings: Path, supervisions: Path
+) -> "array[int]":
+    """Write the manifests of a split, and return hashes of the paths of copies of sound that it uses."""
+    count, used = 0, array("q")
     with RecordingSet.open_writer(recordings) as first, SupervisionSet.open_writer(supervisions) as second:
         for utterance in track(utterances, f"reading {split}"):
             try:
@@ -218,7 +239,7 @@ def _write_split(
             first.write(found)
             second.write(_supervision(utterance, found.duration))
             if copies in Path(found.sources[0].source).parents:
-                used.add(found.sources[0].source)
+                used.append(hash(found.sources[0].source))
     num_left_out = len(utterances) - count
     if count == 0:
         raise CorpusError(f"{split} has no utterance with audio and phones ({num_left_out} left out): mend the corpus")

@@ -57,10 +57,10 @@ def rows(folder):
     return [json.loads(line) for line in itertools.chain.from_iterable(lines)]
 
 
-def start(*arguments):
-    """Start the command in a process of its own."""
+def start(*arguments, code=(RUN,)):
+    """Start the command in a process of its own, by the code of Python that runs it and the code's own arguments."""
     environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "tests")])}
-    command = [sys.executable, "-c", RUN, "batch", *map(str, arguments)]
+    command = [sys.executable, "-c", *map(str, code), "batch", *map(str, arguments)]
     return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 

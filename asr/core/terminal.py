@@ -102,6 +102,15 @@ def track(items: Iterable[T], title: str, total: int | None = None) -> Iterator[
             shown.update(done)
 
 
+def count(number: int, what: str) -> str:
+    """Return a number of things.
+
+    >>> count(1, "speaker"), count(2000, "speaker")
+    ('1 speaker', '2,000 speakers')
+    """
+    return f"{number:,} {what}{'s' * (number != 1)}"
+
+
 def duration(seconds: float) -> str:
     """Return a time in the unit that suits it.
 

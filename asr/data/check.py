@@ -10,7 +10,7 @@ import hashlib
 import itertools
 import tempfile
 from collections import Counter, defaultdict
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -20,7 +20,7 @@ import numpy as np
 
 from asr.core.config import DataConfig, FeatureConfig
 from asr.core.errors import AudioError, CorpusError
-from asr.core.terminal import track
+from asr.core.terminal import count, track
 from asr.ctc import required_frames
 from asr.speech import audio, sound_files
 from asr.speech.features import FeatureExtractor, frame_levels, speech_frames
@@ -141,12 +141,12 @@ def check(place: Path, seed: int = 0, said: Transcription = own.ENGLISH) -> Repo
     with tempfile.TemporaryDirectory() as folder:
         splits = own.read(place, Path(folder), seed, said)
         found = list(_listen(splits))
-    everything = [utterance for each in splits.values() for utterance in each]
-    words = Counter(word.lower() for utterance in everything for word in said.split(utterance.words))
-    characters = Counter(c for utterance in everything for c in utterance.words.lower())
+    words, characters = Counter[str](), Counter[str]()
+    for utterance in itertools.chain.from_iterable(splits.values()):
+        words.update(word.lower() for word in said.split(utterance.words))
+        characters.update(utterance.words.lower())
     guessed, unspeakable = _unknown(words) if said.in_arpabet and not said.key else ({}, _silent(words, said))
     alphabet = ALPHABET if said.in_arpabet else frozenset(characters)
-    trained_on, later = (_texts(splits, names) for names in (SPLITS[:1], SPLITS[1:]))
     return Report(
         str(place),
         form_of(place)[0].name,
@@ -155,40 +155,43 @@ def check(place: Path, seed: int = 0, said: Transcription = own.ENGLISH) -> Repo
         unspeakable,
         words.total(),
         len(words),
-        {c: count for c, count in characters.most_common() if c not in alphabet},
-        sorted(trained_on & later),
+        {c: number for c, number in characters.most_common() if c not in alphabet},
+        sorted(_repeated_texts(splits)),
     )
 
 
-def _texts(splits: dict[str, list[Utterance]], names: Sequence[str]) -> set[str]:
-    """Return the texts of some splits in small letters."""
-    return {utterance.words.lower() for name in names for utterance in splits.get(name, []) if utterance.words}
+def _repeated_texts(splits: Mapping[str, Sequence[Utterance]]) -> set[str]:
+    """Return the texts of dev and test, in small letters, that are in train, too."""
+    train, *held_out = (splits.get(name, ()) for name in SPLITS)
+    later = {utterance.words.lower() for each in held_out for utterance in each if utterance.words}
+    return {text for text in (utterance.words.lower() for utterance in train) if text in later}
 
 
 def _unknown(words: Counter[str]) -> tuple[dict[str, int], dict[str, int]]:
     """Return the words that CMUdict lacks: those that can be guessed, and those that cannot."""
     guessed, unspeakable = {}, {}
-    for word, count in words.most_common():
+    for word, number in words.most_common():
         try:
             if [by_rules(part) for part in parts_to_guess(word)]:
-                guessed[word] = count
+                guessed[word] = number
         except UnspeakableError:
-            unspeakable[word] = count
+            unspeakable[word] = number
     return guessed, unspeakable
 
 
 def _silent(words: Counter[str], said: Transcription) -> dict[str, int]:
     """Return the words that have no labels."""
     found = said.pronounce(words.keys())
-    return {word: count for word, count in words.most_common() if isinstance(found[word], str)}
+    return {word: number for word, number in words.most_common() if isinstance(found[word], str)}
 
 
-def _listen(splits: dict[str, list[Utterance]]) -> Iterator[Checked]:
+def _listen(splits: Mapping[str, Sequence[Utterance]]) -> Iterator[Checked]:
     """Yield what is found of each utterance; a file is read once for all that are said in it in a row."""
-    members = [(split, utterance) for split in SPLITS for utterance in splits.get(split, [])]
-    files = [list(group) for _, group in itertools.groupby(members, lambda each: (each[1].audio, each[1].channel))]
+    members = ((split, utterance) for split in SPLITS for utterance in splits.get(split, ()))
+    tracked = track(members, "listening", sum(map(len, splits.values())))
+    files = (list(group) for _, group in itertools.groupby(tracked, lambda each: (each[1].audio, each[1].channel)))
     with ThreadPoolExecutor() as pool:
-        for block in track([files[i : i + 64] for i in range(0, len(files), 64)], "listening"):
+        while block := list(itertools.islice(files, 64)):
             for found in pool.map(_of_file, block):
                 yield from found
 
@@ -258,7 +261,7 @@ def lines(report: Report) -> Iterator[str]:
     yield f"{report.place}: {report.form}"
     yield from _table(report.utterances)
     rates = Counter(f"{each.sample_rate:g} Hz" for each in heard)
-    yield "sample rates: " + ", ".join(f"{rate} ({own.count(num, 'utterance')})" for rate, num in rates.most_common())
+    yield "sample rates: " + ", ".join(f"{rate} ({count(num, 'utterance')})" for rate, num in rates.most_common())
     share = sum(each.silence * each.duration for each in heard) / max(sum(each.duration for each in heard), 1e-9)
     yield f"silence: {share:.0%} of the time"
     longest = DataConfig.max_duration
@@ -273,11 +276,11 @@ def lines(report: Report) -> Iterator[str]:
     yield f"words: {report.num_words:,}, of which {report.num_distinct:,} are different"
     yield f"words that CMUdict lacks, pronounced by rule: {_examples(report.guessed)}"
     yield f"words without a pronunciation: {_examples(report.unspeakable)}"
-    foreign = ", ".join(f"{c!r} {own.count(number, 'time')}" for c, number in list(report.foreign.items())[: 2 * SHOWN])
+    foreign = ", ".join(f"{c!r} {count(number, 'time')}" for c, number in list(report.foreign.items())[: 2 * SHOWN])
     yield f"characters beyond the alphabet: {foreign or 'none'}"
     yield from _repeated(report, heard)
     faulty = [each for each in report.utterances if each.fault]
-    yield f"left out: {own.count(len(faulty), 'utterance')}" + (":" if faulty else "")
+    yield f"left out: {count(len(faulty), 'utterance')}" + (":" if faulty else "")
     yield from (f"  {each.id}: {each.fault}" for each in faulty[: 4 * SHOWN])
     if len(faulty) > 4 * SHOWN:
         yield f"  and {len(faulty) - 4 * SHOWN:,} more, which are in check.json"

@@ -119,7 +119,7 @@ def _labels(phone_set: str) -> frozenset[str]:
     return frozenset(phones.PhoneSet.load(phone_set).labels)
 
 
-def recognise(texts: Iterable[Sequence[str]], phone_sets: Sequence[str] = ()) -> Spelling | None:
+def recognise(texts: Iterable[Iterable[str]], phone_sets: Sequence[str] = ()) -> Spelling | None:
     """Return the spelling in which most labels are in a phone set: the first of the table, the smallest set.
 
     Parameters

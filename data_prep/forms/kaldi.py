@@ -12,10 +12,12 @@ from pathlib import Path
 
 from asr.core.errors import CorpusError
 from data_prep.forms.record import Record, are_phones, lines_of, seconds, span, split_in
+from data_prep.stored import Named
 
 LOOKS_FOR = "wav.scp"
 _ABOVE = 4  # folders above a data directory in which the files of wav.scp are looked for
-Table = dict[str, tuple[str, int]]  # the rest of each line, and its number, by the line's first word
+Table = Named[tuple[str, int]]  # the rest of each line, and its number, by the line's first word
+Span = tuple[str, float, float | None]  # a recording with a start and an end
 
 log = logging.getLogger(__name__)
 
@@ -50,31 +52,33 @@ def _directories(place: Path) -> list[Path]:
 def _read(directory: Path, split: str) -> Iterator[Record]:
     recordings, texts = (_table(directory / name) for name in ("wav.scp", "text"))
     spans = _spans(directory / "segments", recordings)
-    silent = [name for name in spans if name not in texts]
+    silent = [number for number, (name, _) in enumerate(spans.pairs) if name not in texts]
     if silent:
-        log.warning("%s: text lacks %d of %d utterances: %s is left out", directory, len(silent), len(spans), silent[0])
+        first, _ = spans.pairs[silent[0]]
+        log.warning("%s: text lacks %d of %d utterances: %s is left out", directory, len(silent), len(spans), first)
     speakers, genders, durations = (
-        _table(directory / name) if (directory / name).is_file() else {}
+        _table(directory / name) if (directory / name).is_file() else None
         for name in ("utt2spk", "spk2gender", "reco2dur")
     )
-    phones = are_phones(text for text, _ in texts.values())
-    for name, (text, number) in texts.items():
+    phones = are_phones(text for _, (text, _) in texts.pairs)
+    for name, (text, number) in texts.pairs:
         place = f"{directory / 'text'}, line {number}"
-        if name not in spans:
+        found = spans.get(name)
+        if found is None:
             listed = "segments" if (directory / "segments").is_file() else "wav.scp"
             raise CorpusError(f"{place}: {listed} has no {name}: copy the directory again, or take the line out")
-        if speakers and name not in speakers:
+        recording, start, end = found
+        speaker, _ = _looked_up(speakers, name)
+        if speakers is not None and not speaker:
             raise CorpusError(f"{place}: utt2spk has no {name}: copy the directory again, or take the line out")
-        recording, start, end = spans[name]
-        speaker = speakers[name][0] if speakers else ""
-        stated, line = durations.get(recording, ("", 0))
+        stated, line = _looked_up(durations, recording)
         yield Record(
             place,
-            _audio(directory, *recordings[recording]),
+            _audio(directory, *_looked_up(recordings, recording)),
             "" if phones else text,
             text if phones else "",
             speaker,
-            genders.get(speaker, ("", 0))[0],
+            _looked_up(genders, speaker)[0],
             split,
             start,
             end,
@@ -85,32 +89,44 @@ def _read(directory: Path, split: str) -> Iterator[Record]:
 
 def _table(path: Path) -> Table:
     """Read a list of Kaldi's: a name, and what stands behind it, on each line."""
-    found: Table = {}
-    for number, line in lines_of(path):
-        name, *rest = line.strip().split(maxsplit=1)
-        if name in found:
-            raise CorpusError(f"{path}, line {number}: {name} stands in line {found[name][1]}, too: leave one of them")
-        found[name] = rest[0] if rest else "", number
+    found = Named(_lines(path))
     if not found:
         raise CorpusError(f"{path} is empty: copy the directory again")
+    twice = found.twice()
+    if twice is not None:
+        (name, (_, first)), (_, (_, second)) = (found.pairs[number] for number in twice)
+        raise CorpusError(f"{path}, line {second}: {name} stands in line {first}, too: leave one of them")
     return found
 
 
-def _spans(path: Path, recordings: Table) -> dict[str, tuple[str, float, float | None]]:
+def _looked_up(table: Table | None, name: str) -> tuple[str, int]:
+    """Return what a list, which may be missing, has of a name, and in which line."""
+    return (table.get(name) if table is not None else None) or ("", 0)
+
+
+def _lines(path: Path) -> Iterator[tuple[str, tuple[str, int]]]:
+    for number, line in lines_of(path):
+        name, *rest = line.strip().split(maxsplit=1)
+        yield name, (rest[0] if rest else "", number)
+
+
+def _spans(path: Path, recordings: Table) -> Named[Span]:
     """Return recording, start and end of each utterance; without segments a recording is an utterance."""
     if not path.is_file():
-        return {name: (name, 0.0, None) for name in recordings}
-    found = {}
-    for name, (line, number) in _table(path).items():
-        place = f"{path}, line {number}"
-        recording, *times = line.split()
-        if len(times) not in (2, 3):  # the last is a channel of the NIST's, which no script uses
-            raise CorpusError(f"{place}: {name} {line!r} is not 'utterance recording start end': mend the line")
-        if recording not in recordings:
-            raise CorpusError(f"{place}: wav.scp has no {recording}: copy the directory again, or take the line out")
-        end = None if times[1] == "-1" else seconds(times[1], "end", place)
-        found[name] = recording, *span(seconds(times[0], "start", place), end, place)
-    return found
+        return Named((name, (name, 0.0, None)) for name, _ in recordings.pairs)
+    return Named(
+        (name, _span(f"{path}, line {number}", name, line, recordings)) for name, (line, number) in _table(path).pairs
+    )
+
+
+def _span(place: str, name: str, line: str, recordings: Table) -> Span:
+    recording, *times = line.split()
+    if len(times) not in (2, 3):  # the last is a channel of the NIST's, which no script uses
+        raise CorpusError(f"{place}: {name} {line!r} is not 'utterance recording start end': mend the line")
+    if recording not in recordings:
+        raise CorpusError(f"{place}: wav.scp has no {recording}: copy the directory again, or take the line out")
+    end = None if times[1] == "-1" else seconds(times[1], "end", place)
+    return recording, *span(seconds(times[0], "start", place), end, place)
 
 
 def _audio(directory: Path, named: str, number: int) -> Path:

@@ -14,6 +14,7 @@ Where the words of all files are phones, they are taken for phones. Of several l
 in this list counts. Folders called train, dev and test name the splits.
 """
 
+import itertools
 import logging
 import re
 from collections.abc import Iterator
@@ -26,7 +27,8 @@ from asr.speech.segments import Segment
 from data_prep.forms.record import Record, are_phones, folder_split, recordings_in, text_of
 
 LOOKS_FOR = "recordings with .txt, .lab, .TextGrid or .eaf beside them"
-_SUFFIXES = (".textgrid", ".eaf", ".lab", ".txt")
+_TEXTS = (".lab", ".txt")
+_SUFFIXES = (".textgrid", ".eaf", *_TEXTS)
 _HTK = re.compile(r"\d+\s+\d+\s+\S+(\s+-?[\d.]+)?\s*$")
 
 log = logging.getLogger(__name__)
@@ -45,18 +47,19 @@ def read(place: Path) -> Iterator[Record]:
     CorpusError
         A file of labels is malformed or not text.
     """
-    pairs = list(_pairs(place))
-    lacking = [audio for audio, labels in pairs if labels is None]
+    lacking = [number for number, (_, labels) in enumerate(_pairs(place)) if labels is None]
     if lacking:
+        first, count = next(itertools.islice(_pairs(place), lacking[0], None))[0].name, sum(1 for _ in _pairs(place))
         log.warning("%s: %d of %d recordings have no labels beside them: %s is left out",
-                    place, len(lacking), len(pairs), lacking[0].name)  # fmt: skip
-    labelled = [(audio, labels) for audio, labels in pairs if labels is not None]
-    texts = {labels: _text(labels) for _, labels in labelled if labels.suffix.lower() in (".lab", ".txt")}
-    phones = are_phones(texts.values())
-    for audio, labels in labelled:
+                    place, len(lacking), count, first)  # fmt: skip
+    written = (labels for _, labels in _pairs(place) if labels is not None and labels.suffix.lower() in _TEXTS)
+    phones = are_phones(map(_text, written))
+    for audio, labels in _pairs(place):
+        if labels is None:
+            continue
         split = folder_split(audio, place)
-        if labels in texts:
-            text = texts[labels]
+        if labels.suffix.lower() in _TEXTS:
+            text = _text(labels)
             yield Record(str(labels), audio, "" if phones else text, text if phones else "", split=split)
         elif labels.suffix.lower() == ".eaf":
             yield from _utterances(labels, audio, split, elan.read(labels))

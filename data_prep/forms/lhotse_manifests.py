@@ -21,6 +21,7 @@ from lhotse.shar.utils import fill_shar_placeholder
 from asr.core.errors import CorpusError
 from asr.speech.segments import Segment
 from data_prep.forms.record import Record, split_in
+from data_prep.stored import Named
 
 LOOKS_FOR = "Lhotse's cuts, or recordings and supervisions, in .jsonl.gz"
 _SUFFIXES = (".jsonl.gz", ".jsonl")
@@ -55,11 +56,12 @@ def read(place: Path) -> Iterator[Record]:
         recordings = path.with_name(path.name.replace("supervisions", "recordings"))
         if not recordings.is_file():
             raise CorpusError(f"{path} has no {recordings.name} beside it: copy both")
-        by_id = {recording.id: recording for _, recording in _items(recordings)}
+        by_id = Named((recording.id, recording) for _, recording in _items(recordings))
         for at, segment in _items(path):
-            if segment.recording_id not in by_id:
+            recording = by_id.get(segment.recording_id)
+            if recording is None:
                 raise CorpusError(f"{at}: {recordings.name} has no {segment.recording_id}: copy both again")
-            yield _record(at, by_id[segment.recording_id], segment, path, split_in(path.name))
+            yield _record(at, recording, segment, path, split_in(path.name))
 
 
 def _files(folder: Path, kind: str) -> list[Path]:

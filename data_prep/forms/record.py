@@ -2,7 +2,9 @@
 
 import os
 import re
+from collections import Counter
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,6 +20,7 @@ _SPLITS = {
     "dev": ("dev", "devel", "development", "valid", "validation", "val"),
     "test": ("test", "testing", "tst", "eval", "evaluation"),
 }
+_NOT_UTF8 = re.compile("[\udc80-\udcff]")  # what Python reads for such bytes
 _SPLIT_OF = {name: split for split, names in _SPLITS.items() for name in names}
 
 
@@ -127,21 +130,43 @@ def text_of(path: Path) -> str:
     try:
         return path.read_bytes().decode("utf-8-sig")
     except OSError as error:
-        raise CorpusError(f"cannot read {path}: {error.strerror}: check the path and its permissions") from error
+        raise _unreadable(path, error) from error
     except UnicodeDecodeError as error:
         number = error.object[: error.start].count(b"\n") + 1
         raise CorpusError(f"{path}, line {number} is not UTF-8: save the file as UTF-8") from error
 
 
+def _unreadable(path: Path, error: OSError) -> CorpusError:
+    return CorpusError(f"cannot read {path}: {error.strerror}: check the path and its permissions")
+
+
+def raw_lines_of(path: Path) -> Iterator[str]:
+    """Yield each line of a file with its end, as it is read; raises as `text_of`."""
+    try:
+        with path.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
+            for number, line in enumerate(file, 1):
+                if not line.isascii() and _NOT_UTF8.search(line):
+                    raise CorpusError(f"{path}, line {number} is not UTF-8: save the file as UTF-8")
+                yield line
+    except OSError as error:
+        raise _unreadable(path, error) from error
+
+
 def lines_of(path: Path) -> Iterator[tuple[int, str]]:
     """Yield the number, counted from 1, and the text of each line of a file that is not blank; raises as `text_of`."""
-    yield from ((number, line) for number, line in enumerate(text_of(path).splitlines(), 1) if line.strip())
+    yield from ((number, line.rstrip("\r\n")) for number, line in enumerate(raw_lines_of(path), 1) if line.strip())
 
 
 def recordings_in(folder: Path) -> Iterator[Path]:
     """Yield the recordings in a folder, at any depth, sorted; hidden files are none."""
-    for path in sorted(folder.rglob("*")):
-        if path.suffix.lower() in SOUND_SUFFIXES and not path.name.startswith(".") and path.is_file():
+    entries = list[tuple[str, bool]]()
+    with suppress(PermissionError), os.scandir(folder) as found:
+        entries = sorted((entry.name, entry.is_dir(follow_symlinks=False)) for entry in found)
+    for name, is_folder in entries:
+        path = folder / name
+        if is_folder:
+            yield from recordings_in(path)
+        elif path.suffix.lower() in SOUND_SUFFIXES and not name.startswith(".") and path.is_file():
             yield path
 
 
@@ -154,13 +179,12 @@ def are_phones(texts: Iterable[str]) -> bool:
     >>> are_phones(["HH AH0 L OW1", "W ER1 L D"]), are_phones(["hello world"]), are_phones(["ʃ øː n", "p͡f oː s t ə n"])
     (True, False, True)
     """
-    labels = [text.split() for text in texts]
-    found = recognise(labels)
+    counts = Counter(label for text in texts for label in text.split())
+    found = recognise([counts.elements()])
     if found is not None and found.share >= LIKE_PHONES:
         return True
-    flat = [label for each in labels for label in each]
-    like = sum(is_phone(label) for label in flat)
-    return like >= LIKE_PHONES * len(flat) > 0 and not "".join(flat).isascii()
+    like = sum(count for label, count in counts.items() if is_phone(label))
+    return like >= LIKE_PHONES * counts.total() > 0 and not all(map(str.isascii, counts))
 
 
 def seconds(text: str, name: str, place: str) -> float | None:

@@ -19,13 +19,14 @@ folder may hold one table, or one for each split, such as ``train.tsv`` and ``te
 """
 
 import csv
+import itertools
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 from asr.core.errors import CorpusError
-from data_prep.forms.record import Record, lines_of, seconds, span, split_in, split_of, text_of
+from data_prep.forms.record import Record, lines_of, raw_lines_of, seconds, span, split_in, split_of
 
 LOOKS_FOR = "a .tsv, .csv or .jsonl with a column path"
 NAME = "utterances"
@@ -78,7 +79,7 @@ def columns(path: Path) -> set[str]:
     try:
         with path.open(encoding="utf-8-sig") as file:
             line = file.readline(1 << 16)
-        names = json.loads(line) if path.suffix.lower() == ".jsonl" else next(_reader([line], path))
+        names = json.loads(line) if path.suffix.lower() == ".jsonl" else next(_reader([line], path, line))
         return set(_names(names))
     except (OSError, ValueError, TypeError, AttributeError, csv.Error, StopIteration):
         return set()
@@ -115,7 +116,9 @@ def _plain(value: object) -> str:
 
 
 def _separated_rows(path: Path) -> Iterator[tuple[int, dict[str, str]]]:
-    reader = _reader(text_of(path).splitlines(keepends=True), path)
+    lines = raw_lines_of(path)
+    first = next(lines, "")
+    reader = _reader(itertools.chain([first], lines), path, first)
     names: list[str] = []
     try:
         for values in reader:
@@ -133,11 +136,11 @@ def _separated_rows(path: Path) -> Iterator[tuple[int, dict[str, str]]]:
         raise CorpusError(f"{path}, line {reader.line_num}: {error}: save the table anew") from error
 
 
-def _reader(lines: list[str], path: Path) -> Any:
+def _reader(lines: Iterable[str], path: Path, first: str) -> Any:
     """Return a reader of csv; tabs, commas, semicolons or bars separate the columns, and a tab needs no quotes."""
     if path.suffix.lower() == ".tsv":
         return csv.reader(lines, delimiter="\t", quoting=csv.QUOTE_NONE)
-    return csv.reader(lines, delimiter=max(",;\t|", key="".join(lines[:1]).count))
+    return csv.reader(lines, delimiter=max(",;\t|", key=first.count))
 
 
 def _names(values: list[str]) -> list[str]:
