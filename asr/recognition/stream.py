@@ -67,6 +67,11 @@ class Stream:
         The model needs the whole recording.
     AudioError
         The sample rate is not between 1 kHz and 1 MHz, or the channel is not a whole number from 0.
+
+    Attributes
+    ----------
+    emissions : (T', C) float32
+        What the model gave for the steps that the last `accept` or `finish` has computed, for a search of one's own.
     """
 
     def __init__(self, model: str | Path, sample_rate: float, channel: int | None = None):
@@ -127,13 +132,11 @@ class Stream:
         AudioError
             The samples have another shape or type, are not finite, leave [-1, 1] by far, or have no such channel.
         """
-        self._take(self._converter(samples))
-        return self._hear()
+        return self._hear(self._converter(samples))
 
     def finish(self) -> list[Spike]:
         """Return the phones in the last frames, and get ready for another recording."""
-        self._take(self._converter.finish())
-        found = self._hear(has_ended=True)
+        found = self._hear(self._converter.finish(), has_ended=True)
         self._begin()
         return found
 
@@ -152,26 +155,34 @@ class Stream:
         normaliser = self.model.normaliser
         return normaliser.follow(features, self._heard) if normaliser.config.cmvn == "running" else normaliser(features)
 
-    def _hear(self, has_ended: bool = False) -> list[Spike]:
-        """Return the phones in the frames that can be computed, and forget these; at the end that is all of them."""
-        found: list[Spike] = []
-        while True:
-            known = len(self._features) - self._before
-            if self._chunk and not has_ended and known < self._chunk + self._lookahead + self._after:
-                return found
-            steps = self._chunk or known // self._steps * self._steps
-            count = min(known, steps if self._chunk or not has_ended else known)
-            if count == 0:
-                return found
-            found += self._compute(self._features[: self._before + count + self._lookahead + self._after])
+    def _hear(self, waveform: np.ndarray, has_ended: bool = False) -> list[Spike]:
+        """Return the phones in the frames that can be computed now, and forget these; at the end these are all."""
+        self._take(waveform)
+        heard, found = [np.zeros((0, len(self.model.tokens)), np.float32)], list[Spike]()
+        while count := self._due(has_ended):
+            heard.append(self._compute(self._features[: self._before + count + self._lookahead + self._after]))
             self._features = self._features[count:]
+            found += self._spikes(heard[-1])
+        self.emissions = np.concatenate(heard)
+        return found
 
-    def _compute(self, features: np.ndarray) -> list[Spike]:
-        """Return the phones that begin in frames (T, F), of which the first and last are only seen."""
+    def _due(self, has_ended: bool) -> int:
+        """Return how many frames can be computed next."""
+        known = len(self._features) - self._before
+        if not self._chunk:
+            return known if has_ended else known // self._steps * self._steps
+        return min(self._chunk, known) if has_ended or known >= self._chunk + self._lookahead + self._after else 0
+
+    def _compute(self, features: np.ndarray) -> np.ndarray:
+        """Return the emissions (T', C) of frames (T, F), of which the first and last may only be seen."""
         inputs = {"features": features[None], "lengths": np.array([len(features)])} | self._states
         log_probs, _, *after = self._session.run(None, inputs)
         self._states = dict(zip(self._states, after, strict=True))
-        scores, found = log_probs[:, 0], []
+        return log_probs[:, 0]
+
+    def _spikes(self, scores: np.ndarray) -> list[Spike]:
+        """Return the phones that begin in emissions (T', C)."""
+        found = list[Spike]()
         if self._place is not None:
             scores = self.model.denominator.follow(scores, self._place)
         for token in scores.argmax(axis=1).tolist():
