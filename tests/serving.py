@@ -13,6 +13,7 @@ from asr.serving import run
 from asr.serving.app import Server
 from asr.serving.settings import Access
 from asr.serving.workers import Pool
+from tests.conftest import PATIENCE
 
 RECORDING = Path(__file__).parents[1] / "docs" / "audio" / "glorious-scrap.flac"
 TEXT = "i'd say there was going to be a glorious scrap"
@@ -55,6 +56,14 @@ def serving(models, limits, access=None, stream_model=None):
 def post(http_client, path, content=None, name="a.flac", **fields):
     content = RECORDING.read_bytes() if content is None else content
     return http_client.post(path, files={"file": (name, content)}, data=fields)
+
+
+def wait_for(condition, what):
+    """Wait until something is so, which is soon on an idle machine."""
+    deadline = time.monotonic() + PATIENCE
+    while not condition():
+        assert time.monotonic() < deadline, what
+        time.sleep(0.02)
 
 
 def error_of(answer):
