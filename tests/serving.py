@@ -25,6 +25,7 @@ class Served:
     host: str
     port: int
     pool: Pool
+    wyoming: tuple[str, int]
 
     @property
     def url(self):
@@ -40,17 +41,19 @@ def serving(models, limits, access=None, stream_model=None):
     pool = Pool(models, limits)
     pool.start()
     listening = run.bind("127.0.0.1", 0)
-    server = run.server(Server(pool, models, stream_model).application(access or Access()))
+    home = run.bind("127.0.0.1", 0)
+    server = run.server(Server(pool, models, stream_model, home).application(access or Access()))
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
     thread.start()
     try:
         while not server.started:
             time.sleep(0.01)
-        yield Served(*listening.getsockname(), pool)
+        yield Served(*listening.getsockname(), pool, home.getsockname())
     finally:
         server.should_exit = True
         thread.join()
         listening.close()
+        home.close()
 
 
 def post(http_client, path, content=None, name="a.flac", **fields):

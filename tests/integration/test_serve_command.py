@@ -18,14 +18,14 @@ TOKEN = "sixteen letters or more"
 
 
 def test_it_serves_until_it_is_stopped(tmp_path):
-    options = ["--port", "0", "--model", "en-us-phones-small", "--words", "none", "--workers", "1"]
+    options = ["--port", "0", "--model", "en-us-phones-small", "--words", "none", "--workers", "1", "--wyoming", "0"]
     environment = os.environ | {"PYTHONPATH": str(ROOT), "ASR_TOKEN": TOKEN, "TMPDIR": str(tmp_path)}
     # Workers import this as a module; and what a shell runs in the background has no handler of SIGINT.
     run = "import signal\nsignal.signal(signal.SIGINT, signal.default_int_handler)\n" + RUN_ASR
     command = [sys.executable, "-c", f"if __name__ == '__main__':\n{re.sub('(?m)^', '    ', run)}", "serve", *options]
     with subprocess.Popen(command, env=environment, cwd=ROOT, stderr=subprocess.PIPE, text=True) as process:
         line = process.stderr.readline()
-        url = re.fullmatch(r"serving at (http://127\.0\.0\.1:\d+)\n", line)[1]
+        url = re.fullmatch(r"serving at (http://127\.0\.0\.1:\d+) and tcp://127\.0\.0\.1:\d+\n", line)[1]
         assert [path.name[:10] for path in tmp_path.iterdir()] == ["asr-worker"]
         with httpx.Client(base_url=url, timeout=PATIENCE) as client:
             assert client.get("/v1/models").status_code == 401
