@@ -143,6 +143,7 @@ def test_a_recording_has_the_phones_and_formats_of_python(page, recogniser):
     assert save(page, article, "TextGrid") == render(shown, "textgrid", RECORDING.stem)
     page.select_option("#alphabet", "ipa")
     assert choose(page).locator(".said").text_content() == str(shown.ipa)
+    assert article.locator(".fault").first.text_content() == ""
     for needs_a_server in ("#text", "text=What is said", "#learner", "text=eaf"):
         assert page.is_hidden(needs_a_server)
 
@@ -151,6 +152,7 @@ def test_a_long_recording_goes_through_in_windows_and_pieces(page, recogniser, t
     waveform = np.tile(np.pad(audio.load(RECORDING), (0, 8000)), 15)
     soundfile.write(tmp_path / "long.flac", waveform, audio.SAMPLE_RATE)
     article = choose(page, tmp_path / "long.flac")
+    assert "windows of 24 s" in article.locator(".fault").first.text_content()
     python, phones = recogniser.transcribe(tmp_path / "long.flac"), heard(page, article)
     assert python.duration > 50
     # Python normalises the features of all windows alike, and the page those of each on its own.
