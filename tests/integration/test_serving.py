@@ -331,11 +331,12 @@ def test_a_stream_of_nothing(served):
     assert hear(served, [b"", b"\0", b"\0" * 3])[-1]["text"] == ""
 
 
-def test_too_many_streams(served):
+def test_too_many_streams(served, caplog):
     with open_stream(served), open_stream(served):
         with pytest.raises(websockets.InvalidStatus) as caught:
             open_stream(served)
         assert caught.value.response.status_code == 429
+    assert caplog.messages == []
 
 
 def test_strange_messages_end_a_stream_with_a_reason(served):
