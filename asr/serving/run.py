@@ -57,7 +57,7 @@ class _WebSocket(WebSocketsSansIOProtocol):
             The connection is closed, or closing.
         """
         await self.writable.wait()
-        if self.close_sent:  # by this class: the application says nothing more once it has closed a connection
+        if self.close_sent:  # on the client's account: the application sends nothing once it has closed a connection
             raise ClientDisconnected
         await super().send(message)
         if self.close_sent:

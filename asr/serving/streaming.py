@@ -2,7 +2,7 @@
 
 A client sends `{"config": {"sample_rate": 16000}}`, then samples in binary messages, and at last `{"eof": 1}`. Each
 binary message has one answer: the partial result, or the final result of a phrase that has just ended. While a client
-speaks, an answer waits for the partial result that the message has caused, or for the next message.
+speaks, an answer waits a moment for a partial result that is being worked on, or for the next message.
 """
 
 import asyncio
@@ -158,9 +158,11 @@ class Session:
         if listener.end > self._pool.limits.sound_seconds:
             raise Refusal(413, "too_long", f"the stream is longer than {self._pool.limits.sound_seconds:g} s")
         self._take_partial(listener)
-        if listener.phrase_end is None and self._asked is None and (due := listener.due) is not None:
-            self._asked = due, asyncio.create_task(self._recognise(due))
-            if listener.end < asyncio.get_running_loop().time() - self._start + LEAD:
+        if listener.phrase_end is None:
+            if self._asked is None and (due := listener.due) is not None:
+                self._asked = due, asyncio.create_task(self._recognise(due))
+            is_live = listener.end < asyncio.get_running_loop().time() - self._start + LEAD
+            if self._asked is not None and is_live:
                 tasks = (self._asked[1], self._receive())
                 await asyncio.wait(tasks, timeout=HOLD, return_when=asyncio.FIRST_COMPLETED)
                 self._take_partial(listener)
