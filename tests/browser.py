@@ -11,10 +11,10 @@ import pytest
 import soundfile
 
 from asr.speech import audio
-from tests.conftest import ROOT
+from tests.conftest import PATIENCE, ROOT
 
 RECORDING = ROOT / "docs" / "audio" / "glorious-scrap.flac"
-BEFORE, BEHIND = 4000, 24000  # samples of silence around the recording
+BEFORE, BEHIND = 16000, 24000  # samples of silence around the recording
 
 
 @contextmanager
@@ -29,6 +29,18 @@ def chromium(folder: Path) -> Iterator[Any]:
     flags = ["--no-sandbox", "--mute-audio", "--use-fake-ui-for-media-stream", "--use-fake-device-for-media-stream"]
     flags.append(f"--use-file-for-fake-audio-capture={heard}%noloop")
     with playwright.sync_playwright() as driver:
-        browser = driver.chromium.launch(executable_path=path, args=flags)
+        browser = driver.chromium.launch(executable_path=path, args=flags, timeout=1000 * PATIENCE)
+        playwright.expect.set_options(1000 * PATIENCE)
         yield browser
         browser.close()
+
+
+def violations(page: Any) -> list[tuple[str, str, list[str]]]:
+    """Audit a page's accessibility with axe; return each colour scheme, rule and what in the page breaks it."""
+    axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="axe-playwright-python is not installed")
+    found = []
+    for scheme in ("light", "dark"):
+        page.emulate_media(color_scheme=scheme)
+        for rule in axe.Axe().run(page).response["violations"]:
+            found.append((scheme, rule["id"], [node["html"] for node in rule["nodes"]]))
+    return found

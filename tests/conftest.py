@@ -32,6 +32,7 @@ settings.register_profile("patient", deadline=None, suppress_health_check=[Healt
 settings.load_profile("patient")
 
 ROOT = Path(__file__).parents[1]
+PATIENCE = 300  # seconds to wait for what takes a moment on an idle machine
 
 
 class TextInKernel(event.Listener):
@@ -230,7 +231,13 @@ def served():
     from tests.serving import serving
 
     limits = Limits(
-        workers=1, queue=4, streams=2, upload_bytes=4 * MEGABYTE, upload_seconds=3, sound_seconds=60, work_seconds=60
+        workers=1,
+        queue=4,
+        streams=2,
+        upload_bytes=4 * MEGABYTE,
+        upload_seconds=PATIENCE,
+        sound_seconds=60,
+        work_seconds=PATIENCE,
     )
     with serving(Models("en-us-phones", "en-us-words"), limits) as server:
         yield server
@@ -239,5 +246,5 @@ def served():
 @pytest.fixture(scope="session")
 def http_client(served):
     httpx = pytest.importorskip("httpx", reason="httpx is not installed")
-    with httpx.Client(base_url=served.url, timeout=120) as client:
+    with httpx.Client(base_url=served.url, timeout=PATIENCE) as client:
         yield client

@@ -13,6 +13,7 @@ from asr.serving import run
 from asr.serving.app import Server
 from asr.serving.settings import Access
 from asr.serving.workers import Pool
+from tests.conftest import PATIENCE
 
 RECORDING = Path(__file__).parents[1] / "docs" / "audio" / "glorious-scrap.flac"
 TEXT = "i'd say there was going to be a glorious scrap"
@@ -24,6 +25,7 @@ class Served:
     host: str
     port: int
     pool: Pool
+    wyoming: tuple[str, int]
 
     @property
     def url(self):
@@ -39,22 +41,32 @@ def serving(models, limits, access=None, stream_model=None):
     pool = Pool(models, limits)
     pool.start()
     listening = run.bind("127.0.0.1", 0)
-    server = run.server(Server(pool, models, stream_model).application(access or Access()))
+    home = run.bind("127.0.0.1", 0)
+    server = run.server(Server(pool, models, stream_model, home).application(access or Access()))
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
     thread.start()
     try:
         while not server.started:
             time.sleep(0.01)
-        yield Served(*listening.getsockname(), pool)
+        yield Served(*listening.getsockname(), pool, home.getsockname())
     finally:
         server.should_exit = True
         thread.join()
         listening.close()
+        home.close()
 
 
 def post(http_client, path, content=None, name="a.flac", **fields):
     content = RECORDING.read_bytes() if content is None else content
     return http_client.post(path, files={"file": (name, content)}, data=fields)
+
+
+def wait_for(condition, what):
+    """Wait until something is so, which is soon on an idle machine."""
+    deadline = time.monotonic() + PATIENCE
+    while not condition():
+        assert time.monotonic() < deadline, what
+        time.sleep(0.02)
 
 
 def error_of(answer):

@@ -4,6 +4,7 @@ import http.client
 import random
 import socket
 
+from tests.conftest import PATIENCE
 from tests.serving import RECORDING
 
 PATHS = ("/v1/phones", "/v1/align", "/v1/pronunciation", "/v1/audio/transcriptions", "/v1/models", "/v2", "/\xff")
@@ -52,7 +53,7 @@ def random_request(rng: random.Random) -> bytes:
 
 def send_request(address: tuple[str, int], rng: random.Random) -> int | None:
     """Send a random request; return the status of the answer, None if there was none."""
-    with socket.create_connection(address, timeout=60) as connection:
+    with socket.create_connection(address, timeout=PATIENCE) as connection:
         connection.sendall(random_request(rng))
         connection.shutdown(socket.SHUT_WR)
         answer = http.client.HTTPResponse(connection)
@@ -84,7 +85,7 @@ def random_frame(rng: random.Random) -> bytes:
 
 def send_frames(address: tuple[str, int], rng: random.Random) -> int:
     """Open a stream, send random frames and leave; return the status of the handshake."""
-    with socket.create_connection(address, timeout=60) as connection:
+    with socket.create_connection(address, timeout=PATIENCE) as connection:
         connection.sendall(UPGRADE.encode())
         status = int(connection.recv(12)[-3:])
         for _ in range(rng.randrange(8)):

@@ -1,5 +1,6 @@
 """The verb `asr serve`."""
 
+from contextlib import ExitStack
 from typing import Annotated
 
 import typer
@@ -8,6 +9,7 @@ from asr.cli.options import ModelOption, note
 from asr.core.errors import AsrError
 
 NO_WORDS = "none"
+HOME = "127.0.0.1"  # where the Wyoming protocol is served, since it has no token
 
 
 def serve(
@@ -22,6 +24,15 @@ def serve(
         typer.Option(
             help="A model in one direction, which gives the phones of streams as they come.",
             show_default="the model hears each phrase anew",
+        ),
+    ] = None,
+    wyoming: Annotated[
+        int | None,
+        typer.Option(
+            min=0,
+            max=65535,
+            help="A second port, of this machine alone, for Home Assistant; 0 takes a free one.",
+            show_default="none",
         ),
     ] = None,
     token: Annotated[
@@ -53,6 +64,7 @@ def serve(
     asr serve
     asr serve --port 9000 --model runs/mini_librispeech/blstm_ctc --words none
     asr serve --host 0.0.0.0 --workers 4 --max-duration 600
+    asr serve --wyoming 10300
     """
     try:
         from asr.serving import run
@@ -83,10 +95,14 @@ def serve(
         from asr.recognition.stream import Stream
 
         Stream(stream_model, 16000)  # its faults are known before the first client
-    with run.bind(host, port) as listening:
+    with run.bind(host, port) as listening, ExitStack() as stack:
         address = listening.getsockname()
-        pool = Pool(models, limits)
-        app = Server(pool, models, stream_model).application(access)
-        pool.start()
         shown = f"[{address[0]}]" if ":" in address[0] else address[0]
-        run.server(app, lambda: note(f"serving at http://{shown}:{address[1]}")).run(sockets=[listening])
+        places = [f"http://{shown}:{address[1]}"]
+        home = None if wyoming is None else stack.enter_context(run.bind(HOME, wyoming))
+        if home is not None:
+            places.append(f"tcp://{HOME}:{home.getsockname()[1]}")
+        pool = Pool(models, limits)
+        app = Server(pool, models, stream_model, home).application(access)
+        pool.start()
+        run.server(app, lambda: note(f"serving at {' and '.join(places)}")).run(sockets=[listening])

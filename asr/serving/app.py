@@ -1,6 +1,7 @@
 """The application: its paths, and what answers them."""
 
 import json
+import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from importlib import resources
@@ -21,7 +22,7 @@ from starlette.websockets import WebSocket
 import asr
 from asr.core import config
 from asr.models import model_folder
-from asr.serving import forms
+from asr.serving import forms, wyoming
 from asr.serving.guard import PAGE, Guard
 from asr.serving.metrics import Gauges, Metrics
 from asr.serving.recognising import Job
@@ -54,12 +55,15 @@ class Server:
         What they have loaded.
     stream_model
         A model in one direction that gives the phones of streams as they come; None leaves them to the pool.
+    home
+        Where clients of the Wyoming protocol connect; None serves none.
     """
 
-    def __init__(self, pool: Pool, models: Models, stream_model: str | None = None):
+    def __init__(self, pool: Pool, models: Models, stream_model: str | None = None, home: socket.socket | None = None):
         folder = model_folder.find(models.model)
         self._pool, self._model, self._created = pool, model_folder.name_of(folder), int(folder.stat().st_mtime)
         self._language = language_of(config.load(folder / "config.yaml").data.labels)
+        self._home = home
         self._streams = Streams(pool, pool.limits, stream_model)
         self._metrics = Metrics()
         files = resources.files("asr.serving")
@@ -98,7 +102,12 @@ class Server:
 
     @asynccontextmanager
     async def _lifespan(self, app: Starlette) -> AsyncIterator[None]:
-        yield
+        if self._home is None:
+            yield
+        else:
+            info = wyoming.info_of(self._model, ["en"] if self._language == "english" else [])
+            async with wyoming.serving(self._home, self._pool, info):
+                yield
         await self._pool.close()
 
     async def _recording(self, request: Request) -> Response:

@@ -19,8 +19,8 @@ PAUSE = 0.8  # seconds without a phone that end a phrase; it is cut in the middl
 SPIKE = 0.2  # seconds that a phone is taken to last of which only the beginning is known
 LONGEST = 20.0  # seconds of a phrase; it is ended without a pause then
 BEFORE = 0.5  # seconds that are kept of the silence before a phrase
-FRESH = 0.2  # seconds of new sound that are worth another partial result
-LONG = 4.0  # seconds of a phrase that are recognised over and over
+FRESH = 0.08  # seconds of new sound that are worth another partial result: messages have 0.1 s, or nearly so
+LONG = 3.0  # seconds of a phrase that are recognised over and over
 RECENT = 1.5  # seconds of them that stay open when the rest is settled
 CONTEXT = 1.0  # seconds that are heard again before what is open
 

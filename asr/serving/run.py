@@ -3,9 +3,12 @@
 import logging
 import socket
 from collections.abc import Callable
+from typing import Any
 
 import uvicorn
 from starlette.types import ASGIApp
+from uvicorn.protocols.utils import ClientDisconnected
+from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 
 from asr.core.errors import AsrError
 
@@ -38,6 +41,36 @@ def _is_fault(record: logging.LogRecord) -> bool:
     return "state=MUST_CLOSE" not in str(error) and not str(record.msg).startswith("Invalid UTF-8")
 
 
+class _WebSocket(WebSocketsSansIOProtocol):
+    """Tells a client that is gone, or was refused, from a fault of the application; uvicorn logs these as faults too.
+
+    The application may be told at any time that the client is gone. A client can close the connection, break the
+    protocol or stop answering pings just before the application accepts it or answers.
+    """
+
+    async def send(self, message: Any) -> None:
+        """Send what the application says.
+
+        Raises
+        ------
+        ClientDisconnected
+            The connection is closed, or closing.
+        """
+        await self.writable.wait()
+        if self.close_sent:  # on the client's account: the application sends nothing once it has closed a connection
+            raise ClientDisconnected
+        await super().send(message)
+        if self.close_sent:
+            self.handshake_complete = True  # also by a refusal, which is an answer
+        elif not self.handshake_complete and self.initial_response is None:
+            raise ClientDisconnected  # it was gone before it could be accepted
+
+    def shutdown(self) -> None:
+        """Close the connection, unless the client has begun to."""
+        if not self.transport.is_closing():
+            super().shutdown()
+
+
 class _Server(uvicorn.Server):
     """Says when it is ready."""
 
@@ -61,7 +94,7 @@ def server(app: ASGIApp, on_start: Callable[[], None] = lambda: None) -> uvicorn
         access_log=False,
         server_header=False,
         http="h11",
-        ws="websockets-sansio",
+        ws=_WebSocket,
         ws_max_size=LONGEST_MESSAGE,
         ws_per_message_deflate=False,
         h11_max_incomplete_event_size=LONGEST_HEAD,

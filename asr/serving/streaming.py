@@ -1,7 +1,8 @@
 """The WebSocket of `/v1/stream`: samples in, phones and words out, in the messages of Vosk's server.
 
 A client sends `{"config": {"sample_rate": 16000}}`, then samples in binary messages, and at last `{"eof": 1}`. Each
-binary message has one answer: the partial result, or the final result of a phrase that has just ended.
+binary message has one answer: the partial result, or the final result of a phrase that has just ended. While a client
+speaks, an answer waits a moment for a partial result that is being worked on, or for the next message.
 """
 
 import asyncio
@@ -9,6 +10,7 @@ import json
 from contextlib import suppress
 from typing import Any
 
+from starlette.types import Message
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from asr.core.errors import AsrError
@@ -24,6 +26,8 @@ from asr.speech.features import WINDOW_LENGTH
 
 VIOLATION = 1008  # a reason to close (RFC 6455, section 7.4.1)
 LONGEST_CONFIG = 10_000  # characters
+HOLD = 0.2  # seconds that an answer waits for a partial result
+LEAD = 0.5  # seconds by which samples may be ahead of the clock; who sends faster than that does not speak
 
 
 class Session:
@@ -44,6 +48,8 @@ class Session:
         self._sample_rate, self._ipa = float(SAMPLE_RATE), False
         self._listener: Listener | None = None
         self._asked: tuple[Stretch, asyncio.Task[dict[str, Any]]] | None = None  # for a partial result
+        self._coming: asyncio.Task[Message] | None = None  # the client's next message, once it is waited for
+        self._start = 0.0  # when the first samples of the recording came, by the loop's clock
 
     async def run(self) -> None:
         """Answer the client until one side ends the stream."""
@@ -61,6 +67,8 @@ class Session:
             pass
         finally:
             self._forget_partial()
+            if self._coming is not None:
+                self._coming.cancel()
 
     async def _refuse(self, refusal: Refusal) -> None:
         with suppress(WebSocketDisconnect):
@@ -79,7 +87,8 @@ class Session:
         seconds = self._pool.limits.upload_seconds
         try:
             async with asyncio.timeout(seconds):
-                message = await self._websocket.receive()
+                message = await self._receive()
+            self._coming = None
         except TimeoutError:
             raise Refusal(408, "too_slow", f"nothing came for {seconds:g} s") from None
         if message["type"] == "websocket.disconnect":
@@ -94,6 +103,12 @@ class Session:
         if not isinstance(found, dict):
             raise bad('send samples, or an object such as {"config": {"sample_rate": 16000}} or {"eof": 1}')
         return found
+
+    def _receive(self) -> asyncio.Task[Message]:
+        """Return the task that waits for the client's next message."""
+        if self._coming is None:
+            self._coming = asyncio.create_task(self._websocket.receive())
+        return self._coming
 
     async def _answer(self, message: bytes | dict[str, Any]) -> bool:
         """Answer a message; return whether it was the last one."""
@@ -128,6 +143,7 @@ class Session:
     async def _get_listener(self) -> Listener:
         """Return what hears this recording; the first samples make it."""
         if self._listener is None:
+            self._start = asyncio.get_running_loop().time()
             self._listener = await asyncio.to_thread(self._new_listener)
         return self._listener
 
@@ -141,15 +157,23 @@ class Session:
         await asyncio.to_thread(listener.accept, content)
         if listener.end > self._pool.limits.sound_seconds:
             raise Refusal(413, "too_long", f"the stream is longer than {self._pool.limits.sound_seconds:g} s")
+        self._take_partial(listener)
+        if listener.phrase_end is None:
+            if self._asked is None and (due := listener.due) is not None:
+                self._asked = due, asyncio.create_task(self._recognise(due))
+            is_live = listener.end < asyncio.get_running_loop().time() - self._start + LEAD
+            if self._asked is not None and is_live:
+                tasks = (self._asked[1], self._receive())
+                await asyncio.wait(tasks, timeout=HOLD, return_when=asyncio.FIRST_COMPLETED)
+                self._take_partial(listener)
+        return listener.partial if listener.phrase_end is None else await self._final(listener.phrase_end)
+
+    def _take_partial(self, listener: Listener) -> None:
+        """Take the partial result that was asked for, if it is there."""
         if self._asked is not None and self._asked[1].done():
             stretch, task = self._asked
             self._asked = None
             listener.set_partial(task.result(), stretch)
-        if listener.phrase_end is not None:
-            return await self._final(listener.phrase_end)
-        if self._asked is None and (due := listener.due) is not None:
-            self._asked = due, asyncio.create_task(self._recognise(due))
-        return listener.partial
 
     async def _final(self, end: float) -> dict[str, Any]:
         """End the phrase, and return its final result."""

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import ROOT, RUN_ASR
+from tests.conftest import PATIENCE, ROOT, RUN_ASR
 
 httpx = pytest.importorskip("httpx", reason="httpx is not installed")
 pytest.importorskip("uvicorn", reason="the extra `serve` is not installed")
@@ -18,16 +18,16 @@ TOKEN = "sixteen letters or more"
 
 
 def test_it_serves_until_it_is_stopped(tmp_path):
-    options = ["--port", "0", "--model", "en-us-phones-small", "--words", "none", "--workers", "1"]
+    options = ["--port", "0", "--model", "en-us-phones-small", "--words", "none", "--workers", "1", "--wyoming", "0"]
     environment = os.environ | {"PYTHONPATH": str(ROOT), "ASR_TOKEN": TOKEN, "TMPDIR": str(tmp_path)}
     # Workers import this as a module; and what a shell runs in the background has no handler of SIGINT.
     run = "import signal\nsignal.signal(signal.SIGINT, signal.default_int_handler)\n" + RUN_ASR
     command = [sys.executable, "-c", f"if __name__ == '__main__':\n{re.sub('(?m)^', '    ', run)}", "serve", *options]
     with subprocess.Popen(command, env=environment, cwd=ROOT, stderr=subprocess.PIPE, text=True) as process:
         line = process.stderr.readline()
-        url = re.fullmatch(r"serving at (http://127\.0\.0\.1:\d+)\n", line)[1]
+        url = re.fullmatch(r"serving at (http://127\.0\.0\.1:\d+) and tcp://127\.0\.0\.1:\d+\n", line)[1]
         assert [path.name[:10] for path in tmp_path.iterdir()] == ["asr-worker"]
-        with httpx.Client(base_url=url, timeout=60) as client:
+        with httpx.Client(base_url=url, timeout=PATIENCE) as client:
             assert client.get("/v1/models").status_code == 401
             client.headers["Authorization"] = f"Bearer {TOKEN}"
             assert client.get("/v1/models").json()["data"][0]["id"] == "en-us-phones-small"
@@ -38,7 +38,7 @@ def test_it_serves_until_it_is_stopped(tmp_path):
             answer = client.post("/v1/audio/transcriptions", files={"file": ("a", recording)})
             assert answer.json()["text"].startswith("AY ")
         process.send_signal(signal.SIGINT)
-        assert process.wait(60) == 130
+        assert process.wait(PATIENCE) == 130
         assert process.stderr.read() == "\nasr: stopped\n"
     assert list(Path(tmp_path).iterdir()) == []
 

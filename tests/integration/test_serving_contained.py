@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import ROOT
+from tests.conftest import PATIENCE, ROOT
 from tests.serving import RECORDING
 
 httpx = pytest.importorskip("httpx", reason="httpx is not installed")
@@ -54,7 +54,7 @@ def test_a_server_without_a_home_on_a_file_system_that_cannot_be_written(install
             while lines[-1] and not lines[-1].startswith("serving at "):
                 lines.append(process.stderr.readline())
             url = re.fullmatch(r"serving at (http://\S+)\n", lines[-1])[1]
-            answer = httpx.post(f"{url}/v1/phones", files={"file": ("a", RECORDING.read_bytes())}, timeout=60)
+            answer = httpx.post(f"{url}/v1/phones", files={"file": ("a", RECORDING.read_bytes())}, timeout=PATIENCE)
             assert answer.json()["phones"][0]["label"] == "AY"
         finally:
             process.terminate()

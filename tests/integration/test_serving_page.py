@@ -8,7 +8,8 @@ import pytest
 import soundfile
 
 from asr.speech import audio, elan
-from tests.browser import RECORDING, chromium
+from tests.browser import RECORDING, chromium, violations
+from tests.conftest import PATIENCE
 from tests.serving import HEARD
 
 playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
@@ -38,7 +39,7 @@ def page(browser, served):
     """The page, in which nothing may go wrong."""
     with browser.new_context(viewport={"width": 768, "height": 900}, permissions=["microphone"]) as context:
         page, faults, addresses = context.new_page(), [], []
-        page.set_default_timeout(60_000)
+        page.set_default_timeout(1000 * PATIENCE)
         page.on("pageerror", lambda error: faults.append(str(error)))
         page.on("console", lambda message: faults.append(message.text) if message.type == "error" else None)
         page.on("request", lambda request: addresses.append(request.url))
@@ -68,7 +69,7 @@ def titles(page, tier, first, last):
 
 def played(page, count):
     """How many seconds each of the first stretches lasted that were played."""
-    for _ in range(600):  # page.wait_for_function would need a weaker Content-Security-Policy
+    for _ in range(10 * PATIENCE):  # page.wait_for_function would need a weaker Content-Security-Policy
         if len(found := page.evaluate("played")) >= count:
             return found
         page.wait_for_timeout(100)
@@ -197,8 +198,7 @@ def test_a_known_text_is_placed_and_scored(page):
 
 def test_speech_is_recognised_as_it_comes(page):
     page.click("#listen")
-    page.wait_for_selector("#partial:has-text('say')")
-    assert page.locator("#phones span").all_text_contents()[:2] == ["AY", "D"]
+    page.wait_for_selector("#live:has(#partial:has-text('say')):has(#phones:has-text('AYDSEY'))")
     assert page.is_disabled("#record")
     page.wait_for_selector("#finals:has-text('glorious scrap')")
     page.click("#listen")
@@ -214,7 +214,7 @@ def test_a_stream_that_breaks_off_leaves_a_recording(page):
     page.route_web_socket("**/v1/stream", lambda socket: socket.close())
     page.click("#listen")
     page.wait_for_selector("#fault:has-text('broke off')")
-    page.wait_for_timeout(1000)
+    page.wait_for_timeout(2500)
     page.click("#listen")
     page.wait_for_selector(DONE)
     assert page.text_content(".said").startswith("i'd say")
@@ -223,7 +223,7 @@ def test_a_stream_that_breaks_off_leaves_a_recording(page):
 def test_a_recording_is_made(page):
     page.click("#record")
     page.wait_for_selector("#meter:visible")
-    page.wait_for_timeout(1500)
+    page.wait_for_timeout(2500)
     page.click("#record")
     page.wait_for_selector(DONE)
     assert page.text_content(".said").startswith("i'd say")
@@ -348,7 +348,6 @@ def test_of_an_hour_only_what_is_seen_is_made(page):
 
 
 def test_an_audit_of_accessibility_finds_nothing(page):
-    axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="axe-playwright-python is not installed")
     page.fill("#text", "Mother has eaten a gun")
     page.check("#learner")
     choose(page)
@@ -358,7 +357,4 @@ def test_an_audit_of_accessibility_finds_nothing(page):
     page.set_input_files("#file", RECORDING)
     page.wait_for_selector(f"li:first-child {DONE}")
     page.evaluate("document.getElementById('live').hidden = false")
-    for scheme in ("light", "dark"):
-        page.emulate_media(color_scheme=scheme)
-        found = axe.Axe().run(page).response["violations"]
-        assert [(each["id"], [node["html"] for node in each["nodes"]]) for each in found] == []
+    assert violations(page) == []

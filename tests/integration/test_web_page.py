@@ -26,8 +26,8 @@ from asr.recognition.render import render
 from asr.serving import web_export, web_runtime
 from asr.speech import audio
 from asr.speech.segments import Segment
-from tests.browser import RECORDING, chromium
-from tests.conftest import ROOT
+from tests.browser import RECORDING, chromium, violations
+from tests.conftest import PATIENCE, ROOT
 
 SCRIPTS = ROOT / "asr" / "serving" / "web"
 DONE = ".status:has-text('Done')"
@@ -50,6 +50,16 @@ def served(folder):
 def browser(tmp_path_factory):
     with chromium(tmp_path_factory.mktemp("microphone")) as browser:
         yield browser
+
+
+@contextmanager
+def opened(browser, address):
+    """A page of its own, which may take its time."""
+    with browser.new_context() as context:
+        page = context.new_page()
+        page.set_default_timeout(1000 * PATIENCE)
+        page.goto(address)
+        yield page
 
 
 @pytest.fixture(scope="module")
@@ -77,7 +87,7 @@ def page(browser, exported):
     """The page, in which nothing may go wrong and from which nothing may be sent."""
     with browser.new_context(permissions=["microphone"]) as context, served(exported) as address:
         page, faults, requests = context.new_page(), [], []
-        page.set_default_timeout(60_000)
+        page.set_default_timeout(1000 * PATIENCE)
         page.on("pageerror", lambda error: faults.append(str(error)))
         page.on("console", lambda message: faults.append(message.text) if message.type == "error" else None)
         context.on("request", lambda request: requests.append(request))
@@ -133,6 +143,7 @@ def test_a_recording_has_the_phones_and_formats_of_python(page, recogniser):
     assert save(page, article, "TextGrid") == render(shown, "textgrid", RECORDING.stem)
     page.select_option("#alphabet", "ipa")
     assert choose(page).locator(".said").text_content() == str(shown.ipa)
+    assert article.locator(".fault").first.text_content() == ""
     for needs_a_server in ("#text", "text=What is said", "#learner", "text=eaf"):
         assert page.is_hidden(needs_a_server)
 
@@ -141,6 +152,7 @@ def test_a_long_recording_goes_through_in_windows_and_pieces(page, recogniser, t
     waveform = np.tile(np.pad(audio.load(RECORDING), (0, 8000)), 15)
     soundfile.write(tmp_path / "long.flac", waveform, audio.SAMPLE_RATE)
     article = choose(page, tmp_path / "long.flac")
+    assert "windows of 24 s" in article.locator(".fault").first.text_content()
     python, phones = recogniser.transcribe(tmp_path / "long.flac"), heard(page, article)
     assert python.duration > 50
     # Python normalises the features of all windows alike, and the page those of each on its own.
@@ -150,7 +162,7 @@ def test_a_long_recording_goes_through_in_windows_and_pieces(page, recogniser, t
 
 def test_the_microphone(page, recogniser):
     page.click("#listen")
-    page.wait_for_timeout(4500)
+    page.wait_for_selector("#finals:not(:empty)")
     page.click("#listen")
     page.wait_for_selector(DONE)
     said = page.locator(".said").text_content().split()
@@ -184,9 +196,17 @@ def test_what_cannot_be_heard(page, tmp_path):
     assert choose(page, tmp_path / "silent.wav").locator(".said").text_content() == "Nothing was heard."
 
 
+def test_an_audit_of_accessibility_finds_nothing(page):
+    choose(page)
+    page.check(".posteriors")
+    page.evaluate("document.getElementById('live').hidden = false")
+    assert violations(page) == []
+
+
 def test_no_network_is_needed_after_the_first_visit(browser, exported, recogniser):
     with browser.new_context() as context:
         page = context.new_page()
+        page.set_default_timeout(1000 * PATIENCE)
         with served(exported) as address:
             page.goto(address)
             page.evaluate("navigator.serviceWorker.ready.then(() => {})")
@@ -198,9 +218,7 @@ def test_no_network_is_needed_after_the_first_visit(browser, exported, recognise
 def test_a_model_that_does_not_load_is_told(browser, exported, tmp_path):
     folder = shutil.copytree(exported, tmp_path / "page")
     (folder / "model" / "model.onnx").write_bytes(b"damaged")
-    with browser.new_context() as context, served(folder) as address:
-        page = context.new_page()
-        page.goto(address)
+    with served(folder) as address, opened(browser, address) as page:
         page.set_input_files("#file", RECORDING)
         page.wait_for_selector("article .fault:not(:empty)")
         assert page.locator(".said").text_content() == ""
@@ -210,9 +228,7 @@ def test_a_network_with_an_ngram_has_the_phones_and_confidences_of_python(browse
     web_export.export("en-us-phones", tmp_path / "page")
     recogniser, long = Recogniser.from_pretrained("en-us-phones"), tmp_path / "long.flac"
     soundfile.write(long, np.tile(np.pad(audio.load(RECORDING), (0, 8000)), 10), audio.SAMPLE_RATE)
-    with served(tmp_path / "page") as address:
-        page = browser.new_page()
-        page.goto(address)
+    with served(tmp_path / "page") as address, opened(browser, address) as page:
         for recording in (RECORDING, long):
             python, phones = recogniser.transcribe(recording), heard(page, choose(page, recording))
             assert labels(phones) == labels(python.phones)
@@ -221,7 +237,6 @@ def test_a_network_with_an_ngram_has_the_phones_and_confidences_of_python(browse
             shifts = [abs(each.start - other.start) for each, other in zip(phones, python, strict=True)]
             assert np.mean(np.array(shifts) < 0.002) > 0.9
         assert python.duration > 30  # it is placed in pieces, and decoded as a whole
-        page.close()
 
 
 def test_the_best_network_fits_into_20_MB(runtime, tmp_path):
@@ -229,9 +244,7 @@ def test_the_best_network_fits_into_20_MB(runtime, tmp_path):
 
 
 def test_scripts_decode_with_an_ngram_as_python_does(browser, rng):
-    with served(SCRIPTS) as address:
-        page = browser.new_page()
-        page.goto(f"{address}ngram.js")
+    with served(SCRIPTS) as address, opened(browser, f"{address}ngram.js") as page:
         for order in (2, 2, 3, 3, 4):
             tokens = ["<blank>", *"ABCDEF"[: rng.integers(2, 7)]]
             text = [rng.choice(tokens[1:], rng.integers(1, 9)).tolist() for _ in range(8)]
@@ -259,13 +272,10 @@ def test_scripts_decode_with_an_ngram_as_python_does(browser, rng):
                 assert tuple(best) == hypothesis.tokens
                 expected = denominator.log_posteriors(log_probs[:, None])
                 np.testing.assert_allclose(posteriors, expected.ravel(), rtol=1e-5, atol=1e-6)
-        page.close()
 
 
 def test_scripts_decode_and_align_as_python_does(browser, rng):
-    with served(SCRIPTS) as address:
-        page = browser.new_page()
-        page.goto(f"{address}ctc.js")
+    with served(SCRIPTS) as address, opened(browser, f"{address}ctc.js") as page:
         for _ in range(40):
             frames, classes, beam = rng.integers(1, 30), rng.integers(2, 6), int(rng.integers(1, 20))
             log_probs = rng.normal(size=(frames, classes)).astype(np.float32) * 2
@@ -288,7 +298,6 @@ def test_scripts_decode_and_align_as_python_does(browser, rng):
                 (alignment,) = forced_align(log_probs[:, None], np.array([tokens]))
                 assert [place["start"] for place in places] == alignment.starts.tolist()
                 assert [place["end"] for place in places] == alignment.ends.tolist()
-        page.close()
 
 
 def test_a_model_that_the_page_cannot_have(tmp_path):

@@ -4,6 +4,8 @@ import { writers } from "./formats.js";
 import { Phrases } from "./phrases.js";
 
 const RATE = 16000, SHORTEST = 400; // Hz and samples of what the network hears
+const IN_WINDOWS = "Of more than 48 s the page hears windows of 24 s, each normalised on its own: a few phones may differ from "
+  + "those of asr transcribe.";
 const worker = new Worker(new URL("worker.js", import.meta.url), { type: "module" });
 const waiting = []; // for the worker's answers, which come in order
 const answered = () => new Promise((resolve, reject) => waiting.push({ resolve, reject }));
@@ -25,8 +27,9 @@ export class Locked extends Error {}
 export function unlock() {} // there is nobody to be kept out
 
 export async function recognise(file, { ipa }) {
-  const samples = await decoded(file), { phones, seconds } = await ask("phones", samples);
-  return { duration: rounded(samples.length / RATE), phones: await spelt(phones, ipa), seconds };
+  const samples = await decoded(file), { phones, seconds, isWhole } = await ask("phones", samples);
+  const found = { duration: rounded(samples.length / RATE), phones: await spelt(phones, ipa), seconds };
+  return isWhole ? found : { ...found, remark: IN_WINDOWS };
 }
 
 export async function posteriors(file, { ipa }) {

@@ -34,12 +34,17 @@ export async function posteriors(samples, model, run) {
   return joined(stretches(rows, model).map((cuts) => logPosteriors(slice(rows, cuts[0], cuts.at(-1)), automaton)));
 }
 
+const framesOf = (samples) => Math.floor((samples.length - WINDOW) / HOP) + 1;
+
+// Whether the network hears a recording as a whole, and so with features that are normalised as in Python.
+export const isWhole = (samples) => framesOf(samples) <= 2 * CORE;
+
 const rounded = (value) => Math.round(1000 * value) / 1000;
 
 async function outputs(samples, { subsampling }, run) {
   if (samples.length < WINDOW) throw new Error("The recording is shorter than 25 ms.");
-  const frames = Math.floor((samples.length - WINDOW) / HOP) + 1;
-  if (frames <= 2 * CORE) return run(samples);
+  if (isWhole(samples)) return run(samples);
+  const frames = framesOf(samples);
   const [core, context] = [CORE, CONTEXT].map((size) => size - size % subsampling), parts = [];
   for (let start = 0; start < frames; start += core) {
     const first = Math.max(0, start - context), end = Math.min(start + core + context, frames);

@@ -3,7 +3,7 @@
 
 import * as ort from "../runtime/ort.wasm.bundle.min.mjs";
 import { readArrays, tokenModel } from "./ngram.js";
-import { posteriors, recognise } from "./recognise.js";
+import { isWhole, posteriors, recognise } from "./recognise.js";
 
 ort.env.wasm.numThreads = 1; // more need headers that most hosts of static pages do not send
 ort.env.logLevel = "error";
@@ -33,7 +33,7 @@ async function ngrams({ ngrams, lm_weight, insertion_penalty }) {
 const work = {
   phones: async (samples) => {
     const start = performance.now(), phones = await recognise(samples, model, run);
-    return { phones, seconds: (performance.now() - start) / 1000 };
+    return { phones, seconds: (performance.now() - start) / 1000, isWhole: isWhole(samples) };
   },
   posteriors: (samples) => posteriors(samples, model, run),
 };

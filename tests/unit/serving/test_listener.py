@@ -34,10 +34,10 @@ def test_samples_of_any_rate_and_cut_anywhere(rng):
 
 def test_a_partial_result_is_due_after_new_sound():
     listener = Listener(RATE)
-    listener.accept(sound(0.1))
+    listener.accept(sound(0.05))
     assert listener.due is None
-    listener.accept(sound(0.2))
-    assert listener.due.end == pytest.approx(0.3)
+    listener.accept(sound(0.05))
+    assert listener.due.end == pytest.approx(0.1)
     assert listener.due is None
 
 
