@@ -22,7 +22,7 @@ def serve(
     stream_model: Annotated[
         str | None,
         typer.Option(
-            help="A model in one direction, which gives the phones of streams as they come.",
+            help="A model for live speech, such as en-us-phones-stream, for the partial results of streams.",
             show_default="the model hears each phrase anew",
         ),
     ] = None,
@@ -91,10 +91,6 @@ def serve(
         streams=streams,
     )
     models = Models(model, None if words == NO_WORDS else words)
-    if stream_model is not None:
-        from asr.recognition.stream import Stream
-
-        Stream(stream_model, 16000)  # its faults are known before the first client
     with run.bind(host, port) as listening, ExitStack() as stack:
         address = listening.getsockname()
         shown = f"[{address[0]}]" if ":" in address[0] else address[0]

@@ -54,7 +54,7 @@ class Server:
     models
         What they have loaded.
     stream_model
-        A model in one direction that gives the phones of streams as they come; None leaves them to the pool.
+        A model for live speech, which gives the partial results of streams; None leaves them to the pool.
     home
         Where clients of the Wyoming protocol connect; None serves none.
     """
@@ -64,7 +64,7 @@ class Server:
         self._pool, self._model, self._created = pool, model_folder.name_of(folder), int(folder.stat().st_mtime)
         self._language = language_of(config.load(folder / "config.yaml").data.labels)
         self._home = home
-        self._streams = Streams(pool, pool.limits, stream_model)
+        self._streams = Streams(pool, pool.limits, stream_model, models.words)
         self._metrics = Metrics()
         files = resources.files("asr.serving")
         self._document = (files / "openapi.json").read_text("utf8")

@@ -4,7 +4,7 @@
 
 All times are seconds from the beginning of the stream.
 
-Letters: N samples.
+Letters: N samples, T' steps of a network, C classes.
 """
 
 from collections.abc import Mapping, Sequence
@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from asr.recognition.stream import Stream
+from asr.serving.live import Live
 from asr.speech import audio, phones
 
 PAUSE = 0.8  # seconds without a phone that end a phrase; it is cut in the middle of them
@@ -28,10 +28,21 @@ Rows = Mapping[str, Sequence[dict[str, Any]]]  # words and phones, as the JSON o
 
 
 class Stretch(NamedTuple):
-    """A part of a stream that is to be recognised: its start, and (N,) float32 at 16 kHz."""
+    """A part of a stream that is to be recognised.
+
+    Attributes
+    ----------
+    start
+        Where it begins.
+    waveform
+        (N,) float32 at 16 kHz.
+    emissions
+        (T', C), if a model for live speech has heard it already.
+    """
 
     start: float
     waveform: np.ndarray
+    emissions: np.ndarray | None = None
 
     @property
     def end(self) -> float:
@@ -46,11 +57,12 @@ class Listener:
     ----------
     sample_rate
         Samples a second, in Hz.
-    stream
-        Gives phones as they come; None where the phrase so far is recognised over and over (`due`, `set_partial`). Of a
-        long phrase this is done with the last seconds only, or else partial results would come later and later.
+    live
+        Hears the samples as they come; None where the phrase so far is heard over and over. In either case its words
+        are searched for over and over (`due`, `set_partial`). Of a long phrase this is done with the last seconds only,
+        or else partial results would come later and later.
     ipa
-        Give the phones of `stream` in the International Phonetic Alphabet.
+        Give the phones of `live` in the International Phonetic Alphabet.
 
     Raises
     ------
@@ -58,9 +70,9 @@ class Listener:
         The rate is not between 1 kHz and 1 MHz.
     """
 
-    def __init__(self, sample_rate: float, stream: Stream | None = None, ipa: bool = False):
+    def __init__(self, sample_rate: float, live: Live | None = None, ipa: bool = False):
         self._ipa = ipa
-        self._converter, self._stream, self._rest = audio.Converter(sample_rate), stream, b""
+        self._converter, self._live, self._rest = audio.Converter(sample_rate), live, b""
         self._phrase = Stretch(0.0, np.zeros(0, np.float32))
         self._begin()
 
@@ -95,23 +107,28 @@ class Listener:
 
     def _hear(self, waveform: np.ndarray) -> None:
         self._phrase = Stretch(self._phrase.start, np.concatenate([self._phrase.waveform, waveform]))
-        if self._stream is not None:
-            for spike in self._stream.accept(waveform):
-                label = phones.ipa(spike.label, self._stream.model.config.data.labels) if self._ipa else spike.label
+        if self._live is not None:
+            for spike in self._live.accept(waveform):
+                label = phones.ipa(spike.label, self._live.labels) if self._ipa else spike.label
                 self._phones.append({"label": label, "start": spike.time})
-            self._text = " ".join(phone["label"] for phone in self._phones)
-            self._asked = self._known = self.end
+            self._known = self._live.end
+            if not self._live.finds_words:
+                self._text = " ".join(phone["label"] for phone in self._phones)
         if not self._phones and self._known - self._phrase.start > PAUSE + BEFORE:
             self.cut(self._known - BEFORE)
 
     @property
     def due(self) -> Stretch | None:
         """What is to be recognised, if there is enough new sound for another partial result."""
-        if self.end < self._asked + FRESH:
+        live = self._live
+        end = self.end if live is None else live.end
+        if end < self._asked + FRESH or (live is not None and not live.finds_words):
             return None
-        self._asked = self.end
+        self._asked = end
         num_settled = max(0, round((self._settled_end - CONTEXT - self._phrase.start) * audio.SAMPLE_RATE))
-        return Stretch(self._phrase.start + num_settled / audio.SAMPLE_RATE, self._phrase.waveform[num_settled:])
+        start = self._phrase.start + num_settled / audio.SAMPLE_RATE
+        waveform = self._phrase.waveform[num_settled : round((end - self._phrase.start) * audio.SAMPLE_RATE)]
+        return Stretch(start, waveform, None if live is None else live.emissions(start))
 
     def set_partial(self, found: Rows, stretch: Stretch) -> None:
         """Take what was recognised in a stretch as what is known of the phrase, behind what is settled."""
@@ -120,7 +137,9 @@ class Listener:
             kind: [*self._settled.get(kind, ()), *(row for row in rows[kind] if _middle(row) > self._settled_end)]
             for kind in rows
         }
-        self._text, self._phones, self._known = text_of(known), known["phones"], stretch.end
+        since = [phone for phone in self._phones if phone["start"] >= stretch.end]  # while it was being recognised
+        self._text, self._phones = text_of(known), [*known["phones"], *since]
+        self._known = max(self._known, stretch.end)
         if stretch.end - self._settled_end > LONG:
             self._settle(known, stretch.end - RECENT)
 
@@ -146,6 +165,8 @@ class Listener:
         before = Stretch(self._phrase.start, self._phrase.waveform[:num_samples])
         self._phrase = Stretch(before.end, self._phrase.waveform[num_samples:])
         self._begin()
+        if self._live is not None:
+            self._live.forget(before.end)
         return before
 
 

@@ -7,16 +7,20 @@ speaks, an answer waits a moment for a partial result that is being worked on, o
 
 import asyncio
 import json
+from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from typing import Any
 
+import numpy as np
 from starlette.types import Message
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from asr.core.errors import AsrError
-from asr.recognition.stream import Stream
+from asr.recognition.recogniser import Recogniser
 from asr.serving.guard import PROTOCOL
 from asr.serving.listener import Listener, Stretch, final
+from asr.serving.live import Live
 from asr.serving.recognising import Job
 from asr.serving.refusal import Refusal, bad
 from asr.serving.settings import Limits
@@ -39,12 +43,13 @@ class Session:
         The connection.
     pool
         Recognises.
-    stream_model
-        Gives phones as they come; None leaves partial results to the pool.
+    open_live
+        Makes what hears a recording as it comes; None leaves partial results to the pool.
     """
 
-    def __init__(self, websocket: WebSocket, pool: Pool, stream_model: str | None):
-        self._websocket, self._pool, self._stream_model = websocket, pool, stream_model
+    def __init__(self, websocket: WebSocket, pool: Pool, open_live: Callable[[], Live] | None):
+        self._websocket, self._pool, self._open_live = websocket, pool, open_live
+        self._live: Live | None = None
         self._sample_rate, self._ipa = float(SAMPLE_RATE), False
         self._listener: Listener | None = None
         self._asked: tuple[Stretch, asyncio.Task[dict[str, Any]]] | None = None  # for a partial result
@@ -148,8 +153,8 @@ class Session:
         return self._listener
 
     def _new_listener(self) -> Listener:
-        stream = None if self._stream_model is None else Stream(self._stream_model, SAMPLE_RATE)
-        return Listener(self._sample_rate, stream, self._ipa)
+        self._live = None if self._open_live is None else self._open_live()
+        return Listener(self._sample_rate, self._live, self._ipa)
 
     async def _hear(self, content: bytes) -> dict[str, Any]:
         """Return the answer to samples."""
@@ -186,6 +191,8 @@ class Session:
         """Return phones and words of a stretch; none where it is too short for a frame."""
         if len(stretch.waveform) < WINDOW_LENGTH:
             return {"phones": []}
+        if stretch.emissions is not None and self._live is not None:
+            return await asyncio.to_thread(self._live.recognise, stretch.waveform, stretch.emissions, self._ipa)
 
         async def read() -> bytes:
             return stretch.waveform.tobytes()
@@ -198,10 +205,31 @@ class Session:
 
 
 class Streams:
-    """The streams of a server, of which there may be so many at a time."""
+    """The streams of a server, of which there may be so many at a time.
 
-    def __init__(self, pool: Pool, limits: Limits, stream_model: str | None):
-        self._pool, self._limits, self._stream_model = pool, limits, stream_model
+    Parameters
+    ----------
+    pool, limits
+        Of the server.
+    model
+        A model for live speech, whose results are the partial ones; None leaves them to the pool.
+    words
+        A language model over words, for the words of partial results; None gives phones only.
+
+    Raises
+    ------
+    AsrError
+        There is no such model, or it is none for live speech.
+    """
+
+    def __init__(self, pool: Pool, limits: Limits, model: str | None, words: str | None):
+        self._pool, self._limits, self._open_live = pool, limits, None
+        if model is not None:
+            search = None if words is None else Recogniser.from_pretrained(model, words=words)
+            self._open_live = partial(Live, model, search)
+            self._open_live()  # its faults are known before the first client
+            if search is not None:
+                search.transcribe(np.zeros(SAMPLE_RATE, np.float32), SAMPLE_RATE)  # compiles kernels
         self.num_open = 0
 
     async def __call__(self, websocket: WebSocket) -> None:
@@ -216,6 +244,6 @@ class Streams:
             raise Refusal(429, "streams_full", f"{self.num_open} streams are open: try again later")
         self.num_open += 1
         try:
-            await Session(websocket, self._pool, self._stream_model).run()
+            await Session(websocket, self._pool, self._open_live).run()
         finally:
             self.num_open -= 1

@@ -103,7 +103,5 @@ def test_nothing_and_too_little(folder):
     ],
 )
 def test_models_that_hear_the_future_are_refused(options, folder):
-    with pytest.raises(
-        ConfigError, match=r"has to hear a recording's end .*model\.chunk=5"
-    ):
+    with pytest.raises(ConfigError, match=r"has to hear a recording's end .*model\.chunk=5"):
         Stream(folder(**options), 16000)

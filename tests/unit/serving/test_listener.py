@@ -104,14 +104,27 @@ def test_times_are_those_of_the_stream():
 
 
 class Beat:
-    """A stream that hears a phone at the start of each even second."""
+    """Hears a phone at the start of each even second, as far as 0.2 s before the last sample."""
 
-    def __init__(self):
-        self.num_samples = 0
+    labels = "arpabet39"
+
+    def __init__(self, finds_words=False):
+        self.finds_words, self.num_samples, self.start = finds_words, 0, 0.0
+
+    @property
+    def end(self):
+        return max(0.0, self.num_samples / RATE - 0.2)
 
     def accept(self, samples):
-        before, self.num_samples = self.num_samples, self.num_samples + len(samples)
-        return [Spike("T", second) for second in range(0, 100, 2) if before <= second * RATE < self.num_samples]
+        before = self.end
+        self.num_samples += len(samples)
+        return [Spike("T", second) for second in range(0, 100, 2) if before <= second < self.end]
+
+    def emissions(self, start):
+        return np.zeros((round((self.end - max(start, self.start)) / 0.03), 5), np.float32)
+
+    def forget(self, end):
+        self.start = end
 
 
 def test_a_streaming_model_gives_the_partial_results():
@@ -120,8 +133,26 @@ def test_a_streaming_model_gives_the_partial_results():
     assert listener.due is None
     assert listener.partial == {"partial": "T", "phones": [{"label": "T", "start": 0}]}
     assert listener.phrase_end is None
-    listener.accept(sound(0.6))
+    listener.accept(sound(0.8))
     assert listener.phrase_end == pytest.approx(0.6)
     listener.cut(0.6)
     listener.accept(sound(1))
     assert listener.partial["phones"] == [{"label": "T", "start": 2}]
+
+
+def test_the_words_of_a_streaming_model_are_searched_for():
+    live = Beat(finds_words=True)
+    listener = Listener(RATE, live)
+    listener.accept(sound(0.5))
+    due = listener.due
+    assert (due.start, due.end, len(due.emissions)) == (0, pytest.approx(0.3), 10)
+    assert listener.due is None  # nothing is new
+    listener.accept(sound(2.0))  # while the words are searched for, another phone begins
+    rows = found((0.0, 0.2)) | {"words": [{"label": "a", "start": 0.0, "end": 0.2, "confidence": 0.8}]}
+    listener.set_partial(rows, due)
+    assert listener.partial["partial"] == "a"
+    assert [phone["label"] for phone in listener.partial["phones"]] == ["AH", "T"]
+    assert listener.phrase_end == pytest.approx(0.6)
+    listener.cut(0.6)
+    assert live.start == pytest.approx(0.6)
+    assert listener.due.end == pytest.approx(2.3)
