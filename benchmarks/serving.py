@@ -286,8 +286,10 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=26, help="of random requests (default 26)")
     parser.add_argument("--live", type=int, metavar="STREAMS", help="measure live streams only, so many at a time")
     parser.add_argument("--workers", type=int, default=2, help="of the server (default 2)")
+    parser.add_argument("--stream-model", help="a model for live speech (default: the server's own)")
     arguments = parser.parse_args()
-    with serving("--workers", str(arguments.workers)) as (port, process):
+    more = ["--stream-model", arguments.stream_model] if arguments.stream_model else []
+    with serving("--workers", str(arguments.workers), *more) as (port, process):
         print(describe("starlette", "uvicorn", "onnxruntime"))
         load = Load(port, arguments.audio)
         asyncio.run(measure_live(load, arguments) if arguments.live else measure(load, arguments, process))

@@ -17,8 +17,9 @@ from asr.speech import audio
 
 pytest.importorskip("uvicorn", reason="the extra `serve` is not installed")
 
+from asr.serving.settings import Limits, Models
 from tests.conftest import PATIENCE
-from tests.serving import HEARD, RECORDING, TEXT, error_of, flac, post, wait_for
+from tests.serving import HEARD, RECORDING, TEXT, error_of, flac, post, serving, wait_for
 
 httpx = pytest.importorskip("httpx", reason="httpx is not installed")
 openai = pytest.importorskip("openai", reason="openai's client is not installed")
@@ -317,6 +318,21 @@ def test_a_stream_gives_words_as_vosks_server_does(rate, served):
     assert 1.5 <= words[0]["start"] <= words[0]["end"] <= words[-1]["end"] <= 1.5 + 3.1
     assert all(0 <= word["conf"] <= 1 for word in words)
     assert all(("partial" in answer) != ("text" in answer) for answer in answers)
+
+
+def test_partial_words_of_a_model_for_live_speech():
+    content = pcm(16000).tobytes()
+    chunks = [content[start : start + 3200] for start in range(0, len(content), 3200)]
+    models = Models("en-us-phones", "en-us-words")
+    with serving(models, Limits(workers=1), stream_model="en-us-phones-stream") as served:
+        answers = hear(served, chunks, wait_at=35)
+        ipa = hear(served, [content], {"ipa": True})[-1]
+    said = " ".join(answer["text"] for answer in answers if answer.get("text"))
+    assert re.fullmatch("i'd say there('s| is| was) going to be a glorious scrap", said)  # the other model's
+    partial = max((answer.get("partial", "") for answer in answers), key=len)
+    assert partial.startswith("i'd say there")
+    assert all({"label", "start"} <= phone.keys() for answer in answers for phone in answer["phones"])
+    assert ipa["phones"][0]["label"] == "aɪ"
 
 
 def test_a_stream_in_the_ipa(served):
