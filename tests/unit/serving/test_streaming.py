@@ -17,6 +17,13 @@ from tests.conftest import PATIENCE
 PHONES = [{"label": "AH", "start": 0.02, "end": 0.06, "confidence": 0.9}]
 
 
+LEAVES = {"type": "websocket.disconnect", "code": 1000}
+
+
+def sound(seconds):
+    return {"type": "websocket.receive", "bytes": bytes(2 * round(16000 * seconds))}
+
+
 def answers(recognise, *messages):
     """What the client gets if it sends these messages; those in a list are there at once, others after an answer."""
 
@@ -31,11 +38,11 @@ def answers(recognise, *messages):
         await sent.get()
         found = []
         for together in messages:
-            for seconds in together:
-                coming.put_nowait({"type": "websocket.receive", "bytes": bytes(2 * round(16000 * seconds))})
-            for _ in together:
+            for message in together:
+                coming.put_nowait(message)
+            for _ in range(len(together) - together.count(LEAVES)):
                 found.append(json.loads((await sent.get())["text"]))
-        coming.put_nowait({"type": "websocket.disconnect", "code": 1000})
+        coming.put_nowait(LEAVES)
         await session
         return [answer["partial"] for answer in found]
 
@@ -60,25 +67,24 @@ def hold(monkeypatch):
 
 
 def test_an_answer_waits_for_its_partial_result():
-    assert answers(at_once, [0.1], [0.1]) == ["AH", "AH"]
+    assert answers(at_once, [sound(0.1)], [sound(0.1)]) == ["AH", "AH"]
 
 
-def test_it_waits_no_longer_than_for_the_next_message(monkeypatch):
+def test_it_waits_no_longer_than_for_the_next_message():
     started = []
 
     async def count(job, read):
         started.append(job)
         await never(job, read)
 
-    monkeypatch.setattr(streaming, "LEAD", PATIENCE)
-    assert answers(count, [0.1, 0.01]) == ["", ""]
+    assert answers(count, [sound(0.1), LEAVES]) == [""]
     assert len(started) == 1
 
 
 def test_it_waits_for_a_time_at_most(monkeypatch):
     monkeypatch.setattr(streaming, "HOLD", 0.01)
-    assert answers(never, [0.1]) == [""]
+    assert answers(never, [sound(0.1)]) == [""]
 
 
 def test_samples_that_come_faster_than_speech_are_answered_at_once():
-    assert answers(never, [streaming.LEAD + 0.1], [0.1]) == ["", ""]
+    assert answers(never, [sound(streaming.LEAD + 0.1)], [sound(0.1)]) == ["", ""]
