@@ -28,9 +28,11 @@ class BLSTMSizes:
         the frames are concatenated.
     bidirectional : bool
         With false, the network uses no future frames, so it can follow speech as it comes.
-    chunk, lookahead : int
-        Steps of a chunk, and steps after it that the backward layers see (`asr.encoders.chunks`): the network looks at
-        most chunk + lookahead − 1 steps ahead, so it can follow speech, too. With a chunk of 0 they see everything.
+    chunk : int
+        Steps for which the backward layers begin anew (`asr.encoders.chunks`), so that the network can follow speech,
+        too. With 0 they see the whole utterance.
+    lookahead : int
+        Steps after a chunk that they see, too: no output needs more than chunk + lookahead − 1 steps of the future.
     """
 
     num_layers: int = 3

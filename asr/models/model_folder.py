@@ -166,8 +166,9 @@ def read_config(folder: Path, overrides: Sequence[str] = ()) -> Config:
         As `asr.core.config.load`.
     """
     config = configuration.load(folder / "config.yaml", overrides)
-    own = config.decode.lm is not None and not any(each.startswith("decode.lm=") for each in overrides)
-    decode = replace(config.decode, lm=str(folder / str(config.decode.lm))) if own else config.decode
+    decode = config.decode
+    if decode.lm is not None and not any(each.startswith("decode.lm=") for each in overrides):
+        decode = replace(decode, lm=None if decode.beam_size == 1 else str(folder / decode.lm))  # or for the best path
     return replace(config, data=label_folder.resolve(config.data, folder), decode=decode)
 
 

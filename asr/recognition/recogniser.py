@@ -222,8 +222,11 @@ class Recogniser:
         folder = model_folder.find(model)
         found = model_folder.load(folder, light=True)
         given = decode if beam_size is None else decode | {"beam_size": beam_size}
+        own = found.config.decode
+        if given.get("beam_size") == 1 and "lm" not in decode:
+            given = given | {"lm": None}  # the best path has no use for that of the model folder
         if words is False or words is None:
-            return cls(found.with_decoding(replace(found.config.decode, **given)), beam_size, progress, folder=folder)
+            return cls(found.with_decoding(replace(own, **given)), beam_size, progress, folder=folder)
         from asr.models.word_model import DEFAULT, WordModel
 
         if not found.takes_lm:
@@ -235,7 +238,7 @@ class Recogniser:
         tuned = dict(word_model.decode)
         if not found.calibration.priors:
             tuned.pop("label_prior_scale", None)  # found with another acoustic model
-        settings = replace(found.config.decode, **{**tuned, **given})
+        settings = replace(own, **{**tuned, **given})
         check(settings.beam_size > 1, "decode.beam_size", "be 2 or more for words", settings.beam_size)
         return cls(found.with_decoding(settings), beam_size, progress, word_model.calibration, folder)
 
