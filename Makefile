@@ -108,7 +108,7 @@ transcribe: $(READY) ## print the phones in AUDIO
 	@$(ASR) transcribe $(AUDIO) --model $(MODEL)
 
 demo: $(READY) ## recognise in the browser alone: write the page, and serve it to this machine at PORT
-	$(ASR) export en-us-phones-small runs/demo --web
+	$(ASR) export en-us-phones-small runs/demo --web --int8
 	@echo "http://127.0.0.1:$(PORT)"
 	@$(VENV)/bin/python -m http.server --bind 127.0.0.1 --directory runs/demo $(PORT)
 

@@ -75,7 +75,7 @@ def automaton(lm: NGram, labels: Sequence[str], weight: float, penalty: float = 
     (3, 3)
     """
     columns = classes(lm, labels)
-    return _token_model(columns, *_contexts(lm, columns), weight, penalty)
+    return _token_model(columns, *tables(lm, columns[1:], with_shorter=False), weight, penalty)
 
 
 def denominator(lm: NGram, labels: Sequence[str]) -> "Denominator":
@@ -101,15 +101,15 @@ def denominator(lm: NGram, labels: Sequence[str]) -> "Denominator":
     from asr.ctc.denominator import Denominator  # searches do without its kernels
 
     columns = classes(lm, labels)
-    contexts, log_probs, after = _contexts(lm, columns, with_shorter=True)
+    contexts, log_probs, after = tables(lm, columns[1:])
     shorter, weights = lm.back_off(contexts)
-    return Denominator.of(_token_model(columns, contexts, log_probs, after), _places(contexts)[shorter], weights)
+    return Denominator.of(_token_model(columns, contexts, log_probs, after), places(contexts)[shorter], weights)
 
 
-def _contexts(lm: NGram, columns: np.ndarray, with_shorter: bool = False) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return the states that can be reached (Q,), the start first, and their tables; see `NGram.tables`.
+def tables(lm: NGram, columns: np.ndarray, with_shorter: bool = True) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return the states that can be reached by tokens (Q,), the start first, and their tables; see `NGram.tables`.
 
-    On request those that they back off to are among them.
+    With `with_shorter` those that they back off to are among them.
     """
     fresh, found = lm.start(), []
     known = np.zeros(lm.num_states, bool)
@@ -117,7 +117,7 @@ def _contexts(lm: NGram, columns: np.ndarray, with_shorter: bool = False) -> tup
         found.append((fresh, *lm.tables(fresh)))
         known[fresh] = True
         reached = np.zeros(lm.num_states, bool)
-        reached[found[-1][2][:, columns[1:]]] = True
+        reached[found[-1][2][:, columns]] = True
         if with_shorter:
             reached[lm.back_off(fresh)[0]] = True
         fresh = np.flatnonzero(reached & ~known)
@@ -125,7 +125,7 @@ def _contexts(lm: NGram, columns: np.ndarray, with_shorter: bool = False) -> tup
     return contexts, log_probs, after
 
 
-def _places(contexts: np.ndarray) -> np.ndarray:
+def places(contexts: np.ndarray) -> np.ndarray:
     """Return the place among contexts of each state that is one of them."""
     places = np.zeros(contexts.max() + 1, np.int64)
     places[contexts] = np.arange(len(contexts))
@@ -143,7 +143,7 @@ def _token_model(
     """Return a token model of contexts (Q,), the first of which is the start, and their tables."""
     after[:, 0] = contexts  # the blank's column is never used
     scores = weight * log_probs[:, columns] - penalty
-    return TokenModel(scores, _places(contexts)[after[:, columns]], weight * log_probs[:, 0])
+    return TokenModel(scores, places(contexts)[after[:, columns]], weight * log_probs[:, 0])
 
 
 def beam_search(

@@ -10,7 +10,7 @@ import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import onnxruntime
@@ -26,6 +26,7 @@ from asr.models.onnx_graph import PROVIDERS, Graph, build, session_options
 from asr.models.onnx_messages import note
 from asr.speech.features import FeatureExtractor
 
+Storage = Literal["float32", "float16", "int8"]
 WEIGHTS = "weights"  # the note in a graph that holds the hash of what it was made of
 
 
@@ -143,18 +144,18 @@ def _hash(model: OnnxModel) -> str:
 
 
 def write_graph(
-    path: Path, model: OnnxModel, int8: bool = False, from_waveform: bool = False, half: bool = False
+    path: Path, model: OnnxModel, int8: bool = False, from_waveform: bool = False, storage: Storage = "float32"
 ) -> None:
     """Write a model's graph for onnxruntime.
 
     Parameters
     ----------
     int8
-        Whether the layers' weights have 8 bits: a quarter of the size.
+        Whether the layers compute in 8 bits.
     from_waveform
         Whether the features are in the graph, too.
-    half
-        Whether the weights are float16 in the file: half of the size. They are computed with as float32.
+    storage
+        How the file holds weights that are computed with as float32.
 
     Raises
     ------
@@ -164,8 +165,8 @@ def write_graph(
         The features have no graph.
     """
     graph, _ = graph_of(model.config, len(model.tokens), model.tensors())
-    if half:
-        graph = graph.halved()
+    if storage != "float32":
+        graph = graph.halved() if storage == "float16" else graph.rounded()
     if from_waveform:
         graph = with_features(graph, model.normaliser)
     with files.replacing(path) as temporary:

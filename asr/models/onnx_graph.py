@@ -20,6 +20,7 @@ from asr.models import onnx_messages as messages
 
 GATES = (0, 3, 1, 2)  # torch's i, f, g, o in ONNX's order: i, o, f, c
 WAYS = ("forward", "backward")
+OUTPUT = "output_weight"
 PROVIDERS = ("CPUExecutionProvider",)
 
 
@@ -69,6 +70,23 @@ class Graph:
         halves = {f"{name}_half": value.astype(np.float16) for name, value in self.weights.items()}
         casts = [messages.node("Cast", [f"{name}_half"], [name], {"to": messages.FLOAT}) for name in self.weights]
         return replace(self, nodes=casts + self.nodes, weights=halves)
+
+    def rounded(self) -> "Graph":
+        """Return the graph with its weights in 8 bits and a scale a row, of which a session makes float32.
+
+        Those of a model folder that `asr export --int8` wrote stay what they are. Biases are float16.
+        """
+        matrices = {name: value for name, value in self.weights.items() if not name.endswith("_bias")}
+        biases = replace(self, weights={name: self.weights[name] for name in self.weights.keys() - matrices}).halved()
+        stored, nodes = dict[str, np.ndarray](), list[bytes]()
+        for name, value in matrices.items():
+            axes = 0 if name == OUTPUT else (1, 2, 3) if value.ndim == 4 else -1  # all but that of the rows
+            scale = np.abs(value).max(axis=axes, keepdims=True) / 127
+            stored[f"{name}_scale"] = scale = np.where(scale > 0, scale, 1).astype(np.float32)
+            stored[f"{name}_rounded"] = np.rint(value / scale).astype(np.int8)
+            nodes.append(messages.node("Cast", [f"{name}_rounded"], [f"{name}_whole"], {"to": messages.FLOAT}))
+            nodes.append(messages.node("Mul", [f"{name}_whole", f"{name}_scale"], [name], {}))
+        return replace(biases, nodes=nodes + biases.nodes, weights=biases.weights | stored)
 
 
 class Operators:
@@ -153,7 +171,7 @@ def build(
             ways = [way for way in WAYS if f"{way}_layers.{i}.weight_hh_l0" in weights]
             hidden = _lstm(graph, weights, i, ways, hidden, lengths, states[2 * i : 2 * i + 2])
     size = weights["forward_layers.0.weight_hh_l0"].shape[1]
-    product = graph.add("MatMul", hidden, graph.weight("output_weight", weights["output.weight"].T))
+    product = graph.add("MatMul", hidden, graph.weight(OUTPUT, weights["output.weight"].T))
     logits = graph.add("Add", product, graph.weight("output_bias", weights["output.bias"]))
     graph.add("LogSoftmax", logits, axis=2, output="log_probs")
     num_classes = len(weights["output.bias"])

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-FLOAT, INT32, INT64, BOOL, HALF, DOUBLE = 1, 6, 7, 9, 10, 11  # TensorProto.DataType
+FLOAT, INT8, INT32, INT64, BOOL, HALF, DOUBLE = 1, 3, 6, 7, 9, 10, 11  # TensorProto.DataType
 EXTERNAL = 1  # TensorProto.DataLocation
 INT_KIND, STRING_KIND, INTS_KIND = 2, 3, 7  # AttributeProto.AttributeType
 OPSET, IR_VERSION = 17, 8  # what onnxruntime reads since 1.13
@@ -50,8 +50,8 @@ def _entry(key: str, value: str) -> bytes:
 
 
 def tensor(name: str, values: np.ndarray, is_external: bool = False) -> bytes:
-    """Return a TensorProto of float16, float32, float64 or int64 numbers; an external one leaves the numbers out."""
-    kinds = {np.float16: HALF, np.float32: FLOAT, np.float64: DOUBLE, np.int64: INT64}
+    """Return a TensorProto of floats, int8 or int64 numbers; an external one leaves the numbers out."""
+    kinds = {np.float16: HALF, np.float32: FLOAT, np.float64: DOUBLE, np.int8: INT8, np.int64: INT64}
     kind = kinds[values.dtype.type]
     described = _field(1, *values.shape) + _field(2, kind) + _field(8, name)
     if not is_external:

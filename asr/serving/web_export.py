@@ -8,18 +8,18 @@ them is written anew in JavaScript; `benchmarks/web.py` holds it against Python.
 """
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from importlib import resources
 from importlib.resources.abc import Traversable
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
 from asr.core.errors import ConfigError
 from asr.core.files import digest, write_tensors, write_text
 from asr.ctc.automaton import Automaton
-from asr.lm.fusion import denominator
+from asr.lm import fusion
 from asr.lm.ngram import NGram
 from asr.lm.search import language_model
 from asr.models import model_folder, times
@@ -30,7 +30,8 @@ from asr.speech import phones
 from asr.speech.features import FRAME_SHIFT
 
 NGRAM = "ngram.safetensors"  # of CTC-CRF
-LANGUAGE_MODEL = "lm.safetensors"
+LANGUAGE_MODEL = "lm.safetensors"  # of the search
+LEAST_DIFFERENCE = 1e-6  # nats, more than rounding makes
 OFFLINE = "offline.js"  # keeps the files in the browser
 POLICY = (
     "default-src 'none'; script-src 'self' 'wasm-unsafe-eval'; worker-src 'self'; style-src 'self'; "
@@ -75,17 +76,18 @@ def export(name: str | Path, folder: Path, int8: bool = False, runtime: Path | N
             f"{name} is decoded with priors, which the page has not: en-us-phones and en-us-phones-small are not"
         )
     files = web_runtime.located(runtime)
-    write_graph(folder / "model" / "model.onnx", model, int8, from_waveform=True, half=not int8)
-    ngrams = {}
+    storage: Literal["int8", "float16"] = "int8" if int8 else "float16"
+    write_graph(folder / "model" / "model.onnx", model, from_waveform=True, storage=storage)
+    ngrams, own = {}, model.config.decode.lm
+    lm = model.lm if own is None else language_model(own, model.tokens)
     if model.lm is not None:
-        ngrams[NGRAM] = model.denominator
-    if model.config.decode.lm is not None:
-        lm = language_model(model.config.decode.lm, model.tokens)
+        ngrams[NGRAM] = automaton_arrays(model.denominator.automaton)
+    if lm is not None:
         if not isinstance(lm, NGram) or lm.unit == "words":
-            raise ConfigError(f"{name} is decoded with {model.config.decode.lm}, which is no n-gram over its labels")
-        ngrams[LANGUAGE_MODEL] = denominator(lm, model.tokens)
-    for file, each in ngrams.items():
-        write_tensors(folder / "model" / file, ngram_arrays(each.automaton))
+            raise ConfigError(f"{name} is decoded with {own}, which is no n-gram over its labels")
+        ngrams[LANGUAGE_MODEL] = ngram_arrays(lm, model.tokens)
+    for file, arrays in ngrams.items():
+        write_tensors(folder / "model" / file, arrays)
     web_runtime.copy(files, folder / "runtime")
     described = _description(model_folder.name_of(source), model) | {"ngrams": [*ngrams]}
     texts = {"model/model.json": json.dumps(described, ensure_ascii=False, indent=1) + "\n", **_page()}
@@ -117,8 +119,36 @@ def _description(name: str, model: CTCModel) -> dict[str, Any]:
     }
 
 
-def ngram_arrays(automaton: Automaton) -> dict[str, np.ndarray]:
-    """Return the automaton of an n-gram as arrays for ngram.js: whole numbers as uint32, weights as float64."""
+def ngram_arrays(lm: NGram, labels: Sequence[str]) -> dict[str, np.ndarray]:
+    """Return an n-gram over labels as arrays for the search of ngram.js.
+
+    State 0 is the start. Of each state there are the labels that it does not leave to its backoff, with their log
+    probabilities and the states that they lead to.
+    """
+    columns = fusion.classes(lm, labels)[1:]
+    contexts, log_probs, after = fusion.tables(lm, columns)
+    order = np.concatenate([[0], 1 + np.argsort(contexts[1:])])  # shorter contexts have lower numbers
+    contexts, log_probs, after = contexts[order], log_probs[order], after[order]
+    places = fusion.places(contexts)
+    shorter, weights = lm.back_off(contexts)
+    shorter = places[shorter]
+    scores, targets = log_probs[:, columns], places[after[:, columns]]
+    guess = scores[shorter] + weights[:, None]
+    told = (np.abs(scores - guess) > LEAST_DIFFERENCE) | (targets != targets[shorter])
+    told[shorter == np.arange(len(contexts))] = True  # the empty context
+    return {
+        "offsets": np.concatenate([[0], np.cumsum(told.sum(axis=1))]).astype(np.uint32),
+        "labels": (1 + np.nonzero(told)[1]).astype(np.uint8),
+        "targets": targets[told].astype(np.uint32),
+        "log_probs": scores[told].astype(np.float32),
+        "shorter": shorter.astype(np.uint32),
+        "backoffs": weights.astype(np.float32),
+        "finals": log_probs[:, 0].astype(np.float32),
+    }
+
+
+def automaton_arrays(automaton: Automaton) -> dict[str, np.ndarray]:
+    """Return the automaton of CTC-CRF's n-gram as arrays for ngram.js: whole numbers as uint32, weights as float64."""
     arcs, links = automaton.leaving, automaton.links
     numbers = {
         "class_offsets": automaton.offsets,

@@ -67,8 +67,11 @@ def test_the_calibrated_copy_of_a_shipped_model_goes_where_output_says(cli, alon
     code, out, err = cli("calibrate", "en-us-phones-small", f"data.corpora.table={mine}", "--output", "own")
     assert code == 0, err
     assert out.endswith(" phones of dev speakers: own/calibration.json\n")
-    copied = {path.name for path in (alone / "own").iterdir()}
-    assert copied == {path.name for path in SHIPPED.iterdir()}
+    copied, given = (
+        {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
+        for folder in (alone / "own", SHIPPED)
+    )
+    assert copied == given
     for name in copied - {"calibration.json"}:
         assert (alone / "own" / name).read_bytes() == (SHIPPED / name).read_bytes()
     ours, theirs = (model_folder.load(folder).calibration for folder in (alone / "own", SHIPPED))

@@ -1,10 +1,12 @@
-// The phone n-gram of a network trained by CTC-CRF: an automaton with few arcs, as asr.ctc.automaton makes it.
+// N-grams of phones: what the beam search adds, and for a network trained by CTC-CRF the posteriors of its outputs.
+//
+// For the latter the n-gram is an automaton with few arcs, as asr.ctc.automaton makes it.
 //
 // A state stands for the phones so far. Arcs leave nodes: node s < states is state s, and node states + s is its blank
 // alone, after which the phone of s may begin again. Other nodes only serve as backoff. A link says how much of what is
 // at its source is counted at its target, too.
 
-const TYPES = { F64: Float64Array, U32: Uint32Array };
+const TYPES = { F64: Float64Array, F32: Float32Array, U32: Uint32Array, U8: Uint8Array };
 const SMALLEST = 1e-16; // posterior
 const LEAST_MASS = 1e-240; // of a frame; below it, too much is lost to underflow
 
@@ -18,46 +20,27 @@ export function readArrays(buffer) {
     [name, new TYPES[dtype](buffer.slice(start + first, start + end))]));
 }
 
-// What beamSearch adds to a prefix: log weights of all labels by the state, and the states they lead to.
-export function tokenModel(automaton, weight, penalty) {
-  const { class_offsets: firsts, arc_offsets: offsets, arc_targets: targets, arc_weights: weights } = automaton;
-  const classes = firsts.length - 1, states = automaton.finals.length, nodes = offsets.length - 1;
-  const labels = labelsOf(firsts), sums = new Float64Array(nodes * classes), after = new Uint32Array(nodes * classes);
-  for (let n = 0; n < nodes; n++) {
-    for (let a = offsets[n]; a < offsets[n + 1]; a++) {
-      const place = n * classes + labels[targets[a]];
-      sums[place] = weights[a];
-      after[place] = targets[a];
+// What beamSearch adds to a prefix: log weights of all labels by the state, and the states they lead to. Of each state,
+// `labels` between its `offsets` are those that it does not leave to its backoff; states are numbered so that none but
+// the start, 0, backs off to one of a higher number.
+export function tokenModel({ offsets, labels, targets, log_probs, shorter, backoffs, finals }, classes, weight, penalty) {
+  const states = finals.length, scores = new Float64Array(states * classes), next = new Uint32Array(states * classes);
+  for (let i = 1; i <= states; i++) {
+    const s = i % states, start = s * classes, from = shorter[s] * classes;
+    for (let c = 0; c < classes; c++) {
+      scores[start + c] = scores[from + c] + backoffs[s];
+      next[start + c] = next[from + c];
     }
-  }
-  for (let i = automaton.link_targets.length - 1; i >= 0; i--) {
-    const target = automaton.link_targets[i] * classes;
-    for (let k = automaton.link_offsets[i]; k < automaton.link_offsets[i + 1]; k++) {
-      const source = automaton.link_sources[k] * classes;
-      for (let c = 0; c < classes; c++) {
-        if (sums[target + c] === 0) continue;
-        sums[source + c] += automaton.link_weights[k] * sums[target + c];
-        after[source + c] = after[target + c];
-      }
+    for (let k = offsets[s]; k < offsets[s + 1]; k++) {
+      scores[start + labels[k]] = log_probs[k];
+      next[start + labels[k]] = targets[k];
     }
-  }
-  for (let s = 0; s < states; s++) { // a label that repeats
-    const place = s * classes + labels[s], again = (states + s) * classes + labels[s];
-    sums[place] = sums[again];
-    after[place] = after[again];
   }
   return {
-    scores: sums.subarray(0, states * classes).map((sum) => weight * Math.log(sum) - penalty),
-    next: after.subarray(0, states * classes),
-    finals: automaton.finals.map((final) => weight * Math.log(final)),
+    scores: scores.map((score) => weight * score - penalty),
+    next,
+    finals: Float64Array.from(finals, (final) => weight * final),
   };
-}
-
-// The class of each state.
-function labelsOf(firsts) {
-  const labels = new Uint32Array(firsts.at(-1));
-  for (let c = 0; c + 1 < firsts.length; c++) labels.fill(c, firsts[c], firsts[c + 1]);
-  return labels;
 }
 
 // Log posteriors of the classes over the paths of all label sequences, each with the probability of its frames times

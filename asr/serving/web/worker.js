@@ -22,12 +22,12 @@ function file(name) {
   return new URL(`../model/${name}`, import.meta.url);
 }
 
-// The n-gram of the training, if there was one, and what the beam search takes: a language model, or else that n-gram.
-async function ngrams({ ngrams, lm_weight, insertion_penalty }) {
+// The n-gram of the training, as an automaton, and the language model of the beam search, where there are some.
+async function ngrams({ ngrams, labels, lm_weight, insertion_penalty }) {
   const read = async (name) => readArrays(await (await fetch(file(name))).arrayBuffer());
-  const automata = Object.fromEntries(await Promise.all(ngrams.map(async (name) => [name, await read(name)])));
-  const automaton = automata["ngram.safetensors"], searched = automata["lm.safetensors"] ?? automaton;
-  return { automaton, lm: searched && tokenModel(searched, lm_weight, insertion_penalty) };
+  const found = Object.fromEntries(await Promise.all(ngrams.map(async (name) => [name, await read(name)])));
+  const lm = found["lm.safetensors"];
+  return { automaton: found["ngram.safetensors"], lm: lm && tokenModel(lm, labels.length, lm_weight, insertion_penalty) };
 }
 
 const work = {
