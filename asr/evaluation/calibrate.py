@@ -24,7 +24,9 @@ def calibrate(
     corpora: Path | None = None,
     output: Path | None = None,
 ) -> str:
-    """Fit a model's confidences, the priors of its classes, and the lag of its times where the corpora have times.
+    """Fit a model's confidences, the priors of its classes, and the lag of its times.
+
+    Where the corpora have no times, the lag stays as it is.
 
     ``calibration.json`` is written into the model folder, or into a copy of it.
 
@@ -50,13 +52,15 @@ def calibrate(
     if model_folder.is_shipped(target):
         raise ModelError(f"{target.name} is a shipped model and stays as it is: name a folder for a copy with --output")
     decode = replace(model.config.decode, label_prior_scale=0.0)  # there may be no priors yet
+    lag = model.calibration.boundary_offset
     model = replace(model.with_decoding(decode), calibration=Calibration())
     names = prepare_corpora(model.config, "dev")
     utterances = [each for name in names for each in recognise(model, name, "dev", with_sound=False).utterances]
     posteriors, correct = _confidences(model, utterances)
     true_starts, found_starts = _starts(utterances)
     points = reliability.fit(posteriors, correct)
-    fitted = Calibration(*points, boundaries.fit_boundary_offset(true_starts, found_starts), _priors(model, utterances))
+    lag = boundaries.fit_boundary_offset(true_starts, found_starts) if true_starts else lag
+    fitted = Calibration(*points, lag, _priors(model, utterances))
     if output is not None:
         model_folder.copy(folder, output)
     fitted.save(target)

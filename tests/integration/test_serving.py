@@ -43,8 +43,8 @@ def test_openais_client_gets_words(client):
 
 
 def test_openais_client_gets_subtitles(client):
-    assert transcribe(client, response_format="srt") == f"1\n00:00:00,110 --> 00:00:02,990\n{HEARD}\n\n"
-    assert transcribe(client, response_format="vtt") == f"WEBVTT\n\n00:00:00.110 --> 00:00:02.990\n{HEARD}\n\n"
+    assert transcribe(client, response_format="srt") == f"1\n00:00:00,120 --> 00:00:02,990\n{HEARD}\n\n"
+    assert transcribe(client, response_format="vtt") == f"WEBVTT\n\n00:00:00.120 --> 00:00:02.990\n{HEARD}\n\n"
 
 
 def test_openais_client_gets_times(client):
@@ -52,7 +52,7 @@ def test_openais_client_gets_times(client):
     assert (said.text, said.language, said.duration) == (HEARD, "english", 3.065)
     assert said.to_dict()["task"] == "transcribe"
     assert " ".join(word.word for word in said.words) == HEARD
-    assert [said.words[0].start, said.words[-1].end] == [said.segments[0].start, said.segments[-1].end] == [0.11, 2.99]
+    assert [said.words[0].start, said.words[-1].end] == [said.segments[0].start, said.segments[-1].end] == [0.12, 2.99]
     assert said.segments[0].text == HEARD
     assert -1 < said.segments[0].avg_logprob < 0
     said = transcribe(client, response_format="verbose_json")

@@ -110,8 +110,8 @@ def test_a_chosen_file_is_shown_played_and_saved(page, cli):
     name, path = save(page, "TextGrid")
     assert name == "glorious-scrap.TextGrid"
     assert path.read_text("utf8") == cli("transcribe", RECORDING, "--words", "--format", "textgrid").out
-    assert save(page, "SRT")[1].read_text("utf8") == f"1\n00:00:00,110 --> 00:00:02,990\n{HEARD}\n\n"
-    assert save(page, "CTM")[1].read_text("utf8").startswith("glorious-scrap 1 0.110 0.310 i'd ")
+    assert save(page, "SRT")[1].read_text("utf8") == f"1\n00:00:00,120 --> 00:00:02,990\n{HEARD}\n\n"
+    assert save(page, "CTM")[1].read_text("utf8").startswith("glorious-scrap 1 0.120 0.310 i'd ")
     assert json.loads(save(page, "JSON")[1].read_text("utf8"))["words"] == found["words"]
     name, path = save(page, "WAV")
     np.testing.assert_allclose(soundfile.read(path)[0], audio.load(RECORDING), atol=2 / 32768)

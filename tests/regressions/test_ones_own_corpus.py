@@ -76,6 +76,7 @@ def test_the_calibrated_copy_of_a_shipped_model_goes_where_output_says(cli, alon
         assert (alone / "own" / name).read_bytes() == (SHIPPED / name).read_bytes()
     ours, theirs = (model_folder.load(folder).calibration for folder in (alone / "own", SHIPPED))
     assert ours.posteriors != theirs.posteriors
+    assert ours.boundary_offset == theirs.boundary_offset != 0  # the corpus has no times
 
 
 def test_results_of_a_shipped_model_named_by_its_path_stay_out_of_the_package(cli, alone, mine):
