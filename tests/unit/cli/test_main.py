@@ -87,7 +87,8 @@ def test_only_few_options_go_with_a_stream(cli, tone):
         code, out, err = cli("transcribe", tone, "--stream", *options)
         assert (code, out) == (2, "")
         assert "only --model, --channel and --mic go with it" in err
-    _, _, err = cli("transcribe", tone, "--stream", "-q")
+    assert cli("transcribe", tone, "--stream", "-q")[0] == 0
+    _, _, err = cli("transcribe", tone, "--stream", "--model", "en-us-phones")
     assert "has to hear a recording's end" in err
 
 
