@@ -98,7 +98,6 @@ def test_a_model_with_another_n_gram_is_another(tmp_path):
     model = tmp_path / "model"
     shutil.copytree(model_folder.find("en-us-phones-small"), model)
     aligner = Aligner(str(model), None, None, True, False, None, (), Shape("ctm"), False, None)
-    (model / "phone_trigram").mkdir()
     states = []
     for content in ("one", "other"):
         (model / "phone_trigram" / "model.safetensors").write_text(content)

@@ -163,7 +163,7 @@ event.register("numba:compile", Listener())
     compiled = [line.split() for line in done.stdout.splitlines()]
     assert [each for each in compiled if each[0] == "numba.cpython.unicode"] == []
     ours = [tuple(each) for each in compiled if each[0].startswith("asr.")]
-    assert 0 < len(ours) <= 17
+    assert 0 < len(ours) <= 31
     assert [each for each in set(ours) if ours.count(each) > 1] == []
 
 

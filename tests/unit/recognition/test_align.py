@@ -134,14 +134,17 @@ def test_what_cannot_be_aligned_is_one_line(what, message):
 @pytest.mark.parametrize("corpora", [None, "mini"])
 def test_a_models_lexicon_comes_before_the_dictionary_and_behind_a_given_one(corpora, tmp_path):
     (tmp_path / "lexicon.txt").write_text("hello\tHH AY1\n")
-    heard = recogniser("HH AY")
     name = str(tmp_path / "lexicon.txt")
-    data = replace(heard.model.config.data, lexicon={corpora: name} if corpora else name)
-    heard = Recogniser(replace(heard.model, config=replace(heard.model.config, data=data)), beam_size=1)
-    assert [phone.label for phone in align(heard, SECOND, words="Hello").phones] == ["HH", "AY"]
-    assert [phone.label for phone in align(heard, SECOND, words="hi low").phones] == ["HH", "AY", "L", "OW"]
-    given = {"hello": [("B", "IY")]}
-    assert [phone.label for phone in align(heard, SECOND, words="hello", lexicon=given).phones] == ["B", "IY"]
+
+    def phones_of(said, words, **more):
+        heard = recogniser(said)
+        data = replace(heard.model.config.data, lexicon={corpora: name} if corpora else name)
+        heard = Recogniser(replace(heard.model, config=replace(heard.model.config, data=data)), beam_size=1)
+        return " ".join(phone.label for phone in align(heard, SECOND, words=words, **more).phones)
+
+    assert phones_of("HH AY", "Hello") == "HH AY"
+    assert phones_of("L OW", "low") == "L OW"
+    assert phones_of("B IY", "hello", lexicon={"hello": [("B", "IY")]}) == "B IY"
 
 
 def test_the_sound_of_words_that_the_dictionary_lacks_is_guessed_and_said_so():
