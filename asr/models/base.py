@@ -11,7 +11,7 @@ import itertools
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol, Self, runtime_checkable
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, Self, runtime_checkable
 
 import numpy as np
 
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from asr.models.boundaries import PhoneBoundaries
 
 BLANK = "<blank>"
+Storage = Literal["float32", "float16", "int8"]  # of a network's weights in a file
 
 
 @dataclass(frozen=True)

@@ -24,7 +24,7 @@ import shutil
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -33,7 +33,7 @@ from asr.core.config import Config, DecodeConfig
 from asr.core.errors import ConfigError, ModelError
 from asr.core.files import read_tensors, replacing, write_tensors, write_text
 from asr.models import calibration
-from asr.models.base import BLANK, AcousticModel
+from asr.models.base import BLANK, AcousticModel, Storage
 from asr.models.calibration import Calibration
 from asr.models.kinds import Kind, has_graph, kind_of
 from asr.speech import label_folder
@@ -44,7 +44,6 @@ if TYPE_CHECKING:
     from asr.lm.ngram import NGram
     from asr.models.boundaries import PhoneBoundaries
 
-Storage = Literal["float32", "float16", "int8"]
 SCALE = ".scale"  # ends the name of the scales of a matrix in 8 bits
 GRAPH = "model.onnx"  # written by `asr export --onnx`
 WAVEFORM_GRAPH = "waveform.onnx"  # by `asr export --waveform`

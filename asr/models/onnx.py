@@ -10,7 +10,7 @@ import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import onnxruntime
@@ -20,13 +20,13 @@ from asr.core.config import Config
 from asr.core.errors import AsrError, ModelError
 from asr.core.settings import model_options
 from asr.encoders.blstm_sizes import BLSTMSizes
+from asr.models.base import Storage
 from asr.models.ctc import CTCModel
 from asr.models.onnx_features import PREFIX, with_features
 from asr.models.onnx_graph import PROVIDERS, Graph, build, session_options
 from asr.models.onnx_messages import note
 from asr.speech.features import FeatureExtractor
 
-Storage = Literal["float32", "float16", "int8"]
 WEIGHTS = "weights"  # the note in a graph that holds the hash of what it was made of
 
 

@@ -90,11 +90,8 @@ class Stream:
             )
         self.model = found
         self._extractor = FeatureExtractor(config.features)
-        self._steps, self._chunk, self._lookahead = (
-            sizes.stack,
-            sizes.chunk * sizes.stack,
-            sizes.lookahead * sizes.stack,
-        )
+        self._steps = sizes.stack  # these are in feature frames
+        self._chunk, self._lookahead = sizes.chunk * sizes.stack, sizes.lookahead * sizes.stack
         self._before, self._after = (self._steps, 1) if sizes.channels else (0, 0)  # frames that convolutions see
         graph, _ = graph_of(config, len(found.tokens), found.weights, stateful=True)
         self._session = graph.session()

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Sequence
 from importlib import resources
 from importlib.resources.abc import Traversable
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
@@ -76,8 +76,7 @@ def export(name: str | Path, folder: Path, int8: bool = False, runtime: Path | N
             f"{name} is decoded with priors, which the page has not: en-us-phones and en-us-phones-small are not"
         )
     files = web_runtime.located(runtime)
-    storage: Literal["int8", "float16"] = "int8" if int8 else "float16"
-    write_graph(folder / "model" / "model.onnx", model, from_waveform=True, storage=storage)
+    write_graph(folder / "model" / "model.onnx", model, from_waveform=True, storage="int8" if int8 else "float16")
     ngrams, own = {}, model.config.decode.lm
     lm = model.lm if own is None else language_model(own, model.tokens)
     if model.lm is not None:

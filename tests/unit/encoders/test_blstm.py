@@ -183,6 +183,10 @@ def test_logits_are_float32_under_autocast():
         ({"name": "blstm", "hidden_size": 0}, "model.hidden_size must be 1 or more"),
         ({"name": "blstm", "dropout": 1.0}, "model.dropout must lie in 0..1"),
         ({"name": "blstm", "stack": 9}, "model.stack must lie in 1..8"),
+        ({"name": "blstm", "chunk": -1}, "model.chunk must be 0 or more"),
+        ({"name": "blstm", "chunk": 2, "bidirectional": False}, "model.chunk must be 0 in a network of one direction"),
+        ({"name": "blstm", "chunk": 2, "lookahead": -1}, "model.lookahead must be 0 or more"),
+        ({"name": "blstm", "lookahead": 2}, "model.lookahead must be 0 without model.chunk"),
     ],
 )
 def test_options_that_no_encoder_has(options, message):

@@ -167,6 +167,18 @@ def test_a_model_of_another_version_is_named(tmp_path):
             load(tmp_path)
 
 
+@pytest.mark.parametrize("order", [1, 2, 3, 5])
+def test_tables_have_what_is_looked_up_one_by_one(order, rng):
+    sentences = [[NAMES[1 + i] for i in rng.integers(0, 3, 7)] for _ in range(30)]
+    lm = estimate(sentences, "words", order)
+    states = rng.permutation(lm.num_states)
+    log_probs, after = lm.tables(states)
+    for token in range(len(lm.tokens)):
+        expected, reached = lm.query(states, np.full(len(states), token))
+        np.testing.assert_array_equal(log_probs[:, token], expected)
+        np.testing.assert_array_equal(after[:, token], reached)
+
+
 @pytest.mark.parametrize("name", ["lm.json", "model.safetensors"])
 @pytest.mark.parametrize("length", [0, 30])
 def test_a_file_cut_short_is_named(name, length, tmp_path):
