@@ -120,20 +120,20 @@ def checked(model: TokenModel | None, num_classes: int) -> TokenModel:
         Shapes do not fit, a next state does not exist, or a score is NaN or above 0.
     """
     if model is None:
-        return TokenModel(np.zeros((1, num_classes)), np.zeros((1, num_classes), np.int64), np.zeros(1))
-    scores, finals = np.array(model.scores, np.float64), np.array(model.finals, np.float64)
-    next_states = np.array(model.next_states, np.int64)
+        return TokenModel(np.zeros((1, num_classes)), np.zeros((1, num_classes), np.int32), np.zeros(1))
+    scores, finals = (np.asarray(values, np.float64, order="C") for values in (model.scores, model.finals))
+    next_states = np.asarray(model.next_states)
     shape = (finals.size, num_classes)
     if finals.ndim != 1 or finals.size < 1 or scores.shape != shape or next_states.shape != shape:
         raise ValueError(
             f"for {num_classes} classes a token model has scores and next_states (Q, {num_classes}) and finals (Q,), "
             f"not {scores.shape}, {next_states.shape} and {finals.shape}"
         )
-    if (next_states < 0).any() or (next_states >= len(finals)).any():
+    if next_states.min() < 0 or next_states.max() >= len(finals):
         raise ValueError(f"the next_states of a token model must lie in 0..{len(finals) - 1}")
-    if not (scores < np.inf).all() or not (finals < np.inf).all():
+    if not (scores.max() < np.inf and finals.max() < np.inf):  # NaN is the largest of all
         raise ValueError("the scores and finals of a token model must not be NaN or +inf")
-    return TokenModel(scores, next_states, finals)
+    return TokenModel(scores, np.asarray(next_states, np.int32, order="C"), finals)
 
 
 def hypotheses(

@@ -111,23 +111,23 @@ def tables(lm: NGram, columns: np.ndarray, with_shorter: bool = True) -> tuple[n
 
     With `with_shorter` those that they back off to are among them.
     """
-    fresh, found = lm.start(), []
-    known = np.zeros(lm.num_states, bool)
+    log_probs, after = lm.all_tables()
+    known, found, fresh = np.zeros(lm.num_states, bool), [], lm.start()
     while len(fresh):  # until no new context is reached
-        found.append((fresh, *lm.tables(fresh)))
+        found.append(fresh)
         known[fresh] = True
         reached = np.zeros(lm.num_states, bool)
-        reached[found[-1][2][:, columns]] = True
+        reached[after[fresh][:, columns]] = True
         if with_shorter:
             reached[lm.back_off(fresh)[0]] = True
         fresh = np.flatnonzero(reached & ~known)
-    contexts, log_probs, after = map(np.concatenate, zip(*found, strict=True))
-    return contexts, log_probs, after
+    contexts = np.concatenate(found)
+    return contexts, log_probs[contexts], after[contexts]
 
 
 def places(contexts: np.ndarray) -> np.ndarray:
     """Return the place among contexts of each state that is one of them."""
-    places = np.zeros(contexts.max() + 1, np.int64)
+    places = np.zeros(contexts.max() + 1, np.int32)
     places[contexts] = np.arange(len(contexts))
     return places
 

@@ -233,8 +233,13 @@ def rows(trie, states, log_probs, after):
     longer part of the state, up to the whole.
     """
     layout = trie.layout
-    highest = len(layout)
+    highest, num_tokens = len(layout), log_probs.shape[1]
     parts, spared = np.zeros(highest, np.int64), np.zeros(highest)  # number of the last n tokens, and its weight
+    alone, onward = np.empty(num_tokens), np.zeros(num_tokens, after.dtype)  # what the empty context says
+    for token in range(num_tokens):
+        alone[token] = value(trie, 0, token, LOG_PROB)
+        if highest > 1 and is_context(trie, 0, token):
+            onward[token] = 1 + token
     for k in range(len(states)):
         length = 0
         while length + 1 < highest and states[k] >= layout[length, FIRST]:
@@ -247,9 +252,9 @@ def rows(trie, states, log_probs, after):
             total += value(trie, n - 1, parts[n], BACKOFF)
             if n > 1:
                 parts[n - 1] = min(key(trie, n - 1, parts[n]), layout[n - 2, COUNT] - 1)
-        for token in range(log_probs.shape[1]):
-            log_probs[k, token] = total + value(trie, 0, token, LOG_PROB)
-            after[k, token] = 1 + token if highest > 1 and is_context(trie, 0, token) else 0
+        for token in range(num_tokens):
+            log_probs[k, token] = total + alone[token]
+            after[k, token] = onward[token]
         before = np.int64(0)  # the first of the n-grams after the part that is a token shorter
         for n in range(1, length + 1):
             first, end = children(trie, n - 1, parts[n])
@@ -259,6 +264,35 @@ def rows(trie, states, log_probs, after):
                 if n + 1 < highest and is_context(trie, n, child):
                     after[k, token] = layout[n, FIRST] + child
             before = first
+
+
+@njit(cache=True, nogil=True)
+def all_rows(trie, log_probs, after):
+    """Write what `rows` writes, for all states (K, V), shorter ones first.
+
+    A state's row is that of the shorter one but for the state's own n-grams. Sums are rounded in another order than
+    those of `rows` and `look_up`.
+    """
+    layout = trie.layout
+    highest = len(layout)
+    rows(trie, np.zeros(1, np.int64), log_probs[:1], after[:1])
+    for n in range(highest - 1):
+        for number in range(layout[n, COUNT]):
+            state, shorter, before = layout[n, FIRST] + number, np.int64(0), np.int64(0)
+            if n > 0:
+                ending = min(key(trie, n, number), layout[n - 1, COUNT] - 1)
+                shorter = layout[n - 1, FIRST] + ending
+                before, _ = children(trie, n - 1, ending)
+            spared = value(trie, n, number, BACKOFF)
+            for token in range(log_probs.shape[1]):
+                log_probs[state, token] = spared + log_probs[shorter, token]
+                after[state, token] = after[shorter, token]
+            first, end = children(trie, n, number)
+            for child in range(first, end):
+                token = _last_token(trie, n + 1, child, before)
+                log_probs[state, token] = value(trie, n + 1, child, LOG_PROB)
+                if n + 2 < highest and is_context(trie, n + 1, child):
+                    after[state, token] = layout[n + 1, FIRST] + child
 
 
 @njit(cache=True, inline="always")

@@ -173,6 +173,9 @@ def test_tables_have_what_is_looked_up_one_by_one(order, rng):
     lm = estimate(sentences, "words", order)
     states = rng.permutation(lm.num_states)
     log_probs, after = lm.tables(states)
+    whole, onward = lm.all_tables()
+    np.testing.assert_allclose(whole[states], log_probs, rtol=1e-14)
+    np.testing.assert_array_equal(onward[states], after)
     for token in range(len(lm.tokens)):
         expected, reached = lm.query(states, np.full(len(states), token))
         np.testing.assert_array_equal(log_probs[:, token], expected)
@@ -200,6 +203,7 @@ def test_a_damaged_trie_gives_other_numbers_or_an_error_and_no_crash(order, rng,
         for found in lm.score(sentences):
             assert len(found) == 7
         lm.tables(np.arange(lm.num_states))
+        lm.all_tables()
         with contextlib.suppress(ModelError):
             NGram.build("words", whole.tokens, list(lm.orders()))
 
