@@ -238,7 +238,8 @@ def _syllables(phones: Sequence[Segment], word_lengths: Sequence[int]) -> list[S
 def pronounce_words(model: AcousticModel, words: Sequence[Word], g2p: bool, own: Own) -> SpokenText:
     """Return the ways in which words may be said: by `own`, the model's lexicon or the dictionary, or guessed.
 
-    What has learnt from the model's lexicon guesses, or without one the shipped joint n-gram. Without `g2p`, readings with words that neither has are left out where there are others.
+    What has learnt from the model's lexicon guesses, or without one the shipped joint n-gram. Without `g2p`, readings
+    with words that neither has are left out where there are others.
 
     Raises
     ------

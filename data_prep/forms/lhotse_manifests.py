@@ -1,7 +1,7 @@
 """Manifests of Lhotse: cut sets, recordings with supervisions, and folders in the format Shar.
 
 A file of cuts is given, or a folder with files whose names contain ``cuts``, or ``recordings`` and ``supervisions``, or
-a folder with Shar's ``cuts.000000.jsonl.gz`` and ``recording.000000.tar``, or a folder with one of these for each split.
+a folder with Shar's ``cuts.000000.jsonl.gz`` and ``recording.000000.tar``, or one with such a folder for each split.
 Each supervision is an utterance. Its phones are ``custom["phones"]`` or the alignment ``phone`` where it has one of
 them. https://lhotse.readthedocs.io
 """

@@ -274,7 +274,7 @@ def test_parts_beyond_their_recording_are_left_out(tmp_path, caplog):
         with (tmp_path / name).open("a") as file:
             file.write(line)
     own.prepare(tmp_path, tmp_path / "out")
-    fault = f"d1 ({tmp_path}/text, line 5) left out: it is from 4.50 to 9.00 s, and {tmp_path}/talk.wav lasts 6.00 s: mend the times"
+    fault = f"d1 ({tmp_path}/text, line 5) left out: it is from 4.50 to 9.00 s, and {tmp_path}/talk.wav lasts"
     assert fault in caplog.text
 
 
@@ -463,7 +463,7 @@ WRONG = {
     "no file_name": (
         audio_folder,
         lambda f: edit(f / "test" / "metadata.jsonl", "c1.wav", ""),
-        "metadata.jsonl, line 1 has no path",
+        "metadata.jsonl, line 1 has no file_name",
     ),
     "Parquet": (
         audio_folder,
@@ -500,7 +500,7 @@ WRONG = {
         lambda f: (f / "train" / "cuts.000001.jsonl.gz").write_bytes(gzip.compress(b"")),
         "cuts.000001.jsonl.gz and recording.000001.tar have different numbers of cuts: write both again",
     ),
-    "no file_name": (
+    "a split without file_name": (
         audio_folder,
         lambda f: edit(f / "train" / "metadata.jsonl", "file_name", "filename"),
         "metadata.jsonl, line 1 has no file_name: write the recording's name in that column",
