@@ -58,6 +58,8 @@ class Utterance:
         The phones with their times in seconds from the utterance's start, where the corpus has them.
     language
         As Lhotse names it; None where it is not known.
+    place
+        The file, and where there is one the line, that describes it, for messages; empty where it is not known.
     """
 
     id: str
@@ -73,6 +75,12 @@ class Utterance:
     duration: float | None = None
     times: tuple[Segment, ...] = ()
     language: str | None = "English"
+    place: str = ""
+
+    @property
+    def named(self) -> str:
+        """What a message calls it: its name, and where it is described."""
+        return f"{self.id} ({self.place})" if self.place else self.id
 
     def is_all_of(self, duration: float) -> bool:
         """Tell whether the utterance is all of its file, which lasts so many seconds, and not a part or a channel."""
@@ -233,7 +241,7 @@ def _write_split(
             try:
                 found = _recording(utterance, copies)
             except (AudioError, CorpusError) as error:
-                log.warning("%s left out: %s", utterance.id, error)
+                log.warning("%s left out: %s", utterance.named, error)
                 continue
             count += 1
             first.write(found)
@@ -311,6 +319,8 @@ def part_of(utterance: Utterance, samples: np.ndarray, sample_rate: float) -> np
         fault = f"it is from {utterance.start:.2f} to {end:.2f} s, and {utterance.audio} lasts {duration:.2f} s"
         raise CorpusError(f"{fault}: mend the times, or copy the file again")
     first, last = (round(seconds * sample_rate) for seconds in (utterance.start, end))
+    if first == last:
+        raise CorpusError(f"it is from {utterance.start:g} to {end:g} s, which is no sample: mend the times")
     return samples[first:last]
 
 

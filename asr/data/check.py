@@ -53,6 +53,8 @@ class Checked:
         0 if it has none.
     fault
         Why it will be left out; empty if it will not.
+    place
+        The file, and where there is one the line, that describes it.
     duration
         In seconds; 0 of what cannot be read, as are the next ones.
     sample_rate
@@ -75,6 +77,7 @@ class Checked:
     speaker: str
     num_phones: int
     fault: str = ""
+    place: str = ""
     duration: float = 0.0
     sample_rate: float = 0.0
     peak: float = 0.0
@@ -252,7 +255,7 @@ def _labels(utterance: Utterance) -> list[str]:
 def _checked(split: str, utterance: Utterance, fault: str = "", **measured: Any) -> Checked:
     num_phones = len(_labels(utterance))
     fault = fault or ("" if num_phones else "it has no phones")
-    return Checked(utterance.id, split, utterance.speaker, num_phones, fault, **measured)
+    return Checked(utterance.id, split, utterance.speaker, num_phones, fault, utterance.place, **measured)
 
 
 def lines(report: Report) -> Iterator[str]:
@@ -281,7 +284,7 @@ def lines(report: Report) -> Iterator[str]:
     yield from _repeated(report, heard)
     faulty = [each for each in report.utterances if each.fault]
     yield f"left out: {count(len(faulty), 'utterance')}" + (":" if faulty else "")
-    yield from (f"  {each.id}: {each.fault}" for each in faulty[: 4 * SHOWN])
+    yield from (f"  {each.id} ({each.place}): {each.fault}" for each in faulty[: 4 * SHOWN])
     if len(faulty) > 4 * SHOWN:
         yield f"  and {len(faulty) - 4 * SHOWN:,} more, which are in check.json"
 

@@ -66,7 +66,8 @@ def calibrate(
     fitted.save(target)
     offset = f"; times move by {1e3 * fitted.boundary_offset:+.0f} ms" if true_starts else ""
     labels = "characters" if phones.is_characters(model.config.data.labels) else "phones"
-    return f"calibrated on {len(posteriors):,} {labels} of dev speakers{offset}: {target / calibration.FILE}"
+    what = "calibrated" if fitted.posteriors else "priors counted"
+    return f"{what} on {len(posteriors):,} {labels} of dev speakers{offset}: {target / calibration.FILE}"
 
 
 def _confidences(model: AcousticModel, utterances: Sequence[Recognised]) -> tuple[np.ndarray, np.ndarray]:

@@ -303,11 +303,12 @@ def english() -> Graphones:
     return Graphones.load(PRETRAINED)
 
 
-def guesser(words: Iterable[str]) -> Callable[[str], Symbols]:
+def guesser(words: Iterable[str], model: Graphones | None = None) -> Callable[[str], Symbols]:
     """Return a function that pronounces any of these words, as `asr.speech.pronounce.pronunciations` takes it.
 
-    The words are pronounced at once by the shipped model, accents apart. `asr.speech.pronounce.by_rules` pronounces
-    those with letters that it does not know, and words that are not among these.
+    The words are pronounced at once, by the shipped model if no other is given, and without those accents that it does
+    not know. `asr.speech.pronounce.by_rules` pronounces those with other letters that it does not know, and words that
+    are not among these.
 
     Examples
     --------
@@ -316,12 +317,16 @@ def guesser(words: Iterable[str]) -> Callable[[str], Symbols]:
     """
     from asr.speech.pronounce import by_rules
 
+    model = model or english()
     different = list(dict.fromkeys(words))
-    letters = (unicodedata.normalize("NFD", word) for word in different)
-    plain = ["".join(c for c in each if not unicodedata.combining(c)) for each in letters]
-    found = english().pronounce(plain) if plain else []
+    known = [word if model.letters.issuperset(word) else _without_accents(word) for word in different]
+    found = model.pronounce(known) if known else []
     guessed = {word: best[0][0] for word, best in zip(different, found, strict=True) if best}
     return lambda word: guessed.get(word) or by_rules(word)
+
+
+def _without_accents(word: str) -> str:
+    return "".join(c for c in unicodedata.normalize("NFD", word) if not unicodedata.combining(c))
 
 
 @functools.lru_cache(1000)

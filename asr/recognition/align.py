@@ -238,7 +238,8 @@ def _syllables(phones: Sequence[Segment], word_lengths: Sequence[int]) -> list[S
 def pronounce_words(model: AcousticModel, words: Sequence[Word], g2p: bool, own: Own) -> SpokenText:
     """Return the ways in which words may be said: by `own`, the model's lexicon or the dictionary, or guessed.
 
-    Without `g2p`, readings with words that neither has are left out where there are others.
+    What has learnt from the model's lexicon guesses, or without one the shipped joint n-gram. Without `g2p`, readings
+    with words that neither has are left out where there are others.
 
     Raises
     ------
@@ -251,10 +252,11 @@ def pronounce_words(model: AcousticModel, words: Sequence[Word], g2p: bool, own:
         return SpokenText(*own_words.pronounce(model, words, g2p, own))
     if words and "AH" not in model.tokens:
         raise AsrError("words can be aligned by a model of ARPAbet phones only: choose one, or give the phones")
+    learnt = None
     if model.config.data.lexicon is not None:
         from asr.recognition import own_words
 
-        own = {**own_words.trained_with(model), **own}
+        own, learnt = {**own_words.trained_with(model), **own}, own_words.graphones(model)
     silent, unknown, readings, parts = dict[str, list[str]](), dict[str, None](), dict[Word, list[str]](), list[str]()
     for word in dict.fromkeys(words):
         try:
@@ -272,7 +274,7 @@ def pronounce_words(model: AcousticModel, words: Sequence[Word], g2p: bool, own:
     if parts and g2p:  # most texts need no model
         from asr.lm.graphones import guesser
 
-        guess = guesser(parts)
+        guess = guesser(parts, learnt)
     spelt = {word: ways(several, guess, own) for word, several in readings.items()}
     for word, several in spelt.items():
         strange = next((label for way in several for label in way.phones if label not in model.tokens[1:]), None)

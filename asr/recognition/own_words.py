@@ -1,11 +1,13 @@
 """How words sound to a model by the lexicon that it was trained with; with labels of its own, or in letters, too."""
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 from asr.core.errors import AsrError
 from asr.data import pronunciations
 from asr.data.pronunciations import CMUDICT, LEARNT, NONE
+from asr.lm.graphones import Graphones
 from asr.models.base import AcousticModel
 from asr.speech import characters, lexicons, phones
 from asr.speech.ipa import Matcher
@@ -71,9 +73,7 @@ def trained_with(model: AcousticModel) -> Own:
     ConfigError
         One cannot be read, or is not in ARPAbet.
     """
-    setting = model.config.data.lexicon
-    names = setting.values() if isinstance(setting, dict) else [setting]
-    return _joined(tuple(name for name in names if name not in (None, NONE, CMUDICT)))
+    return _joined(tuple(name for name in _values(model.config.data.lexicon) if name not in (None, NONE, CMUDICT)))
 
 
 @functools.lru_cache(4)
@@ -84,14 +84,32 @@ def _joined(names: tuple[str, ...]) -> Own:
     return found
 
 
+def graphones(model: AcousticModel) -> Graphones | None:
+    """Return the joint n-gram in a model's folder that learnt from its lexicon, of several the first; None without one.
+
+    Raises
+    ------
+    ModelError
+        It is damaged.
+    """
+    return next((_loaded(name) for name in _values(model.config.data.g2p) if name and Path(name).is_dir()), None)
+
+
+_loaded = functools.lru_cache(4)(Graphones.load)
+
+
+def _values(setting: str | Mapping[str, str] | None) -> list[str | None]:
+    """Return what a setting says, of each corpus if it differs."""
+    return [*setting.values()] if isinstance(setting, Mapping) else [setting]
+
+
 def _spelt(words: Sequence[str]) -> list[tuple[str, tuple[str, ...]]]:
     return list(zip(words, characters.spell(words), strict=True))
 
 
 def _sources(model: AcousticModel) -> tuple[lexicons.Lexicon, pronunciations.Guess]:
     data = model.config.data
-    names = {*data.lexicon.values()} if isinstance(data.lexicon, dict) else {data.lexicon}
-    guesses = {*data.g2p.values()} if isinstance(data.g2p, dict) else {data.g2p}
+    names, guesses = {*_values(data.lexicon)}, {*_values(data.g2p)}
     if len(names) > 1 or len(guesses) > 1:
         raise AsrError("the model has lexicons of several corpora: say how the words sound with --lexicon")
     lexicon, g2p = names.pop() or NONE, guesses.pop()

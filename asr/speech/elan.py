@@ -203,7 +203,7 @@ def _times(
         if reference is None:
             break
         annotation = annotations.get(reference, annotation)
-    start, end = (slots.get(annotation.get(f"TIME_SLOT_REF{i}")) for i in (1, 2))
-    if start is None or end is None or not int(start) < int(end):
+    start, end = (slots.get(annotation.get(f"TIME_SLOT_REF{i}")) or "" for i in (1, 2))
+    if not (start.isdecimal() and end.isdecimal() and int(start) < int(end)):
         raise AsrError(f"{path}: the annotation {name} has no start and end: give it times in ELAN")
     return int(start) / 1000, int(end) / 1000

@@ -33,7 +33,7 @@ from typing import TypeVar
 
 from asr.core.errors import AsrError
 from asr.speech.audio import SAMPLE_RATE
-from asr.speech.label_formats import TSV_HEAD, files_in, format_of, lines_of
+from asr.speech.label_formats import TSV_HEAD, fault_of_textgrid, files_in, format_of, lines_of
 from asr.speech.segments import Segment
 
 T = TypeVar("T")
@@ -297,8 +297,9 @@ def read_tiers(path: Path) -> dict[str, list[Segment]]:
     try:
         grid = textgrid.openTextgrid(str(path), includeEmptyIntervals=False, reportingMode="error")
     except (PraatioException, ValueError, IndexError, KeyError) as error:
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise AsrError(f"{path} is not a TextGrid that can be read ({reason}): save it again from Praat") from error
+        said = str(error).strip().partition("\n")[0] or type(error).__name__
+        fault = fault_of_textgrid(path) or f" is not a TextGrid that can be read ({said})"
+        raise AsrError(f"{path}{fault}: save it again from Praat") from error
     return {
         tier.name: [Segment(label, start, end) for start, end, label in tier.entries if label]
         for tier in grid.tiers

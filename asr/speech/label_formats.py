@@ -30,12 +30,28 @@ IN_FOLDERS: Mapping[str, Sequence[str]] = {
 }
 TSV_HEAD = ["start", "end", "label"]
 _NUMBER = r"-?\d+(?:\.\d*)?(?:[eE][-+]?\d+)?"
+_TEXTGRID_NUMBER = re.compile(r"\s*(?:xmin|xmax|time|number|(?:intervals: |points: )?size)\s*=\s*(.*?)\s*")
 _LINES = {  # what each line of a format looks like
     "trn": re.compile(r".*\([^()\s]+\)\s*$"),
     "audacity": re.compile(rf"(?:{_NUMBER}\t{_NUMBER}\t.*|\\\t.*)$"),
     "ctm": re.compile(rf"\S+\s+\S+\s+{_NUMBER}\s+{_NUMBER}\s+\S+(?:\s+{_NUMBER})?\s*$"),
     "text": re.compile(r"(?:-|\S.*?\.\w+|.*/.*?):(?:\s|$)"),
 }
+
+
+def fault_of_textgrid(path: Path) -> str:
+    """Return which line of a TextGrid cannot be read, and why; nothing if each line is as Praat writes it."""
+    data = path.read_bytes()
+    is_wide = data.startswith((b"\xfe\xff", b"\xff\xfe"))
+    lines = data.decode("utf-16" if is_wide else "utf-8-sig", "replace").rstrip().splitlines() or [""]
+    if "ooTextFile" not in lines[0]:
+        return ", line 1: it does not begin with 'File type = \"ooTextFile\"'"
+    for number, line in enumerate(lines, 1):
+        if "\N{REPLACEMENT CHARACTER}" in line:
+            return f", line {number} is neither UTF-8 nor UTF-16"
+        if (found := _TEXTGRID_NUMBER.fullmatch(line)) and not re.fullmatch(_NUMBER, found[1]):
+            return f", line {number}: {line.strip()!r} has no number"
+    return "" if lines[-1].endswith(('"', "= 0")) else f", line {len(lines)}: the file ends within an interval"
 
 
 def format_of(path: Path) -> str:

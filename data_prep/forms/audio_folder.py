@@ -33,8 +33,11 @@ def read(place: Path) -> Iterator[Record]:
         raise CorpusError(f"{path} is Parquet, which is not read: write it as metadata.jsonl beside the recordings")
     for path in _metadata(place):
         for number, row in table.rows(path):
-            found = table.record(path, number, {**row, "path": row.get("file_name", "")})
-            yield found if found.split else replace(found, split=folder_split(path.parent / row["file_name"], place))
+            name = row.get("file_name")
+            if not name:
+                raise CorpusError(f"{path}, line {number} has no file_name: write the recording's name in that column")
+            found = table.record(path, number, {**row, "path": name})
+            yield found if found.split else replace(found, split=folder_split(path.parent / name, place))
 
 
 def _folders(place: Path) -> list[Path]:

@@ -6,6 +6,7 @@ R. Ardila et al., "Common Voice: A Massively-Multilingual Speech Corpus", LREC 2
 from collections.abc import Iterator
 from pathlib import Path
 
+from asr.core.errors import CorpusError
 from data_prep.forms import table
 from data_prep.forms.record import Record
 
@@ -30,6 +31,9 @@ def read(place: Path) -> Iterator[Record]:
     lists = _SPLITS if (place / "train.tsv").is_file() else {_ALL: ""}
     for path, split in ((place / name, split) for name, split in lists.items()):
         for number, row in table.rows(path) if path.is_file() else ():
-            clip = {"path": f"clips/{row['path']}" if row.get("path") else "", "text": row.get("sentence", "")}
+            lacking = next((name for name in ("path", "sentence") if not row.get(name)), None)
+            if lacking is not None:
+                raise CorpusError(f"{path}, line {number} has no {lacking}: copy the list again, or take the line out")
+            clip = {"path": f"clips/{row['path']}", "text": row["sentence"]}
             about = {"speaker": row.get("client_id", ""), "gender": row.get("gender", "")}
             yield table.record(path, number, {**clip, **about}, split)

@@ -1,5 +1,7 @@
 """Data directories of Kaldi: ``wav.scp`` and ``text``, with ``segments``, ``utt2spk``, ``spk2gender`` and ``reco2dur``.
 
+An utterance without words in ``text`` has its phones in ``phones``, where `asr data export` has written them.
+
 ``wav.scp`` names files; commands that end in a pipe and offsets into archives are refused. A file is looked for from
 the data directory and from the folders above it. One directory is given, or the folder that holds one for each split,
 such as ``train`` and ``test_clean``. https://kaldi-asr.org/doc/data_prep.html
@@ -56,9 +58,9 @@ def _read(directory: Path, split: str) -> Iterator[Record]:
     if silent:
         first, _ = spans.pairs[silent[0]]
         log.warning("%s: text lacks %d of %d utterances: %s is left out", directory, len(silent), len(spans), first)
-    speakers, genders, durations = (
+    speakers, genders, durations, spelt = (
         _table(directory / name) if (directory / name).is_file() else None
-        for name in ("utt2spk", "spk2gender", "reco2dur")
+        for name in ("utt2spk", "spk2gender", "reco2dur", "phones")
     )
     phones = are_phones(text for _, (text, _) in texts.pairs)
     for name, (text, number) in texts.pairs:
@@ -76,7 +78,7 @@ def _read(directory: Path, split: str) -> Iterator[Record]:
             place,
             _audio(directory, *_looked_up(recordings, recording)),
             "" if phones else text,
-            text if phones else "",
+            text if phones else "" if text else _looked_up(spelt, name)[0],
             speaker,
             _looked_up(genders, speaker)[0],
             split,

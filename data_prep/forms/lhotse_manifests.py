@@ -7,6 +7,7 @@ them. https://lhotse.readthedocs.io
 """
 
 import gzip
+import itertools
 import json
 import tarfile
 from collections.abc import Iterator
@@ -20,7 +21,7 @@ from lhotse.shar.utils import fill_shar_placeholder
 
 from asr.core.errors import CorpusError
 from asr.speech.segments import Segment
-from data_prep.forms.record import Record, split_in
+from data_prep.forms.record import Record, span, split_in
 from data_prep.stored import Named
 
 LOOKS_FOR = "Lhotse's cuts, or recordings and supervisions, in .jsonl.gz"
@@ -51,7 +52,7 @@ def read(place: Path) -> Iterator[Record]:
     for path in cuts:
         for at, cut in _items(path):
             for segment in cut.supervisions:
-                yield _record(at, cut.recording, segment, path, split_in(path.name), cut.start)
+                yield _record(at, cut.recording, segment, path, _split(path, place), cut.start)
     for path in [] if cuts else _files(place, "supervisions"):
         recordings = path.with_name(path.name.replace("supervisions", "recordings"))
         if not recordings.is_file():
@@ -61,12 +62,22 @@ def read(place: Path) -> Iterator[Record]:
             recording = by_id.get(segment.recording_id)
             if recording is None:
                 raise CorpusError(f"{at}: {recordings.name} has no {segment.recording_id}: copy both again")
-            yield _record(at, recording, segment, path, split_in(path.name))
+            yield _record(at, recording, segment, path, _split(path, place))
 
 
 def _files(folder: Path, kind: str) -> list[Path]:
-    found = (path for path in sorted(folder.iterdir()) if kind in path.name and path.name.endswith(_SUFFIXES))
-    return [path for path in found if _WHOLE not in path.name]
+    """Return the manifests of a kind in a folder, or else in the folders for the splits in it."""
+    for names in ("*", "*/*"):
+        found = (path for path in sorted(folder.glob(names)) if kind in path.name and path.name.endswith(_SUFFIXES))
+        there = [path for path in found if _WHOLE not in path.name and (path.parent == folder or _split(path, folder))]
+        if there:
+            return there
+    return []
+
+
+def _split(path: Path, place: Path) -> str:
+    """Return the split that a manifest is of by its name, or that of its folder in a place."""
+    return split_in(path.name) or ("" if path.parent == place or path == place else split_in(path.parent.name))
 
 
 def _shar(place: Path) -> list[Path]:
@@ -103,11 +114,16 @@ def _items(path: Path) -> Iterator[tuple[str, Any]]:
 def _read_shar(folder: Path, split: str) -> Iterator[Record]:
     """Yield the utterances of a folder in the format Shar, whose recordings are in tar archives."""
     for path in sorted(folder.glob("cuts.*.jsonl*")):
-        archive = next(iter(folder.glob(f"recording.{path.name.split('.')[1]}.tar*")), folder / "recording.*.tar")
+        wanted = f"recording.{path.name.split('.')[1]}.tar"
+        archive = next(iter(folder.glob(f"{wanted}*")), None)
+        if archive is None:
+            raise CorpusError(f"{path} has no {wanted} beside it: copy both")
         try:
             with tarfile.open(archive) as members:
-                pairs = iterate_tarfile_pairwise(members)
-                for (at, cut), ((data, name), (about, _)) in zip(_items(path), pairs, strict=True):
+                for item, pair in itertools.zip_longest(_items(path), iterate_tarfile_pairwise(members)):
+                    if item is None or pair is None:
+                        raise CorpusError(f"{path} and {archive.name} have different numbers of cuts: write both again")
+                    (at, cut), ((data, name), (about, _)) = item, pair
                     if name.with_suffix("").as_posix() != cut.id:
                         raise CorpusError(f"{at}: {archive.name} has {name} in the place of {cut.id}: write both again")
                     if data is None or about is None:
@@ -128,6 +144,7 @@ def _record(
     custom, alignment = segment.custom or {}, (segment.alignment or {}).get("phone", [])
     times = tuple(Segment(item.symbol, offset + item.start, offset + item.end) for item in alignment)
     several = recording.num_channels > 1 and isinstance(segment.channel, int)
+    start, end = span(max(0.0, offset + segment.start), offset + segment.end, at)
     return Record(
         at,
         _audio(at, recording, manifest),
@@ -136,8 +153,8 @@ def _record(
         segment.speaker or "",
         segment.gender or "",
         split,
-        max(0.0, offset + segment.start),
-        offset + segment.end,
+        start,
+        end,
         segment.channel if several else None,
         segment.id,
         recording.duration,

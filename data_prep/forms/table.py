@@ -21,7 +21,7 @@ folder may hold one table, or one for each split, such as ``train.tsv`` and ``te
 import csv
 import itertools
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -131,7 +131,7 @@ def _separated_rows(path: Path) -> Iterator[tuple[int, dict[str, str]]]:
                 mend = "take out a tab" if path.suffix.lower() == ".tsv" else "put quotes around a field with commas"
                 fields = f"has {len(values)} fields where line 1 names {len(names)} columns"
                 raise CorpusError(f"{path}, line {reader.line_num} {fields}: {mend}")
-            yield reader.line_num, dict(zip(names, map(str.strip, values), strict=False))
+            yield reader.line_num, dict(itertools.zip_longest(names, map(str.strip, values), fillvalue=""))
     except csv.Error as error:
         raise CorpusError(f"{path}, line {reader.line_num}: {error}: save the table anew") from error
 
@@ -145,6 +145,14 @@ def _reader(lines: Iterable[str], path: Path, first: str) -> Any:
 
 def _names(values: list[str]) -> list[str]:
     return [name.strip().lower() for name in values]
+
+
+def _mend(needed: Sequence[str], row: Mapping[str, str]) -> str:
+    """Return what to do about a row that lacks what is needed: its column is not there, or has nothing there."""
+    there = [name for column in needed for name in COLUMNS[column] if name in row]
+    if there:
+        return f"write it in the column {there[0]}, or take the line out"
+    return f"its columns are {', '.join(row)}: call one of them {' or '.join(needed)}"
 
 
 def record(path: Path, number: int, row: dict[str, str], split: str = "") -> Record:
@@ -168,7 +176,7 @@ def record(path: Path, number: int, row: dict[str, str], split: str = "") -> Rec
     values = {column: next((row[name] for name in names if row.get(name)), "") for column, names in COLUMNS.items()}
     for needed in (("path",), ("text", "phones")):
         if not any(values[name] for name in needed):
-            raise CorpusError(f"{place} has no {' and no '.join(needed)}: its columns are {', '.join(row)}")
+            raise CorpusError(f"{place} has no {' and no '.join(needed)}: {_mend(needed, row)}")
     if values["channel"] and not values["channel"].isdecimal():
         raise CorpusError(f"{place} has the channel {values['channel']!r}: write a number, counted from 0")
     start, end = (seconds(values[name], name, place) for name in ("start", "end"))

@@ -84,6 +84,7 @@ class Speller:
             duration=record.duration,
             times=() if UNKNOWN in labels else self._times(record, labels),
             language="English" if self._said.in_arpabet else None,
+            place=record.place,
         )
 
     def _spelled(self, record: Record) -> tuple[tuple[str, ...], ...]:
@@ -107,7 +108,7 @@ class Speller:
         try:
             return (tuple(self._respelled(labels)),)
         except AsrError as error:
-            raise CorpusError(f"{record.place}: {error}") from error
+            raise CorpusError(f"{record.place}: {error}: mend it, or name your phones with data.labels") from error
 
     def _respelled(self, labels: list[str]) -> list[str]:
         spelling = self._spelling

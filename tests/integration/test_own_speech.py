@@ -179,8 +179,9 @@ def test_every_fault_is_found(cli, tmp_path):
     assert found["the same sound twice in a split"] == "1: a2 (train) = twin (train)"
     assert found["texts of dev or test that are in train, too"] == "1, such as 'hello world'"
     assert found["left out"] == "2 utterances:"
-    assert found["  digits"] == "it has no phones"
-    assert "cut short" in found["  torn"]
+    beside = folder / "train" / "ann"
+    assert found[f"  digits ({beside / 'digits.txt'})"] == "it has no phones"
+    assert "cut short" in found[f"  torn ({beside / 'torn.txt'})"]
 
 
 def test_parts_of_a_recording_are_measured_apart(cli, tmp_path):

@@ -38,6 +38,8 @@ def test_what_is_exported_is_read_again(form, prepared, tmp_path):
             assert len(waveform) == SECONDS * audio.SAMPLE_RATE
             np.testing.assert_allclose(waveform, audio.load(tmp_path / "mine" / "wav" / f"{name}.wav"), atol=1e-4)
     assert found == SAID
+    own.prepare(tmp_path / "out", tmp_path / "again")  # a folder for each split
+    assert len(list((tmp_path / "again").glob("supervisions_*.jsonl.gz"))) == 3
 
 
 def test_kaldi_lists_are_sorted_by_bytes_and_by_speaker(tmp_path):

@@ -1,6 +1,7 @@
 """Each form of speech data becomes manifests; what it lacks is made; what is wrong is named with its line."""
 
 import gzip
+import json
 import logging
 import shutil
 from pathlib import Path
@@ -256,8 +257,15 @@ def test_damaged_utterances_are_named_and_left_out(tmp_path, caplog):
     kept = {each.id for segments in supervisions(tmp_path / "out").values() for each in segments}
     assert kept == set(map(str, range(3, 30)))
     assert f"{folder}/s2/2.txt: the word '2' has no pronunciation" in caplog.text
-    for name in ("0 left out: ", "1 left out: ", "2 left out: it has no phones"):
-        assert name in caplog.text
+    for name, fault in (("0", ""), ("1", ""), ("2", "it has no phones")):
+        assert f"{name} ({folder}/s{name}/{name}.txt) left out: {fault}" in caplog.text
+
+
+def test_what_is_left_out_of_a_table_is_named_with_its_line(tmp_path, caplog):
+    table(tmp_path)
+    (tmp_path / "wav" / "a2.wav").unlink()
+    own.prepare(tmp_path, tmp_path / "out")
+    assert f"a2 ({tmp_path}/utterances.tsv, line 3) left out: {tmp_path}/wav/a2.wav is missing" in caplog.text
 
 
 def test_parts_beyond_their_recording_are_left_out(tmp_path, caplog):
@@ -266,8 +274,15 @@ def test_parts_beyond_their_recording_are_left_out(tmp_path, caplog):
         with (tmp_path / name).open("a") as file:
             file.write(line)
     own.prepare(tmp_path, tmp_path / "out")
-    fault = f"d1 left out: it is from 4.50 to 9.00 s, and {tmp_path}/talk.wav lasts 6.00 s: mend the times"
+    fault = f"d1 ({tmp_path}/text, line 5) left out: it is from 4.50 to 9.00 s, and {tmp_path}/talk.wav lasts"
     assert fault in caplog.text
+
+
+def test_a_part_without_a_sample_is_left_out(tmp_path, caplog):
+    kaldi_segments(tmp_path)
+    edit(tmp_path / "segments", "a2 talk 1.5 3.0", "a2 talk 1.5 1.50001")
+    own.prepare(tmp_path, tmp_path / "out")
+    assert "left out: it is from 1.5 to 1.50001 s, which is no sample: mend the times" in caplog.text
 
 
 def test_a_recording_of_another_length_than_the_corpus_states_is_left_out(tmp_path, caplog):
@@ -301,6 +316,11 @@ def mangle_gzip(path):
     path.write_bytes(gzip.compress(b"\n".join([lines[0], b'{"id": 3}'])))
 
 
+def spoil_cut(path):
+    line = json.loads(gzip.decompress(path.read_bytes()))
+    path.write_bytes(gzip.compress(json.dumps(line | {"start": -2.0}).encode()))
+
+
 WRONG = {
     "no speaker": (table, lambda f: edit(f / "utterances.tsv", "\tbob", "\t"), "utterances.tsv, line 4 has no speaker"),
     "no such split": (
@@ -312,13 +332,18 @@ WRONG = {
     "no path": (
         table,
         lambda f: edit(f / "utterances.tsv", "wav/b1.wav", ""),
-        "line 4 has no path: its columns are path, speaker",
+        "line 4 has no path: write it in the column path, or take the line out",
     ),
     "no text": (table, lambda f: edit(f / "utterances.tsv", "seven buttons", ""), "line 4 has no text and no phones"),
+    "a field too few": (
+        table,
+        lambda f: edit(f / "utterances.tsv", "\tseven buttons", ""),
+        "line 4 has no text and no phones: write it in the column text, or take the line out",
+    ),
     "no column": (
         table,
         lambda f: edit(f / "utterances.tsv", "text", "said"),
-        "line 2 has no text and no phones: its columns are",
+        "line 2 has no text and no phones: its columns are path, speaker, split, said: call one of them text or phones",
     ),
     "a field too many": (
         table,
@@ -433,12 +458,12 @@ WRONG = {
     "no sentence": (
         common_voice,
         lambda f: edit(f / "train.tsv", "Hello world", ""),
-        "train.tsv, line 2 has no text and no phones",
+        "train.tsv, line 2 has no sentence: copy the list again, or take the line out",
     ),
     "no file_name": (
         audio_folder,
         lambda f: edit(f / "test" / "metadata.jsonl", "c1.wav", ""),
-        "metadata.jsonl, line 1 has no path",
+        "metadata.jsonl, line 1 has no file_name",
     ),
     "Parquet": (
         audio_folder,
@@ -455,15 +480,52 @@ WRONG = {
         lambda f: (f / "recordings_dev.jsonl.gz").unlink(),
         "has no recordings_dev.jsonl.gz beside it: copy both",
     ),
+    "a cut before its recording": (
+        cuts,
+        lambda f: spoil_cut(f / "my_cuts_dev.jsonl.gz"),
+        "my_cuts_dev.jsonl.gz, line 1 ends at -0.5 s, which is not after its start at 0 s: mend the times",
+    ),
     "a damaged shard": (
         shar,
         lambda f: (f / "dev" / "recording.000000.tar").write_bytes(b"x" * 99),
         "recording.000000.tar is not what Lhotse writes as Shar",
     ),
+    "no shard": (
+        shar,
+        lambda f: (f / "train" / "recording.000001.tar").unlink(),
+        "cuts.000001.jsonl.gz has no recording.000001.tar beside it: copy both",
+    ),
+    "a cut too few": (
+        shar,
+        lambda f: (f / "train" / "cuts.000001.jsonl.gz").write_bytes(gzip.compress(b"")),
+        "cuts.000001.jsonl.gz and recording.000001.tar have different numbers of cuts: write both again",
+    ),
+    "a split without file_name": (
+        audio_folder,
+        lambda f: edit(f / "train" / "metadata.jsonl", "file_name", "filename"),
+        "metadata.jsonl, line 1 has no file_name: write the recording's name in that column",
+    ),
     "no TextGrid": (
         textgrid_of_speakers,
         lambda f: (f / "talk.TextGrid").write_text("File type"),
-        "talk.TextGrid is not a TextGrid that can be read",
+        "talk.TextGrid, line 1: it does not begin with 'File type = \"ooTextFile\"': save it again from Praat",
+    ),
+    "half a TextGrid": (
+        textgrid_of_speakers,
+        lambda f: (f / "talk.TextGrid").write_text((f / "talk.TextGrid").read_text()[:-30]),
+        "talk.TextGrid, line ",
+    ),
+    "TextGrid in Latin-1": (
+        textgrid_of_speakers,
+        lambda f: (f / "talk.TextGrid").write_bytes(
+            (f / "talk.TextGrid").read_text().replace("Hello", "Hallå").encode("latin1")
+        ),
+        "is neither UTF-8 nor UTF-16: save it again from Praat",
+    ),
+    "a time that is none": (
+        eaf,
+        lambda f: edit(f / "talk.eaf", ' TIME_VALUE="0"', ' TIME_VALUE="x"'),
+        "talk.eaf: the annotation x0 has no start and end",
     ),
     "no XML": (
         eaf,

@@ -3,6 +3,7 @@
 import json
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,17 +15,19 @@ from asr.cli import recordings
 from asr.core.config import from_dict
 from asr.core.errors import AsrError, AudioError, CorpusError, InfeasibleError
 from asr.ctc import forced_align
-from asr.data import splits
+from asr.data import pronunciations, splits
 from asr.evaluation.boundaries import boundary_errors, fit_boundary_offset, summary
+from asr.lm import folder as lm_folder
 from asr.models.base import Spellings
 from asr.models.calibration import Calibration
 from asr.models.ctc import CTCModel
 from asr.recognition.align import align as align_any
 from asr.recognition.recogniser import Recogniser
 from asr.recognition.render import render
-from asr.speech import audio, texts_beside
+from asr.speech import audio, lexicons, texts_beside
 from asr.speech.normaliser import Normaliser
 from asr.speech.phones import PhoneSet
+from asr.speech.pronounce import by_rules
 from asr.speech.segments import Segment
 
 align = partial(align_any, sample_rate=16000)
@@ -145,6 +148,25 @@ def test_a_models_lexicon_comes_before_the_dictionary_and_behind_a_given_one(cor
     assert phones_of("HH AY", "Hello") == "HH AY"
     assert phones_of("L OW", "low") == "L OW"
     assert phones_of("B IY", "hello", lexicon={"hello": [("B", "IY")]}) == "B IY"
+
+
+@pytest.mark.parametrize("corpora", [None, "mini"])
+def test_unknown_words_are_guessed_by_the_joint_ngram_of_the_models_folder(corpora, tmp_path):
+    (tmp_path / "lexicon.txt").write_text("zub\tB AH HH\nzu\tB AH\nub\tAH HH\n")
+    settings = {"lexicon": str(tmp_path / "lexicon.txt"), "g2p": str(tmp_path / "g2p")}
+    lm_folder.save(Path(settings["g2p"]), pronunciations.learn(lexicons.read(settings["lexicon"])).lm, "")
+    heard = recogniser("HH")
+    own = {name: {corpora: value} if corpora else value for name, value in settings.items()}
+    config = replace(heard.model.config, data=replace(heard.model.config.data, **own))
+    heard = Recogniser(replace(heard.model, config=config), beam_size=1)
+    aligned = align(heard, SECOND, words="buz low grik")
+    said = [phone.label for phone in aligned.phones]
+    assert said[:3] == ["HH", "AH", "B"]
+    assert said[3:5] == ["L", "OW"]
+    assert said[5:] == list(by_rules("grik"))  # letters that the lexicon lacks
+    assert aligned.guessed == ["buz", "grik"]
+    with pytest.raises(AsrError, match="not in the dictionary: 'buz'"):
+        align(heard, SECOND, words="buz", g2p=False)
 
 
 def test_the_sound_of_words_that_the_dictionary_lacks_is_guessed_and_said_so():

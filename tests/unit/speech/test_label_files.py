@@ -9,6 +9,7 @@ from asr.recognition.recogniser import Transcript
 from asr.speech.label_files import read_labels, read_segments, to_audacity, to_ctm, to_textgrid
 from asr.speech.segments import Segment
 
+GRID = 'File type = "ooTextFile"\nObject class = "TextGrid"\n\n'
 PHONES = [Segment("sil", 0.0, 0.1, 0.5), Segment("HH", 0.1, 0.25, 0.9), Segment("AY", 0.25, 0.5, 1.0)]
 
 
@@ -174,7 +175,18 @@ def test_overlap_is_refused(segments):
         ("a.ctm", "u1 1 0.0 1 s 7\n", r"a.ctm, line 1: .* a confidence in 0\.\.1"),
         ("a.phn", "0 100 s\n-5 90 t\n", "a.phn, line 2: the start must be 0 or more"),
         ("a.phn", "0 100 s\n100 x t\n", "a.phn, line 2: .* is not 'start end label' in samples"),
-        ("a.TextGrid", "not one\n", "a.TextGrid is not a TextGrid that can be read"),
+        (
+            "a.TextGrid",
+            "not one\n",
+            "a.TextGrid, line 1: it does not begin with 'File type = .*: save it again from Praat",
+        ),
+        ("a.TextGrid", f"{GRID}xmax = two\n", "a.TextGrid, line 4: 'xmax = two' has no number"),
+        ("a.TextGrid", f"{GRID}item []:\n  item [1]:\n    class =\n", "a.TextGrid, line 6: the file ends within"),
+        (
+            "a.TextGrid",
+            f'{GRID}item []:\n  item [1]:\n    name = "a"\n',
+            "a.TextGrid is not a TextGrid that can be read",
+        ),
         ("a.ctm", "", "a.ctm is empty"),
         ("a.json", "{\n", "a.json, line 1 is not an object with 'path' and 'phones'"),
         ("a.json", "[1]", "a.json, line 1 is not an object with 'path' and 'phones'"),
