@@ -30,9 +30,9 @@ GOOD_PHONE, GOOD_WORD, FAIR_WORD = 1.5, 8.0, 6.0  # scores
 MARGIN = 0.1  # seconds around the speech
 PUT_IN = 4.0  # nats by which a phone that the text lacks must make the sound likelier to be named
 
-# Something else is said for a word where its phones' mean goodness and its accuracy lie below these. Of 492 utterances by
-# training and dev speakers this finds 70 % of the words put into the text in place of others, and none of the 1,911 words
-# whose phones all experts find right.
+# Something else is said for a word where its phones' mean goodness and its accuracy lie below these. Of 492 utterances
+# of training and dev speakers this finds 70 % of the words that were put in place of others, and none of the 1,911
+# words whose phones all experts find right.
 OTHER_GOODNESS, OTHER_ACCURACY, FEWEST_PHONES = -5.0, 9.0, 2
 
 
