@@ -7,10 +7,14 @@ names the same. Here it is known by construction: in recordings of the test spea
 right is written as another one, which learners replace by it: where the speaker says S, the text has TH. Then S was
 said for TH, clearly, and the scorer should find the phone wrong and name what was written before. The same phone in the
 true text should not be found wrong.
+
+Likewise one word that all experts find right is written as another one of the corpus that has none of its phones, and
+one phone more or less at most: the scorer should find that something else was said, and not in the true text.
 """
 
 import argparse
 from collections import Counter
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +24,9 @@ from asr.core import config as configuration
 from asr.data import splits
 from asr.evaluation.pronunciation import read_experts
 from asr.models.base import Placement, Spellings
-from asr.recognition.pronounce import hear_speech, mistakes
+from asr.models.pronunciation import Scores
+from asr.models.pronunciation_features import Evidence
+from asr.recognition.pronounce import FEWEST_PHONES, hear_speech, mistakes, other_words
 from asr.recognition.recogniser import Recogniser
 from asr.speech import audio
 
@@ -60,12 +66,21 @@ def placed(recogniser: Recogniser, waveform: np.ndarray, words: list[list[str]])
     return recogniser.model.align(Spellings([[word] for word in words], all_said=True), heard.emissions, waveform)
 
 
-def judged(recogniser: Recogniser, waveform: np.ndarray, words: list[list[str]], place: int) -> tuple[bool, str | None]:
-    """Tell whether a phone is found wrong, and what is named in its place."""
+def judged(recogniser: Recogniser, waveform: np.ndarray, words: list[list[str]]) -> tuple[Evidence, Scores]:
+    """Return what the network and the scorer say of words."""
     evidence = hear_speech(recogniser, waveform, placed(recogniser, waveform, words))
-    found = mistakes(evidence, recogniser.scorer.score(evidence).phones, recogniser.scorer)
-    named = [each.heard for each in found if each.phone == place and each.expected is not None]
-    return bool(named), named[0] if named else None
+    return evidence, recogniser.scorer.score(evidence)
+
+
+def named(recogniser: Recogniser, found: tuple[Evidence, Scores], place: int) -> list[str | None]:
+    """Return what is named in place of a phone; nothing where it is not found wrong."""
+    faults = mistakes(found[0], found[1].phones, recogniser.scorer)
+    return [each.heard for each in faults if each.phone == place and each.expected is not None]
+
+
+def others(found: tuple[Evidence, Scores]) -> list[int]:
+    """Return the words for which something else was said."""
+    return other_words(found[0], found[1].words[:, 0])
 
 
 def main() -> None:
@@ -76,24 +91,42 @@ def main() -> None:
     place = None if arguments.data is None else configuration.places_in({CORPUS: None}, arguments.data)[CORPUS]
     splits.prepare({CORPUS: place}, arguments.manifests, may_obtain=False)
     cuts = sorted(splits.load_split(arguments.manifests, [CORPUS], "test"), key=lambda cut: cut.id)
+    vocabulary = sorted({tuple(word) for cut in cuts for word in experts[cut.id].spellings})
     rng, outcomes, pairs = np.random.default_rng(0), Counter[str](), Counter[str]()
     for i in rng.permutation(len(cuts))[: arguments.count]:
         known = experts[cuts[i].id]
         said = [label for word in known.spellings for label in word]
-        options = [k for k, label in enumerate(said) if label in EXPECTED and known.scores.phones[k] == RIGHT]
-        if not options:
-            continue
-        k = int(rng.choice(options))
-        written = str(rng.choice(EXPECTED[said[k]]))
         edges = np.cumsum([0, *map(len, known.spellings)])
-        word = int(np.searchsorted(edges, k, "right")) - 1
-        changed = [list(each) for each in known.spellings]
-        changed[word][k - edges[word]] = written
+        is_right = known.scores.phones == RIGHT
+        options = [k for k, label in enumerate(said) if label in EXPECTED and is_right[k]]
+        right = [w for w, (start, end) in enumerate(pairwise(edges)) if is_right[start:end].all()]
+        right = [w for w in right if len(known.spellings[w]) >= FEWEST_PHONES]
         waveform = audio.load(cuts[i].recording.sources[0].source)
-        is_wrong, heard = judged(recogniser, waveform, changed, k)
-        is_blamed, _ = judged(recogniser, waveform, [list(each) for each in known.spellings], k)
-        outcomes.update(["all", *["wrong"] * is_wrong, *["named"] * (heard == said[k]), *["blamed"] * is_blamed])
-        pairs.update([f"{said[k]} for {written}", *[f"right: {said[k]} for {written}"] * (heard == said[k])])
+        true = judged(recogniser, waveform, known.spellings)
+        if options:
+            k = int(rng.choice(options))
+            written = str(rng.choice(EXPECTED[said[k]]))
+            word = int(np.searchsorted(edges, k, "right")) - 1
+            changed = [list(each) for each in known.spellings]
+            changed[word][k - edges[word]] = written
+            heard = named(recogniser, judged(recogniser, waveform, changed), k)
+            is_blamed = bool(named(recogniser, true, k))
+            outcomes.update(["all", *["wrong"] * bool(heard), *["named"] * (said[k] in heard), *["blamed"] * is_blamed])
+            pairs.update([f"{said[k]} for {written}", *[f"right: {said[k]} for {written}"] * (said[k] in heard)])
+        outcomes["right words"] += len(right)
+        outcomes["blamed words"] += len({*right} & {*others(true)})
+        if right:
+            word = int(rng.choice(right))
+            old = known.spellings[word]
+            strange = [
+                new
+                for new in vocabulary
+                if len(new) >= FEWEST_PHONES and abs(len(new) - len(old)) <= 1 and not {*new} & {*old}
+            ]
+            changed = [list(each) for each in known.spellings]
+            changed[word] = list(strange[rng.integers(len(strange))])
+            outcomes["words"] += 1
+            outcomes["found words"] += word in others(judged(recogniser, waveform, changed))
     total = outcomes["all"]
     print(f"{total} phones that were written as others, one an utterance")
     print(f"found wrong: {100 * outcomes['wrong'] / total:.1f} %")
@@ -101,6 +134,9 @@ def main() -> None:
     print(f"the same phones found wrong in the true text: {100 * outcomes['blamed'] / total:.1f} %")
     rows = [(name, count) for name, count in pairs.most_common() if not name.startswith("right")]
     print("named rightly, of all: " + ", ".join(f"{name} {pairs[f'right: {name}']}/{count}" for name, count in rows))
+    print(f"{outcomes['words']} words that were written as others, one an utterance")
+    print(f"found to be something else: {100 * outcomes['found words'] / outcomes['words']:.1f} %")
+    print(f"of {outcomes['right words']} right words in the true texts: {outcomes['blamed words']}")
 
 
 if __name__ == "__main__":

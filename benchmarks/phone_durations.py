@@ -29,7 +29,7 @@ def main() -> None:
     arguments = parser.parse_args()
     recogniser = Recogniser.from_pretrained(arguments.model)
     durations: dict[str, list[float]] = {label: [] for label in PhoneSet.load("arpabet39").labels}
-    sentences = [sentence for chapter in read_chapters(arguments.corpus).values() for sentence in chapter]
+    sentences = [sentence for chapter in read_chapters(arguments.corpus, []).values() for sentence in chapter]
     for sentence in sentences[:: arguments.every]:
         try:
             found = align(recogniser, sentence.path, words=sentence.text)

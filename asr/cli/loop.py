@@ -169,8 +169,9 @@ def _results_of_jobs(found: Sequence[Recording], work: Callable[[Recording], T],
     with ProcessPoolExecutor(jobs, get_context("spawn"), _start, (work, level)) as pool:
         try:
             yield from pool.map(_work, found)
-        finally:
+        except BaseException:  # what is being done is not waited for
             pool.shutdown(wait=False, cancel_futures=True)
+            raise
 
 
 def _start(work: Callable[[Recording], Any], level: int) -> None:

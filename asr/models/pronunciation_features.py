@@ -84,6 +84,11 @@ class Evidence:
         return np.concatenate(([0.0], self.times[1:, 0] - self.times[:-1, 1], [0.0]))
 
     @property
+    def goodness(self) -> np.ndarray:
+        """The log probability of each phone (L,) among all that could stand in its place, not below `LEAST`."""
+        return np.maximum(-_sum(self.substitutions), LEAST)
+
+    @property
     def heard(self) -> np.ndarray:
         """The likeliest class in the place of each phone (L,) other than the phone itself; 0 where it was left out."""
         rivals = self.substitutions.copy()
@@ -174,7 +179,7 @@ def _own(evidence: Evidence, is_vowel: np.ndarray) -> dict[str, np.ndarray]:
     is_same = is_vowel == is_vowel[tokens, None]
     anything, vowel = _sum(insertions), _sum(np.where(is_vowel, insertions, -np.inf))
     return {
-        "goodness": np.maximum(-_sum(evidence.substitutions), LEAST),
+        "goodness": evidence.goodness,
         "best": np.clip(rivals.max(axis=1), LEAST, MOST),
         "same": _sum(np.where(is_same, rivals, -np.inf)),
         "other": _sum(np.where(is_same, -np.inf, rivals)),

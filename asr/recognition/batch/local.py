@@ -38,6 +38,7 @@ def rows(plan: Plan, worker: Worker, groups: Iterable[Group], jobs: int) -> Gene
             for group in itertools.islice(left, AHEAD * jobs - len(waiting)):
                 waiting[pool.submit(_work, plan.items(group))] = group
             if not waiting:
+                pool.shutdown()
                 return
             done, _ = wait(waiting, return_when=FIRST_COMPLETED)
             lost = list[Group]()
@@ -53,8 +54,9 @@ def rows(plan: Plan, worker: Worker, groups: Iterable[Group], jobs: int) -> Gene
                 waiting.clear()
                 yield from _again(plan, worker, lost)
                 pool = _pool(worker, jobs)
-    finally:
+    except BaseException:  # what is being done is not waited for
         pool.shutdown(wait=False, cancel_futures=True)
+        raise
 
 
 def _again(plan: Plan, worker: Worker, groups: Iterable[Group]) -> Iterator[tuple[Group, list[Row]]]:
@@ -75,8 +77,8 @@ class _Lonely:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, *_: object) -> None:
-        self._pool.shutdown(wait=False, cancel_futures=True)
+    def __exit__(self, kind: object, *_: object) -> None:
+        self._pool.shutdown(wait=kind is None, cancel_futures=True)
 
     def rows(self, items: Sequence[Item], tries: int) -> list[Row]:
         """Return the rows of recordings; none if so many processes died of them."""

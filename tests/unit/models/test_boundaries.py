@@ -140,6 +140,27 @@ def test_an_offset_moves_no_boundary(rng, placer):
     )
 
 
+def test_rumble_moves_no_boundary(rng, placer):
+    """Brown noise 20 dB below the speech, as of ventilation or traffic."""
+    waveform, true, lengths = spoken(rng, random_words(rng, 24))
+    noise = np.cumsum(rng.standard_normal(len(waveform)))
+    noise -= np.linspace(noise[0], noise[-1], len(noise))
+    rumble = noise * np.sqrt(np.square(waveform).mean() / 100 / np.square(noise).mean())
+    rough = blurred(rng, true)
+    np.testing.assert_allclose(
+        times(placer.place(rough, lengths, (waveform + rumble).astype(np.float32))),
+        times(placer.place(rough, lengths, waveform)),
+        atol=NEAR,
+    )
+
+
+def test_pauses_are_as_long_as_a_silence_at_least(rng, placer):
+    waveform, true, lengths = spoken(rng, random_words(rng, 24), pause=0.015)
+    found = times(placer.place(blurred(rng, true), lengths, waveform))
+    pauses = (found[1:, 0] - found[:-1, 1]).round(3)
+    assert ((pauses == 0) | (pauses >= module.SHORTEST * STEP)).all()
+
+
 def test_what_is_saved_comes_back(rng, placer, tmp_path):
     path = tmp_path / "boundaries.safetensors"
     placer.save(path, TOKENS, {})

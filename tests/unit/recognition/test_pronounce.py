@@ -11,10 +11,11 @@ from scipy.signal import lfilter
 from asr.models.pronunciation_features import Evidence
 from asr.recognition import pronunciation_page
 from asr.recognition.align import align
-from asr.recognition.pronounce import mistakes, pronounce
+from asr.recognition.pronounce import Mistake, mistakes, name_words, other_words, pronounce
 from asr.recognition.recogniser import Recogniser
 from asr.speech import audio
 from asr.speech.espeak import synthesise
+from asr.speech.segments import Segment
 
 
 @pytest.fixture(scope="module")
@@ -43,6 +44,40 @@ def test_mistakes_are_named(recogniser):
     found = mistakes(evidence, np.array([0.1, 2.0, 2.0, 0.2]), recogniser.scorer)
     assert [str(each) for each in found] == ["said S for TH", "put in AH", "left out T"]
     assert [(each.phone, each.start, each.end) for each in found] == [(0, 0.1, 0.2), (2, 0.3, 0.5), (3, 0.4, 0.5)]
+
+
+def test_a_word_for_which_something_else_was_said_is_one_mistake(recogniser):
+    """By construction: of "I shoe it" the phones of the second word are far from what is heard."""
+    tokens = recogniser.model.tokens
+    index = {token: i for i, token in enumerate(tokens)}
+    text = np.array([index[phone] for phone in ("AY", "SH", "UW", "IH", "T")])
+    substitutions = np.full((5, len(tokens)), -9.0)
+    substitutions[np.arange(5), text] = 0.0
+    substitutions[1, index["G"]], substitutions[2, index["AH"]] = 7.0, 6.0
+    times = np.array([[0.1, 0.2], [0.2, 0.3], [0.3, 0.4], [0.4, 0.5], [0.5, 0.6]])
+    evidence = Evidence(text, np.array([1, 2, 2]), substitutions, np.full((6, len(tokens)), -9.0), times, np.ones(5), 0)
+    assert other_words(evidence, np.array([5.0, 5.0, 5.0])) == [1]
+    assert other_words(evidence, np.array([5.0, 10.0, 5.0])) == []  # the scorer finds it said well
+    heard = [Segment(phone, 0.1 * k, 0.1 * (k + 1)) for k, phone in enumerate(("AY", "G", "AH", "IH", "T"), 1)]
+    others = [Mistake(1, 1, "SH", "G", 0.2, 0.3), Mistake(2, 4, "T", None, 0.5, 0.6)]
+    found = name_words(others, [1], evidence, heard, tokens)
+    assert [str(each) for each in found] == ["said G AH for SH UW", "left out T"]
+    assert (found[0].word, found[0].phone, found[0].start, found[0].end) == (1, 1, 0.2, 0.4)
+    assert str(name_words([], [1], evidence, [heard[0], *heard[3:]], tokens)[0]) == "left out SH UW"
+    same = [Segment(phone, 0.1 * k, 0.1 * (k + 1)) for k, phone in enumerate(("AY", "SH", "UW"), 1)]
+    assert name_words(others, [1], evidence, same, tokens) == others  # it was said, after all
+
+
+def test_a_word_that_nobody_says_is_named_and_its_phones_are_wrong(recogniser, think):
+    found = pronounce(recogniser, think, "I think that the gun is hot", sample_rate=16000)
+    (fault,) = [each for each in found.mistakes if found.words[each.word].label == "gun"]
+    assert fault.expected == "G AH N"
+    assert fault.heard.startswith("S ")  # of "sun"
+    first = sum(found.word_lengths[: fault.word])
+    assert [found.grade(k) for k in range(first, first + 3)] == ["wrong"] * 3
+    assert found.ipa.mistakes[0].expected == "ɡ ʌ n"
+    right = pronounce(recogniser, think, "I think that the sun is hot", sample_rate=16000)
+    assert not any(" " in (each.expected or "") for each in right.mistakes)
 
 
 def test_what_was_not_said_scores_lower(recogniser, think):
