@@ -40,10 +40,9 @@ def test_a_loop_that_goes_on_reckons_with_its_own_steps(clock, caplog):
     assert caplog.messages == ["epoch 2 of 9: 75 of 100, loss 2.500, 25 s left"]
 
 
-def test_the_first_update_may_be_of_several_steps(caplog, monkeypatch):
-    times = iter([0.0, 20.0])
-    monkeypatch.setattr("asr.core.terminal.time.monotonic", lambda: next(times))
+def test_the_first_update_may_be_of_several_steps(clock, caplog):
     with caplog.at_level(logging.INFO, "asr"), Progress("recordings", total=40, before=0) as progress:
+        clock.seconds += 20
         progress.update(10)
     assert caplog.messages == ["recordings: 10 of 40, 60 s left"]
 
