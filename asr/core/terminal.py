@@ -43,6 +43,8 @@ class Progress:
         What the loop does.
     total
         Its steps, where they are known.
+    before
+        Steps that were done before, where the first update may be of several; else it is of one.
 
     Examples
     --------
@@ -51,10 +53,10 @@ class Progress:
     ...     progress.update(2, "two")
     """
 
-    def __init__(self, title: str, total: int | None = None):
+    def __init__(self, title: str, total: int | None = None, before: int | None = None):
         self.title, self.total = title, total
         self._started = self._shown = time.monotonic()
-        self._first: int | None = None  # steps done before; a resumed loop does not begin at 0
+        self._first = before  # a resumed loop does not begin at 0
         self._bar: progress.Progress | None = None
 
     def __enter__(self) -> Self:

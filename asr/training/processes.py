@@ -7,6 +7,7 @@ a corpus and writing a run folder, the first process does while the others wait.
 
 import logging
 import os
+import re
 import sys
 import warnings
 from collections.abc import Callable, Iterator
@@ -45,8 +46,8 @@ def quiet_lightning() -> Iterator[None]:
     for name in ("pytorch_lightning", "lightning_fabric"):
         logging.getLogger(name).setLevel(logging.WARNING)
     with warnings.catch_warnings():
-        for part in ("does not have many workers", "logging interval", "LeafSpec.*is deprecated", "srun"):
-            warnings.filterwarnings("ignore", f".*{part}")
+        for words in ("does not have many workers", "logging interval", "LeafSpec.*is deprecated", "`srun` command"):
+            warnings.filterwarnings("ignore", f".*{words}")
         yield
 
 
@@ -74,10 +75,13 @@ def _environment(config: TrainConfig) -> tuple[ClusterEnvironment, int, int]:
             raise ConfigError(f"torchrun: {processes} processes, {devices} on this machine: start as many on each")
         return TorchElasticEnvironment(), devices, processes // devices
     if int(numbers("SLURM_STEP_NUM_TASKS", "1")) > 1:  # which srun alone sets, not sbatch and not salloc
-        devices, machines = int(numbers("SLURM_NTASKS_PER_NODE", "0")), int(numbers("SLURM_NNODES", "1"))
-        if devices * machines != int(numbers("SLURM_NTASKS", "1")):
-            raise ConfigError("srun: give --nodes and --ntasks-per-node, and no --ntasks")
-        return SLURMEnvironment(auto_requeue=False), devices, machines  # Lightning would save in its own way
+        on_each = os.environ["SLURM_STEP_TASKS_PER_NODE"]  # such as 4(x3)
+        found = re.fullmatch(r"(\d+)(?:\(x(\d+)\))?", on_each)
+        if found is None:
+            raise ConfigError(f"srun: {on_each} processes on the machines: start as many on each, by --ntasks-per-node")
+        # Lightning reads these two, which are those of the whole job, or missing.
+        os.environ |= {"SLURM_NTASKS_PER_NODE": found[1], "SLURM_NODELIST": os.environ["SLURM_STEP_NODELIST"]}
+        return SLURMEnvironment(auto_requeue=False), int(found[1]), int(found[2] or 1)  # it would save in its own way
     return LightningEnvironment(), config.devices, 1
 
 

@@ -90,7 +90,7 @@ def run(parts: Parts, shards: Sequence[int], results: Iterable[tuple[Group, list
     """
     plan, summary, start = parts.plan, Summary(done_before=before), time.monotonic()
     pieces: dict[int, dict[int, list[Row]]] = {}
-    with Progress("recordings", sum(map(plan.size, shards))) as progress:
+    with Progress("recordings", sum(map(plan.size, shards)), before=0) as progress:
         for group, rows in results:
             summary.add(rows)
             summary.seconds = time.monotonic() - start

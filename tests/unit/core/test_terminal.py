@@ -40,6 +40,13 @@ def test_a_loop_that_goes_on_reckons_with_its_own_steps(clock, caplog):
     assert caplog.messages == ["epoch 2 of 9: 75 of 100, loss 2.500, 25 s left"]
 
 
+def test_the_first_update_may_be_of_several_steps(clock, caplog):
+    with caplog.at_level(logging.INFO, "asr"), Progress("recordings", total=40, before=0) as progress:
+        clock.seconds += 20
+        progress.update(10)
+    assert caplog.messages == ["recordings: 10 of 40, 60 s left"]
+
+
 def test_a_loop_of_unknown_length(clock, caplog):
     with caplog.at_level(logging.INFO, "asr"):
         for _ in track(iter(range(20)), "reading"):

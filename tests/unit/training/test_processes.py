@@ -1,6 +1,7 @@
 """Which processes train together, and what is said where they cannot."""
 
 import logging
+import os
 
 import pytest
 from lightning_fabric.plugins.environments import LightningEnvironment, SLURMEnvironment, TorchElasticEnvironment
@@ -19,13 +20,21 @@ TORCHRUN = {
     "LOCAL_WORLD_SIZE": "2",
     "WORLD_SIZE": "4",
 }
+# What srun of Slurm 22.05 sets for the last process of a part of a job: three of its four machines.
 SRUN = {
     "SLURM_JOB_ID": "17",
-    "SLURM_STEP_NUM_TASKS": "6",
-    "SLURM_NTASKS": "6",
-    "SLURM_NTASKS_PER_NODE": "2",
+    "SLURM_JOB_NAME": "train.sh",
+    "SLURM_NODELIST": "n[1-4]",
+    "SLURM_NTASKS_PER_NODE": "8",
     "SLURM_NNODES": "3",
-    "SLURM_PROCID": "0",
+    "SLURM_NTASKS": "6",
+    "SLURM_STEP_NODELIST": "n[2-4]",
+    "SLURM_STEP_NUM_NODES": "3",
+    "SLURM_STEP_NUM_TASKS": "6",
+    "SLURM_STEP_TASKS_PER_NODE": "2(x3)",
+    "SLURM_PROCID": "5",
+    "SLURM_LOCALID": "1",
+    "SLURM_NODEID": "2",
 }
 
 
@@ -34,10 +43,7 @@ def layout(monkeypatch):
     """The layout in an environment, as the number of processes on a machine, of machines, and who starts them."""
 
     def find(environment, devices=1):
-        for name in (*TORCHRUN, *SRUN):
-            monkeypatch.delenv(name, raising=False)
-        for name, value in environment.items():
-            monkeypatch.setenv(name, value)
+        monkeypatch.setattr(os, "environ", environment.copy())
         found = processes.layout(TrainConfig(devices=devices))
         return found["devices"], found["num_nodes"], type(found["plugins"][0])
 
@@ -53,6 +59,7 @@ def layout(monkeypatch):
         (TORCHRUN, 2, (2, 2, TorchElasticEnvironment)),
         (TORCHRUN | {"LOCAL_WORLD_SIZE": "4"}, 1, (4, 1, TorchElasticEnvironment)),
         (SRUN, 1, (2, 3, SLURMEnvironment)),
+        (SRUN | {"SLURM_STEP_TASKS_PER_NODE": "6", "SLURM_STEP_NUM_NODES": "1"}, 1, (6, 1, SLURMEnvironment)),
         (SRUN | TORCHRUN, 1, (2, 2, TorchElasticEnvironment)),  # srun starts torchrun on each machine
         ({"SLURM_NTASKS": "6", "SLURM_NNODES": "3"}, 1, (1, 1, LightningEnvironment)),  # in sbatch, without srun
     ],
@@ -61,13 +68,33 @@ def test_processes_are_those_that_were_started(layout, environment, devices, exp
     assert layout(environment, devices) == expected
 
 
+def test_srun_in_a_part_of_a_job(layout):
+    """Its processes meet on the first machine of the part, not on that of the job."""
+    layout({name: value for name, value in SRUN.items() if name != "SLURM_NTASKS_PER_NODE"})  # as of --ntasks
+    (found,) = processes.layout(TrainConfig())["plugins"]
+    found.validate_settings(2, 3)
+    assert (found.main_address, found.main_port) == ("n2", 15017)
+    assert (found.world_size(), found.global_rank(), found.local_rank(), found.node_rank()) == (6, 5, 1, 2)
+
+
+def test_lightning_does_not_advertise_srun(tmp_path, monkeypatch, recwarn):
+    (tmp_path / "srun").touch(mode=0o755)
+    monkeypatch.setattr(os, "environ", {"PATH": str(tmp_path)})
+    with processes.quiet_lightning():
+        assert not SLURMEnvironment.detect()
+    assert not recwarn.list
+
+
 @pytest.mark.parametrize(
     ("environment", "devices", "fault"),
     [
         (TORCHRUN, 4, "train.devices must be left out, or be 2 as started, but it is 4"),
         (TORCHRUN | {"LOCAL_WORLD_SIZE": "3"}, 1, "torchrun: 4 processes, 3 on this machine"),
-        (SRUN | {"SLURM_NTASKS": "5"}, 1, "srun: give --nodes and --ntasks-per-node"),
-        (SRUN | {"SLURM_NTASKS_PER_NODE": "0"}, 1, "srun: give --nodes and --ntasks-per-node"),
+        (
+            SRUN | {"SLURM_STEP_TASKS_PER_NODE": "2(x2),1", "SLURM_STEP_NUM_TASKS": "5"},
+            1,
+            r"srun: 2\(x2\),1 processes on the machines: start as many on each, by --ntasks-per-node",
+        ),
         (
             TORCHRUN | {"TORCHELASTIC_MAX_RESTARTS": "1", "TORCHELASTIC_USE_AGENT_STORE": "True"},
             1,
