@@ -52,7 +52,8 @@ class Worker:
         answer = self._receive(START_SECONDS)
         if "refused" in answer:
             self.kill()
-            raise ModelError("the models do not load" if answer.get("ended") else answer["refused"]["message"])
+            message = f"the models do not load: too little memory, or longer than {START_SECONDS:g} s on a busy machine"
+            raise ModelError(message if answer.get("ended") else answer["refused"]["message"])
 
     def run(self, job: Job, content: bytes) -> dict[str, Any]:
         """Return a worker's answer to a job on the bytes of a recording.
