@@ -5,8 +5,8 @@ python benchmarks/accuracy.py --corpus speechocean762 --data /path/to/speechocea
 python benchmarks/accuracy.py --count 100 --conditions
 
 hama 1.7 recognises phones of many languages, written in IPA, which `IPA` maps to ARPAbet; pocketsphinx 5.1 searches for
-phones (allphone) with its own US English model and phone trigram, weight 2. Ours decode with their own beam and no
-language model. References are the dictionary's. With --conditions each recording is recognised as it is, and again in
+phones (allphone) with its own US English model and phone trigram, weight 2. Ours decode as they do without
+being told. References are the dictionary's. With --conditions each recording is recognised as it is, and again in
 silence, noise, rooms, over telephones and otherwise changed (benchmarks/_conditions.py); --peers none leaves out the
 others. Times are of whole recordings, one after the other, on all cores.
 """
