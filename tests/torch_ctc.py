@@ -41,7 +41,7 @@ def torch_crf_losses(logits, targets, frames, lengths, token_model, blank=0):
     losses = torch.nn.functional.ctc_loss(logits.log_softmax(2), targets, frames, lengths, blank, reduction="none")
     scores, ways, finals = (torch.as_tensor(each) for each in token_model)
     num_states, num_classes = scores.shape
-    weights = torch.nn.functional.one_hot(ways, num_states) * scores.exp()[..., None]  # (Q, C, Q')
+    weights = torch.nn.functional.one_hot(ways.long(), num_states) * scores.exp()[..., None]  # (Q, C, Q')
     weights[:, blank] = 0.0
     others = 1.0 - torch.eye(num_classes, dtype=torch.float64)
     blanks, labels = torch.zeros((2, len(targets), num_states, num_classes), dtype=torch.float64)

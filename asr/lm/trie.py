@@ -275,7 +275,9 @@ def all_rows(trie, log_probs, after):
     """
     layout = trie.layout
     highest = len(layout)
-    rows(trie, np.zeros(1, np.int64), log_probs[:1], after[:1])
+    for token in range(log_probs.shape[1]):
+        log_probs[0, token] = value(trie, 0, token, LOG_PROB)
+        after[0, token] = 1 + token if highest > 1 and is_context(trie, 0, token) else 0
     for n in range(highest - 1):
         for number in range(layout[n, COUNT]):
             state, shorter, before = layout[n, FIRST] + number, np.int64(0), np.int64(0)

@@ -38,7 +38,8 @@ def test_a_folder_is_scored_and_its_bad_file_reported(cli, recordings, tmp_path)
     assert "b.wav: the text does not fit the recording" in err
     right, wrong = map(json.loads, out.splitlines())
     grades = [phone["grade"] for word in wrong["words"] for phone in word["phones"]]
-    named = {each["phone"] for each in wrong["mistakes"] if each["expected"] is not None}
+    spans = [(each["phone"], len(each["expected"].split())) for each in wrong["mistakes"] if each["expected"]]
+    named = {phone + i for phone, count in spans for i in range(count)}
     assert {i for i, grade in enumerate(grades) if grade == "wrong"} == named != set()
     assert [word["grade"] for word in right["words"]].count("good") > 3
     assert right["path"].endswith("a.wav")

@@ -130,6 +130,8 @@ def test_labels_and_boundaries_are_edited_undone_and_saved(page):
     buttons(page, "phones").nth(2).focus()
     for key in ("F2", "S", "H", "Enter", "Tab", "Tab", "ArrowDown", "ArrowDown", "Tab"):
         page.keyboard.press(key)
+    asked = "() => { const leave = new Event('beforeunload', { cancelable: true }); return !dispatchEvent(leave); }"
+    assert page.evaluate(asked)
     assert titles(page, "phones", 2, 4) == ["SH: 0.48 to 0.56 s, edited", "EY: 0.56 to 0.73 s, edited, confidence 0.99"]
     tiers = elan.read_tiers(save(page, "eaf")[1])
     assert [(each.label, each.start, each.end) for each in tiers["phones"][1:4]] == [
@@ -146,6 +148,7 @@ def test_labels_and_boundaries_are_edited_undone_and_saved(page):
     page.click(".undo")
     assert titles(page, "phones", 2, 3) == ["S: 0.43 to 0.58 s, confidence 0.99"]
     assert page.is_disabled(".undo")
+    assert not page.evaluate(asked)
     page.fill(".label", "")
     page.keyboard.press("Enter")
     assert labels(page, "phones")[:3] == ["AY", "D", "EY"]

@@ -107,6 +107,9 @@ element("record").addEventListener("click", () => toggle("record"));
 element("listen").addEventListener("click", () => toggle("listen"));
 element("token").addEventListener("change", unlock);
 addEventListener("keydown", ({ key }) => key === "Escape" && player.stop());
+addEventListener("beforeunload", (event) => { // what is edited or being recorded would be lost
+  if (session || document.querySelector(".undo:enabled")) event.preventDefault();
+});
 addEventListener("dragover", (event) => { event.preventDefault(); document.body.classList.add("over"); });
 addEventListener("dragleave", () => document.body.classList.remove("over"));
 addEventListener("drop", (event) => {
