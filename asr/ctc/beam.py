@@ -129,7 +129,7 @@ def checked(model: TokenModel | None, num_classes: int) -> TokenModel:
             f"for {num_classes} classes a token model has scores and next_states (Q, {num_classes}) and finals (Q,), "
             f"not {scores.shape}, {next_states.shape} and {finals.shape}"
         )
-    if next_states.min() < 0 or next_states.max() >= len(finals):
+    if not (next_states.min() >= 0 and next_states.max() < len(finals)):  # NaN is neither
         raise ValueError(f"the next_states of a token model must lie in 0..{len(finals) - 1}")
     if not (scores.max() < np.inf and finals.max() < np.inf):  # NaN is the largest of all
         raise ValueError("the scores and finals of a token model must not be NaN or +inf")

@@ -233,13 +233,8 @@ def rows(trie, states, log_probs, after):
     longer part of the state, up to the whole.
     """
     layout = trie.layout
-    highest, num_tokens = len(layout), log_probs.shape[1]
+    highest = len(layout)
     parts, spared = np.zeros(highest, np.int64), np.zeros(highest)  # number of the last n tokens, and its weight
-    alone, onward = np.empty(num_tokens), np.zeros(num_tokens, after.dtype)  # what the empty context says
-    for token in range(num_tokens):
-        alone[token] = value(trie, 0, token, LOG_PROB)
-        if highest > 1 and is_context(trie, 0, token):
-            onward[token] = 1 + token
     for k in range(len(states)):
         length = 0
         while length + 1 < highest and states[k] >= layout[length, FIRST]:
@@ -252,9 +247,9 @@ def rows(trie, states, log_probs, after):
             total += value(trie, n - 1, parts[n], BACKOFF)
             if n > 1:
                 parts[n - 1] = min(key(trie, n - 1, parts[n]), layout[n - 2, COUNT] - 1)
-        for token in range(num_tokens):
-            log_probs[k, token] = total + alone[token]
-            after[k, token] = onward[token]
+        for token in range(log_probs.shape[1]):
+            log_probs[k, token] = total + value(trie, 0, token, LOG_PROB)
+            after[k, token] = 1 + token if highest > 1 and is_context(trie, 0, token) else 0
         before = np.int64(0)  # the first of the n-grams after the part that is a token shorter
         for n in range(1, length + 1):
             first, end = children(trie, n - 1, parts[n])

@@ -454,6 +454,7 @@ def test_thresholds_are_checked(thresholds):
         ({"finals": np.zeros(1)}, r"not \(2, 3\), \(2, 3\) and \(1,\)"),
         ({"scores": np.zeros((0, 3)), "next_states": np.zeros((0, 3)), "finals": np.zeros(0)}, r"not \(0, 3\)"),
         ({"next_states": [[0, 0, 0], [0, 2, 0]]}, r"next_states of a token model must lie in 0\.\.1"),
+        ({"next_states": [[0, np.nan, 0], [0, 0, 0]]}, r"next_states of a token model must lie in 0\.\.1"),
         ({"next_states": [[0, -1, 0], [0, 0, 0]]}, r"next_states of a token model must lie in 0\.\.1"),
         ({"scores": [[0, 0, 0], [0, np.nan, 0]]}, r"must not be NaN or \+inf"),
         ({"scores": [[0, 0, 0], [0, np.inf, 0]]}, r"must not be NaN or \+inf"),
