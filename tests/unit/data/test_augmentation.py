@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from soxr import resample
 
 from asr.core.config import ConditionsConfig, SpecAugmentConfig
 from asr.data.augmentation import (
@@ -14,7 +15,7 @@ from asr.data.augmentation import (
     noise_energies,
     warp_frequencies,
 )
-from asr.speech.features import fbank, mel_frequencies
+from asr.speech.features import QUANTISATION, fbank, mel_frequencies
 
 
 @pytest.fixture
@@ -58,12 +59,31 @@ def test_a_noise_has_the_power_asked_for(voice, snr, rng):
 
 
 def test_a_telephone_keeps_its_band(voice):
-    found = change_conditions(log_mel(voice), ConditionsConfig(telephone=1.0), np.random.default_rng(2))
-    centres = mel_frequencies(40)
-    inside = (centres > 300) & (centres < 3400)
-    loud = log_mel(voice).mean(1) > np.median(log_mel(voice).mean(1))
-    changed = np.abs(found - log_mel(voice))[loud].mean(0)
-    assert changed[inside].max() < 1 < changed[~inside].min()
+    features, centres = log_mel(voice), mel_frequencies(40)
+    loud = features.mean(1) > np.median(features.mean(1))
+    inside, outside = (centres > 500) & (centres < 3000), centres > 4500
+    lost = []
+    for seed in range(30):
+        found = change_conditions(features, ConditionsConfig(telephone=1.0), np.random.default_rng(seed))
+        changed = (features - found)[loud].mean(0)
+        assert np.abs(changed[inside]).max() < 1.5
+        lost.append(changed[outside].min())
+    files = np.array(lost) > 10  # of 8,000 samples a second
+    assert 0.4 < files.mean() < 0.9
+    assert np.array(lost)[~files].max() < 8
+
+
+def test_a_file_of_half_the_rate_looks_like_one(voice):
+    """What is simulated lies where real resampling puts it: bins above 4 kHz below what 16 bits can hold."""
+    features, centres = log_mel(voice), mel_frequencies(40)
+    real = log_mel(resample(resample(voice, 16000, 8000), 8000, 16000))
+    found = [
+        change_conditions(features, ConditionsConfig(telephone=1.0), np.random.default_rng(seed)) for seed in range(8)
+    ]
+    above = centres > 4500
+    assert np.median(real[:, above]) < QUANTISATION
+    assert any(np.median(one[:, above]) < QUANTISATION for one in found)
+    assert max(one.max() for one in found) < features.max() + 3
 
 
 def test_another_vocal_tract_has_other_formants():
