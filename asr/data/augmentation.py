@@ -93,8 +93,8 @@ def change_conditions(
 def through_telephone(energies: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """Send mel energies (T, M) over a telephone: its band, its coder and the noise of its circuit.
 
-    Two lines of three end in a file of 8,000 samples a second, of which next to nothing lies above 4 kHz; the others are
-    recorded by something that adds noise everywhere.
+    Two lines of three end in a file of 8,000 samples a second, of which next to nothing lies above 4 kHz; the others
+    are recorded by something that adds noise everywhere.
 
     >>> energies = through_telephone(np.ones((50, 40), np.float32), np.random.default_rng(0))
     >>> bool(energies[:, 20].mean() > 100 * energies[:, 0].mean())

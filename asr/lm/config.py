@@ -150,6 +150,11 @@ class LmTrainConfig:
         Of AdamW.
     window
         Tokens in each piece of text that is trained on, whatever the sentences. With 0, pieces are whole sentences.
+    epoch_tokens
+        Tokens in an epoch, which are then other pieces of a large text each time, at random. With 0, all of the text.
+    sampled_tokens
+        With so many tokens, drawn anew for each batch as often as the text has them, each next token is compared in
+        training; with 0, with the whole vocabulary, which takes long if it is large.
     """
 
     max_epochs: int = 20
@@ -158,11 +163,13 @@ class LmTrainConfig:
     gradient_clip: float = 1.0
     weight_decay: float = 1e-4
     window: int = 0
+    epoch_tokens: int = 0
+    sampled_tokens: int = 0
 
     def __post_init__(self) -> None:
         for name in ("max_epochs", "learning_rate", "batch_tokens", "gradient_clip"):
             check(getattr(self, name) > 0, f"train.{name}", "be positive", getattr(self, name))
-        for name in ("weight_decay", "window"):
+        for name in ("weight_decay", "window", "epoch_tokens", "sampled_tokens"):
             check(getattr(self, name) >= 0, f"train.{name}", "be 0 or more", getattr(self, name))
 
 

@@ -44,8 +44,13 @@ class Network(nn.Module):
 
     def forward(self, tokens: Tensor, state: Any = None) -> tuple[Tensor, Any]:
         """Return logits (K, T, V) after each of the tokens (K, T), and the state after the last."""
+        outputs, state = self.contexts(tokens, state)
+        return self.output(outputs), state
+
+    def contexts(self, tokens: Tensor, state: Any = None) -> tuple[Tensor, Any]:
+        """Return what the output layer sees (K, T, E or H), and the state after the last token."""
         outputs, state = self.rnn(self.dropout(self.embedding(tokens)), state)
-        return self.output(self.dropout(self.projection(outputs))), state
+        return self.dropout(self.projection(outputs)), state
 
 
 @dataclass(frozen=True)

@@ -162,6 +162,19 @@ class Text:
         stream = np.concatenate([self.stream[:1], self.stream[1:][np.repeat(chosen, lengths)]])
         return replace(self, stream=stream)
 
+    def at_most(self, count: int) -> "Text":
+        """Return so many sentences, evenly spaced, of a text that has more.
+
+        >>> text = Text("words", ("</s>", "a", "b"), np.array([0, 1, 0, 2, 0, 1, 0, 2, 0], np.int32))
+        >>> text.at_most(2).stream.tolist()
+        [0, 1, 0, 1, 0]
+        """
+        if self.num_sentences <= count:
+            return self
+        chosen = np.zeros(self.num_sentences, bool)
+        chosen[np.arange(count) * self.num_sentences // count] = True
+        return self.select(chosen)
+
     def fits(self, tokens: Iterable[str]) -> np.ndarray:
         """Tell which sentences have no tokens but these (S,)."""
         known = {EDGE, *tokens}

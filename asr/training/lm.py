@@ -79,8 +79,7 @@ def _train(config: LmConfig, run: Path) -> Path:
         else:
             from asr.training import recurrent_lm
 
-            sentences = list(given.sentences())
-            training = recurrent_lm.Training(config, tokens, sentences, list(dev.sentences()), run)
+            training = recurrent_lm.Training(config, given, dev, run)
 
     def keep(lm: LanguageModel, values: dict[str, Any], has_ended: bool) -> None:
         with files.replacing_folder(run / "model") as folder:
@@ -88,7 +87,8 @@ def _train(config: LmConfig, run: Path) -> Path:
 
     if not isinstance(config.model, NGramConfig):
         lm, history = training.run(partial(keep, has_ended=False))
-        train_perplexity = perplexity(lm.score(sentences))
+        train_perplexity = perplexity(lm.score(training.trained))
+        dev = dev.at_most(recurrent_lm.SCORED)
     seconds = history[-1]["seconds"] if history else time.monotonic() - started
     values = {"seconds": round(seconds, 2), "train_perplexity": round(train_perplexity, 3)}
     if dev.num_sentences:

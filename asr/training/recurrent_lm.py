@@ -1,27 +1,34 @@
-"""Training of recurrent language models, for `asr.training.lm`."""
+"""Training of recurrent language models, for `asr.training.lm`.
+
+Letters: N tokens and edges of a text, V tokens of the vocabulary, S sampled ones, K pieces of a batch, T tokens of the
+longest, M tokens of all, E values that the output layer sees.
+"""
 
 import hashlib
 import json
 import logging
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from asr.core import files
 from asr.core.errors import AsrError, ConfigError
 from asr.core.terminal import pace, track
 from asr.lm.config import LmConfig, LmTrainConfig
-from asr.lm.language_model import EDGE, perplexity
-from asr.lm.recurrent_lm import Network, RecurrentLM, batch
+from asr.lm.language_model import perplexity
+from asr.lm.recurrent_lm import Network, RecurrentLM
+from asr.lm.text import Text
 from asr.models.run_folder import MEND
 
 log = logging.getLogger(__name__)
+
+SCORED = 4000  # sentences at most of which a perplexity is taken: 64,000 words make it a slow sum
 
 
 class Training:
@@ -31,10 +38,8 @@ class Training:
     ----------
     config
         Of the model, and of its optimisation.
-    tokens
-        The vocabulary, without the edge of a sentence.
-    sentences, dev
-        To train on, and held out.
+    given, dev
+        To train on, and held out; over the vocabulary.
     run
         The run folder.
 
@@ -44,16 +49,18 @@ class Training:
         The run folder holds a model of another text.
     """
 
-    def __init__(
-        self, config: LmConfig, tokens: list[str], sentences: list[list[str]], dev: list[list[str]], run: Path
-    ):
+    def __init__(self, config: LmConfig, given: Text, dev: Text, run: Path):
         torch.manual_seed(config.seed)
-        self.seed, self.config, self.held_out = config.seed, config.train, dev or sentences
-        self.network = Network(config.model, 1 + len(tokens))  # type: ignore[arg-type]
-        self.lm = RecurrentLM(config.text.unit, (EDGE, *tokens), self.network)
-        self.rows = [self.lm.indices(sentence) for sentence in sentences]
-        text = hashlib.sha256(json.dumps([self.lm.tokens, sentences, dev]).encode()).hexdigest()
-        self.state = _State(self.network, config.train, run, text)
+        self.seed, self.config, self.stream = config.seed, config.train, given.stream
+        self.network = Network(config.model, len(given.tokens))  # type: ignore[arg-type]
+        self.lm = RecurrentLM(config.text.unit, given.tokens, self.network)
+        self.trained = list(given.at_most(SCORED).sentences())
+        self.held_out = list(dev.at_most(SCORED).sentences()) or self.trained
+        self.shares = torch.from_numpy(np.bincount(given.stream, minlength=len(given.tokens)) / len(given.stream))
+        text = hashlib.sha256(json.dumps(given.tokens).encode())
+        for numbers in (given.stream, dev.stream):
+            text.update(np.ascontiguousarray(numbers, "<i4"))
+        self.state = _State(self.network, config.train, run, text.hexdigest())
 
     def run(self, keep_best: Callable[[RecurrentLM, dict[str, Any]], None]) -> tuple[RecurrentLM, list[dict[str, Any]]]:
         """Train until the last epoch.
@@ -76,57 +83,122 @@ class Training:
             The loss is not finite.
         """
         network, state, config = self.network, self.state, self.config
-        total = config.max_epochs * len(list(_batches(self.rows, config, self.seed)))
+        total = config.max_epochs * len(_batches(self.stream, config, self.seed))
         state.note_schedule(total)
         while state.epoch < config.max_epochs:
             torch.manual_seed(self.seed * 1_000_003 + state.epoch)  # so that a resumed run repeats the dropout
             network.train()
             started, losses, count = time.monotonic(), 0.0, 0
-            batches = list(_batches(self.rows, config, self.seed + state.epoch))
-            for inputs, targets in track(batches, f"epoch {state.epoch + 1} of {config.max_epochs}"):
-                logits, _ = network(inputs)
-                loss = nn.functional.cross_entropy(logits.flatten(0, 1), targets.flatten(), ignore_index=-1)
+            batches = _batches(self.stream, config, self.seed + state.epoch)
+            for starts, lengths in track(batches, f"epoch {state.epoch + 1} of {config.max_epochs}"):
+                inputs, targets = _tensors(self.stream, starts, lengths)
+                loss = self.loss(inputs, targets)
                 if not torch.isfinite(loss):
                     raise AsrError(f"the loss is {loss.item()} in epoch {state.epoch + 1}: lower train.learning_rate")
                 state.step(loss, total)
-                known = int((targets >= 0).sum())
+                known = int(lengths.sum())
                 losses, count = losses + float(loss.detach()) * known, count + known
             network.eval()
             held_out = perplexity(self.lm.score(self.held_out))
             if not math.isfinite(held_out):
                 raise AsrError(f"the perplexity is {held_out} after epoch {state.epoch + 1}: lower train.learning_rate")
-            if state.end_epoch(math.exp(min(700.0, losses / count)), held_out, time.monotonic() - started):
+            trained = (
+                perplexity(self.lm.score(self.trained)) if config.sampled_tokens else math.exp(min(700, losses / count))
+            )
+            if state.end_epoch(trained, held_out, time.monotonic() - started):
                 keep_best(self.lm, state.history[-1])
             state.save()
         network.load_state_dict(state.best)
         network.eval()
         return self.lm, state.history
 
+    def loss(self, inputs: Tensor, targets: Tensor) -> Tensor:
+        """Return the mean negative log probability of the targets (K, T); of sampled softmaxes if they are asked for."""
+        num_sampled = self.config.sampled_tokens
+        if num_sampled == 0:
+            logits, _ = self.network(inputs)
+            return nn.functional.cross_entropy(logits.flatten(0, 1), targets.flatten(), ignore_index=-1)
+        contexts, _ = self.network.contexts(inputs)
+        known = targets >= 0
+        sampled = torch.multinomial(self.shares, num_sampled, replacement=True)
+        log_counts = (num_sampled * self.shares).log().float()
+        return sampled_loss(contexts[known], targets[known], self.network.output, sampled, log_counts)
 
-def _batches(rows: list[np.ndarray], config: LmTrainConfig, seed: int) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-    """Yield inputs and targets (K, T) of sentences of similar length, or of windows of the text, in random order."""
+
+def sampled_loss(contexts: Tensor, targets: Tensor, output: nn.Linear, sampled: Tensor, log_counts: Tensor) -> Tensor:
+    """Return the mean loss of targets that are compared with some tokens, in place of the whole vocabulary.
+
+    Each logit is lowered by the log of how often its token is expected among those drawn, so that in the mean over
+    many draws the gradient goes where that of the whole softmax does (Y. Bengio and J.-S. Senécal, "Adaptive importance
+    sampling to accelerate training of a neural probabilistic language model", 2008; S. Jean et al., "On using very
+    large target vocabulary for neural machine translation", ACL 2015). A target's own copies among those drawn do not
+    count.
+
+    Parameters
+    ----------
+    contexts : (M, E)
+        What the output layer sees.
+    targets : (M,)
+        The next tokens.
+    output
+        The output layer.
+    sampled : (S,)
+        Tokens that were drawn.
+    log_counts : (V,)
+        Natural logs of how often each token is expected among them.
+    """
+    own = (contexts * output.weight[targets]).sum(1) + output.bias[targets] - log_counts[targets]
+    others = nn.functional.linear(contexts, output.weight[sampled], output.bias[sampled] - log_counts[sampled])
+    others = others.masked_fill(targets[:, None] == sampled, -math.inf)
+    return (torch.logsumexp(torch.cat([own[:, None], others], 1), 1) - own).mean()
+
+
+def _batches(stream: np.ndarray, config: LmTrainConfig, seed: int) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Return where the pieces of each batch start and how long they are, in random order.
+
+    A piece is a sentence with the edge before it, or a window of the text.
+    """
     draws = np.random.default_rng(seed)
     if config.window:
-        edge = np.zeros(1, np.int64)
-        stream = np.concatenate([*(part for row in rows for part in (edge, row)), edge])
         offset = int(draws.integers(min(config.window, max(1, len(stream) - config.window))))
-        starts = np.arange(offset, len(stream) - 1, config.window)
-        pieces = [stream[start : start + config.window + 1] for start in starts]
-        pieces = [piece for piece in pieces if len(piece) == config.window + 1] or [stream]
+        starts = np.arange(offset, len(stream) - config.window, config.window)
+        lengths = np.full(len(starts), config.window)
+        if len(starts) == 0:
+            starts, lengths = np.array([0]), np.array([len(stream) - 1])
+        order = draws.permutation(len(starts))
+    else:
+        edges = np.flatnonzero(stream == 0)
+        starts, lengths = edges[:-1], np.diff(edges)
+        order = draws.permutation(len(starts)) if config.epoch_tokens else np.arange(len(starts))
+    if config.epoch_tokens:
+        order = order[: max(1, np.searchsorted(lengths[order].cumsum(), config.epoch_tokens, side="right"))]
+    starts, lengths = starts[order], lengths[order]
+    if config.window:
         size = max(1, config.batch_tokens // config.window)
-        order = draws.permutation(len(pieces))
-        for first in range(0, len(order), size):
-            chosen = torch.from_numpy(np.stack([pieces[i] for i in order[first : first + size]]))
-            yield chosen[:, :-1], chosen[:, 1:]
-        return
-    order = np.lexsort((draws.random(len(rows)), np.array(list(map(len, rows)))))
+        groups = [np.arange(first, min(first + size, len(starts))) for first in range(0, len(starts), size)]
+    else:
+        groups = _like_lengths(lengths, config.batch_tokens, draws)
+    return [(starts[group], lengths[group]) for group in groups]
+
+
+def _like_lengths(lengths: np.ndarray, most: int, draws: np.random.Generator) -> list[np.ndarray]:
+    """Return groups of sentences of similar length, with at most so many tokens if padded, in random order."""
+    order = np.lexsort((draws.random(len(lengths)), lengths))
     groups: list[list[int]] = [[]]
-    for i in order:
-        if groups[-1] and (len(groups[-1]) + 1) * (len(rows[i]) + 1) > config.batch_tokens:
+    for i, length in zip(order.tolist(), lengths[order].tolist(), strict=True):
+        if groups[-1] and (len(groups[-1]) + 1) * length > most:
             groups.append([])
-        groups[-1].append(int(i))
-    for g in draws.permutation(len(groups)):
-        yield batch([rows[i] for i in groups[g]])
+        groups[-1].append(i)
+    return [np.array(groups[g]) for g in draws.permutation(len(groups))]
+
+
+def _tensors(stream: np.ndarray, starts: np.ndarray, lengths: np.ndarray) -> tuple[Tensor, Tensor]:
+    """Return inputs and targets (K, T) of the pieces of a batch; targets are −1 beyond the end of a piece."""
+    steps = np.arange(lengths.max())
+    places = np.minimum(starts[:, None] + steps, len(stream) - 2)
+    is_in = steps < lengths[:, None]
+    inputs, targets = np.where(is_in, stream[places], 0), np.where(is_in, stream[places + 1], -1)
+    return torch.from_numpy(inputs.astype(np.int64)), torch.from_numpy(targets.astype(np.int64))
 
 
 class _State:

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from asr.core.errors import AsrError, ConfigError, ModelError
 from asr.lm import config as configuration
+from asr.lm.config import LmTrainConfig
 from asr.lm.folder import load, save
 from asr.lm.generation import Sampling, continuation
 from asr.lm.language_model import EDGE, perplexity
@@ -194,6 +195,72 @@ def test_training_goes_on_where_it_stopped(tmp_path, monkeypatch):
     with pytest.raises(ConfigError, match="was trained on another text"):
         learn(tmp_path, KOREAN[:2], "words", "parts", train={"max_epochs": 8}, model={"dropout": 0.3})
     assert (tmp_path / "parts/config.yaml").read_text() == written
+
+
+def test_a_sampled_softmax_over_every_token_once_is_the_whole_one(rng):
+    from asr.training.recurrent_lm import sampled_loss
+
+    output = torch.nn.Linear(6, 9)
+    contexts, targets = torch.randn(20, 6), torch.from_numpy(rng.integers(9, size=20))
+    whole = torch.nn.functional.cross_entropy(output(contexts), targets)
+    found = sampled_loss(contexts, targets, output, torch.randperm(9), torch.zeros(9))
+    torch.testing.assert_close(found, whole)
+
+
+def test_the_mean_over_many_draws_has_the_gradient_of_the_whole_softmax(rng):
+    from asr.training.recurrent_lm import sampled_loss
+
+    torch.manual_seed(1)
+    output, shares = torch.nn.Linear(4, 30), torch.from_numpy(rng.dirichlet(np.ones(30)))
+    contexts, targets = torch.randn(50, 4), torch.multinomial(shares, 50, replacement=True)
+    whole = torch.autograd.grad(torch.nn.functional.cross_entropy(output(contexts), targets), output.weight)[0]
+    found, count = torch.zeros_like(whole), 400
+    for _ in range(300):
+        sampled = torch.multinomial(shares, count, replacement=True)
+        loss = sampled_loss(contexts, targets, output, sampled, (count * shares).log().float())
+        found += torch.autograd.grad(loss, output.weight)[0] / 300
+    assert torch.linalg.norm(found - whole) < 0.05 * torch.linalg.norm(whole)
+
+
+def test_sampled_tokens_and_epochs_of_a_part_learn_the_same(tmp_path):
+    draws = np.random.default_rng(0)
+    lines = [" ".join("abcdefgh"[(start + i) % 8] for i in range(6)) for start in draws.integers(8, size=400)]
+    options = {"learning_rate": 0.02, "batch_tokens": 200, "max_epochs": 20, "epoch_tokens": 800}
+    whole = learn(tmp_path, lines, "words", "whole", train=options)
+    found = learn(tmp_path, lines, "words", "sampled", train=options | {"sampled_tokens": 100})
+    expected = 8 ** (1 / 7)  # only the first of seven tokens is uncertain
+    rates = [
+        json.loads((tmp_path / run / "history.json").read_text())["dev_perplexity"] for run in ("whole", "sampled")
+    ]
+    assert rates == pytest.approx([expected] * 2, rel=0.05)
+    assert perplexity(found.score([line.split() for line in lines])) == pytest.approx(
+        perplexity(whole.score([line.split() for line in lines])), rel=0.05
+    )
+
+
+def test_the_pieces_of_an_epoch(rng):
+    from asr.training.recurrent_lm import _batches, _tensors
+
+    lengths = rng.integers(1, 12, size=200)
+    stream = np.concatenate([[0], *(np.append(rng.integers(1, 9, size=n), 0) for n in lengths)]).astype(np.int32)
+    whole = _batches(stream, LmTrainConfig(batch_tokens=40), seed=1)
+    seen = []
+    for starts, sizes in whole:
+        inputs, targets = _tensors(stream, starts, sizes)
+        assert inputs.numel() <= 40
+        for given_, target in zip(inputs.numpy(), targets.numpy(), strict=True):
+            size = int((target >= 0).sum())
+            assert given_[0] == 0 == target[size - 1]
+            np.testing.assert_array_equal(given_[1:size], target[: size - 1])
+            seen.append(tuple(target[:size]))
+    sentences = [tuple(part) for part in np.split(stream[1:], np.flatnonzero(stream[1:] == 0)[:-1] + 1)]
+    assert sorted(seen) == sorted(sentences)
+    for window in (0, 7):
+        config = LmTrainConfig(batch_tokens=40, window=window, epoch_tokens=300)
+        parts = [_batches(stream, config, seed) for seed in (1, 2)]
+        for part in parts:
+            assert 280 <= sum(int(sizes.sum()) for _, sizes in part) <= 300
+        assert {*np.concatenate([starts for starts, _ in parts[0]])} != {*np.concatenate([s for s, _ in parts[1]])}
 
 
 def test_the_best_epoch_is_kept(tmp_path):
