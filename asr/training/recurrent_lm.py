@@ -59,7 +59,7 @@ class Training:
         self.shares = torch.from_numpy(np.bincount(given.stream, minlength=len(given.tokens)) / len(given.stream))
         text = hashlib.sha256(json.dumps(given.tokens).encode())
         for numbers in (given.stream, dev.stream):
-            text.update(np.ascontiguousarray(numbers, "<i4"))
+            text.update(numbers.tobytes())
         self.state = _State(self.network, config.train, run, text.hexdigest())
 
     def run(self, keep_best: Callable[[RecurrentLM, dict[str, Any]], None]) -> tuple[RecurrentLM, list[dict[str, Any]]]:
@@ -102,9 +102,9 @@ class Training:
             held_out = perplexity(self.lm.score(self.held_out))
             if not math.isfinite(held_out):
                 raise AsrError(f"the perplexity is {held_out} after epoch {state.epoch + 1}: lower train.learning_rate")
-            trained = (
-                perplexity(self.lm.score(self.trained)) if config.sampled_tokens else math.exp(min(700, losses / count))
-            )
+            trained = math.exp(min(700.0, losses / count))
+            if config.sampled_tokens:  # whose loss is not that of the model
+                trained = perplexity(self.lm.score(self.trained))
             if state.end_epoch(trained, held_out, time.monotonic() - started):
                 keep_best(self.lm, state.history[-1])
             state.save()
@@ -113,7 +113,7 @@ class Training:
         return self.lm, state.history
 
     def loss(self, inputs: Tensor, targets: Tensor) -> Tensor:
-        """Return the mean negative log probability of the targets (K, T); of sampled softmaxes if they are asked for."""
+        """Return the mean negative log probability of the targets (K, T), in sampled softmaxes if so configured."""
         num_sampled = self.config.sampled_tokens
         if num_sampled == 0:
             logits, _ = self.network(inputs)
