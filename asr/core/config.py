@@ -185,7 +185,7 @@ class ConditionsConfig:
     noise
         Share of the utterances that noise, from white to that of traffic, is added to, 0 to 1.
     telephone
-        Share of the utterances that are sent over a telephone, some of them into a file of 8,000 samples a second, 0 to 1.
+        Share of the utterances that are sent over a telephone, and some into a file of 8,000 samples a second, 0 to 1.
     music
         Share of the utterances that chords are added to, 0 to 1.
     babble
