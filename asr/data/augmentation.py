@@ -20,8 +20,8 @@ from asr.speech.features import FRAME_SHIFT, MEL_FLOOR, PREEMPHASIS, mel_frequen
 LOW_EDGE = (100.0, 400.0)  # Hz; of a telephone's band
 HIGH_EDGE = (3200.0, 3900.0)  # Hz
 SLOPE = (4.0, 8.0)  # nepers of energy an octave outside the band; four poles have 5.5
-HALF_RATE = 4000.0  # Hz; a file of 8,000 samples a second has nothing above
-STOPBAND = 20.0  # nepers of energy by which resampling keeps it out
+FILE_EDGE, FILE_SLOPE = 3750.0, 80.0  # Hz, and nepers an octave: what a file of 8,000 samples a second cuts off
+LEAKAGE, LEAKAGE_SLOPE = -19.0, -9.0  # nepers beside a frame's whole energy, at 4 kHz; and an octave above
 CODER_SQUARES = (4.0, 40.0)  # a coder changes energies as if each were a mean of so many squares
 CODER_NOISE = (-45.0, -20.0)  # dB below each frame
 SNR = (2.0, 30.0)  # dB, of the whole utterance
@@ -95,8 +95,8 @@ def change_conditions(
 def through_telephone(energies: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """Send mel energies (T, M) over a telephone: its band, its coder and the noise of its circuit.
 
-    Two lines of three end in a file of 8,000 samples a second, of which next to nothing lies above 4 kHz; the others
-    are recorded by something that adds noise everywhere.
+    Two lines of three end in a file of 8,000 samples a second: above 4 kHz there is no more than what the window of
+    the Fourier transform lets through of the rest. The others are recorded by something that adds noise everywhere.
 
     >>> energies = through_telephone(np.ones((50, 40), np.float32), np.random.default_rng(0))
     >>> bool(energies[:, 20].mean() > 100 * energies[:, 0].mean())
@@ -111,7 +111,10 @@ def through_telephone(energies: np.ndarray, rng: np.random.Generator) -> np.ndar
     coded += energies.mean(axis=1, keepdims=True) * 10 ** (rng.uniform(*CODER_NOISE) / 10)
     circuit = _below(energies, noise_energies(energies.shape, rng), -rng.uniform(*CIRCUIT_NOISE))
     if rng.random() < 2 / 3:
-        return np.maximum((coded + circuit) * band * np.exp(-STOPBAND * (centres > HALF_RATE)), MEL_FLOOR)
+        kept = (coded + circuit) * band * np.exp(-FILE_SLOPE * np.log2(centres / FILE_EDGE).clip(min=0))
+        octaves = np.log2(centres / 4000)
+        leaks = np.exp(LEAKAGE + LEAKAGE_SLOPE * octaves) * (octaves > 0)
+        return np.maximum(kept + kept.sum(axis=1, keepdims=True) * leaks, MEL_FLOOR)
     return coded * band + circuit
 
 
