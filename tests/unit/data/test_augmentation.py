@@ -97,7 +97,7 @@ def test_a_telephone_keeps_its_band(voice):
 
 
 def test_a_file_of_half_the_rate_looks_like_one(voice, rng, monkeypatch):
-    """Above 4 kHz lies what the window lets through of the rest: as loud as the whole frame, and not as its own bin was."""
+    """Above 4 kHz lies what the window lets through of the rest: loud where the frame is, not where its own bin was."""
     hiss = np.convolve(0.1 * rng.standard_normal(32000), [1, -0.95], "same") * (np.arange(32000) // 4000 % 2)
     sound = voice + hiss.astype(np.float32)  # loud at both ends of the scale, at different times
     features, centres = log_mel(sound), mel_frequencies(40)
