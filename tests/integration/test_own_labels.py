@@ -182,7 +182,7 @@ def test_espeak_respells_in_the_lexicons_phones_and_names_what_is_none(prepare, 
     code, _, err = prepare(f"labels: auto, lexicon: {path}, g2p: espeak:de")
     assert code == 0
     assert "1 of 21 words are guessed: Kuchen" in err
-    assert "espeak-ng gives 'z' for 'Mäuse', which is no phone of the lexicon" in err
+    assert "the guess of 'Mäuse' has 'z', which is no phone of the lexicon" in err
     code, _, err = prepare(f"labels: auto, lexicon: {path}, g2p: espeak:xx")
     assert code == 2
     assert "espeak-ng has no voice 'xx'" in err
