@@ -24,7 +24,7 @@ decode: {beam_size: 2}
 def train(tmp_path_factory, cli):
     """Train two epochs on a corpus, and keep nothing but the model folder."""
 
-    def run(name, data, with_phones=False):
+    def run(name, data, *settings, with_phones=False):
         folder = tmp_path_factory.mktemp(name)
         corpus = own_speech.corpus(folder / "de", with_phones)
         recipe = folder / f"{name}.yaml"
@@ -34,7 +34,7 @@ def train(tmp_path_factory, cli):
         )
         own_speech.lexicon(folder / "lexicon.tsv", without=("katzen",))
         own_speech.labels(folder / "labels.tsv")
-        code, _, err = cli("train", recipe, "--run", folder / "run")
+        code, _, err = cli("train", recipe, *settings, "--run", folder / "run")
         assert code == 0, err
         code, out, err = cli("evaluate", folder / "run", f"data.manifests={folder / 'data'}")
         assert code == 0, err
@@ -62,7 +62,7 @@ def of_lexicon(train):
 
 @pytest.fixture(scope="module")
 def of_letters(train):
-    return train("letters", "labels: auto, units: characters")
+    return train("letters", "units: phones", "data.labels=auto", "data.units=characters")
 
 
 def test_labels_of_a_file_and_what_they_count_as(of_file):
