@@ -114,7 +114,7 @@ def test_espeaks_english_is_mostly_cmudicts():
 
 
 def test_other_languages_are_no_arpabet():
-    with pytest.raises(ConfigError, match="espeak:de has no ARPAbet, which is for English: set data.labels=auto"):
+    with pytest.raises(ConfigError, match=r"espeak:de has no ARPAbet, which is for English: set data\.labels=auto"):
         transcription("none", "arpabet39", g2p="espeak:de")
 
 
