@@ -190,6 +190,16 @@ def test_espeak_respells_in_the_lexicons_phones_and_names_what_is_none(prepare, 
     assert "espeak-ng has no voice 'xx'" in err
 
 
+def test_a_check_of_letters_or_of_another_lexicon_says_nothing_of_cmudict(tmp_path, cli):
+    corpus = own_speech.corpus(tmp_path / "de")
+    lexicon = own_speech.lexicon(tmp_path / "lexicon.tsv", without=("katzen",))
+    for settings in (["--characters"], ["--lexicon", lexicon]):
+        code, out, err = cli("data", "check", corpus, *settings, "--output", tmp_path / "check")
+        assert code == 0, err
+        assert "words without a pronunciation: none" in out
+        assert "CMUdict" not in out
+
+
 def test_settings_that_do_not_fit_are_named(prepare, tmp_path):
     for data, fault in {
         "units: characters": "data.labels must be auto or a file of characters",
