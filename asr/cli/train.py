@@ -107,7 +107,7 @@ def train(recipe: Recipe, overrides: Overrides = None, data: Data = None, run: R
     from asr.training import check, processes
     from asr.training import train as run_training
 
-    of_data = [each for each in overrides or () if each.startswith("data.")]  # a model folder does not keep places
+    of_data = [each for each in overrides or () if each.startswith("data.")]
     config = configuration.found_beside(config, base)
     before = config.train.alignments
     check(config)
@@ -122,9 +122,10 @@ def train(recipe: Recipe, overrides: Overrides = None, data: Data = None, run: R
     if denominator is not None and processes.by_first(lambda: not Path(denominator).exists() and stage.is_file()):
         note(f"first {stage}, with which {recipe} is trained")
         processes.by_first(lambda: _train_lm(stage, config, Path(denominator)))
+    places = [each for each in of_data if each.startswith("data.corpora")]  # a model folder keeps all else
     for folder, each in configuration.each_seed(config, base).items():
         typer.echo(f"model folder: {run_training(each, folder)}")
-        typer.echo(processes.by_first(partial(fit, str(folder), of_data, data)))
+        typer.echo(processes.by_first(partial(fit, str(folder), places, data)))
 
 
 def _train_lm(recipe: Path, acoustic: configuration.Config, run: Path) -> None:

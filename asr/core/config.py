@@ -88,8 +88,9 @@ class DataConfig:
         a name for each corpus. Null is ``cmudict`` for the phone sets above, and none for other labels.
     g2p
         How words sound that the lexicon lacks: ``lexicon`` guesses them by what it learns from it, ``espeak:de`` asks
-        espeak-ng, here in German, ``none`` leaves utterances with such words out; or such a name for each corpus. Null
-        is espeak-ng's English rules for ``cmudict``, and ``lexicon`` for a file.
+        espeak-ng, here in German, ``cmudict`` CMUdict and espeak-ng's rules for English, ``none`` leaves utterances
+        with such words out; or such a name for each corpus. Null is ``cmudict`` for that lexicon, and ``lexicon`` for a
+        file.
     cache_features
         Compute the training features once and keep them on disk. False computes them anew in each epoch, which takes
         time and saves space; those of shards always are.

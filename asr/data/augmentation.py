@@ -11,7 +11,6 @@ Letters: T frames, M mel bins, F values a frame.
 from collections.abc import Sequence
 
 import numpy as np
-from scipy.signal import lfilter
 
 from asr.core.config import ConditionsConfig, SpecAugmentConfig
 from asr.speech.audio import SAMPLE_RATE
@@ -230,6 +229,8 @@ def add_echoes(energies: np.ndarray, reverberation_time: float, direct_to_reverb
     >>> echoes.round(4).tolist()
     [1.0, 0.999, 0.001, 0.0]
     """
+    from scipy.signal import lfilter  # half a second to import, which evaluation does without
+
     decay = 10 ** (-6 * FRAME_SHIFT / reverberation_time)
     gain = 10 ** (-direct_to_reverberant / 10) * (1 - decay)
     return energies + lfilter([0, gain], [1, -decay], energies, axis=0)

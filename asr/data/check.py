@@ -111,7 +111,7 @@ class Report:
     place: str
     form: str
     utterances: list[Checked]
-    guessed: dict[str, int]
+    guessed: dict[str, int] | None
     unspeakable: dict[str, int]
     num_words: int
     num_distinct: int
@@ -148,7 +148,7 @@ def check(place: Path, seed: int = 0, said: Transcription = own.ENGLISH) -> Repo
     for utterance in itertools.chain.from_iterable(splits.values()):
         words.update(word.lower() for word in said.split(utterance.words))
         characters.update(utterance.words.lower())
-    guessed, unspeakable = _unknown(words) if said.in_arpabet and not said.key else ({}, _silent(words, said))
+    guessed, unspeakable = _unknown(words) if said.in_arpabet and not said.key else (None, _silent(words, said))
     alphabet = ALPHABET if said.in_arpabet else frozenset(characters)
     return Report(
         str(place),
@@ -277,7 +277,8 @@ def lines(report: Report) -> Iterator[str]:
     }.items():
         yield f"{what}: {_examples(names)}"
     yield f"words: {report.num_words:,}, of which {report.num_distinct:,} are different"
-    yield f"words that CMUdict lacks, pronounced by rule: {_examples(report.guessed)}"
+    if report.guessed is not None:
+        yield f"words that CMUdict lacks, pronounced by rule: {_examples(report.guessed)}"
     yield f"words without a pronunciation: {_examples(report.unspeakable)}"
     foreign = ", ".join(f"{c!r} {count(number, 'time')}" for c, number in list(report.foreign.items())[: 2 * SHOWN])
     yield f"characters beyond the alphabet: {foreign or 'none'}"

@@ -66,26 +66,27 @@ def of_corpus(data: DataConfig, corpus: str) -> Transcription:
     if lexicon == CMUDICT and g2p == CMUDICT:
         in_ipa = Transcription("cmudict", pronounce=_english_in_ipa, in_arpabet=False)
         return in_ipa if own else Transcription()
-    known, guess = sources(lexicon, g2p, own)
+    known, guess = sources(lexicon, g2p, data)
     key = f"{lexicons.key_of(known)} {LEARNT if _is_learnt(g2p) else g2p}"
     return Transcription(key, pronounce=functools.partial(_looked_up, known, guess), in_arpabet=not own)
 
 
-def sources(name: str, g2p: str, own: bool) -> tuple[Lexicon, Guess]:
+def sources(name: str, g2p: str, data: DataConfig) -> tuple[Lexicon, Guess]:
     """Return a lexicon, and what guesses the words that it lacks.
 
     Parameters
     ----------
     name, g2p
         As `data.lexicon` and `data.g2p` have them for a corpus.
-    own
-        Whether labels are one's own.
+    data
+        Whose labels it is for. Those of a file say what the phones of the lexicon are in IPA.
 
     Raises
     ------
     ConfigError
         As `of_corpus`.
     """
+    own = has_own_labels(data)
     known = read_lexicon(name, own)
     learnt, voice = _is_learnt(g2p), g2p.removeprefix(ESPEAK)
     if not (learnt or g2p in NAMES or voice != g2p):
@@ -93,14 +94,23 @@ def sources(name: str, g2p: str, own: bool) -> tuple[Lexicon, Guess]:
         raise ConfigError(fault, "data.g2p")
     if learnt and not known:
         raise ConfigError("data.g2p=lexicon has nothing to learn from: name data.lexicon", "data.g2p")
-    guess: Guess = unknown
+    if learnt:
+        return known, functools.partial(by_graphones, lexicon=known, folder=None if g2p == LEARNT else Path(g2p))
+    if g2p == NONE:
+        return known, unknown
+    guess: Guess
     if g2p == CMUDICT:  # its rules for other words
         guess = _english_in_ipa if own else in_english
-    if voice != g2p:
+    else:
         espeak.phonemes("a", voice)  # a wrong name fails here
-        guess = functools.partial(by_espeak, voice=voice, lexicon=known)
-    elif learnt:
-        guess = functools.partial(by_graphones, lexicon=known, folder=None if g2p == LEARNT else Path(g2p))
+        if not own and not voice.lower().startswith("en"):
+            fault = f"data.g2p={g2p} has no ARPAbet, which is for English: set data.labels=auto"
+            raise ConfigError(fault, "data.g2p")
+        guess = functools.partial(by_espeak, say=functools.partial(espeak.ipa if own else espeak.arpabet, voice=voice))
+    if own and known:
+        written = {} if data.labels == AUTO else phones.table(data.labels).ipa
+        ipa = {phone: written.get(phone, phone) for phone in lexicons.phones_of(known)}
+        guess = functools.partial(_respelt, guess, Matcher(ipa))
     return known, guess
 
 
@@ -180,29 +190,32 @@ def _looked_up(lexicon: Lexicon, guess: Guess, words: Collection[str]) -> Pronun
     return {**known, **guessed}
 
 
-def by_espeak(words: Sequence[str], voice: str, lexicon: Lexicon) -> Pronunciations:
-    """Return what espeak-ng says of words, respelt in the phones of a lexicon; as it is if that is empty.
+def by_espeak(words: Sequence[str], say: Callable[[str], Sequence[str]]) -> Pronunciations:
+    """Return what espeak-ng says of words, by one of the functions of `asr.speech.espeak`.
 
-    >>> lexicon = {"zeche": [("t͡s", "ɛ", "ç", "ə")], "matsch": [("m", "a", "t͡ʃ", "n")]}
-    >>> by_espeak(["Tschechen"], "de", lexicon)
-    {'Tschechen': ('t͡ʃ', 'ɛ', 'ç', 'ə', 'n')}
-    >>> by_espeak(["Genie"], "de", lexicon)["Genie"]
-    "espeak-ng gives 'ɡ' for 'Genie', which is no phone of the lexicon"
+    >>> by_espeak(["Tschechen"], functools.partial(espeak.ipa, voice="de"))
+    {'Tschechen': ('tʃ', 'ɛ', 'ç', 'ə', 'n')}
     """
-    inventory = lexicons.phones_of(lexicon)
-    matcher, found = Matcher(dict(zip(inventory, inventory, strict=True))), dict[str, Phones | str]()
+    found = dict[str, Phones | str]()
     for word in words:
         try:
-            said = espeak.ipa(word, voice)
+            found[word] = tuple(say(word)) or f"{word!r} has no sound"
         except AsrError as error:
             found[word] = str(error)
-            continue
-        respelt = [matcher.find(phone) if inventory else (phone,) for phone in said]
-        strange = next((phone for phone, new in zip(said, respelt, strict=True) if new is None), None)
-        if strange is not None:
-            found[word] = f"espeak-ng gives {strange!r} for {word!r}, which is no phone of the lexicon"
-        else:
-            found[word] = tuple(new for several in respelt for new in several or ()) or f"{word!r} has no sound"
+    return found
+
+
+def _respelt(guess: Guess, matcher: Matcher, words: Sequence[str]) -> Pronunciations:
+    """Return what is guessed of words in IPA, in the phones of a lexicon."""
+    found = dict(guess(words))
+    for word, said in found.items():
+        if not isinstance(said, str):
+            respelt = {phone: matcher.find(phone) for phone in said}
+            strange = next((phone for phone in said if respelt[phone] is None), None)
+            found[word] = tuple(new for phone in said for new in respelt[phone] or ())
+            if strange is not None:
+                fault = f"the guess of {word!r} has {strange!r}, which is no phone of the lexicon"
+                found[word] = f"{fault}: add the word to the lexicon"
     return found
 
 

@@ -57,7 +57,7 @@ def fit(posteriors: np.ndarray, correct: np.ndarray) -> tuple[tuple[float, ...],
     posteriors, correct = _check_samples(posteriors, correct)
     count = len(posteriors)
     if count < LEAST_PHONES:
-        log.warning("confidences stay the network's own: %d phones are too few to calibrate them on", count)
+        log.warning("confidences stay the network's own: %d labels are too few to calibrate them on", count)
         return (), ()
     order = np.argsort(posteriors, kind="stable")
     values, group = np.unique(posteriors[order], return_inverse=True)

@@ -89,7 +89,7 @@ def save(folder: Path, model: AcousticModel, card: str, storage: Storage = "floa
     train, criterion = config.train, config.train.criterion
     lm, words = (each and Path(each).name for each in (criterion.lm, criterion.words))
     named = replace(criterion, lm=lm, words=words)
-    beside, init = (each and Path(each).name for each in (train.alignments, train.init))
+    beside, init = train.alignments and Path(train.alignments).name, train.init and name_of(Path(train.init))
     public = replace(
         config,
         data=replace(label_folder.copy(config.data, folder), corpora=dict.fromkeys(config.data.corpora)),

@@ -113,7 +113,7 @@ def _sources(model: AcousticModel) -> tuple[lexicons.Lexicon, pronunciations.Gue
     if len(names) > 1 or len(guesses) > 1:
         raise AsrError("the model has lexicons of several corpora: say how the words sound with --lexicon")
     lexicon, g2p = names.pop() or NONE, guesses.pop()
-    return pronunciations.sources(lexicon, g2p or pronunciations.DEFAULTS.get(lexicon, LEARNT), own=True)
+    return pronunciations.sources(lexicon, g2p or pronunciations.DEFAULTS.get(lexicon, LEARNT), data)
 
 
 def _in_labels(model: AcousticModel, matcher: Matcher, word: str, spelt: Sequence[str]) -> tuple[str, ...]:

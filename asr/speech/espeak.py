@@ -15,6 +15,7 @@ import os
 import re
 import tempfile
 import threading
+import unicodedata
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -74,7 +75,7 @@ class Speech:
         Mnemonic, first sample and one past the last sample of each phone, without gaps. The mnemonic of a pause starts
         with ``_``.
     words : list of (str, int, int)
-        Each word as it is written in the text, with its first sample and one past its last sample.
+        Each word as it is written in the text, in Unicode's form NFC, with its first sample and one past its last one.
     """
 
     samples: np.ndarray
@@ -185,6 +186,7 @@ def synthesise(text: str, voice: str = "en-us", rate: int = 175, pitch: int = 50
     >>> [word for word, _, _ in speech.words]
     ['A', 'red', 'sea']
     """
+    text = unicodedata.normalize("NFC", text)  # espeak-ng takes a letter apart from an accent behind it
     if not _WORD.search(text):
         raise AsrError(f"espeak-ng finds nothing to say in {text!r}: give a text with words")
     espeak = _espeak()
@@ -261,7 +263,7 @@ def ipa(text: str, voice: str) -> list[str]:
 def _translated(text: str, voice: str, mode: int) -> list[str]:
     """Return the phones of a text as espeak-ng writes them."""
     espeak = _espeak()
-    rest = ctypes.c_char_p(text.encode())
+    rest = ctypes.c_char_p(unicodedata.normalize("NFC", text).encode())
     clauses = []
     with espeak.lock:
         espeak.set_voice(voice)
@@ -291,20 +293,27 @@ def mnemonics() -> dict[str, dict[str, list[str]]]:
         return {row["mnemonic"]: {name: row[name].split() for name in ("timit61", "arpabet39")} for row in rows}
 
 
-def arpabet(word: str) -> list[str]:
+def arpabet(word: str, voice: str = "en-us") -> list[str]:
     """Guess the pronunciation of a word in the phone set ``arpabet39``.
+
+    Parameters
+    ----------
+    word : str
+        In English letters.
+    voice : str
+        One of espeak-ng's for English. An R that British voices leave out stays, as CMUdict has it.
 
     Raises
     ------
     AsrError
-        The word has no sound, or a sound that English lacks.
+        The word has no sound, or a sound that English lacks; or espeak-ng has no such voice.
 
     Examples
     --------
-    >>> arpabet("brightness")
-    ['B', 'R', 'AY', 'T', 'N', 'AH', 'S']
+    >>> arpabet("brightness"), arpabet("barge", "en-gb-x-rp")
+    (['B', 'R', 'AY', 'T', 'N', 'AH', 'S'], ['B', 'AA', 'R', 'JH'])
     """
-    names = phonemes(word)
+    names = phonemes(word, voice)
     unknown = [name for name in names if name not in mnemonics()]
     if unknown or not names:
         reason = f"a sound that English lacks, {unknown[0]!r}" if unknown else "no sound"
@@ -329,12 +338,17 @@ def _words(text: str, phones: list[tuple[str, int, int]], positions: list[int]) 
 
     espeak-ng's dictionary has phrases, such as ``in the``; all phones of a phrase have the position of its first word.
     """
-    spans = [(match.start() + 1, match.group()) for match in _WORD.finditer(text)]
+    letters = "".join("x" if unicodedata.category(sign).startswith("M") else sign for sign in text)  # no marks
+    spans = [(match.start() + 1, text[slice(*match.span())]) for match in _WORD.finditer(letters)]
     starts = np.array([start for start, _ in spans])
     owned: list[list[tuple[str, int, int]]] = [[] for _ in spans]
     for phone, position in zip(phones, positions, strict=True):
         if not phone[0].startswith("_"):
             owned[max(int(np.searchsorted(starts, position, side="right")) - 1, 0)].append(phone)
+    spoken = next((i for i, own in enumerate(owned) if own), None)
+    if spoken is None:
+        return []
+    owned[0], owned[spoken] = owned[spoken], owned[0]  # Korean has the position of the text before in its first clause
     times: list[tuple[str, int, int]] = []
     first = 0
     while first < len(spans):

@@ -257,7 +257,7 @@ def _without_stress(several: Sequence[Sequence[str]]) -> list[Phones]:
 
 
 def _plain(word: str) -> str:
-    return word.lower().replace("’", "'")
+    return unicodedata.normalize("NFC", word.lower()).replace("’", "'")
 
 
 def _look_up(word: str, lexicons: Sequence[Own]) -> Sequence[Phones]:

@@ -1,7 +1,7 @@
 """Training that starts from the weights of a trained network (`train.init`), as far as they fit."""
 
+import re
 from collections.abc import Sequence
-from pathlib import Path
 
 import torch
 from torch import nn
@@ -48,7 +48,8 @@ def take(encoder: nn.Module, tokens: Sequence[str], phone_set: str, name: str) -
     if not isinstance(model, CTCModel):
         raise ConfigError(f"train.init must be trained with CTC, but {name} was not", "train.init")
     own = encoder.state_dict()
-    given = narrowed(model.encoder.state_dict(), own)
+    whole = model.encoder.state_dict()
+    given = narrowed(whole, own)
     alike = like(tokens[1:], phone_set, model.config.data.labels) if tokens else {}
     known = {BLANK: BLANK} | {label: other for label, other in alike.items() if other}
     rows = [i for i, token in enumerate(tokens) if token in known]
@@ -69,7 +70,9 @@ def take(encoder: nn.Module, tokens: Sequence[str], phone_set: str, name: str) -
     if not any(not key.startswith(OUTPUT) for key in taken):
         raise ConfigError(f"no layer of {name} has the shape of this network's: take its model section", "train.init")
     new = [key for key in own if key not in taken]
-    parts = [f"{len(taken)} of {len(own)} tensors are those of {name}"]
+    cut = any(given[key].shape != whole[key].shape for key in taken)
+    parts = [f"{len(taken)} of {len(own)} tensors are those of {model_folder.name_of(model_folder.find(name))}"]
+    parts += ["of its LSTM cells those that weigh most"] if cut else []
     parts += [f"new are {', '.join(new)}"] if new else []
     return "; ".join(parts + _told(alike))
 
@@ -116,10 +119,23 @@ def like(labels: Sequence[str], phone_set: str, theirs: str) -> dict[str, str | 
     return found
 
 
-def origin(train: TrainConfig) -> str:
-    """Return what a model card says of the given weights: a line, or nothing if there are none."""
-    if train.init is None:
-        return ""
-    corpora = ", ".join(model_folder.read_config(model_folder.find(train.init)).data.corpora)
-    frozen = f"; layers frozen from the input up: {train.freeze}" if train.freeze else ""
-    return f"- training began with the weights of {Path(train.init).name}, which was trained on {corpora}{frozen}\n"
+def origin(train: TrainConfig, taken: str) -> str:
+    """Return what a model card says of where the weights come from, in lines: those that were given, and whence these.
+
+    Parameters
+    ----------
+    train
+        Of the training.
+    taken
+        What `take` has returned, if weights are given.
+    """
+    lines = []
+    if train.init is not None:
+        folder = model_folder.find(train.init)
+        name, corpora = model_folder.name_of(folder), ", ".join(model_folder.read_config(folder).data.corpora)
+        lines = [f"training began with the weights of {name}, which was trained on {corpora}: {taken}"]
+        card = (folder / "README.md").read_text("utf8") if (folder / "README.md").is_file() else ""
+        before = re.findall(r"^- training( of .+)? (began with .+)$", card, re.MULTILINE)
+        lines += [f"training{of or f' of {name}'} {began}" for of, began in before]
+    lines += [f"layers frozen from the input up: {train.freeze}"] if train.freeze else []
+    return "".join(f"- {line}\n" for line in lines)

@@ -90,14 +90,16 @@ def train(config: Config, run: Path) -> Path:
             processes.by_first(lambda: start.enter_context(run_folder.starting(run, config, prepare)))
             config = processes.by_first(lambda: labels.settle(config, run / "labels"))
             module, speech = processes.after_first(build)
-            origin = given_weights.origin(config.train)
             speech.normalise(processes.by_first(speech.fit_normaliser))
             checkpoint = processes.by_first(lambda: last if last.is_file() else None)
             if config.train.initialiser != "default" and checkpoint is None:
                 _initialise(module.encoder, config, speech)
-            if config.train.init is not None and checkpoint is None:
+            taken = ""
+            if config.train.init is not None:
                 tokens, phone_set = module.criterion.tokens, config.data.labels
-                log.info(given_weights.take(module.encoder, tokens, phone_set, config.train.init))
+                taken = given_weights.take(module.encoder, tokens, phone_set, config.train.init)
+                log.log(logging.INFO if checkpoint is None else logging.DEBUG, taken)  # a checkpoint has later weights
+            origin = given_weights.origin(config.train, taken)
             module.normaliser = speech.normaliser
             module.dev_score = DevScore(config, speech.dev_cuts)
             trainer = _trainer(config, run, keep_best)
@@ -467,13 +469,13 @@ def model_card(
     }
     how = "without a beam" if lm is None else "with the n-gram"
     words = f"- word error rate on them: {epoch[WER]:.2f} %, by which the epoch was chosen\n" if WER in epoch else ""
-    error = "character" if phones.is_characters(config.data.labels) else "phone"
+    unit = "character" if phones.is_characters(config.data.labels) else "phone"
     so_far = "" if has_ended else "- the best model so far: training has not ended\n"
     return f"""# {config.model["name"]}, {phones.title(config.data.labels)}
 
-Phone recogniser trained {methods[kind_of(config)]} by `asr train`; `config.yaml` holds every setting.
+{unit.capitalize()} recogniser trained {methods[kind_of(config)]} by `asr train`; `config.yaml` holds every setting.
 
 - data: {", ".join(config.data.corpora)}; seed {config.seed}
 - {model.num_parameters:,} weights; {seconds / 60:.0f} minutes of training; kept: epoch {best}, after {updates} updates
-- {error} error rate on the dev speakers {how}: {epoch["dev_per"]:.2f} % ({phones.title(config.data.scoring)})
+- {unit} error rate on the dev speakers {how}: {epoch["dev_per"]:.2f} % ({phones.title(config.data.scoring)})
 {words}{origin}{so_far}"""

@@ -133,10 +133,10 @@ def test_training_from_given_weights(trained, train):
     settings = (f"train.init={given}", "train.max_epochs=1", "train.criterion.warmup_epochs=0")
     code, run, errors = train("further", *settings)
     assert code == 0, errors
-    assert f"tensors are those of {given}" in errors
+    assert f"tensors are those of {given.name}" in errors
     assert epochs(run)[0]["loss"] < epochs(given)[2]["loss"]
     card = (run / "model" / "README.md").read_text()
-    assert f"began with the weights of {given.name}, which was trained on mini\n" in card
+    assert f"began with the weights of {given.name}, which was trained on mini: " in card
     assert f"init: {given.name}\n" in (run / "model" / "config.yaml").read_text()
     assert "train.init" in json.loads((run / "inputs.json").read_text())
     code, _, errors = train("wrong", "train.init=nowhere")
@@ -156,7 +156,7 @@ def test_frozen_layers_keep_the_weights_that_they_are_given(trained, train):
     before, after = (load_file(each / "model" / "model.safetensors") for each in (given, run))
     changed = {name for name, weights in after.items() if not weights.equal(before[name])}
     assert changed == {"encoder.output.weight", "encoder.output.bias"}
-    assert "; layers frozen from the input up: 1\n" in (run / "model" / "README.md").read_text()
+    assert "- layers frozen from the input up: 1\n" in (run / "model" / "README.md").read_text()
     code, _, errors = train("wrong", f"train.init={given}", "train.freeze=2")
     assert code == 2
     assert "train.freeze is 2, but the network has 1 layer below" in errors

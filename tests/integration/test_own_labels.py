@@ -24,7 +24,7 @@ decode: {beam_size: 2}
 def train(tmp_path_factory, cli):
     """Train two epochs on a corpus, and keep nothing but the model folder."""
 
-    def run(name, data, with_phones=False):
+    def run(name, data, *settings, with_phones=False):
         folder = tmp_path_factory.mktemp(name)
         corpus = own_speech.corpus(folder / "de", with_phones)
         recipe = folder / f"{name}.yaml"
@@ -34,7 +34,7 @@ def train(tmp_path_factory, cli):
         )
         own_speech.lexicon(folder / "lexicon.tsv", without=("katzen",))
         own_speech.labels(folder / "labels.tsv")
-        code, _, err = cli("train", recipe, "--run", folder / "run")
+        code, _, err = cli("train", recipe, *settings, "--run", folder / "run")
         assert code == 0, err
         code, out, err = cli("evaluate", folder / "run", f"data.manifests={folder / 'data'}")
         assert code == 0, err
@@ -62,7 +62,7 @@ def of_lexicon(train):
 
 @pytest.fixture(scope="module")
 def of_letters(train):
-    return train("letters", "labels: auto, units: characters")
+    return train("letters", "units: phones", "data.labels=auto", "data.units=characters")
 
 
 def test_labels_of_a_file_and_what_they_count_as(of_file):
@@ -131,7 +131,9 @@ def test_letters_have_a_character_and_a_word_error_rate(of_letters, cli):
     assert "PER" not in out
     assert scores["words"]["num_words"] == sum(len(text.split()) for text in own_speech.TEXTS) + 1  # Tschüss-Ruf
     assert {"ö", "ü", "▁"} <= set((model / "tokens.txt").read_text(encoding="utf8").split("\n"))
-    assert "character error rate" in (model / "README.md").read_text()
+    card = (model / "README.md").read_text()
+    assert "character error rate" in card
+    assert "Character recogniser" in card
     code, out, err = cli("transcribe", audio, "--model", model, "--format", "json")
     assert code == 0, err
     found = json.loads(out)
@@ -182,10 +184,20 @@ def test_espeak_respells_in_the_lexicons_phones_and_names_what_is_none(prepare, 
     code, _, err = prepare(f"labels: auto, lexicon: {path}, g2p: espeak:de")
     assert code == 0
     assert "1 of 21 words are guessed: Kuchen" in err
-    assert "espeak-ng gives 'z' for 'Mäuse', which is no phone of the lexicon" in err
+    assert "the guess of 'Mäuse' has 'z', which is no phone of the lexicon" in err
     code, _, err = prepare(f"labels: auto, lexicon: {path}, g2p: espeak:xx")
     assert code == 2
     assert "espeak-ng has no voice 'xx'" in err
+
+
+def test_a_check_of_letters_or_of_another_lexicon_says_nothing_of_cmudict(tmp_path, cli):
+    corpus = own_speech.corpus(tmp_path / "de")
+    lexicon = own_speech.lexicon(tmp_path / "lexicon.tsv", without=("katzen",))
+    for settings in (["--characters"], ["--lexicon", lexicon]):
+        code, out, err = cli("data", "check", corpus, *settings, "--output", tmp_path / "check")
+        assert code == 0, err
+        assert "words without a pronunciation: none" in out
+        assert "CMUdict" not in out
 
 
 def test_settings_that_do_not_fit_are_named(prepare, tmp_path):

@@ -1,11 +1,15 @@
 """How words of a corpus of one's own become labels: by lexicons, by what is learnt from them, by espeak-ng."""
 
+from itertools import islice
+
 import pytest
+from kaldialign import edit_distance
 
 from asr.core.config import DataConfig
 from asr.core.errors import ConfigError
 from asr.data import pronunciations
 from asr.data.pronunciations import of_corpus
+from asr.speech.pronounce import spelt_words
 
 
 def transcription(lexicon=None, labels="auto", **more):
@@ -86,3 +90,45 @@ def test_a_setting_for_each_corpus_must_be_names():
     with pytest.raises(ConfigError, match=r"data\.lexicon must be a name, or a name for each corpus"):
         DataConfig(corpora={"mine": None}, lexicon=["a", "b"])
     assert pronunciations.setting(None, "mine") is None
+
+
+# --- data.labels beside data.g2p: the guess is in the labels' own notation
+
+
+@pytest.mark.parametrize(("lexicon", "word"), [("none", "zebra"), ("cmudict", "snarky"), (None, "snarky")])
+@pytest.mark.parametrize("labels", ["arpabet39", "timit39"])
+def test_espeaks_english_is_arpabet_where_the_labels_are(lexicon, labels, word):
+    said = {"zebra": ("Z", "IY", "B", "R", "AH"), "snarky": ("S", "N", "AA", "R", "K", "IY")}
+    assert transcription(lexicon, labels, g2p="espeak:en-us").pronounce([word]) == {word: said[word]}
+
+
+def test_espeaks_english_is_mostly_cmudicts():
+    entries = {word: each for word, each in islice(spelt_words().items(), 0, None, 500) if "'" not in word}
+    wrong, total = 0, 0
+    for word, said in transcription("none", "arpabet39", g2p="espeak:en-us").pronounce(list(entries)).items():
+        assert not isinstance(said, str), said
+        wrong += min(edit_distance(each, said)["total"] for each in entries[word])
+        total += len(entries[word][0])
+    assert total > 1000
+    assert wrong / total < 0.15
+
+
+def test_other_languages_are_no_arpabet():
+    with pytest.raises(ConfigError, match=r"espeak:de has no ARPAbet, which is for English: set data\.labels=auto"):
+        transcription("none", "arpabet39", g2p="espeak:de")
+
+
+def test_a_guess_is_in_the_notation_of_ones_own_labels(write):
+    labels = write("S\tʃ", "ts)\tts", "9\tœ", "n", "@\tə", "2:\tøː", name="sampa.tsv")
+    lexicon = write("schön S 2: n", "ötzen 9 ts) @ n")
+    assert transcription(lexicon, labels, g2p="espeak:de").pronounce(["Schözen"]) == {
+        "Schözen": ("S", "2:", "ts)", "@", "n")
+    }
+    assert transcription(lexicon, labels, g2p="espeak:de").pronounce(["Tag"]) == {
+        "Tag": "the guess of 'Tag' has 't', which is no phone of the lexicon: add the word to the lexicon"
+    }
+
+
+def test_cmudict_beside_a_lexicon_is_in_its_phones(write):
+    lexicon = write("charm\tt͡ʃ ɑ ɹ m", "a\tæ")
+    assert transcription(lexicon, g2p="cmudict").pronounce(["march"]) == {"march": ("m", "ɑ", "ɹ", "t͡ʃ")}

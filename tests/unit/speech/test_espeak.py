@@ -4,6 +4,7 @@ import itertools
 import re
 import subprocess
 import sys
+import unicodedata
 from pathlib import Path
 
 import espeakng_loader
@@ -48,6 +49,28 @@ def test_words_have_their_times_even_in_a_phrase_that_is_one_entry_of_the_dictio
     assert words == ["It's", "in", "the", "well-known", "barn"]
     starts = {start: name for name, start, _ in speech.phones}
     assert [starts[start] for _, start, _ in speech.words] == ["I", "I", "D", "w", "b"]
+
+
+@pytest.mark.parametrize(
+    ("voice", "text"),
+    [
+        ("de", "Schöne Töchter"),
+        ("el", "Πού είναι η θάλασσα;"),
+        ("hi", "नमस्ते दुनिया"),
+        ("ar", "السَّلَامُ عَلَيْكُمْ"),
+        ("ko", "저는 학생입니다"),
+        ("ko", "물을 마셔요"),
+    ],
+)
+def test_words_of_any_script_in_either_form_of_unicode(voice, text):
+    composed, apart = (unicodedata.normalize(form, text) for form in ("NFC", "NFD"))
+    said = espeak.synthesise(apart, voice)
+    assert [word for word, _, _ in said.words] == [word.strip(";") for word in composed.split()]
+    assert espeak.ipa(apart, voice) == espeak.ipa(composed, voice)
+
+
+def test_accents_that_follow_their_letter_are_heard():
+    assert espeak.ipa("scho\u0308n", "de") == ["ʃ", "øː", "n"]
 
 
 def test_faster_speech_is_shorter():
@@ -96,6 +119,7 @@ def test_a_data_path_too_long_for_espeak_is_linked(monkeypatch, tmp_path):
         ("sudden", "S AH D AH N"),
         ("choices", "CH OY S IH Z"),
         ("bach", "B AA K"),
+        ("unbuttoned", "AH N B AH T AH N D"),
     ],
 )
 def test_pronunciations(word, phones):

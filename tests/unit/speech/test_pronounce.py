@@ -90,6 +90,10 @@ def test_a_hyphenated_word_has_not_endless_pronunciations():
     assert len(pronunciations("-".join(["the"] * 30))) == 16
 
 
+def test_an_accent_behind_its_letter_is_the_letter_with_it():
+    assert pronounce("cafe\u0301") == pronounce("café") == ["K", "AE", "F", "EY"]
+
+
 def test_parts_that_the_dictionary_lacks_are_guessed_by_what_is_given():
     asked = []
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from asr import encoders
-from asr.core.config import from_dict
+from asr.core.config import TrainConfig, from_dict
 from asr.core.errors import AsrError
 from asr.models import model_folder
 from asr.models.base import BLANK
@@ -41,7 +41,7 @@ def test_equal_labels_take_everything(given):
     _, encoder = network((BLANK, "AA", "B", "T"), 2)
     said = given_weights.take(encoder, (BLANK, "AA", "B", "T"), SET, str(folder))
     assert all(weights.equal(theirs[name]) for name, weights in encoder.state_dict().items())
-    assert said == f"{len(theirs)} of {len(theirs)} tensors are those of {folder}"
+    assert said == f"{len(theirs)} of {len(theirs)} tensors are those of given"
 
 
 def taken_rows(theirs, encoder, tokens, rows):
@@ -147,7 +147,7 @@ def test_a_narrower_network_takes_the_cells_that_weigh_most(given):
     model_folder.save(folder.parent / "wide", model, "card")
     _, encoder = network(tokens, 2)
     said = given_weights.take(encoder, tokens, SET, str(folder.parent / "wide"))
-    assert said.startswith(f"{len(theirs)} of {len(theirs)} tensors")
+    assert said == f"{len(theirs)} of {len(theirs)} tensors are those of wide; of its LSTM cells those that weigh most"
     rows = torch.cat([gate * 11 + heard for gate in range(4)])
     recurrent = wide.backward_layers[1].weight_hh_l0[rows][:, heard]
     assert encoder.backward_layers[1].weight_hh_l0.equal(recurrent)
@@ -163,3 +163,25 @@ def test_what_does_not_fit_is_one_line(given, tmp_path):
         given_weights.take(encoder, (BLANK, "AA"), SET, str(folder))
     with pytest.raises(AsrError, match="no model folder at"):
         given_weights.take(encoder, (BLANK, "AA"), SET, str(tmp_path / "nowhere"))
+
+
+def test_the_card_says_where_the_weights_come_from_and_these(given):
+    folder, _ = given
+    card = given_weights.origin(TrainConfig(init=str(folder), freeze=1), "30 of 30 tensors are those of given")
+    first = "training began with the weights of given, which was trained on mini: 30 of 30 tensors are those of given"
+    assert card == f"- {first}\n- layers frozen from the input up: 1\n"
+    (folder / "README.md").write_text(f"# card\n\n{card}")
+    folder.rename(folder.parent / "model")
+    later = given_weights.origin(TrainConfig(init=str(folder.parent)), "…").splitlines()
+    run = folder.parent.name
+    assert later[0] == f"- training began with the weights of {run}, which was trained on mini: …"
+    assert later[1] == f"- {first}".replace("training began", f"training of {run} began", 1)
+    assert len(later) == 2
+    (folder.parent / "model" / "README.md").write_text("\n".join(later))
+    last = given_weights.origin(TrainConfig(init=str(folder.parent / "model")), "…").splitlines()
+    assert last == [later[0], later[0].replace("training began", f"training of {run} began", 1), later[1]]
+
+
+def test_frozen_layers_are_in_the_card_of_a_training_from_nothing():
+    assert given_weights.origin(TrainConfig(freeze=2), "") == "- layers frozen from the input up: 2\n"
+    assert given_weights.origin(TrainConfig(), "") == ""
