@@ -8,10 +8,9 @@ import itertools
 import logging
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from functools import partial
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -19,8 +18,8 @@ from asr.cli import recordings
 from asr.cli.recordings import Recording
 from asr.core.errors import AsrError, OutputError
 from asr.core.files import write_text
-from asr.core.terminal import log_warnings, track
-from asr.core.workers import end_with_parent, keep_to_one_thread
+from asr.core.terminal import track
+from asr.core.workers import processes
 from asr.recognition.annotation import Annotation
 from asr.recognition.render import SUFFIXES, render
 
@@ -175,24 +174,22 @@ def _results_of_jobs(
     found: Sequence[Recording], work: Callable[[Sequence[Recording]], Iterable[T | Exception]], jobs: int
 ) -> Iterator[T | Exception]:
     """Yield what `work` does in several processes, each of which keeps to one thread."""
-    level = logging.getLogger("asr").level
     size = min(GROUP, -(-len(found) // (SHARES * jobs)))
     groups = [found[first : first + size] for first in range(0, len(found), size)]
-    with ProcessPoolExecutor(jobs, get_context("spawn"), _start, (work, level)) as pool:
+    with processes(min(jobs, len(groups)), _prepare, work) as pool:
         try:
             yield from itertools.chain.from_iterable(pool.map(_work, groups))
+        except BrokenProcessPool as error:
+            raise AsrError("a process was killed, perhaps for want of memory: take fewer --jobs") from error
         except BaseException:  # what is being done is not waited for
-            pool.shutdown(wait=False, cancel_futures=True)
+            for process in list(pool._processes.values()):
+                process.terminate()
             raise
 
 
-def _start(work: Callable[[Sequence[Recording]], Iterable[Any]], level: int) -> None:
-    """Prepare a process."""
+def _prepare(work: Callable[[Sequence[Recording]], Iterable[Any]]) -> None:
     global _job
     _job = work
-    keep_to_one_thread()
-    end_with_parent()
-    log_warnings(level)
 
 
 def _work(group: Sequence[Recording]) -> list[Any]:
