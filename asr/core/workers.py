@@ -64,12 +64,17 @@ def processes(count: int, prepare: Callable[..., None], *arguments: Any) -> Proc
     handler = signal.getsignal(signal.SIGINT)
     settings = (logging.getLogger("asr").level, handler == signal.SIG_IGN, prepare, arguments)
     pool = ProcessPoolExecutor(count, get_context("spawn"), _start, settings)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # processes take this over, so that they are quiet while they start
+    threads = os.environ.get("OMP_NUM_THREADS")
+    os.environ["OMP_NUM_THREADS"] = "1"  # for NumPy's BLAS, which reads it once; processes take over what is set here
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # so that they are quiet while they start
     try:
         for _ in range(count):
             pool.submit(int)  # starts a process
     finally:
         signal.signal(signal.SIGINT, handler)
+        del os.environ["OMP_NUM_THREADS"]
+        if threads is not None:
+            os.environ["OMP_NUM_THREADS"] = threads
     return pool
 
 

@@ -190,7 +190,9 @@ class PhoneBoundaries:
         scores += _log_prior(places, transcript.instances % 2 == 1, is_free[start:stop])
         posteriors = forward_backward(SCALE * scores, graph._replace(pdfs=np.arange(len(graph.pdfs)))).states
         numbers = 1 + np.arange(2 * len(labels))  # of phones and, after each, of what follows it
-        has_begun = posteriors @ (transcript.instances[:, None] >= numbers)
+        order = np.argsort(-transcript.instances, kind="stable")
+        later = np.pad(posteriors[:, order].cumsum(axis=1), ((0, 0), (1, 0)))  # of so many states, the last ones first
+        has_begun = later[:, (transcript.instances[:, None] >= numbers).sum(axis=0)]
         found = start + (has_begun < 0.5).sum(axis=0).reshape(-1, 2)
         pauses = found[1:, 0] - found[:-1, 1]
         found[:-1, 1] += np.where(pauses < SHORTEST, pauses, 0)

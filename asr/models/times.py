@@ -201,9 +201,10 @@ def _pause(start: float, end: float, quiet: np.ndarray | None, after: bool, befo
 def _longest_run(quiet: np.ndarray, start: float, end: float) -> tuple[float, float]:
     """Return start and end of the longest quiet stretch within a gap; both the gap's start where there is none."""
     first = int(start / STEP)
-    changes = np.diff(quiet[first : int(np.ceil(end / STEP))], prepend=False, append=False).nonzero()[0]
-    if len(changes) == 0:
+    within = quiet[first : int(np.ceil(end / STEP))]
+    if not within.any():  # as between most phones
         return start, start
+    changes = np.diff(within, prepend=False, append=False).nonzero()[0]
     lows, highs = changes[::2], changes[1::2]
     longest = (highs - lows).argmax()
     return max(start, (first + lows[longest]) * STEP), min(end, (first + highs[longest]) * STEP)
