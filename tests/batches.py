@@ -57,11 +57,12 @@ def rows(folder):
     return [json.loads(line) for line in itertools.chain.from_iterable(lines)]
 
 
-def start(*arguments, code=(RUN,)):
+def start(*arguments, code=(RUN, "batch"), **options):
     """Start the command in a process of its own, by the code of Python that runs it and the code's own arguments."""
     environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "tests")])}
-    command = [sys.executable, "-c", *map(str, code), "batch", *map(str, arguments)]
-    return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    command = [sys.executable, "-c", *map(str, code), *map(str, arguments)]
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    return subprocess.Popen(command, env=environment, text=True, **pipes, **options)
 
 
 def wait_for(what, process, seconds=1200):

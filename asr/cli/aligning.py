@@ -1,16 +1,19 @@
-"""The alignment of one recording of `asr align`, in this process or in one of several."""
+"""The alignment of some recordings of `asr align`, in this process or in one of several."""
 
-import functools
 import itertools
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field, replace
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
+
 import asr
 from asr.cli import journal, recordings
-from asr.cli.loop import shortened
+from asr.cli.loop import attempt, shortened
 from asr.cli.recordings import STDIN, Recording
-from asr.core.errors import AsrError, CorpusError
+from asr.core.errors import AsrError, AudioError, CorpusError
 from asr.core.files import digest, hash_of, write_text
 from asr.models import model_folder
 from asr.recognition import align as alignment
@@ -20,6 +23,9 @@ from asr.recognition.alignment import Alignment
 from asr.recognition.recogniser import Heard, Recogniser
 from asr.recognition.render_alignment import Shape
 from asr.speech import texts_beside, tier_files
+from asr.speech.audio import SAMPLE_RATE, load, name_of
+
+AT_ONCE = 480  # seconds of sound that are heard together, and the last recording that exceeds them
 
 
 class Done(NamedTuple):
@@ -45,6 +51,17 @@ class _Source(NamedTuple):
 
     text: str | None
     tiers: Path | None
+
+
+class _Opened(NamedTuple):
+    """A recording that was read: its result's file, what that is made from, its name for errors, and its sound (N,)."""
+
+    recording: Recording
+    source: _Source
+    file_name: str
+    made_from: str
+    name: str
+    waveform: np.ndarray
 
 
 @dataclass(frozen=True)
@@ -84,12 +101,12 @@ class Aligner:
     with_words: bool = False
     done: dict[str, journal.Entry] = field(default_factory=dict, hash=False)
 
-    @functools.cached_property
+    @cached_property
     def recogniser(self) -> Recogniser:
         """The recogniser, loaded once in each process."""
         return Recogniser.from_pretrained(self.model)
 
-    @functools.cached_property
+    @cached_property
     def own(self) -> dict[str, list[Any]] | None:
         """The pronunciations of the lexicon."""
         return None if self.lexicon is None else alignment.read_lexicon(self.lexicon, self.recogniser.model)
@@ -98,16 +115,23 @@ class Aligner:
         """Load the model and the lexicon, so that their faults are known before the first recording."""
         _ = self.own, self.recogniser
 
-    def __call__(self, recording: Recording) -> Done:
-        """Align a recording, unless its result is there and was made from the same.
+    def __call__(self, several: Sequence[Recording]) -> Iterator[Done | Exception]:
+        """Yield what became of each recording, or what is wrong with it; some in a row are heard together.
 
-        Raises
-        ------
-        AsrError
-            It cannot be aligned.
-        OutputError
-            The result cannot be written.
+        A recording is passed by if its result is there and was made from the same. The next one is aligned when it is
+        asked for, so that nothing more is written where a result could not be.
         """
+        opened, samples = list[Done | _Opened | AsrError | OSError](), 0
+        for recording in several:
+            opened.append(attempt(partial(self._open, recording)))
+            samples += len(opened[-1].waveform) if isinstance(opened[-1], _Opened) else 0
+            if samples > AT_ONCE * SAMPLE_RATE:
+                yield from self._done(opened)
+                opened, samples = [], 0
+        yield from self._done(opened)
+
+    def _open(self, recording: Recording) -> "Done | _Opened":
+        """Read a recording, unless its result is there."""
         source = self._source(recording)
         file_name = recording.name + render_alignment.SUFFIXES[self.shape.form]
         path = None if self.folder is None else self.folder / file_name
@@ -118,17 +142,32 @@ class Aligner:
         if path and source.tiers and path.exists() and path.samefile(source.tiers):
             raise AsrError(f"{path} has the utterances, and would be written over: name another --output-dir")
         with recordings.opened(recording.path) as file:
-            heard = self.recogniser.hear(file, channel=recording.channel)
+            return _Opened(
+                recording, source, file_name, made_from, name_of(file), load(file, channel=recording.channel)
+            )
+
+    def _done(self, opened: "Sequence[Done | _Opened | AsrError | OSError]") -> Iterator[Done | Exception]:
+        """Hear what was read, and yield what becomes of it, one by one, and what else there is in its place."""
+        sounds = [(each.name, each.waveform) for each in opened if isinstance(each, _Opened)]
+        heard = iter(self.recogniser.hear_several(sounds))
+        for each in opened:
+            yield attempt(partial(self._finish, each, next(heard))) if isinstance(each, _Opened) else each
+
+    def _finish(self, opened: "_Opened", heard: Heard | AudioError) -> Done:
+        """Align a recording, and write what is found."""
+        if isinstance(heard, AudioError):
+            raise heard
+        recording, source = opened.recording, opened.source
         found, faults = self._align(source, heard)
         text = self._render(found, source, recording)
         summary = self._summary(found, heard)
-        if path and self.folder:
-            journal.forget(self.folder, file_name)
-            write_text(path, text)
-            journal.note(self.folder, file_name, journal.Entry(made_from, summary))
+        if self.folder:
+            journal.forget(self.folder, opened.file_name)
+            write_text(self.folder / opened.file_name, text)
+            journal.note(self.folder, opened.file_name, journal.Entry(opened.made_from, summary))
         remarks = [f"guessed: {shortened(each.guessed)}" for each in found.values() if each.guessed]
         remarks += [each.misfit for each in found.values() if each.misfit]
-        return Done("" if path else text, faults + remarks, summary)
+        return Done("" if self.folder else text, faults + remarks, summary)
 
     def _source(self, recording: Recording) -> _Source:
         """Find what is said in a recording."""
@@ -199,7 +238,7 @@ class Aligner:
         files = [recording.path, *([source.tiers] if source.tiers else [])]
         return digest([*(each.encode("utf8", "surrogateescape") for each in about), *map(hash_of, files)])
 
-    @functools.cached_property
+    @cached_property
     def _options(self) -> str:
         """Everything that all results are made from, as text: the program, the model, the lexicon and the options."""
         files = model_folder.files_of(self.model)

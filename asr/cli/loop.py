@@ -4,12 +4,13 @@ A recording that fails is reported in one line and skipped. The exit code is 0 i
 failed, and 2 if all failed. A result that cannot be written ends the loop.
 """
 
+import itertools
 import logging
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
-from multiprocessing import get_context
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -17,14 +18,15 @@ from asr.cli import recordings
 from asr.cli.recordings import Recording
 from asr.core.errors import AsrError, OutputError
 from asr.core.files import write_text
-from asr.core.terminal import log_warnings, track
-from asr.core.workers import end_with_parent, keep_to_one_thread
+from asr.core.terminal import track
+from asr.core.workers import processes
 from asr.recognition.annotation import Annotation
 from asr.recognition.render import SUFFIXES, render
 
 # Formats that do not say which recording they are of.
 NAMELESS = ("tsv", "srt", "vtt", "textgrid", "audacity", "eaf", "lab")
 MOST_NAMED = 30  # words in a line
+GROUP, SHARES = 32, 4  # recordings that a process has at once, at most, and groups for each process, at least
 
 T = TypeVar("T")
 log = logging.getLogger(__name__)
@@ -104,7 +106,7 @@ def each(
 def run(
     found: Sequence[Recording],
     faults: int,
-    work: Callable[[Recording], T],
+    work: Callable[[Sequence[Recording]], Iterable[T | Exception]],
     title: str | None = None,
     named: bool = False,
     fault: str = "could not be read",
@@ -112,15 +114,16 @@ def run(
     jobs: int = 1,
     finish: Callable[[Recording, T], Iterable[str]] | None = None,
 ) -> int:
-    """Print what `work` returns for each recording, and return the exit code.
+    """Print what `work` yields for each recording, and return the exit code.
 
     Parameters
     ----------
     found, faults
         From `find`.
     work
-        Returns the text to print, whole or in parts, or with `finish` something to make it of. With several jobs it and
-        its results are pickled.
+        Yields for each of some recordings the text to print, whole or in parts, or with `finish` something to make it
+        of; or what is wrong with it. `one_by_one` makes it of a function of one recording. With several jobs it and
+        what it yields are pickled.
     title
         Of the progress bar; None shows none.
     named
@@ -138,7 +141,7 @@ def run(
         A result cannot be written: no fault of the recording, and the next one would fail alike.
     """
     total = len(found) + faults
-    results = _results(found, work) if jobs == 1 else _results_of_jobs(found, work, jobs)
+    results = work(found) if jobs == 1 else _results_of_jobs(found, work, jobs)
     for recording, result in zip(found if title is None else track(found, title), results, strict=True):
         if isinstance(result, OutputError):
             raise result
@@ -154,40 +157,46 @@ def run(
     return 0 if not faults else 1 if faults < total else 2
 
 
-def _results(found: Iterable[Recording], work: Callable[[Recording], T]) -> Iterator[T | Exception]:
-    """Yield the result of each recording, or what is wrong with it."""
-    for recording in found:
-        try:
-            yield work(recording)
-        except (AsrError, OSError) as error:
-            yield error
+def one_by_one(work: Callable[[Recording], T]) -> Callable[[Sequence[Recording]], Iterator[T | Exception]]:
+    """Return a function of several recordings for `run` from one of a single recording."""
+    return lambda found: (attempt(partial(work, recording)) for recording in found)
 
 
-def _results_of_jobs(found: Sequence[Recording], work: Callable[[Recording], T], jobs: int) -> Iterator[T | Exception]:
-    """Yield the same, found by several processes, each of which keeps to one thread."""
-    level = logging.getLogger("asr").level
-    with ProcessPoolExecutor(jobs, get_context("spawn"), _start, (work, level)) as pool:
+def attempt(call: Callable[[], T]) -> T | AsrError | OSError:
+    """Return the result of a call, or what it raises that is a fault of a recording."""
+    try:
+        return call()
+    except (AsrError, OSError) as error:
+        return error
+
+
+def _results_of_jobs(
+    found: Sequence[Recording], work: Callable[[Sequence[Recording]], Iterable[T | Exception]], jobs: int
+) -> Iterator[T | Exception]:
+    """Yield what `work` does in several processes, each of which keeps to one thread."""
+    size = min(GROUP, -(-len(found) // (SHARES * jobs)))
+    groups = [found[first : first + size] for first in range(0, len(found), size)]
+    with processes(min(jobs, len(groups)), _prepare, work) as pool:
         try:
-            yield from pool.map(_work, found)
+            yield from itertools.chain.from_iterable(pool.map(_work, groups))
+        except BrokenProcessPool as error:
+            raise AsrError("a process was killed, perhaps for want of memory: take fewer --jobs") from error
         except BaseException:  # what is being done is not waited for
-            pool.shutdown(wait=False, cancel_futures=True)
+            for process in list(pool._processes.values()):
+                process.terminate()
             raise
 
 
-def _start(work: Callable[[Recording], Any], level: int) -> None:
-    """Prepare a process."""
+def _prepare(work: Callable[[Sequence[Recording]], Iterable[Any]]) -> None:
     global _job
     _job = work
-    keep_to_one_thread()
-    end_with_parent()
-    log_warnings(level)
 
 
-def _work(recording: Recording) -> Any:
-    return next(_results([recording], _job))
+def _work(group: Sequence[Recording]) -> list[Any]:
+    return list(_job(group))
 
 
-_job: Callable[[Recording], Any]
+_job: Callable[[Sequence[Recording]], Iterable[Any]]
 
 
 def show(text: str) -> None:

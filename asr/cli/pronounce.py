@@ -90,7 +90,8 @@ def pronounce(
         write_text(output_dir / (recording.name + SUFFIXES[output_format]), written)
         return []
 
-    code = loop.run(found, faults, work, None if output_dir is None else "scoring", fault="could not be scored")
+    title = None if output_dir is None else "scoring"
+    code = loop.run(found, faults, loop.one_by_one(work), title, fault="could not be scored")
     if page is not None and entries:
         pronunciation_page.write(page, entries)
     raise typer.Exit(code)

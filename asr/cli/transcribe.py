@@ -166,7 +166,7 @@ def transcribe(
         said = recogniser.transcribe(microphone.record(), SAMPLE_RATE)
         loop.show(output.write(microphone.RECORDING, said.ipa if ipa else said))
     title, named = None if output_dir is None else "transcribing", output_format == "text" and output_dir is None
-    raise typer.Exit(loop.run(found, faults, work, title, named))
+    raise typer.Exit(loop.run(found, faults, loop.one_by_one(work), title, named))
 
 
 def _recogniser(model: str, beam_size: int | None, decode: dict[str, Any], progress: bool) -> "Recogniser":
@@ -201,7 +201,7 @@ def _stream_all(names: Sequence[str], model: str, channel: int | None) -> int:
         for part in _stream(stream, microphone.blocks()):
             loop.show(part)
         return 0
-    return loop.run(*loop.find(names), work)
+    return loop.run(*loop.find(names), loop.one_by_one(work))
 
 
 def _stream(stream: "Stream", source: "Iterable[np.ndarray]") -> Iterator[str]:

@@ -4,18 +4,21 @@ The threads are Python's own. A kernel that Numba makes parallel takes twice as 
 two threads call it at once on Numba's own scheduler, and cannot be called after a fork on OpenMP's.
 """
 
+import logging
 import os
+import signal
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor, wait
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor, wait
 from functools import lru_cache, partial
-from multiprocessing import parent_process
+from multiprocessing import get_context, parent_process
 from typing import Any, TypeVar
 
 import numba
 import numpy as np
 
 from asr.core import compilation
+from asr.core.terminal import log_warnings
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -51,6 +54,37 @@ def set_num_threads(num_threads: int) -> None:
     if num_threads < 1:
         raise ValueError(f"at least one thread is needed, not {num_threads}")
     _num_threads = num_threads
+
+
+def processes(count: int, prepare: Callable[..., None], *arguments: Any) -> ProcessPoolExecutor:
+    """Return a pool of processes, each of which works in one thread and calls `prepare` first.
+
+    They end with this process. Ctrl-C, which a terminal sends to all, ends them at once, without a word.
+    """
+    handler = signal.getsignal(signal.SIGINT)
+    settings = (logging.getLogger("asr").level, handler == signal.SIG_IGN, prepare, arguments)
+    pool = ProcessPoolExecutor(count, get_context("spawn"), _start, settings)
+    threads = os.environ.get("OMP_NUM_THREADS")
+    os.environ["OMP_NUM_THREADS"] = "1"  # for NumPy's BLAS, which reads it once; processes take over what is set here
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # so that they are quiet while they start
+    try:
+        for _ in range(count):
+            pool.submit(int)  # starts a process
+    finally:
+        signal.signal(signal.SIGINT, handler)
+        del os.environ["OMP_NUM_THREADS"]
+        if threads is not None:
+            os.environ["OMP_NUM_THREADS"] = threads
+    return pool
+
+
+def _start(level: int, is_deaf: bool, prepare: Callable[..., None], arguments: tuple[Any, ...]) -> None:
+    keep_to_one_thread()
+    end_with_parent()
+    log_warnings(level)
+    prepare(*arguments)
+    if not is_deaf:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def keep_to_one_thread() -> None:

@@ -90,7 +90,9 @@ def recognise(model: AcousticModel, corpus: str, split: str, with_sound: bool = 
     dataset = SpeechDataset({1.0: store}, model.normaliser, NoTargets())
     loader = BatchLoader(cuts, dataset, model.config.data.max_frames, model.config.data.num_buckets)
     raw = replace(model, calibration=replace(model.calibration, posteriors=(), probabilities=()))
-    raw.prepare()
+    once = raw.emissions(dataset[loader.batches[0]].rows()[:1])
+    for beam_size in _decoders(raw).values():  # what is made once, such as tables of a language model, is not timed
+        raw.decode(once, beam_size)
     found: dict[str, Recognised] = {}
     seconds = dict.fromkeys(_decoders(model), 0.0)
     for members in track(loader.batches, f"{corpus} {split}"):

@@ -78,6 +78,9 @@ def forward_backward(scores, graph, alpha, gamma, arcs):
             emitted[t, p], lifts[t, p] = _wide(scores[t, p] - peak)
         total += peak
         for j in range(count):
+            if emitted[t, pdfs[j]] == 0.0:
+                alpha[t, j], gamma[t, j] = 0.0, -np.inf
+                continue
             came, top = _wide(starts[j] if t == 0 else -np.inf)
             if t > 0:
                 for a in range(offsets[j], offsets[j + 1]):

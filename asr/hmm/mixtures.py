@@ -3,7 +3,9 @@
 Letters: T frames, D values a frame, P densities, K Gaussians of all densities, concatenated.
 """
 
+import math
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
@@ -13,6 +15,7 @@ FEWEST_FRAMES = 3.0  # a Gaussian that accounts for fewer frames is dropped, unl
 VARIANCE_FLOOR = 0.01  # of the variance of all frames
 LEAST_POSTERIOR = 1e-8  # a density with a smaller posterior in a frame is not counted there
 BLOCK_FRAMES = 128  # number of frames whose Gaussians are computed together
+NEGLIGIBLE = -20.0  # ln of a Gaussian's share of its density that float32 does not show
 SPLIT_DISTANCE = 0.2  # standard deviations by which each half of a split Gaussian is moved
 
 
@@ -99,6 +102,37 @@ class Mixtures:
             block = slice(start, start + BLOCK_FRAMES)
             _sum_gaussians(_squares(features[block]) @ weights + constants, self.offsets, found[block])
         return found
+
+    def log_likelihoods_within(self, features: np.ndarray, pdfs: np.ndarray, spans: np.ndarray) -> np.ndarray:
+        """Return ln p(frame | density) (T, N) of densities (N,) in the frames of their spans alone, −inf in others.
+
+        Parameters
+        ----------
+        features : (T, D)
+            Computed with as float32.
+        pdfs : (N,)
+            Numbers of densities, which may recur.
+        spans : (N, 2)
+            First frame of each, and that after the last one, within 0..T.
+
+        Examples
+        --------
+        >>> mixtures = Mixtures.flat(1, np.zeros(1), np.ones(1))
+        >>> mixtures.log_likelihoods_within(np.zeros((2, 1)), np.array([0, 0]), np.array([[0, 2], [1, 2]])).round(3)
+        array([[-0.919,   -inf],
+               [-0.919, -0.919]])
+        """
+        found = np.full((len(features), len(pdfs)), -np.inf)
+        columns = np.ascontiguousarray(features.T, np.float32)
+        _score_spans(columns, pdfs, spans, self.offsets, self._centred, found)
+        return found
+
+    @cached_property
+    def _centred(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Means, halved precisions (K, D) and constants (K,), float32."""
+        constants = np.log(self.weights_) - 0.5 * np.log(2 * np.pi * self.covars_).sum(axis=1)
+        means, precisions, heights = (each.astype(np.float32) for each in (self.means_, 0.5 / self.covars_, constants))
+        return means, precisions, heights
 
     def select(self, pdfs: np.ndarray) -> tuple["Mixtures", np.ndarray]:
         """Return some of the densities, and the indices of their Gaussians.
@@ -310,6 +344,32 @@ def _add_logs(terms, offsets, scores):
             for k in range(offsets[p], offsets[p + 1]):
                 total += terms[t, k]
             scores[t, p] += np.log(total)
+
+
+@njit(cache=True, nogil=True)
+def _score_spans(columns, pdfs, spans, offsets, centred, scores):
+    """Write ln p(frame | density) of features (D, T) to scores (T, N) in the span of each density."""
+    means, precisions, constants = centred
+    terms = np.empty((np.diff(offsets).max(), columns.shape[1]), np.float32)
+    for n in range(len(pdfs)):
+        first, stop = spans[n]
+        begin, end = offsets[pdfs[n]], offsets[pdfs[n] + 1]
+        for k in range(begin, end):
+            row = terms[k - begin, : stop - first]
+            row[:] = constants[k]
+            for d in range(len(columns)):
+                values, mean, precision = columns[d, first:stop], means[k, d], precisions[k, d]
+                for t in range(len(row)):  # side by side in vector lanes
+                    distance = values[t] - mean
+                    row[t] -= precision * distance * distance
+        for t in range(stop - first):
+            peak, total = terms[0, t], 0.0
+            for g in range(1, end - begin):
+                peak = max(peak, terms[g, t])
+            for g in range(end - begin):
+                if terms[g, t] - peak > NEGLIGIBLE:
+                    total += math.exp(terms[g, t] - peak)
+            scores[first + t, n] = peak + math.log(total)
 
 
 @njit(cache=True, nogil=True)

@@ -187,6 +187,20 @@ class _Instance(NamedTuple):
     right: int | None
 
 
+class _Ways(NamedTuple):
+    """Transitions: from which state to which within a phone, and from which states out of it."""
+
+    inner: list[list[int]]
+    out: list[int]
+
+    @classmethod
+    def of(cls, ways: np.ndarray) -> "_Ways":
+        return cls(np.argwhere(ways[:, :NUM_STATES]).tolist(), np.flatnonzero(ways[:, NUM_STATES]).tolist())
+
+
+OF_SPEECH, OF_PAUSE = _Ways.of(SPEECH), _Ways.of(PAUSE)
+
+
 class _Builder:
     """Builds the states and arcs of one transcript."""
 
@@ -230,12 +244,11 @@ class _Builder:
     def _add(self, number: int, phone: int, left: int | None, right: int | None) -> _Instance:
         first = len(self.states)
         self.states += [(number, phone, state, left or 0, right or 0) for state in range(NUM_STATES)]
-        for source, column in zip(*self._ways(phone)[:, :NUM_STATES].nonzero(), strict=True):
-            self.arcs.append((first + column, first + source, column, 0.0))
+        self.arcs += [(first + column, first + source, column, 0.0) for source, column in self._ways(phone).inner]
         return _Instance(first, phone, left, right)
 
-    def _ways(self, phone: int) -> np.ndarray:
-        return PAUSE if phone in self.hmms.silences else SPEECH
+    def _ways(self, phone: int) -> "_Ways":
+        return OF_PAUSE if phone in self.hmms.silences else OF_SPEECH
 
     def _join(self, source: _Instance | None, target: _Instance | None, share: float) -> None:
         if source and source.right not in (None, target.phone if target else self.edge):
@@ -245,7 +258,7 @@ class _Builder:
         if source is None and target is not None:
             self.starts[target.first] = share
         elif source is not None:
-            for state in self._ways(source.phone)[:, NUM_STATES].nonzero()[0].tolist():
+            for state in self._ways(source.phone).out:
                 if target is None:
                     self.finals[source.first + state] = share
                 else:

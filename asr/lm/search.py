@@ -32,6 +32,8 @@ def build(
 ) -> Search:
     """Return a function of log posteriors (T, B, C), lengths (B,), beam size and number of hypotheses.
 
+    The tables of an n-gram over phones are made when the function is first called.
+
     Parameters
     ----------
     config
@@ -140,8 +142,11 @@ def _first(config: DecodeConfig, labels: Sequence[str], own: NGram | None) -> Se
             log_probs, lengths, beam, nbest, BEAM_THRESHOLD, TOKEN_THRESHOLD
         )
     if isinstance(lm, NGram):
-        states = fusion.automaton(lm, labels, weight, penalty)
-        return lambda log_probs, lengths, beam, nbest: beam_search(log_probs, lengths, beam, nbest, token_model=states)
+        fusion.classes(lm, labels)  # a label that the model lacks is known at once
+        states = functools.cache(functools.partial(fusion.automaton, lm, labels, weight, penalty))
+        return lambda log_probs, lengths, beam, nbest: beam_search(
+            log_probs, lengths, beam, nbest, token_model=states()
+        )
     return lambda log_probs, lengths, beam, nbest: fusion.beam_search(
         log_probs, lengths, lm, labels, weight, penalty, beam, nbest
     )

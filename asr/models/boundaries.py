@@ -182,34 +182,41 @@ class PhoneBoundaries:
         start, stop = max(edges[0, 0] - REACH, 0), min(edges[-1, 1] + REACH, len(features))
         transcript = hmms.transcript(labels, word_lengths)
         graph = transcript.graph(hmms)
-        used, pdfs = np.unique(graph.pdfs, return_inverse=True)
         around = max(start - AROUND, 0)
         normalised = NORMALISER(features[around : stop + AROUND])[start - around :][: stop - start]
-        scores = mixtures.select(used)[0].log_likelihoods(normalised)[:, pdfs]
-        scores += _log_prior(transcript, edges - start, is_free[start:stop])
-        posteriors = forward_backward(SCALE * scores, graph._replace(pdfs=np.arange(len(pdfs)))).states
+        places = _places(transcript, edges - start, len(normalised))
+        spans = np.clip(places + np.array((-REACH, REACH)), 0, len(normalised))
+        scores = mixtures.log_likelihoods_within(normalised, graph.pdfs, spans)
+        scores += _log_prior(places, transcript.instances % 2 == 1, is_free[start:stop])
+        posteriors = forward_backward(SCALE * scores, graph._replace(pdfs=np.arange(len(graph.pdfs)))).states
         numbers = 1 + np.arange(2 * len(labels))  # of phones and, after each, of what follows it
-        has_begun = posteriors @ (transcript.instances[:, None] >= numbers)
+        order = np.argsort(-transcript.instances, kind="stable")
+        later = np.pad(posteriors[:, order].cumsum(axis=1), ((0, 0), (1, 0)))  # of so many states, the last ones first
+        has_begun = later[:, (transcript.instances[:, None] >= numbers).sum(axis=0)]
         found = start + (has_begun < 0.5).sum(axis=0).reshape(-1, 2)
         pauses = found[1:, 0] - found[:-1, 1]
         found[:-1, 1] += np.where(pauses < SHORTEST, pauses, 0)
         return found
 
 
-def _log_prior(transcript: Transcript, edges: np.ndarray, is_free: np.ndarray) -> np.ndarray:
-    """Return the log prior of each state in each frame (T, N): 0 at the rough place of its phone or silence.
-
-    Near that place it is -`DOUBT`, further away -inf, as it is in frames (T,) that are not free for phones.
-    """
-    number, num_frames = transcript.instances, len(is_free)
+def _places(transcript: Transcript, edges: np.ndarray, num_frames: int) -> np.ndarray:
+    """Return the frames of each state's phone or silence (N, 2), from the rough ones of the phones (L, 2)."""
+    number = transcript.instances
     starts, ends = np.concatenate([edges[:, 0], [num_frames]]), np.concatenate([[0], edges[:, 1]])
     is_phone = number % 2 == 1
     low = np.where(is_phone, starts[number // 2], ends[number // 2])
     high = np.where(is_phone, ends[(number + 1) // 2], starts[number // 2])
-    times = np.arange(num_frames)[:, None]
-    is_there = (times >= low) & (times < high)
-    is_near = (times >= low - REACH) & (times < high + REACH) & (is_free[:, None] | ~is_phone)
-    return np.where(is_there, 0.0, np.where(is_near, -DOUBT, -np.inf))
+    return np.stack([low, high], axis=1)
+
+
+def _log_prior(places: np.ndarray, is_phone: np.ndarray, is_free: np.ndarray) -> np.ndarray:
+    """Return the log prior of each state in each frame (T, N): 0 in the frames of its place (N, 2), else -`DOUBT`.
+
+    It is -inf outside of the place for states of phones (N,) in frames (T,) that are not free for them.
+    """
+    times = np.arange(len(is_free))[:, None]
+    is_there = (times >= places[:, 0]) & (times < places[:, 1])
+    return np.where(is_there, 0.0, np.where(is_free[:, None] | ~is_phone, -DOUBT, -np.inf))
 
 
 def _runs(edges: np.ndarray) -> Iterator[_Run]:

@@ -129,7 +129,7 @@ class CTCModel(AcousticModel):
 
     def prepare(self) -> None:
         """Read language models and lexicon."""
-        _ = self.search  # reads them, and keeps them
+        _ = self.search  # reads them, and keeps them; tables of a phone n-gram are made when something is decoded
 
     def log_probs(self, emissions: np.ndarray) -> np.ndarray:
         """Return the emissions themselves, or with CTC-CRF the posteriors over all label sequences."""

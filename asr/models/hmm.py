@@ -104,10 +104,6 @@ class HMMModel(AcousticModel):
         """Return the likeliest phones of each utterance; several utterances are decoded at a time."""
         return [nbest[0] for nbest in workers.map_in_order(self.nbest, emissions)]
 
-    def prepare(self) -> None:
-        """Build the phone loop."""
-        _ = self.loop  # builds it, and keeps it
-
     def hypotheses(self, emissions: Sequence[np.ndarray], beam_size: int, count: int) -> list[list[Hypothesis]]:
         """Return the first hypotheses of the Viterbi search."""
         return [[*self.nbest(each, count)] for each in emissions]

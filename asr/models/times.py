@@ -23,6 +23,7 @@ import numpy as np
 
 from asr.ctc import TokenAlignment, ctc_posteriors
 from asr.ctc.place_kernels import place
+from asr.models import time_kernels
 from asr.models.calibration import Calibration
 from asr.speech import phones
 from asr.speech.audio import SAMPLE_RATE
@@ -43,8 +44,6 @@ BLOCK_STEPS = 6000  # whose levels are found at once
 
 NUM_MEL_BINS = 26
 MAX_SHIFT = 5  # steps that a boundary moves at most
-SPREAD = 2.5  # steps; standard deviation of the boundaries about where CTC puts them
-EMPTY = 1e6  # cost of a segment without frames, which is used only where there are more segments than frames
 
 
 def phone_segments(
@@ -142,35 +141,21 @@ def _unlikely_places(log_probs: np.ndarray, spans: np.ndarray) -> np.ndarray:
 
 
 def _quiet_frames(waveform: np.ndarray | None) -> np.ndarray | None:
-    """Tell for each step of 10 ms whether its middle 20 ms are quiet: near the recording's own lowest level."""
+    """Tell for each step of 10 ms whether its middle 20 ms are quiet: near the recording's own lowest level.
+
+    The sound passes twice through a filter that subtracts its moving average over a period of 80 Hz: -5 dB at 50 Hz,
+    -20 dB at 20 Hz, nothing left at 0 Hz.
+    """
     if waveform is None:
         return None
-    size, margin = BLOCK_STEPS * HOP_LENGTH, 2 * LOWEST
-    levels = np.concatenate(
-        [
-            _levels(waveform[max(start - margin, 0) : start + size + margin], min(start, margin))[:BLOCK_STEPS]
-            for start in range(0, len(waveform), size)
-        ]
-    )
+    size, margin, parts = BLOCK_STEPS * HOP_LENGTH, 2 * LOWEST, []
+    for start in range(0, len(waveform), size):
+        block = np.ascontiguousarray(waveform[max(start - margin, 0) : start + size + margin])
+        parts.append(time_kernels.mean_squares(block, LOWEST, min(start, margin), HOP_LENGTH)[:BLOCK_STEPS])
+    levels = 10 * np.log10(np.concatenate(parts) + 1e-10)
     bottom, top = np.percentile(levels, [2, 95])
     bottom = max(bottom, top - RANGE)
     return levels < bottom + QUIET_SHARE * (top - bottom)
-
-
-def _levels(waveform: np.ndarray, start: int) -> np.ndarray:
-    """Return the level in dB of the middle 20 ms of each step from a sample on, without most of what is below 80 Hz."""
-    filtered = _high_pass(_high_pass(waveform))
-    sums = np.concatenate(([0.0], np.cumsum(np.square(filtered))))
-    starts = np.arange(start, len(waveform), HOP_LENGTH)
-    lows, highs = np.maximum(starts - HOP_LENGTH // 2, 0), np.minimum(starts + 3 * HOP_LENGTH // 2, len(waveform))
-    return 10 * np.log10(np.maximum(sums[highs] - sums[lows], 0) / (highs - lows) + 1e-10)
-
-
-def _high_pass(waveform: np.ndarray) -> np.ndarray:
-    """Subtract the moving average over a period of 80 Hz: -5 dB at 50 Hz, -20 dB at 20 Hz, nothing left at 0 Hz."""
-    before = LOWEST // 2
-    sums = np.cumsum(np.pad(waveform, (before + 1, LOWEST - before - 1), "edge"), dtype=np.float64)
-    return waveform - (sums[LOWEST:] - sums[:-LOWEST]) / LOWEST
 
 
 @functools.cache
@@ -216,9 +201,10 @@ def _pause(start: float, end: float, quiet: np.ndarray | None, after: bool, befo
 def _longest_run(quiet: np.ndarray, start: float, end: float) -> tuple[float, float]:
     """Return start and end of the longest quiet stretch within a gap; both the gap's start where there is none."""
     first = int(start / STEP)
-    changes = np.diff(quiet[first : int(np.ceil(end / STEP))], prepend=False, append=False).nonzero()[0]
-    if len(changes) == 0:
+    within = quiet[first : int(np.ceil(end / STEP))]
+    if not within.any():  # as between most phones
         return start, start
+    changes = np.diff(within, prepend=False, append=False).nonzero()[0]
     lows, highs = changes[::2], changes[1::2]
     longest = (highs - lows).argmax()
     return max(start, (first + lows[longest]) * STEP), min(end, (first + highs[longest]) * STEP)
@@ -237,28 +223,4 @@ def _move_to_changes(boundaries: np.ndarray, waveform: np.ndarray) -> np.ndarray
     expected = boundaries / STEP
     reach = np.arange(-MAX_SHIFT, MAX_SHIFT + 1)
     places = np.clip(np.rint(expected).astype(int)[:, None] + reach, 0, num_steps)
-    return STEP * _best_places(sums, squares, places, expected)
-
-
-def _best_places(sums: np.ndarray, squares: np.ndarray, places: np.ndarray, expected: np.ndarray) -> np.ndarray:
-    """Choose one of each boundary's places (K, P), in steps, by Viterbi's algorithm; return the chosen (K,)."""
-
-    def scatter(starts: np.ndarray, stops: np.ndarray) -> np.ndarray:
-        """Return (P, P'): the sum of squared distances of the frames of each segment from their mean, a mel bin."""
-        lengths = stops - starts[:, None]
-        totals = np.square(sums[stops] - sums[starts][:, None]).sum(axis=2)
-        inside = squares[stops] - squares[starts][:, None] - totals / np.maximum(lengths, 1)
-        return np.where(lengths > 0, inside / NUM_MEL_BINS, EMPTY)
-
-    costs, before, choices = np.zeros(1), np.zeros(1, int), []
-    for stops, centre in zip(places, expected, strict=True):
-        options = costs[:, None] + scatter(before, stops) / 2
-        choices.append(options.argmin(axis=0))
-        costs = options.min(axis=0) + np.square((stops - centre) / SPREAD) / 2
-        before = stops
-    k = int((costs + scatter(before, np.array([len(sums) - 1]))[:, 0] / 2).argmin())
-    chosen = np.empty(len(places), int)
-    for i in range(len(places) - 1, -1, -1):
-        chosen[i] = places[i, k]
-        k = choices[i][k]
-    return chosen
+    return STEP * time_kernels.best_places(sums, squares, places, expected)

@@ -351,12 +351,10 @@ class Recogniser:
                 features[k] = self._features(waveform)
             except AudioError as error:
                 found[k] = AudioError(f"{name}: {error}")
-        by_length = sorted(features, key=lambda k: len(features[k]))
-        short = [k for k in by_length if len(features[k]) <= windows.WHOLE]
-        emissions = dict[int, np.ndarray]()
-        for batch in windows.batches(short, "listening"):
+        short = {k: len(each) for k, each in features.items() if len(each) <= windows.WHOLE}
+        emissions = {k: self._outputs(each) for k, each in features.items() if k not in short}
+        for batch in windows.like_lengths(short):
             emissions |= zip(batch, self.model.emissions([features[k] for k in batch]), strict=True)
-        emissions |= {k: self._outputs(features[k]) for k in by_length[len(short) :]}
         for k, (name, waveform) in enumerate(waveforms):
             if k in emissions:
                 found[k] = Heard(waveform, emissions[k], name, None)

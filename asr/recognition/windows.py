@@ -13,7 +13,7 @@ Letters: T feature frames, F values a frame, T' output frames, n feature frames 
 """
 
 import itertools
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TypeVar
 
 import numpy as np
@@ -23,7 +23,8 @@ from asr.ctc import Hypothesis
 
 CORE, CONTEXT = 2400, 300  # feature frames of a window, and of its context on either side
 WHOLE = 2 * CORE  # feature frames of the longest recording that goes through a network as a whole
-BATCH = 8  # windows or pieces that are computed at once
+BATCH = 8  # windows, pieces or recordings that are computed at once
+ALIKE = 0.9  # of the length of the longest recording of a batch, that the others have: a network computes filling, too
 PIECE, PAUSE = 20.0, 0.3  # seconds: rough length of a piece, and of the blanks around a cut
 SILENCE, SURE = 0.6, -0.05  # seconds of blanks between words that are searched apart, and their mean log posterior
 
@@ -72,6 +73,20 @@ def batches(items: Sequence[T], title: str, progress: bool = False) -> Iterable[
     firsts = range(0, len(items), BATCH)
     for first in track(firsts, title) if progress and len(firsts) > 1 else firsts:
         yield items[first : first + BATCH]
+
+
+def like_lengths(lengths: Mapping[int, int]) -> list[list[int]]:
+    """Return recordings as batches of like length, from the numbers of their feature frames by their names.
+
+    >>> like_lengths({0: 300, 1: 980, 2: 310, 3: 1000})
+    [[0, 2], [1, 3]]
+    """
+    found = list[list[int]]()
+    for name in sorted(lengths, key=lengths.__getitem__):
+        if not found or len(found[-1]) == BATCH or lengths[found[-1][0]] < ALIKE * lengths[name]:
+            found.append([])
+        found[-1].append(name)
+    return found
 
 
 def cuts(log_probs: np.ndarray, frame_shift: float, pause: float = PAUSE, least: float = -np.inf) -> list[int]:

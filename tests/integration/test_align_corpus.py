@@ -1,24 +1,32 @@
 """`asr align` on a corpus: goes on where it stopped, several processes, channels, files with utterances, formats."""
 
 import json
+import os
 import re
 import shutil
+import signal
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 import soundfile
 
-from asr.cli import journal
+from asr.cli import aligning, journal
 from asr.cli.aligning import Aligner
 from asr.models import model_folder
+from asr.recognition.recogniser import Recogniser
 from asr.recognition.render_alignment import Shape
 from asr.speech import elan, espeak
 from asr.speech.label_files import read_segments, read_tiers, to_textgrid
 from asr.speech.segments import Segment
 from asr.training.pronunciation import _state
+from tests import batches
 
 TEXTS = {"a": "The sun is up.", "b": "Nobody saw the old dog. It slept!", "c": "We left at five."}
+
+# What a shell runs in the background has no handler of SIGINT.
+INTERRUPTIBLE = f"import signal; signal.signal(signal.SIGINT, signal.default_int_handler); {batches.RUN}"
 
 
 def spoken(text):
@@ -119,6 +127,51 @@ def test_several_processes_write_the_same(cli, corpus, tmp_path):
     assert len(contents(tmp_path / "of1")) == 3
     printed = [cli("align", corpus, "--format", "json", "--jobs", n, "-q").out for n in (1, 2)]
     assert printed[0] == printed[1]
+
+
+@pytest.mark.parametrize("at_once", [0.0, 1.5, 480.0])
+def test_recordings_that_are_heard_together_are_what_each_is_alone(cli, corpus, tmp_path, monkeypatch, at_once):
+    """Among them some without text, too short, and damaged, whose lines stand in their places."""
+    soundfile.write(corpus / "b-short.wav", np.zeros(200), 16000)
+    (corpus / "b-short.txt").write_text("short")
+    (corpus / "broken.wav").write_text("no sound")
+    (corpus / "broken.txt").write_text("no sound")
+    soundfile.write(corpus / "a-mute.wav", np.zeros(16000), 16000)
+    paths = [corpus / name for name in ("a.wav", "a-mute.wav", "b.wav", "b-short.wav", "broken.wav", "deep/c.wav")]
+    alone = [cli("align", path, "--format", "json") for path in paths]
+    assert [each.code for each in alone] == [0, 2, 0, 2, 2, 0]
+    monkeypatch.setattr(aligning, "AT_ONCE", at_once)
+    heard = []
+    hear = Recogniser.hear_several
+    monkeypatch.setattr(
+        Recogniser, "hear_several", lambda self, sounds: heard.append(len(sounds)) or hear(self, sounds)
+    )
+    code, out, err = cli("align", *paths, "--format", "json")
+    assert (code, out) == (1, "".join(each.out for each in alone))
+    assert err == "".join(each.err for each in alone) + "asr: 3 of 6 recordings could not be aligned\n"
+    assert heard == {0.0: [1, 1, 1, 1, 0], 1.5: [2, 2], 480.0: [4]}[at_once]
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="there are no named pipes here")
+@pytest.mark.parametrize("what", ["Ctrl-C", "a killed process"])
+def test_processes_end_without_a_traceback(corpus, tmp_path, what):
+    """While one of two processes has to wait for a recording."""
+    os.mkfifo(corpus / "d.wav")
+    (corpus / "d.txt").write_text("Nothing is said.")
+    names = [corpus / name for name in ("a.wav", "b.wav", "deep/c.wav", "d.wav")]
+    options = ("--output-dir", tmp_path / "out", "--jobs", 2, "-q")
+    with batches.start("align", *names, *options, code=[INTERRUPTIBLE], start_new_session=True) as command:
+        batches.wait_for(lambda: len(list((tmp_path / "out").rglob("*.TextGrid"))) == 3, command)
+        if what == "Ctrl-C":
+            os.killpg(command.pid, signal.SIGINT)
+        else:
+            for process in batches.children(command):  # one of them keeps count of what the processes share
+                if "spawn_main" in Path(f"/proc/{process}/cmdline").read_text():
+                    os.kill(process, signal.SIGKILL)
+        _, err = command.communicate(timeout=60)
+    killed = "asr: a process was killed, perhaps for want of memory: take fewer --jobs\n"
+    expected = (130, "\nasr: stopped\n") if what == "Ctrl-C" else (2, killed)
+    assert (command.returncode, err) == expected
 
 
 def test_each_channel_has_its_own_text(cli, speech, tmp_path):

@@ -153,7 +153,7 @@ def test_a_head_that_is_killed_ends_the_command_which_goes_on_elsewhere(cluster,
     place = batches.stalled(talks, tmp_path / "copies", 7)
     out = tmp_path / "out"
     arguments = place, "--output", out, "--shard-size", 2
-    command = batches.start(*arguments, "--ray", cluster.address, code=(COMMAND, 99))
+    command = batches.start(*arguments, "--ray", cluster.address, code=(COMMAND, 99, "batch"))
     batches.wait_for(lambda: parts(out), command)
     cluster.stdin.write("\n\n")  # the machine may be gone already
     cluster.stdin.flush()

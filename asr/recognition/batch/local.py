@@ -5,12 +5,10 @@ import logging
 from collections.abc import Generator, Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
-from multiprocessing import get_context
 from typing import Self
 
+from asr.core import workers
 from asr.core.errors import AsrError
-from asr.core.terminal import log_warnings
-from asr.core.workers import end_with_parent, keep_to_one_thread
 from asr.recognition.batch.items import Item
 from asr.recognition.batch.plan import Group, Plan
 from asr.recognition.batch.worker import Row, Worker, fault
@@ -92,17 +90,12 @@ class _Lonely:
 
 
 def _pool(worker: Worker, jobs: int) -> ProcessPoolExecutor:
-    level = logging.getLogger("asr").level
-    return ProcessPoolExecutor(jobs, get_context("spawn"), _start, (worker, level))
+    return workers.processes(jobs, _prepare, worker)
 
 
-def _start(worker: Worker, level: int) -> None:
-    """Prepare a process."""
+def _prepare(worker: Worker) -> None:
     global _work_of
     _work_of = worker
-    keep_to_one_thread()
-    end_with_parent()
-    log_warnings(level)
 
 
 def _work(items: Sequence[Item]) -> list[Row]:

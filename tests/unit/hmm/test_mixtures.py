@@ -62,6 +62,17 @@ def test_single_precision_is_near_double(mixtures, rng):
     np.testing.assert_allclose(single, mixtures.log_likelihoods(frames), rtol=0, atol=1e-4)
 
 
+def test_likelihoods_within_spans_are_those_of_all_frames(mixtures, rng):
+    frames, pdfs = 2 * rng.standard_normal((60, 4)), rng.integers(0, 3, 25)
+    spans = np.sort(rng.integers(0, 61, (25, 2)), axis=1)
+    spans[:3] = [[0, 60], [7, 7], [59, 60]]
+    found = mixtures.log_likelihoods_within(frames, pdfs, spans)
+    times = np.arange(60)[:, None]
+    is_within = (times >= spans[:, 0]) & (times < spans[:, 1])
+    expected = np.where(is_within, mixtures.log_likelihoods(frames)[:, pdfs], -np.inf)
+    np.testing.assert_allclose(found, expected, rtol=0, atol=1e-4)
+
+
 @pytest.mark.parametrize("chosen", [[0], [1], [2, 0], [0, 1, 2]])
 def test_a_choice_of_densities_says_of_frames_what_all_say(mixtures, rng, chosen):
     frames, chosen = rng.standard_normal((40, 4)), np.array(chosen)

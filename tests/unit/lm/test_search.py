@@ -100,3 +100,16 @@ def test_a_model_without_priors_says_how_to_find_them():
 def test_a_scale_that_is_none(value):
     with pytest.raises(ConfigError, match=r"decode\.label_prior_scale must be 0 or more"):
         DecodeConfig(label_prior_scale=value)
+
+
+def test_tables_of_a_phone_ngram_are_made_once_and_only_for_a_search(tmp_path, log_probs, monkeypatch):
+    folder.save(tmp_path, estimate([["A", "B"], ["B"]], "phones", 2, "witten_bell", LABELS[1:]), "")
+    made, make = [], search.fusion.automaton
+    monkeypatch.setattr(search.fusion, "automaton", lambda *given: made.append(given) or make(*given))
+    found = search.build(DecodeConfig(lm=str(tmp_path), beam_size=4), LABELS)
+    assert not made  # an alignment does without
+    for _ in range(2):
+        found(log_probs[:, None], np.array([len(log_probs)]), 4, 1)
+    assert len(made) == 1
+    with pytest.raises(ConfigError, match="does not know C"):  # before anything is searched
+        search.build(DecodeConfig(lm=str(tmp_path), beam_size=4), [*LABELS, "C"])

