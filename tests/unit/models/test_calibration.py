@@ -55,7 +55,7 @@ def test_fit_of_one_posterior():
 @pytest.mark.parametrize("count", [0, 99])
 def test_too_few_phones_leave_the_posteriors(caplog, count):
     assert reliability.fit(np.full(count, 0.5), np.ones(count)) == ((), ())
-    assert f"{count} phones are too few" in caplog.text
+    assert f"{count} labels are too few" in caplog.text
     assert Calibration().confidence(np.array([0.3])).tolist() == [0.3]
 
 
