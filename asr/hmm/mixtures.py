@@ -356,7 +356,8 @@ def _score_spans(columns, pdfs, spans, offsets, centred, scores):
         begin, end = offsets[pdfs[n]], offsets[pdfs[n] + 1]
         for k in range(begin, end):
             row = terms[k - begin, : stop - first]
-            row[:] = constants[k]
+            for t in range(len(row)):
+                row[t] = constants[k]
             for d in range(len(columns)):
                 values, mean, precision = columns[d, first:stop], means[k, d], precisions[k, d]
                 for t in range(len(row)):  # side by side in vector lanes
