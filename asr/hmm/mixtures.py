@@ -352,7 +352,7 @@ def _score_spans(columns, pdfs, spans, offsets, centred, scores):
     means, precisions, constants = centred
     terms = np.empty((np.diff(offsets).max(), columns.shape[1]), np.float32)
     for n in range(len(pdfs)):
-        first, stop = spans[n]
+        first, stop = spans[n, 0], spans[n, 1]
         begin, end = offsets[pdfs[n]], offsets[pdfs[n] + 1]
         for k in range(begin, end):
             row = terms[k - begin, : stop - first]
