@@ -124,7 +124,8 @@ class Mixtures:
         """
         found = np.full((len(features), len(pdfs)), -np.inf)
         columns = np.ascontiguousarray(features.T, np.float32)
-        _score_spans(columns, pdfs, spans, self.offsets, self._centred, found)
+        terms = np.empty((int(np.diff(self.offsets).max()), len(features)), np.float32)
+        _score_spans(columns, pdfs, spans, self.offsets, self._centred, terms, found)
         return found
 
     @cached_property
@@ -347,10 +348,9 @@ def _add_logs(terms, offsets, scores):
 
 
 @njit(cache=True, nogil=True)
-def _score_spans(columns, pdfs, spans, offsets, centred, scores):
+def _score_spans(columns, pdfs, spans, offsets, centred, terms, scores):
     """Write ln p(frame | density) of features (D, T) to scores (T, N) in the span of each density."""
     means, precisions, constants = centred
-    terms = np.empty((np.diff(offsets).max(), columns.shape[1]), np.float32)
     for n in range(len(pdfs)):
         first, stop = spans[n, 0], spans[n, 1]
         begin, end = offsets[pdfs[n]], offsets[pdfs[n] + 1]
