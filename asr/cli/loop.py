@@ -141,7 +141,7 @@ def run(
         A result cannot be written: no fault of the recording, and the next one would fail alike.
     """
     total = len(found) + faults
-    results = work(found) if jobs == 1 else _results_of_jobs(found, work, jobs)
+    results = work(found) if jobs == 1 or not found else _results_of_jobs(found, work, jobs)
     for recording, result in zip(found if title is None else track(found, title), results, strict=True):
         if isinstance(result, OutputError):
             raise result

@@ -61,17 +61,20 @@ def processes(count: int, prepare: Callable[..., None], *arguments: Any) -> Proc
 
     They end with this process. Ctrl-C, which a terminal sends to all, ends them at once, without a word.
     """
+    is_main = threading.current_thread() is threading.main_thread()  # the only one that may set handlers
     handler = signal.getsignal(signal.SIGINT)
     settings = (logging.getLogger("asr").level, handler == signal.SIG_IGN, prepare, arguments)
     pool = ProcessPoolExecutor(count, get_context("spawn"), _start, settings)
     threads = os.environ.get("OMP_NUM_THREADS")
     os.environ["OMP_NUM_THREADS"] = "1"  # for NumPy's BLAS, which reads it once; processes take over what is set here
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # so that they are quiet while they start
+    if is_main:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # so that they are quiet while they start
     try:
         for _ in range(count):
             pool.submit(int)  # starts a process
     finally:
-        signal.signal(signal.SIGINT, handler)
+        if is_main:
+            signal.signal(signal.SIGINT, handler)
         del os.environ["OMP_NUM_THREADS"]
         if threads is not None:
             os.environ["OMP_NUM_THREADS"] = threads

@@ -236,19 +236,17 @@ def add_echoes(energies: np.ndarray, reverberation_time: float, direct_to_reverb
     return energies + lfilter([0, gain], [1, -decay], energies, axis=0)
 
 
-def noise_energies(
-    shape: tuple[int, int], rng: np.random.Generator, colour: tuple[float, float] = COLOUR
-) -> np.ndarray:
+def noise_energies(shape: tuple[int, int], rng: np.random.Generator) -> np.ndarray:
     """Return mel energies (T, M) of a random noise.
 
-    Its waveform's spectrum falls or rises by so many dB an octave, unevenly. Its level drifts. From frame to frame,
+    Its waveform's spectrum falls or rises over the octaves (`COLOUR`), unevenly. Its level drifts. From frame to frame,
     energies vary like sums of squares, of fewer squares in narrower bins.
     """
     num_frames, num_bins = shape
     centres = mel_frequencies(num_bins)
     octaves = np.log2(centres / 1000)
     bends = np.exp(np.cumsum(rng.normal(0, 0.1, num_bins)))
-    spectrum = (700 + centres) * emphasis(centres) * 10 ** (rng.uniform(*colour) / 10 * octaves) * bends
+    spectrum = (700 + centres) * emphasis(centres) * 10 ** (rng.uniform(*COLOUR) / 10 * octaves) * bends
     knots = np.arange(0, num_frames + 50, 50)  # half a second apart
     level = np.interp(np.arange(num_frames), knots, rng.normal(0, rng.uniform(0, 1), len(knots)))
     squares = np.linspace(1, 6, num_bins, dtype=np.float32)

@@ -35,6 +35,7 @@ log = logging.getLogger(__name__)
 
 Sentences = list[list[str]]
 BATCH = 10_000  # sentences that are scored at once
+SCORED = 4000  # sentences that a recurrent model's perplexities are of, at most: a large vocabulary makes it a slow sum
 HELD_OUT = 20  # every 20th line of a text file is held out where no other text is
 
 
@@ -79,7 +80,8 @@ def _train(config: LmConfig, run: Path) -> Path:
         else:
             from asr.training import recurrent_lm
 
-            training = recurrent_lm.Training(config, given, dev, run)
+            trained, dev = given.at_most(SCORED), dev.at_most(SCORED)
+            training = recurrent_lm.Training(config, given, trained, dev, run)
 
     def keep(lm: LanguageModel, values: dict[str, Any], has_ended: bool) -> None:
         with files.replacing_folder(run / "model") as folder:
@@ -87,8 +89,7 @@ def _train(config: LmConfig, run: Path) -> Path:
 
     if not isinstance(config.model, NGramConfig):
         lm, history = training.run(partial(keep, has_ended=False))
-        train_perplexity = perplexity(lm.score(training.trained))
-        dev = dev.at_most(recurrent_lm.SCORED)
+        train_perplexity = _perplexity(lm, trained)
     seconds = history[-1]["seconds"] if history else time.monotonic() - started
     values = {"seconds": round(seconds, 2), "train_perplexity": round(train_perplexity, 3)}
     if dev.num_sentences:
@@ -205,11 +206,12 @@ def _card(config: LmConfig, lm: LanguageModel, values: dict[str, Any], num_token
     model = configuration.to_dict(config)["model"]
     so_far = "" if has_ended else "- the best model so far: training has not ended\n"
     held_out = f", {values['dev_perplexity']} on text held out" if "dev_perplexity" in values else ""
+    most = "" if isinstance(config.model, NGramConfig) else f" (of {SCORED:,} sentences at most)"
     return f"""# {model.pop("name")} over {lm.unit}
 
 Language model trained by `asr lm train`: {", ".join(f"{key} {value}" for key, value in model.items())}.
 
 - text: {", ".join(where)}; {num_tokens:,} tokens; seed {config.seed}
 - {lm.num_parameters:,} parameters; {values["seconds"]:.1f} seconds
-- perplexity {values["train_perplexity"]} on the training text{held_out}
+- perplexity {values["train_perplexity"]} on the training text{held_out}{most}
 {so_far}"""

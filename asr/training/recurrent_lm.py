@@ -28,8 +28,6 @@ from asr.models.run_folder import MEND
 
 log = logging.getLogger(__name__)
 
-SCORED = 4000  # sentences at most of which a perplexity is taken: 64,000 words make it a slow sum
-
 
 class Training:
     """The training of a recurrent model with teacher forcing; goes on from the last checkpoint of a run folder.
@@ -38,8 +36,10 @@ class Training:
     ----------
     config
         Of the model, and of its optimisation.
-    given, dev
-        To train on, and held out; over the vocabulary.
+    given
+        To train on, over the vocabulary.
+    trained, dev
+        To take perplexities of: a part of what is trained on, and text held out, which may be empty.
     run
         The run folder.
 
@@ -49,13 +49,13 @@ class Training:
         The run folder holds a model of another text.
     """
 
-    def __init__(self, config: LmConfig, given: Text, dev: Text, run: Path):
+    def __init__(self, config: LmConfig, given: Text, trained: Text, dev: Text, run: Path):
         torch.manual_seed(config.seed)
         self.seed, self.config, self.stream = config.seed, config.train, given.stream
         self.network = Network(config.model, len(given.tokens))  # type: ignore[arg-type]
         self.lm = RecurrentLM(config.text.unit, given.tokens, self.network)
-        self.trained = list(given.at_most(SCORED).sentences())
-        self.held_out = list(dev.at_most(SCORED).sentences()) or self.trained
+        self.trained = list(trained.sentences())
+        self.held_out = list(dev.sentences()) or self.trained
         self.shares = torch.from_numpy(np.bincount(given.stream, minlength=len(given.tokens)) / len(given.stream))
         text = hashlib.sha256(json.dumps(given.tokens).encode())
         for numbers in (given.stream, dev.stream):

@@ -152,6 +152,15 @@ def test_recordings_that_are_heard_together_are_what_each_is_alone(cli, corpus, 
     assert heard == {0.0: [1, 1, 1, 1, 0], 1.5: [2, 2], 480.0: [4]}[at_once]
 
 
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_nothing_but_missing_recordings_is_a_line_for_each(cli, tmp_path, jobs):
+    found = cli("align", tmp_path / "a.wav", tmp_path / "b.wav", "--output-dir", tmp_path / "out", "--jobs", jobs)
+    assert found.code == 2
+    assert [line.endswith("no such file or folder: check the path") for line in found.err.splitlines()[:2]] == [
+        True
+    ] * 2
+
+
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="there are no named pipes here")
 @pytest.mark.parametrize("what", ["Ctrl-C", "a killed process"])
 def test_processes_end_without_a_traceback(corpus, tmp_path, what):

@@ -1,5 +1,7 @@
 """Augmentation: the log mel energies of what was changed, beside those that the changed sound has; masks."""
 
+import itertools
+
 import numpy as np
 import pytest
 from soxr import resample
@@ -59,10 +61,11 @@ def coloured(size, decibels_an_octave, rng):
 
 
 @pytest.mark.parametrize("colour", [0.0, -3.0, -6.0])
-def test_noises_have_the_colours_of_real_ones(colour, rng):
+def test_noises_have_the_colours_of_real_ones(colour, rng, monkeypatch):
     """White, pink and brown noise: the spectra of their waveforms, as pre-emphasis and triangles show them."""
     real = np.exp(log_mel(coloured(160_000, colour, rng)).astype(float)).mean(0)
-    found = np.mean([noise_energies((300, 40), rng, (colour, colour)).mean(0) for _ in range(300)], axis=0)
+    monkeypatch.setattr(augmentation, "COLOUR", (colour, colour))
+    found = np.mean([noise_energies((300, 40), rng).mean(0) for _ in range(300)], axis=0)
     difference = np.log(found / real)
     assert np.abs(difference - difference.mean())[1:].max() < 0.5
 
@@ -75,7 +78,6 @@ def test_a_noise_lies_as_far_below_speech_as_in_the_waveform(voice, colour, snr,
     noise *= speech.std() / noise.std() * 10 ** (-snr / 20)
     monkeypatch.setattr(augmentation, "SNR", (snr, snr))
     monkeypatch.setattr(augmentation, "COLOUR", (colour, colour))
-    monkeypatch.setattr(augmentation.noise_energies, "__defaults__", ((colour, colour),))
     config = ConditionsConfig(noise=1.0)
     found = [change_conditions(log_mel(speech), config, np.random.default_rng(seed)).mean() for seed in range(20)]
     assert np.mean(found) == pytest.approx(log_mel(speech + noise).mean(), abs=1.0)
@@ -154,6 +156,23 @@ def test_chords_are_lines_and_hum_stays(rng):
     hum = hum_energies((50, 80), rng)
     assert (hum == hum[0]).all()
     assert hum.max() > 10 * np.median(hum)
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_a_hum_has_the_energies_of_sounding_harmonics(seed):
+    """Bins of sounding tones, pre-emphasised, rise and fall by the same law; which triangle has a tone is rounded."""
+    drawn = np.random.default_rng(seed)
+    fundamental, fall = drawn.uniform(50, 400), drawn.uniform(2, 5)
+    orders = np.arange(1, int(8000 / fundamental))
+    seconds = np.arange(16000)[:, None] / 16000
+    phases = drawn.uniform(0, 2 * np.pi, len(orders))
+    tones = 0.1 * orders ** (-fall / 2) * np.sin(2 * np.pi * fundamental * orders * seconds + phases)
+    real = np.exp(log_mel(tones.sum(1).astype(np.float32)).astype(float)).mean(0)
+    found = hum_energies((1, 40), np.random.default_rng(seed))[0]
+    edges = np.flatnonzero(mel_frequencies(40) > fundamental)[[0, 8, 16, 24]]
+    parts = [[each[low:high].sum() for low, high in itertools.pairwise(edges)] for each in (real, found)]
+    difference = np.diff(np.log(parts[1])) - np.diff(np.log(parts[0]))
+    assert np.abs(difference).max() < 1.2  # without pre-emphasis it is 2 and more
 
 
 def test_what_is_around_an_utterance_has_no_part_in_it(voice):

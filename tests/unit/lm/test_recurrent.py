@@ -248,10 +248,10 @@ def test_the_pieces_of_an_epoch(rng):
     for starts, sizes in whole:
         inputs, targets = _tensors(stream, starts, sizes)
         assert inputs.numel() <= 40
-        for given_, target in zip(inputs.numpy(), targets.numpy(), strict=True):
+        for fed, target in zip(inputs.numpy(), targets.numpy(), strict=True):
             size = int((target >= 0).sum())
-            assert given_[0] == 0 == target[size - 1]
-            np.testing.assert_array_equal(given_[1:size], target[: size - 1])
+            assert fed[0] == 0 == target[size - 1]
+            np.testing.assert_array_equal(fed[1:size], target[: size - 1])
             seen.append(tuple(target[:size]))
     sentences = [tuple(part) for part in np.split(stream[1:], np.flatnonzero(stream[1:] == 0)[:-1] + 1)]
     assert sorted(seen) == sorted(sentences)
