@@ -1,20 +1,22 @@
 """Augmentation of training features: simulated rooms, noises, music, telephones and voices; what is around; masks.
 
-Log mel energies change as they would if the sound changed, but for the cross terms of powers, whose mean is 0. Noise
-and echoes add power, a telephone keeps a band, and another vocal tract moves power to other bins. No waveform is
-convolved, and no feature is computed anew. Levels and colours are those of waveforms: pre-emphasis, which raises 8 kHz
-by 36 dB over 0, is taken into account.
+Log mel energies change as they would if the sound changed. Noise and echoes add power, more or less of it as the two
+sounds are in phase or not (`mix`), a telephone keeps a band, and another vocal tract moves power to other bins. No
+waveform is convolved, and no feature is computed anew: the chance in noises, echoes and phases is that of a minute of
+white noise. Levels and colours are those of waveforms: pre-emphasis, which raises 8 kHz by 36 dB over 0, is taken into
+account.
 
 Letters: T frames, M mel bins, F values a frame.
 """
 
 from collections.abc import Sequence
+from functools import cache
 
 import numpy as np
 
 from asr.core.config import ConditionsConfig, SpecAugmentConfig
 from asr.speech.audio import SAMPLE_RATE
-from asr.speech.features import FRAME_SHIFT, MEL_FLOOR, PREEMPHASIS, mel_frequencies
+from asr.speech.features import FRAME_SHIFT, MEL_FLOOR, PREEMPHASIS, fbank, mel_frequencies
 
 LOW_EDGE = (100.0, 400.0)  # Hz; of a telephone's band
 HIGH_EDGE = (3200.0, 3900.0)  # Hz
@@ -30,6 +32,7 @@ DIRECT_TO_REVERBERANT = (-3.0, 12.0)  # dB
 LONGEST_PADDING = 300  # frames
 PADDING_LEVEL = (-50.0, 0.0)  # dB beside the utterance
 CIRCUIT_NOISE = (-60.0, -30.0)  # dB below the utterance
+WHITE_NOISE = 60  # seconds of it, of which excerpts are taken
 
 
 def change_conditions(
@@ -62,7 +65,7 @@ def change_conditions(
     --------
     >>> log_mel = np.zeros((20, 40), np.float32)
     >>> noisy = change_conditions(log_mel, ConditionsConfig(noise=1.0), np.random.default_rng(0))
-    >>> noisy.shape, bool((noisy > log_mel).all())
+    >>> noisy.shape, bool(noisy.mean() > log_mel.mean())
     ((20, 40), True)
     """
     warp, *drawn = rng.random(4)
@@ -76,16 +79,18 @@ def change_conditions(
         return log_mel
     energies = np.exp(log_mel)
     if reverb:
-        energies = add_echoes(energies, rng.uniform(*REVERBERATION_TIME), rng.uniform(*DIRECT_TO_REVERBERANT))
+        energies = add_echoes(energies, rng.uniform(*REVERBERATION_TIME), rng.uniform(*DIRECT_TO_REVERBERANT), rng)
     if any(padding):
         energies = _padded(energies, *padding, rng)
     if noise:
-        energies = energies + _below(energies, noise_energies(energies.shape, rng), rng.uniform(*SNR))
+        energies = mix(energies, _below(energies, noise_energies(energies.shape, rng), rng.uniform(*SNR)), rng)
     if music:
-        energies = energies + _below(energies, chord_energies(energies.shape, rng), rng.uniform(*SNR))
+        energies = mix(energies, _below(energies, chord_energies(energies.shape, rng), rng.uniform(*SNR)), rng)
     if babble and voices:
-        others = np.sum([np.resize(np.exp(voice), energies.shape) for voice in voices], axis=0)
-        energies = energies + _below(energies, others, rng.uniform(*SNR))
+        others = np.zeros_like(energies)
+        for voice in voices:
+            others = mix(others, np.resize(np.exp(voice), energies.shape), rng)
+        energies = mix(energies, _below(energies, others, rng.uniform(*SNR)), rng)
     if telephone:
         energies = through_telephone(energies, rng)
     return np.log(energies).astype(np.float32)
@@ -110,11 +115,38 @@ def through_telephone(energies: np.ndarray, rng: np.random.Generator) -> np.ndar
     coded += energies.mean(axis=1, keepdims=True) * 10 ** (rng.uniform(*CODER_NOISE) / 10)
     circuit = _below(energies, noise_energies(energies.shape, rng), -rng.uniform(*CIRCUIT_NOISE))
     if rng.random() < 2 / 3:
-        kept = (coded + circuit) * band * np.exp(-FILE_SLOPE * np.log2(centres / FILE_EDGE).clip(min=0))
+        kept = mix(coded, circuit, rng) * band * np.exp(-FILE_SLOPE * np.log2(centres / FILE_EDGE).clip(min=0))
         octaves = np.log2(centres / 4000)
         leaks = np.exp(LEAKAGE + LEAKAGE_SLOPE * octaves) * (octaves > 0)
         return np.maximum(kept + kept.sum(axis=1, keepdims=True) * leaks, MEL_FLOOR)
-    return coded * band + circuit
+    return mix(coded * band, circuit, rng)
+
+
+def mix(energies: np.ndarray, other: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Return mel energies (T, M) of two sounds together: |a + b|² = |a|² + |b|² + 2 |a| |b| cos φ.
+
+    The cosines, a mean over a bin, are as chance gives them, between -1 and 1.
+
+    >>> together = mix(np.ones((500, 40), np.float32), np.ones((500, 40), np.float32), np.random.default_rng(0))
+    >>> bool(abs(together.mean() - 2) < 0.05), bool(together.min() < 0.1), bool(together.max() > 3.5)
+    (True, True, True)
+    """
+    cosines = _excerpt(_white_noise(energies.shape[1])[1], len(energies), rng)
+    return np.maximum(energies + other + 2 * cosines * np.sqrt(energies * other), MEL_FLOOR)
+
+
+@cache
+def _white_noise(num_bins: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return mel energies (T, M) of a minute of white noise, and its cosines to another (see `mix`)."""
+    one, other = 0.1 * np.random.default_rng(0).standard_normal((2, WHITE_NOISE * SAMPLE_RATE), np.float32)
+    energies, others, both = (np.exp(fbank(sound, num_bins, False)) for sound in (one, other, one + other))
+    return energies, (both - energies - others) / (2 * np.sqrt(energies * others))
+
+
+def _excerpt(values: np.ndarray, length: int, rng: np.random.Generator) -> np.ndarray:
+    """Return so many rows of values (·, M) from anywhere on, and from the beginning again at the end."""
+    start = rng.integers(len(values))
+    return values.take(range(start, start + length), axis=0, mode="wrap")
 
 
 def _below(energies: np.ndarray, other: np.ndarray, decibels: float) -> np.ndarray:
@@ -215,8 +247,10 @@ def warp_frequencies(log_mel: np.ndarray, factor: float) -> np.ndarray:
     return log_mel[:, below] * (1 - share) + log_mel[:, above] * share
 
 
-def add_echoes(energies: np.ndarray, reverberation_time: float, direct_to_reverberant: float) -> np.ndarray:
-    """Add the late echoes of a room to mel energies (T, M): an exponential decay from the next frame on.
+def add_echoes(
+    energies: np.ndarray, reverberation_time: float, direct_to_reverberant: float, rng: np.random.Generator
+) -> np.ndarray:
+    """Add the echoes of a room to mel energies (T, M): an exponential decay, as uneven as noise.
 
     Parameters
     ----------
@@ -225,33 +259,32 @@ def add_echoes(energies: np.ndarray, reverberation_time: float, direct_to_reverb
     direct_to_reverberant
         dB by which the echoes of one frame, summed, lie below it.
 
-    >>> echoes = add_echoes(np.eye(4, 1), 0.02, 0.0)[:, 0]  # 30 dB down with each frame
-    >>> echoes.round(4).tolist()
-    [1.0, 0.999, 0.001, 0.0]
+    >>> energies = np.repeat(np.eye(4, 1, dtype=np.float32), 80, axis=1)
+    >>> echoed = add_echoes(energies, 0.02, 0.0, np.random.default_rng(0)).mean(axis=1)  # 30 dB down with each frame
+    >>> (np.log10(echoed[1:]) / 3).round().tolist()
+    [0.0, -1.0, -2.0]
     """
     from scipy.signal import lfilter  # half a second to import, which evaluation does without
 
     decay = 10 ** (-6 * FRAME_SHIFT / reverberation_time)
     gain = 10 ** (-direct_to_reverberant / 10) * (1 - decay)
-    return energies + lfilter([0, gain], [1, -decay], energies, axis=0)
+    echoes = lfilter([gain / 2, gain / 2], [1, -decay], energies, axis=0)  # half of a frame's shift falls into the next
+    noise = _white_noise(energies.shape[1])[0]
+    return mix(energies, (echoes * _excerpt(noise / noise.mean(axis=0), len(energies), rng)).astype(np.float32), rng)
 
 
 def noise_energies(shape: tuple[int, int], rng: np.random.Generator) -> np.ndarray:
     """Return mel energies (T, M) of a random noise.
 
-    Its waveform's spectrum falls or rises over the octaves (`COLOUR`), unevenly. Its level drifts. From frame to frame,
-    energies vary like sums of squares, of fewer squares in narrower bins.
+    White noise, whose spectrum then falls or rises over the octaves (`COLOUR`), unevenly, and whose level drifts.
     """
     num_frames, num_bins = shape
-    centres = mel_frequencies(num_bins)
-    octaves = np.log2(centres / 1000)
+    octaves = np.log2(mel_frequencies(num_bins) / 1000)
     bends = np.exp(np.cumsum(rng.normal(0, 0.1, num_bins)))
-    spectrum = (700 + centres) * emphasis(centres) * 10 ** (rng.uniform(*COLOUR) / 10 * octaves) * bends
+    spectrum = 10 ** (rng.uniform(*COLOUR) / 10 * octaves) * bends
     knots = np.arange(0, num_frames + 50, 50)  # half a second apart
     level = np.interp(np.arange(num_frames), knots, rng.normal(0, rng.uniform(0, 1), len(knots)))
-    squares = np.linspace(1, 6, num_bins, dtype=np.float32)
-    noise = rng.standard_gamma(squares, shape, dtype=np.float32) / squares
-    return noise * np.outer(np.exp(level), spectrum).astype(np.float32) + np.finfo(np.float32).tiny
+    return _excerpt(_white_noise(num_bins)[0], num_frames, rng) * np.outer(np.exp(level), spectrum).astype(np.float32)
 
 
 def mask_features(features: np.ndarray, config: SpecAugmentConfig, rng: np.random.Generator) -> np.ndarray:
