@@ -125,9 +125,9 @@ def align(
     >>> import numpy as np
     >>> from asr import Recogniser
     >>> recogniser = Recogniser.from_pretrained("en-us-phones")
-    >>> aligned = align(recogniser, np.zeros(16000, np.float32), words="Hello, world!", sample_rate=16000)
+    >>> aligned = align(recogniser, np.zeros(16000, np.float32), words="Green, tree!", sample_rate=16000)
     >>> [word.label for word in aligned.words], " ".join(phone.label for phone in aligned.phones)
-    (['Hello', 'world'], 'HH AH L OW W ER L D')
+    (['Green', 'tree'], 'G R IY N T R IY')
     """
     model = recogniser.model
     own = lexicon if isinstance(lexicon, Mapping) or lexicon is None else read_lexicon(lexicon, model)

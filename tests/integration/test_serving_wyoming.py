@@ -14,7 +14,7 @@ from asr.speech import audio
 pytest.importorskip("uvicorn", reason="the extra `serve` is not installed")
 
 from tests.conftest import PATIENCE
-from tests.serving import HEARD, RECORDING, wait_for
+from tests.serving import RECORDING, heard, wait_for
 
 
 @pytest.fixture
@@ -65,7 +65,7 @@ def test_home_assistants_own_client_gets_words(served):
         return info, transcript
 
     info, transcript = asyncio.run(ask())
-    assert transcript.text == HEARD
+    assert transcript.text == heard().text
     (program,) = info.asr
     (model,) = program.models
     assert (model.name, model.languages, model.installed) == ("en-us-phones", ["en"], True)
@@ -75,7 +75,7 @@ def test_sound_of_any_rate_and_with_several_channels(connection):
     for rate, channels in ((16000, 2), (48000, 1)):
         connection.sendall(event("transcribe", name="x") + event("audio-start", rate=rate, width=2, channels=channels))
         connection.sendall(event("audio-chunk", pcm(rate, channels)[: 1 << 20]) + event("audio-stop"))
-        assert answer(connection) == ("transcript", {"text": HEARD})
+        assert answer(connection) == ("transcript", {"text": heard().text})
 
 
 @pytest.mark.parametrize(
