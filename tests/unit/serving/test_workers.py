@@ -12,6 +12,7 @@ import soundfile
 pytest.importorskip("starlette", reason="the extra `serve` is not installed")
 
 from asr.core.errors import ModelError
+from asr.serving import workers
 from asr.serving.recognising import Job
 from asr.serving.refusal import Refusal
 from asr.serving.settings import MEGABYTE, Limits, Models
@@ -56,3 +57,11 @@ def test_time_is_limited_and_a_worker_starts_again(worker, monkeypatch):
 def test_a_model_that_is_not_there():
     with pytest.raises(ModelError, match="no-such-model"):
         Pool(Models("no-such-model"), Limits(workers=1)).start()
+
+
+def test_models_that_take_too_long_to_load_are_given_up(monkeypatch):
+    monkeypatch.setattr(workers, "START_SECONDS", 0.01)
+    worker = Worker(Models("en-us-phones-small"), Limits())
+    with pytest.raises(ModelError, match="the models do not load: too little memory, or longer than 0.01 s"):
+        worker.start()
+    assert not worker.is_alive
