@@ -14,7 +14,6 @@ one phone more or less at most: the scorer should find that something else was s
 
 import argparse
 from collections import Counter
-from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -22,16 +21,15 @@ from _bench import describe
 
 from asr.core import config as configuration
 from asr.data import splits
-from asr.evaluation.pronunciation import read_experts
+from asr.evaluation.pronunciation import plant, read_experts
 from asr.models.base import Placement, Spellings
-from asr.models.pronunciation import Scores
+from asr.models.pronunciation import BEST_PHONE, Scores
 from asr.models.pronunciation_features import Evidence
-from asr.recognition.pronounce import FEWEST_PHONES, hear_speech, mistakes, other_words
+from asr.recognition.pronounce import hear_speech, mistakes
 from asr.recognition.recogniser import Recogniser
 from asr.speech import audio
 
 CORPUS = "speechocean762"
-RIGHT = 2.0  # the score that all experts give
 EXPECTED = {  # what is written, by what is said
     "S": ("TH", "SH", "Z"),
     "D": ("DH",),
@@ -78,9 +76,9 @@ def named(recogniser: Recogniser, found: tuple[Evidence, Scores], place: int) ->
     return [each.heard for each in faults if each.phone == place and each.expected is not None]
 
 
-def others(found: tuple[Evidence, Scores]) -> list[int]:
+def others(recogniser: Recogniser, found: tuple[Evidence, Scores]) -> list[int]:
     """Return the words for which something else was said."""
-    return other_words(found[0], found[1].words[:, 0])
+    return recogniser.scorer.other_words(found[0], found[1].words[:, 0])
 
 
 def main() -> None:
@@ -97,10 +95,8 @@ def main() -> None:
         known = experts[cuts[i].id]
         said = [label for word in known.spellings for label in word]
         edges = np.cumsum([0, *map(len, known.spellings)])
-        is_right = known.scores.phones == RIGHT
+        is_right = known.scores.phones == BEST_PHONE
         options = [k for k, label in enumerate(said) if label in EXPECTED and is_right[k]]
-        right = [w for w, (start, end) in enumerate(pairwise(edges)) if is_right[start:end].all()]
-        right = [w for w in right if len(known.spellings[w]) >= FEWEST_PHONES]
         waveform = audio.load(cuts[i].recording.sources[0].source)
         true = judged(recogniser, waveform, known.spellings)
         if options:
@@ -113,20 +109,13 @@ def main() -> None:
             is_blamed = bool(named(recogniser, true, k))
             outcomes.update(["all", *["wrong"] * bool(heard), *["named"] * (said[k] in heard), *["blamed"] * is_blamed])
             pairs.update([f"{said[k]} for {written}", *[f"right: {said[k]} for {written}"] * (said[k] in heard)])
-        outcomes["right words"] += len(right)
-        outcomes["blamed words"] += len({*right} & {*others(true)})
-        if right:
-            word = int(rng.choice(right))
-            old = known.spellings[word]
-            strange = [
-                new
-                for new in vocabulary
-                if len(new) >= FEWEST_PHONES and abs(len(new) - len(old)) <= 1 and not {*new} & {*old}
-            ]
-            changed = [list(each) for each in known.spellings]
-            changed[word] = list(strange[rng.integers(len(strange))])
+        outcomes["right words"] += len(known.right_words)
+        outcomes["blamed words"] += len({*known.right_words} & {*others(recogniser, true)})
+        planted = plant(known, vocabulary, rng)
+        if planted is not None:
             outcomes["words"] += 1
-            outcomes["found words"] += word in others(judged(recogniser, waveform, changed))
+            found = others(recogniser, judged(recogniser, waveform, planted.spellings))
+            outcomes["found words"] += planted.word in found
     total = outcomes["all"]
     print(f"{total} phones that were written as others, one an utterance")
     print(f"found wrong: {100 * outcomes['wrong'] / total:.1f} %")

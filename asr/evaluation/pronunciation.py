@@ -4,6 +4,9 @@ The experts' file is ``resource/scores.json`` of speechocean762. For each uttera
 each word, and of a word its ``phones`` with ``phones-accuracy`` and, in some releases, ``mispronunciations``: what was
 said in place of phones whose score is below 0.5.
 
+Whether another word is noticed can be tried where none was said: in the text, one word that all experts find right is
+written as another one (`plant`).
+
 Letters: L phones, W words, K scores.
 """
 
@@ -13,13 +16,20 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from asr.core.errors import CorpusError
 from asr.models.base import BLANK
-from asr.models.pronunciation import SENTENCE_SCALES, WORD_SCALES, PronunciationScorer, Scores
+from asr.models.pronunciation import (
+    BEST_PHONE,
+    FEWEST_PHONES,
+    SENTENCE_SCALES,
+    WORD_SCALES,
+    PronunciationScorer,
+    Scores,
+)
 from asr.models.pronunciation_features import Evidence
 
 MISPRONOUNCED = 0.5  # an expert score below it is a mispronunciation, as in the corpus
@@ -44,6 +54,23 @@ class Experts:
     spellings: list[list[str]]
     scores: Scores
     said: dict[int, str] = field(default_factory=dict)
+
+    @property
+    def right_words(self) -> list[int]:
+        """The numbers of the words of `FEWEST_PHONES` or more whose phones all experts find right."""
+        ends = itertools.accumulate(map(len, self.spellings))
+        return [
+            i
+            for i, (word, end) in enumerate(zip(self.spellings, ends, strict=True))
+            if len(word) >= FEWEST_PHONES and (self.scores.phones[end - len(word) : end] == BEST_PHONE).all()
+        ]
+
+
+class Planted(NamedTuple):
+    """The phones of an utterance's words, of which one is not what was said, and the number of that word."""
+
+    spellings: list[list[str]]
+    word: int
 
 
 @dataclass(frozen=True, eq=False)
@@ -91,6 +118,38 @@ def _experts(utterance: dict[str, Any]) -> Experts:
     return Experts(
         spellings, Scores(phones, words, np.array([utterance[name] for name in SENTENCE_SCALES], float)), said
     )
+
+
+def plant(experts: Experts, vocabulary: Sequence[Sequence[str]], rng: np.random.Generator) -> Planted | None:
+    """Write one word that all experts find right as another one, which has none of its phones and one more or less.
+
+    Parameters
+    ----------
+    experts
+        What they say of the utterance.
+    vocabulary
+        The phones of the words to choose from.
+    rng
+        Chooses both words.
+
+    Returns
+    -------
+    Planted or None
+        None where no word is right, or there is no other word for the one that was chosen.
+    """
+    if not experts.right_words:
+        return None
+    word = int(rng.choice(experts.right_words))
+    said = experts.spellings[word]
+    others = [
+        each
+        for each in vocabulary
+        if len(each) >= FEWEST_PHONES and abs(len(each) - len(said)) <= 1 and not {*each} & {*said}
+    ]
+    if not others:
+        return None
+    other = [*others[rng.integers(len(others))]]
+    return Planted([*experts.spellings[:word], other, *experts.spellings[word + 1 :]], word)
 
 
 def compare(scorer: PronunciationScorer, utterances: Sequence[Judged]) -> dict[str, Any]:
@@ -178,7 +237,7 @@ def _named(scorer: PronunciationScorer, utterance: Judged, scores: np.ndarray) -
 
 
 def table(figures: dict[str, Any]) -> str:
-    """Return the figures of `compare` as lines of text."""
+    """Return the figures of `compare` as lines of text, and under ``other_words`` how often such words are found."""
     lines = [f"{'':22}  {'PCC':>5}  {'Spearman':>8}  {'MSE':>6}  {'count':>6}"]
     for name, row in figures.items():
         if "pcc" in row:
@@ -193,4 +252,10 @@ def table(figures: dict[str, Any]) -> str:
         row = figures["diagnosis"]
         among = "" if row["right_of_detected"] is None else f", {row['right_of_detected']:.1%} of those detected"
         lines.append(f"what was said instead: right for {row['right']:.1%} of {row['count']:,}{among}")
+    if "other_words" in figures:
+        row = figures["other_words"]
+        lines.append(
+            f"words that were not said: {row['found']} of {row['count']} found, and {row['mistaken']} of "
+            f"{row['right']:,} right words mistaken for such"
+        )
     return "\n".join(lines)

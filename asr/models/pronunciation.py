@@ -3,26 +3,29 @@
     Evidence ─ trees ─▶ score of each phone ─ linear ─▶ of each word ─ linear ─▶ of the utterance
 
 A model folder keeps it as ``pronunciation.safetensors``, trained by `asr train-scorer` on experts' scores of learners'
-speech, for the acoustic model beside it alone. Scales are those of speechocean762 (J. Zhang et al., Interspeech 2021).
+speech, for the acoustic model beside it alone; ``pronunciation.json`` has its limits for words, and its figures. Scales
+are those of speechocean762 (J. Zhang et al., Interspeech 2021).
 
 Letters: L phones, W words, C classes, F features, K scores.
 """
 
+import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import NamedTuple, Self
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 
 from asr.core.errors import ModelError
-from asr.core.files import read_tensors, write_tensors
+from asr.core.files import as_json, read_tensors, write_tensors, write_text
 from asr.models.boosted_trees import BoostedTrees
 from asr.models.pronunciation_features import Evidence, phone_features, sentence_features, vowels, word_features
 
 FILE, FIGURES = "pronunciation.safetensors", "pronunciation.json"
 BEST_PHONE = 2.0
+FEWEST_PHONES = 2  # of a word for which something else may be found
 WORD_SCALES = {"accuracy": (0.0, 10.0), "stress": (5.0, 10.0), "total": (0.0, 10.0)}
 SENTENCE_SCALES = dict.fromkeys(("accuracy", "fluency", "completeness", "prosodic", "total"), (0.0, 10.0))
 
@@ -43,6 +46,24 @@ class Scores(NamedTuple):
     phones: np.ndarray
     words: np.ndarray
     sentence: np.ndarray
+
+
+class Limits(NamedTuple):
+    """Something else was said for a word where both its numbers lie below these.
+
+    Attributes
+    ----------
+    goodness
+        The mean log probability of the word's phones (`Evidence.word_goodness`).
+    accuracy
+        The score of the word, 0 to 10.
+    """
+
+    goodness: float
+    accuracy: float
+
+
+NEVER = Limits(-np.inf, 0.0)
 
 
 @dataclass(frozen=True, eq=False)
@@ -101,6 +122,8 @@ class PronunciationScorer:
         The scores of words and sentences.
     wrong
         The score below which a phone counts as mispronounced: there detection was best on the dev speakers.
+    limits
+        For words for which something else was said, chosen on the dev speakers.
     """
 
     tokens: tuple[str, ...]
@@ -111,6 +134,7 @@ class PronunciationScorer:
     words: Linear
     sentence: Linear
     wrong: float
+    limits: Limits = NEVER
 
     @classmethod
     def load(cls, folder: Path, tokens: tuple[str, ...]) -> Self:
@@ -119,7 +143,8 @@ class PronunciationScorer:
         Raises
         ------
         ModelError
-            There is none, it is damaged, or it was trained for a model with other labels than `tokens`.
+            There is none, it is damaged or lacks its limits, or it was trained for a model with other labels than
+            `tokens`.
         """
         path = folder / FILE
         if not path.is_file():
@@ -134,12 +159,31 @@ class PronunciationScorer:
             ]
             curve, lengths, usual = (tensors[name] for name in ("curve", "lengths", "usual"))
             wrong = float(tensors["wrong"][0])
-            return cls(tokens, BoostedTrees.of(tensors), curve, lengths, usual, linear[0], linear[1], wrong)
+            found = cls(tokens, BoostedTrees.of(tensors), curve, lengths, usual, linear[0], linear[1], wrong)
         except (KeyError, ValueError, TypeError, IndexError) as error:
             raise ModelError(f"{path} is damaged ({error!r}): copy or train it again") from error
+        path = folder / FIGURES
+        try:
+            kept = json.loads(path.read_text(encoding="utf8"))["limits"]
+            return replace(found, limits=Limits(*(float(kept[name]) for name in Limits._fields)))
+        except (OSError, KeyError, ValueError, TypeError, RecursionError) as error:
+            raise ModelError(
+                f"{path} lacks the limits of the scorer beside it ({error!r}): train it again with asr train-scorer "
+                f"{folder}"
+            ) from error
 
-    def save(self, folder: Path, notes: dict[str, str]) -> None:
-        """Write the scorer into a model folder, with notes on how it came about."""
+    def save(self, folder: Path, notes: dict[str, str], figures: Mapping[str, Any]) -> None:
+        """Write the scorer into a model folder.
+
+        Parameters
+        ----------
+        folder
+            The model folder.
+        notes
+            On how it came about.
+        figures
+            Of how good it is, which are written beside its limits.
+        """
         tensors = self.trees.tensors() | {"curve": self.curve, "lengths": self.lengths, "usual": self.usual}
         for name, linear in (("words", self.words), ("sentence", self.sentence)):
             tensors |= {f"{name}.{part}": getattr(linear, part) for part in ("low", "high", "weights")}
@@ -149,6 +193,7 @@ class PronunciationScorer:
             {name: each.astype(np.float32) if each.dtype == np.float64 else each for name, each in tensors.items()},
             {"tokens": " ".join(self.tokens)} | notes,
         )
+        write_text(folder / FIGURES, as_json({"limits": self.limits._asdict(), **figures}))
 
     @cached_property
     def is_vowel(self) -> np.ndarray:
@@ -162,3 +207,8 @@ class PronunciationScorer:
         words = self.words.predict(word_features(evidence, self.is_vowel, self.usual, phones), WORD_SCALES)
         of_sentence = sentence_features(evidence, self.is_vowel, phones, words[:, 0])
         return Scores(phones, words, self.sentence.predict(of_sentence[None], SENTENCE_SCALES)[0])
+
+    def other_words(self, evidence: Evidence, accuracies: np.ndarray) -> list[int]:
+        """Return the numbers of words for which something else was said, by the accuracies of all words (W,)."""
+        is_other = (evidence.word_goodness < self.limits.goodness) & (accuracies < self.limits.accuracy)
+        return np.flatnonzero(is_other & (evidence.word_lengths >= FEWEST_PHONES)).tolist()

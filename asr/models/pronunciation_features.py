@@ -89,6 +89,11 @@ class Evidence:
         return np.maximum(-_sum(self.substitutions), LEAST)
 
     @property
+    def word_goodness(self) -> np.ndarray:
+        """The mean goodness of the phones of each word (W,)."""
+        return np.add.reduceat(self.goodness, self.starts) / self.word_lengths
+
+    @property
     def heard(self) -> np.ndarray:
         """The likeliest class in the place of each phone (L,) other than the phone itself; 0 where it was left out."""
         rivals = self.substitutions.copy()
@@ -138,7 +143,7 @@ def phone_features(evidence: Evidence, is_vowel: np.ndarray, lengths: np.ndarray
     columns += [np.log(np.maximum(evidence.confidences, UNSURE)), evidence.log_durations, relative]
     columns += [relative - np.median(relative), pauses[:-1], pauses[1:], place, size - 1 - place, size]
     columns += [_neighbour(own[name], step) for name in SHARED for step in NEIGHBOURS]
-    means = np.add.reduceat(own["goodness"], evidence.starts) / evidence.word_lengths
+    means = evidence.word_goodness
     least = np.minimum.reduceat(own["goodness"], evidence.starts)
     columns += [each[words] for each in (means, least, _neighbour(means, -1), _neighbour(means, 1))]
     columns += [words, len(means) - 1 - words, usual[tokens], tokens]

@@ -30,11 +30,6 @@ GOOD_PHONE, GOOD_WORD, FAIR_WORD = 1.5, 8.0, 6.0  # scores
 MARGIN = 0.1  # seconds around the speech
 PUT_IN = 4.0  # nats by which a phone that the text lacks must make the sound likelier to be named
 
-# Something else is said for a word where its phones' mean goodness and its accuracy lie below these. Of 492 utterances
-# of training and dev speakers this finds 70 % of the words that were put in place of others, and none of the 1,911
-# words whose phones all experts find right.
-OTHER_GOODNESS, OTHER_ACCURACY, FEWEST_PHONES = -5.0, 9.0, 2
-
 
 @dataclass(frozen=True)
 class Mistake:
@@ -207,7 +202,7 @@ def pronounce(
     evidence = [hear_speech(recogniser, waveform, placed, phase) for phase in range(phases)]
     found = Scores(*(np.mean(each, axis=0) for each in zip(*map(scorer.score, evidence), strict=True)))
     faults = mistakes(evidence[0], found.phones, scorer)
-    others = other_words(evidence[0], found.words[:, 0])
+    others = scorer.other_words(evidence[0], found.words[:, 0])
     if others:
         faults = name_words(faults, others, evidence[0], recogniser.transcript(heard).phones, scorer.tokens)
     return Pronunciation(
@@ -271,13 +266,6 @@ def mistakes(evidence: Evidence, scores: np.ndarray, scorer: PronunciationScorer
         start, end = evidence.times[i : i + 2].ravel()[[0, -1]].tolist()
         found.append(Mistake(int(words[i]), i, None, tokens[gains[i].argmax()], start, end))
     return sorted(found, key=lambda each: each.phone)
-
-
-def other_words(evidence: Evidence, accuracies: np.ndarray) -> list[int]:
-    """Return the numbers of words for which something else was said, by the accuracies of all words (W,)."""
-    sums = np.add.reduceat(evidence.goodness, evidence.starts)
-    is_poor = (sums < OTHER_GOODNESS * evidence.word_lengths) & (accuracies < OTHER_ACCURACY)
-    return np.flatnonzero(is_poor & (evidence.word_lengths >= FEWEST_PHONES)).tolist()
 
 
 def name_words(

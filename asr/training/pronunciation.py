@@ -2,16 +2,20 @@
 
 The network has heard most of these speakers, and is surer of them than of strangers. So its scorer is trained on them,
 but where its scores lie is fitted on the dev speakers, who were kept from the network. Words and sentences learn from
-phone scores of speakers whom the trees in question have not seen. Test speakers are for the figures alone.
+phone scores of speakers whom the trees in question have not seen. Dev speakers also set the limits for words for which
+something else was said: between words that experts find right and words that were put in place of these in the text.
+Test speakers are for the figures alone.
 
 Letters: L phones, W words, F features, K scores.
 """
 
 import hashlib
 import logging
-from collections.abc import Sequence
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from lhotse.cut import Cut
@@ -21,15 +25,24 @@ from sklearn.preprocessing import StandardScaler
 
 from asr.core import config as configuration
 from asr.core.errors import CorpusError, InfeasibleError, ModelError
-from asr.core.files import as_json, read_tensors, write_tensors, write_text
+from asr.core.files import read_tensors, write_tensors
 from asr.core.terminal import track
 from asr.data import splits
-from asr.evaluation.pronunciation import MISPRONOUNCED, Experts, Judged, compare, detection, read_experts, table
+from asr.evaluation.pronunciation import MISPRONOUNCED, Judged, compare, detection, plant, read_experts, table
 from asr.models import model_folder
 from asr.models.base import Spellings
 from asr.models.boosted_trees import BoostedTrees
 from asr.models.ctc import CTCModel
-from asr.models.pronunciation import BEST_PHONE, FIGURES, FILE, WORD_SCALES, Linear, PronunciationScorer, curved
+from asr.models.pronunciation import (
+    BEST_PHONE,
+    FIGURES,
+    FILE,
+    WORD_SCALES,
+    Limits,
+    Linear,
+    PronunciationScorer,
+    curved,
+)
 from asr.models.pronunciation_features import Evidence, phone_features, sentence_features, vowels, word_features
 from asr.recognition.pronounce import hear_speech
 from asr.recognition.recogniser import Recogniser
@@ -49,6 +62,9 @@ PENALTIES = np.logspace(-1, 4, 11)  # of the linear regressions, chosen by leavi
 RANGE = (0.5, 99.5)  # percentiles of a feature that linear regressions know
 POWERS = np.arange(0.5, 3.0, 0.05)  # of what phones lack of the best score
 USUAL = 1.8  # score of a phone that the training speakers never say
+MISTAKEN = 0.002  # of right words, the share that may be taken for others
+ACCURACIES = np.arange(0, 10.05, 0.1).round(1)
+SEED = 0  # of the words that are written as others
 
 log = logging.getLogger(__name__)
 
@@ -56,7 +72,7 @@ log = logging.getLogger(__name__)
 def train(name: str, output: Path, corpora: Path | None = None, scores: Path | None = None) -> str:
     """Train the scorer of an acoustic model, and write it into a copy of the model folder.
 
-    Beside it, ``pronunciation.json`` holds the figures.
+    Beside it, ``pronunciation.json`` holds its limits and the figures.
 
     Parameters
     ----------
@@ -72,7 +88,7 @@ def train(name: str, output: Path, corpora: Path | None = None, scores: Path | N
     Returns
     -------
     str
-        How well the scorer agrees with the experts on dev and test speakers.
+        How well the scorer agrees with the experts on dev and test speakers, and finds other words of dev speakers.
 
     Raises
     ------
@@ -92,18 +108,33 @@ def train(name: str, output: Path, corpora: Path | None = None, scores: Path | N
     splits.prepare({CORPUS: place}, manifests, may_obtain=False)
     parts = {each: splits.load_split(manifests, [CORPUS], each) for each in splits.SPLITS}
     experts = read_experts(_corpus_folder(parts["test"][0]) / "resource" / "scores.json" if scores is None else scores)
+    missing = [cut.id for cuts in parts.values() for cut in cuts if cut.id not in experts]
+    if missing:
+        raise CorpusError(f"no scores of {len(missing)} utterances, such as {missing[0]}: give all of the corpus's")
     judged = {}
     for part, cuts in parts.items():
-        spelt = repr([(cut.id, experts[cut.id].spellings) for cut in cuts if cut.id in experts])
-        state = _state(folder, splits.contents(manifests, CORPUS, [part]) + spelt)
-        stored = Path(manifests) / CORPUS / "features" / f"pronunciation-{part}-{state}"
-        judged[part] = judge(recogniser, list(cuts), experts, stored.with_suffix(".safetensors"))
+        heard = hear_all(recogniser, part, cuts, {cut.id: experts[cut.id].spellings for cut in cuts})
+        judged[part] = [
+            Judged(cut.supervisions[0].speaker, heard[cut.id], experts[cut.id]) for cut in cuts if cut.id in heard
+        ]
     scorer = fit(model.tokens, judged["train"], judged["dev"])
+    vocabulary = sorted({tuple(word) for cut in parts["train"] for word in experts[cut.id].spellings})
+    rng = np.random.default_rng(SEED)
+    planted = {cut.id: each for cut in parts["dev"] if (each := plant(experts[cut.id], vocabulary, rng))}
+    heard = hear_all(recogniser, "dev", parts["dev"], {name: each.spellings for name, each in planted.items()})
+    right = _numbers(scorer, [(each.evidence, each.experts.right_words) for each in judged["dev"]])
+    others = _numbers(scorer, [(evidence, [planted[name].word]) for name, evidence in heard.items()])
+    scorer = replace(scorer, limits=choose_limits(right, others))
+    figures = {part: compare(scorer, judged[part]) for part in ("dev", "test")}
+    figures["dev"]["other_words"] = {
+        "found": _num_below(others, scorer.limits),
+        "count": len(others),
+        "mistaken": _num_below(right, scorer.limits),
+        "right": len(right),
+    }
     if output.resolve() != folder.resolve():
         model_folder.copy(folder, output)
-    figures = {part: compare(scorer, judged[part]) for part in ("dev", "test")}
-    scorer.save(output, {"trained on": f"{CORPUS}, {len(judged['train'])} utterances"})
-    write_text(output / FIGURES, as_json(figures))
+    scorer.save(output, {"trained on": f"{CORPUS}, {len(judged['train'])} utterances"}, figures)
     return "\n\n".join(f"{part} speakers\n{table(each)}" for part, each in figures.items())
 
 
@@ -121,36 +152,40 @@ def _state(folder: Path, text: str) -> str:
     return found.hexdigest()[:16]
 
 
-def judge(recogniser: Recogniser, cuts: Sequence[Cut], experts: dict[str, Experts], stored: Path) -> list[Judged]:
-    """Return utterances with what network and experts say of them; what the network says is kept in a file.
+def hear_all(
+    recogniser: Recogniser, part: str, cuts: Sequence[Cut], spellings: Mapping[str, Sequence[Sequence[str]]]
+) -> dict[str, Evidence]:
+    """Return by their ids what the network says of utterances; it is kept in a file for the next time.
 
     Utterances with fewer frames than phones are left out.
 
-    Raises
-    ------
-    CorpusError
-        There are no scores of an utterance.
+    Parameters
+    ----------
+    recogniser
+        Of a model folder.
+    part
+        Of the corpus.
+    cuts
+        Its utterances.
+    spellings
+        The phones of each word, by the ids of the utterances that are asked for.
     """
-    missing = [cut.id for cut in cuts if cut.id not in experts]
-    if missing:
-        raise CorpusError(f"no scores of {len(missing)} utterances, such as {missing[0]}: give all of the corpus's")
+    manifests, folder = recogniser.model.config.data.manifests, cast(Path, recogniser.folder)
+    state = _state(folder, splits.contents(manifests, CORPUS, [part]) + repr([*spellings.items()]))
+    stored = Path(manifests) / CORPUS / "features" / f"pronunciation-{part}-{state}.safetensors"
     if not stored.is_file():
         found = {}
-        for cut in track(cuts, "hearing"):
+        for cut in track([cut for cut in cuts if cut.id in spellings], "hearing"):
             try:
-                found[cut.id] = hear(recogniser, cut, experts[cut.id].spellings)
+                found[cut.id] = hear(recogniser, cut, spellings[cut.id])
             except InfeasibleError as error:
                 log.warning("left out: %s", error)
-        parts = {f"{key}/{name}": np.asarray(part) for key, each in found.items() for name, part in vars(each).items()}
+        values = {f"{key}/{name}": np.asarray(each) for key, one in found.items() for name, each in vars(one).items()}
         write_tensors(
-            stored, {name: each.astype(np.float32) if each.ndim > 1 else each for name, each in parts.items()}
+            stored, {name: each.astype(np.float32) if each.ndim > 1 else each for name, each in values.items()}
         )
     tensors, _ = read_tensors(stored)
-    return [
-        Judged(cut.supervisions[0].speaker, _evidence(tensors, cut.id), experts[cut.id])
-        for cut in cuts
-        if f"{cut.id}/tokens" in tensors
-    ]
+    return {name: _evidence(tensors, name) for name in spellings if f"{name}/tokens" in tensors}
 
 
 def _evidence(tensors: dict[str, np.ndarray], name: str) -> Evidence:
@@ -265,3 +300,32 @@ def _threshold(found: np.ndarray, known: np.ndarray) -> float:
     """Return the score below which phones count as mispronounced: the one with the best F1."""
     options = np.arange(0.3, 1.8, 0.02)
     return float(max(options, key=lambda each: detection(found, known < MISPRONOUNCED, each)["f1"]))
+
+
+def _numbers(scorer: PronunciationScorer, words: Iterable[tuple[Evidence, Sequence[int]]]) -> np.ndarray:
+    """Return what `Limits` bound (N, 2) of words, given by their utterance and their numbers in it."""
+    each = [
+        np.column_stack([evidence.word_goodness, scorer.score(evidence).words[:, 0]])[[*numbers]]
+        for evidence, numbers in words
+    ]
+    return np.concatenate(each)
+
+
+def _num_below(words: np.ndarray, limits: Limits) -> int:
+    return int((words < limits).all(axis=1).sum())
+
+
+def choose_limits(right: np.ndarray, others: np.ndarray) -> Limits:
+    """Return the limits that name most of the words that were not said, and of right ones the share `MISTAKEN` at most.
+
+    Parameters
+    ----------
+    right : (N, 2), others : (M, 2)
+        Mean goodness and accuracy of words that experts find right, and of words that were put into the text.
+    """
+    allowed, options = int(MISTAKEN * len(right)), list[Limits]()
+    for accuracy in ACCURACIES.tolist():
+        goodness = np.sort(right[right[:, 1] < accuracy, 0])
+        lowest = goodness[allowed] if len(goodness) > allowed else 0.0
+        options.append(Limits(math.floor(100 * lowest) / 100, accuracy))
+    return max(options, key=lambda each: _num_below(others, each))  # of equal ones that with the lowest accuracy

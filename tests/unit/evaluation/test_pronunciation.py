@@ -8,8 +8,9 @@ from scipy.stats import spearmanr
 from sklearn.metrics import f1_score, roc_auc_score
 
 from asr.core.errors import CorpusError
-from asr.evaluation.pronunciation import agreement, detection, ranks, read_experts
+from asr.evaluation.pronunciation import Experts, agreement, detection, plant, ranks, read_experts
 from asr.models.base import BLANK
+from asr.models.pronunciation import Scores
 
 EXAMPLE = {  # of the corpus's README
     "text": "BEAR LISA",
@@ -82,3 +83,23 @@ def test_figures_are_those_of_other_libraries(rng):
     assert caught["auc"] == pytest.approx(roc_auc_score(is_wrong, -found))
     assert caught["f1"] == pytest.approx(f1_score(is_wrong, found < 0.5))
     assert ranks(found).mean() == pytest.approx(249.5)
+
+
+def test_a_right_word_is_written_as_another_that_shares_no_phone(rng):
+    """Of "a bear sees me" the bear is not right, and "a" too short."""
+    spellings = [["AH"], ["B", "EH", "R"], ["S", "IY", "Z"], ["M", "IY"]]
+    phones = np.array([2.0, 2.0, 1.8, 2.0, 2.0, 2.0, 2.0, 2.0, 2.0])
+    experts = Experts(spellings, Scores(phones, np.empty((4, 3)), np.empty(5)))
+    assert experts.right_words == [2, 3]
+    vocabulary = [("S", "OW"), ("AH",), ("K", "AE", "T", "S"), ("D", "AO", "G"), ("F", "L", "AW", "ER", "D")]
+    found = [plant(experts, vocabulary, rng) for _ in range(50)]
+    assert {(each.word, *each.spellings[each.word]) for each in found} == {
+        (2, "D", "AO", "G"),
+        (3, "S", "OW"),
+        (3, "D", "AO", "G"),
+    }
+    for each in found:
+        kept = [k for k in range(4) if k != each.word]
+        assert [each.spellings[k] for k in kept] == [spellings[k] for k in kept]
+    assert plant(experts, [("AH",), ("S", "IY")], rng) is None
+    assert plant(Experts(spellings, Scores(0 * phones, np.empty((4, 3)), np.empty(5))), vocabulary, rng) is None

@@ -7,7 +7,7 @@ import pytest
 
 from asr.core.errors import ModelError
 from asr.models.boosted_trees import BoostedTrees
-from asr.models.pronunciation import FILE, SENTENCE_SCALES, WORD_SCALES, Linear, PronunciationScorer
+from asr.models.pronunciation import FIGURES, FILE, SENTENCE_SCALES, WORD_SCALES, Limits, Linear, PronunciationScorer
 from asr.models.pronunciation_features import (
     NOBODY,
     OWN,
@@ -94,11 +94,16 @@ def test_when_the_recording_starts_does_not_matter(rng):
 
 def test_a_saved_scorer_is_the_same(rng, tmp_path):
     evidence = evidence_of(rng, wrong=3)
-    scorer = scorer_of(evidence)
-    scorer.save(tmp_path, {"trained on": "nothing"})
+    scorer = replace(scorer_of(evidence), limits=Limits(-2.5, 8.0))
+    scorer.save(tmp_path, {"trained on": "nothing"}, {"dev": {"phone": {"pcc": 0.5}}})
     loaded = PronunciationScorer.load(tmp_path, TOKENS)
+    assert loaded.limits == scorer.limits
     for ours, theirs in zip(scorer.score(evidence), loaded.score(evidence), strict=True):
         np.testing.assert_allclose(ours, theirs, rtol=1e-6)
+    for text in (None, "{}", '{"limits": {"goodness": -2.5}}', "[]"):  # as of a scorer that was trained before
+        (tmp_path / FIGURES).unlink() if text is None else (tmp_path / FIGURES).write_text(text)
+        with pytest.raises(ModelError, match=r"lacks the limits .*: train it again with asr train-scorer"):
+            PronunciationScorer.load(tmp_path, TOKENS)
     with pytest.raises(ModelError, match="other labels"):
         PronunciationScorer.load(tmp_path, TOKENS[:-1])
     (tmp_path / FILE).write_bytes(b"nothing")
@@ -107,6 +112,18 @@ def test_a_saved_scorer_is_the_same(rng, tmp_path):
     (tmp_path / FILE).unlink()
     with pytest.raises(ModelError, match="no scorer of pronunciation: train one"):
         PronunciationScorer.load(tmp_path, TOKENS)
+
+
+def test_another_word_lies_below_both_limits(rng):
+    """Of words of 1, 2 and 2 phones the first and the second are far from what is heard."""
+    evidence = evidence_of(rng, lengths=(1, 2, 2))
+    evidence.substitutions[:3, 0] = 6.0  # so much likelier are they left out
+    np.testing.assert_allclose(evidence.word_goodness, [-6.0, -6.0, 0.0], atol=0.1)
+    scorer = replace(scorer_of(evidence), limits=Limits(-5.0, 9.0))
+    assert scorer.other_words(evidence, np.array([5.0, 5.0, 5.0])) == [1]  # one phone is too little to tell
+    assert scorer.other_words(evidence, np.array([5.0, 9.0, 5.0])) == []  # the scorer finds it said well
+    assert replace(scorer, limits=Limits(-7.0, 9.0)).other_words(evidence, np.array([5.0, 5.0, 5.0])) == []
+    assert scorer_of(evidence).other_words(evidence, np.array([0.0, 0.0, 0.0])) == []
 
 
 @pytest.mark.parametrize(

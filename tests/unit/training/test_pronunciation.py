@@ -3,9 +3,9 @@
 import numpy as np
 
 from asr.evaluation.pronunciation import Experts, Judged, compare
-from asr.models.pronunciation import Scores
+from asr.models.pronunciation import Limits, Scores
 from asr.models.pronunciation_features import Evidence
-from asr.training.pronunciation import _boost, _curve, _regress, _trees, fit
+from asr.training.pronunciation import _boost, _curve, _regress, _trees, choose_limits, fit
 
 TOKENS = ("<blank>", "AH", "S", "TH", "T")
 
@@ -64,3 +64,21 @@ def test_what_experts_do_is_learnt(rng):
 def test_the_curve_that_was_drawn_is_found(rng):
     sums = rng.uniform(0, 2, 400)
     np.testing.assert_allclose(_curve(sums, 2 - 0.5 * (2 - sums) ** 1.75), [0.5, 1.75], atol=1e-9)
+
+
+def test_limits_lie_between_right_words_and_others():
+    """Right words reach down to a goodness of −4.008 where their accuracy is below 9.5, and to −9 at 9.5."""
+    right = np.array([[-1.0, 10.0], [-4.008, 9.0], [-9.0, 9.5], [-2.0, 8.0]])
+    others = np.array([[-5.0, 8.8], [-6.0, 9.2], [-4.1, 3.0], [-4.0, 9.1], [-8.0, 9.9]])
+    assert choose_limits(right, others) == Limits(-4.01, 9.3)  # the last two cannot be told from right words
+    assert choose_limits(right, others[:0]).accuracy == 0  # nothing to find: no word is named
+
+
+def test_few_right_words_may_lie_below_the_limits(rng):
+    """One of 500 may; two of 999 may not."""
+    right = np.column_stack([rng.uniform(-3, 0, 999), np.full(999, 7.0)])
+    right[0, 0], others = -12.0, np.array([[-20.0, 8.0]])
+    assert choose_limits(right, others).goodness > -3.01
+    assert choose_limits(right[:499], others).goodness == -12
+    right[1, 0] = -11.0
+    assert choose_limits(right, others).goodness == -11
