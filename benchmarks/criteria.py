@@ -1,0 +1,104 @@
+"""CTC beside CTC-CRF: the same network, data, seeds and epochs, phones with and without an n-gram, and words.
+
+python benchmarks/criteria.py --data CORPORA --words asr/lm/pretrained/en-us-words runs/en_us_words/full
+
+Trains recipes/RECIPE with CTC, and with CTC-CRF by a bigram, a trigram and a 4-gram of the training phones and with
+other shares of CTC. Weights and penalties are tuned on the dev speakers, for each system, language model and seed by
+itself; test speakers are scored once. What is there is not made again, so that it goes on where it was stopped.
+`--table` makes nothing, and prints what there is.
+"""
+
+import argparse
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from _bench import asr, describe
+
+
+class System(NamedTuple):
+    """A training: its name, the recipe's YAML, and settings."""
+
+    name: str
+    yaml: str
+    settings: tuple[str, ...] = ()
+
+
+CRF = "blstm_ctc_crf"
+SYSTEMS = [  # the most telling first
+    System("CTC", "blstm_ctc"),
+    System("trigram", CRF),
+    System("bigram", CRF, ("train.criterion.lm=phone_bigram",)),
+    System("4-gram", CRF, ("train.criterion.lm=phone_4gram",)),
+    System("trigram, no CTC", CRF, ("train.criterion.ctc_weight=0",)),
+    System("trigram, CTC 0.5", CRF, ("train.criterion.ctc_weight=0.5",)),
+]
+
+
+def parse_arguments() -> argparse.Namespace:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--recipe", default="mini_librispeech", help="or speechocean762")
+    parser.add_argument("--data", type=Path, required=True, help="folder of the corpora")
+    parser.add_argument("--words", type=Path, nargs="*", default=[], help="folders of word models with their lexicons")
+    parser.add_argument("--beam", type=int, default=200, help="of words")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
+    parser.add_argument("--output", type=Path, default=Path("runs/criteria"), help="folder of runs and scores")
+    parser.add_argument("--table", action="store_true", help="make nothing")
+    return parser.parse_args()
+
+
+def scored(run: Path, folder: Path, lm: Path, options: Sequence[str], is_made: bool) -> list[dict[str, Any]]:
+    """Tune a language model's weight and penalty on dev, score the test speakers, and return the rows of results."""
+    results = folder / "metrics.json"
+    if is_made and not results.is_file():
+        settings = [f"decode.lm={lm}", *options]
+        asr("tune", run, *settings, "--output", folder)
+        tried = json.loads((folder / f"tuning-{lm.name}.json").read_text())["tried"]
+        best = min(tried, key=lambda each: each["dev_rate"])
+        settings += [f"decode.{name}={value}" for name, value in best.items() if name != "dev_rate"]
+        asr("evaluate", run, *settings, "--output", folder)
+    return json.loads(results.read_text())["results"] if results.is_file() else []
+
+
+def main() -> None:
+    """Train, score and print the table."""
+    arguments = parse_arguments()
+    recipe, folder, is_made = arguments.recipe, arguments.output / arguments.recipe, not arguments.table
+    print(describe("torch", "numpy"), flush=True)
+    trigram = folder / "runs" / "lm" / "phone_trigram"
+    if is_made:
+        asr("lm", "train", f"recipes/{recipe}/lm/phone_trigram.yaml", "--data", arguments.data, "--run", trigram)
+    words = [f"WER, {lm.name}" for lm in arguments.words]
+    columns = ("seed", "best path", "with trigram", *words, "calibration error", "minutes of training", "× real time")
+    rows = [f"| criterion | {' | '.join(columns)} |", f"|---|{'---|' * len(columns)}"]
+    for seed in arguments.seeds:
+        for system in SYSTEMS:
+            run = folder / "runs" / f"{system.name.replace(', ', '-').replace(' ', '-')}-{seed}"
+            if is_made:
+                yaml = f"recipes/{recipe}/{system.yaml}.yaml"
+                asr("train", yaml, f"seed={seed}", *system.settings, "--data", arguments.data, "--run", run)
+            elif not (run / "model").is_dir():
+                continue
+            scores = folder / "scores" / run.name
+            phones = scored(run, scores / "phones", trigram, [], is_made)
+            cells = [f"{row['per']:.2f} %" for row in phones] if phones else ["", ""]
+            for lm in arguments.words:
+                options = [f"decode.lexicon={lm / 'lexicon.txt'}", f"decode.beam_size={arguments.beam}"]
+                found = scored(run, scores / lm.name, lm, options, is_made)
+                cells.append(f"{found[-1]['words']['wer']:.2f} %" if found else "")
+            if phones:
+                report = json.loads((scores / "phones" / f"evaluation-{recipe}-test.json").read_text())
+                cells.append(f"{report['calibration']['ece']:.3f}")
+            else:
+                cells.append("")
+            seconds = json.loads((run / "history.json").read_text())["epochs"][-1]["seconds"]
+            cells += [f"{seconds / 60:.0f}", f"{phones[-1]['times_real_time']:.0f}" if phones else ""]
+            rows.append(f"| {system.name} | {seed} | {' | '.join(cells)} |")
+            print(rows[-1], flush=True)
+    print("\n".join(rows))
+
+
+if __name__ == "__main__":
+    main()
