@@ -187,7 +187,10 @@ def test_espeak_respells_in_the_lexicons_phones_and_names_what_is_none(prepare, 
     assert "the guess of 'Mäuse' has 'z', which is no phone of the lexicon" in err
     code, _, err = prepare(f"labels: auto, lexicon: {path}, g2p: espeak:xx")
     assert code == 2
-    assert "espeak-ng has no voice 'xx'" in err
+    assert "espeak-ng has no voice 'xx': write af, am" in err
+    code, _, err = prepare(f"labels: auto, lexicon: {path}, g2p: espeak:fo")
+    assert code == 2
+    assert "espeak-ng has a voice and no rules for that language: name data.lexicon" in err
 
 
 def test_a_check_of_letters_or_of_another_lexicon_says_nothing_of_cmudict(tmp_path, cli):
