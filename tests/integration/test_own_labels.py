@@ -144,6 +144,8 @@ def test_letters_have_a_character_and_a_word_error_rate(of_letters, cli):
     code, _, err = cli("transcribe", audio, "--model", model, "--ipa")
     assert code == 2
     assert "--ipa must be left out: the model writes letters" in err
+    code, _, err = cli("transcribe", audio, "--model", model, "--words")
+    assert (code, err) == (2, f"asr: {model} writes letters, and so words: leave out --words\n")
     code, out, err = cli("align", audio, "--text", "Schöne Töchter", "--model", model, "--format", "json")
     assert [word["label"] for word in json.loads(out)["words"]] == ["schöne", "töchter"]
 
