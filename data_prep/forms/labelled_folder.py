@@ -106,7 +106,9 @@ def _of_textgrid(path: Path, audio: Path, split: str) -> Iterator[Record]:
 
 
 def _utterances(path: Path, audio: Path, split: str, speakers: dict[str, list[Segment]]) -> Iterator[Record]:
-    """Yield an utterance for each segment of each speaker."""
+    """Yield an utterance for each segment of each speaker; a warning says if there is none."""
+    if not any(speakers.values()):
+        log.warning("%s has no labels: %s is left out", path, audio.name)
     for speaker, segments in speakers.items():
         for each in segments:
             place = f"{path}, at {each.start:.2f} s"

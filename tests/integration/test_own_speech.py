@@ -180,7 +180,7 @@ def test_every_fault_is_found(cli, tmp_path):
     assert found["texts of dev or test that are in train, too"] == "1, such as 'hello world'"
     assert found["left out"] == "2 utterances:"
     beside = folder / "train" / "ann"
-    assert found[f"  digits ({beside / 'digits.txt'})"] == "it has no phones"
+    assert found[f"  digits ({beside / 'digits.txt'})"] == "it has no phones: mend its text"
     assert "cut short" in found[f"  torn ({beside / 'torn.txt'})"]
 
 
