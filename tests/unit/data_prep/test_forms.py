@@ -491,7 +491,7 @@ WRONG = {
     "no column of sentences": (
         common_voice,
         lambda f: edit(f / "train.tsv", "\tsentence\t", "\ttext\t"),
-        "train.tsv, line 1 names no sentence: its columns are client_id, path, sentence_id, text, up_votes, age, gender",
+        "train.tsv, line 1 names no sentence: its columns are client_id, path, sentence_id, text, up_votes, age, gen",
     ),
     "no file_name": (
         audio_folder,
