@@ -294,11 +294,13 @@ def _table(utterances: Sequence[Checked]) -> Iterator[str]:
     yield f"{'':6}{'utterances':>12}{'speakers':>10}{'hours':>8}{'seconds each':>14}{'phones a second':>17}"
     for split in SPLITS:
         each = [utterance for utterance in utterances if utterance.split == split]
-        total = sum(utterance.duration for utterance in each)
+        heard = [utterance for utterance in each if utterance.duration]
+        total = sum(utterance.duration for utterance in heard)
+        spoken = sum(utterance.duration for utterance in heard if utterance.num_phones)
+        rate = sum(utterance.num_phones for utterance in heard) / spoken if spoken else 0.0
         if each:
-            rate = sum(utterance.num_phones for utterance in each) / max(total, 1e-9)
-            speakers = len({utterance.speaker for utterance in each})
-            yield (f"{split:6}{len(each):12,}{speakers:10,}{total / 3600:8.2f}{total / len(each):14.1f}{rate:17.1f}")
+            speakers, length = len({utterance.speaker for utterance in each}), total / max(len(heard), 1)
+            yield f"{split:6}{len(each):12,}{speakers:10,}{total / 3600:8.2f}{length:14.1f}{rate:17.1f}"
 
 
 def _examples(names: Collection[str]) -> str:

@@ -233,7 +233,7 @@ def corpus_histograms(utterances: "Sequence[Checked]", path: Path) -> None:
     """
     heard = [each for each in utterances if each.duration]
     if not heard:
-        raise AsrError("no utterance could be read: there is nothing to draw")
+        raise AsrError("no utterance could be read: mend what is left out")
     values = {
         "length in seconds": [each.duration for each in heard],
         "phones a second": [each.num_phones / each.duration for each in heard if each.num_phones],

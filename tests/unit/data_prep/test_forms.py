@@ -570,6 +570,16 @@ WRONG = {
         lambda f: edit(f / "talk.eaf", ' TIME_VALUE="0"', ""),
         "talk.eaf: the annotation x0 has no start and end",
     ),
+    "times that are none": (
+        lab_with_phones,
+        lambda f: edit(f / "dev" / "bob" / "b1.lab", "100000 200000", "100000 -5"),
+        "b1.lab, line 2: '100000 -5 EH' is not 'start end label' in units of 100 ns: write whole numbers, or",
+    ),
+    "times in seconds": (
+        lab_with_phones,
+        lambda f: (f / "dev" / "bob" / "b1.lab").write_text("#\n0.21 125 pau\n"),
+        "b1.lab, line 2: '0.21 125 pau' is not 'start end label'",
+    ),
     "empty text": (
         text_beside,
         lambda f: (f / "dev" / "bob" / "b1.txt").write_text("\n"),
