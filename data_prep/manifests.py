@@ -28,6 +28,9 @@ COPIES = "audio"  # folder beside the manifests, of sound that is not a file of 
 TOUCHING = 0.01  # seconds that an utterance may lack at both ends of its file and still be all of it
 SLACK = 0.2  # seconds by which times may miss the end of a file, and a file the length that the corpus states
 
+NO_PHONES = "it has no phones: mend its text"
+IS_MISSING = "is missing: mend the path, or copy the file there"
+
 T = TypeVar("T")
 log = logging.getLogger(__name__)
 
@@ -256,11 +259,17 @@ def _write_split(
     return used
 
 
-def _recording(utterance: Utterance, copies: Path) -> Recording:
+def lack(utterance: Utterance) -> str:
+    """Return what an utterance lacks, phones or its file, and how to mend it; empty if nothing."""
     if not any(utterance.phones):
-        raise CorpusError("it has no phones")
-    if not utterance.audio.is_file():
-        raise CorpusError(f"{utterance.audio} is missing")
+        return NO_PHONES
+    return "" if utterance.audio.is_file() else f"{utterance.audio} {IS_MISSING}"
+
+
+def _recording(utterance: Utterance, copies: Path) -> Recording:
+    fault = lack(utterance)
+    if fault:
+        raise CorpusError(fault)
     with suppress(soundfile.LibsndfileError):
         found = recording(utterance.id, utterance.audio)
         if found.num_samples == 0:

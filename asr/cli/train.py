@@ -108,6 +108,7 @@ def train(recipe: Recipe, overrides: Overrides = None, data: Data = None, run: R
     from asr.training import train as run_training
 
     of_data = [each for each in overrides or () if each.startswith("data.")]
+    of_stage = [each for each in of_data if not each.startswith("data.speeds")]  # which are for networks
     config = configuration.found_beside(config, base)
     before = config.train.alignments
     check(config)
@@ -116,7 +117,7 @@ def train(recipe: Recipe, overrides: Overrides = None, data: Data = None, run: R
     if before is not None and processes.by_first(lambda: goes_on(Path(before)) or not aligner.is_file()):
         stage = recipe.with_name(Path(before).name + ".yaml")
         note(f"first {stage}, whose alignments {recipe} is trained on")
-        train(stage, of_data, data, Path(before))
+        train(stage, of_stage, data, Path(before))
     denominator = config.train.criterion.lm
     stage = recipe.parent / "lm" / f"{Path(denominator or '').name}.yaml"
     if denominator is not None and processes.by_first(lambda: not Path(denominator).exists() and stage.is_file()):

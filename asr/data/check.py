@@ -28,7 +28,7 @@ from asr.speech.pronounce import PUNCTUATION, UnspeakableError, by_rules, parts_
 from asr.speech.transcription import Transcription
 from data_prep import own
 from data_prep.forms import form_of
-from data_prep.manifests import Utterance, check_duration, part_of
+from data_prep.manifests import IS_MISSING, NO_PHONES, Utterance, check_duration, part_of
 
 SPLITS = ("train", "dev", "test")
 STACK = 3  # feature frames in an output frame of the recipes' networks
@@ -211,7 +211,7 @@ def _of_file(members: Sequence[tuple[str, Utterance]]) -> list[Checked]:
 def _samples(utterance: Utterance) -> tuple[np.ndarray, float]:
     """Return the samples (n, c) of an utterance's file, of which 1 is full scale, and their rate."""
     if not utterance.audio.is_file():
-        raise AudioError(f"{utterance.audio} is missing")
+        raise AudioError(f"{utterance.audio} {IS_MISSING}")
     with sound_files.opened(utterance.audio) as (file, path):
         try:
             blocks = list(sound_files.blocks(file, path))
@@ -254,7 +254,7 @@ def _labels(utterance: Utterance) -> list[str]:
 
 def _checked(split: str, utterance: Utterance, fault: str = "", **measured: Any) -> Checked:
     num_phones = len(_labels(utterance))
-    fault = fault or ("" if num_phones else "it has no phones")
+    fault = fault or ("" if num_phones else NO_PHONES)
     return Checked(utterance.id, split, utterance.speaker, num_phones, fault, utterance.place, **measured)
 
 
@@ -294,11 +294,13 @@ def _table(utterances: Sequence[Checked]) -> Iterator[str]:
     yield f"{'':6}{'utterances':>12}{'speakers':>10}{'hours':>8}{'seconds each':>14}{'phones a second':>17}"
     for split in SPLITS:
         each = [utterance for utterance in utterances if utterance.split == split]
-        total = sum(utterance.duration for utterance in each)
+        heard = [utterance for utterance in each if utterance.duration]
+        total = sum(utterance.duration for utterance in heard)
+        spoken = sum(utterance.duration for utterance in heard if utterance.num_phones)
+        rate = sum(utterance.num_phones for utterance in heard) / spoken if spoken else 0.0
         if each:
-            rate = sum(utterance.num_phones for utterance in each) / max(total, 1e-9)
-            speakers = len({utterance.speaker for utterance in each})
-            yield (f"{split:6}{len(each):12,}{speakers:10,}{total / 3600:8.2f}{total / len(each):14.1f}{rate:17.1f}")
+            speakers, length = len({utterance.speaker for utterance in each}), total / max(len(heard), 1)
+            yield f"{split:6}{len(each):12,}{speakers:10,}{total / 3600:8.2f}{length:14.1f}{rate:17.1f}"
 
 
 def _examples(names: Collection[str]) -> str:

@@ -102,7 +102,9 @@ def sources(name: str, g2p: str, data: DataConfig) -> tuple[Lexicon, Guess]:
     if g2p == CMUDICT:  # its rules for other words
         guess = _english_in_ipa if own else in_english
     else:
-        espeak.phonemes("a", voice)  # a wrong name fails here
+        if not espeak.phonemes("a", voice):  # a wrong name fails here
+            fault = f"data.g2p={g2p}: espeak-ng has a voice and no rules for that language: name data.lexicon"
+            raise ConfigError(fault, "data.g2p")
         if not own and not voice.lower().startswith("en"):
             fault = f"data.g2p={g2p} has no ARPAbet, which is for English: set data.labels=auto"
             raise ConfigError(fault, "data.g2p")

@@ -3,7 +3,6 @@
 Letters: N samples, T' output frames, C classes, L phones.
 """
 
-import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,6 +22,7 @@ from matplotlib.ticker import MaxNLocator
 from asr.core import files
 from asr.core.errors import AsrError
 from asr.ctc import best_path
+from asr.evaluation.lettering import make_legible
 from asr.speech.features import HOP_LENGTH, fbank
 
 if TYPE_CHECKING:
@@ -233,7 +233,7 @@ def corpus_histograms(utterances: "Sequence[Checked]", path: Path) -> None:
     """
     heard = [each for each in utterances if each.duration]
     if not heard:
-        raise AsrError("no utterance could be read: there is nothing to draw")
+        raise AsrError("no utterance could be read: mend what is left out")
     values = {
         "length in seconds": [each.duration for each in heard],
         "phones a second": [each.num_phones / each.duration for each in heard if each.num_phones],
@@ -339,8 +339,8 @@ def save(figure: plt.Figure, path: Path) -> None:
         The file cannot be written.
     """
     try:
-        with files.replacing(path) as temporary, warnings.catch_warnings():
-            warnings.filterwarnings("ignore", "Glyph .* missing from font")  # of names in another script
+        make_legible(figure)
+        with files.replacing(path) as temporary:
             figure.savefig(temporary, dpi=110)
     except ValueError as error:
         raise AsrError(f"cannot draw {path}: {error}; name it .png, .svg or .pdf") from error

@@ -18,8 +18,11 @@ import numpy as np
 from asr.core.errors import ConfigError
 from asr.core.files import write_text
 from asr.lm.language_model import EDGE, UNKNOWN
+from asr.speech import lexicons
+from asr.speech.ipa import STRESS
 
 BLANK, LINE_BREAK = 32, 10  # bytes: all up to a blank part words and phones
+OTHER_FORMS = ("\t", "(2)", lexicons.COMMENT, *STRESS)  # marks of files that are no plain lexicon.txt
 
 
 @dataclass(frozen=True)
@@ -88,15 +91,19 @@ class Lexicon:
     def read(cls, path: str | Path) -> Self:
         """Read a file with a word and its phones on each line, as Kaldi's lexicon.txt; a word may have several lines.
 
+        Files of the other forms that `asr.speech.lexicons` reads, with tabs, probabilities or stress, take longer.
+
         Raises
         ------
         ConfigError
-            The file is missing, not UTF-8, or has a line without phones.
+            The file is missing, not UTF-8, has a line without phones, or a probability that is not from 0 to 1.
         """
         try:
             text = unicodedata.normalize("NFC", Path(path).read_text(encoding="utf-8-sig"))
         except (OSError, UnicodeDecodeError) as error:
             raise ConfigError(f"cannot read the lexicon {path}: {error}") from error
+        if any(mark in text for mark in OTHER_FORMS):
+            return cls.build((word, phones) for _, word, phones, _ in lexicons.entries(path))
         if not text.isascii():
             text = re.sub(r"[^\S\n]", " ", text)
         data = np.frombuffer(f"{text}\n".encode(), np.uint8)
@@ -113,6 +120,8 @@ class Lexicon:
             word, number = _string(data, first[bad], last[bad]), lines[is_word][bad] + 1
             raise ConfigError(f"{path}, line {number}: {word} has no phones; write a word and its phones a line")
         numbers, phones = _numbered(data, starts[~is_word], ends[~is_word])
+        if any(map(lexicons.is_number, phones)):
+            return cls.build((word, phones) for _, word, phones, _ in lexicons.entries(path))
         return cls(_strings(data, first, last), phones, _padded(numbers, lengths))
 
     def write(self, path: Path) -> None:

@@ -22,6 +22,11 @@ from asr.lm.search_arrays import LexiconGraph
 
 ROOT = 0
 NO_HINTS = Hints()
+SHOWN = 5  # labels in a message
+MENDS = {  # of pronunciations with other labels, by who gives them; and the setting
+    "lexicon": ("decode.lexicon must name a file with words", "decode.lexicon"),
+    "hint": ("write its phones", "decode.hints"),
+}
 
 
 class _Rows(NamedTuple):
@@ -150,7 +155,9 @@ def _classes(lexicon: Lexicon, entries: np.ndarray, labels: Sequence[str], giver
     for i in np.flatnonzero(wrong):
         missing = [lexicon.phones[number - 1] for number in rows[i][(classes[i] == 0) & (rows[i] > 0)]]
         what = f"{missing[0]}, which the acoustic model has no label for" if missing else "no phones"
-        raise ConfigError(f"the {giver} gives {lexicon.entries[entries[i]]} {what}")
+        mend, key = MENDS[giver]
+        mend = f"{mend} in its labels, such as {' '.join(labels[1 : 1 + SHOWN])}"
+        raise ConfigError(f"the {giver} gives {lexicon.entries[entries[i]]} {what}: {mend}", key)
     return classes
 
 

@@ -7,7 +7,6 @@ pronunciations of each (`asr.speech.pronounce`), and the model places the phones
 
 import itertools
 import statistics
-import unicodedata
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -19,7 +18,7 @@ from asr.models.ctc import CTCModel
 from asr.recognition.alignment import Alignment, Variant
 from asr.recognition.annotation import group_phones
 from asr.recognition.recogniser import Heard, Recogniser
-from asr.speech import audio
+from asr.speech import audio, lexicons
 from asr.speech.phones import is_own
 from asr.speech.pronounce import Own, Phones, UnspeakableError, Way, speakable, ways
 from asr.speech.segments import Segment
@@ -334,10 +333,10 @@ def read_lexicon(path: str | Path, model: AcousticModel) -> dict[str, list[Phone
     return found
 
 
-def _line_of(path: str | Path, word: str, phones: Sequence[str]) -> int:
+def _line_of(path: str | Path, word: str, phones: Phones) -> int:
     """Return the number of the first line with a word and phones; the file has been read before."""
-    lines = unicodedata.normalize("NFC", Path(path).read_text(encoding="utf-8-sig")).split("\n")
-    return next((number for number, line in enumerate(lines, 1) if line.split() == [word, *phones]), 0)
+    entries = lexicons.entries(path)
+    return next((number for number, each, spelt, _ in entries if (each, spelt) == (word, phones)), 0)
 
 
 def _variants(

@@ -231,6 +231,8 @@ class Recogniser:
 
         if not found.takes_lm:
             raise ConfigError(f"{model} finds no words: choose a system trained with CTC")
+        if words is True and is_characters(found.config.data.labels):
+            raise ConfigError(f"{model} writes letters, and so words: leave out --words")
         if "lm" in decode:
             raise ConfigError("words names the language model: leave lm out")
         word_model = WordModel.load(DEFAULT if words is True else words, model_folder.name_of(folder))

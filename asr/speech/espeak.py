@@ -35,6 +35,8 @@ _BUFFER_MS = 1000
 _SEPARATOR = "\N{INFORMATION SEPARATOR ONE}"
 _STRESS_MARKS = "',%="
 _LANGUAGE = re.compile(r"\([\w-]+\)")  # marks where it changes, as in "(en)"
+_LANGUAGE_LINE = re.compile(r"^language +(\S+)(?: +(\d+))?", re.MULTILINE)  # a code, and how near to it the voice is
+_USUAL_PRIORITY = 5
 _NOT_PHONES = dict.fromkeys(map(ord, "ˈˌ|-‖_.\u200d"))
 _WORD = re.compile(r"[^\W_]+(?:['’-][^\W_]+)*")
 _TABLE = Path(__file__).parent / "tables" / "espeak" / "en_us.tsv"
@@ -121,8 +123,12 @@ class _Espeak:
         return 0
 
     def set_voice(self, voice: str) -> None:
-        if self.library.espeak_SetVoiceByName(voice.encode()) != 0:
-            raise AsrError(f"espeak-ng has no voice {voice!r}: give a language, or one with a variant as in 'en-us+m3'")
+        if self.library.espeak_SetVoiceByName(voice.encode()) == 0:
+            return
+        language, plus, variant = voice.partition("+")
+        own = voices().get(language.lower())  # espeak-ng finds no voice by a language's second name
+        if own is None or self.library.espeak_SetVoiceByName(f"{own}{plus}{variant}".encode()) != 0:
+            raise AsrError(f"espeak-ng has no voice {voice!r}: write {_one_of(language)}")
 
     def synthesise(self, text: str) -> tuple[np.ndarray, list[tuple[str, int, int]]]:
         self.chunks.clear()
@@ -149,6 +155,38 @@ def _short_data_path() -> str:
     link = Path(folder.name) / "espeak-ng-data"
     link.symlink_to(path, target_is_directory=True)
     return str(link)
+
+
+@functools.cache
+def voices() -> dict[str, str]:
+    """Return the best voice of each language that espeak-ng knows.
+
+    Returns
+    -------
+    dict
+        The voice's file in espeak-ng's folder ``lang``, by the code of the language in small letters.
+
+    Examples
+    --------
+    >>> voices()["en-gb"], voices()["en-us"], voices()["no"]
+    ('gmw/en', 'gmw/en-US', 'gmq/nb')
+    """
+    folder = Path(espeakng_loader.get_data_path()) / "lang"
+    found = [
+        (int(match[2] or _USUAL_PRIORITY), match[1].lower(), file.relative_to(folder).as_posix())
+        for file in folder.rglob("*")
+        if file.is_file()
+        for match in _LANGUAGE_LINE.finditer(file.read_text("utf-8", errors="replace"))
+    ]
+    return {code: file for _, code, file in sorted(found, reverse=True)}
+
+
+def _one_of(language: str) -> str:
+    """Return the languages that may be meant: those that begin alike, or else all."""
+    codes = sorted(voices())
+    first = re.split("[-_]", language.lower())[0]
+    *rest, last = [code for code in codes if code.partition("-")[0] == first] or codes
+    return f"{', '.join(rest)} or {last}" if rest else last
 
 
 def synthesise(text: str, voice: str = "en-us", rate: int = 175, pitch: int = 50, pitch_range: int = 50) -> Speech:

@@ -4,7 +4,7 @@
 ``word p h o n e s``         Kaldi's lexicon.txt; CMUdict's, in which other pronunciations are ``word(2)``
 ``word TAB p h o n e s``     WikiPron; the word may have blanks
 ``word 0.8 p h o n e s``     Kaldi's lexiconp.txt; tabs between the columns are allowed
-``word TAB 0.8 TAB … TAB p`` dictionaries of the Montreal Forced Aligner: a probability and up to three more numbers
+``word TAB 0.8 TAB … TAB p`` dictionaries of the Montreal Forced Aligner: a probability, and numbers for silences
 ============================ ============================================================================
 
 Lines that begin with ``;;;`` are comments. Words are looked up in lower case. Entries for noise (``spn``, ``sil``) are
@@ -12,9 +12,11 @@ left out, as are marks of stress: ``ˈa`` is ``a``.
 """
 
 import hashlib
+import itertools
+import math
 import re
 import unicodedata
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from asr.core.errors import ConfigError
@@ -23,9 +25,9 @@ from asr.speech.ipa import STRESS
 
 COMMENT = ";;;"
 NOISE = frozenset({"spn", "sil", "sp", "nsn", "oov", "<unk>"})
-MOST_NUMBERS = 4  # the probability of a pronunciation, and three of the silences around it
 _ANOTHER = re.compile(r"(?<=.)\(\d+\)$")  # CMUdict's mark of a further pronunciation
-_NUMBER = re.compile(r"\d*\.\d+(?:[eE]-?\d+)?|\d+\.?|\d+[eE]-\d+")
+_NUMBER = re.compile(r"[+-]?(?:\d+(?:[.,]\d*)?|[.,]\d+)(?:[eE][+-]?\d+)?")
+_NAN = re.compile(r"[+-]?(?:nan|inf|infinity)", re.IGNORECASE)  # of what has no value
 _STRESS = str.maketrans(dict.fromkeys(STRESS, ""))
 Phones = tuple[str, ...]
 Lexicon = Mapping[str, Sequence[Phones]]
@@ -42,19 +44,30 @@ def read(path: str | Path) -> dict[str, list[Phones]]:
     Raises
     ------
     ConfigError
-        The file is missing, not UTF-8 or has no words, a line has no phones, or a probability is none; the message
-        names the line.
+        The file is missing, not UTF-8 or has no words, a line has no phones, or a probability is not from 0 to 1; the
+        message names the line.
     """
     found: dict[str, dict[Phones, float]] = {}
-    for number, line in enumerate(_text(Path(path)).split("\n"), 1):
-        if line.strip() and not line.startswith(COMMENT):
-            word, phones, probability = _entry(line.strip("\r\n "), f"{path}, line {number}")
-            if not NOISE.issuperset(phones):
-                several = found.setdefault(normal(word), {})
-                several[phones] = max(probability, several.get(phones, 0.0))
+    for _, word, phones, probability in entries(path):
+        if not NOISE.issuperset(phones):
+            several = found.setdefault(normal(word), {})
+            several[phones] = max(probability, several.get(phones, 0.0))
     if not found:
         raise ConfigError(f"{path} has no words: write a word and its phones on each line")
     return {word: sorted(several, key=lambda each: -several[each]) for word, several in found.items()}
+
+
+def entries(path: str | Path) -> Iterator[tuple[int, str, Phones, float]]:
+    """Yield the number of each line, and the word, the phones and the probability in it.
+
+    Raises
+    ------
+    ConfigError
+        As `read`, but for a file without words.
+    """
+    for number, line in enumerate(_text(Path(path)).split("\n"), 1):
+        if line.strip() and not line.startswith(COMMENT):
+            yield number, *_entry(line.strip("\r\n "), f"{path}, line {number}")
 
 
 def _text(path: Path) -> str:
@@ -69,27 +82,43 @@ def _text(path: Path) -> str:
 
 def _entry(line: str, place: str) -> tuple[str, Phones, float]:
     """Return the word, the phones and the probability of a line."""
-    word, *columns = [field.strip() for field in line.split("\t")] if "\t" in line else line.split(maxsplit=1)
-    fields = " ".join(columns).split()
-    count = 0
-    while count < min(len(fields) - 1, MOST_NUMBERS) and _NUMBER.fullmatch(fields[count]):
-        count += 1
-    if "\t" not in line and count and "." not in fields[0]:
-        count = 0  # phones may be called by numbers, probabilities by numbers with a point
-    phones = tuple(filter(None, map(without_stress, fields[count:])))
+    word, numbers, fields = _fields(line)
+    values = [float(number.replace(",", ".")) for number in numbers]
+    for number, value, most in zip(numbers, values, (1, *[math.inf] * len(numbers)), strict=False):
+        if not 0 <= value <= most:
+            raise ConfigError(f"{place}: the probability of {word!r} is {number}: write a number from 0 to 1")
+    phones = tuple(filter(None, map(without_stress, fields)))
     if not word or not phones:
         raise ConfigError(f"{place}: {line.strip()!r} has no phones: write a word and its phones")
-    probability = float(fields[0]) if count else 1.0
-    if not 0 <= probability <= 1:
-        raise ConfigError(f"{place}: the probability of {word!r} is {fields[0]}: write a number from 0 to 1")
-    return _ANOTHER.sub("", word), phones, probability
+    return _ANOTHER.sub("", word), phones, values[0] if values else 1.0
+
+
+def _fields(line: str) -> tuple[str, Sequence[str], Sequence[str]]:
+    """Return the word, the numbers and the phones of a line, as they are written."""
+    word, *columns = [field.strip() for field in line.split("\t")] if "\t" in line else line.split(maxsplit=1)
+    before, _, last = word.rpartition(" ")
+    if before and is_number(last):  # Kaldi's scripts put a blank before the probability, and a tab behind it
+        word, columns = before, [last, *columns]
+    numbers = [*itertools.takewhile(lambda field: _NUMBER.fullmatch(field) or _NAN.fullmatch(field), columns[:-1])]
+    fields = " ".join(columns[len(numbers) :]).split()
+    if not numbers and fields and _NAN.fullmatch(fields[0]):
+        numbers = [fields.pop(0)]
+    more = [*itertools.takewhile(is_number, fields)]
+    return word, numbers + more, fields[len(more) :]
+
+
+def is_number(field: str) -> bool:
+    """Tell whether a field is a number, and no phone: some are called by digits, as tones are, but none has a point.
+
+    >>> is_number("0.5"), is_number("-1"), is_number("5"), is_number("aI")
+    (True, True, False, False)
+    """
+    return _NUMBER.fullmatch(field) is not None and not field.isdigit()
 
 
 def line_of(path: str | Path, word: str) -> int:
     """Return the number of the first line of a file that `read` has read that is about a word."""
-    lines = enumerate(_text(Path(path)).split("\n"), 1)
-    known = ((number, line) for number, line in lines if line.strip() and not line.startswith(COMMENT))
-    return next(number for number, line in known if normal(_entry(line.strip("\r\n "), "")[0]) == word)
+    return next(number for number, each, _, _ in entries(path) if normal(each) == word)
 
 
 def without_stress(phone: str) -> str:
@@ -143,5 +172,7 @@ def write(path: Path, lexicon: Lexicon) -> None:
     write_text(path, "".join(_lines(lexicon)))
 
 
-def _lines(lexicon: Lexicon) -> Iterable[str]:
-    return (f"{word}\t{' '.join(phones)}\n" for word in sorted(lexicon) for phones in lexicon[word])
+def _lines(lexicon: Lexicon) -> Iterator[str]:
+    for word in sorted(lexicon):
+        for phones in lexicon[word]:
+            yield "\t".join([word, *["1"] * bool(_NAN.fullmatch(phones[0])), " ".join(phones)]) + "\n"

@@ -261,4 +261,6 @@ def _route(source: str, target: str) -> list[str]:
         if route[-1] == target:
             return route
         routes += [[*route, after] for before, after in steps if before == route[-1] and after not in route]
-    raise AsrError(f"no folding leads from the phone set {source!r} to {target!r}: labels can be merged, not split")
+    others = " or ".join(dict.fromkeys(route[-1] for route in routes))
+    fault = f"no folding leads from the phone set {source!r} to {target!r}: labels can be merged, not split"
+    raise AsrError(f"{fault}; name {others} instead of {target}")

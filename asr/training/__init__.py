@@ -1,6 +1,8 @@
 """Trainings: what makes run folders and the model folders in them."""
 
+from collections.abc import Iterator
 from contextlib import ExitStack
+from dataclasses import fields
 from pathlib import Path
 
 from asr.core.config import Config
@@ -15,12 +17,25 @@ def check(config: Config) -> None:
         from asr.training import gmm
 
         gmm.options_of(config)
-        if config.train.init is not None:
-            raise ConfigError("train.init is for networks: leave it out", "train.init")
+        for key in _of_networks(config):
+            raise ConfigError(f"{key} is for networks: leave it out; the section model trains GMM-HMMs", key)
         return
+    if kind_of(config) is Kind.ATTENTION and config.train.alignments is not None:
+        raise ConfigError("train.alignments is for HMMs: leave it out with attention_decoder", "train.alignments")
     from asr import encoders
 
     encoders.config_of(config.model)
+
+
+def _of_networks(config: Config) -> Iterator[str]:
+    """Yield the settings that networks alone are trained by, as far as they are not the defaults."""
+    for name in ("train", "conditions", "spec_augment"):
+        given = getattr(config, name)
+        for key in fields(given):
+            if key.name != "alignments" and getattr(given, key.name) != getattr(type(given)(), key.name):
+                yield f"{name}.{key.name}"
+    if config.data.speeds != (1.0,):
+        yield "data.speeds"
 
 
 def train(config: Config, run: Path) -> Path:

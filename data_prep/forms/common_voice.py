@@ -32,6 +32,9 @@ def read(place: Path) -> Iterator[Record]:
     for path, split in ((place / name, split) for name, split in lists.items()):
         for number, row in table.rows(path) if path.is_file() else ():
             lacking = next((name for name in ("path", "sentence") if not row.get(name)), None)
+            if lacking is not None and lacking not in row:
+                columns = f"its columns are {', '.join(row)}"
+                raise CorpusError(f"{path}, line 1 names no {lacking}: {columns}: call one of them {lacking}")
             if lacking is not None:
                 raise CorpusError(f"{path}, line {number} has no {lacking}: copy the list again, or take the line out")
             clip = {"path": f"clips/{row['path']}", "text": row["sentence"]}

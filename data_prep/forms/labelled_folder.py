@@ -30,6 +30,7 @@ LOOKS_FOR = "recordings with .txt, .lab, .TextGrid or .eaf beside them"
 _TEXTS = (".lab", ".txt")
 _SUFFIXES = (".textgrid", ".eaf", *_TEXTS)
 _HTK = re.compile(r"\d+\s+\d+\s+\S+(\s+-?[\d.]+)?\s*$")
+_LIKE_HTK = re.compile(r"[-+\d.]+\s+[-+\d.]+\s+\S+\s*$")  # with times of other tools, or none
 
 log = logging.getLogger(__name__)
 
@@ -80,12 +81,17 @@ def _pairs(place: Path) -> Iterator[tuple[Path, Path | None]]:
 
 def _text(path: Path) -> str:
     """Return the labels of a .txt or .lab file."""
-    lines = [line for line in text_of(path).splitlines() if line.strip()]
+    lines = {number: line for number, line in enumerate(text_of(path).splitlines(), 1) if line.strip()}
     if not lines:
         raise CorpusError(f"{path} is empty: write what is said, or take the file away")
-    if path.suffix.lower() == ".lab" and all(map(_HTK.match, lines)):
-        return " ".join(line.split()[2] for line in lines)
-    return " ".join(" ".join(lines).split())
+    if path.suffix.lower() == ".lab":
+        if all(map(_HTK.match, lines.values())):
+            return " ".join(line.split()[2] for line in lines.values())
+        for number, line in lines.items():
+            if _LIKE_HTK.match(line) and not _HTK.match(line):
+                fault = f"{path}, line {number}: {line.strip()!r} is not 'start end label' in units of 100 ns"
+                raise CorpusError(f"{fault}: write whole numbers, or the labels without times")
+    return " ".join(" ".join(lines.values()).split())
 
 
 def _of_textgrid(path: Path, audio: Path, split: str) -> Iterator[Record]:
@@ -106,7 +112,9 @@ def _of_textgrid(path: Path, audio: Path, split: str) -> Iterator[Record]:
 
 
 def _utterances(path: Path, audio: Path, split: str, speakers: dict[str, list[Segment]]) -> Iterator[Record]:
-    """Yield an utterance for each segment of each speaker."""
+    """Yield an utterance for each segment of each speaker; a warning says if there is none."""
+    if not any(speakers.values()):
+        log.warning("%s has no labels: %s is left out", path, audio.name)
     for speaker, segments in speakers.items():
         for each in segments:
             place = f"{path}, at {each.start:.2f} s"

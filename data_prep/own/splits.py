@@ -9,7 +9,7 @@ import numpy as np
 
 from asr.core.errors import CorpusError
 from asr.core.terminal import count
-from data_prep.manifests import Utterance, choose
+from data_prep.manifests import Utterance, choose, lack
 from data_prep.own.survey import Columns
 from data_prep.stored import Stored
 
@@ -48,11 +48,12 @@ def of(place: Path, utterances: Stored[Utterance], columns: Columns, seed: int) 
 
 
 def _made(place: Path, utterances: Stored[Utterance], columns: Columns, seed: int) -> dict[str, np.ndarray]:
-    """Return the numbers in each split; those of what cannot be used, and is left out later, are in train."""
+    """Return the numbers in each split; what cannot be used, and is left out later, is where its speaker is."""
     usable, rest = np.flatnonzero(columns.is_usable), np.flatnonzero(~columns.is_usable)
     if len(usable) < 2:
         fault = f"{place} has {count(len(usable), 'utterance')} with sound and phones"
-        raise CorpusError(f"{fault}: it needs some to train on, and others for dev")
+        first = next((f"; {each.named}: {lack(each)}" for each in utterances.take(rest[:1])), "")
+        raise CorpusError(f"{fault}: it needs some to train on, and others for dev{first}")
     units, splits = _Units.find(utterances, columns, usable), {"train": usable}
     if len(units.order) > 2:
         splits["train"], splits["test"] = units.hold_out(splits["train"], seed)
@@ -61,6 +62,9 @@ def _made(place: Path, utterances: Stored[Utterance], columns: Columns, seed: in
         f"{name} {_counted(columns, splits[name])}" for name in ("train", "dev", "test") if name in splits
     )
     log.info("%s: no splits are named: %s are made by %s", place, parts, units.name)
+    for name, numbers in splits.items():
+        is_here = np.isin(columns.speakers[rest], columns.speakers[numbers])
+        splits[name], rest = np.append(numbers, rest[is_here]), rest[~is_here]
     return {**splits, "train": np.append(splits["train"], rest)}
 
 

@@ -159,7 +159,8 @@ def test_what_cannot_be_asked_for(models, trained, cli, mini_tree):
     assert (code, errors) == (2, "asr: nothing to tune: name a language model with decode.lm=FOLDER\n")
     code, _, errors = cli("transcribe", recording, "--model", trained.run, "--lm", models / "words")
     assert code == 2
-    assert "which the acoustic model has no label for" in errors  # CMUdict's phones are not TIMIT's
+    fault = "which the acoustic model has no label for: --lexicon must name a file with words in its labels, such as aa"
+    assert fault in errors  # CMUdict's phones are not TIMIT's
     code, _, errors = cli("transcribe", recording, "--model", trained.run, "--lm", models / "trigram", "--beam-size", 1)
     assert (code, errors) == (2, "asr: --beam-size must be 2 or more with a language model, but it is 1\n")
 

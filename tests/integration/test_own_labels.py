@@ -144,6 +144,8 @@ def test_letters_have_a_character_and_a_word_error_rate(of_letters, cli):
     code, _, err = cli("transcribe", audio, "--model", model, "--ipa")
     assert code == 2
     assert "--ipa must be left out: the model writes letters" in err
+    code, _, err = cli("transcribe", audio, "--model", model, "--words")
+    assert (code, err) == (2, f"asr: {model} writes letters, and so words: leave out --words\n")
     code, out, err = cli("align", audio, "--text", "Schöne Töchter", "--model", model, "--format", "json")
     assert [word["label"] for word in json.loads(out)["words"]] == ["schöne", "töchter"]
 
@@ -187,7 +189,10 @@ def test_espeak_respells_in_the_lexicons_phones_and_names_what_is_none(prepare, 
     assert "the guess of 'Mäuse' has 'z', which is no phone of the lexicon" in err
     code, _, err = prepare(f"labels: auto, lexicon: {path}, g2p: espeak:xx")
     assert code == 2
-    assert "espeak-ng has no voice 'xx'" in err
+    assert "espeak-ng has no voice 'xx': write af, am" in err
+    code, _, err = prepare(f"labels: auto, lexicon: {path}, g2p: espeak:fo")
+    assert code == 2
+    assert "espeak-ng has a voice and no rules for that language: name data.lexicon" in err
 
 
 def test_a_check_of_letters_or_of_another_lexicon_says_nothing_of_cmudict(tmp_path, cli):

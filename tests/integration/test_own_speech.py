@@ -144,6 +144,16 @@ def test_a_sound_corpus(cli, tmp_path):
     assert (tmp_path / "checked" / "check.png").read_bytes().startswith(b"\x89PNG")
 
 
+def test_rates_are_those_of_what_can_be_heard(cli, tmp_path):
+    """Phones of recordings that are missing counted as if said in the others."""
+    text_beside(tmp_path)
+    (tmp_path / "train" / "ann" / "a2.wav").write_bytes(b"")
+    (tmp_path / "test" / "cid" / "c1.wav").write_bytes(b"")
+    _, out, _ = cli("data", "check", tmp_path, "--output", tmp_path / "checked")
+    rows = {line.split()[0]: line.split()[1:] for line in out.splitlines() if line.startswith(("train ", "test "))}
+    assert rows == {"train": ["2", "1", "0.00", "1.5", "5.3"], "test": ["1", "1", "0.00", "0.0", "0.0"]}
+
+
 def test_every_fault_is_found(cli, tmp_path):
     folder = tmp_path / "mine"
     text_beside(folder)
@@ -180,7 +190,7 @@ def test_every_fault_is_found(cli, tmp_path):
     assert found["texts of dev or test that are in train, too"] == "1, such as 'hello world'"
     assert found["left out"] == "2 utterances:"
     beside = folder / "train" / "ann"
-    assert found[f"  digits ({beside / 'digits.txt'})"] == "it has no phones"
+    assert found[f"  digits ({beside / 'digits.txt'})"] == "it has no phones: mend its text"
     assert "cut short" in found[f"  torn ({beside / 'torn.txt'})"]
 
 

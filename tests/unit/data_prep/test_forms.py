@@ -1,8 +1,10 @@
 """Each form of speech data becomes manifests; what it lacks is made; what is wrong is named with its line."""
 
 import gzip
+import itertools
 import json
 import logging
+import re
 import shutil
 from pathlib import Path
 
@@ -257,15 +259,36 @@ def test_damaged_utterances_are_named_and_left_out(tmp_path, caplog):
     kept = {each.id for segments in supervisions(tmp_path / "out").values() for each in segments}
     assert kept == set(map(str, range(3, 30)))
     assert f"{folder}/s2/2.txt: the word '2' has no pronunciation" in caplog.text
-    for name, fault in (("0", ""), ("1", ""), ("2", "it has no phones")):
+    for name, fault in (("0", ""), ("1", ""), ("2", "it has no phones: mend its text")):
         assert f"{name} ({folder}/s{name}/{name}.txt) left out: {fault}" in caplog.text
+
+
+def test_what_is_left_out_of_a_speaker_is_where_the_speaker_is(tmp_path, caplog):
+    """It was in train, and the speaker in two splits."""
+    folder = spoken(tmp_path / "mine", *(f"s{i}/{i}-{k}" for i in range(4) for k in range(2)))
+    for i in range(4):
+        (folder / f"s{i}" / f"{i}-1.txt").write_text("2 km")
+    own.prepare(folder, tmp_path / "out")
+    found = {split: [each.id for each in segments] for split, segments in supervisions(tmp_path / "out").items()}
+    assert sorted(itertools.chain(*found.values())) == ["0-0", "1-0", "2-0", "3-0"]
+    assert {split: len(names) for split, names in found.items()} == {"train": 2, "dev": 1, "test": 1}
+    assert "dev: 1 of 2 utterances left out" in caplog.text
+
+
+def test_labels_without_a_label_are_counted(tmp_path, caplog):
+    eaf(tmp_path)
+    shutil.copy(tmp_path / "talk.wav", tmp_path / "more.wav")
+    tiers = re.sub(r"<TIER.*</TIER>", "", (tmp_path / "talk.eaf").read_text())
+    (tmp_path / "more.eaf").write_text(tiers)
+    own.prepare(tmp_path, tmp_path / "out")
+    assert f"{tmp_path}/more.eaf has no labels: more.wav is left out" in caplog.text
 
 
 def test_what_is_left_out_of_a_table_is_named_with_its_line(tmp_path, caplog):
     table(tmp_path)
     (tmp_path / "wav" / "a2.wav").unlink()
     own.prepare(tmp_path, tmp_path / "out")
-    assert f"a2 ({tmp_path}/utterances.tsv, line 3) left out: {tmp_path}/wav/a2.wav is missing" in caplog.text
+    assert f"a2 ({tmp_path}/utterances.tsv, line 3) left out: {tmp_path}/wav/a2.wav is missing: mend" in caplog.text
 
 
 def test_parts_beyond_their_recording_are_left_out(tmp_path, caplog):
@@ -354,6 +377,11 @@ WRONG = {
         table,
         lambda f: edit(f / "utterances.tsv", "bob\tdev", "ann\tdev"),
         "line 4: speaker ann is in dev, and in train in ",
+    ),
+    "nothing but missing recordings": (
+        table,
+        lambda f: [shutil.rmtree(f / "wav"), edit(f / "utterances.tsv", "split", "none")],
+        "has 0 utterances with sound and phones: it needs some to train on, and others for dev; a1 (",
     ),
     "no training": (
         table,
@@ -460,6 +488,11 @@ WRONG = {
         lambda f: edit(f / "train.tsv", "Hello world", ""),
         "train.tsv, line 2 has no sentence: copy the list again, or take the line out",
     ),
+    "no column of sentences": (
+        common_voice,
+        lambda f: edit(f / "train.tsv", "\tsentence\t", "\ttext\t"),
+        "train.tsv, line 1 names no sentence: its columns are client_id, path, sentence_id, text, up_votes, age, gen",
+    ),
     "no file_name": (
         audio_folder,
         lambda f: edit(f / "test" / "metadata.jsonl", "c1.wav", ""),
@@ -536,6 +569,16 @@ WRONG = {
         eaf,
         lambda f: edit(f / "talk.eaf", ' TIME_VALUE="0"', ""),
         "talk.eaf: the annotation x0 has no start and end",
+    ),
+    "times that are none": (
+        lab_with_phones,
+        lambda f: edit(f / "dev" / "bob" / "b1.lab", "100000 200000", "100000 -5"),
+        "b1.lab, line 2: '100000 -5 EH' is not 'start end label' in units of 100 ns: write whole numbers, or",
+    ),
+    "times in seconds": (
+        lab_with_phones,
+        lambda f: (f / "dev" / "bob" / "b1.lab").write_text("#\n0.21 125 pau\n"),
+        "b1.lab, line 2: '0.21 125 pau' is not 'start end label'",
     ),
     "empty text": (
         text_beside,

@@ -6,7 +6,7 @@ import pytest
 from PIL import Image
 
 from asr.core.errors import AsrError
-from asr.evaluation import figures
+from asr.evaluation import figures, lettering
 from asr.evaluation.confusions import Confusions
 from asr.speech import phones
 
@@ -17,8 +17,9 @@ def drawn(monkeypatch, tmp_path):
     kept = []
     monkeypatch.setattr(figures.plt, "close", kept.append)
 
-    def draw(pairs, phone_set="timit39"):
-        figures.confusion_heatmap(Confusions.of([pairs], phone_set).to_json(), tmp_path / "map.png")
+    def draw(pairs, phone_set="timit39", **changed):
+        counted = Confusions.of([pairs], phone_set).to_json() | changed
+        figures.confusion_heatmap(counted, tmp_path / "map.png", "".join(changed.get("labels", "")))
         return kept[-1].axes[0]
 
     yield draw
@@ -59,6 +60,24 @@ def test_the_picture_is_written_whole(drawn, tmp_path):
     with Image.open(tmp_path / "map.png") as picture:
         assert min(picture.size) > 200
         assert len(picture.convert("RGB").getcolors(1 << 16)) > 20
+
+
+def test_labels_of_any_script_are_drawn_in_another_font_or_named(drawn):
+    """A d with a palatal hook is in STIX, which comes with Matplotlib; no font has characters of private use."""
+    labels = ["\u1d81", "\U0010fffd", "t͡ʃ"]
+    axes = drawn([("d", "t"), ("s", "t")], labels=labels)
+    for ticks in (axes.get_xticklabels(), axes.get_yticklabels()):
+        assert [each.get_text() for each in ticks][:-1] == ["\u1d81", "[U+10FFFD]", "t͡ʃ"]
+        assert all(len(each.get_fontfamily()) > 1 for each in ticks)
+    assert axes.get_title() == "\u1d81[U+10FFFD]t͡ʃ"
+
+
+@pytest.mark.parametrize(
+    ("character", "name"),
+    [("한", "han"), ("क", "ka"), ("ा", "sign aa"), ("ก", "ko kai"), ("你", "U+4F60"), ("\t", "U+0009"), ("ب", "beh")],
+)
+def test_a_letter_that_no_font_has_is_called_by_its_name(character, name):
+    assert lettering.name_of(character) == name
 
 
 def test_a_matrix_of_nothing_is_refused(tmp_path):

@@ -170,7 +170,10 @@ def test_hints_from_a_file(tmp_path):
         ("Zee\t" + "C " * 101, "the hint 'Zee' has 101 phones: 100 are the most"),
         ("zee" * 100, "the hint '(zee){26}ze…' has [0-9]+ phones: 100 are the most"),
         (".", r"the hint '\.' is a folder: name a file in it"),
-        ("Zee\tC X", "the hint gives Zee X, which the acoustic model has no label for"),
+        (
+            "Zee\tC X",
+            "the hint gives Zee X, which the acoustic model has no label for: write its phones in its labels, such",
+        ),
     ],
 )
 def test_hints_that_cannot_be_used_are_named(hint, fault, lm):

@@ -194,6 +194,20 @@ def test_a_lexicon_from_a_file(tmp_path):
         Lexicon.read(tmp_path / "none.txt")
 
 
+@pytest.mark.parametrize(
+    "text",
+    ["Red 0.7 r e d\nRed 0.3 r i d\n", "Red\t1\t0.2\tr e d\nRed\tr i d\n", "Red r ˈe d\nRed(2) r i d\n;;; red x\n"],
+)
+def test_a_lexicon_of_another_form_is_read_as_that_of_training(text, tmp_path):
+    path = tmp_path / "lexicon.txt"
+    path.write_text(text)
+    assert Lexicon.read(path).words == {"Red": [("r", "e", "d"), ("r", "i", "d")]}
+    path.write_text(f"{text}Red -0.3 r u d\n")
+    number = len(text.splitlines()) + 1
+    with pytest.raises(ConfigError, match=f"line {number}: the probability of 'Red' is -0.3"):
+        Lexicon.read(path)
+
+
 def test_a_lexicon_from_cmudict():
     lexicon = Lexicon.of(["the", "zebra's", "1984", EDGE, UNKNOWN])
     assert lexicon.words == {"the": [("DH", "AH"), ("DH", "IY")], "zebra's": [("Z", "IY", "B", "R", "AH", "Z")]}

@@ -137,9 +137,26 @@ def test_nothing_to_say_is_an_error(text):
         espeak.synthesise(text)
 
 
-def test_an_unknown_voice_is_an_error():
-    with pytest.raises(AsrError, match="no voice 'xx-none'"):
-        espeak.synthesise("hello", voice="xx-none")
+@pytest.mark.parametrize(
+    ("voice", "mend"),
+    [
+        ("xx-none", "write af, am, .*, de, .* or zh-yue"),
+        ("de-DE", "write de"),
+        ("zh_TW", "write zh, zh-cmn or zh-yue"),
+        ("en-uk+f3", "write en, en-029, en-gb, .*, en-us or en-us-nyc"),
+    ],
+)
+def test_an_unknown_voice_is_an_error_that_names_those_that_are_meant(voice, mend):
+    with pytest.raises(AsrError, match=f"no voice {re.escape(repr(voice))}: {mend}$"):
+        espeak.synthesise("hello", voice=voice)
+
+
+def test_every_name_of_a_language_is_a_voice():
+    for language, own in espeak.voices().items():
+        if language not in ("fo", "kaa", "xex"):  # without a dictionary
+            assert espeak.ipa("mama", language), (language, own)
+    assert espeak.ipa("bath", "en-GB+f3") == espeak.ipa("bath", "en") != espeak.ipa("bath", "en-us")
+    assert espeak.ipa("jeg", "no") == espeak.ipa("jeg", "nb") != espeak.ipa("jeg", "en")
 
 
 @pytest.mark.parametrize("phone_set", ["timit61", "arpabet39"])

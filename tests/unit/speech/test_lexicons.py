@@ -21,6 +21,11 @@ def read(folder, content):
         ("a 0.3 ə\na 1.0 eɪ\n", {"a": [("eɪ",), ("ə",)]}),
         ("a\t0.3\t0.1\t0.9\t1.2\tə\na\t0.99\t0.2\t1\t1\teɪ\n", {"a": [("eɪ",), ("ə",)]}),
         ("a\t1\tə\n", {"a": [("ə",)]}),
+        ("a 0.3\tə\nNew York 1e-05\tn j\n", {"a": [("ə",)], "new york": [("n", "j")]}),  # utils/prepare_lang.sh
+        ("a 0.3 0.1 1.2 ə\na 1,0 eɪ\n", {"a": [("eɪ",), ("ə",)]}),
+        ("南 1.0 nan\n南方\t1\tnan fang\n", {"南": [("nan",)], "南方": [("nan", "fang")]}),
+        ("neu\t1 n 9\nÖl 0.5 2 l\n", {"neu": [("1", "n", "9")], "öl": [("2", "l")]}),  # SAMPA
+        ("catch 22\tk æ\n", {"catch 22": [("k", "æ")]}),
         ("ma 5 m a\n", {"ma": [("5", "m", "a")]}),  # a tone, and no probability
         ("<unk>\tspn\nja\tj ˈaː\r\n", {"ja": [("j", "aː")]}),
         ("e\u0301te\u0301 e t e\n", {"été": [("e", "t", "e")]}),
@@ -36,6 +41,12 @@ def test_forms(content, found, tmp_path):
         ("ja j a\nnein\n", "line 2: 'nein' has no phones"),
         ("ja\tj a\nnein\t\n", "line 2: 'nein' has no phones"),
         ("ja 1.5 j a\n", "line 1: the probability of 'ja' is 1.5"),
+        ("ja j a\nja -0.5 j a\n", "line 2: the probability of 'ja' is -0.5: write a number from 0 to 1"),
+        ("ja nan j a\n", "line 1: the probability of 'ja' is nan"),
+        ("ja\tNaN\tj a\n", "line 1: the probability of 'ja' is NaN"),
+        ("ja\t-inf\tj a\n", "line 1: the probability of 'ja' is -inf"),
+        ("ja\t0.5\t0.1\t-1\tj a\n", "line 1: the probability of 'ja' is -1"),
+        ("ja 0.5\n", "line 1: 'ja 0.5' has no phones"),
         (b"ja j a\nsch\xf6n \xf6\n", "line 2 is not UTF-8"),
         (";;; nothing\n", "has no words"),
     ],
@@ -47,7 +58,7 @@ def test_what_is_wrong_is_named_with_its_line(content, fault, tmp_path):
 
 
 def test_what_is_written_is_read_again(tmp_path):
-    lexicon = {"new york": [("n", "j", "uː")], "a": [("eɪ",), ("ə",)]}
+    lexicon = {"new york": [("n", "j", "uː")], "a": [("eɪ",), ("ə",)], "南方": [("nan", "fang")]}
     lexicons.write(tmp_path / "a.txt", lexicon)
     assert lexicons.read(tmp_path / "a.txt") == lexicon
     assert lexicons.key_of(lexicon) == lexicons.key_of(lexicons.read(tmp_path / "a.txt"))

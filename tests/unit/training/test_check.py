@@ -1,0 +1,56 @@
+"""Settings that a system is not trained by are refused before anything is made, and not left unread."""
+
+import pytest
+
+from asr.core.config import from_dict
+from asr.core.errors import ConfigError
+from asr.training import check
+
+
+def config(model, **sections):
+    return from_dict({"data": {"corpora": {"mini": None}}, "model": {"name": model}} | sections)
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("train.init", "en-us-phones"),
+        ("train.freeze", 1),
+        ("train.layer_decay", 0.5),
+        ("train.max_epochs", 3),
+        ("train.devices", 2),
+        ("train.criterion", {"name": "ctc_crf", "lm": "phone_trigram"}),
+        ("spec_augment.num_time_masks", 1),
+    ],
+)
+def test_gmm_hmms_have_no_settings_of_networks(key, value):
+    section, _, name = key.partition(".")
+    with pytest.raises(ConfigError, match=f"^{key} is for networks: leave it out; the section model trains GMM-HMMs$"):
+        check(config("gmm_hmm", **{section: {name: value}}))
+
+
+def test_gmm_hmms_have_no_speeds_and_no_conditions():
+    with pytest.raises(ConfigError, match=r"^data\.speeds is for networks"):
+        check(config("gmm_hmm", data={"corpora": {"mini": None}, "speeds": [0.9, 1.0]}))
+    features = {"kind": "fbank", "delta_order": 0, "use_energy": False}
+    with pytest.raises(ConfigError, match=r"^conditions\.noise is for networks"):
+        check(config("gmm_hmm", features=features, conditions={"noise": 0.5}))
+
+
+def test_what_a_kind_of_system_is_trained_by_passes():
+    check(config("gmm_hmm"))
+    check(config("blstm", train={"freeze": 1, "max_epochs": 3}))
+    check(
+        from_dict(
+            {
+                "data": {"corpora": {"mini": None}},
+                "model": {"name": "gmm_hmm", "num_pdfs": 9},
+                "train": {"alignments": "a"},
+            }
+        )
+    )
+
+
+def test_attention_has_no_alignments():
+    with pytest.raises(ConfigError, match=r"^train\.alignments is for HMMs: leave it out with attention_decoder$"):
+        check(config("attention_decoder", train={"alignments": "gmm_hmm"}))
