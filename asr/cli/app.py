@@ -18,7 +18,7 @@ from asr.cli.evaluate import compare, evaluate, score, sensitivity
 from asr.cli.options import LOGGERS, Quiet, Verbose, set_verbosity, with_verbosity
 from asr.cli.pronounce import pronounce
 from asr.cli.serve import serve
-from asr.cli.train import calibrate, export, prepare, train, train_boundaries, train_scorer, tune
+from asr.cli.train import average, calibrate, export, prepare, train, train_boundaries, train_scorer, tune
 from asr.cli.transcribe import transcribe
 from asr.core.errors import AsrError
 from asr.core.terminal import log_handler
@@ -49,6 +49,7 @@ for verb in (
     train_boundaries,
     train_scorer,
     sensitivity,
+    average,
     export,
 ):
     app.command()(with_verbosity(verb))

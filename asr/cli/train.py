@@ -241,6 +241,23 @@ def export(
     typer.echo(f"model folder: {folder}")
 
 
+def average(
+    model: Model,
+    other: Annotated[str, typer.Argument(help="The other model, such as what the first was trained on from.")],
+    folder: Annotated[Path, typer.Argument(help="The folder to write.")],
+    share: Annotated[float, typer.Option(min=0, max=1, help="Of the other model's weights.")] = 0.5,
+) -> None:
+    """Average the weights of two networks: what was trained on keeps more of what was known before.
+
+    asr average runs/mine/blstm_ctc en-us-phones my-model --share 0.2
+    asr calibrate my-model --data /path/to/corpora
+    """
+    from asr.models import model_folder
+
+    model_folder.average(model, other, share, folder)
+    typer.echo(f"model folder: {folder}")
+
+
 def train_boundaries(
     model: Model,
     overrides: Overrides = None,

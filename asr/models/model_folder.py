@@ -156,6 +156,51 @@ def export(name: str | Path, folder: Path, graphs: Collection[str] = (), int8: b
             write_graph(folder / name, rounded, int8, from_waveform=name == WAVEFORM_GRAPH)
 
 
+def average(name: str | Path, other: str | Path, share: float, folder: Path) -> None:
+    """Write a model folder whose weights, as float16, are a mean of those of two networks.
+
+    Where one was trained on from the other, for other conditions than the other's, a mean may be better than both in
+    either's (M. Wortsman et al., "Robust fine-tuning of zero-shot models", CVPR 2022). What was fitted to one of the
+    networks, such as calibration and a language model to decode with, is not copied.
+
+    Parameters
+    ----------
+    name, other
+        Run or model folders, or shipped models' names. All but the weights is of the first one.
+    share
+        Of the other one's weights, 0 to 1.
+    folder
+        The model folder to write.
+
+    Raises
+    ------
+    ModelError
+        There is no such model, or the two have other labels, features or shapes.
+    """
+    sources = find(name), find(other)
+    models = [load(source, light=True) for source in sources]
+    (labels, features, weights), second = ((each.tokens, each.config.features, each.tensors()) for each in models)
+    shapes = [{key: value.shape for key, value in each.items()} for each in (weights, second[2])]
+    if (labels, features) != second[:2] or shapes[0] != shapes[1]:
+        raise ModelError(
+            f"{name} and {other} have other labels, features or shapes: average two of which one was trained on from "
+            "the other"
+        )
+    ours, theirs = np.float64(1 - share), np.float64(share)  # so that the mean is rounded once
+    mean = {key: ours * value + theirs * second[2][key] for key, value in weights.items()}
+    model = replace(models[0], **type(models[0]).parts(models[0].config, labels, mean))
+    card = sources[0] / "README.md"
+    text = card.read_text(encoding="utf8") if card.is_file() else ""
+    save(
+        folder,
+        model,
+        f"{text}\nThe mean of its weights and, with a share of {share:g}, {name_of(sources[1])}'s.\n",
+        "float16",
+    )
+    for file in ("metrics.json", calibration.FILE):
+        (folder / file).unlink(missing_ok=True)  # another model's
+
+
 def read_config(folder: Path, overrides: Sequence[str] = ()) -> Config:
     """Read the configuration of a model folder, with dotted overrides applied; files that it names are in the folder.
 

@@ -332,3 +332,33 @@ def test_a_folder_moved_elsewhere_says_the_same(folder, tmp_path, model):
     moved = shutil.copytree(folder, tmp_path / "elsewhere" / "renamed")
     shutil.rmtree(folder)
     np.testing.assert_array_equal(posteriors(model_folder.load(moved))[0], posteriors(model)[0])
+
+
+def test_an_average_lies_between_two_networks(model, folder, tmp_path):
+    change_weights(folder, lambda values: values["encoder.output.bias"].fill(2))
+    other = tmp_path / "other"
+    model_folder.copy(folder, other)
+    change_weights(other, lambda values: values["encoder.output.bias"].fill(-2))
+    (tmp_path / "mean").mkdir()
+    (tmp_path / "mean" / "calibration.json").write_text("{}")
+    model_folder.average(folder, other, 0.25, tmp_path / "mean")
+    found, first = (model_folder.load(path).tensors() for path in (tmp_path / "mean", folder))
+    assert (found.pop("encoder.output.bias") == 1).all()
+    for name, value in found.items():
+        np.testing.assert_array_equal(value, first[name].astype(np.float16).astype(np.float32))
+    assert not (tmp_path / "mean" / "calibration.json").exists()
+    assert "share of 0.25, other's" in (tmp_path / "mean" / "README.md").read_text()
+
+
+@pytest.mark.parametrize("change", ["tokens", "shape"])
+def test_networks_of_other_kinds_have_no_average(change, model, folder, tmp_path):
+    if change == "tokens":
+        other = replace(model, tokens=(BLANK, *TOKENS[:0:-1]))
+    else:
+        config = replace(model.config, model=model.config.model | {"hidden_size": 16})
+        size = FeatureExtractor(config.features).num_features
+        other = replace(model, config=config, encoder=encoders.build(config.model, size, len(TOKENS)))
+    model_folder.save(tmp_path / "other", other, "")
+    with pytest.raises(ModelError, match="have other labels, features or shapes"):
+        model_folder.average(folder, tmp_path / "other", 0.5, tmp_path / "mean")
+    assert not (tmp_path / "mean").exists()
