@@ -355,11 +355,16 @@ def _variants(
     return found
 
 
-def _misfit(found: Placement, words: Sequence[Segment], start: float) -> str | None:
-    """Say which words are not heard, and how much speech the text lacks; phones without words are judged together."""
+def unheard_words(found: Placement) -> list[bool]:
+    """Tell of each word whether it is not heard; phones without words are judged together."""
     confidences = iter(phone.confidence or 0.0 for phone in found.phones)
     parts = [list(itertools.islice(confidences, length)) for length in found.word_lengths or [len(found.phones)]]
-    unheard = [not part or recognised_confidence(part) < UNHEARD for part in parts]
+    return [not part or recognised_confidence(part) < UNHEARD for part in parts]
+
+
+def _misfit(found: Placement, words: Sequence[Segment], start: float) -> str | None:
+    """Say which words are not heard, and how much speech the text lacks."""
+    unheard = unheard_words(found)
     longest = max((len(list(run)) for is_unheard, run in itertools.groupby(unheard) if is_unheard), default=0)
     lacking = float((found.unspoken[:, 1] - found.unspoken[:, 0]).sum())
     faults = []

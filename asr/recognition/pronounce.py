@@ -18,7 +18,7 @@ from asr.models.base import BLANK, Placement, Spellings
 from asr.models.ctc import CTCModel
 from asr.models.pronunciation import SENTENCE_SCALES, WORD_SCALES, PronunciationScorer, Scores
 from asr.models.pronunciation_features import Evidence
-from asr.recognition.align import describe, known_text, read_lexicon
+from asr.recognition.align import describe, known_text, read_lexicon, unheard_words
 from asr.recognition.annotation import Annotation
 from asr.recognition.recogniser import Recogniser
 from asr.speech import audio
@@ -202,9 +202,11 @@ def pronounce(
     evidence = [hear_speech(recogniser, waveform, placed, phase) for phase in range(phases)]
     found = Scores(*(np.mean(each, axis=0) for each in zip(*map(scorer.score, evidence), strict=True)))
     faults = mistakes(evidence[0], found.phones, scorer)
-    others = scorer.other_words(evidence[0], found.words[:, 0])
+    others = {*scorer.other_words(evidence[0], found.words[:, 0])}
+    if aligned.misfit:  # another text: a scorer of learners, who say the words of the text, knows no such sound
+        others |= {*np.flatnonzero(unheard_words(placed)).tolist()}
     if others:
-        faults = name_words(faults, others, evidence[0], recogniser.transcript(heard).phones, scorer.tokens)
+        faults = name_words(faults, sorted(others), evidence[0], recogniser.transcript(heard).phones, scorer.tokens)
     return Pronunciation(
         phones=aligned.phones,
         duration=aligned.duration,
