@@ -88,8 +88,8 @@ def test_what_was_not_said_scores_lower(recogniser, think):
     assert min(accuracies[:2]) > max(accuracies[k] for k in (3, 6, 8)) + 1  # mother, gun, eaten
     assert found.scores["total"] < right.scores["total"] - 1
     named = {found.words[each.word].label for each in found.mistakes if " " in (each.expected or "")}
-    assert {"mother", "has"} <= named  # of a text that does not fit, words that are not heard
-    assert not {"I", "think", "a"} & named
+    assert "eaten" in named
+    assert not {"I", "think"} & named
     assert [found.word_of(k) for k in (0, 1, 4, 5)] == [0, 1, 1, 2]
 
 
