@@ -342,10 +342,10 @@ def test_a_page_has_the_quality_of_words_and_recordings(cli, corpus, tmp_path):
     assert values.keys() == {"a", "b", "deep/c"}
     assert values["b"]["quality"] < 0.2 < values["deep/c"]["quality"]
     assert values["b"]["snr"] < 5 < values["deep/c"]["snr"]
-    assert [word["label"] for word in values["a"]["rated"] if "not said" in word["notes"]] == [
-        *("and", "the", "neighbours", "were", "sleeping"),
-    ]
-    assert values["a"]["unsaid"] == 5
+    unsaid = [word["label"] for word in values["a"]["rated"] if "not said" in word["notes"]]
+    assert unsaid[-5:] == ["and", "the", "neighbours", "were", "sleeping"]
+    assert not {"The", "sun"} & {*unsaid}
+    assert values["a"]["unsaid"] == len(unsaid)
     text = page.read_text()
     assert "neighbours, a at" in text
     assert text.count("<audio") >= 5
