@@ -15,14 +15,16 @@ unsaid phone cost depends on the criterion that a network was trained with. It i
 left out that the text has. For the shipped model,
 
     python benchmarks/long_alignment.py LibriSpeech/train-clean-100 --speakers 4088 5652 8226 \
-        --removed 0.15 --added 0.15 --costs 2,4 1,2 0.7,2
+        --removed 0.15 --added 0.15 --costs 2,4 1.4,2.8 1.2,2.4 1,2 0.7,2
 
 prints, of 45 sentences that are taken from the text, 45 that are put into it, and 8,096 words that are said:
 
     filler, unsaid  removed found  added found  words passed by  seconds left out
-    −2, −4          31             35           2                0.5
-    −1, −2          42             43           2                0.7
-    −0.7, −2        44             45           2                1.2
+    −2, −4          33             36           2                1.4
+    −1.4, −2.8      40             40           3                2.0
+    −1.2, −2.4      41             45           4                3.0
+    −1, −2          45             45           15               7.2
+    −0.7, −2        45             45           20               10.9
 
 Letters: T' output frames, C classes, S nodes of the graph, L labels.
 """
