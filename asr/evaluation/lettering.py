@@ -56,7 +56,11 @@ def fonts_of(characters: frozenset[str]) -> tuple[list[str], str]:
 
 @functools.lru_cache(4)
 def _codes(path: str) -> frozenset[int]:
-    return frozenset(FT2Font(path).get_charmap())
+    """Return the characters of a font; none of one that is gone since Matplotlib listed it, or damaged."""
+    try:
+        return frozenset(FT2Font(path).get_charmap())
+    except (OSError, RuntimeError):
+        return frozenset()
 
 
 def _oddness(font: font_manager.FontEntry) -> tuple[bool, int, str]:

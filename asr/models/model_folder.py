@@ -123,11 +123,13 @@ def export(name: str | Path, folder: Path, graphs: Collection[str] = (), int8: b
     Raises
     ------
     ModelError
-        There is no such model.
+        There is no such model, or `folder` is a shipped one.
     ConfigError
         Its network or its features have no ONNX graph.
     """
     source = find(name)
+    if is_shipped(folder):
+        raise ModelError(f"{folder.name} is a shipped model and stays as it is: name another folder")
     model = load(source, light=True)
     if graphs and not has_graph(model.config):
         raise ConfigError(f"{model.config.model['name']} has no ONNX graph: only systems of `blstm` with CTC have one")
@@ -175,29 +177,46 @@ def average(name: str | Path, other: str | Path, share: float, folder: Path) -> 
     Raises
     ------
     ModelError
-        There is no such model, or the two have other labels, features or shapes.
+        There is no such model, it is no network, the two have other labels, features or shapes, or `folder` is one of
+        them or a shipped one.
+    ConfigError
+        The share is none.
     """
+    if not 0 <= share <= 1:
+        raise ConfigError(f"the share is {share:g}: give one from 0 to 1")
     sources = find(name), find(other)
+    if is_shipped(folder) or folder.resolve() in {source.resolve() for source in sources}:
+        raise ModelError(f"{folder} stays as it is: name another folder for the average")
     models = [load(source, light=True) for source in sources]
-    (labels, features, weights), second = ((each.tokens, each.config.features, each.tensors()) for each in models)
-    shapes = [{key: value.shape for key, value in each.items()} for each in (weights, second[2])]
-    if (labels, features) != second[:2] or shapes[0] != shapes[1]:
+    if any(kind_of(model.config) not in (Kind.CTC, Kind.ATTENTION) for model in models):
+        raise ModelError(f"{name} and {other} must be networks of CTC or attention: HMMs have no average")
+    model, second = models
+    networks = [{**each.config.model, "dropout": 0} for each in models]
+    weights, others = model.tensors(), second.tensors()
+    shapes = [{key: value.shape for key, value in each.items()} for each in (weights, others)]
+    statistics = [(each.normaliser.mean, each.normaliser.std) for each in models]
+    if (
+        (model.tokens, model.config.features, networks[0]) != (second.tokens, second.config.features, networks[1])
+        or shapes[0] != shapes[1]
+        or not all(np.array_equal(*pair) for pair in zip(*statistics, strict=True))
+    ):
         raise ModelError(
             f"{name} and {other} have other labels, features or shapes: average two of which one was trained on from "
             "the other"
         )
     ours, theirs = np.float64(1 - share), np.float64(share)  # so that the mean is rounded once
-    mean = {key: ours * value + theirs * second[2][key] for key, value in weights.items()}
-    model = replace(models[0], **type(models[0]).parts(models[0].config, labels, mean))
+    mean = {key: ours * value + theirs * others[key] for key, value in weights.items()}
+    config = replace(model.config, decode=DecodeConfig())
+    model = replace(model, config=config, **type(model).parts(config, model.tokens, mean))
     card = sources[0] / "README.md"
-    text = card.read_text(encoding="utf8") if card.is_file() else ""
+    text = card.read_text(encoding="utf8").partition("\n## Scores")[0] if card.is_file() else ""
     save(
         folder,
         model,
         f"{text}\nThe mean of its weights and, with a share of {share:g}, {name_of(sources[1])}'s.\n",
         "float16",
     )
-    for file in ("metrics.json", calibration.FILE):
+    for file in ("metrics.json", calibration.FILE, GRAPH, WAVEFORM_GRAPH):
         (folder / file).unlink(missing_ok=True)  # another model's
 
 

@@ -166,7 +166,7 @@ class PronunciationScorer:
         try:
             kept = json.loads(path.read_text(encoding="utf8"))["limits"]
             return replace(found, limits=Limits(*(float(kept[name]) for name in Limits._fields)))
-        except (OSError, KeyError, ValueError, TypeError, RecursionError) as error:
+        except (OSError, KeyError, ValueError, TypeError, OverflowError, RecursionError) as error:
             raise ModelError(
                 f"{path} lacks the limits of the scorer beside it ({error!r}): train it again with asr train-scorer "
                 f"{folder}"

@@ -118,7 +118,12 @@ class Pronunciation(Annotation):
         return "good" if self.phone_scores[phone] >= GOOD_PHONE else "fair"
 
     def word_grade(self, word: int) -> str:
-        """Return how well a word is said, by its number: good, fair or wrong, as its accuracy is."""
+        """Return how well a word is said, by its number: wrong where another one was, else by its accuracy."""
+        phones = self.word_lengths[word]
+        if phones > 1 and any(
+            each.word == word and len((each.expected or "").split()) == phones for each in self.mistakes
+        ):
+            return "wrong"
         accuracy = self.word_scores[word]["accuracy"]
         return "good" if accuracy >= GOOD_WORD else "fair" if accuracy >= FAIR_WORD else "wrong"
 

@@ -27,12 +27,15 @@ def check(config: Config) -> None:
     encoders.config_of(config.model)
 
 
+OF_ALL = ("alignments", "accelerator", "precision", "checkpoint_minutes")  # of HMMs, and how a machine works
+
+
 def _of_networks(config: Config) -> Iterator[str]:
     """Yield the settings that networks alone are trained by, as far as they are not the defaults."""
     for name in ("train", "conditions", "spec_augment"):
         given = getattr(config, name)
         for key in fields(given):
-            if key.name != "alignments" and getattr(given, key.name) != getattr(type(given)(), key.name):
+            if key.name not in OF_ALL and getattr(given, key.name) != getattr(type(given)(), key.name):
                 yield f"{name}.{key.name}"
     if config.data.speeds != (1.0,):
         yield "data.speeds"

@@ -308,7 +308,7 @@ def _numbers(scorer: PronunciationScorer, words: Iterable[tuple[Evidence, Sequen
         np.column_stack([evidence.word_goodness, scorer.score(evidence).words[:, 0]])[[*numbers]]
         for evidence, numbers in words
     ]
-    return np.concatenate(each)
+    return np.concatenate([np.empty((0, 2)), *each])
 
 
 def _num_below(words: np.ndarray, limits: Limits) -> int:

@@ -302,3 +302,12 @@ def test_labels_in_another_order_are_refused(tmp_path):
     (tmp_path / "tokens.txt").write_text("\n".join([lines[0], lines[2], lines[1], *lines[3:]]) + "\n")
     with pytest.raises(ModelError, match="the HMMs are not those of the labels arpabet39"):
         model_folder.load(tmp_path)
+
+
+@pytest.mark.parametrize("make", [gmm, hybrid])
+def test_hmms_have_no_average(make, tmp_path):
+    for name in ("one", "other"):
+        model_folder.save(tmp_path / name, make(), "")
+    with pytest.raises(ModelError, match="HMMs have no average"):
+        model_folder.average(tmp_path / "one", tmp_path / "other", 0.5, tmp_path / "mean")
+    assert not (tmp_path / "mean").exists()

@@ -2,6 +2,7 @@
 
 import json
 import pickle
+import re
 import shutil
 from dataclasses import replace
 
@@ -13,7 +14,7 @@ from safetensors.numpy import load_file, save_file
 from asr import encoders
 from asr.core import files
 from asr.core.config import TrainConfig, from_dict
-from asr.core.errors import AsrError, ModelError, OutputError
+from asr.core.errors import AsrError, ConfigError, ModelError, OutputError
 from asr.core.settings import section
 from asr.ctc import ctc_loss
 from asr.lm.estimation import estimate
@@ -350,15 +351,41 @@ def test_an_average_lies_between_two_networks(model, folder, tmp_path):
     assert "share of 0.25, other's" in (tmp_path / "mean" / "README.md").read_text()
 
 
-@pytest.mark.parametrize("change", ["tokens", "shape"])
+def test_shipped_models_and_sources_are_not_written_over(folder, tmp_path):
+    shipped = model_folder.PRETRAINED / "en-us-phones"
+    for output in (folder, shipped):
+        with pytest.raises(ModelError, match="stays as it is: name another folder"):
+            model_folder.average(folder, folder, 0.5, output)
+    with pytest.raises(ModelError, match="stays as it is: name another folder"):
+        model_folder.export(folder, shipped)
+    with pytest.raises(ConfigError, match=r"the share is 1\.5"):
+        model_folder.average(folder, folder, 1.5, tmp_path / "mean")
+
+
+def test_no_file_of_a_shipped_model_names_a_place_on_a_machine():
+    files = [path for path in model_folder.PRETRAINED.rglob("*") if path.suffix in (".json", ".yaml")]
+    assert len(files) > 9
+    for path in files:
+        assert not re.search(r"[\"' ]/\w+/", path.read_text(encoding="utf8")), path
+
+
+@pytest.mark.parametrize("change", ["tokens", "shape", "statistics", "dropout"])
 def test_networks_of_other_kinds_have_no_average(change, model, folder, tmp_path):
     if change == "tokens":
         other = replace(model, tokens=(BLANK, *TOKENS[:0:-1]))
+    elif change == "statistics":
+        mean, std = model.normaliser.mean + 1, model.normaliser.std
+        other = replace(model, normaliser=Normaliser(model.config.features, mean, std))
+    elif change == "dropout":  # is of training alone
+        other = replace(model, config=replace(model.config, model=model.config.model | {"dropout": 0.7}))
     else:
         config = replace(model.config, model=model.config.model | {"hidden_size": 16})
         size = FeatureExtractor(config.features).num_features
         other = replace(model, config=config, encoder=encoders.build(config.model, size, len(TOKENS)))
     model_folder.save(tmp_path / "other", other, "")
+    if change == "dropout":
+        model_folder.average(folder, tmp_path / "other", 0.5, tmp_path / "mean")
+        return
     with pytest.raises(ModelError, match="have other labels, features or shapes"):
         model_folder.average(folder, tmp_path / "other", 0.5, tmp_path / "mean")
     assert not (tmp_path / "mean").exists()

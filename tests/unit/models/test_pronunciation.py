@@ -100,7 +100,13 @@ def test_a_saved_scorer_is_the_same(rng, tmp_path):
     assert loaded.limits == scorer.limits
     for ours, theirs in zip(scorer.score(evidence), loaded.score(evidence), strict=True):
         np.testing.assert_allclose(ours, theirs, rtol=1e-6)
-    for text in (None, "{}", '{"limits": {"goodness": -2.5}}', "[]"):  # as of a scorer that was trained before
+    for text in (
+        None,
+        "{}",
+        '{"limits": {"goodness": -2.5}}',
+        "[]",
+        f'{{"limits": {{"goodness": 1{"0" * 400}, "accuracy": 9}}}}',
+    ):  # as of a scorer that was trained before
         (tmp_path / FIGURES).unlink() if text is None else (tmp_path / FIGURES).write_text(text)
         with pytest.raises(ModelError, match=r"lacks the limits .*: train it again with asr train-scorer"):
             PronunciationScorer.load(tmp_path, TOKENS)

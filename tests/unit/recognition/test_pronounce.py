@@ -73,6 +73,7 @@ def test_a_word_that_nobody_says_is_named_and_its_phones_are_wrong(recogniser, t
     assert fault.heard.startswith("S ")  # of "sun"
     first = sum(found.word_lengths[: fault.word])
     assert [found.grade(k) for k in range(first, first + 3)] == ["wrong"] * 3
+    assert found.word_grade(fault.word) == "wrong"
     assert found.ipa.mistakes[found.mistakes.index(fault)].expected == "tʃ i z"
     right = pronounce(recogniser, think, "I think that the sun is hot", sample_rate=16000)
     assert not any(" " in (each.expected or "") for each in right.mistakes)

@@ -39,6 +39,7 @@ def test_gmm_hmms_have_no_speeds_and_no_conditions():
 
 def test_what_a_kind_of_system_is_trained_by_passes():
     check(config("gmm_hmm"))
+    check(config("gmm_hmm", train={"accelerator": "cpu"}))
     check(config("blstm", train={"freeze": 1, "max_epochs": 3}))
     check(
         from_dict(
