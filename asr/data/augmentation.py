@@ -270,7 +270,8 @@ def add_echoes(
     gain = 10 ** (-direct_to_reverberant / 10) * (1 - decay)
     echoes = lfilter([gain / 2, gain / 2], [1, -decay], energies, axis=0)  # half of a frame's shift falls into the next
     noise = _white_noise(energies.shape[1])[0]
-    return mix(energies, (echoes * _excerpt(noise / noise.mean(axis=0), len(energies), rng)).astype(np.float32), rng)
+    chance = _excerpt(noise, len(energies), rng) / noise.mean(axis=0)
+    return mix(energies, (echoes * chance).astype(np.float32), rng)
 
 
 def noise_energies(shape: tuple[int, int], rng: np.random.Generator) -> np.ndarray:
