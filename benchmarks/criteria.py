@@ -44,6 +44,8 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--words", type=Path, nargs="*", default=[], help="folders of word models with their lexicons")
     parser.add_argument("--beam", type=int, default=200, help="of words")
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
+    names = [system.name for system in SYSTEMS]
+    parser.add_argument("--systems", nargs="+", default=names, choices=names, metavar="NAME", help=f"of: {names}")
     parser.add_argument("--output", type=Path, default=Path("runs/criteria"), help="folder of runs and scores")
     parser.add_argument("--table", action="store_true", help="make nothing")
     return parser.parse_args()
@@ -74,7 +76,7 @@ def main() -> None:
     columns = ("seed", "best path", "with trigram", *words, "calibration error", "minutes of training", "× real time")
     rows = [f"| criterion | {' | '.join(columns)} |", f"|---|{'---|' * len(columns)}"]
     for seed in arguments.seeds:
-        for system in SYSTEMS:
+        for system in (each for each in SYSTEMS if each.name in arguments.systems):
             run = folder / "runs" / f"{system.name.replace(', ', '-').replace(' ', '-')}-{seed}"
             if is_made:
                 yaml = f"recipes/{recipe}/{system.yaml}.yaml"

@@ -13,6 +13,7 @@ from asr.cli.options import check, check_exist, note, with_verbosity
 
 if TYPE_CHECKING:
     from asr.lm.ngram import NGram
+    from asr.lm.recurrent_lm import RecurrentLM
 
 app = typer.Typer(no_args_is_help=True, help="Language models over phones, characters or words: n-gram and recurrent.")
 
@@ -217,16 +218,28 @@ def prune(
 def quantise(
     model: Model,
     folder: Folder,
-    bits: Annotated[int, typer.Option(min=2, max=16, help="Bits of each probability and backoff weight.")] = 8,
+    bits: Annotated[
+        int, typer.Option(min=2, max=16, help="Bits of each probability, backoff weight or weight; of the last only 8.")
+    ] = 8,
     unit: Unit = "words",
 ) -> None:
-    """Round an n-gram model's probabilities and backoff weights to a few numbers for each order.
+    """Round an n-gram model's values to a few numbers for each order, or a recurrent model's weights to 8 bits.
 
     asr lm quantise runs/books/small runs/books/tiny --bits 6
+    asr lm quantise runs/books/lstm runs/books/small-lstm
     """
+    from asr.lm.folder import load
+    from asr.lm.ngram import NGram
     from asr.lm.quantisation import quantise as quantised
+    from asr.lm.recurrent_lm import RecurrentLM
+    from asr.lm.search import find
 
-    _save(quantised(_ngram(model, unit), bits), model, folder, f"values of {bits} bits")
+    lm, remark = load(find(model), unit), f"values of {bits} bits"
+    if isinstance(lm, NGram):
+        _save(quantised(lm, bits), model, folder, remark)
+    elif isinstance(lm, RecurrentLM):
+        check("--bits", bits == 8, "be 8 for a recurrent model", bits)
+        _save(lm.rounded(), model, folder, remark)
 
 
 @app.command()
@@ -281,20 +294,23 @@ def _ngram(path: Path, unit: str) -> "NGram":
 
     lm = load(find(path), unit)
     if not isinstance(lm, NGram):
-        raise ModelError(f"{path} is a recurrent model: only n-grams can be exported, pruned or quantised")
+        raise ModelError(f"{path} is a recurrent model: only n-grams can be exported or pruned")
     return lm
 
 
-def _save(lm: "NGram", source: Path, folder: Path, remark: str) -> None:
+def _save(lm: "NGram | RecurrentLM", source: Path, folder: Path, remark: str) -> None:
     """Save a model that was made of another one, with a line more on its card, and its lexicon and settings if any."""
     from asr.core.files import replacing
     from asr.lm.folder import LEXICON, card, locate, save
+    from asr.lm.ngram import NGram
     from asr.lm.search import find
     from asr.models.word_model import SETTINGS
 
     source = find(source)
-    counts = ", ".join(f"{count:,}" for count in lm.packing.counts)
-    save(folder, lm, f"{card(source, lm)}- {remark}: {counts} n-grams of 1 to {lm.order} {lm.unit}\n")
+    if isinstance(lm, NGram):
+        counts = ", ".join(f"{count:,}" for count in lm.packing.counts)
+        remark += f": {counts} n-grams of 1 to {lm.order} {lm.unit}"
+    save(folder, lm, f"{card(source, lm)}- {remark}\n")
     for name in (LEXICON, SETTINGS) if lm.unit == "words" else ():
         file = locate(source) / name
         if file.is_file():
@@ -303,9 +319,12 @@ def _save(lm: "NGram", source: Path, folder: Path, remark: str) -> None:
     typer.echo(_described(folder, lm))
 
 
-def _described(folder: Path, lm: "NGram") -> str:
+def _described(folder: Path, lm: "NGram | RecurrentLM") -> str:
+    from asr.lm.ngram import NGram
+
     size = sum(file.stat().st_size for file in folder.iterdir())
-    return f"model folder: {folder} ({sum(lm.packing.counts):,} n-grams, {size / 1e6:.1f} MB)"
+    count = f"{sum(lm.packing.counts):,} n-grams" if isinstance(lm, NGram) else f"{lm.num_parameters:,} weights"
+    return f"model folder: {folder} ({count}, {size / 1e6:.1f} MB)"
 
 
 @app.command()

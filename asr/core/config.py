@@ -17,6 +17,8 @@ from omegaconf import OmegaConf
 
 from asr.core.settings import check, one_of, read, read_from, section, types_of
 
+PRECISIONS = ("32-true", "bf16-mixed")
+
 
 @dataclass(frozen=True)
 class FeatureConfig:
@@ -341,7 +343,7 @@ class TrainConfig:
         check(0 <= self.average < 1, "train.average", "lie in 0..1", self.average)
         names = ("default", "zeros", "normal", "xavier", "he", "orthogonal", "rbm")
         one_of("train.initialiser", self.initialiser, names)
-        one_of("train.precision", self.precision, ("32-true", "bf16-mixed"))
+        one_of("train.precision", self.precision, PRECISIONS)
         one_of("train.accelerator", self.accelerator, ("auto", "cpu", "gpu"))
 
 
@@ -380,9 +382,11 @@ class DecodeConfig:
         How words appear that a language model over words does not know, always in brackets: ``spelling``, as they are
         probably written, or ``phones``, as they sound. Words with phones that are not ARPAbet's 39 appear as phones.
     rescore_lm
-        Second language model for a CTC system, which reorders the hypotheses of the beam.
+        Second language model for a CTC system, which reorders the hypotheses of the beam: for words the best ten.
     rescore_weight
-        Weight of `rescore_lm`.
+        Weight of `rescore_lm`; found like `lm_weight`, with `rescored_lm_weight`.
+    rescored_lm_weight
+        Weight of `lm` when the hypotheses are reordered, in place of `lm_weight`, which finds them. Null keeps that.
     """
 
     beam_size: int = 16
@@ -398,6 +402,7 @@ class DecodeConfig:
     unknown: str = "spelling"
     rescore_lm: str | None = None
     rescore_weight: float = 0.5
+    rescored_lm_weight: float | None = None
 
     def __post_init__(self) -> None:
         check(self.beam > 0, "decode.beam", "be positive", self.beam)
@@ -405,6 +410,8 @@ class DecodeConfig:
         check(0 <= self.hint_bonus < math.inf, "decode.hint_bonus", "be 0 or more and finite", self.hint_bonus)
         for name in ("lm_weight", "rescore_weight", "label_prior_scale"):
             check(getattr(self, name) >= 0, f"decode.{name}", "be 0 or more", getattr(self, name))
+        fits = self.rescored_lm_weight is None or self.rescored_lm_weight >= 0
+        check(fits, "decode.rescored_lm_weight", "be 0 or more, or null", self.rescored_lm_weight)
         one_of("decode.unknown", self.unknown, ("spelling", "phones"))
         check(self.beam_size >= 1, "decode.beam_size", "be 1 or more", self.beam_size)
         check(1 <= self.nbest <= self.beam_size, "decode.nbest", f"lie in 1..beam_size ({self.beam_size})", self.nbest)

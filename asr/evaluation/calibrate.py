@@ -6,7 +6,6 @@ from pathlib import Path
 
 import numpy as np
 
-from asr.core.errors import ModelError
 from asr.data import splits
 from asr.evaluation import boundaries, breakdown, corpus_scores, reliability
 from asr.evaluation.inputs import load_configured, prepare_corpora
@@ -49,8 +48,7 @@ def calibrate(
     """
     folder, model = load_configured(name, overrides, corpora)
     target = folder if output is None else output
-    if model_folder.is_shipped(target):
-        raise ModelError(f"{target.name} is a shipped model and stays as it is: name a folder for a copy with --output")
+    model_folder.check_output(target)
     decode = replace(model.config.decode, label_prior_scale=0.0)  # there may be no priors yet
     lag = model.calibration.boundary_offset
     model = replace(model.with_decoding(decode), calibration=Calibration())

@@ -105,7 +105,7 @@ def _settings(model: AcousticModel, decoder: str) -> dict[str, Any]:
         used = ["lm", "lexicon"] if decode.lm else []
         used += ["lm_weight", "insertion_penalty"] if decode.lm or model.config.train.criterion.lm else []
         used += ["label_prior_scale"] if decode.label_prior_scale else []
-        used += ["rescore_lm", "rescore_weight"] if decode.rescore_lm else []
+        used += ["rescore_lm", "rescore_weight", "rescored_lm_weight"] if decode.rescore_lm else []
         used += ["hints", "hint_bonus"] if decode.hints else []
     return {name: getattr(decode, name) for name in used}
 

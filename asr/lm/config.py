@@ -5,7 +5,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from asr.core.config import places_in
+from asr.core.config import PRECISIONS, places_in
 from asr.core.errors import ConfigError
 from asr.core.settings import check, full_names, one_of, read, read_from, section, types_of, unknown
 from asr.lm.estimation import SMOOTHINGS
@@ -155,6 +155,8 @@ class LmTrainConfig:
     sampled_tokens
         With so many tokens, drawn anew for each batch as often as the text has them, each next token is compared in
         training; with 0, with the whole vocabulary, which takes long if it is large.
+    precision
+        ``32-true``, or ``bf16-mixed``: products in bfloat16, which processors with AVX-512 BF16 or AMX compute faster.
     """
 
     max_epochs: int = 20
@@ -165,8 +167,10 @@ class LmTrainConfig:
     window: int = 0
     epoch_tokens: int = 0
     sampled_tokens: int = 0
+    precision: str = "32-true"
 
     def __post_init__(self) -> None:
+        one_of("train.precision", self.precision, PRECISIONS)
         for name in ("max_epochs", "learning_rate", "batch_tokens", "gradient_clip"):
             check(getattr(self, name) > 0, f"train.{name}", "be positive", getattr(self, name))
         for name in ("weight_decay", "window", "epoch_tokens", "sampled_tokens"):

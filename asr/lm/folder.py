@@ -65,10 +65,10 @@ def load(path: str | Path, unit: str = "words") -> LanguageModel:
         raise ModelError(f"{folder} is damaged ({reason}): copy the whole folder again, or train again") from error
 
 
-def card(path: Path, lm: NGram) -> str:
+def card(path: Path, lm: LanguageModel) -> str:
     """Return the card of the model at a path that `load` takes; that of an ARPA file is a title."""
     file = locate(path) / CARD
-    return file.read_text(encoding="utf8") if file.is_file() else f"# {lm.order}-gram over {lm.unit}\n\n"
+    return file.read_text(encoding="utf8") if file.is_file() else f"# Language model over {lm.unit}\n\n"
 
 
 def locate(path: Path) -> Path:
@@ -95,7 +95,7 @@ def _missing(path: Path) -> ModelError:
 
 
 def _kind(name: str) -> type[LanguageModel]:
-    """Return the class that a folder names; torch is imported only for a recurrent model."""
+    """Return the class that a folder names."""
     if name == "ngram":
         return NGram
     if name != "recurrent":

@@ -21,9 +21,9 @@ HELD, KEPT = range(2)  # rows of `Beam.nodes`
 UNSEEN = -1  # in `Offers.states`
 SPARE = 8  # an eighth of a beam's candidates may be no better than others
 # Columns of the history's tree. The first are those of `asr.ctc.beam_kernels`, with an arc where that has a token; then
-# come the lexicon's node and the n-gram's node after the prefix.
-PARENT, ARC, CHILD, SIBLING, PLACE, BORN, SEEN, NODE, STATE = range(9)
-NODE_FIELDS = 9
+# come the lexicon's node and the n-gram's node after the prefix, and a number that tells its words from others.
+PARENT, ARC, CHILD, SIBLING, PLACE, BORN, SEEN, NODE, STATE, WORDS = range(10)
+NODE_FIELDS = 10
 
 
 @helper()
@@ -153,19 +153,42 @@ def _look_up(num, least, network, limits, beam, size, history, offers):
 
 
 @helper()
+def _more_words(words, word):
+    """Return the number of a prefix's words and one more: one of 2³¹."""
+    return (words * 1_000_003 + word + 1) & 0x7FFFFFFF
+
+
+@helper()
 def _continuations(choice, place, network, num_tokens, beam, size, history, offers):
-    """Write the key of a choice's continuations, and its log probabilities by last symbol, to a place in the beam."""
+    """Write the key of a choice's continuations, its words, and its log probabilities by last symbol, to a place."""
     (graph, trie), tree = network, history.tree
     if choice < size:
         h = beam.nodes[HELD, choice]
         token = graph.tokens[tree[h, ARC]] if h > 0 else 0
         node, state = tree[h, NODE], np.int64(tree[h, STATE])
+        beam.words[place] = tree[h, WORDS]
         beam.ends[0, place], beam.ends[1, place] = beam.scores[STAYS_BLANK, choice], beam.scores[STAYS_LABEL, choice]
     else:
         arc = offers.arcs[choice]
         token, node, state = graph.tokens[arc], graph.nodes[arc], offers.states[choice]
+        words = np.int64(tree[beam.nodes[HELD, offers.prefixes[choice]], WORDS])
+        beam.words[place] = _more_words(words, graph.readings[arc]) if graph.words[arc] >= 0 else words
         beam.ends[0, place], beam.ends[1, place] = -np.inf, offers.scores[choice]
     beam.keys[place] = (np.int64(node) * trie.layout[-1, FIRST] + state) * num_tokens + token
+
+
+@helper()
+def _joins(place, first, beam):
+    """Add a choice to one of the places from `first` on, all of its key, that has its words, too; tell if there is one.
+
+    The two are pronunciations of the same words: whatever follows them is the same.
+    """
+    while first >= 0 and beam.words[place] != beam.words[first]:
+        first = beam.others[first]
+    if first >= 0:
+        for row in range(2):
+            beam.ends[row, first] = _logaddexp(beam.ends[row, first], beam.ends[row, place])
+    return first >= 0
 
 
 @helper()
@@ -190,10 +213,11 @@ def _choose(num, least, network, num_tokens, limits, beam, size, history, offers
 
     Return how many there are, and whether these are the best of all.
 
-    A choice with a better one of the same key in both respects stays worse whatever follows (Viterbi's argument). Of
-    one key, `alike` choices are kept at most, for further sentences, and take no room from the others: the best
-    sentence does not depend on how many are asked for, but that longer prefixes in the beam lose less of what a choice
-    left out would have added to them. The first row of the table is −1 everywhere, on entry and on return.
+    Choices of the same key and words become one, with the sum of their probabilities. A choice with a better one of the
+    same key in both respects stays worse whatever follows (Viterbi's argument). Of
+    one key, `alike` choices of other words are kept at most, for further sentences, and take no room from the others:
+    the best sentence does not depend on how many are asked for, but that longer prefixes in the beam lose less of what
+    a choice left out would have added to them. The first row of the table is −1 everywhere, on entry and on return.
     """
     scores, order, keys, ends, table, slots = offers.scores, offers.order, beam.keys, beam.ends, beam.table, beam.slots
     top = -np.inf
@@ -211,7 +235,9 @@ def _choose(num, least, network, num_tokens, limits, beam, size, history, offers
         slot = keys[count] % num_slots
         while table[0, slot] >= 0 and keys[table[0, slot]] != keys[count]:
             slot = (slot + 1) % num_slots
-        better = table[0, slot]
+        better, beam.others[count] = table[0, slot], -1
+        if _joins(count, better, beam):
+            continue
         if better < 0:
             table[0, slot], table[1, slot] = count, 1
             taken += 1
@@ -221,6 +247,8 @@ def _choose(num, least, network, num_tokens, limits, beam, size, history, offers
             table[1, slot] += 1
         else:
             continue
+        if better >= 0:
+            beam.others[count], beam.others[better] = beam.others[better], count
         beam.choices[count], slots[count] = choice, slot
         count += 1
     for i in range(count):
@@ -245,23 +273,21 @@ def _child(parent, arc, stamp, count, tree):
 @helper()
 def _keep(num_kept, stamp, graph, beam, size, history, offers, count):
     """Make the choices the beam, and add new prefixes to the history, which has `count` nodes; return its new size."""
-    scores, nodes, tree = beam.scores, beam.nodes, history.tree
+    scores, nodes, words, tree = beam.scores, beam.nodes, beam.words, history.tree
     for i in range(num_kept):
         choice = beam.choices[i]
         if choice < size:
             nodes[KEPT, i] = nodes[HELD, choice]
-            for row in range(3):
-                scores[ENDS_BLANK + row, i] = scores[STAYS_BLANK + row, choice]
         else:
             arc = offers.arcs[choice]
             node = np.int64(_child(nodes[HELD, offers.prefixes[choice]], arc, stamp, count, tree))
             count = max(count, node + 1)
-            tree[node, NODE], tree[node, STATE] = graph.nodes[arc], offers.states[choice]
+            tree[node, NODE], tree[node, STATE], tree[node, WORDS] = graph.nodes[arc], offers.states[choice], words[i]
             history.gains[node], nodes[KEPT, i] = offers.gains[choice], node
-            scores[ENDS_BLANK, i] = -np.inf
-            scores[ENDS_LABEL, i], scores[ENDS, i] = offers.scores[choice], offers.scores[choice]
     for i in range(num_kept):
         nodes[HELD, i] = nodes[KEPT, i]
+        scores[ENDS_BLANK, i], scores[ENDS_LABEL, i] = beam.ends[0, i], beam.ends[1, i]
+        scores[ENDS, i] = _logaddexp(beam.ends[0, i], beam.ends[1, i])
     return count
 
 
@@ -269,7 +295,8 @@ def _keep(num_kept, stamp, graph, beam, size, history, offers, count):
 def _finish(network, limits, beam, size, history, offers):
     """Make a heap of the prefixes that are left, by their total scores; return its size.
 
-    If no prefix ends with a word, unfinished ones are taken, without the look-ahead in their scores.
+    Those of the same words become one. If no prefix ends with a word, unfinished ones are taken, without the look-ahead
+    in their scores.
     """
     (graph, trie), held, tree, whole = network, beam.nodes[HELD], history.tree, False
     for k in range(size):
@@ -279,6 +306,11 @@ def _finish(network, limits, beam, size, history, offers):
         if node == 0:
             log_prob, _ = look_up(trie, tree[held[k], STATE], 0)
             offers.scores[k] = beam.scores[ENDS, k] + limits.weight * log_prob
+            for other in range(k):
+                if tree[held[other], WORDS] == tree[held[k], WORDS] and tree[held[other], NODE] == 0:
+                    low, high = (k, other) if offers.scores[k] <= offers.scores[other] else (other, k)
+                    offers.scores[high] = _logaddexp(offers.scores[high], offers.scores[low])
+                    offers.scores[low] = -np.inf
         else:
             offers.scores[k] = -np.inf if whole else beam.scores[ENDS, k] - graph.ahead[node]
     return _heap(offers.scores, size, -1e300, offers.order)

@@ -2,55 +2,27 @@
 
 T. Mikolov, M. Karafiát, L. Burget, J. Černocký and S. Khudanpur, "Recurrent neural network based language model",
 Interspeech 2010. Tied embeddings: O. Press and L. Wolf, "Using the output embedding to improve language models", EACL
-2017.
+2017. It is trained in torch (asr/training/recurrent_lm.py), and runs in NumPy.
 
-Letters: V tokens, K contexts, T tokens of a piece of text, L tokens of a sentence, E values of an embedding, H units,
-N layers.
+Letters: V tokens, K contexts, L tokens of a sentence, E values of an embedding, H units, N layers, G gates, M contexts
+of a text.
 """
 
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
-import torch
-from torch import Tensor, nn
 
 from asr.lm.config import RecurrentConfig
 from asr.lm.language_model import LanguageModel
 
-CELLS: dict[str, Any] = {"elman": nn.RNN, "gru": nn.GRU, "lstm": nn.LSTM}
-MOST_LOGITS = 20_000_000  # in a batch of sentences that are scored together
-
-
-class Network(nn.Module):
-    """Network that maps tokens to logits of the next token."""
-
-    def __init__(self, config: RecurrentConfig, num_tokens: int):
-        super().__init__()
-        self.config = config
-        between = config.dropout if config.num_layers > 1 else 0.0
-        self.embedding = nn.Embedding(num_tokens, config.embedding_size)
-        self.rnn = CELLS[config.cell](
-            config.embedding_size, config.hidden_size, config.num_layers, batch_first=True, dropout=between
-        )
-        self.dropout = nn.Dropout(config.dropout)
-        size = config.embedding_size if config.tied else config.hidden_size
-        self.projection = nn.Linear(config.hidden_size, size) if size != config.hidden_size else nn.Identity()
-        self.output = nn.Linear(size, num_tokens)
-        nn.init.normal_(self.embedding.weight, std=config.embedding_size**-0.5)
-        if config.tied:
-            self.output.weight = self.embedding.weight
-
-    def forward(self, tokens: Tensor, state: Any = None) -> tuple[Tensor, Any]:
-        """Return logits (K, T, V) after each of the tokens (K, T), and the state after the last."""
-        outputs, state = self.contexts(tokens, state)
-        return self.output(outputs), state
-
-    def contexts(self, tokens: Tensor, state: Any = None) -> tuple[Tensor, Any]:
-        """Return what the output layer sees (K, T, E or H), and the state after the last token."""
-        outputs, state = self.rnn(self.dropout(self.embedding(tokens)), state)
-        return self.dropout(self.projection(outputs)), state
+MOST_LOGITS = 20_000_000  # in a batch of contexts whose next tokens are scored together
+NUM_GATES = {"elman": 1, "gru": 3, "lstm": 4}
+LEAST_SCALE = np.float32(1e-12)  # of a row of zeros
+SCALE = ".scale"  # of a matrix of 8 bits: what each row is multiplied by
+Weights = Mapping[str, np.ndarray]
 
 
 @dataclass(frozen=True)
@@ -60,111 +32,195 @@ class RecurrentState:
     Attributes
     ----------
     hidden
-        Tensors (N, K, H): one, or two for an LSTM.
-    log_probs : (K, V)
-        Natural log probabilities of the next token.
+        Arrays (N, K, H): one, or two for an LSTM.
+    contexts : (K, E or H)
+        What the output layer sees.
     """
 
-    hidden: tuple[Tensor, ...]
-    log_probs: np.ndarray
+    hidden: tuple[np.ndarray, ...]
+    contexts: np.ndarray
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class RecurrentLM(LanguageModel[RecurrentState]):
     """A trained network.
 
     Attributes
     ----------
-    network
-        The network, in evaluation mode.
+    config
+        Its kind and size.
+    weights
+        float32, by torch's names: ``embedding.weight`` (V, E); for each layer ``rnn.weight_ih_l0`` (G·H, E or H),
+        ``rnn.weight_hh_l0`` (G·H, H) and their biases; ``projection`` where the output layer sees E and not H values;
+        ``output.weight`` (V, E or H), which is left out where it is the embedding, and ``output.bias`` (V,).
+    bits
+        Of a weight in a file: 32, or 8, as whose multiples in each row they are then written.
     """
 
     unit: str
     tokens: tuple[str, ...]
-    network: Network = field(repr=False)
+    config: RecurrentConfig
+    weights: Weights = field(repr=False)
+    bits: int = 32
 
     @property
     def num_parameters(self) -> int:
         """Number of weights; tied ones count once."""
-        return sum(weights.numel() for weights in self.network.parameters())
+        return sum(weights.size for weights in self.weights.values())
+
+    @cached_property
+    def output(self) -> np.ndarray:
+        """The weights of the output layer (V, E or H)."""
+        return self.weights["embedding.weight" if self.config.tied else "output.weight"]
 
     def start(self, count: int = 1) -> RecurrentState:
         """Return the state after the edge, `count` times."""
-        return self._run(torch.zeros(count, 1, dtype=torch.long), None)
+        shape = self.config.num_layers, count, self.config.hidden_size
+        hidden = tuple(np.zeros(shape, np.float32) for _ in range(1 + (self.config.cell == "lstm")))
+        return self.advance(RecurrentState(hidden, np.empty((count, 0))), np.zeros(count, np.int64))
 
     def advance(self, states: RecurrentState, tokens: np.ndarray) -> RecurrentState:
         """Return the states after one more token for each, tokens (K,)."""
-        return self._run(torch.as_tensor(np.asarray(tokens, np.int64))[:, None], states.hidden)
+        values, after = self.weights["embedding.weight"][tokens], [np.empty_like(each) for each in states.hidden]
+        for n in range(self.config.num_layers):
+            found = self._cell(n, values, [each[n] for each in states.hidden])
+            for each, new in zip(after, found, strict=True):
+                each[n] = new
+            values = found[0]
+        if "projection.weight" in self.weights:
+            values = values @ self.weights["projection.weight"].T + self.weights["projection.bias"]
+        return RecurrentState(tuple(after), values)
+
+    def _cell(self, n: int, values: np.ndarray, before: Sequence[np.ndarray]) -> tuple[np.ndarray, ...]:
+        """Return a layer's state (K, H), one or two arrays, after values (K, E or H); see torch's RNN, GRU and LSTM."""
+        of_input, of_state = (
+            each @ self.weights[f"rnn.weight_{kind}_l{n}"].T + self.weights[f"rnn.bias_{kind}_l{n}"]
+            for kind, each in (("ih", values), ("hh", before[0]))
+        )
+        if self.config.cell == "elman":
+            return (np.tanh(of_input + of_state),)
+        if self.config.cell == "gru":
+            inputs, states = (np.split(each, 3, axis=1) for each in (of_input, of_state))
+            reset, update = (_sigmoid(inputs[i] + states[i]) for i in range(2))
+            return ((1 - update) * np.tanh(inputs[2] + reset * states[2]) + update * before[0],)
+        enter, keep, new, leave = np.split(of_input + of_state, 4, axis=1)
+        cells = _sigmoid(keep) * before[1] + _sigmoid(enter) * np.tanh(new)
+        return _sigmoid(leave) * np.tanh(cells), cells
 
     def select(self, states: RecurrentState, indices: np.ndarray) -> RecurrentState:
         """Return some of the states."""
-        rows = torch.as_tensor(np.asarray(indices, np.int64))
-        return RecurrentState(tuple(each[:, rows] for each in states.hidden), states.log_probs[indices])
+        return RecurrentState(tuple(each[:, indices] for each in states.hidden), states.contexts[indices])
 
     def concat(self, states: Sequence[RecurrentState]) -> RecurrentState:
         """Concatenate batches of states."""
-        hidden = tuple(torch.cat(parts, dim=1) for parts in zip(*(each.hidden for each in states), strict=True))
-        return RecurrentState(hidden, np.concatenate([each.log_probs for each in states]))
+        hidden = tuple(np.concatenate(parts, axis=1) for parts in zip(*(each.hidden for each in states), strict=True))
+        return RecurrentState(hidden, np.concatenate([each.contexts for each in states]))
 
     def log_probs(self, states: RecurrentState) -> np.ndarray:
         """Return natural log probabilities of the next token (K, V)."""
-        return states.log_probs
+        logits = (states.contexts @ self.output.T + self.weights["output.bias"]).astype(np.float64)
+        return logits - _log_sums(logits)[:, None]
 
     def score(self, sentences: Sequence[Sequence[str]]) -> list[np.ndarray]:
-        """Return the natural log probability of each token, and of the end, of each sentence (L + 1,)."""
-        rows = [self.indices(sentence) for sentence in sentences]
-        found = [np.empty(0)] * len(rows)
-        order = sorted(range(len(rows)), key=lambda i: len(rows[i]))
-        while order:
-            longest = len(rows[order[-1]]) + 1
-            size = max(1, MOST_LOGITS // (longest * len(self.tokens)))
-            chosen, order = order[-size:], order[:-size]
-            inputs, targets = batch([rows[i] for i in chosen])
-            with torch.inference_mode():
-                logits, _ = self.network(inputs)
-                losses = nn.functional.cross_entropy(logits.transpose(1, 2), targets.clamp(min=0), reduction="none")
-            for i, values in zip(chosen, losses.double().numpy(), strict=True):
-                found[i] = -values[: len(rows[i]) + 1]
-        return found
+        """Return the natural log probability of each token, and of the end, of each sentence (L + 1,).
 
-    def _run(self, tokens: Tensor, hidden: tuple[Tensor, ...] | None) -> RecurrentState:
-        """Return the states after tokens (K, 1)."""
-        state = hidden if hidden is None or len(hidden) > 1 else hidden[0]
-        with torch.inference_mode():
-            logits, after = self.network(tokens, state)
-        log_probs = logits[:, 0].double().log_softmax(1).numpy()
-        return RecurrentState(after if isinstance(after, tuple) else (after,), log_probs)
+        What sentences have in common at their beginning is computed once.
+        """
+        if not sentences:
+            return []
+        rows = [self.indices(sentence) for sentence in sentences]
+        contexts, places = self._contexts(rows)
+        targets = [np.append(row, 0) for row in rows]
+        flat, after = np.concatenate(places), np.concatenate(targets)
+        logits = np.einsum("ke,ke->k", contexts[flat], self.output[after]) + self.weights["output.bias"][after]
+        found = logits.astype(np.float64) - self._log_sums(contexts)[flat]
+        return np.split(found, np.cumsum([len(row) + 1 for row in rows])[:-1])
+
+    def _contexts(self, rows: Sequence[np.ndarray]) -> tuple[np.ndarray, list[list[int]]]:
+        """Return what the output layer sees in each different context (M, E or H), and those of each sentence."""
+        known: dict[tuple[int, int], int] = {}
+        places: list[list[int]] = [[0] for _ in rows]
+        states, first = self.start(), 0
+        found = [states.contexts]
+        for i in range(max(map(len, rows))):
+            new: list[tuple[int, int]] = []
+            for row, place in zip(rows, places, strict=True):
+                if i < len(row):
+                    step = place[-1], int(row[i])
+                    if step not in known:
+                        known[step] = first + len(states.contexts) + len(new)
+                        new.append(step)
+                    place.append(known[step])
+            before, tokens = np.array(new).T
+            states, first = self.advance(self.select(states, before - first), tokens), first + len(states.contexts)
+            found.append(states.contexts)
+        return np.concatenate(found), places
+
+    def _log_sums(self, contexts: np.ndarray) -> np.ndarray:
+        """Return the log of the sum of each context's exponentials of logits (M,), of contexts (M, E or H)."""
+        size = max(1, MOST_LOGITS // len(self.tokens))
+        parts = (
+            contexts[i : i + size] @ self.output.T + self.weights["output.bias"] for i in range(0, len(contexts), size)
+        )
+        return np.concatenate([_log_sums(logits) for logits in parts])
 
     def options(self) -> dict[str, Any]:
         """Return the network's configuration."""
-        return asdict(self.network.config)
+        return asdict(self.config)
 
     def arrays(self) -> dict[str, np.ndarray]:
-        """Return the network's weights; tied ones are included once."""
-        tied = {"output.weight"} if self.network.config.tied else set()
-        return {key: value.cpu().numpy() for key, value in self.network.state_dict().items() if key not in tied}
+        """Return the network's weights; those of 8 bits with a scale for each row."""
+        if self.bits == 32:
+            return dict(self.weights)
+        found = {}
+        for name, value in self.weights.items():
+            if value.ndim == 1:
+                found[name] = value
+            else:
+                found[name + SCALE] = np.maximum(np.abs(value).max(axis=1, keepdims=True) / 127, LEAST_SCALE)
+                found[name] = np.rint(value / found[name + SCALE]).astype(np.int8)
+        return found
+
+    def rounded(self) -> "RecurrentLM":
+        """Return the model with weights of 8 bits: in each row of a matrix multiples of one number."""
+        return self.restore(self.unit, self.tokens, self.options(), replace(self, bits=8).arrays())
 
     @classmethod
     def restore(
         cls, unit: str, tokens: tuple[str, ...], options: dict[str, Any], arrays: dict[str, np.ndarray]
     ) -> "RecurrentLM":
-        """Build the network and load its weights."""
-        network = Network(RecurrentConfig(**options), len(tokens))
-        weights = {key: torch.from_numpy(value) for key, value in arrays.items()}
-        if network.config.tied:
-            weights["output.weight"] = weights["embedding.weight"]
-        network.load_state_dict(weights)
-        return cls(unit, tokens, network.eval())
+        """Check the weights' shapes, and multiply those of 8 bits by their scales."""
+        config, bits = RecurrentConfig(**options), 8 if any(name.endswith(SCALE) for name in arrays) else 32
+        weights = {
+            name: value * arrays[name + SCALE] if name + SCALE in arrays else value
+            for name, value in arrays.items()
+            if not name.endswith(SCALE)
+        }
+        expected = shapes(config, len(tokens))
+        if {name: value.shape for name, value in weights.items()} != expected:
+            raise ValueError("the weights are not of the network that its options describe")
+        return cls(unit, tokens, config, weights, bits)
 
 
-def batch(rows: Sequence[np.ndarray]) -> tuple[Tensor, Tensor]:
-    """Return padded inputs and targets (K, L + 1) of sentences.
+def shapes(config: RecurrentConfig, num_tokens: int) -> dict[str, tuple[int, ...]]:
+    """Return the shape of each of a network's weights."""
+    gates, hidden, size = NUM_GATES[config.cell] * config.hidden_size, config.hidden_size, config.embedding_size
+    found: dict[str, tuple[int, ...]] = {"embedding.weight": (num_tokens, size), "output.bias": (num_tokens,)}
+    for n in range(config.num_layers):
+        found |= {f"rnn.weight_ih_l{n}": (gates, hidden if n else size), f"rnn.weight_hh_l{n}": (gates, hidden)}
+        found |= {f"rnn.bias_{kind}_l{n}": (gates,) for kind in ("ih", "hh")}
+    if not config.tied:
+        return found | {"output.weight": (num_tokens, hidden)}
+    if size == hidden:
+        return found
+    return found | {"projection.weight": (size, hidden), "projection.bias": (size,)}
 
-    Inputs begin with the edge, targets end with it; targets are −1 beyond the end of a sentence.
-    """
-    inputs = np.zeros((len(rows), 1 + max(map(len, rows))), np.int64)
-    targets = np.full_like(inputs, -1)
-    for k, row in enumerate(rows):
-        inputs[k, 1 : 1 + len(row)], targets[k, : len(row)] = row, row
-        targets[k, len(row)] = 0
-    return torch.from_numpy(inputs), torch.from_numpy(targets)
+
+def _sigmoid(values: np.ndarray) -> np.ndarray:
+    return 0.5 + 0.5 * np.tanh(0.5 * values)
+
+
+def _log_sums(logits: np.ndarray) -> np.ndarray:
+    """Return the log of the sum of exponentials (K,) of logits (K, V)."""
+    highest = logits.max(axis=1)
+    return highest + np.log(np.exp(logits - highest[:, None]).sum(axis=1, dtype=np.float64))

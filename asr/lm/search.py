@@ -3,6 +3,7 @@
 import functools
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +21,7 @@ from asr.lm.ngram import NGram
 from asr.lm.word_search import WordSearch
 
 LEAST_PRIOR = 1e-6  # of a class that was hardly ever heard
-RESCORED = 5  # sentences to rescore of a search for words; more of them would leave less room in its beam
+RESCORED = 10  # sentences to rescore of a search for words, which takes longer to find more of them
 State = tuple[tuple[str, int, int], ...]
 Search = Callable[[np.ndarray, np.ndarray, int, int], list[list[Hypothesis]]]
 PRETRAINED = Path(__file__).parent / "pretrained"
@@ -55,7 +56,11 @@ def build(
         search = _without_priors(search, _log_priors(priors, len(labels)), config.label_prior_scale)
     if config.rescore_lm is None:
         return search
-    return _rescored(search, language_model(config.rescore_lm, tuple(labels)), labels, config.rescore_weight)
+    weighted = [(language_model(config.rescore_lm, tuple(labels)), config.rescore_weight)]
+    lm = own if config.lm is None else language_model(config.lm, tuple(labels))
+    if config.rescored_lm_weight is not None and lm is not None:
+        weighted.append((lm, config.rescored_lm_weight - config.lm_weight))
+    return _rescored(search, weighted, labels)
 
 
 def find(name: str | Path) -> Path:
@@ -162,24 +167,28 @@ def _words(lm: LanguageModel, config: DecodeConfig, labels: Sequence[str]) -> Wo
     return WordSearch(lexicon, lm, labels, config.lm_weight, config.insertion_penalty, is_open, hints)
 
 
-def _rescored(search: Search, lm: LanguageModel, labels: Sequence[str], weight: float) -> Search:
-    """Return a search whose hypotheses are sorted again after another model has added to their scores."""
-    check(lm.unit in ("phones", "words"), "decode.rescore_lm", "be a model over phones or words", lm.unit)
-    check(lm.unit == "phones" or UNKNOWN in lm.index, "decode.rescore_lm", f"know {UNKNOWN}, if over words", lm.unit)
+def _rescored(search: Search, weighted: Sequence[tuple[LanguageModel, float]], labels: Sequence[str]) -> Search:
+    """Return a search whose hypotheses are sorted again after language models have added to their scores."""
+    for lm, _ in weighted:
+        check(lm.unit in ("phones", "words"), "decode.rescore_lm", "be a model over phones or words", lm.unit)
+        fits = lm.unit == "phones" or UNKNOWN in lm.index
+        check(fits, "decode.rescore_lm", f"know {UNKNOWN}, as does decode.lm, if over words", lm.unit)
 
-    def tokens(hypothesis: Hypothesis) -> list[str]:
-        if lm.unit == "phones":
+    def tokens(hypothesis: Hypothesis, unit: str) -> list[str]:
+        if unit == "phones":
             return [labels[token] for token in hypothesis.tokens]
         if hypothesis.words is None:
             raise ConfigError("decode.rescore_lm is over words: decode.lm must be over words too")
         return list(hypothesis.words)
 
+    are_words = weighted[0][0].unit == "words"
+
     def rescored(log_probs: np.ndarray, lengths: np.ndarray, beam: int, nbest: int) -> list[list[Hypothesis]]:
-        found = search(log_probs, lengths, beam, beam if lm.unit == "phones" else max(nbest, min(beam, RESCORED)))
-        added = iter(lm.totals([tokens(each) for hypotheses in found for each in hypotheses]).tolist())
-        again = [
-            [replace(each, score=each.score + weight * next(added)) for each in hypotheses] for hypotheses in found
-        ]
-        return [sorted(each, key=lambda hypothesis: -hypothesis.score)[:nbest] for each in again]
+        found = search(log_probs, lengths, beam, max(nbest, min(beam, RESCORED)) if are_words else beam)
+        flat = [each for hypotheses in found for each in hypotheses]
+        added = sum(weight * lm.totals([tokens(each, lm.unit) for each in flat]) for lm, weight in weighted)
+        again = iter([replace(each, score=each.score + more) for each, more in zip(flat, added, strict=True)])
+        lists = [[*islice(again, len(hypotheses))] for hypotheses in found]
+        return [sorted(each, key=lambda hypothesis: -hypothesis.score)[:nbest] for each in lists]
 
     return rescored

@@ -15,8 +15,9 @@ class LexiconGraph(NamedTuple):
     ----------
     offsets : (N + 1,) int32
         The arcs of node n are offsets[n] … offsets[n + 1] − 1; words begin and end in node 0.
-    tokens, nodes, words : (A,) int32
-        The class of an arc, the node that it leads to, and the word that ends with it, or −1.
+    tokens, nodes, words, readings : (A,) int32
+        The class of an arc, the node that it leads to, and the word that ends with it, or −1: for the language model,
+        and with a number of its own for each step of a hint, so that what is hinted is not what is not.
     weights : (A,)
         Log probability that an arc adds.
     ahead : (N,)
@@ -28,6 +29,7 @@ class LexiconGraph(NamedTuple):
     tokens: np.ndarray
     nodes: np.ndarray
     words: np.ndarray
+    readings: np.ndarray
     weights: np.ndarray
     ahead: np.ndarray
 
@@ -42,7 +44,7 @@ class Limits(NamedTuple):
     weight: float  # of the language model's log probabilities
     penalty: float  # nats that each word costs
     start: int  # the n-gram's state before a sentence
-    alike: int  # prefixes kept of those with the same continuations: the number of sentences requested
+    alike: int  # prefixes of other words kept of those with the same continuations: the number of sentences requested
     extra: int  # prefixes kept for further sentences alone: K = beam_size + extra
 
 
@@ -53,7 +55,7 @@ class History(NamedTuple):
     ----------
     gains : (M,)
         What the last arc of each prefix added beside its frames.
-    tree : (M, 9) int32
+    tree : (M, 10) int32
         Its columns are named in asr/lm/kernels.py.
     taken : (K, ·) int32
         The last frame in which a prefix in the beam was not to be grown by an arc, as the longer one was there.
@@ -75,8 +77,10 @@ class Beam(NamedTuple):
         Nodes of the history tree: those held, and those kept after a frame.
     choices, slots : (K,) int64
         The candidates chosen, and the rows of the table with their keys.
-    keys : (K,) int64
-        What identifies a choice's continuations.
+    keys, words : (K,) int64
+        What identifies a choice's continuations, and its words.
+    others : (K,) int64
+        The place of another choice with the same key, −1 after the last.
     ends : (2, K)
         Log probabilities of a choice's paths that end in a blank, and of those that end in its last label.
     table : (2, 4 K + 1) int64
@@ -88,6 +92,8 @@ class Beam(NamedTuple):
     choices: np.ndarray
     slots: np.ndarray
     keys: np.ndarray
+    words: np.ndarray
+    others: np.ndarray
     ends: np.ndarray
     table: np.ndarray
 

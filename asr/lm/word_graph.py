@@ -270,4 +270,4 @@ def _graph(arcs: Sequence[_Arcs], ahead: np.ndarray) -> LexiconGraph:
     order = np.argsort(joined.sources, kind="stable")
     offsets = np.searchsorted(joined.sources[order], np.arange(len(ahead) + 1)).astype(np.int32)
     tokens, nodes, words = (each[order].astype(np.int32) for each in (joined.tokens, joined.nodes, joined.words))
-    return LexiconGraph(offsets, tokens, nodes, words, joined.weights[order], ahead)
+    return LexiconGraph(offsets, tokens, nodes, words, words.copy(), joined.weights[order], ahead)

@@ -4,7 +4,7 @@ Letters: T frames, B utterances, C classes, N hypotheses.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from itertools import islice, pairwise
 
@@ -24,7 +24,7 @@ from asr.lm.ngram import NGram
 from asr.lm.search_arrays import Beam, History, LexiconGraph, Limits, Offers
 
 NO_PATH = Hypothesis((), (), -math.inf, (), words=())
-MOST = 10  # times the beam's size: prefixes kept when several sentences are requested
+MOST = 4  # times the beam's size: prefixes kept when several sentences are requested
 
 
 class WordSearch:
@@ -86,7 +86,7 @@ class WordSearch:
         beam_threshold: float = math.inf,
         token_threshold: float = 0.0,
     ) -> list[list[Hypothesis]]:
-        """Find the most probable sentences, summing over the paths of each sequence of words and pronunciations.
+        """Find the most probable sentences, summing over the paths and the pronunciations of each sequence of words.
 
         Parameters
         ----------
@@ -97,8 +97,9 @@ class WordSearch:
         beam_size, beam_threshold, token_threshold
             As for `asr.ctc.beam_search`; a prefix consists of phones and words.
         nbest
-            Number of sentences to return for each utterance, at most `beam_size`. The search keeps as many prefixes of
-            those with the same continuations, and up to ten times the prefixes in all: it takes that much longer.
+            Number of sentences to return for each utterance, at most `beam_size`, no two of the same words: unknown
+            words count as one word, however they are spelt. The search keeps as many prefixes of those with the same
+            continuations, and up to four times the prefixes in all: it takes that much longer.
 
         Raises
         ------
@@ -132,7 +133,7 @@ class WordSearch:
         tokens = np.where(arcs >= 0, self.graph.tokens[arcs], -1).astype(np.int64)
         found = hypotheses(log_probs, lengths, 0, tokens, spans, scores)
         return [
-            [self._words(each, row[row >= 0]) for each, row in zip(nbest_found, rows, strict=False)] or [NO_PATH]
+            _different(self._words(each, row[row >= 0]) for each, row in zip(nbest_found, rows, strict=False))
             for nbest_found, rows in zip(found, arcs, strict=True)
         ]
 
@@ -176,6 +177,14 @@ class WordSearch:
         return replace(hypothesis, words=tuple(said), word_lengths=tuple(b - a for a, b in pairwise(ends)))
 
 
+def _different(hypotheses: Iterable[Hypothesis]) -> list[Hypothesis]:
+    """Return the first hypothesis of each words: there may be another with words of a hint that are not hinted."""
+    found: dict[tuple[str, ...] | None, Hypothesis] = {}
+    for each in hypotheses:
+        found.setdefault(each.words, each)
+    return [*found.values()] or [NO_PATH]
+
+
 def spell_unknown(hypothesis: Hypothesis, labels: Sequence[str]) -> Hypothesis:
     """Return a hypothesis of `WordSearch`, which gives unknown words by their phones, with these words spelt.
 
@@ -210,16 +219,17 @@ def _begin(graph: LexiconGraph, limits: Limits, work: np.ndarray) -> tuple[Histo
     room = 2 * len(work) // (2 + kernels.NODE_FIELDS)
     tree = work[room:].view(np.int32)[: room * kernels.NODE_FIELDS].reshape(room, kernels.NODE_FIELDS)
     tree[0] = -1
-    tree[0, [kernels.SEEN, kernels.NODE, kernels.STATE]] = 0, 0, limits.start
+    tree[0, [kernels.SEEN, kernels.NODE, kernels.STATE, kernels.WORDS]] = 0, 0, limits.start, 0
     history = History(work[:room], tree, np.zeros((size, most), np.int32))
     scores, table = np.full((6, size), -np.inf), np.full((2, 4 * size + 1), -1)  # odd, as keys may be multiples of 2ⁿ
     scores[[kernels.ENDS_BLANK, kernels.ENDS], 0] = 0.0
-    nodes, choices, slots, keys = (np.zeros(shape, np.int64) for shape in ((2, size), size, size, size))
+    nodes = np.zeros((2, size), np.int64)
+    choices, slots, keys, words, others = (np.zeros(size, np.int64) for _ in range(5))
     num = size * (1 + most)
     totals, paths, gains = (np.empty(num) for _ in range(3))
     prefixes, arcs, states, order = (np.empty(num, np.int64) for _ in range(4))
     offers = Offers(totals, prefixes, arcs, paths, gains, states, order)
-    return history, Beam(scores, nodes, choices, slots, keys, np.empty((2, size)), table), offers
+    return history, Beam(scores, nodes, choices, slots, keys, words, others, np.empty((2, size)), table), offers
 
 
 def _make_room(held: np.ndarray, count: int, beam_size: int, history: History) -> tuple[History, int]:

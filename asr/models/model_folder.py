@@ -128,8 +128,7 @@ def export(name: str | Path, folder: Path, graphs: Collection[str] = (), int8: b
         Its network or its features have no ONNX graph.
     """
     source = find(name)
-    if is_shipped(folder):
-        raise ModelError(f"{folder.name} is a shipped model and stays as it is: name another folder")
+    check_output(folder)
     model = load(source, light=True)
     if graphs and not has_graph(model.config):
         raise ConfigError(f"{model.config.model['name']} has no ONNX graph: only systems of `blstm` with CTC have one")
@@ -185,8 +184,9 @@ def average(name: str | Path, other: str | Path, share: float, folder: Path) -> 
     if not 0 <= share <= 1:
         raise ConfigError(f"the share is {share:g}: give one from 0 to 1")
     sources = find(name), find(other)
-    if is_shipped(folder) or folder.resolve() in {source.resolve() for source in sources}:
-        raise ModelError(f"{folder} stays as it is: name another folder for the average")
+    check_output(folder)
+    if folder.resolve() in {source.resolve() for source in sources}:
+        raise ModelError(f"{folder} is averaged and stays as it is: name another folder")
     models = [load(source, light=True) for source in sources]
     if any(kind_of(model.config) not in (Kind.CTC, Kind.ATTENTION) for model in models):
         raise ModelError(f"{name} and {other} must be networks of CTC or attention: HMMs have no average")
@@ -393,6 +393,20 @@ def name_of(folder: Path) -> str:
 def is_shipped(folder: Path) -> bool:
     """Tell whether a model folder is one of the package, however its path is written."""
     return folder.resolve().parent == PRETRAINED.resolve()
+
+
+def check_output(folder: Path) -> None:
+    """Check that a model may be written into a folder.
+
+    Raises
+    ------
+    ModelError
+        It is a shipped model's, or a run's, whose model is in a folder of its own.
+    """
+    if is_shipped(folder):
+        raise ModelError(f"{folder.name} is a shipped model and stays as it is: name a folder for a copy")
+    if (folder / "model").is_dir():
+        raise ModelError(f"{folder} is the folder of a run, whose model is in {folder / 'model'}: name another folder")
 
 
 def store_decoding(folder: Path, decode: DecodeConfig) -> None:

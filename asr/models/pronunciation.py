@@ -165,7 +165,10 @@ class PronunciationScorer:
         path = folder / FIGURES
         try:
             kept = json.loads(path.read_text(encoding="utf8"))["limits"]
-            return replace(found, limits=Limits(*(float(kept[name]) for name in Limits._fields)))
+            limits = Limits(*(float(kept[name]) for name in Limits._fields))
+            if not np.isfinite(limits).all():
+                raise ValueError(f"{limits} are no numbers")
+            return replace(found, limits=limits)
         except (OSError, KeyError, ValueError, TypeError, OverflowError, RecursionError) as error:
             raise ModelError(
                 f"{path} lacks the limits of the scorer beside it ({error!r}): train it again with asr train-scorer "

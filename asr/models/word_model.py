@@ -9,7 +9,7 @@ Beside the language model (`asr.lm.folder`) a folder may hold
 =============== ======================================================================================================
 
 An acoustic model that is not named takes what the first one has, and a folder without ``words.json``, or an ARPA file,
-takes the settings of the shipped model: of two models over words both need about the same weights.
+takes the settings of the shipped model, but for rescoring: of two models over words both need about the same weights.
 """
 
 import json
@@ -74,7 +74,9 @@ class WordModel:
         if not others:
             return cls(decode)
         of_model = others.get(acoustic) or next(iter(others.values()))
-        return cls({**of_model.decode, **decode}, of_model.calibration if tuned else Calibration())
+        if not tuned:
+            of_model = cls({key: value for key, value in of_model.decode.items() if "rescore" not in key})
+        return cls({**of_model.decode, **decode}, of_model.calibration)
 
     def check(self, labels: Sequence[str]) -> None:
         """Read the language model.

@@ -15,7 +15,7 @@ import numpy as np
 from lhotse.cut import Cut
 from threadpoolctl import threadpool_limits
 
-from asr.core.errors import AsrError, CorpusError, ModelError
+from asr.core.errors import AsrError, CorpusError
 from asr.core.terminal import track
 from asr.data import splits
 from asr.evaluation import boundaries
@@ -60,8 +60,7 @@ def train(name: str, overrides: Sequence[str] = (), corpora: Path | None = None,
     """
     folder, model = load_configured(name, overrides, corpora)
     target = folder if output is None else output
-    if model_folder.is_shipped(target):
-        raise ModelError(f"{target.name} is a shipped model and stays as it is: name a folder for a copy with --output")
+    model_folder.check_output(target)
     names, manifests = prepare_corpora(model.config, "train"), model.config.data.manifests
     chosen = _choose(splits.load_split(manifests, names, "train"))
     hmms = PhoneHMMs.monophones(*silences_of(model.config.data.labels))

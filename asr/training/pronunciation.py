@@ -101,8 +101,7 @@ def train(name: str, output: Path, corpora: Path | None = None, scores: Path | N
     model = recogniser.model
     if not isinstance(model, CTCModel) or model.config.data.labels != "arpabet39":
         raise ModelError(f"{name}: pronunciation is scored by a model of arpabet39 that was trained with CTC")
-    if model_folder.is_shipped(output):
-        raise ModelError(f"{output.name} is a shipped model and stays as it is: name another folder for a copy")
+    model_folder.check_output(output)
     place = None if corpora is None else configuration.places_in({CORPUS: None}, corpora)[CORPUS]
     manifests = model.config.data.manifests
     splits.prepare({CORPUS: place}, manifests, may_obtain=False)

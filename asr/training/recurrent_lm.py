@@ -20,13 +20,50 @@ from torch import Tensor, nn
 from asr.core import files
 from asr.core.errors import AsrError, ConfigError
 from asr.core.terminal import pace, track
-from asr.lm.config import LmConfig, LmTrainConfig
+from asr.lm.config import LmConfig, LmTrainConfig, RecurrentConfig
 from asr.lm.language_model import perplexity
-from asr.lm.recurrent_lm import Network, RecurrentLM
+from asr.lm.recurrent_lm import RecurrentLM
 from asr.lm.text import Text
 from asr.models.run_folder import MEND
 
 log = logging.getLogger(__name__)
+
+CELLS: dict[str, Any] = {"elman": nn.RNN, "gru": nn.GRU, "lstm": nn.LSTM}
+
+
+class Network(nn.Module):
+    """Network that maps tokens to logits of the next token."""
+
+    def __init__(self, config: RecurrentConfig, num_tokens: int):
+        super().__init__()
+        self.config = config
+        between = config.dropout if config.num_layers > 1 else 0.0
+        self.embedding = nn.Embedding(num_tokens, config.embedding_size)
+        self.rnn = CELLS[config.cell](
+            config.embedding_size, config.hidden_size, config.num_layers, batch_first=True, dropout=between
+        )
+        self.dropout = nn.Dropout(config.dropout)
+        size = config.embedding_size if config.tied else config.hidden_size
+        self.projection = nn.Linear(config.hidden_size, size) if size != config.hidden_size else nn.Identity()
+        self.output = nn.Linear(size, num_tokens)
+        nn.init.normal_(self.embedding.weight, std=config.embedding_size**-0.5)
+        if config.tied:
+            self.output.weight = self.embedding.weight
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        """Return logits (K, T, V) after each of the tokens (K, T)."""
+        return self.output(self.contexts(tokens))
+
+    def contexts(self, tokens: Tensor) -> Tensor:
+        """Return what the output layer sees (K, T, E or H)."""
+        outputs, _ = self.rnn(self.dropout(self.embedding(tokens)))
+        return self.dropout(self.projection(outputs))
+
+    def lm(self, unit: str, tokens: tuple[str, ...]) -> RecurrentLM:
+        """Return a language model with these weights, which it shares; tied ones are included once."""
+        tied = {"output.weight"} if self.config.tied else set()
+        weights = {key: value.detach().numpy() for key, value in self.state_dict().items() if key not in tied}
+        return RecurrentLM(unit, tokens, self.config, weights)
 
 
 class Training:
@@ -53,7 +90,7 @@ class Training:
         torch.manual_seed(config.seed)
         self.seed, self.config, self.stream = config.seed, config.train, given.stream
         self.network = Network(config.model, len(given.tokens))  # type: ignore[arg-type]
-        self.lm = RecurrentLM(config.text.unit, given.tokens, self.network)
+        self.lm = self.network.lm(config.text.unit, given.tokens)
         self.trained = list(trained.sentences())
         self.held_out = list(dev.sentences()) or self.trained
         self.shares = torch.from_numpy(np.bincount(given.stream, minlength=len(given.tokens)) / len(given.stream))
@@ -92,14 +129,16 @@ class Training:
             batches = _batches(self.stream, config, self.seed + state.epoch)
             for starts, lengths in track(batches, f"epoch {state.epoch + 1} of {config.max_epochs}"):
                 inputs, targets = _tensors(self.stream, starts, lengths)
-                loss = self.loss(inputs, targets)
+                with torch.autocast("cpu", torch.bfloat16, enabled=config.precision == "bf16-mixed"):
+                    loss = self.loss(inputs, targets)
                 if not torch.isfinite(loss):
                     raise AsrError(f"the loss is {loss.item()} in epoch {state.epoch + 1}: lower train.learning_rate")
                 state.step(loss, total)
                 known = int(lengths.sum())
                 losses, count = losses + float(loss.detach()) * known, count + known
             network.eval()
-            held_out = perplexity(self.lm.score(self.held_out))
+            with np.errstate(over="ignore", invalid="ignore"):  # of weights that are not finite any more
+                held_out = perplexity(self.lm.score(self.held_out))
             if not math.isfinite(held_out):
                 raise AsrError(f"the perplexity is {held_out} after epoch {state.epoch + 1}: lower train.learning_rate")
             trained = math.exp(min(700.0, losses / count))
@@ -116,9 +155,9 @@ class Training:
         """Return the mean negative log probability of the targets (K, T), in sampled softmaxes if so configured."""
         num_sampled = self.config.sampled_tokens
         if num_sampled == 0:
-            logits, _ = self.network(inputs)
+            logits = self.network(inputs)
             return nn.functional.cross_entropy(logits.flatten(0, 1), targets.flatten(), ignore_index=-1)
-        contexts, _ = self.network.contexts(inputs)
+        contexts = self.network.contexts(inputs)
         known = targets >= 0
         sampled = torch.multinomial(self.shares, num_sampled, replacement=True)
         log_counts = (num_sampled * self.shares).log().float()

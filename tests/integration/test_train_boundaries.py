@@ -39,4 +39,4 @@ def test_the_copy_aligns_by_them_and_the_model_stays_as_it_was(taught, cli, trai
 def test_a_shipped_model_stays_as_it_is(cli):
     code, _, errors = cli("train-boundaries", "en-us-phones")
     assert code != 0
-    assert "en-us-phones is a shipped model and stays as it is: name a folder for a copy with --output" in errors
+    assert "en-us-phones is a shipped model and stays as it is: name a folder for a copy" in errors

@@ -12,16 +12,17 @@ from asr.core import workers
 from asr.core.config import from_dict
 from asr.ctc import beam, beam_kernels, beam_search
 from asr.lm import arpa, fusion, word_search
+from asr.lm.config import RecurrentConfig
 from asr.lm.estimation import estimate
 from asr.lm.language_model import EDGE
 from asr.lm.lexicon import Lexicon
-from asr.lm.recurrent_lm import Network, RecurrentConfig, RecurrentLM
 from asr.lm.word_search import WordSearch
 from asr.models.calibration import Calibration
 from asr.models.ctc import CTCModel
 from asr.recognition import windows
 from asr.recognition.recogniser import Recogniser
 from asr.speech.normaliser import Normaliser
+from asr.training.recurrent_lm import Network
 
 pytestmark = pytest.mark.kernels
 
@@ -145,7 +146,7 @@ def test_several_hypotheses_of_a_long_recording_are_those_of_one_search(tmp_path
 def recurrent():
     torch.manual_seed(1)
     network = Network(RecurrentConfig(cell="lstm", embedding_size=6, hidden_size=8), 5)
-    return RecurrentLM("phones", (EDGE, *LABELS[1:]), network.eval())
+    return network.lm("phones", (EDGE, *LABELS[1:]))
 
 
 @pytest.fixture(scope="module")

@@ -59,7 +59,7 @@ def test_a_shipped_model_is_not_calibrated_in_place(cli, alone, mine, name):
     code, _, err = cli("calibrate", name, f"data.corpora.table={mine}")
     assert (code, err) == (
         2,
-        "asr: en-us-phones-small is a shipped model and stays as it is: name a folder for a copy with --output\n",
+        "asr: en-us-phones-small is a shipped model and stays as it is: name a folder for a copy\n",
     )
 
 

@@ -9,9 +9,10 @@ import torch
 from asr import ctc
 from asr.core.errors import ConfigError
 from asr.lm import fusion
+from asr.lm.config import RecurrentConfig
 from asr.lm.estimation import estimate
 from asr.lm.language_model import EDGE, UNKNOWN
-from asr.lm.recurrent_lm import Network, RecurrentConfig, RecurrentLM
+from asr.training.recurrent_lm import Network
 from tests import naive
 
 pytestmark = pytest.mark.kernels
@@ -30,7 +31,7 @@ def recurrent(cell="lstm"):
     with torch.no_grad():
         for weights in network.parameters():
             weights.mul_(3)  # opinions to be felt
-    return RecurrentLM("phones", (EDGE, "B", "C", "A"), network.eval())
+    return network.lm("phones", (EDGE, "B", "C", "A"))
 
 
 MODELS = {"bigram": lambda: ngram(2), "trigram": ngram, "lstm": recurrent, "elman": lambda: recurrent("elman")}

@@ -13,12 +13,12 @@ from hypothesis import strategies as st
 
 from asr.core.errors import AsrError, ConfigError, ModelError
 from asr.lm import config as configuration
-from asr.lm.config import LmTrainConfig
+from asr.lm.config import LmTrainConfig, RecurrentConfig
 from asr.lm.folder import load, save
 from asr.lm.generation import Sampling, continuation
 from asr.lm.language_model import EDGE, perplexity
-from asr.lm.recurrent_lm import CELLS, Network, RecurrentConfig, RecurrentLM
 from asr.training.lm import train
+from asr.training.recurrent_lm import CELLS, Network
 
 # The sentences of the lectures on recurrent networks.
 KOREAN = ["경마장에 있는 말이 뛰고 있다", "그의 말이 법이다", "가는 말이 고와야 오는 말이 곱다"]
@@ -87,7 +87,7 @@ def test_without_a_beginning_a_sentence_is_made(tmp_path):
 def network(**options):
     torch.manual_seed(1)
     tokens = (EDGE, *"abcd")
-    return RecurrentLM("characters", tokens, Network(RecurrentConfig(**(SMALL | options)), 5).eval())
+    return Network(RecurrentConfig(**(SMALL | options)), 5).lm("characters", tokens)
 
 
 @pytest.mark.parametrize("num_layers", [1, 2])

@@ -11,8 +11,8 @@ from asr.core.errors import ConfigError
 from asr.lm import folder, search
 from asr.lm.config import RecurrentConfig
 from asr.lm.estimation import estimate
-from asr.lm.recurrent_lm import Network, RecurrentLM
 from asr.models import model_folder
+from asr.training.recurrent_lm import Network
 from tests import naive
 
 pytestmark = pytest.mark.kernels
@@ -32,7 +32,7 @@ def decode(request, tmp_path):
             folder.save(tmp_path, lm, "")
         case "recurrent":
             network = Network(RecurrentConfig(embedding_size=4, hidden_size=4), len(lm.tokens))
-            folder.save(tmp_path, RecurrentLM("phones", lm.tokens, network.eval()), "")
+            folder.save(tmp_path, network.lm("phones", lm.tokens), "")
         case "words":
             folder.save(tmp_path, estimate([["a", "b"]], "words", 2, "witten_bell"), "")
             (tmp_path / "lexicon.txt").write_text("a A\nb B\n")

@@ -37,24 +37,18 @@ def sentences(phones, lexicon):
 
 
 def exhaustive(log_probs, lexicon, lm, weight, penalty):
-    """Return the score of every sequence of words with its phones."""
+    """Return the score of every sequence of words, summed over its pronunciations."""
     found = {}
     for labelling, prob in naive.labelling_probs(log_probs).items():
-        labels = tuple(LABELS[c] for c in labelling)
-        for words in sentences(labels, lexicon):
-            key = (words, labels)
-            total = math.log(prob) + weight * lm.score([words])[0].sum() - penalty * len(words)
-            found[key] = max(found.get(key, -math.inf), total)
+        for words in sentences(tuple(LABELS[c] for c in labelling), lexicon):
+            score = math.log(prob) + weight * lm.score([words])[0].sum() - penalty * len(words)
+            found[words] = np.logaddexp(score, found.get(words, -math.inf))
     return found
 
 
 def random_posteriors(rng, num_frames, sharp=1.0):
     logits = sharp * rng.standard_normal((num_frames, len(LABELS)))
     return logits - np.logaddexp.reduce(logits, axis=1, keepdims=True)
-
-
-def spelt(hypothesis):
-    return hypothesis.words, tuple(LABELS[token] for token in hypothesis.tokens)
 
 
 @pytest.mark.parametrize(("weight", "penalty"), [(0.0, 0.0), (1.0, 0.0), (0.7, -1.5), (2.0, 0.5)])
@@ -66,7 +60,8 @@ def test_an_unpruned_search_finds_all_sentences_and_their_scores(num_frames, wei
         log_probs = random_posteriors(rng, num_frames)
         expected = exhaustive(log_probs, LEXICON, lm, weight, penalty)
         (found,) = search(log_probs[:, None], beam_size=4000, nbest=4000)
-        assert {spelt(each): pytest.approx(each.score) for each in found} == expected
+        assert len(found) == len(expected)
+        assert {each.words: pytest.approx(each.score) for each in found} == expected
         assert [each.score for each in found] == sorted((each.score for each in found), reverse=True)
 
 
@@ -78,7 +73,7 @@ def test_a_narrow_search_of_sharp_posteriors_finds_the_best(rng):
         expected = exhaustive(log_probs, LEXICON, lm, 0.8, 0.0)
         (found,) = search(log_probs[:, None], beam_size=30, beam_threshold=30.0)
         assert found[0].score == pytest.approx(max(expected.values()), abs=1e-2)
-        assert found[0].score <= expected[spelt(found[0])] + 1e-9  # what was pruned is missing
+        assert found[0].score <= expected[found[0].words] + 1e-9  # what was pruned is missing
 
 
 def test_fewer_sentences_asked_for_are_the_first_of_all(rng):
@@ -99,7 +94,7 @@ def test_more_sentences_take_no_room_from_the_best(rng):
         log_probs = random_posteriors(rng, 40)[:, None]
         scores.append([search(log_probs, beam_size=30, nbest=nbest)[0][0].score for nbest in (1, 3, 30)])
     alone, few, many = np.transpose(scores)
-    assert (np.minimum(few, many) > alone - 0.1).all()
+    assert (np.minimum(few, many) > alone - 0.5).all()
     assert alone.mean() <= few.mean() <= many.mean() + 0.01  # longer prefixes that are kept for others add to it
 
 
@@ -122,9 +117,11 @@ def certain(phones):
 def test_words_have_their_phones():
     search = WordSearch(LEXICON, language_model(), LABELS)
     (found,) = search(certain("CAAB"), nbest=2)
-    assert found[0].words in (("caa", "b"), ("caa", "ab"))
-    assert sum(found[0].word_lengths) == len(found[0].tokens) == 4
-    assert found[0].word_lengths == (3, 1)
+    lengths = {("caa", "b"): (3, 1), ("caa", "ab"): (3, 1), ("ca", "ab"): (2, 2)}
+    assert len(found) == 2
+    for each in found:
+        assert each.word_lengths == lengths[each.words]
+        assert len(each.tokens) == 4
 
 
 def test_an_unknown_word_is_spelt_and_not_dropped():
@@ -146,10 +143,13 @@ def test_what_an_unknown_word_costs():
     said = certain("CB")
     (found,) = search(said, beam_size=2000, nbest=2000)
     (one,) = [each for each in found if each.words == ("[C B]",)]
-    words = lm.score([[UNKNOWN]])[0].sum()
-    phones = spelling.score([["C", "B"]])[0].sum()
-    expected = -naive.enumerated_loss(said[:, 0], [3, 2]) + weight * (words + phones) - penalty
-    assert one.score == pytest.approx(expected)
+    each_way = [
+        math.log(prob) + weight * spelling.score([[LABELS[token] for token in labelling]])[0].sum()
+        for labelling, prob in naive.labelling_probs(said[:, 0]).items()
+        if labelling
+    ]
+    expected = np.logaddexp.reduce(each_way) + weight * lm.score([[UNKNOWN]])[0].sum() - penalty
+    assert one.score == pytest.approx(expected)  # whose best spelling is written
 
 
 def test_a_word_that_is_cut_off_is_spelt_too():

@@ -5,6 +5,7 @@ import pickle
 import re
 import shutil
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pytest
@@ -355,10 +356,15 @@ def test_an_average_lies_between_two_networks(model, folder, tmp_path):
 def test_shipped_models_and_sources_are_not_written_over(folder, tmp_path):
     shipped = model_folder.PRETRAINED / "en-us-phones"
     for output in (folder, shipped):
-        with pytest.raises(ModelError, match="stays as it is: name another folder"):
+        with pytest.raises(ModelError, match="stays as it is: name a"):
             model_folder.average(folder, folder, 0.5, output)
-    with pytest.raises(ModelError, match="stays as it is: name another folder"):
+    with pytest.raises(ModelError, match="stays as it is: name a folder for a copy"):
         model_folder.export(folder, shipped)
+    run = tmp_path / "run"
+    shutil.copytree(folder, run / "model")
+    for write in (partial(model_folder.export, folder), partial(model_folder.average, folder, shipped, 0.5)):
+        with pytest.raises(ModelError, match=r"is the folder of a run, whose model is in .*model: name another folder"):
+            write(run)
     with pytest.raises(ConfigError, match=r"the share is 1\.5"):
         model_folder.average(folder, folder, 1.5, tmp_path / "mean")
 

@@ -104,6 +104,7 @@ def test_a_saved_scorer_is_the_same(rng, tmp_path):
         None,
         "{}",
         '{"limits": {"goodness": -2.5}}',
+        '{"limits": {"goodness": NaN, "accuracy": 9}}',
         "[]",
         f'{{"limits": {{"goodness": 1{"0" * 400}, "accuracy": 9}}}}',
     ):  # as of a scorer that was trained before
