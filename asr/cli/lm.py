@@ -238,7 +238,7 @@ def quantise(
     if isinstance(lm, NGram):
         _save(quantised(lm, bits), model, folder, remark)
     elif isinstance(lm, RecurrentLM):
-        check("--bits", bits == 8, "be 8 for a recurrent model", bits)
+        check(bits == 8, "--bits", "be 8 for a recurrent model", bits)
         _save(lm.rounded(), model, folder, remark)
 
 

@@ -99,6 +99,13 @@ def transcribe(
             show_default="spelling",
         ),
     ] = None,
+    rescore: Annotated[
+        bool,
+        typer.Option(
+            "--rescore/--no-rescore",
+            help="With words: sort the ten best sentences again by the recurrent model of --words, or do not.",
+        ),
+    ] = True,
     mic: Annotated[bool, typer.Option("--mic", help="Record from the microphone until Enter is pressed.")] = False,
     stream: Annotated[
         bool,
@@ -130,6 +137,8 @@ def transcribe(
     check(nbest == 1 or output_format == "json", "--nbest", "be 1, or come with --format json", nbest)
     if not words and (hint or hint_bonus is not None):
         raise typer.BadParameter("hints are for words: add --words", param_hint="--hint")
+    if not words and not rescore:
+        raise typer.BadParameter("this is for words: add --words", param_hint="--no-rescore")
     if lm == "":
         raise typer.BadParameter("the name is empty: name a folder or an ARPA file", param_hint="--lm")
     check(penalty is None or math.isfinite(penalty), "--penalty", "be finite", penalty)
@@ -147,6 +156,7 @@ def transcribe(
     options |= {"hints": hint and tuple(hint), "hint_bonus": hint_bonus}
     options["words" if words else "lm"] = lm or (words or None)
     decode = {key: value for key, value in options.items() if value is not None} | {"nbest": nbest}
+    decode |= {} if rescore else {"rescore_lm": None}
     recogniser = _recogniser(model, beam_size, decode, output_dir is None and sys.stderr.isatty())
     if recogniser.spells:
         output = replace(output, words=True)

@@ -15,7 +15,7 @@ from safetensors.numpy import save_file
 
 from asr.core.errors import ModelError, OutputError
 
-MAPPED_TYPES = {"U32": np.uint32, "F32": np.float32}
+MAPPED_TYPES = {"I8": np.int8, "U32": np.uint32, "F32": np.float32}
 
 
 def digest(parts: Iterable[bytes]) -> str:

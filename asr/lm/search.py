@@ -56,11 +56,14 @@ def build(
         search = _without_priors(search, _log_priors(priors, len(labels)), config.label_prior_scale)
     if config.rescore_lm is None:
         return search
-    weighted = [(language_model(config.rescore_lm, tuple(labels)), config.rescore_weight)]
-    lm = own if config.lm is None else language_model(config.lm, tuple(labels))
-    if config.rescored_lm_weight is not None and lm is not None:
-        weighted.append((lm, config.rescored_lm_weight - config.lm_weight))
-    return _rescored(search, weighted, labels)
+    reorder = rescoring(config, labels, own)
+    are_words = language_model(config.rescore_lm, tuple(labels)).unit == "words"
+
+    def rescored(log_probs: np.ndarray, lengths: np.ndarray, beam: int, nbest: int) -> list[list[Hypothesis]]:
+        found = search(log_probs, lengths, beam, max(nbest, min(beam, RESCORED)) if are_words else beam)
+        return [each[:nbest] for each in reorder(found)]
+
+    return rescored
 
 
 def find(name: str | Path) -> Path:
@@ -167,12 +170,29 @@ def _words(lm: LanguageModel, config: DecodeConfig, labels: Sequence[str]) -> Wo
     return WordSearch(lexicon, lm, labels, config.lm_weight, config.insertion_penalty, is_open, hints)
 
 
-def _rescored(search: Search, weighted: Sequence[tuple[LanguageModel, float]], labels: Sequence[str]) -> Search:
-    """Return a search whose hypotheses are sorted again after language models have added to their scores."""
+def rescoring(
+    config: DecodeConfig, labels: Sequence[str], own: NGram | None = None
+) -> Callable[[Sequence[Sequence[Hypothesis]]], list[list[Hypothesis]]]:
+    """Return a function that sorts lists of hypotheses again, after language models have added to their scores.
+
+    Parameters
+    ----------
+    config, labels, own
+        As for `build`.
+
+    Raises
+    ------
+    AsrError
+        As `build`.
+    """
+    weighted = [(language_model(str(config.rescore_lm), tuple(labels)), config.rescore_weight)]
+    lm = own if config.lm is None else language_model(config.lm, tuple(labels))
+    if config.rescored_lm_weight is not None and lm is not None:
+        weighted.append((lm, config.rescored_lm_weight - config.lm_weight))
     for lm, _ in weighted:
         check(lm.unit in ("phones", "words"), "decode.rescore_lm", "be a model over phones or words", lm.unit)
         fits = lm.unit == "phones" or UNKNOWN in lm.index
-        check(fits, "decode.rescore_lm", f"know {UNKNOWN}, as does decode.lm, if over words", lm.unit)
+        check(fits, "decode.rescore_lm", f"know {UNKNOWN}, as must decode.lm, if over words", lm.unit)
 
     def tokens(hypothesis: Hypothesis, unit: str) -> list[str]:
         if unit == "phones":
@@ -181,14 +201,13 @@ def _rescored(search: Search, weighted: Sequence[tuple[LanguageModel, float]], l
             raise ConfigError("decode.rescore_lm is over words: decode.lm must be over words too")
         return list(hypothesis.words)
 
-    are_words = weighted[0][0].unit == "words"
-
-    def rescored(log_probs: np.ndarray, lengths: np.ndarray, beam: int, nbest: int) -> list[list[Hypothesis]]:
-        found = search(log_probs, lengths, beam, max(nbest, min(beam, RESCORED)) if are_words else beam)
+    def again(found: Sequence[Sequence[Hypothesis]]) -> list[list[Hypothesis]]:
         flat = [each for hypotheses in found for each in hypotheses]
-        added = sum(weight * lm.totals([tokens(each, lm.unit) for each in flat]) for lm, weight in weighted)
-        again = iter([replace(each, score=each.score + more) for each, more in zip(flat, added, strict=True)])
-        lists = [[*islice(again, len(hypotheses))] for hypotheses in found]
-        return [sorted(each, key=lambda hypothesis: -hypothesis.score)[:nbest] for each in lists]
+        added = np.sum(
+            [weight * lm.totals([tokens(each, lm.unit) for each in flat]) for lm, weight in weighted], axis=0
+        )
+        scored = iter([replace(each, score=each.score + more) for each, more in zip(flat, added, strict=True)])
+        lists = ([*islice(scored, len(hypotheses))] for hypotheses in found)
+        return [sorted(each, key=lambda hypothesis: -hypothesis.score) for each in lists]
 
-    return rescored
+    return again

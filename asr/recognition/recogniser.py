@@ -240,6 +240,9 @@ class Recogniser:
         tuned = dict(word_model.decode)
         if not found.calibration.priors:
             tuned.pop("label_prior_scale", None)  # found with another acoustic model
+        weight = tuned.get("lm_weight", 0.0)
+        for key in {"rescore_weight", "rescored_lm_weight"} & tuned.keys() if weight else ():  # shares of the weight
+            tuned[key] *= given.get("lm_weight", weight) / weight
         settings = replace(own, **{**tuned, **given})
         check(settings.beam_size > 1, "decode.beam_size", "be 2 or more for words", settings.beam_size)
         return cls(found.with_decoding(settings), beam_size, progress, word_model.calibration, folder)

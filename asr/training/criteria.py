@@ -158,7 +158,7 @@ class CTCCRF(CTC):
     def _word_decoding(self, name: str) -> DecodeConfig:
         word_model = WordModel.load(name, "")
         word_model.check(self.tokens)
-        settings = {"beam_size": WORD_BEAM, "label_prior_scale": 0.0}  # there are no priors
+        settings = {"beam_size": WORD_BEAM, "label_prior_scale": 0.0, "rescore_lm": None}  # no priors, and it is fast
         return DecodeConfig(**{**word_model.decode, **settings})
 
     def forward(self, logits: Tensor, lengths: Tensor, batch: Batch) -> Tensor:

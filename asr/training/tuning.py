@@ -1,7 +1,8 @@
 """The weight of a language model, the penalty of a phone or word and the scale of priors, chosen on dev speakers.
 
 The search goes along one setting at a time, first coarsely, then finely: the weight, the penalty, the scale of the
-priors, the penalty again, since priors bring out more phones, and weights near the best one.
+priors, the penalty again, since priors bring out more phones, and weights near the best one. A model to rescore with
+takes a share of the weight, which is found last.
 """
 
 import logging
@@ -19,6 +20,7 @@ from asr.core import files
 from asr.core.config import DataConfig
 from asr.core.errors import ConfigError
 from asr.core.terminal import track
+from asr.ctc import Hypothesis
 from asr.data import splits
 from asr.data.batches import BatchLoader, NoTargets, SpeechDataset
 from asr.data.feature_store import Features
@@ -26,7 +28,7 @@ from asr.evaluation import figures, reliability
 from asr.evaluation.inputs import cuts_with_features, prepare_corpora
 from asr.evaluation.metrics import ErrorCounts, align, count_errors
 from asr.lm.folder import locate
-from asr.lm.search import find, language_model
+from asr.lm.search import PRETRAINED, RESCORED, find, language_model, rescoring
 from asr.models import model_folder
 from asr.models.base import AcousticModel
 from asr.models.calibration import Calibration, recognised_confidence
@@ -39,6 +41,7 @@ log = logging.getLogger(__name__)
 Model = TypeVar("Model", bound=AcousticModel)
 Batches = Callable[[], Iterable[tuple[Sequence[Cut], list[np.ndarray]]]]  # batches of utterances with their emissions
 ASIDE = (-0.5, -0.25, 0.25, 0.5)  # times the weight: steps from the best penalty, tried after priors
+SHARES = (0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 1.0)  # of the weight, for a model to rescore with
 NEARER = (0.7, 0.85, 1.2, 1.4)  # multiples of the best weight, tried last
 
 
@@ -251,11 +254,14 @@ def _recognised(model: AcousticModel, emissions: Sequence[np.ndarray]) -> list[t
     """Return what a model recognises in each utterance, and whether it is words instead of phones."""
     if not isinstance(model, CTCModel):
         return [([model.tokens[token] for token in tokens], False) for tokens in model.best_tokens(emissions)]
-    found = model.decode(emissions, model.config.decode.beam_size)
-    return [
-        ([model.tokens[token] for token in each.tokens], False) if each.words is None else (each.words, True)
-        for each in found
-    ]
+    return [_said(model, each) for each in model.decode(emissions, model.config.decode.beam_size)]
+
+
+def _said(model: CTCModel, hypothesis: Hypothesis) -> tuple[Sequence[str], bool]:
+    """Return the words of a hypothesis, or else its phones, and whether they are words."""
+    if hypothesis.words is not None:
+        return hypothesis.words, True
+    return [model.tokens[token] for token in hypothesis.tokens], False
 
 
 def _compared(
@@ -276,7 +282,7 @@ def tune(model: CTCModel, output: Path, folder: Path | None = None) -> str:
     Parameters
     ----------
     model
-        Its configuration names the language model.
+        Its configuration names the language model, and may name one to rescore with.
     output
         Receives ``tuning-NAME.json`` and its picture.
     folder
@@ -310,17 +316,56 @@ def tune(model: CTCModel, output: Path, folder: Path | None = None) -> str:
     if not model.calibration.priors:
         log.info("without priors, whose scale could be tuned: asr calibrate finds them")
         grid = replace(grid, prior_scales=())
-    trials = _try_settings(model, lambda: track(kept, "LM weights"), path, grid)
+    plain = model.with_decoding(replace(config.decode, rescore_lm=None))
+    trials = _try_settings(plain, lambda: track(kept, "LM weights"), path, grid)
     rows, best = _rows(trials), _best(trials).setting
+    found, more, tuned = str(best), "", best.applied_to(model)
+    if config.decode.rescore_lm is not None:
+        tuned, rescored = _rescored(tuned, kept)
+        files.write_json(path, {"tried": rows, "rescored": rescored})
+        least = min(rescored, key=lambda row: row["dev_rate"])
+        found += "".join(f" decode.{key}={value:g}" for key, value in least.items() if key != "dev_rate")
+        more = f", {least['dev_rate']:.2f} % rescored"
     if folder is not None and are_words:
-        _store(best.applied_to(model), kept, model_folder.name_of(folder))
+        _store(tuned, kept, model_folder.name_of(folder))
     elif folder is not None:
-        model_folder.store_decoding(folder, best.applied_to(model).config.decode)
+        model_folder.store_decoding(folder, tuned.config.decode)
     figures.tuning(rows, path.with_suffix(".png"), name)
     rates = (
         f"{_best(trials).dev_rate:.2f} % errors, {trials[0].dev_rate:.2f} % with weight {trials[0].setting.weight:g}"
     )
-    return f"{best}\n{len(rows)} settings on dev: {rates} ({path})"
+    return f"{found}\n{len(rows)} settings on dev: {rates}{more} ({path})"
+
+
+def _rescored(
+    model: CTCModel, batches: Iterable[tuple[Sequence[Cut], list[np.ndarray]]]
+) -> tuple[CTCModel, list[dict[str, float]]]:
+    """Return a model with the share of the weight for `decode.rescore_lm` that makes the fewest errors; and each tried.
+
+    The hypotheses are searched for once, and sorted with each share.
+    """
+    decode = model.config.decode
+    plain = model.with_decoding(replace(decode, rescore_lm=None))
+    lists = [
+        (cuts, plain.hypotheses(emissions, decode.beam_size, min(decode.beam_size, RESCORED)))
+        for cuts, emissions in track([*batches], "hypotheses to rescore")
+    ]
+    rows, best = list[dict[str, float]](), model
+    for share in track(SHARES, "rescoring"):
+        weights = {"rescore_weight": share * decode.lm_weight, "rescored_lm_weight": (1 - share) * decode.lm_weight}
+        weights = {key: round(value, 3) for key, value in weights.items()}
+        tried = model.with_decoding(replace(decode, **weights))  # type: ignore[arg-type]
+        reorder, errors = rescoring(tried.config.decode, model.tokens, model.lm), ErrorCounts()
+        for cuts, found in lists:
+            said = [_said(model, hypotheses[0]) for hypotheses in reorder(found)]
+            errors += sum(
+                (count_errors(*_compared(cut, *each, model.config.data)) for cut, each in zip(cuts, said, strict=True)),
+                ErrorCounts(),
+            )
+        if not rows or 100 * errors.rate < min(row["dev_rate"] for row in rows):
+            best = tried
+        rows.append({**weights, "dev_rate": 100 * errors.rate})
+    return best, rows
 
 
 def _store(model: CTCModel, batches: Iterable[tuple[Sequence[Cut], list[np.ndarray]]], name: str) -> None:
@@ -333,5 +378,9 @@ def _store(model: CTCModel, batches: Iterable[tuple[Sequence[Cut], list[np.ndarr
             phones_sure = iter(model.calibration.confidence(np.array(found.confidences)).round(3).tolist())
             confidences += [recognised_confidence(list(islice(phones_sure, n))) for n in found.word_lengths]
     tuned = {key: getattr(decode, key) for key in ("beam_size", *Setting(0, 0).decode)}
+    if decode.rescore_lm is not None:
+        place = find(decode.rescore_lm)
+        tuned["rescore_lm"] = place.name if place.parent == PRETRAINED else str(place.absolute())
+        tuned |= {key: getattr(decode, key) for key in ("rescore_weight", "rescored_lm_weight")}
     points = reliability.fit(np.array(confidences), np.array(correct))
     WordModel(tuned, Calibration(*points)).store(locate(find(str(decode.lm))), name)

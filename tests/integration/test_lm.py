@@ -120,6 +120,25 @@ def test_a_beam_is_rescored(models, evaluate):
     assert "beam 8 + lstm" in out
 
 
+def test_the_share_of_a_model_to_rescore_with_is_tuned_last(models, trained, cli, evaluate):
+    lms = f"decode.lm={models / 'trigram'}", f"decode.rescore_lm={models / 'lstm'}"
+    code, out, err = cli("tune", trained.run, *lms, "--output", models / "rescored")
+    assert code == 0, err
+    settings = dict(re.findall(r"decode\.(\w+)=(-?[\d.]+)", out))
+    kept = json.loads((models / "rescored" / "tuning-trigram.json").read_text())
+    assert [row["dev_rate"] for row in kept["tried"]] == [
+        row["dev_rate"] for row in json.loads((models / "tuned" / "tuning-trigram.json").read_text())["tried"]
+    ]
+    shares = [row["rescore_weight"] + row["rescored_lm_weight"] for row in kept["rescored"]]
+    assert shares == pytest.approx([float(settings["lm_weight"])] * len(shares), abs=0.002)
+    best = min(kept["rescored"], key=lambda row: row["dev_rate"])
+    assert float(settings["rescore_weight"]) == pytest.approx(best["rescore_weight"])
+    assert f"{best['dev_rate']:.2f} % rescored" in out
+    found, _ = evaluate(*lms, *(f"decode.{name}={value}" for name, value in settings.items()))
+    (row,) = [row for row in json.loads((found / "metrics.json").read_text())["results"] if "lstm" in row["decoder"]]
+    assert row["decode"]["rescored_lm_weight"] == float(settings["rescored_lm_weight"])
+
+
 @pytest.fixture(scope="module")
 def lexicon(models):
     path = models / "lexicon.txt"

@@ -134,6 +134,46 @@ def test_a_folder_read_again_says_the_same(tied, tmp_path):
         load(tmp_path)
 
 
+@pytest.mark.parametrize("num_layers", [1, 2])
+@pytest.mark.parametrize(("tied", "embedding_size"), [(True, 6), (True, 8), (False, 6)])
+@pytest.mark.parametrize("cell", CELLS)
+def test_numpy_computes_what_torch_does(cell, tied, embedding_size, num_layers):
+    torch.manual_seed(1)
+    config = RecurrentConfig(cell, num_layers, embedding_size, hidden_size=8, tied=tied)
+    network = Network(config, 5).eval()
+    for weights in network.parameters():
+        weights.data.mul_(2)  # opinions to be felt
+    lm = network.lm("characters", (EDGE, *"abcd"))
+    sentences = ["abc", "abd", "", "d", "abcabc"]  # which have beginnings in common
+    assert lm.score([]) == []
+    for sentence, found in zip(sentences, lm.score(sentences), strict=True):
+        tokens = torch.from_numpy(lm.indices(sentence))
+        targets = torch.nn.functional.pad(tokens, (0, 1))
+        with torch.no_grad():
+            log_probs = network(torch.nn.functional.pad(tokens, (1, 0))[None])[0].log_softmax(1)
+        np.testing.assert_allclose(found, log_probs[torch.arange(len(targets)), targets], atol=1e-5)
+
+
+def test_weights_of_8_bits(cli, tmp_path):
+    lm = network(num_layers=2, hidden_size=64, embedding_size=32)
+    save(tmp_path / "lm", lm, "# card\n\n")
+    code, out, _ = cli("lm", "quantise", tmp_path / "lm", tmp_path / "small")
+    assert code == 0
+    assert f"{lm.num_parameters:,} weights" in out
+    small = load(tmp_path / "small")
+    for name, weights in lm.weights.items():
+        step = np.abs(weights).max(axis=-1, keepdims=True) / 127 if weights.ndim == 2 else 0
+        assert (np.abs(small.weights[name] - weights) <= 0.501 * step).all()
+    before, after = ((tmp_path / name / "model.safetensors").stat().st_size for name in ("lm", "small"))
+    assert after < 0.4 * before
+    assert perplexity(small.score(["abcd"])) == pytest.approx(perplexity(lm.score(["abcd"])), rel=0.02)
+    save(tmp_path / "again", small, "")
+    assert (tmp_path / "again/model.safetensors").read_bytes() == (tmp_path / "small/model.safetensors").read_bytes()
+    assert cli("lm", "quantise", tmp_path / "lm", tmp_path / "six", "--bits", 6) == (
+        2, "", "asr: --bits must be 8 for a recurrent model, but it is 6\n",
+    )  # fmt: skip
+
+
 LOG_PROBS = np.log([0.4, 0.3, 0.2, 0.1])
 
 

@@ -11,6 +11,7 @@ from asr.core.errors import ConfigError
 from asr.lm import folder, search
 from asr.lm.config import RecurrentConfig
 from asr.lm.estimation import estimate
+from asr.lm.language_model import UNKNOWN
 from asr.models import model_folder
 from asr.training.recurrent_lm import Network
 from tests import naive
@@ -113,3 +114,37 @@ def test_tables_of_a_phone_ngram_are_made_once_and_only_for_a_search(tmp_path, l
     assert len(made) == 1
     with pytest.raises(ConfigError, match="does not know C"):  # before anything is searched
         search.build(DecodeConfig(lm=str(tmp_path), beam_size=4), [*LABELS, "C"])
+
+
+@pytest.mark.parametrize("unit", ["phones", "words"])
+def test_another_model_takes_a_share_of_the_weight(unit, tmp_path, log_probs):
+    said = {"phones": [["A", "B"], ["B"]], "words": [["a", "b"], ["b", "b"]]}[unit]
+    tokens = {"phones": LABELS[1:], "words": ["a", "b", UNKNOWN]}[unit]
+    first = estimate(said, unit, 2, "witten_bell", tokens)
+    network = Network(RecurrentConfig(embedding_size=4, hidden_size=4), len(first.tokens))
+    for weights in network.parameters():
+        weights.data.mul_(9)
+    second = network.lm(unit, first.tokens)
+    for lm, name in ((first, "first"), (second, "second")):
+        folder.save(tmp_path / name, lm, "")
+    (tmp_path / "lexicon.txt").write_text("a A\nb B\n")
+    settings = {"lm": str(tmp_path / "first"), "lexicon": str(tmp_path / "lexicon.txt"), "lm_weight": 0.7}
+    more = {"rescore_lm": str(tmp_path / "second"), "rescore_weight": 0.4, "rescored_lm_weight": 0.1}
+    arguments = log_probs[:, None], np.array([len(log_probs)]), 500, 500
+    plain, again = (search.build(DecodeConfig(**settings, **each), LABELS)(*arguments)[0] for each in ({}, more))
+
+    def added(hypothesis):
+        sentence = hypothesis.words if unit == "words" else [LABELS[token] for token in hypothesis.tokens]
+        return 0.4 * second.totals([sentence])[0] - 0.6 * first.totals([sentence])[0]
+
+    expected = sorted((each.score + added(each) for each in plain), reverse=True)
+    assert [each.score for each in again] == pytest.approx(expected)
+    assert [each.tokens for each in again] != [each.tokens for each in plain]
+
+
+def test_a_closed_vocabulary_is_not_rescored(tmp_path):
+    folder.save(tmp_path, estimate([["a", "b"]], "words", 2, "witten_bell"), "")
+    (tmp_path / "lexicon.txt").write_text("a A\nb B\n")
+    settings = {"lm": str(tmp_path), "lexicon": str(tmp_path / "lexicon.txt"), "rescore_lm": str(tmp_path)}
+    with pytest.raises(ConfigError, match=r"decode\.rescore_lm must know <unk>, as must decode\.lm, if over words"):
+        search.build(DecodeConfig(**settings), LABELS)

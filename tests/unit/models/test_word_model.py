@@ -6,11 +6,13 @@ import shutil
 from pathlib import Path
 
 import pytest
+import torch
 
 from asr import Recogniser
 from asr.core.errors import AsrError, ConfigError, ModelError
 from asr.ctc import Hypothesis
 from asr.lm import folder, search
+from asr.lm.config import RecurrentConfig
 from asr.lm.estimation import estimate
 from asr.lm.graphones import spelling
 from asr.lm.language_model import UNKNOWN
@@ -20,6 +22,7 @@ from asr.models.calibration import Calibration
 from asr.models.word_model import DEFAULT, SETTINGS, WordModel
 from asr.speech.label_files import read_labels, read_segments
 from asr.speech.pronounce import pronunciations
+from asr.training.recurrent_lm import Network
 
 RECORDING = Path(__file__).parents[3] / "docs" / "audio" / "glorious-scrap.flac"
 SAID = "i'd say there was going to be a glorious scrap"
@@ -122,6 +125,37 @@ def test_words_of_the_shipped_model(shipped):
         assert 0.25 <= word.confidence <= 0.75  # the map's
     assert next(phones, None) is None
     assert Recogniser.from_pretrained("en-us-phones-small", words=DEFAULT).transcribe(RECORDING).text == SAID
+
+
+@pytest.fixture
+def rescored(shipped):
+    """The word model with a recurrent one that wants another sentence."""
+    text = [SAID.split(), SAID.split(), ["there", "was", "a", "scrap"]]
+    lm = estimate(text, "words", 3, "witten_bell", [UNKNOWN, *sorted({*SAID.split()})])
+    folder.save(shipped, lm, "card")
+    tokens = lm.tokens
+    torch.manual_seed(1)
+    network = Network(RecurrentConfig(embedding_size=4, hidden_size=4), len(tokens))
+    with torch.no_grad():
+        network.output.bias[:] = 0
+        network.output.bias[tokens.index("there")] = 40
+    folder.save(shipped.parent / "lstm", network.lm("words", tokens), "card")
+    tuned = TUNED | {"lm_weight": 1.0, "rescore_lm": "lstm", "rescore_weight": 0.6, "rescored_lm_weight": 0.4}
+    WordModel(tuned, MAP).store(shipped, "en-us-phones-small")
+    return shipped
+
+
+def test_a_word_model_may_come_with_another_to_rescore_with(rescored, cli, tmp_path):
+    recogniser = Recogniser.from_pretrained("en-us-phones-small", words=True, lm_weight=0.5)
+    decode = recogniser.model.config.decode
+    assert (decode.rescore_lm, decode.rescore_weight, decode.rescored_lm_weight) == ("lstm", 0.3, 0.2)
+    command = ("transcribe", RECORDING, "--model", "en-us-phones-small", "--words")
+    assert cli(*command, "--no-rescore").out == SAID + "\n"
+    assert cli(*command).out != SAID + "\n"
+    shutil.copytree(rescored, tmp_path / "mine")
+    (tmp_path / "mine" / SETTINGS).unlink()
+    assert "rescore_lm" not in WordModel.load(tmp_path / "mine", "any").decode  # it is of other words
+    assert "this is for words: add --words" in " ".join(cli("transcribe", RECORDING, "--no-rescore").err.split())
 
 
 def test_the_command_writes_words_in_every_format(shipped, cli, tmp_path):
