@@ -129,7 +129,7 @@ def test_words_of_the_shipped_model(shipped):
 
 @pytest.fixture
 def rescored(shipped):
-    """The word model with a recurrent one that wants another sentence."""
+    """The word model with a recurrent one that never heard of a scrap."""
     text = [SAID.split(), SAID.split(), ["there", "was", "a", "scrap"]]
     lm = estimate(text, "words", 3, "witten_bell", [UNKNOWN, *sorted({*SAID.split()})])
     folder.save(shipped, lm, "card")
@@ -138,7 +138,7 @@ def rescored(shipped):
     network = Network(RecurrentConfig(embedding_size=4, hidden_size=4), len(tokens))
     with torch.no_grad():
         network.output.bias[:] = 0
-        network.output.bias[tokens.index("there")] = 40
+        network.output.bias[tokens.index("scrap")] = -100
     folder.save(shipped.parent / "lstm", network.lm("words", tokens), "card")
     tuned = TUNED | {"lm_weight": 1.0, "rescore_lm": "lstm", "rescore_weight": 0.6, "rescored_lm_weight": 0.4}
     WordModel(tuned, MAP).store(shipped, "en-us-phones-small")
