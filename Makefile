@@ -94,6 +94,10 @@ words: $(WORDS)/books.txt ## make the word model en-us-words anew, and the full 
 	$(ASR) lm quantise $(WORDS)/pruned $(WORDS)/en-us-words --bits 8
 	for model in full en-us-words; do $(ASR) lm lexicon $(WORDS)/$$model || exit 1; done
 
+words-lstm: $(WORDS)/books.txt ## train the recurrent model that rescores words, en-us-words-lstm: 1.5 hours
+	$(ASR) lm train recipes/en_us_words/lm/recurrent.yaml --run $(WORDS)/recurrent
+	$(ASR) lm quantise $(WORDS)/recurrent $(WORDS)/en-us-words-lstm
+
 $(WORDS)/books.txt: | $(READY)
 	mkdir -p $(@D)
 	$(VENV)/bin/python -m data_prep.books $(or $(BOOKS),data/books) $@

@@ -119,7 +119,7 @@ class RecurrentLM(LanguageModel[RecurrentState]):
     def log_probs(self, states: RecurrentState) -> np.ndarray:
         """Return natural log probabilities of the next token (K, V)."""
         logits = (states.contexts @ self.output.T + self.weights["output.bias"]).astype(np.float64)
-        return logits - _log_sums(logits)[:, None]
+        return logits - self._log_sums(states.contexts)[:, None]
 
     def score(self, sentences: Sequence[Sequence[str]]) -> list[np.ndarray]:
         """Return the natural log probability of each token, and of the end, of each sentence (L + 1,).
@@ -158,11 +158,16 @@ class RecurrentLM(LanguageModel[RecurrentState]):
 
     def _log_sums(self, contexts: np.ndarray) -> np.ndarray:
         """Return the log of the sum of each context's exponentials of logits (M,), of contexts (M, E or H)."""
-        size = max(1, MOST_LOGITS // len(self.tokens))
-        parts = (
-            contexts[i : i + size] @ self.output.T + self.weights["output.bias"] for i in range(0, len(contexts), size)
-        )
-        return np.concatenate([_log_sums(logits) for logits in parts])
+        size = min(len(contexts), max(1, MOST_LOGITS // len(self.tokens)))
+        room, found = np.empty((size, len(self.tokens)), np.float32), np.empty(len(contexts))
+        for first in range(0, len(contexts), size):
+            some = contexts[first : first + size]
+            logits = np.matmul(some, self.output.T, out=room[: len(some)])
+            logits += self.weights["output.bias"]
+            highest = logits.max(axis=1)
+            logits -= highest[:, None]
+            found[first : first + size] = highest + np.log(np.exp(logits, out=logits).sum(axis=1))
+        return found
 
     def options(self) -> dict[str, Any]:
         """Return the network's configuration."""
@@ -218,9 +223,3 @@ def shapes(config: RecurrentConfig, num_tokens: int) -> dict[str, tuple[int, ...
 
 def _sigmoid(values: np.ndarray) -> np.ndarray:
     return 0.5 + 0.5 * np.tanh(0.5 * values)
-
-
-def _log_sums(logits: np.ndarray) -> np.ndarray:
-    """Return the log of the sum of exponentials (K,) of logits (K, V)."""
-    highest = logits.max(axis=1)
-    return highest + np.log(np.exp(logits - highest[:, None]).sum(axis=1, dtype=np.float64))
