@@ -19,7 +19,7 @@ CORPORA := $(if $(TIMIT)$(DATA),--data $(or $(TIMIT),$(DATA)))
 
 NAMES = $(if $(filter all,$(SYSTEMS)),$(basename $(notdir $(wildcard recipes/$(RECIPE)/*.yaml))),$(SYSTEMS))
 
-.PHONY: help setup lock lint docs test test-kernels train evaluate compare words boundaries pronunciation transcribe demo bench figures clean
+.PHONY: help setup lock lint docs test test-kernels train evaluate compare words rescoring boundaries pronunciation transcribe demo bench figures clean
 .DELETE_ON_ERROR:
 
 help: ## list the targets
@@ -94,7 +94,7 @@ words: $(WORDS)/books.txt ## make the word model en-us-words anew, and the full 
 	$(ASR) lm quantise $(WORDS)/pruned $(WORDS)/en-us-words --bits 8
 	for model in full en-us-words; do $(ASR) lm lexicon $(WORDS)/$$model || exit 1; done
 
-words-lstm: $(WORDS)/books.txt ## train the recurrent model that rescores words, en-us-words-lstm: 1.5 hours
+rescoring: $(WORDS)/books.txt ## train the recurrent model that rescores words, en-us-words-lstm: 1.5 hours
 	$(ASR) lm train recipes/en_us_words/lm/recurrent.yaml --run $(WORDS)/recurrent
 	$(ASR) lm quantise $(WORDS)/recurrent $(WORDS)/en-us-words-lstm
 
