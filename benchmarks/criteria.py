@@ -18,11 +18,12 @@ from _bench import asr, describe
 
 
 class System(NamedTuple):
-    """A training: its name, the recipe's YAML, and settings."""
+    """A training: its name, the recipe's YAML, settings, and the system of the same seed that it goes on from."""
 
     name: str
     yaml: str
     settings: tuple[str, ...] = ()
+    base: str = ""
 
 
 CRF = "blstm_ctc_crf"
@@ -33,6 +34,8 @@ SYSTEMS = [  # the most telling first
     System("4-gram", CRF, ("train.criterion.lm=phone_4gram",)),
     System("trigram, no CTC", CRF, ("train.criterion.ctc_weight=0",)),
     System("trigram, CTC 0.5", CRF, ("train.criterion.ctc_weight=0.5",)),
+    # An output layer of plain CTC on the network that CTC-CRF has trained: the other way to have probabilities.
+    System("CTC on trigram", "blstm_ctc", ("train.freeze=3", "train.max_epochs=4"), "trigram"),
 ]
 
 
@@ -49,6 +52,11 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--output", type=Path, default=Path("runs/criteria"), help="folder of runs and scores")
     parser.add_argument("--table", action="store_true", help="make nothing")
     return parser.parse_args()
+
+
+def run_folder(folder: Path, name: str, seed: int) -> Path:
+    """Return the run folder of a system with a seed."""
+    return folder / "runs" / f"{name.replace(', ', '-').replace(' ', '-')}-{seed}"
 
 
 def scored(run: Path, folder: Path, lm: Path, options: Sequence[str], is_made: bool) -> list[dict[str, Any]]:
@@ -77,10 +85,11 @@ def main() -> None:
     rows = [f"| criterion | {' | '.join(columns)} |", f"|---|{'---|' * len(columns)}"]
     for seed in arguments.seeds:
         for system in (each for each in SYSTEMS if each.name in arguments.systems):
-            run = folder / "runs" / f"{system.name.replace(', ', '-').replace(' ', '-')}-{seed}"
+            run = run_folder(folder, system.name, seed)
             if is_made:
-                yaml = f"recipes/{recipe}/{system.yaml}.yaml"
-                asr("train", yaml, f"seed={seed}", *system.settings, "--data", arguments.data, "--run", run)
+                yaml, settings = f"recipes/{recipe}/{system.yaml}.yaml", [f"seed={seed}", *system.settings]
+                settings += [f"train.init={run_folder(folder, system.base, seed)}"] if system.base else []
+                asr("train", yaml, *settings, "--data", arguments.data, "--run", run)
             elif not (run / "model").is_dir():
                 continue
             scores = folder / "scores" / run.name
