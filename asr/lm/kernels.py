@@ -214,10 +214,10 @@ def _choose(num, least, network, num_tokens, limits, beam, size, history, offers
     Return how many there are, and whether these are the best of all.
 
     Choices of the same key and words become one, with the sum of their probabilities. A choice with a better one of the
-    same key in both respects stays worse whatever follows (Viterbi's argument). Of
-    one key, `alike` choices of other words are kept at most, for further sentences, and take no room from the others:
-    the best sentence does not depend on how many are asked for, but that longer prefixes in the beam lose less of what
-    a choice left out would have added to them. The first row of the table is −1 everywhere, on entry and on return.
+    same key in both respects stays worse whatever follows (Viterbi's argument). Of one key, `alike` choices of other
+    words are kept at most, for further sentences, and take no room from the others: the best sentence does not depend
+    on how many are asked for, but that longer prefixes in the beam lose less of what a choice left out would have added
+    to them. The first row of the table is −1 everywhere, on entry and on return.
     """
     scores, order, keys, ends, table, slots = offers.scores, offers.order, beam.keys, beam.ends, beam.table, beam.slots
     top = -np.inf

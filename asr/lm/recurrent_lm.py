@@ -8,6 +8,7 @@ Letters: V tokens, K contexts, L tokens of a sentence, E values of an embedding,
 of a text.
 """
 
+import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
@@ -18,6 +19,7 @@ import numpy as np
 from asr.lm.config import RecurrentConfig
 from asr.lm.language_model import LanguageModel
 
+MOST_TOKENS = 50_000  # of sentences that are scored together
 MOST_LOGITS = 20_000_000  # in a batch of contexts whose next tokens are scored together
 NUM_GATES = {"elman": 1, "gru": 3, "lstm": 4}
 LEAST_SCALE = np.float32(1e-12)  # of a row of zeros
@@ -119,16 +121,22 @@ class RecurrentLM(LanguageModel[RecurrentState]):
     def log_probs(self, states: RecurrentState) -> np.ndarray:
         """Return natural log probabilities of the next token (K, V)."""
         logits = (states.contexts @ self.output.T + self.weights["output.bias"]).astype(np.float64)
-        return logits - self._log_sums(states.contexts)[:, None]
+        return logits - np.logaddexp.reduce(logits, axis=1, keepdims=True)
 
     def score(self, sentences: Sequence[Sequence[str]]) -> list[np.ndarray]:
         """Return the natural log probability of each token, and of the end, of each sentence (L + 1,).
 
         What sentences have in common at their beginning is computed once.
         """
-        if not sentences:
-            return []
-        rows = [self.indices(sentence) for sentence in sentences]
+        rows, found = [self.indices(sentence) for sentence in sentences], list[np.ndarray]()
+        lengths = np.cumsum([len(row) + 1 for row in rows])
+        groups = itertools.groupby(zip(lengths // MOST_TOKENS, rows, strict=True), key=lambda each: each[0])
+        for _, group in groups:
+            found += self._score([row for _, row in group])
+        return found
+
+    def _score(self, rows: Sequence[np.ndarray]) -> list[np.ndarray]:
+        """Return what `score` does of some sentences as indices."""
         contexts, places = self._contexts(rows)
         targets = [np.append(row, 0) for row in rows]
         flat, after = np.concatenate(places), np.concatenate(targets)

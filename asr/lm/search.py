@@ -57,10 +57,9 @@ def build(
     if config.rescore_lm is None:
         return search
     reorder = rescoring(config, labels, own)
-    are_words = language_model(config.rescore_lm, tuple(labels)).unit == "words"
 
     def rescored(log_probs: np.ndarray, lengths: np.ndarray, beam: int, nbest: int) -> list[list[Hypothesis]]:
-        found = search(log_probs, lengths, beam, max(nbest, min(beam, RESCORED)) if are_words else beam)
+        found = search(log_probs, lengths, beam, num_rescored(config, labels, beam, nbest))
         return [each[:nbest] for each in reorder(found)]
 
     return rescored
@@ -170,6 +169,12 @@ def _words(lm: LanguageModel, config: DecodeConfig, labels: Sequence[str]) -> Wo
     return WordSearch(lexicon, lm, labels, config.lm_weight, config.insertion_penalty, is_open, hints)
 
 
+def num_rescored(config: DecodeConfig, labels: Sequence[str], beam: int, nbest: int) -> int:
+    """Return how many hypotheses of a beam are sorted again: for words a few, and for phones all."""
+    unit = language_model(str(config.rescore_lm), tuple(labels)).unit
+    return max(nbest, min(beam, RESCORED)) if unit == "words" else beam
+
+
 def rescoring(
     config: DecodeConfig, labels: Sequence[str], own: NGram | None = None
 ) -> Callable[[Sequence[Sequence[Hypothesis]]], list[list[Hypothesis]]]:
@@ -189,10 +194,12 @@ def rescoring(
     lm = own if config.lm is None else language_model(config.lm, tuple(labels))
     if config.rescored_lm_weight is not None and lm is not None:
         weighted.append((lm, config.rescored_lm_weight - config.lm_weight))
-    for lm, _ in weighted:
-        check(lm.unit in ("phones", "words"), "decode.rescore_lm", "be a model over phones or words", lm.unit)
-        fits = lm.unit == "phones" or UNKNOWN in lm.index
-        check(fits, "decode.rescore_lm", f"know {UNKNOWN}, as must decode.lm, if over words", lm.unit)
+    for (each, _), key in zip(weighted, ("decode.rescore_lm", "decode.lm"), strict=False):
+        check(each.unit in ("phones", "words"), key, "be a model over phones or words to rescore with", each.unit)
+        if each.unit == "words" and UNKNOWN not in each.index:
+            raise ConfigError(
+                f"{key} must know {UNKNOWN} to rescore with: train it with text.open_vocabulary=true", key
+            )
 
     def tokens(hypothesis: Hypothesis, unit: str) -> list[str]:
         if unit == "phones":
@@ -206,7 +213,7 @@ def rescoring(
         added = np.sum(
             [weight * lm.totals([tokens(each, lm.unit) for each in flat]) for lm, weight in weighted], axis=0
         )
-        scored = iter([replace(each, score=each.score + more) for each, more in zip(flat, added, strict=True)])
+        scored = iter([replace(each, score=each.score + more) for each, more in zip(flat, added.tolist(), strict=True)])
         lists = ([*islice(scored, len(hypotheses))] for hypotheses in found)
         return [sorted(each, key=lambda hypothesis: -hypothesis.score) for each in lists]
 

@@ -15,9 +15,10 @@ class LexiconGraph(NamedTuple):
     ----------
     offsets : (N + 1,) int32
         The arcs of node n are offsets[n] … offsets[n + 1] − 1; words begin and end in node 0.
-    tokens, nodes, words, readings : (A,) int32
-        The class of an arc, the node that it leads to, and the word that ends with it, or −1: for the language model,
-        and with a number of its own for each step of a hint, so that what is hinted is not what is not.
+    tokens, nodes, words : (A,) int32
+        The class of an arc, the node that it leads to, and the language model's word that ends with it, or −1.
+    readings : (A,) int32
+        As `words`, but a pronunciation of a hint's word has a number of its own: it is no other reading of the word.
     weights : (A,)
         Log probability that an arc adds.
     ahead : (N,)

@@ -75,6 +75,7 @@ class WordSearch:
         hints: Hints = word_graph.NO_HINTS,
     ):
         self.lm, self.labels, self.lm_weight, self.word_penalty = lm, list(labels), lm_weight, word_penalty
+        self.hints = hints
         self.graph, self._unlisted = word_graph.build(lexicon, labels, lm, lm_weight, spells_unknown, hints)
 
     def __call__(
@@ -113,6 +114,8 @@ class WordSearch:
             raise ValueError(f"log_probs have {num_classes} classes, and there are {len(self.labels)} labels")
         if not (1 <= nbest <= beam_size and beam_threshold >= 0 and 0 <= token_threshold <= 1):
             raise ValueError("nbest lies in 1..beam_size, beam_threshold from 0, and token_threshold is a probability")
+        # Words that are hinted and the same that are not are two readings, of which the better one is returned.
+        count = min(2 * int(nbest), int(beam_size)) if self.hints.phrases and nbest > 1 else int(nbest)
         least = math.log(token_threshold) if token_threshold else -math.inf
         limits = Limits(
             0,
@@ -122,18 +125,18 @@ class WordSearch:
             float(self.lm_weight),
             float(self.word_penalty),
             int(self.lm.start()[0]),
-            int(nbest),
-            (min(int(nbest), MOST) - 1) * int(beam_size),
+            count,
+            (min(count, MOST) - 1) * int(beam_size),
         )
-        arcs = np.full((batch, nbest, num_frames), -1, np.int32)
-        spans, scores = np.zeros((*arcs.shape, 2), np.int32), np.full((batch, nbest), -np.inf)
+        arcs = np.full((batch, count, num_frames), -1, np.int32)
+        spans, scores = np.zeros((*arcs.shape, 2), np.int32), np.full((batch, count), -np.inf)
         size = _workspace_size(num_frames, limits.beam_size + limits.extra)
         order = np.argsort(-lengths, kind="stable")  # so that the threads' shares are alike
         workers.run(self._search, batch, size, order, log_probs, lengths, limits, (arcs, spans, scores))
         tokens = np.where(arcs >= 0, self.graph.tokens[arcs], -1).astype(np.int64)
         found = hypotheses(log_probs, lengths, 0, tokens, spans, scores)
         return [
-            _different(self._words(each, row[row >= 0]) for each, row in zip(nbest_found, rows, strict=False))
+            _different(self._words(each, row[row >= 0]) for each, row in zip(nbest_found, rows, strict=False))[:nbest]
             for nbest_found, rows in zip(found, arcs, strict=True)
         ]
 

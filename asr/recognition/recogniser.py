@@ -240,10 +240,11 @@ class Recogniser:
         tuned = dict(word_model.decode)
         if not found.calibration.priors:
             tuned.pop("label_prior_scale", None)  # found with another acoustic model
-        weight = tuned.get("lm_weight", 0.0)
-        for key in {"rescore_weight", "rescored_lm_weight"} & tuned.keys() if weight else ():  # shares of the weight
-            tuned[key] *= given.get("lm_weight", weight) / weight
         settings = replace(own, **{**tuned, **given})
+        if tuned.get("lm_weight") and "lm_weight" in given:  # of which other weights are shares
+            shares = {key: tuned.get(key) for key in {"rescore_weight", "rescored_lm_weight"} - given.keys()}
+            factor = settings.lm_weight / tuned["lm_weight"]
+            settings = replace(settings, **{key: factor * value for key, value in shares.items() if value is not None})
         check(settings.beam_size > 1, "decode.beam_size", "be 2 or more for words", settings.beam_size)
         return cls(found.with_decoding(settings), beam_size, progress, word_model.calibration, folder)
 
@@ -386,21 +387,21 @@ class Recogniser:
         """Yield hypotheses, best first, and the frames at which the frames that they are of are cut into pieces."""
         model, decode = self.model, self.model.config.decode
         for batch in windows.batches(self._stretches(emissions), "decoding", self.progress):
-            # The same words of a hint and of the lexicon are two hypotheses of the search, and one for the user.
-            count = min(2 * decode.nbest, self.beam_size) if decode.hints and decode.nbest > 1 else decode.nbest
-            found = model.hypotheses([emissions[each[0] : each[-1]] for each in batch], self.beam_size, count)
+            found = model.hypotheses([emissions[each[0] : each[-1]] for each in batch], self.beam_size, decode.nbest)
             yield from zip(batch, found, strict=True)
 
     def _stretches(self, emissions: np.ndarray) -> list[Sequence[int]]:
         """Return what is searched one by one, each as the frames at which it is cut into pieces.
 
-        These are single pieces; or several, where a language model remembers what was said before. A second model needs
-        pieces for its choice: the best few of one search over everything differ in a few places, mostly near the end.
+        These are single pieces; or several, where a language model remembers what was said before. A second model over
+        phones needs pieces for its choice: the best few of one search over everything differ in a few places, mostly
+        near the end.
         """
         model, decode = self.model, self.model.config.decode
         if not isinstance(model, CTCModel):
             return [(0, len(emissions))]
-        if (decode.lm is None and model.lm is None) or decode.rescore_lm is not None:
+        has_lm = decode.lm is not None or model.lm is not None
+        if not has_lm or (decode.rescore_lm is not None and not model.finds_words):
             return list(itertools.pairwise(windows.cuts(emissions, model.frame_shift)))
         ends = [0, len(emissions)]
         if model.finds_words:

@@ -28,7 +28,7 @@ from asr.evaluation import figures, reliability
 from asr.evaluation.inputs import cuts_with_features, prepare_corpora
 from asr.evaluation.metrics import ErrorCounts, align, count_errors
 from asr.lm.folder import locate
-from asr.lm.search import PRETRAINED, RESCORED, find, language_model, rescoring
+from asr.lm.search import PRETRAINED, find, language_model, num_rescored, rescoring
 from asr.models import model_folder
 from asr.models.base import AcousticModel
 from asr.models.calibration import Calibration, recognised_confidence
@@ -41,7 +41,7 @@ log = logging.getLogger(__name__)
 Model = TypeVar("Model", bound=AcousticModel)
 Batches = Callable[[], Iterable[tuple[Sequence[Cut], list[np.ndarray]]]]  # batches of utterances with their emissions
 ASIDE = (-0.5, -0.25, 0.25, 0.5)  # times the weight: steps from the best penalty, tried after priors
-SHARES = (0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 1.0)  # of the weight, for a model to rescore with
+SHARES = (0.0, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 1.0)  # of the weight, for a model to rescore with
 NEARER = (0.7, 0.85, 1.2, 1.4)  # multiples of the best weight, tried last
 
 
@@ -329,6 +329,8 @@ def tune(model: CTCModel, output: Path, folder: Path | None = None) -> str:
     if folder is not None and are_words:
         _store(tuned, kept, model_folder.name_of(folder))
     elif folder is not None:
+        if config.decode.rescore_lm is not None:
+            log.info("a model folder keeps its n-gram over phones, and no model to rescore with: name that each time")
         model_folder.store_decoding(folder, tuned.config.decode)
     figures.tuning(rows, path.with_suffix(".png"), name)
     rates = (
@@ -342,12 +344,14 @@ def _rescored(
 ) -> tuple[CTCModel, list[dict[str, float]]]:
     """Return a model with the share of the weight for `decode.rescore_lm` that makes the fewest errors; and each tried.
 
+    With a share of 0 it is not rescored.
     The hypotheses are searched for once, and sorted with each share.
     """
     decode = model.config.decode
     plain = model.with_decoding(replace(decode, rescore_lm=None))
+    count = num_rescored(decode, model.tokens, decode.beam_size, 1)
     lists = [
-        (cuts, plain.hypotheses(emissions, decode.beam_size, min(decode.beam_size, RESCORED)))
+        (cuts, plain.hypotheses(emissions, decode.beam_size, count))
         for cuts, emissions in track([*batches], "hypotheses to rescore")
     ]
     rows, best = list[dict[str, float]](), model
@@ -362,9 +366,9 @@ def _rescored(
                 (count_errors(*_compared(cut, *each, model.config.data)) for cut, each in zip(cuts, said, strict=True)),
                 ErrorCounts(),
             )
-        if not rows or 100 * errors.rate < min(row["dev_rate"] for row in rows):
-            best = tried
-        rows.append({**weights, "dev_rate": 100 * errors.rate})
+        if not rows or round(100 * errors.rate, 4) < min(row["dev_rate"] for row in rows):
+            best = tried if share else plain
+        rows.append({**weights, "dev_rate": round(100 * errors.rate, 4)})
     return best, rows
 
 

@@ -146,6 +146,7 @@ def test_numpy_computes_what_torch_does(cell, tied, embedding_size, num_layers):
     lm = network.lm("characters", (EDGE, *"abcd"))
     sentences = ["abc", "abd", "", "d", "abcabc"]  # which have beginnings in common
     assert lm.score([]) == []
+    assert lm.log_probs(lm.start(0)).shape == (0, 5)
     for sentence, found in zip(sentences, lm.score(sentences), strict=True):
         tokens = torch.from_numpy(lm.indices(sentence))
         targets = torch.nn.functional.pad(tokens, (0, 1))

@@ -146,5 +146,5 @@ def test_a_closed_vocabulary_is_not_rescored(tmp_path):
     folder.save(tmp_path, estimate([["a", "b"]], "words", 2, "witten_bell"), "")
     (tmp_path / "lexicon.txt").write_text("a A\nb B\n")
     settings = {"lm": str(tmp_path), "lexicon": str(tmp_path / "lexicon.txt"), "rescore_lm": str(tmp_path)}
-    with pytest.raises(ConfigError, match=r"decode\.rescore_lm must know <unk>, as must decode\.lm, if over words"):
+    with pytest.raises(ConfigError, match=r"decode\.rescore_lm must know <unk> to rescore with: train it with text"):
         search.build(DecodeConfig(**settings), LABELS)

@@ -1,10 +1,12 @@
 """Word models: what a folder holds for each acoustic model; the shipped one in Python and on a command line."""
 
+import functools
 import json
 import re
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -53,7 +55,8 @@ def test_a_folder_may_bring_its_lexicon_and_a_run_folder_holds_the_model(tmp_pat
 
 def test_what_was_not_tuned_takes_the_settings_of_the_shipped_model(tmp_path, monkeypatch):
     shipped, found = WordModel.load(DEFAULT, "mine"), WordModel.load(tmp_path / "a.arpa", "mine")
-    assert {**shipped.decode, "lm": 0} == {**found.decode, "lm": 0, "lexicon": shipped.decode["lexicon"]}
+    kept = {key: value for key, value in shipped.decode.items() if not key.startswith("rescore")}
+    assert {**kept, "lm": 0} == {**found.decode, "lm": 0, "lexicon": shipped.decode["lexicon"]}
     assert found.decode["lm"] == str(tmp_path / "a.arpa")
     assert "lexicon" not in found.decode
     assert found.calibration == Calibration()
@@ -152,10 +155,23 @@ def test_a_word_model_may_come_with_another_to_rescore_with(rescored, cli, tmp_p
     command = ("transcribe", RECORDING, "--model", "en-us-phones-small", "--words")
     assert cli(*command, "--no-rescore").out == SAID + "\n"
     assert cli(*command).out != SAID + "\n"
+    WordModel({**TUNED, "rescored_lm_weight": None}, MAP).store(rescored, "other")  # null is what the default is
+    assert WordModel.load(rescored, "other").decode["rescored_lm_weight"] is None
     shutil.copytree(rescored, tmp_path / "mine")
     (tmp_path / "mine" / SETTINGS).unlink()
     assert "rescore_lm" not in WordModel.load(tmp_path / "mine", "any").decode  # it is of other words
     assert "this is for words: add --words" in " ".join(cli("transcribe", RECORDING, "--no-rescore").err.split())
+
+
+def test_a_long_recording_is_cut_at_the_same_pauses_with_rescoring_and_without(rescored):
+    emissions = np.random.default_rng(1).standard_normal((4000, 40)).astype(np.float32)
+    emissions[:, 0] += 2
+    emissions[1500:1540, 0] = emissions[2600:2640, 0] = 20
+    emissions -= np.logaddexp.reduce(emissions, axis=1, keepdims=True)
+    shipped = functools.partial(Recogniser.from_pretrained, "en-us-phones-small", words=True)
+    stretches = [shipped(**more)._stretches(emissions) for more in ({}, {"rescore_lm": None})]
+    assert stretches[0] == stretches[1]
+    assert len(stretches[0]) == 3
 
 
 def test_the_command_writes_words_in_every_format(shipped, cli, tmp_path):
