@@ -225,6 +225,7 @@ class Streams:
     def __init__(self, pool: Pool, limits: Limits, model: str | None, words: str | None):
         self._pool, self._limits, self._open_live = pool, limits, None
         if model is not None:
+            # Each step searches the phrase so far anew: there is no time to rescore it.
             search = None if words is None else Recogniser.from_pretrained(model, words=words, rescore_lm=None)
             self._open_live = partial(Live, model, search)
             self._open_live()  # its faults are known before the first client
