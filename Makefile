@@ -59,7 +59,7 @@ docs: $(READY) ## build the documentation in site/, every link checked; no netwo
 	@echo "open site/index.html"
 
 test: $(READY) ## run the tests, two files of them at a time
-	$(VENV)/bin/python -m pytest -q -n 2 --dist loadfile --no-loadscope-reorder
+	$(VENV)/bin/python -m pytest -q -n 2 --dist loadfile --no-loadscope-reorder --max-worker-restart 0
 
 test-kernels: $(READY) ## run the tests of compiled code with its bounds checked
 	NUMBA_BOUNDSCHECK=1 NUMBA_CACHE_DIR=$(CURDIR)/.numba-boundscheck $(VENV)/bin/python -m pytest -q -n 2 -m "kernels and not slow and not gpu"

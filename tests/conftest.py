@@ -105,7 +105,7 @@ def python():
             capture_output=True,
             encoding="utf8",
             errors="surrogateescape",
-            timeout=900,
+            timeout=2 * PATIENCE,
             check=False,
         )
 
