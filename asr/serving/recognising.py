@@ -60,9 +60,11 @@ class Workshop:
 
     def __init__(self, models: Models):
         self.recogniser = Recogniser.from_pretrained(models.model)
-        self.words = self.recogniser
+        self.words = self.partial_words = self.recogniser
         if models.words is not None:
             self.words = Recogniser.from_pretrained(models.model, words=models.words)
+            # The phrase so far is searched anew over and over: there is no time to rescore it.
+            self.partial_words = Recogniser.from_pretrained(models.model, words=models.words, rescore_lm=None)
 
     @property
     def has_words(self) -> bool:
@@ -140,9 +142,9 @@ class Workshop:
         }
         return Answer(json.dumps(found, ensure_ascii=False) + "\n")
 
-    def phrase(self, waveform: np.ndarray, name: str, ipa: bool) -> Answer:
-        """Answer to a stretch of a stream: phones, and words where they are recognised."""
-        said = self.words.transcribe(waveform, audio.SAMPLE_RATE)
+    def phrase(self, waveform: np.ndarray, name: str, ipa: bool, is_final: bool) -> Answer:
+        """Answer to a phrase of a stream, whole or so far: phones, and words where they are recognised."""
+        said = (self.words if is_final else self.partial_words).transcribe(waveform, audio.SAMPLE_RATE)
         return Answer((said.ipa if ipa else said).to_json())
 
     def do(self, job: Job, content: bytes, longest: float) -> dict[str, Any]:

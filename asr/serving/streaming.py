@@ -165,7 +165,7 @@ class Session:
         self._take_partial(listener)
         if listener.phrase_end is None:
             if self._asked is None and (due := listener.due) is not None:
-                self._asked = due, asyncio.create_task(self._recognise(due))
+                self._asked = due, asyncio.create_task(self._recognise(due, is_final=False))
             is_live = listener.end < asyncio.get_running_loop().time() - self._start + LEAD
             if self._asked is not None and is_live:
                 tasks = (self._asked[1], self._receive())
@@ -185,10 +185,10 @@ class Session:
         assert self._listener is not None
         self._forget_partial()
         stretch = self._listener.cut(end)
-        return final(await self._recognise(stretch), stretch.start)
+        return final(await self._recognise(stretch, is_final=True), stretch.start)
 
-    async def _recognise(self, stretch: Stretch) -> dict[str, Any]:
-        """Return phones and words of a stretch; none where it is too short for a frame."""
+    async def _recognise(self, stretch: Stretch, is_final: bool) -> dict[str, Any]:
+        """Return phones and words of a phrase, or of the phrase so far; none where it is too short for a frame."""
         if len(stretch.waveform) < WINDOW_LENGTH:
             return {"phones": []}
         if stretch.emissions is not None and self._live is not None:
@@ -197,7 +197,7 @@ class Session:
         async def read() -> bytes:
             return stretch.waveform.tobytes()
 
-        answer = await self._pool.run(Job("phrase", "stream", {"ipa": self._ipa}), read)
+        answer = await self._pool.run(Job("phrase", "stream", {"ipa": self._ipa, "is_final": is_final}), read)
         return json.loads(answer["text"])
 
     async def _send(self, message: dict[str, Any]) -> None:
