@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from asr.core.config import DecodeConfig
-from asr.core.errors import ConfigError
+from asr.core.errors import ConfigError, ModelError
 from asr.core.settings import check
 from asr.ctc import Hypothesis, beam_search
 from asr.lm import fusion
@@ -190,7 +190,10 @@ def rescoring(
     AsrError
         As `build`.
     """
-    weighted = [(language_model(str(config.rescore_lm), tuple(labels)), config.rescore_weight)]
+    try:
+        weighted = [(language_model(str(config.rescore_lm), tuple(labels)), config.rescore_weight)]
+    except ModelError as error:
+        raise ModelError(f"{error} (it rescores words: --no-rescore or decode.rescore_lm=null go without)") from error
     lm = own if config.lm is None else language_model(config.lm, tuple(labels))
     if config.rescored_lm_weight is not None and lm is not None:
         weighted.append((lm, config.rescored_lm_weight - config.lm_weight))

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from asr.core.config import DecodeConfig
-from asr.core.errors import ConfigError
+from asr.core.errors import ConfigError, ModelError
 from asr.lm import folder, search
 from asr.lm.config import RecurrentConfig
 from asr.lm.estimation import estimate
@@ -148,3 +148,9 @@ def test_a_closed_vocabulary_is_not_rescored(tmp_path):
     settings = {"lm": str(tmp_path), "lexicon": str(tmp_path / "lexicon.txt"), "rescore_lm": str(tmp_path)}
     with pytest.raises(ConfigError, match=r"decode\.rescore_lm must know <unk> to rescore with: train it with text"):
         search.build(DecodeConfig(**settings), LABELS)
+
+
+def test_a_rescoring_model_that_is_missing_can_be_left_out(tmp_path):
+    folder.save(tmp_path, estimate([["A", "B"]], "phones", 2, "witten_bell", LABELS[1:]), "")
+    with pytest.raises(ModelError, match=r"no language model at nowhere: .*--no-rescore or decode\.rescore_lm=null"):
+        search.build(DecodeConfig(lm=str(tmp_path), rescore_lm="nowhere"), LABELS)
