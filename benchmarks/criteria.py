@@ -16,6 +16,8 @@ from typing import Any, NamedTuple
 
 from _bench import asr, describe
 
+from asr.lm.folder import LEXICON, locate
+
 
 class System(NamedTuple):
     """A training: its name, the recipe's YAML, settings, and the system of the same seed that it goes on from."""
@@ -96,7 +98,7 @@ def main() -> None:
             phones = scored(run, scores / "phones", trigram, [], is_made)
             cells = [f"{row['per']:.2f} %" for row in phones] if phones else ["", ""]
             for lm in arguments.words:
-                options = [f"decode.lexicon={lm / 'lexicon.txt'}", f"decode.beam_size={arguments.beam}"]
+                options = [f"decode.lexicon={locate(lm) / LEXICON}", f"decode.beam_size={arguments.beam}"]
                 found = scored(run, scores / lm.name, lm, options, is_made)
                 cells.append(f"{found[-1]['words']['wer']:.2f} %" if found else "")
             if phones:
