@@ -1,5 +1,6 @@
 """A real server in a thread of the test's process, with workers in processes of their own."""
 
+import asyncio
 import io
 import threading
 import time
@@ -8,6 +9,7 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
+import pytest
 import soundfile
 
 from asr.recognition.recogniser import Recogniser
@@ -44,17 +46,21 @@ def serving(models, limits, access=None, stream_model=None):
     listening = run.bind("127.0.0.1", 0)
     home = run.bind("127.0.0.1", 0)
     server = run.server(Server(pool, models, stream_model, home).application(access or Access()))
-    thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
+    thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]}, daemon=True)
     thread.start()
     try:
-        while not server.started:
-            time.sleep(0.01)
+        wait_for(lambda: server.started or not thread.is_alive(), "the server does not start")
         yield Served(*listening.getsockname(), pool, home.getsockname())
     finally:
         server.should_exit = True
-        thread.join()
+        thread.join(PATIENCE)
         listening.close()
         home.close()
+    if thread.is_alive():
+        waiting = io.StringIO()
+        for task in asyncio.all_tasks(server.servers[0].get_loop()):
+            task.print_stack(file=waiting)
+        pytest.fail(f"the server does not end:\n{waiting.getvalue()}")
 
 
 @cache

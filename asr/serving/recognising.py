@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from asr.core import workers
 from asr.core.errors import AsrError, TooLongError
 from asr.recognition import render_alignment
 from asr.recognition.align import align
@@ -184,7 +185,7 @@ def _refused(status: int, code: str, message: str) -> dict[str, Any]:
 
 
 def main(pipe: Connection, models: Models, limits: Limits, folder: str) -> None:
-    """Be a worker: answer the jobs that come through a pipe, until it is closed.
+    """Be a worker: answer the jobs that come through a pipe, until it is closed or the server has ended.
 
     Parameters
     ----------
@@ -196,6 +197,7 @@ def main(pipe: Connection, models: Models, limits: Limits, folder: str) -> None:
         For temporary files. The server removes it when the worker has ended.
     """
     os.setpgid(0, 0)  # Ctrl-C does not reach it: the server ends it
+    workers.end_with_parent()  # also while models are being loaded, or a long recording is worked on
     os.environ["PATH"] = ""  # the program ffmpeg would open files that a playlist names, which PyAV does not
     tempfile.tempdir = folder
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))

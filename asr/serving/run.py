@@ -1,5 +1,6 @@
 """A server that runs until it is stopped."""
 
+import asyncio
 import logging
 import socket
 from collections.abc import Callable
@@ -36,9 +37,14 @@ def bind(host: str, port: int) -> socket.socket:
 
 
 def _is_fault(record: logging.LogRecord) -> bool:
-    """Tell whether a log record is of a fault here, and not of a client that is gone or sends text that is none."""
+    """Tell whether a log record is of a fault here, and not of a client that is gone or sends text that is none.
+
+    Nor is it a fault that clients still wait when the server is stopped.
+    """
     error = record.exc_info[1] if record.exc_info else None
-    return "state=MUST_CLOSE" not in str(error) and not str(record.msg).startswith("Invalid UTF-8")
+    if isinstance(error, asyncio.CancelledError) or "state=MUST_CLOSE" in str(error):
+        return False
+    return not str(record.msg).startswith("Invalid UTF-8")
 
 
 class _WebSocket(WebSocketsSansIOProtocol):

@@ -12,6 +12,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, suppress
 from multiprocessing import get_context
+from multiprocessing.process import BaseProcess
 from typing import Any
 
 from asr.core.errors import ModelError
@@ -31,6 +32,8 @@ class Worker:
 
     def __init__(self, models: Models, limits: Limits):
         self._models, self._limits = models, limits
+        self._process: BaseProcess | None = None
+        self._is_over = False  # nobody wants it any more
         self.is_alive = False
 
     def start(self) -> None:
@@ -39,16 +42,19 @@ class Worker:
         Raises
         ------
         ModelError
-            They cannot be loaded.
+            They cannot be loaded, or the worker has been ended.
         """
         context = get_context("spawn")
         self._pipe, theirs = context.Pipe()
         self._folder = tempfile.TemporaryDirectory(prefix="asr-worker-")
         arguments = (theirs, self._models, self._limits, self._folder.name)
-        self._process = context.Process(target=recognising.main, args=arguments, daemon=True)
-        self._process.start()
+        process = context.Process(target=recognising.main, args=arguments, daemon=True)
+        process.start()
+        self._process = process
         theirs.close()
         self.is_alive = True
+        if self._is_over:  # since before there was a process
+            process.kill()
         answer = self._receive(START_SECONDS)
         if "refused" in answer:
             self.kill()
@@ -88,12 +94,15 @@ class Worker:
         return {"ended": True, "refused": {"status": 504, "code": "time_limit", "message": message}}
 
     def end(self) -> None:
-        """End the process; any thread may call this."""
-        with suppress(ValueError):  # it was closed
-            self._process.kill()
+        """End the process, also one that is being started; any thread may call this."""
+        self._is_over = True
+        if self._process is not None:
+            with suppress(ValueError):  # it was closed
+                self._process.kill()
 
     def kill(self) -> None:
         """End the process, and remove its temporary files."""
+        assert self._process is not None
         self.is_alive = False
         self._process.kill()
         self._process.join()
@@ -131,7 +140,7 @@ class Pool:
         self._tasks = set[asyncio.Task[Any]]()
 
     def start(self) -> None:
-        """Start all workers, and wait until they are ready.
+        """Start all workers, and wait until they are ready; Ctrl-C ends them.
 
         Raises
         ------
@@ -140,7 +149,7 @@ class Pool:
         """
         try:
             list(self._threads.map(Worker.start, self._workers))
-        except ModelError:
+        except BaseException:  # KeyboardInterrupt is one
             self._kill()
             raise
         for worker in self._workers:

@@ -2,6 +2,8 @@
 
 import asyncio
 import contextlib
+import socket
+import threading
 
 import pytest
 
@@ -12,6 +14,8 @@ from uvicorn.server import ServerState
 from asr.serving import run
 from asr.serving.guard import respond
 from asr.serving.refusal import Refusal
+from tests.conftest import PATIENCE
+from tests.serving import wait_for
 from tests.strangers import UPGRADE
 
 CLOSE, PING_WITHOUT_END = b"\x88\x80" + bytes(4), b"\x09\x80" + bytes(4)
@@ -149,3 +153,28 @@ def test_an_error_is_a_fault(caplog):
 
     asyncio.run(converse(fail))
     assert "a fault" in caplog.text
+
+
+@pytest.mark.parametrize(
+    "request_", [b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n", UPGRADE.encode()], ids=["http", "ws"]
+)
+def test_a_client_that_waits_when_the_server_is_stopped_is_no_fault(request_, caplog, monkeypatch):
+    monkeypatch.setattr(run, "GRACE", 0.1)
+    waiting = threading.Event()
+
+    async def wait(scope, receive, send):
+        assert scope["type"] != "lifespan"  # it has none
+        waiting.set()
+        await asyncio.Event().wait()
+
+    server, listening = run.server(wait), run.bind("127.0.0.1", 0)
+    thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]}, daemon=True)
+    thread.start()
+    wait_for(lambda: server.started, "the server does not start")
+    with socket.create_connection(listening.getsockname(), timeout=PATIENCE) as client:
+        client.sendall(request_)
+        assert waiting.wait(PATIENCE)
+        server.should_exit = True
+        thread.join(PATIENCE)
+    assert not thread.is_alive()
+    assert caplog.messages == ["Cancel 1 running task(s), timeout graceful shutdown exceeded"]
