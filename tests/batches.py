@@ -16,6 +16,7 @@ import soundfile
 
 from asr.recognition.batch.worker import Worker
 from asr.speech import espeak
+from tests.conftest import PATIENCE, started
 
 ROOT = Path(__file__).parents[1]
 WORDS = ["one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten"]
@@ -58,14 +59,14 @@ def rows(folder):
 
 
 def start(*arguments, code=(RUN, "batch"), **options):
-    """Start the command in a process of its own, by the code of Python that runs it and the code's own arguments."""
+    """Run the command in a process of its own for a block, by some code of Python, which has its own arguments."""
     environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "tests")])}
     command = [sys.executable, "-c", *map(str, code), *map(str, arguments)]
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-    return subprocess.Popen(command, env=environment, text=True, **pipes, **options)
+    return started(command, env=environment, text=True, **pipes, **options)
 
 
-def wait_for(what, process, seconds=1200):
+def wait_for(what, process, seconds=2 * PATIENCE):
     """Return what a function returns as soon as it is true, while a process runs."""
     end = time.monotonic() + seconds
     while not (found := what()):

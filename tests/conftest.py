@@ -5,6 +5,7 @@ import logging
 import os
 import subprocess
 import sys
+import threading
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
@@ -73,6 +74,19 @@ SETTINGS = (
     "train.average=0.5",
     "decode.beam_size=8",
 )
+
+
+@contextlib.contextmanager
+def started(command, **options):
+    """A process that does not outlast the block, whatever fails in it, and ends some time if the block waits for it."""
+    with subprocess.Popen(command, **options) as process:
+        limit = threading.Timer(2 * PATIENCE, process.kill)
+        limit.start()
+        try:
+            yield process
+        finally:
+            limit.cancel()
+            process.kill()
 
 
 @pytest.fixture

@@ -102,13 +102,15 @@ class Server:
 
     @asynccontextmanager
     async def _lifespan(self, app: Starlette) -> AsyncIterator[None]:
-        if self._home is None:
-            yield
-        else:
-            info = wyoming.info_of(self._model, ["en"] if self._language == "english" else [])
-            async with wyoming.serving(self._home, self._pool, info):
+        try:
+            if self._home is None:
                 yield
-        await self._pool.close()
+            else:
+                info = wyoming.info_of(self._model, ["en"] if self._language == "english" else [])
+                async with wyoming.serving(self._home, self._pool, info):
+                    yield
+        finally:
+            await self._pool.close()
 
     async def _recording(self, request: Request) -> Response:
         """Do what a form asks for with the recording in it."""

@@ -141,5 +141,5 @@ async def serving(listening: socket.socket, pool: Pool, info: dict[str, Any]) ->
 
     async with await asyncio.start_server(meet, sock=listening, limit=LONGEST_DATA):
         yield
-        for writer in writers:  # which ends their sessions
-            writer.close()
+        for writer in writers:  # which ends their sessions, also of clients that read nothing
+            writer.transport.abort()

@@ -195,11 +195,11 @@ def test_a_killed_command_goes_on(talks, undisturbed, tmp_path):
     folder = tmp_path / "talks"
     place = batches.stalled(talks, folder, 6)  # in the file of rows that has the two faults, too
     arguments = place, "--output", tmp_path / "out", "--shard-size", 4, "--jobs", 2
-    command = batches.start(*arguments)
-    batches.wait_for(lambda: list((tmp_path / "out").glob("part-*")), command)
-    others = batches.children(command)
-    command.kill()
-    command.communicate()
+    with batches.start(*arguments) as command:
+        batches.wait_for(lambda: list((tmp_path / "out").glob("part-*")), command)
+        others = batches.children(command)
+        command.kill()
+        command.communicate()
     before = {path: path.stat().st_mtime_ns for path in (tmp_path / "out").glob("part-*")}
     assert 0 < len(before) < 4
     batches.go_on(folder)
@@ -207,8 +207,8 @@ def test_a_killed_command_goes_on(talks, undisturbed, tmp_path):
     while any(map(is_alive, others)):  # none works on for nobody
         assert time.monotonic() < end
         time.sleep(0.02)
-    command = batches.start(*arguments)
-    out, err = command.communicate()
+    with batches.start(*arguments) as command:
+        out, err = command.communicate()
     assert command.returncode == 1, err
     assert "done before" in out
     assert heard(batches.rows(tmp_path / "out")) == heard(undisturbed)
@@ -225,11 +225,11 @@ def is_alive(process):
 def test_what_a_killed_process_was_at_is_done_again(talks, undisturbed, tmp_path):
     folder = tmp_path / "talks"
     place = batches.stalled(talks, folder, 9)
-    command = batches.start(place, "--output", tmp_path / "out", "--shard-size", 4, "--jobs", 2)
-    batches.wait_for(lambda: list((tmp_path / "out").glob("part-*")), command)
-    batches.go_on(folder)
-    os.kill(batches.children(command)[-1], signal.SIGKILL)
-    _, err = command.communicate()
+    with batches.start(place, "--output", tmp_path / "out", "--shard-size", 4, "--jobs", 2) as command:
+        batches.wait_for(lambda: list((tmp_path / "out").glob("part-*")), command)
+        batches.go_on(folder)
+        os.kill(batches.children(command)[-1], signal.SIGKILL)
+        _, err = command.communicate()
     assert command.returncode == 1, err
     assert "a process died: what it was at is done again" in err
     assert heard(batches.rows(tmp_path / "out")) == heard(undisturbed)

@@ -123,24 +123,24 @@ def test_killed_workers_machines_and_commands_change_no_row(cluster, cli, tmp_pa
     place = batches.stalled(talks, tmp_path / "copies", 6)  # in the file of rows that has the two faults, too
     out = tmp_path / "out"
     arguments = place, "--output", out, "--shard-size", 4, "--ray", cluster.address
-    command = batches.start(*arguments)
-    batches.wait_for(lambda: parts(out), command)
-    command.kill()
-    command.communicate()
+    with batches.start(*arguments) as command:
+        batches.wait_for(lambda: parts(out), command)
+        command.kill()
+        command.communicate()
     before = parts(out)
     assert 0 < len(before) < 5  # the pipe keeps one back
     old = {*workers("Hearer"), *workers("_decode")}
 
-    command = batches.start(*arguments)
-    victims = [
-        batches.wait_for(lambda name=name: {*workers(name)} - old, command).pop() for name in ("Hearer", "_decode")
-    ]
-    batches.go_on(tmp_path / "copies")
-    for victim in victims:
-        os.kill(victim, signal.SIGKILL)
-    cluster.stdin.write("\n")
-    cluster.stdin.flush()
-    _, err = command.communicate()
+    with batches.start(*arguments) as command:
+        victims = [
+            batches.wait_for(lambda name=name: {*workers(name)} - old, command).pop() for name in ("Hearer", "_decode")
+        ]
+        batches.go_on(tmp_path / "copies")
+        for victim in victims:
+            os.kill(victim, signal.SIGKILL)
+        cluster.stdin.write("\n")
+        cluster.stdin.flush()
+        _, err = command.communicate()
     assert command.returncode == 1, err
     assert before.items() <= parts(out).items()
 
@@ -153,11 +153,11 @@ def test_a_head_that_is_killed_ends_the_command_which_goes_on_elsewhere(cluster,
     place = batches.stalled(talks, tmp_path / "copies", 7)
     out = tmp_path / "out"
     arguments = place, "--output", out, "--shard-size", 2
-    command = batches.start(*arguments, "--ray", cluster.address, code=(COMMAND, 99, "batch"))
-    batches.wait_for(lambda: parts(out), command)
-    cluster.stdin.write("\n\n")  # the machine may be gone already
-    cluster.stdin.flush()
-    _, err = command.communicate()
+    with batches.start(*arguments, "--ray", cluster.address, code=(COMMAND, 99, "batch")) as command:
+        batches.wait_for(lambda: parts(out), command)
+        cluster.stdin.write("\n\n")  # the machine may be gone already
+        cluster.stdin.flush()
+        _, err = command.communicate()
     assert command.returncode == 2
     assert (
         err.splitlines()[-1]
@@ -173,7 +173,7 @@ def test_a_head_that_is_killed_ends_the_command_which_goes_on_elsewhere(cluster,
 
 def test_no_cluster_at_the_address(tmp_path):
     talks = batches.make(tmp_path / "talks", 1)
-    command = batches.start(talks, "--output", tmp_path / "out", "--ray", "127.0.0.1:1")
-    _, err = command.communicate()
+    with batches.start(talks, "--output", tmp_path / "out", "--ray", "127.0.0.1:1") as command:
+        _, err = command.communicate()
     assert command.returncode == 2
     assert err.splitlines()[-1].startswith("asr: no Ray cluster at 127.0.0.1:1 (")

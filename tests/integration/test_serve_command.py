@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import PATIENCE, ROOT, RUN_ASR
+from tests.conftest import PATIENCE, ROOT, RUN_ASR, started
 
 httpx = pytest.importorskip("httpx", reason="httpx is not installed")
 pytest.importorskip("uvicorn", reason="the extra `serve` is not installed")
@@ -23,7 +23,7 @@ def test_it_serves_until_it_is_stopped(tmp_path):
     # Workers import this as a module; and what a shell runs in the background has no handler of SIGINT.
     run = "import signal\nsignal.signal(signal.SIGINT, signal.default_int_handler)\n" + RUN_ASR
     command = [sys.executable, "-c", f"if __name__ == '__main__':\n{re.sub('(?m)^', '    ', run)}", "serve", *options]
-    with subprocess.Popen(command, env=environment, cwd=ROOT, stderr=subprocess.PIPE, text=True) as process:
+    with started(command, env=environment, cwd=ROOT, stderr=subprocess.PIPE, text=True) as process:
         line = process.stderr.readline()
         url = re.fullmatch(r"serving at (http://127\.0\.0\.1:\d+) and tcp://127\.0\.0\.1:\d+\n", line)[1]
         assert [path.name[:10] for path in tmp_path.iterdir()] == ["asr-worker"]

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import PATIENCE, ROOT
+from tests.conftest import PATIENCE, ROOT, started
 from tests.serving import RECORDING
 
 httpx = pytest.importorskip("httpx", reason="httpx is not installed")
@@ -48,16 +48,15 @@ def test_a_server_without_a_home_on_a_file_system_that_cannot_be_written(install
     options = ["--port", "0", "--model", "en-us-phones-small", "--words", "none", "--workers", "1"]
     command = [*without_rights(), sys.executable, "-m", "asr", "serve", *options]
     before = sorted(install.rglob("*"))
-    with subprocess.Popen(command, env=environment, cwd=install, stderr=subprocess.PIPE, text=True) as process:
-        try:
-            lines = [process.stderr.readline()]
-            while lines[-1] and not lines[-1].startswith("serving at "):
-                lines.append(process.stderr.readline())
-            url = re.fullmatch(r"serving at (http://\S+)\n", lines[-1])[1]
-            answer = httpx.post(f"{url}/v1/phones", files={"file": ("a", RECORDING.read_bytes())}, timeout=PATIENCE)
-            assert answer.json()["phones"][0]["label"] == "AY"
-        finally:
-            process.terminate()
+    with started(command, env=environment, cwd=install, stderr=subprocess.PIPE, text=True) as process:
+        lines = [process.stderr.readline()]
+        while lines[-1] and not lines[-1].startswith("serving at "):
+            lines.append(process.stderr.readline())
+        url = re.fullmatch(r"serving at (http://\S+)\n", lines[-1])[1]
+        answer = httpx.post(f"{url}/v1/phones", files={"file": ("a", RECORDING.read_bytes())}, timeout=PATIENCE)
+        assert answer.json()["phones"][0]["label"] == "AY"
+        process.terminate()
+        process.wait(PATIENCE)
     assert sorted(install.rglob("*")) == before
     assert list((temporary / "kernels").rglob("*.nbi"))
     assert not Path("/nonexistent").exists()

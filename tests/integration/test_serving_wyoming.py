@@ -5,6 +5,7 @@ import contextlib
 import json
 import random
 import socket
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -13,6 +14,8 @@ from asr.speech import audio
 
 pytest.importorskip("uvicorn", reason="the extra `serve` is not installed")
 
+from asr.serving import run, wyoming
+from asr.serving.settings import Limits
 from tests.conftest import PATIENCE
 from tests.serving import RECORDING, heard, wait_for
 
@@ -132,3 +135,20 @@ def test_too_many_clients(served):
         for _ in range(served.pool.limits.streams):
             wait_for(lambda: ask()[0] == "info", "those before are not gone")
         assert ask()[1]["code"] == "streams_full"
+
+
+def test_a_client_that_reads_nothing_does_not_keep_the_server():
+    async def sessions_left():
+        pool, listening = SimpleNamespace(limits=Limits()), run.bind("127.0.0.1", 0)
+        async with wyoming.serving(listening, pool, {"asr": ["x" * (1 << 20)]}):
+            _, writer = await asyncio.open_connection(*listening.getsockname(), limit=1)
+            writer.write(event("describe") * 100)
+            while len(asyncio.all_tasks()) == 1:
+                await asyncio.sleep(0.01)
+            await asyncio.sleep(0.2)  # until its answers are more than fit on the way
+        for _ in range(3):
+            await asyncio.sleep(0)
+        writer.close()
+        return len(asyncio.all_tasks()) - 1
+
+    assert asyncio.run(sessions_left()) == 0
