@@ -8,6 +8,8 @@ import asyncio
 import json
 import logging
 import tempfile
+import threading
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, suppress
@@ -69,14 +71,21 @@ class Worker:
         Refusal
             The recording or the job has a fault, or the worker took too long or ended; then it is not alive any more.
         """
+        assert self._process is not None
+        seconds, start = self._limits.work_seconds, time.monotonic()
+        limit = threading.Timer(seconds, self._process.kill)  # of a worker that does not read what it is sent
+        limit.start()
         try:
             self._pipe.send((job, content))
-            answer = self._receive(self._limits.work_seconds)
+            limit.cancel()
+            answer = self._receive(seconds)
         except OSError:
-            answer = _ended()
+            answer = _late(seconds) if time.monotonic() - start >= seconds else _ended()
         except BaseException:
             self.kill()
             raise
+        finally:
+            limit.cancel()
         if answer.pop("ended", False):
             self.kill()
         if "refused" in answer:
@@ -90,8 +99,7 @@ class Worker:
                 return json.loads(self._pipe.recv_bytes(LONGEST_ANSWER))
         except (EOFError, OSError):
             return _ended()
-        message = f"the work took longer than {seconds:g} s, the limit of this server: send a shorter recording"
-        return {"ended": True, "refused": {"status": 504, "code": "time_limit", "message": message}}
+        return _late(seconds)
 
     def end(self) -> None:
         """End the process, also one that is being started; any thread may call this."""
@@ -109,6 +117,11 @@ class Worker:
         self._process.close()
         self._pipe.close()
         self._folder.cleanup()
+
+
+def _late(seconds: float) -> dict[str, Any]:
+    message = f"the work took longer than {seconds:g} s, the limit of this server: send a shorter recording"
+    return {"ended": True, "refused": {"status": 504, "code": "time_limit", "message": message}}
 
 
 def _ended() -> dict[str, Any]:

@@ -44,11 +44,12 @@ def test_memory_is_limited(worker):
     assert refusal(worker) == (400, "unusable")
 
 
-def test_time_is_limited_and_a_worker_starts_again(worker, monkeypatch):
+@pytest.mark.parametrize("size", [0, 1 << 22], ids=["", "more than fits on the way"])
+def test_time_is_limited_and_a_worker_starts_again(size, worker, monkeypatch):
     folder = worker._folder.name
     monkeypatch.setattr(worker, "_limits", replace(worker._limits, work_seconds=0.1))
     os.kill(worker._process.pid, signal.SIGSTOP)
-    assert refusal(worker) == (504, "time_limit")
+    assert refusal(worker, bytes(size)) == (504, "time_limit")
     assert not worker.is_alive
     assert not os.path.exists(folder)
     monkeypatch.undo()
