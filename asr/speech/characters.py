@@ -13,7 +13,7 @@ from statistics import mean
 from asr.speech.segments import Segment
 
 BOUNDARY = "▁"
-_APOSTROPHES = "'’"
+_APOSTROPHES = "'’‘"
 _EDGES = re.compile(r"(?<!\w)'|'(?!\w)")
 
 

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 
 TIES = "\u0361\u035c"
 STRESS = "ˈˌ"
+BOUNDARIES = frozenset({".", "|", "‖", "‿", "#"})  # of syllables, groups and words
 TONES = "˥˦˧˨˩¹²³⁴⁵⁶⁷⁸⁹⁰"
 LETTERS = frozenset(
     "abcdefhijklmnopqrstuvwxyzæçðøħŋœɐɑɒɓɔɕɖɗɘəɚɛɜɝɞɟɠɡɢɣɤɥɦɧɨɪɫɬɭɮɯɰɱɲɳɴɵɶɸɹɺɻɽɾʀʁʂʃʄʈʉʊʋʌʍʎʏʐʑʒʔʕʘʙʛʜʝʟʡʢβθχǀǁǂǃ"
@@ -57,6 +58,15 @@ def is_phone(text: str) -> bool:
     """
     found = letters(text)
     return 1 <= len(found) <= 2 and all(letter in LETTERS for letter in found)
+
+
+def may_be_no_phone(label: str) -> bool:
+    """Tell whether a label marks a boundary, or modifies a phone that it was parted from; tones may stand alone.
+
+    >>> [may_be_no_phone(label) for label in (".", "ː", "t͡ʃ", "˥˩", "@")]
+    [True, True, False, False, False]
+    """
+    return label in BOUNDARIES or (not letters(label) and any(sign not in TONES for sign in label))
 
 
 class Matcher:

@@ -22,6 +22,7 @@ must be known of all of them takes some tens of bytes each.
     form.read ─▶ Record ─ Survey ─▶ file of records ─ Speller ─▶ file of Utterances ─ splits ─▶ write_manifests
 """
 
+import itertools
 import logging
 import os
 import re
@@ -30,12 +31,13 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 
+from asr.core import files
 from asr.core.errors import CorpusError
 from asr.core.terminal import count
 from asr.speech import phone_files
 from asr.speech.label_folder import LABELS
 from asr.speech.transcription import Transcription
-from data_prep import forms
+from data_prep import OUTSIDE, forms
 from data_prep.forms.record import Record
 from data_prep.manifests import COPIES, Utterance, write_manifests
 from data_prep.own import splits
@@ -71,8 +73,10 @@ def prepare(place: Path, output_dir: Path, seed: int = 0, said: Transcription = 
         No form is recognised, a file is malformed, or nothing is left to train on.
     """
     unpacked = Path(output_dir).absolute() / COPIES / "unpacked"
-    found = read(Path(place).resolve(), unpacked, seed, said)
+    place = Path(place).resolve()
+    found = read(place, unpacked, seed, said)
     write_manifests(found, Path(output_dir))
+    _note_outside(place, itertools.chain.from_iterable(found.values()), Path(output_dir))
     if said.in_arpabet:
         (Path(output_dir) / LABELS).unlink(missing_ok=True)
     else:
@@ -108,6 +112,17 @@ def read(place: Path, unpacked: Path, seed: int = 0, said: Transcription = ENGLI
     columns.check(records, utterances)
     survey.tell_speakers(columns.num_speakers)
     return splits.of(place, utterances, columns, seed)
+
+
+def _note_outside(place: Path, utterances: Iterable[Utterance], output_dir: Path) -> None:
+    """List the recordings that lie outside a corpus, so that it is prepared anew when they change."""
+    inside, path = tuple(f"{each}{os.sep}" for each in (place, output_dir.absolute())), output_dir / OUTSIDE
+    with files.replacing(path) as temporary, temporary.open("w", encoding="utf8", errors="surrogateescape") as file:
+        for audio, _ in itertools.groupby(os.path.abspath(utterance.audio) for utterance in utterances):
+            if not audio.startswith(inside):
+                file.write(f"{audio}\n")
+    if not path.stat().st_size:
+        path.unlink()
 
 
 def _utterances(records: Iterable[Record], survey: Survey, speller: Speller) -> Iterator[tuple[Record, Utterance]]:
