@@ -101,8 +101,8 @@ def _collected(data: DataConfig) -> PhoneTable:
     more = [written for key, written in others.items() if key not in own.values()]
     strange = [label for label in own if data.units == "phones" and may_be_no_phone(label)]
     if strange:
-        mend = "if they stand for no sound, take them out of the corpus"
-        log.warning("labels that may be no phones: %s: %s", _few(strange), mend)
+        mend = "write blanks between phones, and nothing that stands for no sound"
+        log.warning("labels that may be no phones: %s: if they are none, %s", _few(strange), mend)
     return phone_files.of_labels([*own, *more, *([BOUNDARY] if data.units == "characters" else [])])
 
 

@@ -26,6 +26,7 @@ import itertools
 import logging
 import os
 import re
+import unicodedata
 import zlib
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
@@ -131,7 +132,9 @@ def _utterances(records: Iterable[Record], survey: Survey, speller: Speller) -> 
 
 
 def _tidy(record: Record) -> Record:
-    return replace(record, text=" ".join(_DASHES.sub(" ", record.text).split()))
+    """Return a record in Unicode's composed form, in which a name is one, and with single blanks in its text."""
+    text, speaker, name = (unicodedata.normalize("NFC", each) for each in (record.text, record.speaker, record.id))
+    return replace(record, text=" ".join(_DASHES.sub(" ", text).split()), speaker=speaker, id=name)
 
 
 def _in_files(records: Iterable[Record], folder: Path) -> Iterator[Record]:

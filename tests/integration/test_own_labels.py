@@ -210,7 +210,7 @@ def test_a_phone_that_two_corpora_write_otherwise_is_one_label(tmp_path, caplog)
     assert {*phones.PhoneSet.load(settled.labels).labels} == {"t͡ʃ", "a", "t", "s", ".", "ts", "t͡s"}  # three has both
     (cut, *_) = splits.load_split(settled.manifests, ["two"], "dev")
     assert splits.reference(cut, settled.labels) == ["t͡ʃ", "a", "ts"]
-    assert "labels that may be no phones: .: if they stand for no sound" in caplog.text
+    assert "labels that may be no phones: .: if they are none, write blanks between phones" in caplog.text
 
 
 def test_espeak_respells_in_the_lexicons_phones_and_names_what_is_none(prepare, tmp_path):

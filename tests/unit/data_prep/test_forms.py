@@ -471,6 +471,19 @@ WRONG = {
         lambda f: edit(f / "utterances.tsv", "text", "said"),
         "line 2 has no text and no phones: its columns are path, speaker, split, said: call one of them text or phones",
     ),
+    "a column twice": (
+        table,
+        lambda f: edit(f / "utterances.tsv", "speaker\tsplit", "text\tsplit"),
+        "utterances.tsv, line 1 names the column text twice: call one otherwise",
+    ),
+    "a speaker's name in two forms of Unicode": (
+        table,
+        lambda f: [
+            edit(f / "utterances.tsv", "ann\tt", "Ren\u00e9\tt"),
+            edit(f / "utterances.tsv", "cid", "Rene\u0301"),
+        ],
+        "line 5: speaker Ren\u00e9 is in test, and in train in ",
+    ),
     "a field too many": (
         table,
         lambda f: edit(f / "utterances.tsv", "seven buttons", "seven\tbuttons"),
