@@ -136,7 +136,8 @@ def normal(word: str) -> str:
     >>> normal("Don’t")
     "don't"
     """
-    return unicodedata.normalize("NFC", word.lower()).replace("’", "'").replace("‘", "'")
+    lower = word.replace("İ", "i").lower()  # of which lower() makes two characters
+    return unicodedata.normalize("NFC", lower).replace("’", "'").replace("‘", "'")
 
 
 def look_up(word: str, lexicon: Lexicon) -> Sequence[Phones]:

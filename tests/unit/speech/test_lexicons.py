@@ -75,6 +75,7 @@ def test_what_is_written_is_read_again(tmp_path):
         ("می\u200cخواهم", ["میخواهم"]),
         ("你好，世界！", ["你好", "世界"]),
         ("Hawai‘i", ["hawai'i"]),
+        ("col·lecció · צה״ל مــرحبا İzmir", ["col·lecció", "צה״ל", "مرحبا", "izmir"]),
         ("'quoted' rock ’n’ roll", ["quoted", "rock", "n", "roll"]),
     ],
 )
