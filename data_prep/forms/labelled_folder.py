@@ -17,8 +17,8 @@ in this list counts. Folders called train, dev and test name the splits.
 
 import itertools
 import logging
+import math
 import re
-from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -28,6 +28,7 @@ from asr.speech.label_files import read_tiers
 from asr.speech.media_files import SOUND_SUFFIXES
 from asr.speech.segments import Segment
 from data_prep.forms.record import Record, are_phones, files_in, folder_split, text_of
+from data_prep.manifests import SLACK
 
 LOOKS_FOR = "recordings with .txt, .lab, .TextGrid or .eaf beside them"
 _TEXTS = (".lab", ".txt")
@@ -140,11 +141,13 @@ def _utterances(path: Path, audio: Path, split: str, speakers: dict[str, list[Se
     """Yield an utterance for each segment of each speaker; a warning says if there is none."""
     if not any(speakers.values()):
         log.warning("%s has no labels: %s is left out", path, audio.name)
-    spans = Counter((each.start, each.end) for segments in speakers.values() for each in segments)
-    (start, end), most = max(spans.items(), key=lambda item: item[1], default=((0.0, 0.0), 0))
-    if most > 1:
-        fault = f"{path} says {most} things from {start:.2f} to {end:.2f} s"
-        raise CorpusError(f"{fault}: each tier is a speaker's, so take those of translations and the like out")
+    for speaker, segments in speakers.items():
+        others = (each for name, its in speakers.items() if name != speaker for each in its)
+        known = {(each.start, each.end) for each in others}
+        for one, other in itertools.pairwise([*segments, Segment("", math.inf, math.inf)]):
+            if other.start < one.end - SLACK or (one.start, one.end) in known:
+                fault = f"{path} says two things at once from {one.start:.2f} s, one of them {one.label!r}"
+                raise CorpusError(f"{fault}: take tiers of translations and notes out, for each tier is a speaker's")
     for speaker, segments in speakers.items():
         for each in segments:
             place = f"{path}, at {each.start:.2f} s"

@@ -364,9 +364,26 @@ def test_phones_in_a_tier_of_utterances_are_refused(tmp_path):
 
 def test_a_tier_of_translations_is_no_speaker(tmp_path):
     grids(tmp_path / "mine", *[{"said": [("hola", 0.1, 1.0)], "meant": [("hello", 0.1, 1.0)]}] * 3)
-    fault = r"0\.TextGrid says 2 things from 0\.10 to 1\.00 s: each tier is a speaker's, so take those of translations"
+    fault = r"0\.TextGrid says two things at once from 0\.10 s, one of them 'hola': take tiers of translations"
     with pytest.raises(CorpusError, match=fault):
         own.prepare(tmp_path / "mine", tmp_path / "out")
+
+
+def test_a_tier_of_notes_is_not_said_by_the_same_speaker(tmp_path):
+    eaf(tmp_path)
+    edit(tmp_path / "talk.eaf", "tx@bob", "text@ann")
+    own.prepare(tmp_path, tmp_path / "out")
+    slots = (
+        '<TIME_SLOT TIME_SLOT_ID="n0" TIME_VALUE="200"/><TIME_SLOT TIME_SLOT_ID="n1" TIME_VALUE="900"/></TIME_ORDER>'
+    )
+    note = (
+        '<ALIGNABLE_ANNOTATION ANNOTATION_ID="n" TIME_SLOT_REF1="n0" TIME_SLOT_REF2="n1"><ANNOTATION_VALUE>a dog barks'
+    )
+    tier = f'<TIER TIER_ID="ort@ann"><ANNOTATION>{note}</ANNOTATION_VALUE></ALIGNABLE_ANNOTATION></ANNOTATION></TIER>'
+    edit(tmp_path / "talk.eaf", "</TIME_ORDER>", slots)
+    edit(tmp_path / "talk.eaf", "</ANNOTATION_DOCUMENT>", f"{tier}</ANNOTATION_DOCUMENT>")
+    with pytest.raises(CorpusError, match=r"talk\.eaf says two things at once from 0\.00 s, one of them 'Hello world'"):
+        own.prepare(tmp_path, tmp_path / "out")
 
 
 def test_labels_without_a_recording_are_counted(tmp_path, caplog):
