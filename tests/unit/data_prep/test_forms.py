@@ -370,9 +370,11 @@ def test_a_tier_of_translations_is_no_speaker(tmp_path):
 
 
 def test_a_tier_of_notes_is_not_said_by_the_same_speaker(tmp_path):
-    eaf(tmp_path)
-    edit(tmp_path / "talk.eaf", "tx@bob", "text@ann")
-    own.prepare(tmp_path, tmp_path / "out")
+    place = tmp_path / "mine"
+    place.mkdir()
+    eaf(place)
+    edit(place / "talk.eaf", "tx@bob", "text@ann")
+    own.prepare(place, tmp_path / "out")
     slots = (
         '<TIME_SLOT TIME_SLOT_ID="n0" TIME_VALUE="200"/><TIME_SLOT TIME_SLOT_ID="n1" TIME_VALUE="900"/></TIME_ORDER>'
     )
@@ -380,10 +382,10 @@ def test_a_tier_of_notes_is_not_said_by_the_same_speaker(tmp_path):
         '<ALIGNABLE_ANNOTATION ANNOTATION_ID="n" TIME_SLOT_REF1="n0" TIME_SLOT_REF2="n1"><ANNOTATION_VALUE>a dog barks'
     )
     tier = f'<TIER TIER_ID="ort@ann"><ANNOTATION>{note}</ANNOTATION_VALUE></ALIGNABLE_ANNOTATION></ANNOTATION></TIER>'
-    edit(tmp_path / "talk.eaf", "</TIME_ORDER>", slots)
-    edit(tmp_path / "talk.eaf", "</ANNOTATION_DOCUMENT>", f"{tier}</ANNOTATION_DOCUMENT>")
+    edit(place / "talk.eaf", "</TIME_ORDER>", slots)
+    edit(place / "talk.eaf", "</ANNOTATION_DOCUMENT>", f"{tier}</ANNOTATION_DOCUMENT>")
     with pytest.raises(CorpusError, match=r"talk\.eaf says two things at once from 0\.00 s, one of them 'Hello world'"):
-        own.prepare(tmp_path, tmp_path / "out")
+        own.prepare(place, tmp_path / "out")
 
 
 def test_labels_without_a_recording_are_counted(tmp_path, caplog):
