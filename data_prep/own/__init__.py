@@ -47,6 +47,7 @@ from data_prep.own.survey import Columns, Survey
 from data_prep.stored import Stored
 
 ENGLISH = Transcription()
+SHOWN = 10  # labels in a message
 _DASHES = re.compile(r"(?<=\w)(?:--+|[—–…])(?=\w)")  # between two words
 _BEGINNINGS = {b"RIFF": ".wav", b"fLaC": ".flac", b"OggS": ".ogg"}
 
@@ -81,8 +82,14 @@ def prepare(place: Path, output_dir: Path, seed: int = 0, said: Transcription = 
     if said.in_arpabet:
         (Path(output_dir) / LABELS).unlink(missing_ok=True)
     else:
-        used = (label for each in found.values() for one in each for word in one.phones for label in word)
-        phone_files.write(Path(output_dir) / LABELS, phone_files.of_labels(used))
+        used = {
+            split: {label for one in each for word in one.phones for label in word} for split, each in found.items()
+        }
+        phone_files.write(Path(output_dir) / LABELS, phone_files.of_labels(set[str]().union(*used.values())))
+        new = sorted(set[str]().union(*used.values()) - used["train"])
+        if new:
+            few = ", ".join(new[:SHOWN]) + (", …" if len(new) > SHOWN else "")
+            log.warning("%s: train lacks labels that dev or test have, and that it cannot teach: %s", place, few)
 
 
 def read(place: Path, unpacked: Path, seed: int = 0, said: Transcription = ENGLISH) -> Mapping[str, Stored[Utterance]]:

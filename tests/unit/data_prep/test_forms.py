@@ -421,6 +421,15 @@ def test_noise_of_kaldi_is_no_phone(tmp_path, caplog):
     assert "line 2 has spn, a word of unknown phones" in caplog.text
 
 
+def test_labels_that_are_not_trained_on_are_told(tmp_path, caplog):
+    said = {"train": "t a", "dev": "t ʁ", "test": "n a"}
+    rows = [f"{sound(tmp_path / f'{split}.wav').name}\t{split}\t{split}\t{phones}\n" for split, phones in said.items()]
+    (tmp_path / "utterances.tsv").write_text("path\tspeaker\tsplit\tphones\n" + "".join(rows), encoding="utf8")
+    own.prepare(tmp_path, tmp_path / "out", said=Transcription("mine", in_arpabet=False))
+    assert "train lacks labels that dev or test have, and that it cannot teach: n, ʁ" in caplog.text
+    assert (tmp_path / "out" / "phones.tsv").read_text(encoding="utf8").split()[2::2] == ["a", "n", "t", "ʁ"]
+
+
 def test_words_of_another_language_are_told(tmp_path, caplog):
     german = "schöne töchter pflücken pflaumen jeder kuchen katzen jagen mäuse zwölf würfel"
     for text, is_told in ((german, True), ("the fish and the boojum", False)):
