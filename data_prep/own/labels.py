@@ -115,7 +115,8 @@ class Speller:
             return ()
         if self._said.in_arpabet and self._spelling is None:
             strange = f"{labels[0]!r} and most other labels are no phones of {' or '.join(SETS)}"
-            raise CorpusError(f"{record.place}: {strange}: write IPA, or name your phones with data.labels")
+            mend = "take data.labels=auto in a recipe, and --lexicon none in asr data check"
+            raise CorpusError(f"{record.place}: {strange}: for phones of other languages {mend}")
         try:
             return (tuple(self._respelled(labels)),)
         except AsrError as error:

@@ -237,6 +237,18 @@ def test_a_check_of_letters_or_of_another_lexicon_says_nothing_of_cmudict(tmp_pa
         assert "CMUdict" not in out
 
 
+def test_a_check_of_phones_of_another_language_says_how(tmp_path, cli):
+    rows = [f"{sound(tmp_path / f'{name}.wav').name}\t{name}\tq aˤ tˤ\n" for name in "abc"]
+    (tmp_path / "utterances.tsv").write_text("path\tspeaker\tphones\n" + "".join(rows), encoding="utf8")
+    code, _, err = cli("data", "check", tmp_path)
+    assert code == 2
+    assert (
+        "for phones of other languages take data.labels=auto in a recipe, and --lexicon none in asr data check" in err
+    )
+    code, out, err = cli("data", "check", tmp_path, "--lexicon", "none", "--output", tmp_path / "check")
+    assert (code, "left out: 0 utterances" in out) == (0, True), err
+
+
 def test_settings_that_do_not_fit_are_named(prepare, tmp_path):
     for data, fault in {
         "units: characters": "data.labels must be auto or a file of characters",
