@@ -23,6 +23,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from asr.core.errors import CorpusError
+from asr.core.terminal import count
 from asr.speech import elan
 from asr.speech.label_files import read_tiers
 from asr.speech.media_files import SOUND_SUFFIXES
@@ -56,12 +57,14 @@ def read(place: Path) -> Iterator[Record]:
     """
     lacking = [number for number, (_, labels) in enumerate(_pairs(place)) if labels is None]
     if lacking:
-        first, count = next(itertools.islice(_pairs(place), lacking[0], None))[0].name, sum(1 for _ in _pairs(place))
+        first, total = next(itertools.islice(_pairs(place), lacking[0], None))[0].name, sum(1 for _ in _pairs(place))
         log.warning("%s: %d of %d recordings have no labels beside them: %s is left out",
-                    place, len(lacking), count, first)  # fmt: skip
+                    place, len(lacking), total, first)  # fmt: skip
     alone = [path.name for path in _labels_alone(place)]
     if alone:
-        log.warning("%s: %d files of labels have no recording beside them: %s is left out", place, len(alone), alone[0])
+        log.warning(
+            "%s: %s of labels without a recording beside: %s is left out", place, count(len(alone), "file"), alone[0]
+        )
     written = (labels for _, labels in _pairs(place) if labels is not None and labels.suffix.lower() in _TEXTS)
     phones, labels_of_intervals = are_phones(map(_text, written)), list[str]()
     for audio, labels in _pairs(place):

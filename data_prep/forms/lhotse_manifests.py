@@ -21,6 +21,7 @@ from lhotse.shar.readers.tar import iterate_tarfile_pairwise
 from lhotse.shar.utils import fill_shar_placeholder
 
 from asr.core.errors import CorpusError
+from asr.core.terminal import count
 from asr.speech.segments import Segment
 from data_prep.forms.record import Record, span, split_in
 from data_prep.stored import Named
@@ -60,7 +61,7 @@ def read(place: Path) -> Iterator[Record]:
             for segment in cut.supervisions:
                 yield _record(at, cut.recording, segment, path, _split(path, place), cut.start)
     if silent:
-        log.warning("%s: %d cuts have no supervision: %s is left out", place, len(silent), silent[0])
+        log.warning("%s: %s without a supervision: %s is left out", place, count(len(silent), "cut"), silent[0])
     for path in [] if cuts else _files(place, "supervisions"):
         recordings = path.with_name(path.name.replace("supervisions", "recordings"))
         if not recordings.is_file():

@@ -393,7 +393,7 @@ def test_labels_without_a_recording_are_counted(tmp_path, caplog):
     (folder / "x" / "4.TextGrid").touch()
     (folder / "README.txt").write_text("about it")
     own.prepare(folder, tmp_path / "out")
-    assert f"{folder}: 1 files of labels have no recording beside them: 4.TextGrid is left out" in caplog.text
+    assert f"{folder}: 1 file of labels without a recording beside: 4.TextGrid is left out" in caplog.text
 
 
 def test_linked_folders_elsewhere_are_read_once(tmp_path):
@@ -459,7 +459,7 @@ def test_cuts_that_say_nothing_are_counted(tmp_path, caplog):
     silent = CutSet.from_cuts(cut.with_id(f"{cut.id}-silent").drop_supervisions() for cut in train)
     (train + silent).to_file(tmp_path / "my_cuts_train.jsonl.gz")
     own.prepare(tmp_path, tmp_path / "out")
-    assert "2 cuts have no supervision: " in caplog.text
+    assert "2 cuts without a supervision: " in caplog.text
 
 
 # --- what is wrong is named
