@@ -12,7 +12,8 @@ import json
 import logging
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -27,6 +28,7 @@ from asr.speech.shar import TRAIN_SHARDS, Shar, is_shar
 from asr.speech.transcription import Transcription
 
 STAMP = "source.txt"  # beside the manifests: what they were made of
+OUTSIDE = "outside.txt"  # recordings that lie outside the folder of a corpus of one's own, a path on each line
 _NAME = re.compile(r"[^\W_][\w.-]*")
 _TAKEN = {"features"}  # what else is in the folder of manifests
 
@@ -150,7 +152,8 @@ def prepare(
     if seed is None:
         seed = int((*before.splitlines()[2:], "0")[0])
     key = said.key if said is not None else "".join(before.splitlines()[3:])
-    stamp = _stamp(corpus, seed, "" if name in CORPORA else key)
+    inside, key = _state(corpus, _files(corpus)), "" if name in CORPORA else key
+    stamp = _stamp(corpus, inside, output_dir, seed, key)
     if before != stamp:
         if name not in CORPORA and said is None and key:
             raise CorpusError(f"{name} has changed, and its labels are no ARPAbet: prepare it with its recipe first")
@@ -163,7 +166,7 @@ def prepare(
                 options = known(name).options | ({} if name in CORPORA else own)
                 (output_dir / TRAIN_SHARDS).unlink(missing_ok=True)  # of when the corpus was in shards
                 _module(name).prepare(corpus, output_dir, **options)
-                files.write_text(output_dir / STAMP, stamp)
+                files.write_text(output_dir / STAMP, _stamp(corpus, inside, output_dir, seed, key))
     return output_dir
 
 
@@ -203,27 +206,36 @@ def _read_stamp(output_dir: Path) -> str:
     return path.read_text(encoding="utf8", errors="surrogateescape") if path.is_file() else ""
 
 
-def _stamp(corpus: Path, seed: int, key: str) -> str:
-    """Return the place of a corpus, a hash of the names, sizes and times of change of all its files, and more.
+def _stamp(corpus: Path, inside: str, output_dir: Path, seed: int, key: str) -> str:
+    """Return the place of a corpus, a hash of the state of all its files, and more.
 
     The seed of its splits and the key of its transcription are there where they are not the default.
     """
-    found = hashlib.sha256()
-    for path in _files(corpus):
-        status = path.stat()
-        line = f"{path.relative_to(corpus)}\0{status.st_size}\0{status.st_mtime_ns}\n"
+    outside = output_dir / OUTSIDE
+    if outside.is_file():
+        with outside.open(encoding="utf8", errors="surrogateescape") as listed:
+            inside = _state(corpus, (Path(line.rstrip("\n")) for line in listed), inside)
+    return f"{corpus.resolve()}\n{inside}\n" + (f"{seed}\n" if seed or key else "") + (f"{key}\n" if key else "")
+
+
+def _state(corpus: Path, paths: Iterable[Path], before: str = "") -> str:
+    """Return a hash of the names, sizes and times of change of files."""
+    found = hashlib.sha256(before.encode())
+    for path in paths:
+        line = f"{path.relative_to(corpus) if path.is_relative_to(corpus) else path}\0"
+        with suppress(OSError):  # a recording that is lost
+            status = path.stat()
+            line += f"{status.st_size}\0{status.st_mtime_ns}\n"
         found.update(line.encode("utf8", "surrogateescape"))
-    return (
-        f"{corpus.resolve()}\n{found.hexdigest()}\n"
-        + (f"{seed}\n" if seed or key else "")
-        + (f"{key}\n" if key else "")
-    )
+    return found.hexdigest()
 
 
 def _files(corpus: Path) -> Iterator[Path]:
-    """Yield all files of a corpus in an order that does not change."""
+    """Yield all files of a corpus in an order that does not change; those in folders that are linked, too."""
     if corpus.is_file():
         yield corpus
-    for folder, folders, names in os.walk(corpus):
-        folders.sort()
+    roots = [os.path.realpath(corpus)]
+    for folder, folders, names in os.walk(corpus, followlinks=True):
+        inside = [os.path.join(folder, name) for name in sorted(folders)]
+        folders[:] = [Path(each).name for each in inside if not os.path.islink(each) or files.is_elsewhere(each, roots)]
         yield from (path for path in (Path(folder, name) for name in sorted(names)) if path.is_file())

@@ -81,7 +81,9 @@ def _to_kaldi(cuts: Iterable[Cut], folder: Path) -> None:
         for cut in cuts:
             said = cut.supervisions[0]
             speaker = _name(said.speaker)
-            name = _name(said.id) if _name(said.id).startswith(speaker) else f"{speaker}-{_name(said.id)}"
+            name = _name(said.id)
+            if not name.startswith(f"{speaker}-"):  # or names that begin with "s10_" stand before those with "s1_"
+                name = f"{speaker}-{name}"
             members.setdefault(speaker, []).append(name)
             if said.gender in ("f", "m"):
                 genders[speaker] = said.gender

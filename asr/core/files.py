@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 import secrets
 import shutil
 from collections.abc import Iterable, Iterator, Mapping
@@ -35,6 +36,24 @@ def hash_of(path: Path) -> bytes:
     """Return a hash of a file's contents."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").digest()
+
+
+def is_elsewhere(folder: str, roots: list[str]) -> bool:
+    """Tell whether a linked folder lies in none of some folders; then it becomes one of them.
+
+    Parameters
+    ----------
+    folder
+        A link to a folder.
+    roots
+        Real paths. A folder that the first one lies in is not elsewhere.
+    """
+    target = os.path.realpath(folder)
+    is_within = any(os.path.commonpath([target, root]) == root for root in roots)
+    if is_within or os.path.commonpath([target, roots[0]]) == target:
+        return False
+    roots.append(target)
+    return True
 
 
 @contextmanager

@@ -1,6 +1,8 @@
 """Labels of one's own: collected from corpora or read from a file, and settled before a training begins."""
 
-from collections.abc import Iterator
+import itertools
+import logging
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,10 +14,12 @@ from asr.data.pronunciations import AUTO
 from asr.lm import folder as lm_folder
 from asr.speech import characters, label_folder, lexicons, phone_files, phones
 from asr.speech.characters import BOUNDARY
-from asr.speech.ipa import normal
+from asr.speech.ipa import may_be_no_phone, normal
 from asr.speech.phone_files import PhoneTable
 
 SHOWN = 10  # phones in a message
+
+log = logging.getLogger(__name__)
 
 
 def settle(config: Config, folder: Path) -> Config:
@@ -47,34 +51,58 @@ def _listed(data: DataConfig) -> PhoneTable:
     if data.units == "characters":
         table = replace(table, ipa={**table.ipa, BOUNDARY: BOUNDARY})
     for corpus in data.corpora:
-        lacking = [label for label in _labels_of(data, corpus) if not _is_in(table, label, data, corpus)]
+        found = {label: _folded(table, label, data, corpus) for label in _labels_of(data, corpus)}
+        lacking = [label for label, new in found.items() if new is None]
         if lacking:
-            few = ", ".join(map(repr, lacking[:SHOWN])) + (", …" if len(lacking) > SHOWN else "")
+            few = _few(map(repr, lacking))
             raise AsrError(f"{data.labels} lacks labels of {corpus}: {few}: add a line for each, or mend the corpus")
+        others = [f"{label} as {' '.join(new)}" for label, new in found.items() if new]
+        if others:
+            log.warning("%s lacks phones of %s, which count as others: %s", data.labels, corpus, _few(others))
     return table
 
 
-def _is_in(table: PhoneTable, label: str, data: DataConfig, corpus: str) -> bool:
+def _folded(table: PhoneTable, label: str, data: DataConfig, corpus: str) -> list[str] | None:
+    """Return the other phones of a list that stand for a label: none if it has the phone, None if it has none."""
     if data.units == "characters":
-        return label in table.ipa
+        return [] if label in table.ipa else None
+    phone_set = splits.phone_set(data.manifests, corpus)
     try:
-        phones.fold([label], splits.phone_set(data.manifests, corpus), data.labels)
+        new = phones.fold([label], phone_set, data.labels)
     except AsrError:
-        return False
-    return True
+        return None
+    said = normal("".join(table.ipa.get(each, each) for each in new))
+    return [] if [label] == new or (len(new) == 1 and said == normal(phones.ipa(label, phone_set))) else new
+
+
+def _few(found: Iterable[str]) -> str:
+    """Return the first of many, between commas."""
+    first = [*itertools.islice(found, SHOWN + 1)]
+    return ", ".join(first[:SHOWN]) + (", …" if len(first) > SHOWN else "")
 
 
 def _collected(data: DataConfig) -> PhoneTable:
-    """Return all labels of the corpora, those of the library's phone sets in IPA where no corpus writes them."""
+    """Return all labels of the corpora, those of the library's phone sets in IPA where no corpus writes them.
+
+    Of a phone that two corpora of one's own write otherwise, the first one's label counts.
+    """
     own, others = dict[str, str](), dict[str, str]()
     for corpus in data.corpora:
         phone_set = splits.phone_set(data.manifests, corpus)
-        for label in _labels_of(data, corpus):
-            if phones.is_own(phone_set) or data.units == "characters":
-                own[label] = normal(label)
-            else:
-                others.setdefault(normal(phones.ipa(label, phone_set)), phones.ipa(label, phone_set))
+        is_own, its = phones.is_own(phone_set), _labels_of(data, corpus)
+        if data.units == "characters":
+            own |= dict.fromkeys(its, "")
+        elif is_own:
+            before = {key for label, key in own.items() if label not in its}
+            own |= {label: normal(label) for label in its if label in own or normal(label) not in before}
+        else:
+            for written in (phones.ipa(label, phone_set) for label in its):
+                others.setdefault(normal(written), written)
     more = [written for key, written in others.items() if key not in own.values()]
+    strange = [label for label in own if data.units == "phones" and may_be_no_phone(label)]
+    if strange:
+        mend = "write blanks between phones, and nothing that stands for no sound"
+        log.warning("labels that may be no phones: %s: if they are none, %s", _few(strange), mend)
     return phone_files.of_labels([*own, *more, *([BOUNDARY] if data.units == "characters" else [])])
 
 

@@ -6,6 +6,7 @@ is respelt in the phones of the lexicon where there is one.
 """
 
 import functools
+import hashlib
 import logging
 import math
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -68,6 +69,8 @@ def of_corpus(data: DataConfig, corpus: str) -> Transcription:
         return in_ipa if own else Transcription()
     known, guess = sources(lexicon, g2p, data)
     key = f"{lexicons.key_of(known)} {LEARNT if _is_learnt(g2p) else g2p}"
+    if known and own and not _is_learnt(g2p) and g2p != NONE and data.labels != AUTO:  # guesses are respelt by its IPA
+        key += f" {hashlib.sha256(repr(phones.table(data.labels).ipa).encode()).hexdigest()[:16]}"
     return Transcription(key, pronounce=functools.partial(_looked_up, known, guess), in_arpabet=not own)
 
 

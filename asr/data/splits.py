@@ -21,10 +21,9 @@ from asr.core.errors import CorpusError
 from asr.data.utterances import Rows, Utterances
 from asr.speech import characters, phones
 from asr.speech.label_folder import LABELS
-from asr.speech.pronounce import PUNCTUATION
 from asr.speech.segments import Segment
 from asr.speech.shar import TRAIN_SHARDS, Shar
-from asr.speech.transcription import Transcription
+from asr.speech.transcription import Transcription, bare_words
 from data_prep import known
 
 log = logging.getLogger(__name__)
@@ -262,8 +261,7 @@ def reference(cut: Cut, label_set: str) -> list[str]:
 
 def words(cut: Cut) -> list[str]:
     """Return an utterance's words in lower case, without punctuation at their edges."""
-    said = (word.strip(PUNCTUATION).replace("’", "'") for word in (cut.supervisions[0].text or "").lower().split())
-    return [word for word in said if word]
+    return [word.replace("’", "'") for word in bare_words((cut.supervisions[0].text or "").lower())]
 
 
 def word_lengths(cut: Cut, label_set: str) -> list[int]:

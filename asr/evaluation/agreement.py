@@ -18,7 +18,7 @@ from asr.core.terminal import columns
 from asr.evaluation import boundaries
 from asr.evaluation.confusions import MANNERS, articulations
 from asr.speech import elan
-from asr.speech.label_files import read_segments, read_tiers
+from asr.speech.label_files import composed, read_segments, read_tiers
 from asr.speech.label_spellings import ARPABET, Spelling, recognise
 from asr.speech.segments import Segment
 
@@ -151,7 +151,7 @@ def read(path: Path, tier: str | None = None) -> dict[str, list[Segment]]:
         tiers = elan.read_tiers(file) if file.suffix.lower() == ".eaf" else read_tiers(file)
         if (tier or "phones") not in tiers:
             raise AsrError(f"{file} has no tier {tier or 'phones'!r}: it has {', '.join(map(repr, tiers)) or 'none'}")
-        found[name] = tiers[tier or "phones"]
+        found[name] = composed(tiers[tier or "phones"])
     return found
 
 

@@ -2,8 +2,9 @@
 
 ``tables/articulation/phones.tsv`` has a line for each IPA symbol of the library's phone sets. Any other phone is what
 the IPA's chart says of its letters (``tables/articulation/letters.tsv``): a plosive with a fricative is an affricate,
-two vowels are a diphthong, and diacritics but that of voicelessness change nothing. The vowel of "strut" counts as
-central, as is usual for English: foldings merge the schwa with it.
+two plosives or nasals are one that is articulated twice, a letter before a click tells of its voice, two vowels are a
+diphthong, and diacritics but that of voicelessness change nothing. The vowel of "strut" counts as central, as is usual
+for English: foldings merge the schwa with it.
 """
 
 import csv
@@ -76,15 +77,21 @@ def articulation(phone: str) -> Articulation:
     parts = _parts(phone)
     rows = [_rows("letters").get(part[0], {}) for part in parts]
     manners = [row.get("manner", "unspecified") for row in rows]
-    manner, place = manners[0] if manners else "unspecified", rows[-1:] if manners[1:] == ["fricative"] else rows[:1]
-    if len(parts) == 2 and manners == ["plosive", "fricative"]:
-        manner, parts = "affricate", [_TIE.join(part[:1] for part in parts) + "".join(part[1:] for part in parts)]
-    elif len(parts) > 1 and set(manners) == {"vowel"}:
-        manner = "diphthong"
-    where = place[0] if place else {}
-    quiet = any(sign in phone for sign in _VOICELESS)
-    voicing = "voiceless" if quiet else where.get("voicing", "unspecified")
-    return Articulation(manner, where.get("place", "unspecified"), voicing, tuple(parts))
+    manner, row = manners[0] if manners else "unspecified", rows[0] if rows else {}
+    place, voicing = row.get("place", "unspecified"), row.get("voicing", "unspecified")
+    tied = [_TIE.join(part[:1] for part in parts) + "".join(part[1:] for part in parts)]
+    match manners:
+        case ["plosive", "fricative" | "lateral fricative"]:
+            manner, parts, place = "affricate", tied, rows[1]["place"]
+        case ["plosive", "plosive"] | ["nasal", "nasal"]:
+            parts, place = tied, "labial-velar" if {each["place"] for each in rows} == {"velar", "bilabial"} else place
+        case ["plosive" | "nasal", "click"]:
+            manner, parts, place = "click", parts[1:], rows[1]["place"]
+        case ["vowel", "vowel", *others] if {*others} <= {"vowel"}:
+            manner = "diphthong"
+    if any(sign in phone for sign in _VOICELESS):
+        voicing = "voiceless"
+    return Articulation(manner, place, voicing, tuple(parts))
 
 
 def _parts(phone: str) -> list[str]:

@@ -1,7 +1,8 @@
 """Texts as characters, for a recogniser of letters: any script, and no lexicon.
 
 A character is a code point of Unicode in composed form (NFC) and in lower case: a letter, a mark that stands on one, a
-digit, or an apostrophe within a word. Everything else parts words. `BOUNDARY` stands between two words.
+digit, or within a word an apostrophe or a dot of Catalan or Hebrew. Everything else parts words. `BOUNDARY` stands
+between two words.
 """
 
 import itertools
@@ -13,8 +14,10 @@ from statistics import mean
 from asr.speech.segments import Segment
 
 BOUNDARY = "▁"
-_APOSTROPHES = "'’"
-_EDGES = re.compile(r"(?<!\w)'|'(?!\w)")
+_APOSTROPHES = "'’‘"
+_WITHIN = "·׳״"  # of Catalan and Hebrew
+_EDGES = re.compile(rf"(?<!\w)['{_WITHIN}]|['{_WITHIN}](?!\w)")
+_UNSEEN = str.maketrans({"İ": "i", "ـ": ""})  # lower() makes two characters of it; Arabic's is a longer line
 
 
 def words(text: str) -> list[str]:
@@ -23,7 +26,7 @@ def words(text: str) -> list[str]:
     >>> words("“Well-known” — isn't it?"), words("Чай с 2 лимонами!")
     (['well', 'known', "isn't", 'it'], ['чай', 'с', '2', 'лимонами'])
     """
-    plain = unicodedata.normalize("NFC", unicodedata.normalize("NFC", text).lower())
+    plain = unicodedata.normalize("NFC", unicodedata.normalize("NFC", text).translate(_UNSEEN).lower())
     return _EDGES.sub(" ", "".join(map(_kept, plain))).split()
 
 
@@ -31,7 +34,7 @@ def _kept(c: str) -> str:
     if c in _APOSTROPHES:
         return "'"
     category = unicodedata.category(c)
-    return "" if category == "Cf" else c if category[0] in "LMN" else " "
+    return "" if category == "Cf" else c if category[0] in "LMN" or c in _WITHIN else " "
 
 
 def spell(said: Iterable[str]) -> list[tuple[str, ...]]:

@@ -11,6 +11,9 @@ from collections.abc import Mapping
 
 TIES = "\u0361\u035c"
 STRESS = "ˈˌ"
+MOST_LETTERS = 4  # of what people call a phone, as in "iang"
+BRACKETS = frozenset("/[]")  # around what is said
+BOUNDARIES = frozenset({".", "|", "‖", "‿", "#"})  # of syllables, groups and words
 TONES = "˥˦˧˨˩¹²³⁴⁵⁶⁷⁸⁹⁰"
 LETTERS = frozenset(
     "abcdefhijklmnopqrstuvwxyzæçðøħŋœɐɑɒɓɔɕɖɗɘəɚɛɜɝɞɟɠɡɢɣɤɥɦɧɨɪɫɬɭɮɯɰɱɲɳɴɵɶɸɹɺɻɽɾʀʁʂʃʄʈʉʊʋʌʍʎʏʐʑʒʔʕʘʙʛʜʝʟʡʢβθχǀǁǂǃ"
@@ -57,6 +60,18 @@ def is_phone(text: str) -> bool:
     """
     found = letters(text)
     return 1 <= len(found) <= 2 and all(letter in LETTERS for letter in found)
+
+
+def may_be_no_phone(label: str) -> bool:
+    """Tell whether a label marks a boundary, or is a part of a phone or more than one; tones may stand alone.
+
+    >>> [may_be_no_phone(label) for label in (".", "ː", "/t", "tʰaŋkʰjuː", "t͡ʃ", "˥˩", "@", "iang")]
+    [True, True, True, True, False, False, False, False]
+    """
+    found = letters(label)
+    is_part = not found and any(sign not in TONES for sign in label)
+    is_bracketed = len(label) > 1 and (label[0] in BRACKETS or label[-1] in BRACKETS)
+    return label in BOUNDARIES or is_part or is_bracketed or len(found) > MOST_LETTERS
 
 
 class Matcher:

@@ -26,6 +26,7 @@ Which of several formats a suffix stands for the lines tell (`asr.speech.label_f
 import json
 import math
 import tempfile
+import unicodedata
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -262,7 +263,7 @@ def _read_json(path: Path) -> dict[str, list[Segment]]:
             raise AsrError(
                 f"{path}, line {number} is not an object with 'path' and 'phones': write it by --format json"
             ) from error
-        rows.append((number, recording, [Segment(*phone) for phone in phones]))
+        rows.append((number, recording, composed([Segment(*phone) for phone in phones])))
     return _by_utterance(rows, path)
 
 
@@ -270,6 +271,15 @@ def _read_textgrid(path: Path) -> dict[str, list[Segment]]:
     if not path.exists():
         raise AsrError(f"no file or folder {path}: check the path")
     return {path.stem: _tier(path)}
+
+
+def composed(segments: Sequence[Segment]) -> list[Segment]:
+    """Return segments whose labels are in Unicode's composed form, in which all labels are read.
+
+    >>> composed([Segment("a\u0303", 0.0, 0.1)]) == [Segment("ã", 0.0, 0.1)]
+    True
+    """
+    return [replace(each, label=unicodedata.normalize("NFC", each.label)) for each in segments]
 
 
 def _tier(path: Path) -> list[Segment]:
@@ -280,7 +290,7 @@ def _tier(path: Path) -> list[Segment]:
         raise AsrError(
             f"{path} has tiers {', '.join(map(repr, tiers)) or 'of points alone'}: name one of them 'phones'"
         )
-    return tiers[named[0]]
+    return composed(tiers[named[0]])
 
 
 def read_tiers(path: Path) -> dict[str, list[Segment]]:

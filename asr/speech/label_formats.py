@@ -7,6 +7,7 @@ taken for plain text, several are refused.
 
 import json
 import re
+import unicodedata
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
@@ -94,7 +95,7 @@ def files_in(folder: Path, file_format: str) -> dict[str, Path]:
     for path in sorted(folder.rglob("*")):
         if _format_in_folder(path) == file_format and path.is_file():
             suffix = next(each for each in IN_FOLDERS[file_format] if path.name.lower().endswith(each))
-            names[path] = path.relative_to(folder).as_posix()[: -len(suffix)]
+            names[path] = unicodedata.normalize("NFC", path.relative_to(folder).as_posix()[: -len(suffix)])
     stems = [name.rpartition("/")[2] for name in names.values()]
     if len(set(stems)) == len(stems):
         return dict(zip(stems, names, strict=True))
@@ -131,7 +132,7 @@ def lines_of(path: Path) -> Iterator[tuple[int, str]]:
     if path.is_dir():
         raise AsrError(f"{path} is a folder: of this format one file is read, with all utterances")
     try:
-        text = path.read_text(encoding="utf-8-sig")
+        text = unicodedata.normalize("NFC", path.read_text(encoding="utf-8-sig"))  # a label in two forms is one
     except FileNotFoundError as error:
         raise AsrError(f"no file {path}: check the path") from error
     except UnicodeDecodeError as error:

@@ -49,7 +49,7 @@ def read(path: str | Path) -> dict[str, list[Phones]]:
     """
     found: dict[str, dict[Phones, float]] = {}
     for _, word, phones, probability in entries(path):
-        if not NOISE.issuperset(phones):
+        if not NOISE.issuperset(phone.lower() for phone in phones):
             several = found.setdefault(normal(word), {})
             several[phones] = max(probability, several.get(phones, 0.0))
     if not found:
@@ -136,7 +136,8 @@ def normal(word: str) -> str:
     >>> normal("Don’t")
     "don't"
     """
-    return unicodedata.normalize("NFC", word.lower()).replace("’", "'")
+    lower = word.replace("İ", "i").lower()  # of which lower() makes two characters
+    return unicodedata.normalize("NFC", lower).replace("’", "'").replace("‘", "'")
 
 
 def look_up(word: str, lexicon: Lexicon) -> Sequence[Phones]:

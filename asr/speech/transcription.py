@@ -1,5 +1,6 @@
 """How what is said in a corpus of one's own becomes labels: in ARPAbet's 39 phones, in one's own phones, in letters."""
 
+import unicodedata
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 
@@ -7,16 +8,33 @@ from asr.core.errors import CorpusError
 from asr.speech import pronounce
 from asr.speech.lexicons import Phones
 
+_OF_WORDS = "’‘׳״‰‱§"  # punctuation, by Unicode, that belongs to a word or is read
 Pronunciations = Mapping[str, Phones | str]
 
 
 def bare_words(text: str) -> list[str]:
-    """Split a text into words without the punctuation around them.
+    """Split a text into words without the punctuation around them, of any script.
 
-    >>> bare_words("Hello, world ...")
-    ['Hello', 'world']
+    >>> bare_words("Hello, world ..."), bare_words("¿Qué tal? 好。")
+    (['Hello', 'world'], ['Qué', 'tal', '好'])
     """
-    return [word for word in (each.strip(pronounce.PUNCTUATION) for each in text.split()) if word]
+    return [word for word in map(_bare, text.split()) if word]
+
+
+def _bare(word: str) -> str:
+    word = word.strip(pronounce.PUNCTUATION)
+    if word.isascii():
+        return word
+    first, last = 0, len(word)
+    while first < last and _parts_words(word[first]):
+        first += 1
+    while first < last and _parts_words(word[last - 1]):
+        last -= 1
+    return word[first:last]
+
+
+def _parts_words(c: str) -> bool:
+    return c in pronounce.PUNCTUATION or (unicodedata.category(c)[0] == "P" and not c.isascii() and c not in _OF_WORDS)
 
 
 def in_english(words: Collection[str]) -> Pronunciations:

@@ -1,6 +1,6 @@
 """Data directories of Kaldi: ``wav.scp`` and ``text``, with ``segments``, ``utt2spk``, ``spk2gender`` and ``reco2dur``.
 
-An utterance without words in ``text`` has its phones in ``phones``, where `asr data export` has written them.
+A file ``phones``, which `asr data export` writes, has phones of utterances, and these count more than words.
 
 ``wav.scp`` names files; commands that end in a pipe and offsets into archives are refused. A file is looked for from
 the data directory and from the folders above it. One directory is given, or the folder that holds one for each split,
@@ -74,11 +74,12 @@ def _read(directory: Path, split: str) -> Iterator[Record]:
         if speakers is not None and not speaker:
             raise CorpusError(f"{place}: utt2spk has no {name}: copy the directory again, or take the line out")
         stated, line = _looked_up(durations, recording)
+        listed_phones, number = _looked_up(spelt, name)
         yield Record(
-            place,
+            f"{directory / 'phones'}, line {number}" if listed_phones else place,
             _audio(directory, *_looked_up(recordings, recording)),
-            "" if phones else text,
-            text if phones else "" if text else _looked_up(spelt, name)[0],
+            "" if phones and not listed_phones else text,
+            listed_phones or (text if phones else ""),
             speaker,
             _looked_up(genders, speaker)[0],
             split,

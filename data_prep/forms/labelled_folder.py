@@ -3,8 +3,9 @@
 ========= ==========================================================================================================
 suffix    what it holds
 ========= ==========================================================================================================
-.TextGrid Praat's tiers. Tiers ``phones`` and ``words`` are what is said in the whole recording. Else each interval
-          that has a label is an utterance; where there are several tiers, each is a speaker's.
+.TextGrid Praat's tiers. Tiers ``phones`` and ``words`` (WebMAUS: ``MAU`` and ``ORT-MAU``) are what is said in the
+          whole recording. Else each interval that has a label is an utterance; where there are several tiers, each is a
+          speaker's.
 .eaf      ELAN's annotations, each an utterance (`asr.speech.elan`)
 .lab      words; or with a start and an end in units of 100 ns on each line, as in HTK, phones or words
 .txt      words
@@ -16,19 +17,25 @@ in this list counts. Folders called train, dev and test name the splits.
 
 import itertools
 import logging
+import math
 import re
 from collections.abc import Iterator
 from pathlib import Path
 
 from asr.core.errors import CorpusError
+from asr.core.terminal import count
 from asr.speech import elan
 from asr.speech.label_files import read_tiers
+from asr.speech.media_files import SOUND_SUFFIXES
 from asr.speech.segments import Segment
-from data_prep.forms.record import Record, are_phones, folder_split, recordings_in, text_of
+from data_prep.forms.record import Record, are_phones, files_in, folder_split, text_of
+from data_prep.manifests import SLACK
 
 LOOKS_FOR = "recordings with .txt, .lab, .TextGrid or .eaf beside them"
 _TEXTS = (".lab", ".txt")
 _SUFFIXES = (".textgrid", ".eaf", *_TEXTS)
+_KINDS = {"phone": "phone", "phoneme": "phone", "mau": "phone", "word": "word", "ort-mau": "word"}  # of tiers
+_ENOUGH = 1000  # labels by which phones are told from utterances
 _HTK = re.compile(r"\d+\s+\d+\s+\S+(\s+-?[\d.]+)?\s*$")
 _LIKE_HTK = re.compile(r"[-+\d.]+\s+[-+\d.]+\s+\S+\s*$")  # with times of other tools, or none
 
@@ -50,11 +57,16 @@ def read(place: Path) -> Iterator[Record]:
     """
     lacking = [number for number, (_, labels) in enumerate(_pairs(place)) if labels is None]
     if lacking:
-        first, count = next(itertools.islice(_pairs(place), lacking[0], None))[0].name, sum(1 for _ in _pairs(place))
+        first, total = next(itertools.islice(_pairs(place), lacking[0], None))[0].name, sum(1 for _ in _pairs(place))
         log.warning("%s: %d of %d recordings have no labels beside them: %s is left out",
-                    place, len(lacking), count, first)  # fmt: skip
+                    place, len(lacking), total, first)  # fmt: skip
+    alone = [path.name for path in _labels_alone(place)]
+    if alone:
+        log.warning(
+            "%s: %s of labels without a recording beside: %s is left out", place, count(len(alone), "file"), alone[0]
+        )
     written = (labels for _, labels in _pairs(place) if labels is not None and labels.suffix.lower() in _TEXTS)
-    phones = are_phones(map(_text, written))
+    phones, labels_of_intervals = are_phones(map(_text, written)), list[str]()
     for audio, labels in _pairs(place):
         if labels is None:
             continue
@@ -62,21 +74,38 @@ def read(place: Path) -> Iterator[Record]:
         if labels.suffix.lower() in _TEXTS:
             text = _text(labels)
             yield Record(str(labels), audio, "" if phones else text, text if phones else "", split=split)
-        elif labels.suffix.lower() == ".eaf":
-            yield from _utterances(labels, audio, split, elan.read(labels))
-        else:
-            yield from _of_textgrid(labels, audio, split)
+            continue
+        is_eaf = labels.suffix.lower() == ".eaf"
+        found = _utterances(labels, audio, split, elan.read(labels)) if is_eaf else _of_textgrid(labels, audio, split)
+        for record in found:
+            if record.end is not None and len(labels_of_intervals) < _ENOUGH:
+                labels_of_intervals.append(record.text)
+            yield record
+    if are_phones(labels_of_intervals):
+        mend = "call the tier of phones 'phones', or write what is said in words"
+        raise CorpusError(f"{place}: the labels of tiers, such as {labels_of_intervals[0]!r}, are phones: {mend}")
 
 
 def _pairs(place: Path) -> Iterator[tuple[Path, Path | None]]:
     """Yield each recording with the file of its labels, or with None."""
     folder, beside = None, dict[str, Path]()
-    for audio in recordings_in(place):
+    for audio in files_in(place, SOUND_SUFFIXES):
         if audio.parent != folder:
             folder = audio.parent
             beside = {path.name.lower(): path for path in sorted(folder.iterdir()) if path.suffix.lower() in _SUFFIXES}
         names = (f"{audio.stem.lower()}{suffix}" for suffix in _SUFFIXES)
         yield audio, next((beside[name] for name in names if name in beside), None)
+
+
+def _labels_alone(place: Path) -> Iterator[Path]:
+    """Yield each file of labels that has no recording beside it; a .txt among no recordings may be anything."""
+    folder, stems = None, set[str]()
+    for labels in files_in(place, _SUFFIXES):
+        if labels.parent != folder:
+            folder = labels.parent
+            stems = {path.stem.lower() for path in folder.iterdir() if path.suffix.lower() in SOUND_SUFFIXES}
+        if labels.stem.lower() not in stems and (stems or labels.suffix.lower() != ".txt"):
+            yield labels
 
 
 def _text(path: Path) -> str:
@@ -96,7 +125,7 @@ def _text(path: Path) -> str:
 
 def _of_textgrid(path: Path, audio: Path, split: str) -> Iterator[Record]:
     tiers = read_tiers(path)
-    kinds = {name: name.lower().rpartition(" - ")[2].removesuffix("s") for name in tiers}  # MFA: 'anna - phones'
+    kinds = {name: _KINDS.get(name.lower().rpartition(" - ")[2].removesuffix("s")) for name in tiers}  # 'anna - phones'
     named = {kind: [name for name, each in kinds.items() if each == kind] for kind in ("phone", "word")}
     twice = next((names for names in named.values() if len(names) > 1), None)
     if twice:
@@ -115,6 +144,13 @@ def _utterances(path: Path, audio: Path, split: str, speakers: dict[str, list[Se
     """Yield an utterance for each segment of each speaker; a warning says if there is none."""
     if not any(speakers.values()):
         log.warning("%s has no labels: %s is left out", path, audio.name)
+    for speaker, segments in speakers.items():
+        others = (each for name, its in speakers.items() if name != speaker for each in its)
+        known = {(each.start, each.end) for each in others}
+        for one, other in itertools.pairwise([*segments, Segment("", math.inf, math.inf)]):
+            if other.start < one.end - SLACK or (one.start, one.end) in known:
+                fault = f"{path} says two things at once from {one.start:.2f} s, one of them {one.label!r}"
+                raise CorpusError(f"{fault}: take tiers of translations and notes out, for each tier is a speaker's")
     for speaker, segments in speakers.items():
         for each in segments:
             place = f"{path}, at {each.start:.2f} s"

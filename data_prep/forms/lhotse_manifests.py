@@ -9,17 +9,19 @@ them. https://lhotse.readthedocs.io
 import gzip
 import itertools
 import json
+import logging
 import tarfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from lhotse import Recording, SupervisionSegment
+from lhotse import MonoCut, MultiCut, Recording, SupervisionSegment
 from lhotse.serialization import deserialize_item
 from lhotse.shar.readers.tar import iterate_tarfile_pairwise
 from lhotse.shar.utils import fill_shar_placeholder
 
 from asr.core.errors import CorpusError
+from asr.core.terminal import count
 from asr.speech.segments import Segment
 from data_prep.forms.record import Record, span, split_in
 from data_prep.stored import Named
@@ -27,6 +29,8 @@ from data_prep.stored import Named
 LOOKS_FOR = "Lhotse's cuts, or recordings and supervisions, in .jsonl.gz"
 _SUFFIXES = (".jsonl.gz", ".jsonl")
 _WHOLE = "test_full"  # a split of prepared TIMIT, of which test is a part
+
+log = logging.getLogger(__name__)
 
 
 def is_here(place: Path) -> bool:
@@ -48,11 +52,16 @@ def read(place: Path) -> Iterator[Record]:
         for folder in _shar(place):
             yield from _read_shar(folder, "" if folder == place else split_in(folder.name))
         return
-    cuts = [place] if place.is_file() else _files(place, "cuts")
+    cuts, silent = [place] if place.is_file() else _files(place, "cuts"), list[str]()
     for path in cuts:
         for at, cut in _items(path):
+            if not isinstance(cut, MonoCut | MultiCut):
+                raise CorpusError(f"{at}: {cut.id} is mixed or padded: store its sound with CutSet.save_audios")
+            silent += [] if cut.supervisions else [cut.id]
             for segment in cut.supervisions:
                 yield _record(at, cut.recording, segment, path, _split(path, place), cut.start)
+    if silent:
+        log.warning("%s: %s without a supervision: %s is left out", place, count(len(silent), "cut"), silent[0])
     for path in [] if cuts else _files(place, "supervisions"):
         recordings = path.with_name(path.name.replace("supervisions", "recordings"))
         if not recordings.is_file():

@@ -3,15 +3,15 @@
 import os
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from asr.core.errors import CorpusError
+from asr.core.files import is_elsewhere
 from asr.speech.ipa import is_phone
 from asr.speech.label_spellings import recognise
-from asr.speech.media_files import SOUND_SUFFIXES
 from asr.speech.segments import Segment
 
 LIKE_PHONES = 0.9  # share of a corpus's labels from which they are phones and not words
@@ -157,16 +157,24 @@ def lines_of(path: Path) -> Iterator[tuple[int, str]]:
     yield from ((number, line.rstrip("\r\n")) for number, line in enumerate(raw_lines_of(path), 1) if line.strip())
 
 
-def recordings_in(folder: Path) -> Iterator[Path]:
-    """Yield the recordings in a folder, at any depth, sorted; hidden files are none."""
+def files_in(folder: Path, suffixes: Collection[str], roots: list[str] | None = None) -> Iterator[Path]:
+    """Yield the files in a folder that have some suffixes, at any depth, sorted, but for hidden ones.
+
+    Folders elsewhere that are linked count, too; `roots` has the folder and those that are linked in it.
+    """
+    roots = [os.path.realpath(folder)] if roots is None else roots
     entries = list[tuple[str, bool]]()
     with suppress(PermissionError), os.scandir(folder) as found:
-        entries = sorted((entry.name, entry.is_dir(follow_symlinks=False)) for entry in found)
+        entries = sorted(
+            (entry.name, entry.is_dir())
+            for entry in found
+            if not (entry.is_symlink() and entry.is_dir()) or is_elsewhere(entry.path, roots)
+        )
     for name, is_folder in entries:
         path = folder / name
         if is_folder:
-            yield from recordings_in(path)
-        elif path.suffix.lower() in SOUND_SUFFIXES and not name.startswith(".") and path.is_file():
+            yield from files_in(path, suffixes, roots)
+        elif path.suffix.lower() in suffixes and not name.startswith(".") and path.is_file():
             yield path
 
 

@@ -126,6 +126,11 @@ def _separated_rows(path: Path) -> Iterator[tuple[int, dict[str, str]]]:
                 continue
             if not names:
                 names = _names(values)
+                twice = next((name for name in names if name and names.count(name) > 1), None)
+                if twice is not None:
+                    raise CorpusError(
+                        f"{path}, line {reader.line_num} names the column {twice} twice: call one otherwise"
+                    )
                 continue
             if len(values) > len(names):
                 mend = "take out a tab" if path.suffix.lower() == ".tsv" else "put quotes around a field with commas"

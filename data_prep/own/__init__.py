@@ -22,20 +22,23 @@ must be known of all of them takes some tens of bytes each.
     form.read ─▶ Record ─ Survey ─▶ file of records ─ Speller ─▶ file of Utterances ─ splits ─▶ write_manifests
 """
 
+import itertools
 import logging
 import os
 import re
+import unicodedata
 import zlib
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 
+from asr.core import files
 from asr.core.errors import CorpusError
 from asr.core.terminal import count
 from asr.speech import phone_files
 from asr.speech.label_folder import LABELS
 from asr.speech.transcription import Transcription
-from data_prep import forms
+from data_prep import OUTSIDE, forms
 from data_prep.forms.record import Record
 from data_prep.manifests import COPIES, Utterance, write_manifests
 from data_prep.own import splits
@@ -44,6 +47,7 @@ from data_prep.own.survey import Columns, Survey
 from data_prep.stored import Stored
 
 ENGLISH = Transcription()
+SHOWN = 10  # labels in a message
 _DASHES = re.compile(r"(?<=\w)(?:--+|[—–…])(?=\w)")  # between two words
 _BEGINNINGS = {b"RIFF": ".wav", b"fLaC": ".flac", b"OggS": ".ogg"}
 
@@ -71,13 +75,21 @@ def prepare(place: Path, output_dir: Path, seed: int = 0, said: Transcription = 
         No form is recognised, a file is malformed, or nothing is left to train on.
     """
     unpacked = Path(output_dir).absolute() / COPIES / "unpacked"
-    found = read(Path(place).resolve(), unpacked, seed, said)
+    place = Path(place).resolve()
+    found = read(place, unpacked, seed, said)
     write_manifests(found, Path(output_dir))
+    _note_outside(place, itertools.chain.from_iterable(found.values()), Path(output_dir))
     if said.in_arpabet:
         (Path(output_dir) / LABELS).unlink(missing_ok=True)
     else:
-        used = (label for each in found.values() for one in each for word in one.phones for label in word)
-        phone_files.write(Path(output_dir) / LABELS, phone_files.of_labels(used))
+        used = {
+            split: {label for one in each for word in one.phones for label in word} for split, each in found.items()
+        }
+        phone_files.write(Path(output_dir) / LABELS, phone_files.of_labels(set[str]().union(*used.values())))
+        new = sorted(set[str]().union(*used.values()) - used["train"])
+        if new:
+            few = ", ".join(new[:SHOWN]) + (", …" if len(new) > SHOWN else "")
+            log.warning("%s: train lacks labels that dev or test have, and that it cannot teach: %s", place, few)
 
 
 def read(place: Path, unpacked: Path, seed: int = 0, said: Transcription = ENGLISH) -> Mapping[str, Stored[Utterance]]:
@@ -110,13 +122,26 @@ def read(place: Path, unpacked: Path, seed: int = 0, said: Transcription = ENGLI
     return splits.of(place, utterances, columns, seed)
 
 
+def _note_outside(place: Path, utterances: Iterable[Utterance], output_dir: Path) -> None:
+    """List the recordings that lie outside a corpus, so that it is prepared anew when they change."""
+    inside, path = tuple(f"{each}{os.sep}" for each in (place, output_dir.absolute())), output_dir / OUTSIDE
+    with files.replacing(path) as temporary, temporary.open("w", encoding="utf8", errors="surrogateescape") as file:
+        for audio, _ in itertools.groupby(os.path.abspath(utterance.audio) for utterance in utterances):
+            if not audio.startswith(inside):
+                file.write(f"{audio}\n")
+    if not path.stat().st_size:
+        path.unlink()
+
+
 def _utterances(records: Iterable[Record], survey: Survey, speller: Speller) -> Iterator[tuple[Record, Utterance]]:
     for record in records:
         yield record, speller.utterance(record, survey.name(record), survey.speaker(record))
 
 
 def _tidy(record: Record) -> Record:
-    return replace(record, text=" ".join(_DASHES.sub(" ", record.text).split()))
+    """Return a record in Unicode's composed form, in which a name is one, and with single blanks in its text."""
+    text, speaker, name = (unicodedata.normalize("NFC", each) for each in (record.text, record.speaker, record.id))
+    return replace(record, text=" ".join(_DASHES.sub(" ", text).split()), speaker=speaker, id=name)
 
 
 def _in_files(records: Iterable[Record], folder: Path) -> Iterator[Record]:

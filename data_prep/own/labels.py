@@ -10,25 +10,30 @@ from typing import Protocol
 
 from asr.core.errors import AsrError, CorpusError
 from asr.speech import characters, phones
+from asr.speech.characters import BOUNDARY
 from asr.speech.label_spellings import ARPABET, recognise
 from asr.speech.lexicons import without_stress
+from asr.speech.pronounce import is_known
 from asr.speech.segments import Segment
 from asr.speech.transcription import Transcription
 from data_prep.forms.record import Record
 from data_prep.manifests import Utterance
 
 SETS = (ARPABET, "timit61")  # that phones are looked for in
-SILENCES = {"sil", "sp", "pau", "epi", "h#", "<eps>", "<sil>", "silence", "_"}
+SILENCES = {"sil", "sp", "pau", "epi", "h#", "<eps>", "<sil>", "silence", "_", "nsn", "<p:>"}
 UNKNOWN = "spn"  # what aligners write for a word that they have no phones of
+FEW = 10  # words that CMUdict may lack, without a word about it
 
 log = logging.getLogger(__name__)
 
 
 def labels_of(record: Record, said: Transcription) -> list[str]:
-    """Return the labels that the corpus has of an utterance, without stress and silences."""
-    if said.of_characters:
+    """Return the labels that the corpus has of an utterance, without stress and silences; letters are none."""
+    labels = record.phones.split()
+    if said.of_characters or BOUNDARY in labels:
         return []
-    return [label for label in map(_bare, record.phones.split()) if label and label.lower() not in SILENCES]
+    found = (UNKNOWN if label.lower() in (UNKNOWN, "<unk>") else _bare(label) for label in labels)
+    return [label for label in found if label and label.lower() not in SILENCES]
 
 
 def _bare(label: str) -> str:
@@ -56,6 +61,12 @@ class Speller:
     def __init__(self, said: Transcription, found: Found):
         self._said = said
         self._known = said.pronounce(found.words)
+        if said.in_arpabet and not said.key:
+            lacking = [word for word in found.words if not is_known(word)]
+            if len(lacking) >= FEW and 2 * len(lacking) > len(found.words):
+                much = f"{len(lacking)} of {len(found.words)} words, such as {', '.join(lacking[:3])}"
+                mend = "for another language name its phones in a recipe with data.lexicon or data.g2p"
+                log.warning("CMUdict lacks %s, and they are pronounced as English: %s", much, mend)
         self._spelling = recognise([found.labels.elements()], SETS) if said.in_arpabet else None
 
     def utterance(self, record: Record, name: str, speaker: str) -> Utterance:
@@ -104,7 +115,8 @@ class Speller:
             return ()
         if self._said.in_arpabet and self._spelling is None:
             strange = f"{labels[0]!r} and most other labels are no phones of {' or '.join(SETS)}"
-            raise CorpusError(f"{record.place}: {strange}: write IPA, or name your phones with data.labels")
+            mend = "take data.labels=auto in a recipe, and --lexicon none in asr data check"
+            raise CorpusError(f"{record.place}: {strange}: for phones of other languages {mend}")
         try:
             return (tuple(self._respelled(labels)),)
         except AsrError as error:

@@ -44,6 +44,11 @@ def of(place: Path, utterances: Stored[Utterance], columns: Columns, seed: int) 
             units = _Units.find(utterances, columns, numbers["train"])
             numbers["train"], numbers["dev"] = units.hold_out(numbers["train"], seed)
             log.info("%s: no dev split: %s held out of train", place, _counted(columns, numbers["dev"]))
+    files = np.concatenate([np.unique(columns.files[each]) for each in numbers.values()])
+    num_shared = int(np.count_nonzero(np.unique(files, return_counts=True)[1] > 1))
+    if num_shared:
+        shared = count(num_shared, "recording")
+        log.info("%s: parts of %s are in several splits: what is around them is known to the recogniser", place, shared)
     return {name: utterances.take(each) for name, each in numbers.items()}
 
 
@@ -100,18 +105,20 @@ class _Units:
             order = {each: (columns.genders[each], 0, len(names[each]), names[each]) for each in speakers}
             return cls("speaker", columns.speakers, order)
         if len(np.unique(columns.files[numbers])) > 2:
-            return cls._of(lambda utterance: str(utterance.audio), utterances, numbers)
-        return cls._of(lambda utterance: utterance.id, utterances, numbers)
+            return cls._of("recording", lambda utterance: str(utterance.audio), utterances, numbers)
+        return cls._of("utterance", lambda utterance: utterance.id, utterances, numbers)
 
     @classmethod
-    def _of(cls, key: Callable[[Utterance], str], utterances: Stored[Utterance], numbers: np.ndarray) -> "_Units":
+    def _of(
+        cls, what: str, key: Callable[[Utterance], str], utterances: Stored[Utterance], numbers: np.ndarray
+    ) -> "_Units":
         units, of = dict[str, int](), np.full(len(utterances), -1)
         order = {}
         for number, utterance in zip(numbers.tolist(), utterances.take(numbers), strict=True):
             name = key(utterance)
             of[number] = unit = units.setdefault(name, len(units))
             order[unit] = utterance.gender or "", 0, len(name), name
-        return cls("recording, for there is one speaker: error rates will be those of this voice", of, order)
+        return cls(f"{what}, for there is one speaker: error rates will be those of this voice", of, order)
 
     def hold_out(self, numbers: np.ndarray, seed: int) -> tuple[np.ndarray, np.ndarray]:
         """Return what is kept and what is held out, but never more than is kept if one speaker has most of it."""

@@ -4,6 +4,7 @@ N is the number of records.
 """
 
 import logging
+import unicodedata
 from array import array
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Sequence
@@ -90,7 +91,8 @@ class Survey:
 
     def speaker(self, record: Record) -> str:
         """Return the speaker: that of the corpus, or the folder below those in which all recordings lie."""
-        return record.speaker or (self._folders(record)[len(self._shared or ()) :] or [self._root.name])[0]
+        folder = (self._folders(record)[len(self._shared or ()) :] or [self._root.name])[0]
+        return record.speaker or unicodedata.normalize("NFC", folder)
 
     def tell_speakers(self, number: int) -> None:
         """Say whom folders were taken for, if the corpus names no speakers."""
@@ -112,6 +114,7 @@ class Survey:
             name = path.relative_to(Path(*self._above or ())).with_suffix("").as_posix().replace("/", "-")
         if record.start or record.end is not None:
             name += f"-{round(1000 * record.start):07d}" + (f"-{round(1000 * record.end):07d}" if record.end else "")
+        name = unicodedata.normalize("NFC", name)
         return name if record.channel is None else f"{name}-{record.channel}"
 
     def _is_alone(self, stem: str) -> bool:

@@ -7,10 +7,11 @@ import pytest
 
 from asr.core import config as configuration
 from asr.data import labels, splits
-from asr.speech import espeak, phones
+from asr.speech import espeak, ipa, phones
 from asr.speech.label_files import read_labels
 from asr.training.inputs import prepare_corpora
 from tests import own_speech
+from tests.speech_forms import sound
 
 SETTINGS = """
 features: {num_mel_bins: 20, delta_order: 0}
@@ -181,6 +182,37 @@ def test_labels_that_a_file_lacks_are_named(prepare, tmp_path):
     assert "few.txt lacks labels of de: 'aɪ', 'aʊ', 'b'" in err
 
 
+def test_labels_that_count_as_others_are_told(prepare, tmp_path):
+    """Affricates were parted, and length and tone lost, without a word."""
+    own_speech.corpus(tmp_path / "de", with_phones=True)
+    plain = {sign for text in own_speech.TEXTS for phone in own_speech.phones(text) for sign in ipa.normal(phone)}
+    (tmp_path / "few.txt").write_text("".join(f"{sign}\n" for sign in sorted(plain - {*ipa.TONES, "ː"})), "utf8")
+    code, _, err = prepare(f"labels: {tmp_path / 'few.txt'}", "train")
+    assert code == 0, err
+    assert "few.txt lacks phones of de, which count as others: " in err
+    for told in ("ɑː˥˩ as ɑ", "t͡s as t s", "iː as i"):
+        assert told in err
+    own_speech.labels(tmp_path / "labels.tsv")
+    _, _, err = prepare(f"labels: {tmp_path / 'labels.tsv'}", "train")
+    assert "count as others" not in err
+
+
+def test_a_phone_that_two_corpora_write_otherwise_is_one_label(tmp_path, caplog):
+    corpora = {}
+    for name, said in (("one", "t͡ʃ a t s ."), ("two", "tʃ a ts"), ("three", "ts t͡s ʧ")):
+        rows = [f"{sound(tmp_path / name / f'{name}{i}.wav').name}\t{name}{i}\t{said}\n" for i in range(3)]
+        (tmp_path / name / "utterances.tsv").write_text("path\tspeaker\tphones\n" + "".join(rows), "utf8")
+        corpora[name] = str(tmp_path / name)
+    data = {"corpora": corpora, "manifests": str(tmp_path / "data"), "labels": "auto"}
+    config = configuration.from_dict({"data": data})
+    prepare_corpora(config.data)
+    settled = labels.settle(config, tmp_path / "labels").data
+    assert {*phones.PhoneSet.load(settled.labels).labels} == {"t͡ʃ", "a", "t", "s", ".", "ts", "t͡s"}  # three has both
+    (cut, *_) = splits.load_split(settled.manifests, ["two"], "dev")
+    assert splits.reference(cut, settled.labels) == ["t͡ʃ", "a", "ts"]
+    assert "labels that may be no phones: .: if they are none, write blanks between phones" in caplog.text
+
+
 def test_espeak_respells_in_the_lexicons_phones_and_names_what_is_none(prepare, tmp_path):
     path = own_speech.lexicon(tmp_path / "lexicon.tsv", without=("kuchen", "mäuse"))
     code, _, err = prepare(f"labels: auto, lexicon: {path}, g2p: espeak:de")
@@ -203,6 +235,18 @@ def test_a_check_of_letters_or_of_another_lexicon_says_nothing_of_cmudict(tmp_pa
         assert code == 0, err
         assert "words without a pronunciation: none" in out
         assert "CMUdict" not in out
+
+
+def test_a_check_of_phones_of_another_language_says_how(tmp_path, cli):
+    rows = [f"{sound(tmp_path / f'{name}.wav').name}\t{name}\tq aˤ tˤ\n" for name in "abc"]
+    (tmp_path / "utterances.tsv").write_text("path\tspeaker\tphones\n" + "".join(rows), encoding="utf8")
+    code, _, err = cli("data", "check", tmp_path)
+    assert code == 2
+    assert (
+        "for phones of other languages take data.labels=auto in a recipe, and --lexicon none in asr data check" in err
+    )
+    code, out, err = cli("data", "check", tmp_path, "--lexicon", "none", "--output", tmp_path / "check")
+    assert (code, "left out: 0 utterances" in out) == (0, True), err
 
 
 def test_settings_that_do_not_fit_are_named(prepare, tmp_path):

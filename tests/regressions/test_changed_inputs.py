@@ -16,6 +16,7 @@ from asr.data import feature_store
 from asr.data.batches import BatchLoader, NoTargets, SpeechDataset
 from asr.data.feature_store import cache_features
 from asr.data.splits import load_split
+from asr.speech import audio
 from asr.speech.normaliser import Normaliser
 from asr.training import train
 
@@ -60,6 +61,30 @@ def test_without_its_folder_named_a_corpus_is_still_looked_at(corpus, tmp_path):
         path.unlink()
     corpus.rmdir()
     assert texts(utterances(None, tmp_path)) == {"u1": "four"}  # what was prepared stays of use
+
+
+@pytest.mark.parametrize("columns", ["", "\tstart\tend"])
+def test_recordings_outside_its_folder_are_looked_at(corpus, tmp_path, rng, columns):
+    """Copies of parts stayed as they were."""
+    apart = tmp_path / "apart"
+    apart.mkdir()
+    head, *rows = (corpus / "utterances.tsv").read_text().splitlines()
+    more = "\t0.2\t0.7" if columns else ""
+    (apart / "utterances.tsv").write_text("\n".join([head + columns, *(f"../corpus/{row}{more}" for row in rows)]))
+
+    def state():
+        cut, _ = utterances(apart, tmp_path)
+        return cut.duration, hash(audio.load(cut.recording.sources[0].source).tobytes())
+
+    before = state()
+    manifest = tmp_path / "data" / "table" / "supervisions_train.jsonl.gz"
+    written = manifest.stat().st_mtime_ns
+    assert state() == before
+    assert manifest.stat().st_mtime_ns == written
+    soundfile.write(corpus / "u1.wav", 0.1 * rng.standard_normal(32000), 16000, "PCM_16")
+    after = state()
+    assert after[0] == (0.5 if columns else 2.0)
+    assert after[1] != before[1]
 
 
 def test_an_unchanged_corpus_is_prepared_once(corpus, tmp_path):

@@ -3,6 +3,7 @@
 import json
 import re
 import tomllib
+import unicodedata
 
 import pytest
 
@@ -12,7 +13,7 @@ from asr.evaluation.score import headline, score_files
 from asr.evaluation.tables import regime_table
 from asr.recognition.recogniser import Transcript
 from asr.recognition.render import SUFFIXES, render
-from asr.speech.label_files import read_labels
+from asr.speech.label_files import read_labels, to_textgrid
 from asr.speech.segments import Segment
 from tests.conftest import ROOT
 
@@ -45,6 +46,25 @@ def test_other_spellings_of_the_same_phones_are_right_and_said(tmp_path, name, t
     (note,) = found["notes"]
     assert note.startswith("hypotheses: " if turned else "references: ")
     assert next((text for start, text in NOTES.items() if name.startswith(start)), "word positions") in note
+
+
+@pytest.mark.parametrize("suffix", ["trn", "ctm", "TextGrid", "json"])
+def test_labels_in_both_forms_of_unicode_are_the_same(tmp_path, suffix):
+    """A nasal vowel was wrong where one file had it in one character and the other in two."""
+    for folder, form in (("one", "NFC"), ("other", "NFD")):
+        said = [Segment(unicodedata.normalize(form, each), i, i + 1.0, 0.5) for i, each in enumerate(("ã", "t͡ʃ", "ç"))]
+        content = {
+            "trn": " ".join(each.label for each in said) + " (é)\n",
+            "ctm": "".join(f"é 1 {each.start} 1.0 {each.label}\n" for each in said),
+            "TextGrid": to_textgrid({"phones": said}, 3.0),
+            "json": json.dumps({"path": "é.wav", "phones": [vars(each) for each in said]}) + "\n",
+        }[suffix]
+        (tmp_path / folder).mkdir()
+        name = unicodedata.normalize(form, "é")
+        (tmp_path / folder / f"{name}.{suffix}").write_text(unicodedata.normalize(form, content), encoding="utf8")
+    files = [next((tmp_path / folder).iterdir()) for folder in ("one", "other")]
+    row = headline(score_files(*(each.parent if suffix == "TextGrid" else each for each in files))["regimes"])
+    assert (row["num_labels"], row["substitutions"], row["deletions"], row["insertions"]) == (3, 0, 0, 0)
 
 
 def test_an_error_stays_an_error_in_another_spelling(tmp_path):

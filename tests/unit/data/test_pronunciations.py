@@ -129,6 +129,14 @@ def test_a_guess_is_in_the_notation_of_ones_own_labels(write):
     }
 
 
+def test_the_key_is_of_the_ipa_by_which_guesses_are_respelt(write):
+    """With other IPA in the labels, corpora that were prepared before stayed as they were."""
+    lexicon = write("schön S 2: n")
+    one, other = (write(f"S\t{sound}", "n", "2:\tøː", name=f"{sound}.tsv") for sound in "ʃʂ")
+    assert transcription(lexicon, one, g2p="espeak:de").key != transcription(lexicon, other, g2p="espeak:de").key
+    assert transcription(lexicon, one).key == transcription(lexicon, other).key
+
+
 def test_cmudict_beside_a_lexicon_is_in_its_phones(write):
     lexicon = write("charm\tt͡ʃ ɑ ɹ m", "a\tæ")
     assert transcription(lexicon, g2p="cmudict").pronounce(["march"]) == {"march": ("m", "ɑ", "ɹ", "t͡ʃ")}

@@ -10,7 +10,7 @@ from asr.core.errors import CorpusError
 from asr.speech import audio
 from data_prep import forms, own
 from data_prep.export import WRITERS, export
-from tests.speech_forms import PHONES, SAID, SECONDS, kaldi, table
+from tests.speech_forms import PHONES, SAID, SECONDS, kaldi, sound, table
 
 
 @pytest.fixture
@@ -32,8 +32,7 @@ def test_what_is_exported_is_read_again(form, prepared, tmp_path):
         for record in own._in_files(forms.form_of(place)[0].read(place), tmp_path / "unpacked"):
             name = record.id.rpartition("-")[2]
             found[name] = (record.speaker, split, record.text)
-            if form != "kaldi":
-                assert record.phones == PHONES[name]
+            assert record.phones == PHONES[name]
             waveform = audio.load(record.audio)
             assert len(waveform) == SECONDS * audio.SAMPLE_RATE
             np.testing.assert_allclose(waveform, audio.load(tmp_path / "mine" / "wav" / f"{name}.wav"), atol=1e-4)
@@ -56,6 +55,18 @@ def test_kaldi_lists_are_sorted_by_bytes_and_by_speaker(tmp_path):
     assert (train / "spk2gender").read_text() == "ann f\n"
     assert (train / "phones").read_text().startswith(f"ann-a1 {PHONES['a1']}\n")
     assert {line.split()[1] for line in (train / "reco2dur").read_text().splitlines()} == {"1.500"}
+
+
+def test_speakers_whose_names_begin_alike_are_sorted_as_their_utterances(tmp_path):
+    splits = {"s1": "train", "s10": "train", "s2": "dev"}
+    rows = [f"{sound(tmp_path / 'mine' / f'{s}_1.wav').name}\t{s}\t{splits[s]}\thello\n" for s in splits]
+    (tmp_path / "mine" / "utterances.tsv").write_text("path\tspeaker\tsplit\ttext\n" + "".join(rows))
+    own.prepare(tmp_path / "mine", tmp_path / "data")
+    export(tmp_path / "data", tmp_path / "out", "kaldi")
+    for path in (tmp_path / "out").glob("*/utt2spk"):
+        pairs = [line.split() for line in path.read_text().splitlines()]
+        assert pairs == sorted(pairs, key=lambda pair: pair[::-1])
+    own.prepare(tmp_path / "out", tmp_path / "again")
 
 
 def test_lhotse_cuts_have_all_that_the_manifests_have(prepared, tmp_path):

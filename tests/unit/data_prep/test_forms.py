@@ -11,11 +11,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
-from lhotse import RecordingSet, SupervisionSet
+from lhotse import CutSet, RecordingSet, SupervisionSet
 
 from asr.core.errors import ConfigError, CorpusError
 from asr.speech.label_files import to_textgrid
 from asr.speech.segments import Segment
+from asr.speech.transcription import Transcription
 from data_prep import forms, own, prepare
 from tests.speech_forms import (
     FORMS,
@@ -331,6 +332,136 @@ def test_a_word_of_unknown_phones_is_left_out(tmp_path, caplog):
     assert "a1.TextGrid has spn, a word of unknown phones" in caplog.text
 
 
+# --- what could be taken for something else
+
+
+def grids(folder, *tiers_of_each):
+    """Recordings, each with a TextGrid of tiers of (label, start, end)."""
+    for number, tiers in enumerate(tiers_of_each):
+        grid = {name: [Segment(*each) for each in segments] for name, segments in tiers.items()}
+        audio = sound(folder / f"s{number}" / f"{number}.wav")
+        audio.with_suffix(".TextGrid").write_text(to_textgrid(grid, SECONDS), encoding="utf8")
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("phones", "words"), [("MAU", "ORT-MAU"), ("Phonemes", "word"), ("anna - phones", "anna - words")]
+)
+def test_tiers_of_phones_by_other_names(tmp_path, phones, words):
+    spoken = [("<p:>", 0.0, 0.5), ("h", 0.5, 0.8), ("i", 0.8, 1.0)]
+    own.prepare(grids(tmp_path / "mine", *[{phones: spoken, words: [("he", 0.5, 1.0)]}] * 3), tmp_path / "out")
+    (one,) = supervisions(tmp_path / "out")["train"]
+    assert (one.text, one.custom["phones"]) == ("he", "HH IY")
+    assert [(each.start, each.duration) for each in one.alignment["phone"]] == [(0.5, 0.3), (0.8, 0.2)]
+
+
+def test_phones_in_a_tier_of_utterances_are_refused(tmp_path):
+    """Each phone was an utterance, and read as the name of a letter."""
+    grids(tmp_path / "mine", *[{"ipa": [("h", 0.5, 0.8), ("ɪ", 0.8, 1.0)]}] * 3)
+    with pytest.raises(CorpusError, match=r"the labels of tiers, such as 'h', are phones: call the tier of phones"):
+        own.prepare(tmp_path / "mine", tmp_path / "out")
+
+
+def test_a_tier_of_translations_is_no_speaker(tmp_path):
+    grids(tmp_path / "mine", *[{"said": [("hola", 0.1, 1.0)], "meant": [("hello", 0.1, 1.0)]}] * 3)
+    fault = r"0\.TextGrid says two things at once from 0\.10 s, one of them 'hola': take tiers of translations"
+    with pytest.raises(CorpusError, match=fault):
+        own.prepare(tmp_path / "mine", tmp_path / "out")
+
+
+def test_a_tier_of_notes_is_not_said_by_the_same_speaker(tmp_path):
+    place = tmp_path / "mine"
+    place.mkdir()
+    eaf(place)
+    edit(place / "talk.eaf", "tx@bob", "text@ann")
+    own.prepare(place, tmp_path / "out")
+    slots = (
+        '<TIME_SLOT TIME_SLOT_ID="n0" TIME_VALUE="200"/><TIME_SLOT TIME_SLOT_ID="n1" TIME_VALUE="900"/></TIME_ORDER>'
+    )
+    note = (
+        '<ALIGNABLE_ANNOTATION ANNOTATION_ID="n" TIME_SLOT_REF1="n0" TIME_SLOT_REF2="n1"><ANNOTATION_VALUE>a dog barks'
+    )
+    tier = f'<TIER TIER_ID="ort@ann"><ANNOTATION>{note}</ANNOTATION_VALUE></ALIGNABLE_ANNOTATION></ANNOTATION></TIER>'
+    edit(place / "talk.eaf", "</TIME_ORDER>", slots)
+    edit(place / "talk.eaf", "</ANNOTATION_DOCUMENT>", f"{tier}</ANNOTATION_DOCUMENT>")
+    with pytest.raises(CorpusError, match=r"talk\.eaf says two things at once from 0\.00 s, one of them 'Hello world'"):
+        own.prepare(place, tmp_path / "out")
+
+
+def test_labels_without_a_recording_are_counted(tmp_path, caplog):
+    folder = spoken(tmp_path / "mine", "x/1", "y/2", "z/3")
+    (folder / "x" / "4.TextGrid").touch()
+    (folder / "README.txt").write_text("about it")
+    own.prepare(folder, tmp_path / "out")
+    assert f"{folder}: 1 file of labels without a recording beside: 4.TextGrid is left out" in caplog.text
+
+
+def test_linked_folders_elsewhere_are_read_once(tmp_path):
+    folder = spoken(tmp_path / "mine", "x/1", "y/2")
+    spoken(tmp_path / "elsewhere", "3")
+    for name, target in {"z": tmp_path / "elsewhere", "again": folder / "x", "loop": folder}.items():
+        (folder / name).symlink_to(target)
+    (tmp_path / "elsewhere" / "back").symlink_to(tmp_path)
+    prepare("mine", folder, tmp_path / "data")
+    found = [each.id for segments in supervisions(tmp_path / "data" / "mine").values() for each in segments]
+    assert sorted(found) == ["1", "2", "3"]
+    (tmp_path / "elsewhere" / "3.txt").write_text("world")
+    prepare("mine", folder, tmp_path / "data")
+    texts = {each.text for segments in supervisions(tmp_path / "data" / "mine").values() for each in segments}
+    assert texts == {"hello", "world"}
+
+
+def test_noise_of_kaldi_is_no_phone(tmp_path, caplog):
+    rows = [f"{sound(tmp_path / f'{name}.wav').name}\t{name}\tSIL a NSN t\n" for name in "abcd"]
+    rows[0] = rows[0].replace("t\n", "SPN\n")
+    (tmp_path / "utterances.tsv").write_text("path\tspeaker\tphones\n" + "".join(rows))
+    own.prepare(tmp_path, tmp_path / "out", said=Transcription("mine", in_arpabet=False))
+    found = supervisions(tmp_path / "out")
+    assert {each.custom["phones"] for segments in found.values() for each in segments} == {"a t"}
+    assert "line 2 has spn, a word of unknown phones" in caplog.text
+
+
+def test_labels_that_are_not_trained_on_are_told(tmp_path, caplog):
+    said = {"train": "t a", "dev": "t ʁ", "test": "n a"}
+    rows = [f"{sound(tmp_path / f'{split}.wav').name}\t{split}\t{split}\t{phones}\n" for split, phones in said.items()]
+    (tmp_path / "utterances.tsv").write_text("path\tspeaker\tsplit\tphones\n" + "".join(rows), encoding="utf8")
+    own.prepare(tmp_path, tmp_path / "out", said=Transcription("mine", in_arpabet=False))
+    assert "train lacks labels that dev or test have, and that it cannot teach: n, ʁ" in caplog.text
+    assert (tmp_path / "out" / "phones.tsv").read_text(encoding="utf8").split()[2::2] == ["a", "n", "t", "ʁ"]
+
+
+def test_words_of_another_language_are_told(tmp_path, caplog):
+    german = "schöne töchter pflücken pflaumen jeder kuchen katzen jagen mäuse zwölf würfel"
+    for text, is_told in ((german, True), ("the fish and the boojum", False)):
+        folder = spoken(tmp_path / str(is_told), "x/1", "y/2", "z/3")
+        (folder / "x" / "1.txt").write_text(text)
+        own.prepare(folder, tmp_path / "out")
+        assert ("of 12 words, such as" in caplog.text) is is_told
+        assert (
+            "for another language name its phones in a recipe with data.lexicon or data.g2p" in caplog.text
+        ) is is_told
+        caplog.clear()
+
+
+def test_splits_that_share_recordings_are_told(tmp_path, caplog):
+    caplog.set_level(logging.INFO)
+    kaldi_segments(tmp_path)
+    own.prepare(tmp_path, tmp_path / "out")
+    assert "parts of 1 recording are in several splits" in caplog.text
+    edit(tmp_path / "utt2spk", "b1 bob", "b1 ann")
+    edit(tmp_path / "utt2spk", "c1 cid", "c1 ann")
+    own.prepare(tmp_path, tmp_path / "out")
+    assert "are made by utterance, for there is one speaker" in caplog.text
+
+
+def test_cuts_that_say_nothing_are_counted(tmp_path, caplog):
+    (train,) = [each for split, each in cuts(tmp_path).items() if split == "train"]
+    silent = CutSet.from_cuts(cut.with_id(f"{cut.id}-silent").drop_supervisions() for cut in train)
+    (train + silent).to_file(tmp_path / "my_cuts_train.jsonl.gz")
+    own.prepare(tmp_path, tmp_path / "out")
+    assert "2 cuts without a supervision: " in caplog.text
+
+
 # --- what is wrong is named
 
 
@@ -367,6 +498,19 @@ WRONG = {
         table,
         lambda f: edit(f / "utterances.tsv", "text", "said"),
         "line 2 has no text and no phones: its columns are path, speaker, split, said: call one of them text or phones",
+    ),
+    "a column twice": (
+        table,
+        lambda f: edit(f / "utterances.tsv", "speaker\tsplit", "text\tsplit"),
+        "utterances.tsv, line 1 names the column text twice: call one otherwise",
+    ),
+    "a speaker's name in two forms of Unicode": (
+        table,
+        lambda f: [
+            edit(f / "utterances.tsv", "ann\tt", "Ren\u00e9\tt"),
+            edit(f / "utterances.tsv", "cid", "Rene\u0301"),
+        ],
+        "line 5: speaker Ren\u00e9 is in test, and in train in ",
     ),
     "a field too many": (
         table,
@@ -606,6 +750,13 @@ def test_sound_that_is_not_in_a_file_is_refused(tmp_path):
     for split, each in cuts(tmp_path).items():
         each.perturb_speed(1.1).to_file(tmp_path / f"my_cuts_{split}.jsonl.gz")
     with pytest.raises(CorpusError, match=r"my_cuts_dev\.jsonl\.gz, line 1: the recording is changed when it is read"):
+        own.prepare(tmp_path, tmp_path / "out")
+
+
+def test_mixed_cuts_are_refused(tmp_path):
+    for split, each in cuts(tmp_path).items():
+        each.pad(duration=9.0).to_file(tmp_path / f"my_cuts_{split}.jsonl.gz")
+    with pytest.raises(CorpusError, match=r"my_cuts_dev\.jsonl\.gz, line 1: .* is mixed or padded: store its sound"):
         own.prepare(tmp_path, tmp_path / "out")
 
 

@@ -10,7 +10,7 @@ import pytest
 from asr.core.errors import CorpusError
 from data_prep import own, stored
 from data_prep.forms import table
-from data_prep.forms.record import lines_of, recordings_in
+from data_prep.forms.record import files_in, lines_of
 from data_prep.stored import Named, Stored
 
 WORDS = ["one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten"]
@@ -98,6 +98,6 @@ def test_recordings_are_in_the_order_of_their_paths(tmp_path):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).touch()
     (tmp_path / "c").symlink_to(tmp_path / "b")
-    found = list(recordings_in(tmp_path))
+    found = list(files_in(tmp_path, {".wav", ".flac"}))
     assert found == sorted(found)
     assert [path.stem for path in found] == ["4", "3", "a", "1", "2", "7"]

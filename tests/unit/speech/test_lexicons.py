@@ -28,6 +28,7 @@ def read(folder, content):
         ("catch 22\tk æ\n", {"catch 22": [("k", "æ")]}),
         ("ma 5 m a\n", {"ma": [("5", "m", "a")]}),  # a tone, and no probability
         ("<unk>\tspn\nja\tj ˈaː\r\n", {"ja": [("j", "aː")]}),
+        ("!SIL SIL\n<UNK> SPN\nja j a\n", {"ja": [("j", "a")]}),
         ("e\u0301te\u0301 e t e\n", {"été": [("e", "t", "e")]}),
     ],
 )
@@ -73,6 +74,8 @@ def test_what_is_written_is_read_again(tmp_path):
         ("Ёлка—2 шт.", ["ёлка", "2", "шт"]),
         ("می\u200cخواهم", ["میخواهم"]),
         ("你好，世界！", ["你好", "世界"]),
+        ("Hawai‘i", ["hawai'i"]),
+        ("col·lecció · צה״ל مــرحبا İzmir", ["col·lecció", "צה״ל", "مرحبا", "izmir"]),
         ("'quoted' rock ’n’ roll", ["quoted", "rock", "n", "roll"]),
     ],
 )
