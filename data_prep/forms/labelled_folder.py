@@ -24,13 +24,13 @@ from asr.core.errors import CorpusError
 from asr.speech import elan
 from asr.speech.label_files import read_tiers
 from asr.speech.segments import Segment
+from asr.speech.texts_beside import has_times
 from data_prep.forms.record import Record, are_phones, folder_split, recordings_in, text_of
 
 LOOKS_FOR = "recordings with .txt, .lab, .TextGrid or .eaf beside them"
 _TEXTS = (".lab", ".txt")
 _SUFFIXES = (".textgrid", ".eaf", *_TEXTS)
 _HTK = re.compile(r"\d+\s+\d+\s+\S+(\s+-?[\d.]+)?\s*$")
-_LIKE_HTK = re.compile(r"[-+\d.]+\s+[-+\d.]+\s+\S+\s*$")  # with times of other tools, or none
 
 log = logging.getLogger(__name__)
 
@@ -84,13 +84,12 @@ def _text(path: Path) -> str:
     lines = {number: line for number, line in enumerate(text_of(path).splitlines(), 1) if line.strip()}
     if not lines:
         raise CorpusError(f"{path} is empty: write what is said, or take the file away")
-    if path.suffix.lower() == ".lab":
-        if all(map(_HTK.match, lines.values())):
-            return " ".join(line.split()[2] for line in lines.values())
+    if path.suffix.lower() == ".lab" and has_times([*lines.values()]):
         for number, line in lines.items():
-            if _LIKE_HTK.match(line) and not _HTK.match(line):
+            if not _HTK.match(line):
                 fault = f"{path}, line {number}: {line.strip()!r} is not 'start end label' in units of 100 ns"
                 raise CorpusError(f"{fault}: write whole numbers, or the labels without times")
+        return " ".join(line.split()[2] for line in lines.values())
     return " ".join(" ".join(lines.values()).split())
 
 
