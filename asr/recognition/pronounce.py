@@ -84,11 +84,11 @@ class Pronunciation(Annotation):
     phone_scores
         Of each phone: 0 for wrong or missing, 1 for a heavy accent, 2 for right; None in words without scores.
     word_scores
-        Of each word, by the names of `WORD_SCALES`, 0 to 10; the stress 5 for wrong to 10 for right. None for words that
-        are not heard where the text does not fit the recording.
+        Of each word, by the names of `WORD_SCALES`, 0 to 10; the stress 5 for wrong to 10 for right. None for words
+        that are not heard where the text does not fit the recording.
     scores
-        Of the utterance, by the names of `SENTENCE_SCALES`, 0 to 10; None where so many words are not heard that another
-        text may have been said.
+        Of the utterance, by the names of `SENTENCE_SCALES`, 0 to 10; None where so many words are not heard that
+        another text may have been said.
     mistakes
         In the order of the text.
     misfit, guessed
@@ -148,7 +148,8 @@ class Pronunciation(Annotation):
             zip(self.words or (), self.word_lengths, self.word_scores, strict=True)
         ):
             inside = [*itertools.islice(rows, length)]
-            words.append(_row(word, scores or dict.fromkeys(WORD_SCALES)) | {"grade": self.word_grade(i), "phones": inside})
+            row = _row(word, scores or dict.fromkeys(WORD_SCALES))
+            words.append(row | {"grade": self.word_grade(i), "phones": inside})
         mistakes = [vars(each) | {"text": str(each)} for each in self.mistakes]
         values: dict[str, Any] = {
             "duration": self.duration,

@@ -10,8 +10,8 @@ COLOURS = {"good": "green", "fair": "yellow", "wrong": "bold red"}
 def coloured(found: Pronunciation, name: str | None = None) -> Text:
     """Return scores as lines: of the sentence, of words with their phones, and the mistakes.
 
-    A phone that is not good is followed by its score, so that nothing rests on colours alone. Where the recording has no
-    scores, the first line says why, and words without them are not heard.
+    A phone that is not good is followed by its score, so that nothing rests on colours alone. Where the recording has
+    no scores, the first line says why; words without them are not heard.
     """
     title = Text("" if name is None else f"{name}: ", "bold")
     scores = found.scores or {}
