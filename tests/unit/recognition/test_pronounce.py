@@ -112,7 +112,10 @@ def test_where_some_words_are_not_heard_the_others_are_scored(recogniser, think)
     found = pronounce(recogniser, think, "that the sun is hot", sample_rate=16000)
     assert "of speech" in found.misfit
     assert [scores is None for scores in found.word_scores] == [True, False, False, False, False]  # "I think that"
-    assert coloured(found).plain.startswith("accuracy ")
+    lines = coloured(found, "a")
+    assert lines.plain.startswith("a: accuracy ")
+    styles = {lines.plain[span.start : span.end]: str(span.style) for span in lines.spans}
+    assert (str(lines.style), styles["a: "], styles["hot"], styles["not heard"]) == ("", "bold", "green", "bold red")
     page = pronunciation_page.render([pronunciation_page.Entry("a", found)])
     assert escape(found.misfit) in page
     assert f"<b>{found.scores['total']:.1f}</b>" in page
