@@ -10,7 +10,7 @@ from asr.core.errors import CorpusError
 TEXT_SUFFIXES = (".txt", ".lab")
 MILLISECOND = 10_000  # in HTK's units of time
 _NUMBER = r"[-+]?\d+(?:\.\d*)?"
-_TIMES = re.compile(rf"({_NUMBER})\s+({_NUMBER})\s+\S+(?:\s+{_NUMBER})?\s*$")  # HTK's, and those of other tools
+_TIMES = re.compile(rf"({_NUMBER})\s+({_NUMBER})\s+\S+(?:\s+{_NUMBER}(?:\s+\S+)*)?\s*$")  # HTK's, and other tools'
 
 
 def find(path: Path, channel: int | None = None) -> str | None:
@@ -44,6 +44,8 @@ def has_times(lines: Sequence[str]) -> bool:
     (True, True)
     >>> has_times(["1.5 2.5 miles"]), has_times(["12 30 miles"])
     (False, False)
+    >>> has_times(["0 3600000 sil -2107.5 SENT-START", "3600000 4200000 th -371.2 three -915.0"])
+    True
     """
     found = [match for line in lines if (match := _TIMES.match(line))]
     if len(lines) == 1 and found:

@@ -30,7 +30,7 @@ from data_prep.forms.record import Record, are_phones, folder_split, recordings_
 LOOKS_FOR = "recordings with .txt, .lab, .TextGrid or .eaf beside them"
 _TEXTS = (".lab", ".txt")
 _SUFFIXES = (".textgrid", ".eaf", *_TEXTS)
-_HTK = re.compile(r"\d+\s+\d+\s+\S+(\s+-?[\d.]+)?\s*$")
+_HTK = re.compile(r"\d+\s+\d+\s+\S+(\s+-?[\d.]+(\s+\S+)*)?\s*$")  # with a score, and a word, as of HVite
 
 log = logging.getLogger(__name__)
 

@@ -283,6 +283,16 @@ def test_a_text_that_begins_with_two_numbers_has_no_times(tmp_path, text):
     assert " ".join(text.split()) in {record.text for record in labelled_folder.read(tmp_path)}
 
 
+def test_labels_of_hvite_have_scores_and_words_behind_them(tmp_path):
+    lab_with_phones(tmp_path)
+    path = tmp_path / "dev" / "bob" / "b1.lab"
+    labels = [line.split()[2] for line in path.read_text().splitlines()]
+    path.write_text(
+        "".join(f"{line} -21.5{' word' * (k % 2)}\n" for k, line in enumerate(path.read_text().splitlines()))
+    )
+    assert " ".join(labels) in {record.phones for record in labelled_folder.read(tmp_path)}
+
+
 def test_labels_without_a_label_are_counted(tmp_path, caplog):
     eaf(tmp_path)
     shutil.copy(tmp_path / "talk.wav", tmp_path / "more.wav")
