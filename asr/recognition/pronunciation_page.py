@@ -69,15 +69,15 @@ def render(entries: Sequence[Entry]) -> str:
 def _section(entry: Entry) -> str:
     found, reference = entry.found, entry.reference
     scores = "".join(f"<li>{name} <b>{value:.1f}</b></li>" for name, value in (found.scores or {}).items())
-    listed = f'<ul class="scores">{scores}</ul>' if scores else "<p><b>No scores</b></p>"
-    misfit = f'<p class="misfit">{escape(found.misfit)}</p>' if found.misfit else ""
+    listed = f'<ul class="scores">{scores}</ul>' if scores else ""
+    misfit = f"<p>{'' if scores else '<b>No scores</b>: '}{escape(found.misfit)}</p>" if found.misfit else ""
     faults = "".join(f"<li>{_mistake(found, reference, i)}</li>" for i in range(len(found.mistakes)))
     named = f'<ul class="mistakes">{faults}</ul>' if faults else "<p>No mistake found.</p>"
     sounds = _player("learner", entry.name, found)
     if reference is not None:
         sounds += _player("reference", "reference", reference)
     return (
-        f"<section>\n<h2>{escape(entry.name)}</h2>\n{listed}\n{misfit}\n"
+        f"<section>\n<h2>{escape(entry.name)}</h2>\n{listed}{misfit}\n"
         f'<div class="words">{_words(found, reference)}</div>\n'
         f"{named}\n{sounds}\n</section>\n"
     )
