@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from scipy.signal import lfilter
 
+from asr.core.errors import InfeasibleError
 from asr.models.pronunciation_features import Evidence
 from asr.recognition import pronunciation_page
 from asr.recognition.align import align
@@ -119,6 +120,13 @@ def test_where_some_words_are_not_heard_the_others_are_scored(recogniser, think)
     page = pronunciation_page.render([pronunciation_page.Entry("a", found)])
     assert escape(found.misfit) in page
     assert f"<b>{found.scores['total']:.1f}</b>" in page
+
+
+def test_a_text_that_is_too_long_is_told_so(recogniser, think):
+    with pytest.raises(
+        InfeasibleError, match="phones need at least .* frames.*: check that the text is this recording's"
+    ):
+        pronounce(recogniser, think, "This is a long text. " * 20, sample_rate=16000)
 
 
 def test_the_phone_that_was_said_scores_higher(recogniser, think):
