@@ -123,9 +123,7 @@ def test_where_some_words_are_not_heard_the_others_are_scored(recogniser, think)
 
 
 def test_a_text_that_is_too_long_is_told_so(recogniser, think):
-    with pytest.raises(
-        InfeasibleError, match="phones need at least .* frames.*: check that the text is this recording's"
-    ):
+    with pytest.raises(InfeasibleError, match=r"phones need at least .*: check that the text is this recording's"):
         pronounce(recogniser, think, "This is a long text. " * 20, sample_rate=16000)
 
 
