@@ -25,7 +25,6 @@ import torch
 import torchaudio
 from _bench import describe
 from _conditions import rumble, scaled
-from praatio import textgrid
 
 from asr.core.errors import InfeasibleError, ModelError
 from asr.data import splits
@@ -34,7 +33,7 @@ from asr.evaluation.tables import boundary_table
 from asr.models.base import Spellings
 from asr.recognition.recogniser import Recogniser
 from asr.speech import audio
-from asr.speech.label_files import read_segments
+from asr.speech.label_files import read_segments, read_tiers
 from asr.speech.segments import Segment
 
 PEER = "torchaudio forced_align"
@@ -90,9 +89,8 @@ def of_emu(folder: Path) -> Iterator[Utterance]:
     """Yield the sentences of emuR with their hand-labelled phonemes."""
     arpabet = dict(pair.split() for pair in SAMPA.split(", "))
     for path in sorted((folder / "annotationFiles").glob("*.TextGrid")):
-        grid = textgrid.openTextgrid(str(path), includeEmptyIntervals=False)
         phones = list[Segment]()
-        for each in grid.getTier("Phoneme").entries:
+        for each in read_tiers(path)["Phoneme"]:
             labels = [arpabet[label] for label in each.label.split("_")]  # several share a segment: equal parts
             edges = np.linspace(each.start, each.end, len(labels) + 1).tolist()
             phones += map(Segment, labels, edges, edges[1:])
@@ -102,10 +100,10 @@ def of_emu(folder: Path) -> Iterator[Utterance]:
 
 def spelt(path: Path, phones: list[Segment], tier: str = WORDS) -> Spellings:
     """Group the phones of a TextGrid by its words, if it has a tier of them."""
-    grid = textgrid.openTextgrid(str(path), includeEmptyIntervals=False)
-    if tier not in grid.tierNames:
+    tiers = read_tiers(path)
+    if tier not in tiers:
         return Spellings.of_phones([phone.label for phone in phones])
-    ends = np.array([word.end for word in grid.getTier(tier).entries])
+    ends = np.array([word.end for word in tiers[tier]])
     words = np.searchsorted(ends, [(phone.start + phone.end) / 2 for phone in phones])
     spellings = [[[phones[i].label for i in np.flatnonzero(words == word)]] for word in np.unique(words)]
     return Spellings(spellings, all_said=True)

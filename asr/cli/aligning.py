@@ -177,6 +177,8 @@ class Aligner:
         tiers = recordings.tiers_beside(recording.path) if text is None else None
         if text is None and tiers is None:
             hint = f"write what is said to {recording.path.with_suffix('.txt').name}"
+            if recording.channel is None and texts_beside.find(recording.path, 0) is not None:
+                hint = "its channels have texts, which --each-channel takes"
             what = "TextGrid or .eaf" if self.tiers else "text"
             raise CorpusError(f"{recording.path}: no {what} beside it{'' if self.tiers else f': {hint}'}")
         return _Source(text, tiers)

@@ -110,7 +110,7 @@ class Agreement:
     def notes(self, names: tuple[str, str]) -> list[str]:
         """Return what one of the two sides alone has, in a line each; `names` are theirs."""
         unmatched = [
-            f"{count} phones of {name} have no like one on the other side"
+            f"{count} phone{'s' * (count > 1)} of {name} {'have' if count > 1 else 'has'} no like one on the other side"
             for name, count in zip(names, self.unmatched, strict=True)
             if count
         ]

@@ -169,7 +169,7 @@ class CTCModel(AcousticModel):
         graph = text_graph.build(text, index, self.frame_shift, costs)
         least = sum(min(map(frames_for, word)) for word in text.words)
         placed = None
-        if text.has_words or len(emissions) >= least:
+        if (text.has_words and not text.all_said) or len(emissions) >= least:
             placed = text_graph.place(emissions, graph, log_posteriors)
         if placed is None or len(placed.words) == 0:  # nothing of the text is found: it is laid out over the recording
             labels, _ = text.first()

@@ -362,13 +362,22 @@ def unheard_words(found: Placement) -> list[bool]:
     return [not part or recognised_confidence(part) < UNHEARD for part in parts]
 
 
+def is_another_text(unheard: Sequence[bool]) -> bool:
+    """Tell from the words that are not heard whether the recording has another text.
+
+    >>> is_another_text([True, False, False]), is_another_text([True, True, False])
+    (False, True)
+    """
+    longest = max((len(list(run)) for is_unheard, run in itertools.groupby(unheard) if is_unheard), default=0)
+    return longest >= RUN or sum(unheard) > SHARE * len(unheard)
+
+
 def _misfit(found: Placement, words: Sequence[Segment], start: float) -> str | None:
     """Say which words are not heard, and how much speech the text lacks."""
     unheard = unheard_words(found)
-    longest = max((len(list(run)) for is_unheard, run in itertools.groupby(unheard) if is_unheard), default=0)
     lacking = float((found.unspoken[:, 1] - found.unspoken[:, 0]).sum())
     faults = []
-    if longest >= RUN or sum(unheard) > SHARE * len(unheard):
+    if is_another_text(unheard):
         first = words[unheard.index(True)] if words else None
         where = "" if first is None else f"the first {first.label!r} at {first.start + start:.2f} s"
         faults.append(

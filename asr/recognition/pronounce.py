@@ -18,7 +18,7 @@ from asr.models.base import BLANK, Placement, Spellings
 from asr.models.ctc import CTCModel
 from asr.models.pronunciation import SENTENCE_SCALES, WORD_SCALES, PronunciationScorer, Scores
 from asr.models.pronunciation_features import Evidence
-from asr.recognition.align import describe, known_text, read_lexicon, unheard_words
+from asr.recognition.align import describe, is_another_text, known_text, read_lexicon, unheard_words
 from asr.recognition.annotation import Annotation
 from asr.recognition.recogniser import Recogniser
 from asr.speech import audio
@@ -82,11 +82,13 @@ class Pronunciation(Annotation):
     word_lengths
         The number of phones in each word.
     phone_scores
-        Of each phone: 0 for wrong or missing, 1 for a heavy accent, 2 for right.
+        Of each phone: 0 for wrong or missing, 1 for a heavy accent, 2 for right; None in words without scores.
     word_scores
-        Of each word, by the names of `WORD_SCALES`, 0 to 10; the stress 5 for wrong to 10 for right.
+        Of each word, by the names of `WORD_SCALES`, 0 to 10; the stress 5 for wrong to 10 for right. None for words
+        that are not heard where the text does not fit the recording.
     scores
-        Of the utterance, by the names of `SENTENCE_SCALES`, 0 to 10.
+        Of the utterance, by the names of `SENTENCE_SCALES`, 0 to 10; None where so many words are not heard that
+        another text may have been said.
     mistakes
         In the order of the text.
     misfit, guessed
@@ -94,9 +96,9 @@ class Pronunciation(Annotation):
     """
 
     word_lengths: list[int]
-    phone_scores: list[float]
-    word_scores: list[dict[str, float]]
-    scores: dict[str, float]
+    phone_scores: list[float | None]
+    word_scores: list[dict[str, float] | None]
+    scores: dict[str, float] | None
     mistakes: list[Mistake] = field(default_factory=list)
     misfit: str | None = None
     guessed: list[str] = field(default_factory=list)
@@ -113,18 +115,22 @@ class Pronunciation(Annotation):
 
     def grade(self, phone: int) -> str:
         """Return how well a phone is said, by its number: good, fair or wrong."""
-        if any(each.expected and 0 <= phone - each.phone < len(each.expected.split()) for each in self.mistakes):
+        score = self.phone_scores[phone]
+        if score is None or any(
+            each.expected and 0 <= phone - each.phone < len(each.expected.split()) for each in self.mistakes
+        ):
             return "wrong"
-        return "good" if self.phone_scores[phone] >= GOOD_PHONE else "fair"
+        return "good" if score >= GOOD_PHONE else "fair"
 
     def word_grade(self, word: int) -> str:
         """Return how well a word is said, by its number: wrong where another one was, else by its accuracy."""
-        phones = self.word_lengths[word]
-        if phones > 1 and any(
-            each.word == word and len((each.expected or "").split()) == phones for each in self.mistakes
+        phones, scores = self.word_lengths[word], self.word_scores[word]
+        if scores is None or (
+            phones > 1
+            and any(each.word == word and len((each.expected or "").split()) == phones for each in self.mistakes)
         ):
             return "wrong"
-        accuracy = self.word_scores[word]["accuracy"]
+        accuracy = scores["accuracy"]
         return "good" if accuracy >= GOOD_WORD else "fair" if accuracy >= FAIR_WORD else "wrong"
 
     def word_of(self, phone: int) -> int:
@@ -142,11 +148,13 @@ class Pronunciation(Annotation):
             zip(self.words or (), self.word_lengths, self.word_scores, strict=True)
         ):
             inside = [*itertools.islice(rows, length)]
-            words.append(_row(word, scores) | {"grade": self.word_grade(i), "phones": inside})
+            row = _row(word, scores or dict.fromkeys(WORD_SCALES))
+            words.append(row | {"grade": self.word_grade(i), "phones": inside})
         mistakes = [vars(each) | {"text": str(each)} for each in self.mistakes]
         values: dict[str, Any] = {
             "duration": self.duration,
             "scores": self.scores,
+            "misfit": self.misfit,
             "words": words,
             "mistakes": mistakes,
         }
@@ -191,8 +199,8 @@ def pronounce(
     --------
     >>> recogniser = Recogniser.from_pretrained("en-us-phones")
     >>> found = pronounce(recogniser, np.zeros(16000, np.float32), "Hello, world!", sample_rate=16000)
-    >>> [word.label for word in found.words], sorted(found.scores)
-    (['Hello', 'world'], ['accuracy', 'completeness', 'fluency', 'prosodic', 'total'])
+    >>> [word.label for word in found.words], found.scores  # of silence
+    (['Hello', 'world'], None)
     """
     scorer = recogniser.scorer
     if not isinstance(recogniser.model, CTCModel):
@@ -206,12 +214,16 @@ def pronounce(
     phases = round(recogniser.model.frame_shift / FRAME_SHIFT)
     evidence = [hear_speech(recogniser, waveform, placed, phase) for phase in range(phases)]
     found = Scores(*(np.mean(each, axis=0) for each in zip(*map(scorer.score, evidence), strict=True)))
-    faults = mistakes(evidence[0], found.phones, scorer)
-    others = {*scorer.other_words(evidence[0], found.words[:, 0])}
-    if aligned.misfit:  # another text: a scorer of learners, who say the words of the text, knows no such sound
-        others |= {*np.flatnonzero(unheard_words(placed)).tolist()}
+    # Of another text: a scorer of learners, who say the words of the text, knows no such sound.
+    unheard = unheard_words(placed)
+    lost = {*np.flatnonzero(unheard).tolist()} if aligned.misfit else set[int]()
+    others = lost | {*scorer.other_words(evidence[0], found.words[:, 0])}
+    named = dict[int, Mistake]()
     if others:
-        faults = name_words(faults, sorted(others), evidence[0], recogniser.transcript(heard).phones, scorer.tokens)
+        named = name_words(sorted(others), evidence[0], recogniser.transcript(heard).phones, scorer.tokens)
+    lost &= named.keys()
+    faults = [each for each in mistakes(evidence[0], found.phones, scorer) if each.word not in named]
+    scored = zip(evidence[0].words.tolist(), found.phones.round(2).tolist(), strict=True)
     return Pronunciation(
         phones=aligned.phones,
         duration=aligned.duration,
@@ -219,10 +231,10 @@ def pronounce(
         phone_set=aligned.phone_set,
         sound=aligned.sound,
         word_lengths=placed.word_lengths,
-        phone_scores=found.phones.round(2).tolist(),
-        word_scores=[_named(WORD_SCALES, row) for row in found.words],
-        scores=_named(SENTENCE_SCALES, found.sentence),
-        mistakes=faults,
+        phone_scores=[None if word in lost else score for word, score in scored],
+        word_scores=[None if word in lost else _named(WORD_SCALES, row) for word, row in enumerate(found.words)],
+        scores=None if is_another_text(unheard) else _named(SENTENCE_SCALES, found.sentence),
+        mistakes=sorted([*faults, *named.values()], key=lambda each: each.phone),
         misfit=aligned.misfit,
         guessed=aligned.guessed,
     )
@@ -276,16 +288,14 @@ def mistakes(evidence: Evidence, scores: np.ndarray, scorer: PronunciationScorer
 
 
 def name_words(
-    found: Sequence[Mistake], words: Sequence[int], evidence: Evidence, said: Sequence[Segment], tokens: Sequence[str]
-) -> list[Mistake]:
-    """Put one mistake in place of those of each word for which something else was said.
+    words: Sequence[int], evidence: Evidence, said: Sequence[Segment], tokens: Sequence[str]
+) -> dict[int, Mistake]:
+    """Name what was said in place of words, each by its number, but for those that are heard as the text has them.
 
     Parameters
     ----------
-    found
-        The mistakes in phones.
     words
-        The numbers of the words. One whose phones are heard as the text has them is left out.
+        Their numbers.
     evidence
         Of the utterance.
     said
@@ -303,7 +313,7 @@ def name_words(
         expected = " ".join(tokens[token] for token in evidence.tokens[first : last + 1])
         if heard != expected:
             named[word] = Mistake(word, first, expected, heard or None, float(times[first, 0]), float(times[last, 1]))
-    return sorted([*(each for each in found if each.word not in named), *named.values()], key=lambda each: each.phone)
+    return named
 
 
 def _named(scales: dict[str, tuple[float, float]], values: np.ndarray) -> dict[str, float]:

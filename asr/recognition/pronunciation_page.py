@@ -25,6 +25,7 @@ CHOICE = "".join(
     for value in ("learner", "reference", "both")
 )
 HELP = "A click on a word, a phone or a mistake plays it. Scores are of 10; a phone is "
+UNHEARD = "not heard"
 KEY = "".join(f'<span class="key {grade}">{grade}</span> ' for grade in ("good", "fair", "wrong"))
 
 
@@ -67,14 +68,16 @@ def render(entries: Sequence[Entry]) -> str:
 
 def _section(entry: Entry) -> str:
     found, reference = entry.found, entry.reference
-    scores = "".join(f"<li>{name} <b>{value:.1f}</b></li>" for name, value in found.scores.items())
+    scores = "".join(f"<li>{name} <b>{value:.1f}</b></li>" for name, value in (found.scores or {}).items())
+    listed = f'<ul class="scores">{scores}</ul>' if scores else ""
+    misfit = f"<p>{'' if scores else '<b>No scores</b>: '}{escape(found.misfit)}</p>" if found.misfit else ""
     faults = "".join(f"<li>{_mistake(found, reference, i)}</li>" for i in range(len(found.mistakes)))
     named = f'<ul class="mistakes">{faults}</ul>' if faults else "<p>No mistake found.</p>"
     sounds = _player("learner", entry.name, found)
     if reference is not None:
         sounds += _player("reference", "reference", reference)
     return (
-        f'<section>\n<h2>{escape(entry.name)}</h2>\n<ul class="scores">{scores}</ul>\n'
+        f"<section>\n<h2>{escape(entry.name)}</h2>\n{listed}{misfit}\n"
         f'<div class="words">{_words(found, reference)}</div>\n'
         f"{named}\n{sounds}\n</section>\n"
     )
@@ -95,7 +98,7 @@ def _words(found: Pronunciation, reference: Alignment | None) -> str:
         zip(found.words or (), found.word_lengths, found.word_scores, strict=True)
     ):
         phones = "".join(_phone(found, reference, k) for k in range(first, first + length))
-        title = ", ".join(f"{name} {value:.1f}" for name, value in scores.items())
+        title = ", ".join(f"{name} {value:.1f}" for name, value in (scores or {}).items()) or UNHEARD
         button = _button(word.label, word, _same_word(reference, i), found.word_grade(i), title)
         parts.append(f'<span class="word">{button}<span class="phones">{phones}</span></span>')
         first += length
@@ -103,7 +106,8 @@ def _words(found: Pronunciation, reference: Alignment | None) -> str:
 
 
 def _phone(found: Pronunciation, reference: Alignment | None, k: int) -> str:
-    phone, title = found.phones[k], f"{found.phone_scores[k]:.1f} of 2"
+    phone, score = found.phones[k], found.phone_scores[k]
+    title = UNHEARD if score is None else f"{score:.1f} of 2"
     return _button(phone.label, phone, _same_phone(found, reference, k), found.grade(k), title)
 
 

@@ -1,7 +1,8 @@
 """ELAN's annotation files (.eaf): what is said in a recording, by speakers, with times; and tiers to be written.
 
 The schema: https://www.mpi.nl/tools/elan/EAFv3.0.xsd. An annotation either has times of its own, or belongs to one of a
-tier above it and has that one's times. The text is looked for in the tiers whose names begin like those of `TEXT_TIERS`
+tier above it and has that one's times. Several that belong to one share it equally, and so do neighbours between which
+no time is set, as ELAN shows them. The text is looked for in the tiers whose names begin like those of `TEXT_TIERS`
 (``tx@anna``, ``Transcription``); where there is none, in the tiers that belong to no other.
 """
 
@@ -182,28 +183,55 @@ def _tiers(root: ElementTree.Element) -> dict[str, ElementTree.Element]:
 
 def _segments(path: Path, root: ElementTree.Element, tier: ElementTree.Element) -> list[Segment]:
     """Return the annotations of a tier that have a text."""
-    slots = {each.get("TIME_SLOT_ID"): each.get("TIME_VALUE") for each in root.iter("TIME_SLOT")}
-    annotations = {
-        str(each.get("ANNOTATION_ID")): each for every in root.iter("TIER") for each in every.iterfind("./*/*")
-    }
+    slots, annotations, parts = _slots(root), dict[str, ElementTree.Element](), dict[str, tuple[int, int]]()
+    for every in root.iter("TIER"):
+        below: dict[str, list[str]] = {}
+        for each in every.iterfind("./*/*"):
+            name = str(each.get("ANNOTATION_ID"))
+            annotations[name] = each
+            below.setdefault(each.get("ANNOTATION_REF", ""), []).append(name)
+        below.pop("", None)
+        parts |= {name: (k, len(names)) for names in below.values() for k, name in enumerate(names)}
     labelled = ((" ".join((each.findtext("ANNOTATION_VALUE") or "").split()), each) for each in tier.iterfind("./*/*"))
-    return [Segment(label, *_times(path, each, annotations, slots)) for label, each in labelled if label]
+    return [Segment(label, *_times(path, each, annotations, parts, slots)) for label, each in labelled if label]
+
+
+def _slots(root: ElementTree.Element) -> dict[str | None, str | None]:
+    """Return the times of all time slots; those without one lie at equal distances between others of their tier."""
+    slots = {each.get("TIME_SLOT_ID"): each.get("TIME_VALUE") for each in root.iter("TIME_SLOT")}
+    for tier in root.iter("TIER"):
+        rows = tier.iterfind("./*/ALIGNABLE_ANNOTATION")
+        ends = {each.get("TIME_SLOT_REF1"): each.get("TIME_SLOT_REF2") for each in rows}
+        for first in ends:
+            chain = [first, ends[first]]
+            while slots.get(chain[-1]) is None and chain[-1] in ends and len(chain) <= len(ends):
+                chain.append(ends[chain[-1]])
+            low, high = slots.get(first) or "", slots.get(chain[-1]) or ""
+            if low.isdecimal() and high.isdecimal():
+                times = [int(low) + (int(high) - int(low)) * k // (len(chain) - 1) for k in range(len(chain))]
+                slots |= dict(zip(chain, map(str, times), strict=True))
+    return slots
 
 
 def _times(
     path: Path,
     annotation: ElementTree.Element,
     annotations: dict[str, ElementTree.Element],
+    parts: dict[str, tuple[int, int]],
     slots: dict[str | None, str | None],
 ) -> tuple[float, float]:
-    """Return start and end in seconds of an annotation, or of the one that it belongs to."""
-    name = annotation.get("ANNOTATION_ID")
+    """Return start and end in seconds of an annotation, or of its part of the one that it belongs to."""
+    name, shares = annotation.get("ANNOTATION_ID"), list[tuple[int, int]]()
     for _ in annotations:  # as often at most as there are annotations: those of a damaged file may go in a circle
         reference = annotation.get("ANNOTATION_REF")
         if reference is None:
             break
+        shares.append(parts[str(annotation.get("ANNOTATION_ID"))])
         annotation = annotations.get(reference, annotation)
     start, end = (slots.get(annotation.get(f"TIME_SLOT_REF{i}")) or "" for i in (1, 2))
     if not (start.isdecimal() and end.isdecimal() and int(start) < int(end)):
         raise AsrError(f"{path}: the annotation {name} has no start and end: give it times in ELAN")
-    return int(start) / 1000, int(end) / 1000
+    low, high = int(start), int(end)
+    for k, count in reversed(shares):
+        low, high = low + (high - low) * k // count, low + (high - low) * (k + 1) // count
+    return low / 1000, high / 1000

@@ -25,7 +25,6 @@ Which of several formats a suffix stands for the lines tell (`asr.speech.label_f
 
 import json
 import math
-import tempfile
 import unicodedata
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -33,6 +32,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from asr.core.errors import AsrError
+from asr.speech import textgrids
 from asr.speech.audio import SAMPLE_RATE
 from asr.speech.label_formats import TSV_HEAD, fault_of_textgrid, files_in, format_of, lines_of
 from asr.speech.segments import Segment
@@ -299,21 +299,21 @@ def read_tiers(path: Path) -> dict[str, list[Segment]]:
     Raises
     ------
     AsrError
-        The file is not a TextGrid.
+        The file is not a TextGrid, or two of its tiers have one name.
     """
-    from praatio import textgrid  # few recordings need it
-    from praatio.utilities.errors import PraatioException
-
     try:
-        grid = textgrid.openTextgrid(str(path), includeEmptyIntervals=False, reportingMode="error")
-    except (PraatioException, ValueError, IndexError, KeyError) as error:
-        said = str(error).strip().partition("\n")[0] or type(error).__name__
-        fault = fault_of_textgrid(path) or f" is not a TextGrid that can be read ({said})"
-        raise AsrError(f"{path}{fault}: save it again from Praat") from error
+        grid = textgrids.read(path)
+    except ValueError as error:
+        fault = fault_of_textgrid(path) or f" is not a TextGrid that can be read ({error})"
+        raise AsrError(f"{path}{fault}: save it again from Praat, as a text file") from error
+    tiers = [tier for tier in grid.tiers if not tier.is_of_points]
+    names = [tier.name for tier in tiers]
+    twice = next((name for name in names if names.count(name) > 1), None)
+    if twice is not None:
+        raise AsrError(f"{path} has several tiers called {twice!r}: give each a name of its own in Praat")
     return {
-        tier.name: [Segment(label, start, end) for start, end, label in tier.entries if label]
-        for tier in grid.tiers
-        if isinstance(tier, textgrid.IntervalTier)
+        tier.name: [replace(each, label=each.label.strip()) for each in tier.entries if each.label.strip()]
+        for tier in tiers
     }
 
 
@@ -370,22 +370,11 @@ def to_textgrid(tiers: Mapping[str, Sequence[Segment]], duration: float) -> str:
     AsrError
         Segments of a tier overlap, or pass the end of the recording.
     """
-    from praatio import textgrid
-
-    grid = textgrid.Textgrid(0.0, duration)
-    for name, segments in tiers.items():
-        entries = [(each.start, each.end, each.label) for each in _without_overlap(name, segments, duration)]
-        if entries:
-            grid.addTier(textgrid.IntervalTier(name, entries, 0.0, duration))
-        else:
-            grid.addTier(textgrid.IntervalTier(name, [(0.0, duration, "")], 0.0, duration))
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "a.TextGrid"
-        grid.save(str(path), format="short_textgrid", includeBlankSpaces=True)
-        return path.read_text(encoding="utf8")
+    kept = [textgrids.Tier(name, False, without_overlap(name, tiers[name], duration)) for name in tiers]
+    return textgrids.to_text(textgrids.TextGrid(0.0, duration, kept))
 
 
-def _without_overlap(name: str, segments: Sequence[Segment], duration: float) -> list[Segment]:
+def without_overlap(name: str, segments: Sequence[Segment], duration: float) -> list[Segment]:
     """Cut off small overlaps, and leave out segments without duration, which Praat does not allow."""
     kept: list[Segment] = []
     for segment in segments:

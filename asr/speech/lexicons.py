@@ -8,7 +8,8 @@
 ============================ ============================================================================
 
 Lines that begin with ``;;;`` are comments. Words are looked up in lower case. Entries for noise (``spn``, ``sil``) are
-left out, as are marks of stress: ``ˈa`` is ``a``.
+left out, as are marks of stress: ``ˈa`` is ``a``. A number above 1 behind a blank and before a tab is a part of the
+word: ``Web 2.0``. ``nan`` and ``inf`` are missing probabilities where other lines have some, and phones where none has.
 """
 
 import hashlib
@@ -65,9 +66,25 @@ def entries(path: str | Path) -> Iterator[tuple[int, str, Phones, float]]:
     ConfigError
         As `read`, but for a file without words.
     """
-    for number, line in enumerate(_text(Path(path)).split("\n"), 1):
-        if line.strip() and not line.startswith(COMMENT):
-            yield number, *_entry(line.strip("\r\n "), f"{path}, line {number}")
+    lines = enumerate(_text(Path(path)).split("\n"), 1)
+    rows = [
+        (number, line, *_fields(line.strip("\r\n ")))
+        for number, line in lines
+        if line.strip() and not line.startswith(COMMENT)
+    ]
+    has_numbers = any(numbers for _, _, _, numbers, _ in rows)
+    for number, line, word, numbers, fields in rows:
+        place = f"{path}, line {number}"
+        if has_numbers and not numbers and fields and _NAN.fullmatch(fields[0]):
+            numbers, fields = fields[:1], fields[1:]
+        values = [float(each.replace(",", ".")) for each in numbers]
+        for each, value, most in zip(numbers, values, (1, *[math.inf] * len(numbers)), strict=False):
+            if not 0 <= value <= most:
+                raise ConfigError(f"{place}: the probability of {word!r} is {each}: write a number from 0 to 1")
+        phones = tuple(filter(None, map(without_stress, fields)))
+        if not word or not phones:
+            raise ConfigError(f"{place}: {line.strip()!r} has no phones: write a word and its phones")
+        yield number, _ANOTHER.sub("", word), phones, values[0] if values else 1.0
 
 
 def _text(path: Path) -> str:
@@ -80,29 +97,14 @@ def _text(path: Path) -> str:
         raise ConfigError(f"cannot read the lexicon {path}: {error.strerror}: check the path") from error
 
 
-def _entry(line: str, place: str) -> tuple[str, Phones, float]:
-    """Return the word, the phones and the probability of a line."""
-    word, numbers, fields = _fields(line)
-    values = [float(number.replace(",", ".")) for number in numbers]
-    for number, value, most in zip(numbers, values, (1, *[math.inf] * len(numbers)), strict=False):
-        if not 0 <= value <= most:
-            raise ConfigError(f"{place}: the probability of {word!r} is {number}: write a number from 0 to 1")
-    phones = tuple(filter(None, map(without_stress, fields)))
-    if not word or not phones:
-        raise ConfigError(f"{place}: {line.strip()!r} has no phones: write a word and its phones")
-    return _ANOTHER.sub("", word), phones, values[0] if values else 1.0
-
-
 def _fields(line: str) -> tuple[str, Sequence[str], Sequence[str]]:
     """Return the word, the numbers and the phones of a line, as they are written."""
     word, *columns = [field.strip() for field in line.split("\t")] if "\t" in line else line.split(maxsplit=1)
     before, _, last = word.rpartition(" ")
-    if before and is_number(last):  # Kaldi's scripts put a blank before the probability, and a tab behind it
+    if before and is_number(last) and float(last.replace(",", ".")) <= 1:  # Kaldi's scripts put a blank before it
         word, columns = before, [last, *columns]
     numbers = [*itertools.takewhile(lambda field: _NUMBER.fullmatch(field) or _NAN.fullmatch(field), columns[:-1])]
     fields = " ".join(columns[len(numbers) :]).split()
-    if not numbers and fields and _NAN.fullmatch(fields[0]):
-        numbers = [fields.pop(0)]
     more = [*itertools.takewhile(is_number, fields)]
     return word, numbers + more, fields[len(more) :]
 
@@ -176,4 +178,4 @@ def write(path: Path, lexicon: Lexicon) -> None:
 def _lines(lexicon: Lexicon) -> Iterator[str]:
     for word in sorted(lexicon):
         for phones in lexicon[word]:
-            yield "\t".join([word, *["1"] * bool(_NAN.fullmatch(phones[0])), " ".join(phones)]) + "\n"
+            yield f"{word}\t{' '.join(phones)}\n"

@@ -5,14 +5,11 @@ a TextGrid all interval tiers but those of words, phones and other parts of an u
 """
 
 import itertools
-import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from praatio import textgrid
-
 from asr.core.errors import AsrError
-from asr.speech import elan, label_files
+from asr.speech import elan, label_files, textgrids
 from asr.speech.segments import Segment
 
 SUFFIXES = (".TextGrid", ".eaf")
@@ -63,24 +60,20 @@ def with_tiers(given: Path, tiers: Mapping[str, Sequence[Segment]], form: str, d
     """
     is_eaf = given.suffix.lower() == ".eaf"
     kept = elan.read_tiers(given) if is_eaf else label_files.read_tiers(given)
-    taken = {*kept} if is_eaf else {*_open(given).tierNames}
+    grid = None if is_eaf else textgrids.read(given)
+    taken = {*kept} if grid is None else {tier.name for tier in grid.tiers}
     added = {_free(name, taken): segments for name, segments in tiers.items()}
     if form == "eaf":
         return elan.to_eaf(added, given=given) if is_eaf else elan.to_eaf(kept | added, sound)
-    if is_eaf:
+    if grid is None:
         return label_files.to_textgrid(kept | added, max([duration, *(each[-1].end for each in kept.values() if each)]))
-    grid, more = _open(given), label_files.to_textgrid(added, duration)
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "a.TextGrid"
-        path.write_text(more, encoding="utf8")
-        for tier in _open(path).tiers:
-            grid.addTier(tier, reportingMode="silence")
-        grid.save(str(path), format="short_textgrid", includeBlankSpaces=True)
-        return path.read_text(encoding="utf8")
-
-
-def _open(path: Path) -> textgrid.Textgrid:
-    return textgrid.openTextgrid(str(path), includeEmptyIntervals=True)
+    more = [
+        textgrids.Tier(name, False, label_files.without_overlap(name, segments, duration))
+        for name, segments in added.items()
+    ]
+    times = [time for tier in more for each in tier.entries for time in (each.start, each.end)]
+    start, end = min([grid.start, *times]), max([grid.end, *times])
+    return textgrids.to_text(textgrids.TextGrid(start, end, [*grid.tiers, *more]))
 
 
 def _free(name: str, taken: set[str]) -> str:

@@ -28,6 +28,7 @@ from asr.speech import elan
 from asr.speech.label_files import read_tiers
 from asr.speech.media_files import SOUND_SUFFIXES
 from asr.speech.segments import Segment
+from asr.speech.texts_beside import has_times
 from data_prep.forms.record import Record, are_phones, files_in, folder_split, text_of
 from data_prep.manifests import SLACK
 
@@ -36,8 +37,7 @@ _TEXTS = (".lab", ".txt")
 _SUFFIXES = (".textgrid", ".eaf", *_TEXTS)
 _KINDS = {"phone": "phone", "phoneme": "phone", "mau": "phone", "word": "word", "ort-mau": "word"}  # of tiers
 _ENOUGH = 1000  # labels by which phones are told from utterances
-_HTK = re.compile(r"\d+\s+\d+\s+\S+(\s+-?[\d.]+)?\s*$")
-_LIKE_HTK = re.compile(r"[-+\d.]+\s+[-+\d.]+\s+\S+\s*$")  # with times of other tools, or none
+_HTK = re.compile(r"\d+\s+\d+\s+\S+(\s+-?[\d.]+(\s+\S+)*)?\s*$")  # with a score, and a word, as of HVite
 
 log = logging.getLogger(__name__)
 
@@ -113,13 +113,12 @@ def _text(path: Path) -> str:
     lines = {number: line for number, line in enumerate(text_of(path).splitlines(), 1) if line.strip()}
     if not lines:
         raise CorpusError(f"{path} is empty: write what is said, or take the file away")
-    if path.suffix.lower() == ".lab":
-        if all(map(_HTK.match, lines.values())):
-            return " ".join(line.split()[2] for line in lines.values())
+    if path.suffix.lower() == ".lab" and has_times([*lines.values()]):
         for number, line in lines.items():
-            if _LIKE_HTK.match(line) and not _HTK.match(line):
+            if not _HTK.match(line):
                 fault = f"{path}, line {number}: {line.strip()!r} is not 'start end label' in units of 100 ns"
                 raise CorpusError(f"{fault}: write whole numbers, or the labels without times")
+        return " ".join(line.split()[2] for line in lines.values())
     return " ".join(" ".join(lines.values()).split())
 
 

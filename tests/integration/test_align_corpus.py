@@ -193,6 +193,7 @@ def test_each_channel_has_its_own_text(cli, speech, tmp_path):
     code, out, _ = cli("align", tmp_path / "call.wav", "--each-channel", "--format", "ctm", "--units", "words")
     rows = [line.split() for line in out.splitlines()]
     assert code == 0
+    assert "its channels have texts, which --each-channel takes" in cli("align", tmp_path / "call.wav").err
     assert [(row[0], row[1], row[4]) for row in rows] == [
         *(("call", "1", word) for word in ("The", "sun", "is", "up")),
         *(("call", "2", word) for word in ("Nobody", "saw", "the", "old", "dog", "It", "slept")),

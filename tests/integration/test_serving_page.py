@@ -196,15 +196,19 @@ def test_a_known_text_is_placed_and_scored(page):
     assert labels(page, "phones")[:3] == ["aɪ", "d", "s"]
     page.click("summary")
     assert page.text_content(".again button") == "Align"
-    page.fill(".known", "Mother has eaten a gun")
     page.check(".again .learner")
     page.click(".again button:has-text('Score')")
     page.wait_for_selector(".scores:has-text('fluency')")
+    assert titles(page, "words", 0, 1)[0].endswith(" s, good, accuracy 10.0 of 10")
+    page.fill(".known", "Mother has eaten a gun")
+    page.click(".again button:has-text('Score')")
+    page.wait_for_selector(".fault:has-text('are not heard')")
+    assert page.text_content(".scores") == ""
     assert "of 5 words are not heard" in page.text_content("li .fault")
     assert page.is_visible(".grades")
     assert page.is_hidden(".confidences")
     assert titles(page, "words", 0, 1)[0].startswith("Mother: 0.")
-    assert "accuracy" in titles(page, "words", 0, 1)[0]
+    assert titles(page, "words", 0, 1)[0].endswith(" s, wrong, not heard, no score")
     wrong = page.locator("[aria-label=phones] [data-look=wrong]").first
     assert wrong.text_content() == "m ✗"
     assert wrong.get_attribute("aria-label").split(", ")[1] == "wrong"

@@ -119,14 +119,14 @@ export class Recording {
   // ---- The result ----
 
   #show() {
-    const { duration, words, phones, scores } = this.found;
+    const { duration, words, phones, mistakes } = this.found;
     this.#part(".result").hidden = false;
     this.timeline.setDuration(Math.max(duration, this.sound.duration));
     this.#history = new History({ words: words ?? [], phones });
     this.#selected = null;
-    this.#part(".confidences").hidden = Boolean(scores);
-    this.#part(".grades").hidden = this.#part(".scores").hidden = this.#part(".mistakes").hidden = !scores;
-    if (scores) this.#showScores();
+    this.#part(".confidences").hidden = Boolean(mistakes);
+    this.#part(".grades").hidden = this.#part(".scores").hidden = this.#part(".mistakes").hidden = !mistakes;
+    if (mistakes) this.#showScores();
     if (this.#part(".posteriors").checked) this.#showPosteriors();
     this.#update();
   }
@@ -134,7 +134,7 @@ export class Recording {
   #showScores() {
     const { scores, mistakes, words } = this.found;
     this.#part(".scores").replaceChildren(
-      ...Object.entries(scores).map(([name, value]) => {
+      ...Object.entries(scores ?? {}).map(([name, value]) => {
         return make("div", {}, make("dt", {}, name), make("dd", {}, value.toFixed(1)));
       }),
     );

@@ -113,7 +113,8 @@ function fill(button, segment) {
   const { label, start, end, confidence, grade, score, accuracy, edited } = segment;
   const facts = [`${start.toFixed(2)} to ${end.toFixed(2)} s`];
   if (edited) facts.push("edited");
-  if (grade && score === undefined) facts.push(grade, `accuracy ${accuracy.toFixed(1)} of 10`);
+  if (score === null || accuracy === null) facts.push(grade, "not heard, no score");
+  else if (grade && score === undefined) facts.push(grade, `accuracy ${accuracy.toFixed(1)} of 10`);
   else if (grade) facts.push(grade, `score ${score.toFixed(1)} of 2`);
   else if (confidence != null) facts.push(`confidence ${confidence.toFixed(2)}`);
   button.segment = segment;

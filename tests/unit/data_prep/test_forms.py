@@ -18,6 +18,7 @@ from asr.speech.label_files import to_textgrid
 from asr.speech.segments import Segment
 from asr.speech.transcription import Transcription
 from data_prep import forms, own, prepare
+from data_prep.forms import labelled_folder
 from tests.speech_forms import (
     FORMS,
     PHONES,
@@ -274,6 +275,23 @@ def test_what_is_left_out_of_a_speaker_is_where_the_speaker_is(tmp_path, caplog)
     assert sorted(itertools.chain(*found.values())) == ["0-0", "1-0", "2-0", "3-0"]
     assert {split: len(names) for split, names in found.items()} == {"train": 2, "dev": 1, "test": 1}
     assert "dev: 1 of 2 utterances left out" in caplog.text
+
+
+@pytest.mark.parametrize("text", ["1.5 2.5 miles", "12 30 miles", "They drove\n1.5 2.5 miles\nto town"])
+def test_a_text_that_begins_with_two_numbers_has_no_times(tmp_path, text):
+    text_beside(tmp_path, ".lab")
+    (tmp_path / "dev" / "bob" / "b1.lab").write_text(text)
+    assert " ".join(text.split()) in {record.text for record in labelled_folder.read(tmp_path)}
+
+
+def test_labels_of_hvite_have_scores_and_words_behind_them(tmp_path):
+    lab_with_phones(tmp_path)
+    path = tmp_path / "dev" / "bob" / "b1.lab"
+    labels = [line.split()[2] for line in path.read_text().splitlines()]
+    path.write_text(
+        "".join(f"{line} -21.5{' word' * (k % 2)}\n" for k, line in enumerate(path.read_text().splitlines()))
+    )
+    assert " ".join(labels) in {record.phones for record in labelled_folder.read(tmp_path)}
 
 
 def test_labels_without_a_label_are_counted(tmp_path, caplog):
@@ -722,7 +740,17 @@ WRONG = {
     "times in seconds": (
         lab_with_phones,
         lambda f: (f / "dev" / "bob" / "b1.lab").write_text("#\n0.21 125 pau\n"),
-        "b1.lab, line 2: '0.21 125 pau' is not 'start end label'",
+        "b1.lab, line 1: '#' is not 'start end label'",
+    ),
+    "one time in seconds": (
+        lab_with_phones,
+        lambda f: (f / "dev" / "bob" / "b1.lab").write_text("0.0 0.35 pau\n"),
+        "b1.lab, line 1: '0.0 0.35 pau' is not 'start end label'",
+    ),
+    "a time that is no number": (
+        lab_with_phones,
+        lambda f: edit(f / "dev" / "bob" / "b1.lab", "100000 200000", "100000 x"),
+        "b1.lab, line 2: '100000 x EH' is not 'start end label'",
     ),
     "empty text": (
         text_beside,

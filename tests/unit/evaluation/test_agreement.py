@@ -57,7 +57,7 @@ def test_phones_that_one_side_lacks_are_counted():
     assert found.missing == (["b"], ["c"])
     assert found.notes(("A", "B")) == [
         "2 phones of A have no like one on the other side",
-        "1 phones of B have no like one on the other side",
+        "1 phone of B has no like one on the other side",
         "1 utterances are not in B, such as b",
         "1 utterances are not in A, such as c",
     ]

@@ -202,7 +202,7 @@ def test_texts_are_found_beside_the_recordings(tmp_path):
     for name in ("b.wav", "a.flac", "x/c.wav", "x/deep/1-2-3.flac", "x/deep/1-2-4.flac", "lonely.wav"):
         (tmp_path / name).touch()
     (tmp_path / "b.txt").write_text("the text of b\n")
-    (tmp_path / "a.lab").write_text("the text of a")
+    (tmp_path / "a.lab").write_text("12 30 miles\n")
     (tmp_path / "lonely.lab").write_text("0 1500000 HH\n1500000 3000000 AY\n")  # labels with times are no text
     (tmp_path / "x/c.txt").write_bytes("caf\xe9".encode("latin1"))
     (tmp_path / "x/deep/1-2.trans.txt").write_text("1-2-3 ONE TWO\n1-2-5 FIVE\n")
@@ -215,7 +215,7 @@ def test_texts_are_found_beside_the_recordings(tmp_path):
         except CorpusError as error:
             texts[path.name] = error
     assert {name: text for name, text in texts.items() if isinstance(text, str)} == {
-        "a.flac": "the text of a",
+        "a.flac": "12 30 miles",
         "b.wav": "the text of b",
         "1-2-3.flac": "ONE TWO",
     }

@@ -26,6 +26,9 @@ def read(folder, content):
         ("南 1.0 nan\n南方\t1\tnan fang\n", {"南": [("nan",)], "南方": [("nan", "fang")]}),
         ("neu\t1 n 9\nÖl 0.5 2 l\n", {"neu": [("1", "n", "9")], "öl": [("2", "l")]}),  # SAMPA
         ("catch 22\tk æ\n", {"catch 22": [("k", "æ")]}),
+        ("Web 2.0\tw ɛ\nVersion 1,5\tv ɜː\n", {"web 2.0": [("w", "ɛ")], "version 1,5": [("v", "ɜː")]}),
+        ("南 nan\n南方\tnan fang\n", {"南": [("nan",)], "南方": [("nan", "fang")]}),  # no line has a probability
+        ("inf ɪ n f\nnan nan\n", {"inf": [("ɪ", "n", "f")], "nan": [("nan",)]}),
         ("ma 5 m a\n", {"ma": [("5", "m", "a")]}),  # a tone, and no probability
         ("<unk>\tspn\nja\tj ˈaː\r\n", {"ja": [("j", "aː")]}),
         ("!SIL SIL\n<UNK> SPN\nja j a\n", {"ja": [("j", "a")]}),
@@ -43,9 +46,11 @@ def test_forms(content, found, tmp_path):
         ("ja\tj a\nnein\t\n", "line 2: 'nein' has no phones"),
         ("ja 1.5 j a\n", "line 1: the probability of 'ja' is 1.5"),
         ("ja j a\nja -0.5 j a\n", "line 2: the probability of 'ja' is -0.5: write a number from 0 to 1"),
-        ("ja nan j a\n", "line 1: the probability of 'ja' is nan"),
+        ("nein 0.5 n\nja nan j a\n", "line 2: the probability of 'ja' is nan"),
         ("ja\tNaN\tj a\n", "line 1: the probability of 'ja' is NaN"),
+        ("ja 1.0\nnein nan\n", "line 1: 'ja 1.0' has no phones"),
         ("ja\t-inf\tj a\n", "line 1: the probability of 'ja' is -inf"),
+        ("New York -0.5\tn j\n", "line 1: the probability of 'New York' is -0.5"),
         ("ja\t0.5\t0.1\t-1\tj a\n", "line 1: the probability of 'ja' is -1"),
         ("ja 0.5\n", "line 1: 'ja 0.5' has no phones"),
         (b"ja j a\nsch\xf6n \xf6\n", "line 2 is not UTF-8"),

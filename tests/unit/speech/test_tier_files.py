@@ -39,6 +39,38 @@ EAF = """<?xml version="1.0" encoding="UTF-8"?>
 """
 
 
+INTERLINEAR = """<?xml version="1.0" encoding="UTF-8"?>
+<ANNOTATION_DOCUMENT AUTHOR="" DATE="2024-01-01T00:00:00+00:00" FORMAT="3.0" VERSION="3.0">
+  <HEADER MEDIA_FILE="" TIME_UNITS="milliseconds"/>
+  <TIME_ORDER>
+    <TIME_SLOT TIME_SLOT_ID="ts1" TIME_VALUE="100"/>
+    <TIME_SLOT TIME_SLOT_ID="ts2"/>
+    <TIME_SLOT TIME_SLOT_ID="ts3"/>
+    <TIME_SLOT TIME_SLOT_ID="ts4" TIME_VALUE="1300"/>
+  </TIME_ORDER>
+  <TIER LINGUISTIC_TYPE_REF="lt" TIER_ID="tx@a">{}</TIER>
+  <TIER LINGUISTIC_TYPE_REF="subdivision" PARENT_REF="tx@a" TIER_ID="wd@a">{}{}{}</TIER>
+  <TIER LINGUISTIC_TYPE_REF="symbolic" PARENT_REF="wd@a" TIER_ID="mb@a">{}{}</TIER>
+  <TIER LINGUISTIC_TYPE_REF="association" PARENT_REF="mb@a" TIER_ID="ge@a">{}</TIER>
+</ANNOTATION_DOCUMENT>
+""".format(
+    *(
+        f'<ANNOTATION><{kind}_ANNOTATION ANNOTATION_ID="{name}" {places}>'
+        f"<ANNOTATION_VALUE>{value}</ANNOTATION_VALUE></{kind}_ANNOTATION></ANNOTATION>"
+        for kind, name, places, value in (
+            ("ALIGNABLE", "a1", 'TIME_SLOT_REF1="ts1" TIME_SLOT_REF2="ts4"', "the suns set"),
+            ("ALIGNABLE", "a2", 'TIME_SLOT_REF1="ts1" TIME_SLOT_REF2="ts2"', "the"),
+            ("ALIGNABLE", "a3", 'TIME_SLOT_REF1="ts2" TIME_SLOT_REF2="ts3"', "suns"),
+            ("ALIGNABLE", "a4", 'TIME_SLOT_REF1="ts3" TIME_SLOT_REF2="ts4"', "set"),
+            ("REF", "a5", 'ANNOTATION_REF="a3"', "sun"),
+            ("REF", "a6", 'ANNOTATION_REF="a3" PREVIOUS_ANNOTATION="a5"', "-s"),
+            ("REF", "a7", 'ANNOTATION_REF="a6"', "PL"),
+        )
+    )
+)
+NASTY = ['"hi"', "<a&b>", "Ёлка 你好 नमस्ते 😀", "h_ɔ̃ʃ", "c\\d", "it's"]
+
+
 def grid_of(tmp_path):
     """A TextGrid with utterances and points, as Praat writes it."""
     grid = textgrid.Textgrid(0.0, 2.5)
@@ -105,6 +137,25 @@ def test_one_kind_becomes_the_other(tmp_path):
     assert label_files.read_tiers(tmp_path / "c.TextGrid") == {"anna": SAID, "words": WORDS, "phones": WORDS}
 
 
+def test_annotations_without_times_of_their_own_share_those_above_them(tmp_path):
+    """As ELAN shows words whose boundaries are not set, morphemes and glosses."""
+    path = tmp_path / "a.eaf"
+    path.write_text(INTERLINEAR)
+    known = {
+        "tx@a": [Segment("the suns set", 0.1, 1.3)],
+        "wd@a": [Segment("the", 0.1, 0.5), Segment("suns", 0.5, 0.9), Segment("set", 0.9, 1.3)],
+        "mb@a": [Segment("sun", 0.5, 0.7), Segment("-s", 0.7, 0.9)],
+        "ge@a": [Segment("PL", 0.7, 0.9)],
+    }
+    assert elan.read_tiers(path) == known
+    assert tier_files.read_utterances(path) == {"tx@a": known["tx@a"]}
+    for form, read in (("eaf", elan.read_tiers), ("textgrid", label_files.read_tiers)):
+        out = tmp_path / "out"
+        text = tier_files.with_tiers(path, {"words": WORDS[:1]}, form, 2.0, tmp_path / "a.wav")
+        out.write_text(text, encoding="utf8")
+        assert read(out) == known | {"words": WORDS[:1]}
+
+
 def test_segments_without_length_are_in_no_eaf(tmp_path):
     path = tmp_path / "a.eaf"
     path.write_text(elan.to_eaf({"words": [WORDS[0], Segment("unsaid", 0.5, 0.5), WORDS[1]]}), encoding="utf8")
@@ -123,6 +174,12 @@ def test_elans_own_reader_reads_it(tmp_path):
         assert read.get_annotation_data_for_tier("words") == [
             (round(1000 * each.start), round(1000 * each.end), each.label) for each in WORDS
         ]
+    nasty = [Segment(label, k, k + 1) for k, label in enumerate(NASTY)]
+    out.write_text(elan.to_eaf({'"a" & ʌ': nasty, "none": []}, tmp_path / "ä b.wav"), encoding="utf8")
+    strange = pympi.Elan.Eaf(str(out))
+    assert [each[2] for each in strange.get_annotation_data_for_tier('"a" & ʌ')] == NASTY
+    assert strange.get_annotation_data_for_tier("none") == []
+    assert strange.get_linked_files()[0]["MEDIA_URL"] == (tmp_path / "ä b.wav").as_uri()
     assert read.get_annotation_data_for_tier("tx@anna") == [(200, 1000, "hello there")]
     assert [each[:3] for each in read.get_ref_annotation_data_for_tier("ft@anna")] == [(200, 1000, "salut & bonjour")]
 
