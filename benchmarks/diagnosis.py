@@ -10,6 +10,8 @@ true text should not be found wrong.
 
 Likewise one word that all experts find right is written as another one of the corpus that has none of its phones, and
 one phone more or less at most: the scorer should find that something else was said, and not in the true text.
+
+At last, `asr pronounce` should give no scores with the text of another recording, and give them with the true text.
 """
 
 import argparse
@@ -25,7 +27,7 @@ from asr.evaluation.pronunciation import plant, read_experts
 from asr.models.base import Placement, Spellings
 from asr.models.pronunciation import BEST_PHONE, Scores
 from asr.models.pronunciation_features import Evidence
-from asr.recognition.pronounce import hear_speech, mistakes
+from asr.recognition.pronounce import hear_speech, mistakes, pronounce
 from asr.recognition.recogniser import Recogniser
 from asr.speech import audio
 
@@ -116,6 +118,10 @@ def main() -> None:
             outcomes["words"] += 1
             found = others(recogniser, judged(recogniser, waveform, planted.spellings))
             outcomes["found words"] += planted.word in found
+        texts = [cut.supervisions[0].text for cut in (cuts[i], cuts[(i + 1) % len(cuts)])]
+        for text, name in zip(texts, ("true texts", "other texts"), strict=True):
+            has_scores = pronounce(recogniser, waveform, text, sample_rate=audio.SAMPLE_RATE).scores is not None
+            outcomes.update([name, *[f"{name} without"] * (not has_scores)])
     total = outcomes["all"]
     print(f"{total} phones that were written as others, one an utterance")
     print(f"found wrong: {100 * outcomes['wrong'] / total:.1f} %")
@@ -126,6 +132,8 @@ def main() -> None:
     print(f"{outcomes['words']} words that were written as others, one an utterance")
     print(f"found to be something else: {100 * outcomes['found words'] / outcomes['words']:.1f} %")
     print(f"of {outcomes['right words']} right words in the true texts: {outcomes['blamed words']}")
+    for name in ("true texts", "other texts"):
+        print(f"no scores with {outcomes[f'{name} without']} of {outcomes[name]} {name}")
 
 
 if __name__ == "__main__":
