@@ -4,8 +4,9 @@ python benchmarks/criteria.py --data CORPORA --words asr/lm/pretrained/en-us-wor
 
 Trains recipes/RECIPE with CTC, and with CTC-CRF by a bigram, a trigram and a 4-gram of the training phones and with
 other shares of CTC. Weights and penalties are tuned on the dev speakers, for each system, language model and seed by
-itself; test speakers are scored once. What is there is not made again, so that it goes on where it was stopped.
-`--table` makes nothing, and prints what there is.
+itself; test speakers are scored once. With ``--also speechocean762`` its test speakers' words are found with the same
+weights. What is there is not made again, so that it goes on where it was stopped. `--table` makes nothing, and prints
+what there is.
 """
 
 import argparse
@@ -47,6 +48,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--recipe", default="mini_librispeech", help="or speechocean762")
     parser.add_argument("--data", type=Path, required=True, help="folder of the corpora")
     parser.add_argument("--words", type=Path, nargs="*", default=[], help="folders of word models with their lexicons")
+    parser.add_argument("--also", nargs="*", default=[], help="corpora in --data whose test speakers say words, too")
     parser.add_argument("--beam", type=int, default=200, help="of words")
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
     names = [system.name for system in SYSTEMS]
@@ -61,15 +63,21 @@ def run_folder(folder: Path, name: str, seed: int) -> Path:
     return folder / "runs" / f"{name.replace(', ', '-').replace(' ', '-')}-{seed}"
 
 
-def scored(run: Path, folder: Path, lm: Path, options: Sequence[str], is_made: bool) -> list[dict[str, Any]]:
-    """Tune a language model's weight and penalty on dev, score the test speakers, and return the rows of results."""
+def tuned(run: Path, folder: Path, lm: Path, options: Sequence[str], is_made: bool) -> list[str]:
+    """Return settings that decode with a language model: weight and penalty are tuned on dev."""
+    found = folder / f"tuning-{lm.name}.json"
+    settings = [f"decode.lm={lm}", *options]
+    if is_made and not found.is_file():
+        asr("tune", run, *settings, "--output", folder)
+    tried = json.loads(found.read_text())["tried"] if found.is_file() else [{"dev_rate": 0}]
+    best = min(tried, key=lambda each: each["dev_rate"])
+    return settings + [f"decode.{name}={value}" for name, value in best.items() if name != "dev_rate"]
+
+
+def scored(run: Path, folder: Path, settings: Sequence[str], is_made: bool) -> list[dict[str, Any]]:
+    """Score test speakers, and return the rows of results."""
     results = folder / "metrics.json"
     if is_made and not results.is_file():
-        settings = [f"decode.lm={lm}", *options]
-        asr("tune", run, *settings, "--output", folder)
-        tried = json.loads((folder / f"tuning-{lm.name}.json").read_text())["tried"]
-        best = min(tried, key=lambda each: each["dev_rate"])
-        settings += [f"decode.{name}={value}" for name, value in best.items() if name != "dev_rate"]
         asr("evaluate", run, *settings, "--output", folder)
     return json.loads(results.read_text())["results"] if results.is_file() else []
 
@@ -82,7 +90,7 @@ def main() -> None:
     trigram = folder / "runs" / "lm" / "phone_trigram"
     if is_made:
         asr("lm", "train", f"recipes/{recipe}/lm/phone_trigram.yaml", "--data", arguments.data, "--run", trigram)
-    words = [f"WER, {lm.name}" for lm in arguments.words]
+    words = [f"WER, {name}" for lm in arguments.words for name in (lm.name, *arguments.also)]
     columns = ("seed", "best path", "with trigram", *words, "calibration error", "minutes of training", "× real time")
     rows = [f"| criterion | {' | '.join(columns)} |", f"|---|{'---|' * len(columns)}"]
     for seed in arguments.seeds:
@@ -95,12 +103,15 @@ def main() -> None:
             elif not (run / "model").is_dir():
                 continue
             scores = folder / "scores" / run.name
-            phones = scored(run, scores / "phones", trigram, [], is_made)
+            phones = scored(run, scores / "phones", tuned(run, scores / "phones", trigram, [], is_made), is_made)
             cells = [f"{row['per']:.2f} %" for row in phones] if phones else ["", ""]
             for lm in arguments.words:
                 options = [f"decode.lexicon={locate(lm) / LEXICON}", f"decode.beam_size={arguments.beam}"]
-                found = scored(run, scores / lm.name, lm, options, is_made)
-                cells.append(f"{found[-1]['words']['wer']:.2f} %" if found else "")
+                options = tuned(run, scores / lm.name, lm, options, is_made)
+                for corpus in ("", *arguments.also):
+                    place = [f"data.corpora={{{corpus}: {arguments.data / corpus}}}"] if corpus else []
+                    found = scored(run, scores / lm.name / corpus, [*options, *place], is_made)
+                    cells.append(f"{found[-1]['words']['wer']:.2f} %" if found else "")
             if phones:
                 report = json.loads((scores / "phones" / f"evaluation-{recipe}-test.json").read_text())
                 cells.append(f"{report['calibration']['ece']:.3f}")
