@@ -209,11 +209,14 @@ def pronounce(
     own = lexicon if isinstance(lexicon, Mapping) or lexicon is None else read_lexicon(lexicon, model)
     known, heard = known_text(model, text, None, g2p, own), recogniser.hear(waveform, audio.SAMPLE_RATE)
     placed = model.align(replace(known.spellings, all_said=True), heard.emissions, heard.waveform, heard.name)
-    aligned = describe(model, known, heard, placed)
     # What a network says depends a little on where its output frames begin: all beginnings are heard.
     phases = round(recogniser.model.frame_shift / FRAME_SHIFT)
     evidence = [hear_speech(recogniser, waveform, placed, phase) for phase in range(phases)]
     found = Scores(*(np.mean(each, axis=0) for each in zip(*map(scorer.score, evidence), strict=True)))
+    sure = np.mean([each.confidences for each in evidence], axis=0).tolist()
+    phones = [replace(phone, confidence=value) for phone, value in zip(placed.phones, sure, strict=True)]
+    placed = replace(placed, phones=phones)
+    aligned = describe(model, known, heard, placed)
     # Of another text: a scorer of learners, who say the words of the text, knows no such sound.
     unheard = unheard_words(placed)
     lost = {*np.flatnonzero(unheard).tolist()} if aligned.misfit else set[int]()
