@@ -1,4 +1,4 @@
-"""Small free corpora of five languages as tables, for recipes/multilingual.
+"""Small free corpora of nine languages as tables, for recipes/multilingual.
 
 python -m data_prep.languages SOURCES corpora/languages [--minutes 30]
 
@@ -13,22 +13,31 @@ cs        dialogues by the small fish  debian: packages fillets-ng-data, fillets
 cs_other  dialogues by the big fish    the same                                               GPL-2
 cmn       words by Yue Tan             github.com/hugolpz/audio-cmn                           CC BY-SA 3.0
 cmn_other syllables by Chen Wang       the same                                               CC BY-SA 3.0
+es        prompts by Allison Smith     debian: packages asterisk-core-sounds-es, -es-g722     CC BY-SA 3.0
+fr        prompts by June Wallack      debian: asterisk-core-sounds-fr, -fr-g722              CC BY-SA 3.0
+it        prompts by Carlo Flora       debian: asterisk-core-sounds-it, -it-g722              CC BY 3.0
+ru        prompts of ivrvoice.ru       debian: asterisk-core-sounds-ru, -ru-g722              CC BY 3.0
 ========= ============================ ====================================================== ================
 
 Repositories have the names of their last part, and ``debian`` the packages unpacked by ``dpkg -x``. What is missing is
-named and left out. Words of Mandarin need pypinyin (``pip install -e ".[mandarin]"``). Dev and test are recordings of
-the voice that is trained on, but in English; the tables called ``other`` test what was learnt from one voice.
+named and left out. Words of Mandarin need pypinyin (``pip install -e ".[mandarin]"``), and G.722 is read by ffmpeg
+(``.[media]``). Dev and test are recordings of the voice that is trained on, but in English; the tables called ``other``
+test what was learnt from one voice.
 """
 
 import argparse
+import gzip
 import hashlib
+import itertools
 import re
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
 import soundfile
 
 from asr.core.errors import CorpusError
@@ -36,7 +45,22 @@ from asr.core.files import write_text
 from data_prep import mandarin
 
 DEV_MINUTES, TEST_MINUTES = 3, 8
+G722_RATE = 8000  # bytes a second
+PROMPTS = {"es": "es_MX_f_Allison", "fr": "fr_CA_f_June", "it": "it_IT_m_Carlo", "ru": "ru_RU_f_IvrvoiceRU"}
+FEWER = 0.5  # of the minutes of dev and test, where there are 20 minutes in all
+SLOW, FAST = 0.4, 1.6  # letters a second of a prompt, for the median of the voice
 _DIALOG = re.compile(r'dialogId\("([\w-]+)".*\)\s*dialogStr\("((?:[^"\\]|\\.)*)"\)')
+_PROMPT = re.compile(r"(?!letters/|phonetic/|silence/|spy-)([\w/-]+): *(\S.*)")  # not names of letters, of protocols
+_NOT_AS_SAID = re.compile(
+    r"[][(){}<>@#/]"  # remarks, sounds and alternatives
+    r"|\?\s*[a-zà-ÿ]"  # a letter with an accent was lost
+    r"|\w-\w+:"  # the next prompt's name
+    r"|\w\.\w|\w[A-ZА-Я]|\b[B-DF-HJ-NP-TV-XZ]\b(?!['’])"  # abbreviations, letters
+    r"|\d\w"  # numbers of several digits
+    r"|[a-z].*[а-я]|[а-я].*[a-z]"
+    r"|(?i:\b(?:contrasen|manan))"  # Spanish without its ñ
+    r"|^\W*\w?\W*$"
+)
 
 
 class Row(NamedTuple):
@@ -98,15 +122,48 @@ def _spelt(path: Path, speaker: str, syllables: list[str]) -> Iterator[Row]:
         yield Row(path, speaker, phones=" ".join(phone for each in syllables for phone in mandarin.of_pinyin(each)))
 
 
-def write(rows: Iterable[Row], folder: Path, minutes: float) -> str:
+def prompts(folder: Path) -> Iterator[Row]:
+    """Yield the prompts of a voice of Asterisk that are said as they are written, each text once.
+
+    One that has less than `SLOW` or more than `FAST` times as many letters a second as the median of all is taken for
+    another text; a digit counts as four letters. Russian words that are written with ё in one prompt have it in all.
+    """
+    language, voice = folder.name[:2], folder.name.rpartition("_")[2].lower()
+    package = f"asterisk-core-sounds-{language}"
+    path = folder.parents[2] / "doc" / package / f"core-sounds-{language}.txt.gz"
+    if not path.is_file():
+        raise CorpusError(f"there is no {path}: unpack the package {package}")
+    with gzip.open(path, "rt", encoding="utf-8") as lines:
+        found = [match.groups() for match in map(_PROMPT.match, lines) if match]
+    names, words = Counter(name for name, _ in found), {*re.findall(r"\w+", " ".join(text for _, text in found))}
+    with_yo = {word.replace("ё", "е"): word for word in words if "ё" in word}
+    rows = dict[str, Row]()
+    for name, text in found:
+        text, path = re.sub(r"\w+", lambda word: with_yo.get(word[0], word[0]), text.strip()), folder / f"{name}.g722"
+        if names[name] == 1 and not _NOT_AS_SAID.search(text) and path.is_file():
+            rows.setdefault(" ".join(re.findall(r"\w+", text.lower())), Row(path, voice, text))
+    letters = [sum(4 if sign.isdigit() else sign.isalpha() for sign in row.text) for row in rows.values()]
+    rates = np.array(letters) / [_minutes(row.path) for row in rows.values()]
+    usual = (rates > SLOW * np.median(rates)) & (rates < FAST * np.median(rates))
+    yield from itertools.compress(rows.values(), usual)
+
+
+def _minutes(path: Path) -> float:
+    """Return how long a recording is; G.722 has no header."""
+    seconds = path.stat().st_size / G722_RATE if path.suffix == ".g722" else soundfile.info(path).duration
+    return seconds / 60
+
+
+def write(rows: Iterable[Row], folder: Path, minutes: float, held_out: float = 1) -> str:
     """Write a table with so many minutes of training speech at most, and return how long each split is.
 
-    Which recordings are in it, and where, depends on their names alone.
+    Which recordings are in it, and where, depends on their names alone. Dev and test have a share of their usual
+    minutes.
     """
-    limits = {"test": TEST_MINUTES, "dev": DEV_MINUTES, "train": minutes}
+    limits = {"test": held_out * TEST_MINUTES, "dev": held_out * DEV_MINUTES, "train": minutes}
     used, lines = dict.fromkeys(limits, 0.0), ["path\tspeaker\tsplit\ttext\tphones"]
     for row in sorted(rows, key=lambda row: hashlib.sha256(row.path.name.encode()).digest()):
-        duration = soundfile.info(row.path).duration / 60
+        duration = _minutes(row.path)
         allowed = [row.split] if row.split else list(limits)
         split = next((each for each in allowed if used[each] + duration <= limits[each]), None)
         if split is not None:
@@ -133,11 +190,13 @@ def main() -> None:
         "cs_other": (fillets, partial(game, language="cs", fish="v")),
         "cmn": (cmn, mandarin_words),
         "cmn_other": (cmn, mandarin_syllables),
+        **{language: (Path("debian/usr/share/asterisk/sounds", voice), prompts) for language, voice in PROMPTS.items()},
     }
     for name, (place, read) in tables.items():
         folder = arguments.sources / place
         try:
-            said = write(read(folder), arguments.output / name, arguments.minutes) if folder.is_dir() else ""
+            held_out = FEWER if name in PROMPTS else 1
+            said = write(read(folder), arguments.output / name, arguments.minutes, held_out) if folder.is_dir() else ""
             print(f"{name}: {said}" if said else f"{name} is left out, for there is no {folder}")
         except CorpusError as error:
             print(f"{name} is left out: {error}")

@@ -2,7 +2,7 @@
 
 The library and its voices come inside the `espeakng-loader` wheel, so that no system package is needed. espeak-ng names
 phones by ASCII mnemonics (``aI@``, ``t#``); ``tables/espeak/en_us.tsv`` translates them into the phone sets of
-`asr.speech.phones`.
+`asr.speech.phones`. ``tables/espeak/ipa.tsv`` has the IPA of phones that espeak-ng writes otherwise.
 
 Source: espeak-ng's public header ``speak_lib.h``, revision 12.
 """
@@ -39,7 +39,7 @@ _LANGUAGE_LINE = re.compile(r"^language +(\S+)(?: +(\d+))?", re.MULTILINE)  # a 
 _USUAL_PRIORITY = 5
 _NOT_PHONES = dict.fromkeys(map(ord, "ˈˌ|-‖_.\u200d"))
 _WORD = re.compile(r"[^\W_]+(?:['’-][^\W_]+)*")
-_TABLE = Path(__file__).parent / "tables" / "espeak" / "en_us.tsv"
+_TABLES = Path(__file__).parent / "tables" / "espeak"
 _LONGEST_DATA_PATH = 120  # bytes; espeak-ng keeps file names in buffers of 160 bytes, and silently cuts longer ones
 
 
@@ -291,11 +291,22 @@ def ipa(text: str, voice: str) -> list[str]:
 
     Examples
     --------
-    >>> ipa("schön", "de"), ipa("chico", "es")
-    (['ʃ', 'øː', 'n'], ['tʃ', 'i', 'k', 'o'])
+    >>> ipa("schön", "de"), ipa("вы", "ru")
+    (['ʃ', 'øː', 'n'], ['v', 'ɨ'])
     """
+    others = _others().get(re.split("[-_+]", voice.lower())[0], {})
     written = (_LANGUAGE.sub("", name).translate(_NOT_PHONES) for name in _translated(text, voice, _IPA))
-    return [phone for phone in written if phone]
+    return [phone for each in written if each for phone in others.get(each, [each])]
+
+
+@functools.cache
+def _others() -> dict[str, dict[str, list[str]]]:
+    """Return by language the phones that espeak-ng writes otherwise than in IPA, such as ``y`` for Russian ы."""
+    found: dict[str, dict[str, list[str]]] = {}
+    with (_TABLES / "ipa.tsv").open(newline="", encoding="utf-8") as lines:
+        for row in csv.DictReader(lines, delimiter="\t", quoting=csv.QUOTE_NONE):
+            found.setdefault(row["language"], {})[row["written"]] = row["ipa"].split()
+    return found
 
 
 def _translated(text: str, voice: str, mode: int) -> list[str]:
@@ -326,7 +337,7 @@ def mnemonics() -> dict[str, dict[str, list[str]]]:
     >>> mnemonics()["aI3"]["arpabet39"]
     ['AY', 'ER']
     """
-    with _TABLE.open(newline="", encoding="utf-8") as lines:
+    with (_TABLES / "en_us.tsv").open(newline="", encoding="utf-8") as lines:
         rows = csv.DictReader(lines, delimiter="\t", quoting=csv.QUOTE_NONE)
         return {row["mnemonic"]: {name: row[name].split() for name in ("timit61", "arpabet39")} for row in rows}
 

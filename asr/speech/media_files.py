@@ -24,7 +24,7 @@ from asr.core.errors import AudioError
 SUFFIXES = {
     ".m4a", ".m4b", ".mp4", ".m4v", ".mov", ".3gp", ".3g2", ".aac", ".amr", ".awb", ".wma", ".wmv", ".asf", ".webm",
     ".weba", ".mkv", ".mka", ".avi", ".ac3", ".eac3", ".dts", ".ape", ".tta", ".wv", ".mpc", ".spx", ".ra", ".rm",
-    ".mpg", ".mpeg", ".mts", ".m2ts", ".flv", ".dsf", ".tak", ".shn",
+    ".mpg", ".mpeg", ".mts", ".m2ts", ".flv", ".dsf", ".tak", ".shn", ".g722",
 }  # fmt: skip
 # Of all files with sound: the former, and what libsndfile decodes.
 SOUND_SUFFIXES = {

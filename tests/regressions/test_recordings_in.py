@@ -370,6 +370,7 @@ def test_no_standard_error_at_all(tmp_path):
         ("a.bin", b"\x1a\x45\xdf\xa3\x01\0\0\0"),
         ("a.wma", b"\x30\x26\xb2\x75\x8e\x66\xcf\x11"),
         ("a.amr", b"#!AMR\n\x3c"),
+        ("a.g722", b"\xfa"),
         ("a.wav", b"RIFF\x40\0\0\0WAVEfmt \x12\0\0\0\xff\0\x01\0" + bytes(40)),
     ],
 )
@@ -449,6 +450,16 @@ def test_pyav_decodes(codec, container, tolerance):
         audio.load(content[: len(content) // 2])
     with pytest.raises(AudioError, match="the file says 48000 Hz, not 44100"):
         audio.load(content, 44100)
+
+
+def test_raw_g722_is_known_by_its_name(tmp_path):
+    av = pytest.importorskip("av")
+    samples = (16384 * np.sin(2 * np.pi * 440 * np.arange(16000) / 16000)).astype(np.int16)[:, None]
+    (tmp_path / "a.g722").write_bytes(encoded(av, "g722", "g722", samples))
+    waveform = audio.load(tmp_path / "a.g722")
+    assert abs(len(waveform) - 16000) < 100
+    assert np.abs(np.fft.rfft(waveform[4000:12000])).argmax() == 220
+    assert np.sqrt(2 * np.mean(waveform[4000:12000] ** 2)) == pytest.approx(0.5, abs=0.02)
 
 
 def test_a_playlist_opens_nothing(tmp_path):

@@ -1,6 +1,7 @@
 """Tables of small free corpora: what is in a recording's name or in lists beside it, and splits by names alone."""
 
 import csv
+import gzip
 import sys
 
 import numpy as np
@@ -71,6 +72,96 @@ def test_mandarin_syllables_without_interjections(tmp_path):
         record(tmp_path / "64k" / "syllabs" / f"cmn-{name}.mp3")
     found = [row.phones for row in languages.mandarin_syllables(tmp_path)]
     assert found == ["n y˨˩˦", "ʈʂ ʊ˥ ŋ"]
+
+
+@pytest.fixture
+def asterisk(tmp_path):
+    """Write Asterisk's prompts of a language with their seconds and texts; return the folder of the sound."""
+
+    def write(language, prompts, extra=""):
+        folder = tmp_path / "debian" / "usr" / "share" / "asterisk" / "sounds" / languages.PROMPTS[language]
+        for name, seconds, _ in prompts:
+            path = folder / f"{name}.g722"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(bytes(int(8000 * seconds)))
+        package = f"asterisk-core-sounds-{language}"
+        texts = tmp_path / "debian" / "usr" / "share" / "doc" / package / f"core-sounds-{language}.txt.gz"
+        texts.parent.mkdir(parents=True)
+        lines = "".join(f"{name}: {text}\n" for name, _, text in prompts)
+        texts.write_bytes(gzip.compress(f"\ufeff; Core Sounds\n\n{lines}{extra}".encode()))
+        return folder
+
+    return write
+
+
+def test_prompts_that_are_said_as_they_are_written(asterisk):
+    folder = asterisk(
+        "it",
+        [
+            ("hello", 1, "Ciao mondo."),
+            ("digits/0", 0.5, "zero "),
+            ("vm-forward", 4, "Premere 1 per digitare l'interno... “prego”?"),
+            ("again", 4, "Premere 1 per digitare l'interno: prego!"),
+            ("beep", 0.2, "un suono di beep ascendente"),
+            ("pause", 9, "pausa"),
+            ("tones", 1, "[toni discendenti]"),
+            ("is-full", 2, "La conferenza ? piena."),
+            ("two", 2, "Messaggio eliminato vm-then-pound: poi premere"),
+            ("pbx", 2, "Grazie per il PBX"),
+            ("site", 2, "Grazie da www.asterisk.org"),
+            ("iax", 2, "M come asterisco"),
+            ("number", 2, "comporre 500"),
+            ("hash", 2, "premere #"),
+            ("letters/w", 1, "vu doppia"),
+            ("digits/e", 0.3, "e"),
+            ("twice", 1, "una volta"),
+            ("nothing", 1, ""),
+        ],
+        extra="lost: senza suono\ntwice: due volte\n",
+    )
+    found = list(languages.prompts(folder))
+    assert [(row.path.relative_to(folder).as_posix(), row.text) for row in found] == [
+        ("hello.g722", "Ciao mondo."),
+        ("digits/0.g722", "zero"),
+        ("vm-forward.g722", "Premere 1 per digitare l'interno... “prego”?"),
+    ]
+    assert {row.speaker for row in found} == {"carlo"}
+
+
+def test_prompts_of_russian_have_their_yo_and_no_latin_letters(asterisk):
+    prompts = [
+        ("a", 2, "Нажмите решётку."),
+        ("b", 2, "Введите решетку"),
+        ("c", 2, "нажмите решетку"),
+        ("d", 1, "первoe"),
+        ("e", 1, "Asterisk это"),
+    ]
+    found = [row.text for row in languages.prompts(asterisk("ru", prompts))]
+    assert found == ["Нажмите решётку.", "Введите решётку"]
+
+
+def test_prompts_of_spanish_without_its_tilde_are_left_out(asterisk):
+    prompts = [("a", 2, "Ingrese su contrasena"), ("b", 0.8, "Manana"), ("c", 2, "Ingrese su numero")]
+    assert [row.text for row in languages.prompts(asterisk("es", prompts))] == ["Ingrese su numero"]
+
+
+def test_prompts_without_their_texts(asterisk, tmp_path, monkeypatch, capsys):
+    folder = asterisk("fr", [("hello", 1, "Allo")])
+    next(tmp_path.rglob("*.txt.gz")).unlink()
+    with pytest.raises(CorpusError, match=r"unpack the package asterisk-core-sounds-fr$"):
+        next(languages.prompts(folder))
+    monkeypatch.setattr("sys.argv", ["languages", str(tmp_path), str(tmp_path / "out")])
+    languages.main()
+    assert "fr is left out: there is no" in capsys.readouterr().out
+
+
+def test_prompts_have_half_the_minutes_of_dev_and_test(asterisk, tmp_path, monkeypatch, capsys):
+    asterisk("es", [(f"prompt-{i}", 30, "hola " * 90 + "sí" * i) for i in range(20)])
+    monkeypatch.setattr("sys.argv", ["languages", str(tmp_path), str(tmp_path / "out")])
+    languages.main()
+    said = capsys.readouterr().out
+    assert "es: test 4.0 min, dev 1.5 min, train 4.5 min" in said
+    assert "it is left out, for there is no" in said
 
 
 def test_words_say_what_to_install(tmp_path, monkeypatch):

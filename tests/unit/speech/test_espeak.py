@@ -69,6 +69,21 @@ def test_words_of_any_script_in_either_form_of_unicode(voice, text):
     assert espeak.ipa(apart, voice) == espeak.ipa(composed, voice)
 
 
+def test_what_espeak_writes_otherwise_than_in_ipa():
+    said = {word: espeak.ipa(word, "ru") for word in ("вы", "меню", "пароль", "четыре", "связи", "теперь", "моя")}
+    assert said == {
+        "вы": ["v", "ɨ"],
+        "меню": ["mʲ", "i", "nʲ", "ʉ"],
+        "пароль": ["p", "a", "r", "o", "l"],
+        "четыре": ["tɕ", "i", "t", "ɨ", "rʲ", "i"],
+        "связи": ["s", "vʲ", "ɑ", "zʲ", "ɪ"],
+        "теперь": ["tʲ", "i", "pʲ", "e", "r"],
+        "моя": ["m", "o", "j", "a"],
+    }
+    assert (espeak.ipa("essere", "it"), espeak.ipa("aceptar", "es-419")[3]) == (["ɛ", "sː", "e", "r", "e"], "p")
+    assert espeak.ipa("über", "de")[0] == "yː"
+
+
 def test_accents_that_follow_their_letter_are_heard():
     assert espeak.ipa("scho\u0308n", "de") == ["ʃ", "øː", "n"]
 
