@@ -4,9 +4,9 @@ python benchmarks/criteria.py --data CORPORA --words asr/lm/pretrained/en-us-wor
 
 Trains recipes/RECIPE with CTC, and with CTC-CRF by a bigram, a trigram and a 4-gram of the training phones and with
 other shares of CTC. Weights and penalties are tuned on the dev speakers, for each system, language model and seed by
-itself; test speakers are scored once. With ``--also speechocean762`` its test speakers' words are found with the same
-weights. What is there is not made again, so that it goes on where it was stopped. `--table` makes nothing, and prints
-what there is.
+itself; test speakers are scored once. With ``--also speechocean762`` words of its speakers are found, too, with weights
+of its own dev speakers. What is there is not made again, so that it goes on where it was stopped. `--table` makes
+nothing, and prints what there is.
 """
 
 import argparse
@@ -107,10 +107,10 @@ def main() -> None:
             cells = [f"{row['per']:.2f} %" for row in phones] if phones else ["", ""]
             for lm in arguments.words:
                 options = [f"decode.lexicon={locate(lm) / LEXICON}", f"decode.beam_size={arguments.beam}"]
-                options = tuned(run, scores / lm.name, lm, options, is_made)
                 for corpus in ("", *arguments.also):
                     place = [f"data.corpora={{{corpus}: {arguments.data / corpus}}}"] if corpus else []
-                    found = scored(run, scores / lm.name / corpus, [*options, *place], is_made)
+                    where = scores / lm.name / corpus
+                    found = scored(run, where, tuned(run, where, lm, [*options, *place], is_made), is_made)
                     cells.append(f"{found[-1]['words']['wer']:.2f} %" if found else "")
             if phones:
                 report = json.loads((scores / "phones" / f"evaluation-{recipe}-test.json").read_text())
