@@ -112,7 +112,7 @@ def _filled(entries: Sequence[Segment], start: float, end: float) -> list[Segmen
 
 
 def _time(seconds: float) -> str:
-    return repr(float(seconds))  # as many digits as tell it from others
+    return repr(float(seconds)).removesuffix(".0")  # as many digits as tell it from others
 
 
 def _quoted(text: str) -> str:

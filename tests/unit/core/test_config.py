@@ -19,7 +19,7 @@ from asr.training.gmm import GMMConfig
 from data_prep import CORPORA
 
 ROOT = Path(__file__).parents[3]
-TABLES = {"children", "en", "de", "nl", "cs", "cmn"}  # which scripts write, as the recipes' READMEs say
+TABLES = {"children", "en", "de", "nl", "cs", "cmn", "es", "fr", "it", "ru"}  # which scripts write, as READMEs say
 RECIPES = sorted(path.relative_to(ROOT).as_posix() for path in ROOT.glob("recipes/*/*.yaml"))
 
 
