@@ -17,7 +17,6 @@ from asr.recognition.pronounce import Mistake, mistakes, name_words, pronounce
 from asr.recognition.recogniser import Recogniser
 from asr.recognition.render_pronunciation import coloured
 from asr.speech import audio
-from asr.speech.espeak import synthesise
 from asr.speech.segments import Segment
 
 
@@ -27,9 +26,18 @@ def recogniser():
 
 
 @pytest.fixture(scope="module")
-def think():
-    speech = synthesise("I think that the sun is hot")
-    return audio.load(speech.samples, speech.sample_rate)
+def think(run_python, tmp_path_factory):
+    """A sentence of espeak-ng, whose pitch depends on what it has said before in a process: of one of its own."""
+    path = tmp_path_factory.mktemp("spoken") / "think.wav"
+    run_python(
+        f"""
+import soundfile
+from asr.speech.espeak import synthesise
+speech = synthesise("I think that the sun is hot")
+soundfile.write({str(path)!r}, speech.samples, speech.sample_rate)
+"""
+    )
+    return audio.load(path)
 
 
 def test_mistakes_are_named(recogniser):
