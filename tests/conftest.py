@@ -138,6 +138,23 @@ def run_python(python):
     return run
 
 
+@pytest.fixture(scope="session")
+def say(run_python):
+    """Let espeak-ng say a text into a file; its pitch depends on what it has said before in a process: here nothing."""
+
+    def run(text, path):
+        run_python(
+            f"""
+import soundfile
+from asr.speech.espeak import synthesise
+speech = synthesise({text!r})
+soundfile.write({str(path)!r}, speech.samples, speech.sample_rate)
+"""
+        )
+
+    return run
+
+
 # Without the note that tells of kernels being compiled: whether there are any depends on what ran before.
 RUN_ASR = """
 import logging

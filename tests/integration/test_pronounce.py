@@ -3,19 +3,16 @@
 import json
 
 import pytest
-import soundfile
 
 from asr.models.pronunciation import SENTENCE_SCALES
-from asr.speech.espeak import synthesise
 
 
 @pytest.fixture(scope="module")
-def recordings(tmp_path_factory):
+def recordings(say, tmp_path_factory):
     """Two recordings with their texts, the second text another's, and one that is no audio."""
     folder = tmp_path_factory.mktemp("speech")
     for name, text in (("a", "I think that the sun is hot"), ("b", "Mother has eaten a gun")):
-        speech = synthesise("I think that the sun is hot")
-        soundfile.write(folder / f"{name}.wav", speech.samples, speech.sample_rate)
+        say("I think that the sun is hot", folder / f"{name}.wav")
         (folder / f"{name}.txt").write_text(text)
     (folder / "c.wav").write_text("no audio")
     (folder / "c.txt").write_text("hello")

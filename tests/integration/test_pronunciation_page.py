@@ -3,9 +3,7 @@
 import re
 
 import pytest
-import soundfile
 
-from asr.speech.espeak import synthesise
 from tests.browser import chromium
 
 TEXT = "Mother has eaten a gun"
@@ -18,12 +16,11 @@ WATCH = """() => {
 
 
 @pytest.fixture(scope="module")
-def file(cli, tmp_path_factory):
+def file(cli, say, tmp_path_factory):
     """The page of a learner who says something else than the text, and of a reference."""
     folder = tmp_path_factory.mktemp("pronunciation")
     for name, text in (("learner", "I think that the sun is hot"), ("reference", TEXT)):
-        speech = synthesise(text)
-        soundfile.write(folder / f"{name}.wav", speech.samples, speech.sample_rate)
+        say(text, folder / f"{name}.wav")
     command = ["pronounce", folder / "learner.wav", "--text", TEXT, "--reference", folder / "reference.wav"]
     code, _, _ = cli(*command, "--page", folder / "page.html")
     assert code == 0

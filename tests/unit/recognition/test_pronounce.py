@@ -26,17 +26,9 @@ def recogniser():
 
 
 @pytest.fixture(scope="module")
-def think(run_python, tmp_path_factory):
-    """A sentence of espeak-ng, whose pitch depends on what it has said before in a process: of one of its own."""
+def think(say, tmp_path_factory):
     path = tmp_path_factory.mktemp("spoken") / "think.wav"
-    run_python(
-        f"""
-import soundfile
-from asr.speech.espeak import synthesise
-speech = synthesise("I think that the sun is hot")
-soundfile.write({str(path)!r}, speech.samples, speech.sample_rate)
-"""
-    )
+    say("I think that the sun is hot", path)
     return audio.load(path)
 
 
