@@ -12,7 +12,7 @@ from asr.models import model_folder
 from asr.models.base import BLANK
 from asr.models.ctc import CTCModel
 from asr.speech import articulatory_features, ipa, phones
-from asr.training.narrowing import narrowed
+from asr.training.resizing import resized
 
 OUTPUT = "output."  # the layer whose rows are classes, in every encoder
 
@@ -20,8 +20,9 @@ OUTPUT = "output."  # the layer whose rows are classes, in every encoder
 def take(encoder: nn.Module, tokens: Sequence[str], phone_set: str, name: str) -> str:
     """Copy the weights of a trained network into a new one.
 
-    Tensors of equal name and shape are copied; of a network with more LSTM cells, those that weigh most. Of the output
-    layer each class takes the row that `like` finds for its label; labels for which it finds none start as they are.
+    Tensors of equal name and shape are copied; of a network with more LSTM cells, those that weigh most, and to fewer
+    cells new ones are added (`asr.training.resizing`). Of the output layer each class takes the row that `like` finds
+    for its label; labels for which it finds none start as they are.
 
     Parameters
     ----------
@@ -49,7 +50,7 @@ def take(encoder: nn.Module, tokens: Sequence[str], phone_set: str, name: str) -
         raise ConfigError(f"train.init must be trained with CTC, but {name} was not", "train.init")
     own = encoder.state_dict()
     whole = model.encoder.state_dict()
-    given = narrowed(whole, own)
+    given = resized(whole, own)
     alike = like(tokens[1:], phone_set, model.config.data.labels) if tokens else {}
     known = {BLANK: BLANK} | {label: other for label, other in alike.items() if other}
     rows = [i for i, token in enumerate(tokens) if token in known]
@@ -70,9 +71,9 @@ def take(encoder: nn.Module, tokens: Sequence[str], phone_set: str, name: str) -
     if not any(not key.startswith(OUTPUT) for key in taken):
         raise ConfigError(f"no layer of {name} has the shape of this network's: take its model section", "train.init")
     new = [key for key in own if key not in taken]
-    cut = any(given[key].shape != whole[key].shape for key in taken)
+    grown = {len(given[key]) > len(whole[key]) for key in taken if len(given[key]) != len(whole[key])}
     parts = [f"{len(taken)} of {len(own)} tensors are those of {model_folder.name_of(model_folder.find(name))}"]
-    parts += ["of its LSTM cells those that weigh most"] if cut else []
+    parts += ["LSTM cells are added" if more else "of its LSTM cells those that weigh most" for more in grown]
     parts += [f"new are {', '.join(new)}"] if new else []
     return "; ".join(parts + _told(alike))
 

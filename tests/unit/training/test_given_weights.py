@@ -156,9 +156,42 @@ def test_a_narrower_network_takes_the_cells_that_weigh_most(given):
         assert torch.allclose(encoder(features, lengths)[0], wide(features, lengths)[0], atol=1e-6)
 
 
+@pytest.mark.parametrize("changed", [{}, {"num_layers": 3}, {"num_layers": 1}])
+def test_a_wider_network_computes_what_the_given_one_did(given, changed):
+    folder, _ = given
+    tokens = (BLANK, "AA", "B", "T")
+    config, theirs = network(tokens, 3, **changed)
+    folder = folder.parent / "slim"
+    model_folder.save(folder, CTCModel(config, tokens, Normaliser(config.features), Calibration(), theirs), "card")
+    _, encoder = network(tokens, 2, hidden_size=13, **changed)
+    before = encoder.forward_layers[0].weight_ih_l0[8:13].clone()
+    said = given_weights.take(encoder, tokens, SET, str(folder))
+    of = len(theirs.state_dict())
+    assert said == f"{of} of {of} tensors are those of slim; LSTM cells are added"
+    assert encoder.forward_layers[0].weight_ih_l0[8:13].equal(before)  # the new ones start as those of any network
+    assert before.abs().min() > 0
+    features, lengths = torch.randn(3, 20, 14), torch.tensor([20, 13, 7])
+    with torch.no_grad():
+        assert torch.allclose(encoder(features, lengths)[0], theirs(features, lengths)[0], atol=1e-6)
+    encoder(features, lengths)[0].square().sum().backward()
+    assert encoder.output.weight.grad[:, 8:13].abs().max() > 0  # so that they are heard after the first update
+
+
+def test_a_wider_network_with_other_labels_features_and_depth_takes_what_fits(given):
+    folder, theirs = given
+    tokens = (BLANK, "T", "AA")
+    _, encoder = network(tokens, 2, hidden_size=12, stack=3, num_layers=3)
+    said = given_weights.take(encoder, tokens, SET, str(folder))
+    new = said.split("; new are ")[1].split(", ")
+    assert {name.split(".")[1] for name in new} == {"0", "2"}
+    assert len(new) == 10
+    assert encoder.output.weight[1, [*range(8), *range(12, 20)]].equal(theirs["output.weight"][3])
+    assert not encoder.output.weight[1, 8:12].any()
+
+
 def test_what_does_not_fit_is_one_line(given, tmp_path):
     folder, _ = given
-    _, encoder = network((BLANK, "AA"), 2, hidden_size=12)
+    _, encoder = network((BLANK, "AA"), 2, hidden_size=12, bidirectional=False)
     with pytest.raises(AsrError, match=r"no layer of .* has the shape"):
         given_weights.take(encoder, (BLANK, "AA"), SET, str(folder))
     with pytest.raises(AsrError, match="no model folder at"):
