@@ -12,14 +12,15 @@ import math
 import numpy as np
 
 from asr.core.jit import helper, njit
-from asr.lm.trie import FIRST, look_up
+from asr.lm.trie import FIRST, look_up, ones
 
 # Rows of the beam (6, K): log probabilities of a prefix's paths that end in a blank, in its last label, in either; and
 # of those that stay on it for another frame.
 ENDS_BLANK, ENDS_LABEL, ENDS, STAYS_BLANK, STAYS_LABEL, STAYS = range(6)
 HELD, KEPT = range(2)  # rows of `Beam.nodes`
 UNSEEN = -1  # in `Offers.states`
-SPARE = 8  # an eighth of a beam's candidates may be no better than others
+SPARE = 8  # an eighth more candidates than in the frame before may be needed to fill a beam
+MIXER = 0x5851F42D4C957F2D  # an odd number of 63 bits, whose multiples have high bits that look random
 # Columns of the history's tree. The first are those of `asr.ctc.beam_kernels`, with an arc where that has a token; then
 # come the lexicon's node and the n-gram's node after the prefix, and a number that tells its words from others.
 PARENT, ARC, CHILD, SIBLING, PLACE, BORN, SEEN, NODE, STATE, WORDS = range(10)
@@ -36,43 +37,44 @@ def _logaddexp(a, b):  # a copy in each file of kernels: Numba's cache does not 
 
 
 @helper()
-def _sift(scores, order, size, i):
-    """Restore the order of a heap of indices, the best score first and of equal ones the first, from entry i down."""
-    while True:
-        child = 2 * i + 1
-        if child + 1 < size:
-            one, other = order[child], order[child + 1]
-            if scores[other] > scores[one] or (scores[other] == scores[one] and other < one):
-                child += 1
-        if child >= size:
-            return
-        one, other = order[i], order[child]
-        if scores[one] > scores[other] or (scores[one] == scores[other] and one < other):
-            return
-        order[i], order[child] = other, one
-        i = child
+def _parted(scores, order, first, end):
+    """Move the indices from `first` to `end` that are better than one of them before it; return the place of that one.
+
+    Better is the higher score, and of equal ones the first. There are no branches that a processor could guess wrong.
+    """
+    middle = (first + end) >> 1
+    pivot, place = order[middle], first
+    order[middle] = order[end - 1]
+    score = scores[pivot]
+    for i in range(first, end - 1):
+        index = order[i]
+        order[i], order[place] = order[place], index
+        place += (scores[index] > score) | ((scores[index] == score) & (index < pivot))
+    order[end - 1], order[place] = order[place], pivot
+    return place
 
 
 @helper()
-def _heap(scores, num, floor, order):
-    """Make a heap of the first `num` scores' indices, without those below the floor; return its size."""
-    size = np.int64(0)
+def _fill(scores, num, floor, order):
+    """Write the indices of the first `num` scores that are not below the floor; return how many there are."""
+    count = np.int64(0)
     for i in range(num):
-        if scores[i] >= floor:
-            order[size] = i
-            size += 1
-    for i in range(size // 2 - 1, -1, -1):
-        _sift(scores, order, size, i)
-    return size
+        order[count] = i
+        count += scores[i] >= floor
+    return count
 
 
 @helper()
-def _pop(scores, order, size):
-    """Remove the best index from a heap of that size, and return it."""
-    best = order[0]
-    order[0] = order[size - 1]
-    _sift(scores, order, size - 1, np.int64(0))
-    return best
+def _next(scores, order, i, ends, depth):
+    """Move the best index from place i on to place i, where those before it are the best of all; return the new depth.
+
+    Incremental sorting (Paredes and Navarro 2006): `ends` are places, `depth` of them, the first of which is the number
+    of indices; whatever lies before one of the others is better than what lies behind it.
+    """
+    while ends[depth - 1] != i:
+        ends[depth] = _parted(scores, order, i, ends[depth - 1])
+        depth += 1
+    return depth - 1
 
 
 @helper()
@@ -82,7 +84,7 @@ def _stay(frame, stamp, network, limits, beam, size, history):
     A prefix whose parent is also in the beam can be reached by extending the parent. That path is added here, and
     `taken` gets the frame's stamp for the arc, so that `_grow` does not make the same extension again.
     """
-    (graph, _), scores, held = network, beam.scores, beam.nodes[HELD]
+    graph, scores, held = network[0], beam.scores, beam.nodes[HELD]
     gains, tree, taken = history
     for k in range(size):
         tree[held[k], PLACE], tree[held[k], SEEN] = k, stamp
@@ -104,52 +106,76 @@ def _stay(frame, stamp, network, limits, beam, size, history):
 
 
 @helper()
+def _mark(frame, limits, active):
+    """Set the bits of the classes other than the blank that are likely enough in a frame."""
+    active[:] = 0
+    for token in range(len(frame)):
+        if token != limits.blank and frame[token] >= limits.least:
+            active[token >> 5] |= 1 << (token & 31)
+
+
+@helper()
 def _grow(frame, stamp, network, limits, beam, size, history, offers):
     """Write the candidates of a frame: prefixes that stay, then those that are extended by an arc; return their number.
 
     No candidate that is more than the threshold below the best one before it is written.
     """
-    (graph, _), held, ends_blank, ends = network, beam.nodes[HELD], beam.scores[ENDS_BLANK], beam.scores[ENDS]
-    tree, taken, scores, num, best = history.tree, history.taken, offers.scores, size, -np.inf
+    graph, held, ends_blank, ends = network[0], beam.nodes[HELD], beam.scores[ENDS_BLANK], beam.scores[ENDS]
+    tree, taken, active, scores = history.tree, history.taken, offers.active, offers.scores
+    num, best = np.int64(size), -np.inf
+    _mark(frame, limits, active)
     for k in range(size):
         scores[k] = beam.scores[STAYS, k]
         best = max(best, scores[k])
     for k in range(size):
         h = held[k]
-        node = tree[h, NODE]
+        node, state = tree[h, NODE], tree[h, STATE]
         last = graph.tokens[tree[h, ARC]] if h > 0 else -1
-        first = graph.offsets[node]
-        for arc in range(first, graph.offsets[node + 1]):
-            token = graph.tokens[arc]
-            if frame[token] < limits.least or taken[k, arc - first] == stamp:
-                continue
-            gain = graph.weights[arc] - graph.ahead[node] + graph.ahead[graph.nodes[arc]]
-            is_end = graph.words[arc] >= 0
-            if is_end:
-                gain -= limits.penalty
-            path = (ends_blank[k] if token == last else ends[k]) + frame[token]
-            if path + gain == -np.inf or path + gain < best - limits.threshold:
-                continue
-            offers.prefixes[num], offers.arcs[num], offers.paths[num], offers.gains[num] = k, arc, path, gain
-            if is_end:
-                scores[num], offers.states[num] = -np.inf, UNSEEN
-            else:
-                scores[num], offers.states[num] = path + gain, tree[h, STATE]
-                best = max(best, scores[num])
-            num += 1
+        first, group = graph.offsets[node], np.int64(graph.groups[node])
+        for w in range(len(active)):
+            present = np.int64(graph.classes[node, w])
+            bits = present & active[w]
+            while bits:
+                lowest = bits & -bits
+                bits ^= lowest
+                mine = group + ones(present & (lowest - 1))
+                token = graph.tokens[graph.starts[mine]]
+                path = (ends_blank[k] if token == last else ends[k]) + frame[token]
+                for arc in range(graph.starts[mine], graph.starts[mine + 1]):
+                    if taken[k, arc - first] == stamp:
+                        continue
+                    gain = graph.weights[arc] - graph.ahead[node] + graph.ahead[graph.nodes[arc]]
+                    is_end = graph.words[arc] >= 0
+                    if is_end:
+                        gain -= limits.penalty
+                    if path + gain == -np.inf or path + gain < best - limits.threshold:
+                        continue
+                    offers.prefixes[num], offers.arcs[num], offers.paths[num], offers.gains[num] = k, arc, path, gain
+                    if is_end:
+                        scores[num], offers.states[num] = -np.inf, UNSEEN
+                    else:
+                        scores[num], offers.states[num] = path + gain, state
+                        best = max(best, scores[num])
+                    num += 1
+            group += ones(present)
     return num
 
 
 @helper()
 def _look_up(num, least, network, limits, beam, size, history, offers):
     """Score the ends of words among `num` candidates that may reach a score."""
-    (graph, trie), scores, paths, gains, states = network, offers.scores, offers.paths, offers.gains, offers.states
+    (graph, trie, answers), paths, gains, states = network, offers.paths, offers.gains, offers.states
     for i in range(size, num):
         if states[i] == UNSEEN and paths[i] + gains[i] >= least:
-            before = history.tree[beam.nodes[HELD, offers.prefixes[i]], STATE]
-            log_prob, states[i] = look_up(trie, before, graph.words[offers.arcs[i]])
-            gains[i] += limits.weight * log_prob
-            scores[i] = paths[i] + gains[i]
+            before = np.int64(history.tree[beam.nodes[HELD, offers.prefixes[i]], STATE])
+            asked = (before << 32) + graph.words[offers.arcs[i]]
+            slot = ((asked * MIXER) >> 40) & (len(answers.asked) - 1)
+            if answers.asked[slot] != asked:
+                answers.asked[slot] = asked
+                answers.log_probs[slot], answers.states[slot] = look_up(trie, before, graph.words[offers.arcs[i]])
+            states[i] = answers.states[slot]
+            gains[i] += limits.weight * answers.log_probs[slot]
+            offers.scores[i] = paths[i] + gains[i]
 
 
 @helper()
@@ -161,7 +187,7 @@ def _more_words(words, word):
 @helper()
 def _continuations(choice, place, network, num_tokens, beam, size, history, offers):
     """Write the key of a choice's continuations, its words, and its log probabilities by last symbol, to a place."""
-    (graph, trie), tree = network, history.tree
+    (graph, trie, _), tree = network, history.tree
     if choice < size:
         h = beam.nodes[HELD, choice]
         token = graph.tokens[tree[h, ARC]] if h > 0 else 0
@@ -192,26 +218,31 @@ def _joins(place, first, beam):
 
 
 @helper()
-def _enough(num, limits, offers):
-    """Return a score that as many candidates reach, without ends of words, as are probably needed to fill the beam.
+def _enough(num, rank, offers):
+    """Return a score that as many candidates reach, without ends of words, as are probably needed: the rank.
 
-    A beam may hold fewer of them, as some are no better than others: then all scores are of interest.
+    A beam may hold fewer of them, as some are no better than others: if too few reach a rank, all scores are of
+    interest.
     """
-    scores, order, rank = offers.scores, offers.order, limits.beam_size + limits.beam_size // SPARE
-    left = _heap(scores, num, -1e300, order)
-    if left < rank:
+    scores, order = offers.scores, offers.order
+    first, end = np.int64(0), _fill(scores, num, -1e300, order)
+    if end < rank:
         return -np.inf
-    for _ in range(rank - 1):
-        _pop(scores, order, left)
-        left -= 1
-    return scores[order[0]]
+    while True:
+        place = _parted(scores, order, first, end)
+        if place == rank - 1:
+            return scores[order[place]]
+        if place < rank:
+            first = place + 1
+        else:
+            end = place
 
 
 @helper()
 def _choose(num, least, network, num_tokens, limits, beam, size, history, offers):
     """Choose the best of `num` candidates that reach a score, as many as the beam holds.
 
-    Return how many there are, and whether these are the best of all.
+    Return how many there are, how many candidates they were chosen from, and whether they are the best of all.
 
     Choices of the same key and words become one, with the sum of their probabilities. A choice with a better one of the
     same key in both respects stays worse whatever follows (Viterbi's argument). Of one key, `alike` choices of other
@@ -226,11 +257,12 @@ def _choose(num, least, network, num_tokens, limits, beam, size, history, offers
     _look_up(num, max(top - limits.threshold, least), network, limits, beam, size, history, offers)
     for i in range(num):
         top = max(top, scores[i])
-    left = _heap(scores, num, max(top - limits.threshold, least, -1e300), order)
-    count, taken, num_slots = np.int64(0), np.int64(0), table.shape[1]
-    while left > 0 and taken < limits.beam_size:
-        choice = _pop(scores, order, left)
-        left -= 1
+    offers.ends[0] = _fill(scores, num, max(top - limits.threshold, least, -1e300), order)
+    count, taken, tried, depth, num_slots = np.int64(0), np.int64(0), np.int64(0), np.int64(1), table.shape[1]
+    while tried < offers.ends[0] and taken < limits.beam_size:
+        depth = _next(scores, order, tried, offers.ends, depth)
+        choice = order[tried]
+        tried += 1
         _continuations(choice, count, network, num_tokens, beam, size, history, offers)
         slot = keys[count] % num_slots
         while table[0, slot] >= 0 and keys[table[0, slot]] != keys[count]:
@@ -253,7 +285,7 @@ def _choose(num, least, network, num_tokens, limits, beam, size, history, offers
         count += 1
     for i in range(count):
         table[0, slots[i]] = -1
-    return count, taken == limits.beam_size or least <= top - limits.threshold
+    return count, tried, taken == limits.beam_size or least <= top - limits.threshold
 
 
 @helper()
@@ -293,12 +325,12 @@ def _keep(num_kept, stamp, graph, beam, size, history, offers, count):
 
 @helper()
 def _finish(network, limits, beam, size, history, offers):
-    """Make a heap of the prefixes that are left, by their total scores; return its size.
+    """Order the prefixes that are left by their total scores; return how many there are.
 
     Those of the same words become one. If no prefix ends with a word, unfinished ones are taken, without the look-ahead
     in their scores.
     """
-    (graph, trie), held, tree, whole = network, beam.nodes[HELD], history.tree, False
+    (graph, trie, _), held, tree, whole = network, beam.nodes[HELD], history.tree, False
     for k in range(size):
         whole = whole or tree[held[k], NODE] == 0
     for k in range(size):
@@ -313,7 +345,8 @@ def _finish(network, limits, beam, size, history, offers):
                     offers.scores[low] = -np.inf
         else:
             offers.scores[k] = -np.inf if whole else beam.scores[ENDS, k] - graph.ahead[node]
-    return _heap(offers.scores, size, -1e300, offers.order)
+    offers.ends[0] = _fill(offers.scores, size, -1e300, offers.order)
+    return offers.ends[0]
 
 
 @helper()
@@ -339,22 +372,23 @@ def search(log_probs, reached, network, limits, memory, found):
     """
     (history, beam, offers), (arcs, spans, scores), num_tokens = memory, found, log_probs.shape[1]
     t, size, count = reached
+    rank = limits.beam_size + limits.beam_size // SPARE
     while t < len(log_probs) and count + limits.beam_size + limits.extra <= len(history.tree):
         frame = log_probs[t]
         _stay(frame, t + 1, network, limits, beam, size, history)
         num = _grow(frame, t + 1, network, limits, beam, size, history, offers)
-        least = _enough(num, limits, offers)
-        kept, is_done = _choose(num, least, network, num_tokens, limits, beam, size, history, offers)
+        least = _enough(num, rank, offers)
+        kept, tried, is_done = _choose(num, least, network, num_tokens, limits, beam, size, history, offers)
         if not is_done:
-            kept, _ = _choose(num, -np.inf, network, num_tokens, limits, beam, size, history, offers)
+            kept, tried, _ = _choose(num, -np.inf, network, num_tokens, limits, beam, size, history, offers)
         count = _keep(kept, t + 1, network[0], beam, size, history, offers, count)
-        size = kept
+        size, rank = kept, tried + tried // SPARE + 1
         t += 1
     if t == len(log_probs):
-        left = _finish(network, limits, beam, size, history, offers)
+        left, depth = _finish(network, limits, beam, size, history, offers), np.int64(1)
         for n in range(min(left, len(scores))):
-            best = _pop(offers.scores, offers.order, left)
-            left -= 1
+            depth = _next(offers.scores, offers.order, n, offers.ends, depth)
+            best = offers.order[n]
             scores[n] = offers.scores[best]
             _spell(beam.nodes[HELD, best], history.tree, arcs[n], spans[n])
     return t, size, count

@@ -1,6 +1,7 @@
 """What the beam search for words (asr/lm/kernels.py) reads and works on.
 
-Letters: K prefixes in the beam, M nodes of the history or candidates of a frame, N nodes and A arcs of the lexicon.
+Letters: K prefixes in the beam, M nodes of the history or candidates of a frame, C classes, N nodes of the lexicon with
+G groups of A arcs.
 """
 
 from typing import NamedTuple
@@ -14,7 +15,14 @@ class LexiconGraph(NamedTuple):
     Attributes
     ----------
     offsets : (N + 1,) int32
-        The arcs of node n are offsets[n] … offsets[n + 1] − 1; words begin and end in node 0.
+        The arcs of node n are offsets[n] … offsets[n + 1] − 1, in the order of their classes; words begin and end in
+        node 0.
+    groups : (N,) int32
+        The first group of each node: a group has all arcs of a node and a class.
+    starts : (G + 1,) int32
+        The arcs of group g are starts[g] … starts[g + 1] − 1.
+    classes : (N, ⌈C / 32⌉) uint32
+        Bit c of a row of bits tells whether the node has a group of class c.
     tokens, nodes, words : (A,) int32
         The class of an arc, the node that it leads to, and the language model's word that ends with it, or −1.
     readings : (A,) int32
@@ -27,12 +35,33 @@ class LexiconGraph(NamedTuple):
     """
 
     offsets: np.ndarray
+    groups: np.ndarray
+    starts: np.ndarray
+    classes: np.ndarray
     tokens: np.ndarray
     nodes: np.ndarray
     words: np.ndarray
     readings: np.ndarray
     weights: np.ndarray
     ahead: np.ndarray
+
+
+class Answers(NamedTuple):
+    """What the n-gram has said of late, by a hash of what was asked: most ends of words return in frame after frame.
+
+    Attributes
+    ----------
+    asked : (2ⁿ,) int64
+        2³² times a state plus a word, −1 for nothing.
+    log_probs : (2ⁿ,)
+        Of the word.
+    states : (2ⁿ,) int32
+        The state after it.
+    """
+
+    asked: np.ndarray
+    log_probs: np.ndarray
+    states: np.ndarray
 
 
 class Limits(NamedTuple):
@@ -118,7 +147,11 @@ class Offers(NamedTuple):
     states
         The n-gram's states.
     order
-        A heap of candidates' numbers.
+        Numbers of candidates, the best first as far as they are sorted.
+    ends
+        Places in the order between which it is not sorted (`asr.lm.kernels._next`).
+    active : (⌈C / 32⌉,) int64
+        Bits of the classes that are likely enough in a frame.
     """
 
     scores: np.ndarray
@@ -128,3 +161,5 @@ class Offers(NamedTuple):
     gains: np.ndarray
     states: np.ndarray
     order: np.ndarray
+    ends: np.ndarray
+    active: np.ndarray

@@ -90,7 +90,7 @@ def is_context(trie, n, number):
 
 
 @njit(cache=True, inline="always")
-def _ones(bits):
+def ones(bits):
     """Return how many of 32 bits are 1."""
     bits = bits - ((bits >> 1) & 0x55555555)
     bits = (bits & 0x33333333) + ((bits >> 2) & 0x33333333)
@@ -120,7 +120,7 @@ def children(trie, n, number):
                 place += 1
                 bits = np.int64(words[place])
             if i >= skipped:
-                first, end = end, ((place - start) << 5) + _ones((bits & -bits) - 1) - number - (i - skipped)
+                first, end = end, ((place - start) << 5) + ones((bits & -bits) - 1) - number - (i - skipped)
             bits &= bits - 1
     first = max(0, min(first, count))
     return first, max(first, min(end, count))

@@ -114,7 +114,7 @@ def build(
     if spells_unknown:
         arcs.append(_spelling(rows.phones[rows.trees == 0], len(labels), len(ahead), unknown, weight))
         ahead = np.append(ahead, np.full(arcs[-1].nodes.max() + 1 - len(ahead), unigrams[unknown]))
-    graph = _graph(arcs, ahead)
+    graph = _graph(arcs, ahead, len(labels))
     (of_hints,) = np.nonzero(graph.words >= len(unigrams))
     said = graph.words[of_hints] - len(unigrams)
     graph.words[of_hints] = hinted[said]
@@ -264,10 +264,22 @@ def bigram(phones: np.ndarray, num_classes: int) -> np.ndarray:
     return (counts + varieties * probs) / np.maximum(counts.sum(axis=1, keepdims=True) + varieties, 1)
 
 
-def _graph(arcs: Sequence[_Arcs], ahead: np.ndarray) -> LexiconGraph:
-    """Sort arcs by the nodes that they leave."""
+def _graph(arcs: Sequence[_Arcs], ahead: np.ndarray, num_classes: int) -> LexiconGraph:
+    """Sort arcs by the nodes that they leave, and by their classes."""
     joined = _Arcs(*map(np.concatenate, zip(*arcs, strict=True)))
-    order = np.argsort(joined.sources, kind="stable")
-    offsets = np.searchsorted(joined.sources[order], np.arange(len(ahead) + 1)).astype(np.int32)
-    tokens, nodes, words = (each[order].astype(np.int32) for each in (joined.tokens, joined.nodes, joined.words))
-    return LexiconGraph(offsets, tokens, nodes, words, words.copy(), joined.weights[order], ahead)
+    order = np.lexsort((joined.tokens, joined.sources))
+    sources, tokens, nodes, words = (
+        each[order].astype(np.int32) for each in (joined.sources, joined.tokens, joined.nodes, joined.words)
+    )
+    is_first = np.append(True, (sources[1:] != sources[:-1]) | (tokens[1:] != tokens[:-1]))
+    starts = np.append(np.flatnonzero(is_first), len(order)).astype(np.int32)
+    numbers = np.arange(len(ahead) + 1)
+    offsets, groups = (np.searchsorted(each, numbers).astype(np.int32) for each in (sources, sources[starts[:-1]]))
+    classes = np.zeros((len(ahead), -(-num_classes // 32)), np.uint32)
+    of_groups = tokens[starts[:-1]]
+    np.bitwise_or.at(
+        classes, (sources[starts[:-1]], of_groups >> 5), np.uint32(1) << (of_groups & 31).astype(np.uint32)
+    )
+    return LexiconGraph(
+        offsets, groups[:-1], starts, classes, tokens, nodes, words, words.copy(), joined.weights[order], ahead
+    )

@@ -21,9 +21,10 @@ from asr.lm.hints import Hints
 from asr.lm.language_model import UNKNOWN
 from asr.lm.lexicon import Lexicon
 from asr.lm.ngram import NGram
-from asr.lm.search_arrays import Beam, History, LexiconGraph, Limits, Offers
+from asr.lm.search_arrays import Answers, Beam, History, LexiconGraph, Limits, Offers
 
 NO_PATH = Hypothesis((), (), -math.inf, (), words=())
+ANSWERS = 1 << 13  # of the n-gram that are remembered: more do not stay near the processor
 MOST = 4  # times the beam's size: prefixes kept when several sentences are requested
 
 
@@ -151,7 +152,8 @@ class WordSearch:
         work: np.ndarray,
     ) -> None:
         """Search the utterances at some places of an order, one after another."""
-        network = self.graph, self.lm.trie
+        answers = Answers(np.full(ANSWERS, -1), np.empty(ANSWERS), np.empty(ANSWERS, np.int32))
+        network = self.graph, self.lm.trie, answers
         for b in order[places].tolist():
             rows = np.array(log_probs[: lengths[b], b], np.float64, order="C")
             history, beam, offers = _begin(self.graph, limits, work)
@@ -230,8 +232,9 @@ def _begin(graph: LexiconGraph, limits: Limits, work: np.ndarray) -> tuple[Histo
     choices, slots, keys, words, others = (np.zeros(size, np.int64) for _ in range(5))
     num = size * (1 + most)
     totals, paths, gains = (np.empty(num) for _ in range(3))
-    prefixes, arcs, states, order = (np.empty(num, np.int64) for _ in range(4))
-    offers = Offers(totals, prefixes, arcs, paths, gains, states, order)
+    prefixes, arcs, states, order, ends = (np.empty(num + 1, np.int64) for _ in range(5))
+    active = np.empty(graph.classes.shape[1], np.int64)
+    offers = Offers(totals, prefixes, arcs, paths, gains, states, order, ends, active)
     return history, Beam(scores, nodes, choices, slots, keys, words, others, np.empty((2, size)), table), offers
 
 

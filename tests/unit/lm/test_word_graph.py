@@ -1,5 +1,7 @@
 """The graph of a search for words, held against a tree made of dictionaries."""
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 
@@ -101,6 +103,18 @@ def test_an_unknown_word_is_spelt_by_a_bigram_of_the_lexicons_phones(lexicon, lm
             expected[phone, nodes[(phone,)], -1] = 0.7 * log_prob
             expected[phone, 0, lm.index[UNKNOWN]] = 0.7 * (log_prob + ending)
         assert found == pytest.approx(expected, abs=1e-6)
+
+
+def test_arcs_of_a_node_are_in_groups_of_a_class(lexicon, lm):
+    graph, _ = word_graph.build(lexicon, LABELS, lm, 0.7, spells_unknown=True)
+    groups = [*graph.groups, len(graph.starts) - 1]
+    for node in range(len(graph.ahead)):
+        starts = graph.starts[groups[node] : groups[node + 1] + 1]
+        assert starts[0] == graph.offsets[node]
+        assert starts[-1] == graph.offsets[node + 1]
+        tokens = [set(graph.tokens[a:b].tolist()) for a, b in pairwise(starts)]
+        assert all(len(each) == 1 for each in tokens)
+        assert [token for (token,) in tokens] == [c for c in range(32) if graph.classes[node, 0] >> c & 1]
 
 
 def test_phones_that_no_word_has_spell_none():

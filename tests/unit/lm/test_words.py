@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from asr.core.errors import ConfigError
+from asr.lm import kernels, word_search
 from asr.lm.estimation import estimate
 from asr.lm.language_model import EDGE, UNKNOWN
 from asr.lm.lexicon import Lexicon
@@ -74,6 +75,42 @@ def test_a_narrow_search_of_sharp_posteriors_finds_the_best(rng):
         (found,) = search(log_probs[:, None], beam_size=30, beam_threshold=30.0)
         assert found[0].score == pytest.approx(max(expected.values()), abs=1e-2)
         assert found[0].score <= expected[found[0].words] + 1e-9  # what was pruned is missing
+
+
+@pytest.mark.parametrize("size", [1, 4])
+def test_answers_of_the_language_model_that_are_forgotten_are_asked_for_again(size, rng, monkeypatch):
+    search = WordSearch(LEXICON, language_model(), LABELS, 0.8)
+    log_probs = np.array([random_posteriors(rng, 12) for _ in range(4)]).swapaxes(0, 1)
+    expected = search(log_probs, beam_size=40, nbest=10)
+    monkeypatch.setattr(word_search, "ANSWERS", size)
+    assert search(log_probs, beam_size=40, nbest=10) == expected
+
+
+@pytest.mark.parametrize("places", [(32, 33, 31), (64, 1, 65), (3, 70, 63)])
+def test_labels_of_any_number_are_found(places, rng):
+    """The same three letters elsewhere among 70 labels, as of several languages."""
+    lm, few = language_model(), random_posteriors(rng, 6)
+    labels = ["<blank>", *(f"x{i}" for i in range(70))]
+    log_probs = np.full((6, 71), -np.inf)
+    for column, place in enumerate((0, *places)):
+        labels[place], log_probs[:, place] = LABELS[column], few[:, column]
+    expected = WordSearch(LEXICON, lm, LABELS, 0.8)(few[:, None], beam_size=400, nbest=400)
+    found = WordSearch(LEXICON, lm, labels, 0.8)(log_probs[:, None], beam_size=400, nbest=400)
+    assert [(each.words, each.score) for each in found[0]] == [(each.words, each.score) for each in expected[0]]
+
+
+@pytest.mark.parametrize("values", ["different", "alike", "rising", "falling"])
+def test_candidates_are_sorted_as_far_as_they_are_asked_for(values, rng):
+    numbers = rng.standard_normal(300) if values == "different" else rng.integers(0, 5, 300).astype(float)
+    if values in ("rising", "falling"):
+        numbers = np.sort(numbers)[:: 1 if values == "rising" else -1].copy()
+    expected = [i for i in np.argsort(-numbers, kind="stable") if numbers[i] >= 0]
+    order, ends = np.zeros(301, np.int64), np.zeros(301, np.int64)
+    ends[0], depth = kernels._fill(numbers, 300, 0.0, order), 1
+    assert ends[0] == len(expected)
+    for i in range(len(expected)):
+        depth = kernels._next(numbers, order, i, ends, depth)
+        assert order[i] == expected[i]
 
 
 def test_fewer_sentences_asked_for_are_the_first_of_all(rng):
