@@ -1,5 +1,7 @@
 """The verb `asr serve`."""
 
+import signal
+import sys
 from contextlib import ExitStack
 from typing import Annotated
 
@@ -98,6 +100,8 @@ def serve(
         home = None if wyoming is None else stack.enter_context(run.bind(HOME, wyoming))
         if home is not None:
             places.append(f"tcp://{HOME}:{home.getsockname()[1]}")
+        # Also while models load: what workers have written is removed, as when a server ends.
+        signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
         pool = Pool(models, limits)
         app = Server(pool, models, stream_model, home).application(access)
         pool.start()

@@ -6,6 +6,7 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -41,6 +42,28 @@ def test_it_serves_until_it_is_stopped(tmp_path):
         assert process.wait(PATIENCE) == 130
         assert process.stderr.read() == "\nasr: stopped\n"
     assert list(Path(tmp_path).iterdir()) == []
+
+
+@pytest.mark.parametrize("is_ready", [False, True])
+def test_a_service_manager_ends_it_and_nothing_stays_behind(is_ready, tmp_path):
+    options = ["--port", "0", "--model", "en-us-phones-small", "--words", "none", "--workers", "1"]
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "TMPDIR": str(tmp_path)}
+    command = [
+        sys.executable,
+        "-c",
+        f"if __name__ == '__main__':\n{re.sub('(?m)^', '    ', RUN_ASR)}",
+        "serve",
+        *options,
+    ]
+    with started(command, env=environment, cwd=ROOT, stderr=subprocess.PIPE, text=True) as process:
+        if is_ready:
+            assert process.stderr.readline().startswith("serving at ")
+        while not list(tmp_path.iterdir()):
+            time.sleep(0.01)
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(PATIENCE) == 128 + signal.SIGTERM
+        assert "Traceback" not in process.stderr.read()
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize(
