@@ -1,4 +1,4 @@
-"""Phone errors on children's speech before and after a model of adults learns from 5, 15 and 60 minutes of it.
+"""Phone errors on children's speech before and after a model of adults learns from 5 to 60 minutes of it.
 
 python benchmarks/adaptation.py --corpus SPEECHOCEAN762 [--model runs/mini_librispeech/blstm_ctc]
 
@@ -32,7 +32,7 @@ def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--corpus", required=True, help="folder of speechocean762")
     parser.add_argument("--model", default="runs/mini_librispeech/blstm_ctc", help="the model to adapt")
-    parser.add_argument("--minutes", type=float, nargs="+", default=[5, 15, 60], help="of speech to adapt to")
+    parser.add_argument("--minutes", type=float, nargs="+", default=[5, 15, 30, 60], help="of speech to adapt to")
     parser.add_argument("--output", type=Path, default=Path("runs/adaptation"), help="folder of tables and runs")
     parser.add_argument("--seed", type=int, default=1, help="of the choice of speakers")
     parser.add_argument("settings", nargs="*", help="of the trainings, such as train.freeze=2")
