@@ -19,8 +19,8 @@ from asr.lm.trie import FIRST, look_up, ones
 ENDS_BLANK, ENDS_LABEL, ENDS, STAYS_BLANK, STAYS_LABEL, STAYS = range(6)
 HELD, KEPT = range(2)  # rows of `Beam.nodes`
 UNSEEN = -1  # in `Offers.states`
-SPARE = 8  # an eighth more candidates than in the frame before may be needed to fill a beam
-MIXER = 0x5851F42D4C957F2D  # an odd number of 63 bits, whose multiples have high bits that look random
+SPARE = 8  # an eighth more candidates than in the frame before, or at first than places, may be needed to fill a beam
+MIXERS = 0x5851F42D, 0x4C957F2D  # odd numbers of 31 bits: multiples of numbers of 31 bits add up below 2⁶³
 # Columns of the history's tree. The first are those of `asr.ctc.beam_kernels`, with an arc where that has a token; then
 # come the lexicon's node and the n-gram's node after the prefix, and a number that tells its words from others.
 PARENT, ARC, CHILD, SIBLING, PLACE, BORN, SEEN, NODE, STATE, WORDS = range(10)
@@ -41,8 +41,9 @@ def _parted(scores, order, first, end):
     """Move the indices from `first` to `end` that are better than one of them before it; return the place of that one.
 
     Better is the higher score, and of equal ones the first. There are no branches that a processor could guess wrong.
+    That one is not the middle one, which of scores that rise and then fall would be the best again and again.
     """
-    middle = (first + end) >> 1
+    middle = first + (5 * (end - first) >> 3)
     pivot, place = order[middle], first
     order[middle] = order[end - 1]
     score = scores[pivot]
@@ -107,10 +108,10 @@ def _stay(frame, stamp, network, limits, beam, size, history):
 
 @helper()
 def _mark(frame, limits, active):
-    """Set the bits of the classes other than the blank that are likely enough in a frame."""
+    """Set the bits of the classes that are likely enough in a frame."""
     active[:] = 0
     for token in range(len(frame)):
-        if token != limits.blank and frame[token] >= limits.least:
+        if frame[token] >= limits.least:
             active[token >> 5] |= 1 << (token & 31)
 
 
@@ -168,11 +169,12 @@ def _look_up(num, least, network, limits, beam, size, history, offers):
     for i in range(size, num):
         if states[i] == UNSEEN and paths[i] + gains[i] >= least:
             before = np.int64(history.tree[beam.nodes[HELD, offers.prefixes[i]], STATE])
-            asked = (before << 32) + graph.words[offers.arcs[i]]
-            slot = ((asked * MIXER) >> 40) & (len(answers.asked) - 1)
+            word = np.int64(graph.words[offers.arcs[i]])
+            asked = (before << 32) + word
+            slot = ((before * MIXERS[0] + word * MIXERS[1]) >> 18) & (len(answers.asked) - 1)
             if answers.asked[slot] != asked:
                 answers.asked[slot] = asked
-                answers.log_probs[slot], answers.states[slot] = look_up(trie, before, graph.words[offers.arcs[i]])
+                answers.log_probs[slot], answers.states[slot] = look_up(trie, before, word)
             states[i] = answers.states[slot]
             gains[i] += limits.weight * answers.log_probs[slot]
             offers.scores[i] = paths[i] + gains[i]

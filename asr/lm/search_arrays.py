@@ -17,8 +17,8 @@ class LexiconGraph(NamedTuple):
     offsets : (N + 1,) int32
         The arcs of node n are offsets[n] … offsets[n + 1] − 1, in the order of their classes; words begin and end in
         node 0.
-    groups : (N,) int32
-        The first group of each node: a group has all arcs of a node and a class.
+    groups : (N + 1,) int32
+        The groups of node n are groups[n] … groups[n + 1] − 1: a group has all arcs of a node and a class.
     starts : (G + 1,) int32
         The arcs of group g are starts[g] … starts[g + 1] − 1.
     classes : (N, ⌈C / 32⌉) uint32

@@ -281,5 +281,5 @@ def _graph(arcs: Sequence[_Arcs], ahead: np.ndarray, num_classes: int) -> Lexico
         classes, (sources[starts[:-1]], of_groups >> 5), np.uint32(1) << (of_groups & 31).astype(np.uint32)
     )
     return LexiconGraph(
-        offsets, groups[:-1], starts, classes, tokens, nodes, words, words.copy(), joined.weights[order], ahead
+        offsets, groups, starts, classes, tokens, nodes, words, words.copy(), joined.weights[order], ahead
     )

@@ -232,7 +232,8 @@ def _begin(graph: LexiconGraph, limits: Limits, work: np.ndarray) -> tuple[Histo
     choices, slots, keys, words, others = (np.zeros(size, np.int64) for _ in range(5))
     num = size * (1 + most)
     totals, paths, gains = (np.empty(num) for _ in range(3))
-    prefixes, arcs, states, order, ends = (np.empty(num + 1, np.int64) for _ in range(5))
+    prefixes, arcs, states = (np.empty(num, np.int64) for _ in range(3))
+    order, ends = np.empty(num + 1, np.int64), np.empty(num + 1, np.int64)
     active = np.empty(graph.classes.shape[1], np.int64)
     offers = Offers(totals, prefixes, arcs, paths, gains, states, order, ends, active)
     return history, Beam(scores, nodes, choices, slots, keys, words, others, np.empty((2, size)), table), offers

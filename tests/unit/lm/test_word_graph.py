@@ -107,9 +107,8 @@ def test_an_unknown_word_is_spelt_by_a_bigram_of_the_lexicons_phones(lexicon, lm
 
 def test_arcs_of_a_node_are_in_groups_of_a_class(lexicon, lm):
     graph, _ = word_graph.build(lexicon, LABELS, lm, 0.7, spells_unknown=True)
-    groups = [*graph.groups, len(graph.starts) - 1]
     for node in range(len(graph.ahead)):
-        starts = graph.starts[groups[node] : groups[node + 1] + 1]
+        starts = graph.starts[graph.groups[node] : graph.groups[node + 1] + 1]
         assert starts[0] == graph.offsets[node]
         assert starts[-1] == graph.offsets[node + 1]
         tokens = [set(graph.tokens[a:b].tolist()) for a, b in pairwise(starts)]

@@ -77,6 +77,24 @@ def test_a_narrow_search_of_sharp_posteriors_finds_the_best(rng):
         assert found[0].score <= expected[found[0].words] + 1e-9  # what was pruned is missing
 
 
+def test_words_are_searched_without_compilation(run_python):
+    run_python(
+        """
+import warnings
+import numpy as np
+from asr.lm.word_search import WordSearch
+from tests.unit.lm.test_words import LABELS, LEXICON, exhaustive, language_model, random_posteriors
+warnings.simplefilter("error")
+log_probs, lm = random_posteriors(np.random.default_rng(0), 3), language_model()
+(found,) = WordSearch(LEXICON, lm, LABELS, 0.7)(log_probs[:, None], beam_size=200, nbest=200)
+expected = exhaustive(log_probs, LEXICON, lm, 0.7, 0.0)
+assert {each.words for each in found} == expected.keys()
+np.testing.assert_allclose([each.score for each in found], [expected[each.words] for each in found])
+""",
+        NUMBA_DISABLE_JIT="1",
+    )
+
+
 @pytest.mark.parametrize("size", [1, 4])
 def test_answers_of_the_language_model_that_are_forgotten_are_asked_for_again(size, rng, monkeypatch):
     search = WordSearch(LEXICON, language_model(), LABELS, 0.8)
@@ -99,18 +117,27 @@ def test_labels_of_any_number_are_found(places, rng):
     assert [(each.words, each.score) for each in found[0]] == [(each.words, each.score) for each in expected[0]]
 
 
-@pytest.mark.parametrize("values", ["different", "alike", "rising", "falling"])
-def test_candidates_are_sorted_as_far_as_they_are_asked_for(values, rng):
-    numbers = rng.standard_normal(300) if values == "different" else rng.integers(0, 5, 300).astype(float)
-    if values in ("rising", "falling"):
-        numbers = np.sort(numbers)[:: 1 if values == "rising" else -1].copy()
+@pytest.mark.parametrize("shape", ["random", "alike", "rising", "falling", "hill", "valley"])
+def test_candidates_are_sorted_as_far_as_they_are_asked_for(shape, rng):
+    rising = np.sort(rng.standard_normal(600))
+    hill = np.concatenate([rising[::2], rising[::-2]])
+    numbers = {
+        "random": rng.standard_normal(600),
+        "alike": rng.integers(-5, 5, 600).astype(float),
+        "rising": rising,
+        "falling": rising[::-1].copy(),
+        "hill": hill,
+        "valley": -hill,
+    }[shape]
     expected = [i for i in np.argsort(-numbers, kind="stable") if numbers[i] >= 0]
-    order, ends = np.zeros(301, np.int64), np.zeros(301, np.int64)
-    ends[0], depth = kernels._fill(numbers, 300, 0.0, order), 1
+    order, ends = np.zeros(601, np.int64), np.zeros(601, np.int64)
+    ends[0], depth, most = kernels._fill(numbers, 600, 0.0, order), 1, 1
     assert ends[0] == len(expected)
     for i in range(len(expected)):
         depth = kernels._next(numbers, order, i, ends, depth)
+        most = max(most, depth)
         assert order[i] == expected[i]
+    assert most < 30  # parts within parts: with a bad choice of where to part, half as many as there are numbers
 
 
 def test_fewer_sentences_asked_for_are_the_first_of_all(rng):
