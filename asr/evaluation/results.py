@@ -27,7 +27,8 @@ COMPARED = (*page.KEYS, "scoring", "times_real_time", "parameters", "training_se
 def write_metrics(rows: Sequence[dict[str, Any]], seed: int, output: Path, folder: Path) -> None:
     """Merge rows into the output's ``metrics.json``, where they replace those of the same corpus, split and decoder.
 
-    A decoder with another language model, weight or penalty is another one.
+    A decoder with another language model, weight or penalty is another one. The n-gram of a model folder is named as
+    there, wherever the folder lies.
 
     If the model folder is the output's own, its ``metrics.json`` and the scores in its card are written too.
 
@@ -43,6 +44,7 @@ def write_metrics(rows: Sequence[dict[str, Any]], seed: int, output: Path, folde
         The model folder.
     """
     path = output / METRICS
+    rows = [row | {"decode": _named_in(folder, row["decode"])} if "decode" in row else row for row in rows]
     with turn(path):
         before = json.loads(path.read_text(encoding="utf8"))["results"] if path.is_file() else []
         merged = [*(row for row in before if not any(_is_repeated(row, fresh) for fresh in rows)), *rows]
@@ -51,6 +53,12 @@ def write_metrics(rows: Sequence[dict[str, Any]], seed: int, output: Path, folde
         if folder.parent == output:
             files.write_json(folder / METRICS, values)
             _write_card(folder / "README.md", merged)
+
+
+def _named_in(folder: Path, decode: dict[str, Any]) -> dict[str, Any]:
+    """Return settings with a language model of the model folder by its name there."""
+    lm = Path(decode.get("lm") or "")
+    return decode | {"lm": lm.name} if lm.parent == folder else decode
 
 
 def _is_repeated(row: dict[str, Any], fresh: dict[str, Any]) -> bool:

@@ -41,6 +41,19 @@ def test_rows_of_other_weights_stand_side_by_side(tmp_path):
     assert "beam 16 + book, lm_weight 0.5 |" in card
 
 
+def test_rows_of_a_model_folder_that_was_moved_are_replaced(tmp_path):
+    """Its n-gram has no place of its own: it was named with the folder of that day, and the rows stood there twice."""
+    for place, per in (("here", 12.0), ("there", 11.0)):
+        folder = tmp_path / place / "model"
+        results.write_metrics([row(per=per, lm=str(folder / "book"), lm_weight=0.5)], 1, tmp_path, folder)
+    (found,) = json.loads((tmp_path / "metrics.json").read_text())["results"]
+    assert (found["decode"]["lm"], found["per"]) == ("book", 11.0)
+    elsewhere = str(tmp_path / "book")
+    results.write_metrics([row(per=10.0, lm=elsewhere, lm_weight=0.5)], 1, tmp_path, folder)
+    found = json.loads((tmp_path / "metrics.json").read_text())["results"]
+    assert [each["decode"]["lm"] for each in found] == ["book", elsewhere]
+
+
 def test_a_row_of_an_older_version_is_replaced(tmp_path):
     (tmp_path / "metrics.json").write_text(json.dumps({"seed": 1, "results": [row(), row("best path")]}))
     results.write_metrics([row(per=9.0, lm="book")], 1, tmp_path, tmp_path / "elsewhere" / "model")

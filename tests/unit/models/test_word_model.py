@@ -152,9 +152,15 @@ def test_a_word_model_may_come_with_another_to_rescore_with(rescored, cli, tmp_p
     recogniser = Recogniser.from_pretrained("en-us-phones-small", words=True, lm_weight=0.5)
     decode = recogniser.model.config.decode
     assert (decode.rescore_lm, decode.rescore_weight, decode.rescored_lm_weight) == ("lstm", 0.3, 0.2)
-    command = ("transcribe", RECORDING, "--model", "en-us-phones-small", "--words")
-    assert cli(*command, "--no-rescore").out == SAID + "\n"
-    assert cli(*command).out != SAID + "\n"
+    several = [
+        Recogniser.from_pretrained("en-us-phones-small", words=True, nbest=10, **more).transcribe(RECORDING).nbest
+        for more in ({}, {"rescore_lm": None})
+    ]
+    after, before = ({each.words: each.score for each in found} for found in several)
+    assert all(after[words] < before[words] - 50 for words in after if "scrap" in words)
+    assert tuple(SAID.split()) in after
+    command = ("transcribe", RECORDING, "--model", "en-us-phones-small", "--words", "--no-rescore")
+    assert cli(*command).out == SAID + "\n"
     WordModel({**TUNED, "rescored_lm_weight": None}, MAP).store(rescored, "other")  # null is what the default is
     assert WordModel.load(rescored, "other").decode["rescored_lm_weight"] is None
     shutil.copytree(rescored, tmp_path / "mine")
