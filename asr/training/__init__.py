@@ -22,9 +22,22 @@ def check(config: Config) -> None:
         return
     if kind_of(config) is Kind.ATTENTION and config.train.alignments is not None:
         raise ConfigError("train.alignments is for HMMs: leave it out with attention_decoder", "train.alignments")
+    if kind_of(config) is not Kind.CTC:
+        _check_without_ctc(config)
     from asr import encoders
 
     encoders.config_of(config.model)
+
+
+def _check_without_ctc(config: Config) -> None:
+    why = f"for {config.model['name']}, which is not trained with CTC alone"
+    if config.conditions.padding > 0 and kind_of(config) is Kind.HYBRID:
+        raise ConfigError("conditions.padding must be 0 with train.alignments, which have no frames for it")
+    for key in ("consistency", "label_prior_scale"):
+        if getattr(config.train, key) > 0:
+            raise ConfigError(f"train.{key} must be 0 {why}", f"train.{key}")
+    if config.train.criterion.name == "ctc_crf":
+        raise ConfigError(f"train.criterion.name must be ctc {why}")
 
 
 OF_ALL = ("alignments", "accelerator", "precision", "checkpoint_minutes")  # of HMMs, and how a machine works
@@ -59,8 +72,10 @@ def train(config: Config, run: Path) -> Path:
     Raises
     ------
     AsrError
-        A corpus cannot be prepared, the run folder holds another run or is in use, or nothing is left to train on.
+        A setting does not fit, a corpus cannot be prepared, the run folder holds another run or is in use, or nothing
+        is left to train on.
     """
+    check(config)
     from asr.training import processes  # here, and not above: it imports torch
     from asr.training.memory import tune_malloc
 

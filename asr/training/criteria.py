@@ -330,15 +330,6 @@ CRITERIA: dict[Kind, Callable[[Config], Criterion]] = {
 
 
 def build(config: Config) -> Criterion:
-    """Return the criterion of a configuration's kind of system."""
-    kind, with_lm = kind_of(config), config.train.criterion.name == "ctc_crf"
-    if config.conditions.padding > 0 and kind is Kind.HYBRID:
-        raise ConfigError("conditions.padding must be 0 with train.alignments, which have no frames for it")
-    for key in ("consistency", "label_prior_scale"):
-        if getattr(config.train, key) > 0 and kind is not Kind.CTC:
-            fault = f"must be 0 for {config.model['name']}, which is not trained with CTC alone"
-            raise ConfigError(f"train.{key} {fault}", f"train.{key}")
-    if with_lm and kind is not Kind.CTC:
-        name = config.model["name"]
-        raise ConfigError(f"train.criterion.name must be ctc for {name}, which is not trained with CTC alone")
-    return CTCCRF(config) if with_lm else CRITERIA[kind](config)
+    """Return the criterion of a configuration that `asr.training.check` lets pass."""
+    is_crf = config.train.criterion.name == "ctc_crf"
+    return CTCCRF(config) if is_crf else CRITERIA[kind_of(config)](config)

@@ -55,3 +55,27 @@ def test_what_a_kind_of_system_is_trained_by_passes():
 def test_attention_has_no_alignments():
     with pytest.raises(ConfigError, match=r"^train\.alignments is for HMMs: leave it out with attention_decoder$"):
         check(config("attention_decoder", train={"alignments": "gmm_hmm"}))
+
+
+@pytest.mark.parametrize("system", [{"model": "attention_decoder"}, {"model": "blstm", "alignments": "gmm_hmm"}])
+@pytest.mark.parametrize(
+    ("setting", "fault"),
+    [
+        ({"consistency": 0.2}, r"train\.consistency must be 0 for"),
+        ({"label_prior_scale": 0.3}, r"train\.label_prior_scale must be 0 for"),
+        ({"criterion": {"name": "ctc_crf", "lm": "phone_trigram"}}, r"train\.criterion\.name must be ctc"),
+    ],
+)
+def test_what_ctc_alone_is_trained_by_is_refused_before_the_stages(system, setting, fault):
+    train = setting | {key: value for key, value in system.items() if key != "model"}
+    with pytest.raises(ConfigError, match=f"^{fault} "):
+        check(config(system["model"], train=train))
+
+
+def test_hybrids_have_no_padding():
+    sections = {"train": {"alignments": "gmm_hmm"}, "conditions": {"padding": 0.2}}
+    sections["features"] = {"kind": "fbank", "delta_order": 0, "use_energy": False}
+    with pytest.raises(ConfigError, match=r"^conditions\.padding must be 0 with train\.alignments"):
+        check(config("blstm", **sections))
+    sections["train"] = {}
+    check(config("blstm", **sections))
