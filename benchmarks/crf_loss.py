@@ -23,7 +23,7 @@ from _bench import describe, spread
 from torch import Tensor
 
 from asr import ctc
-from asr.ctc import Denominator, TokenModel, crf_loss, ctc_loss
+from asr.ctc import Denominator, TokenModel, alternatives_loss, crf_loss, ctc_loss
 from asr.encoders.blstm import EncoderConfig
 from asr.lm import fusion
 from asr.lm.estimation import estimate
@@ -75,6 +75,23 @@ def gradient(loss: Callable[[Tensor], Tensor], logits: Tensor) -> Tensor:
     """Return the gradient (T, B, C) of the sum of losses."""
     leaf = logits.detach().requires_grad_()
     return torch.autograd.grad(loss(leaf).sum(), leaf)[0]
+
+
+def with_alternatives(targets: list[list[int]], num_classes: int) -> list[list[list[tuple[int, ...]]]]:
+    """Return labels as words of five, every fourth of which may have another label in its middle."""
+    texts = []
+    for labels in targets:
+        words = [tuple(labels[start : start + 5]) for start in range(0, len(labels), 5)]
+        others = [(*word[:2], word[2] % (num_classes - 1) + 1, *word[3:]) for word in words]
+        texts.append(
+            [[word, other][: 1 + (i % 4 == 0)] for i, (word, other) in enumerate(zip(words, others, strict=True))]
+        )
+    return texts
+
+
+def of_texts(texts: list, lengths: Tensor, denominator: Denominator, logits: Tensor) -> Tensor:
+    """Return the losses of texts, whose automata are made anew as in training."""
+    return alternatives_loss(logits, [denominator.restricted(text) for text in texts], lengths, denominator)
 
 
 def training_step(network: torch.nn.Module, features: Tensor, frames: Tensor, args: tuple[Tensor, ...]) -> None:
@@ -141,6 +158,9 @@ def main() -> None:
         for scale in (1, 3, 6, 10):
             ours = report(f"CTC-CRF, logits of scale {scale}", partial(gradient, loss, scale * logits), repeats)
             print(f"{'':44} {100 * ours / step:7.1f} % of the training step")
+        texts = with_alternatives(targets.tolist(), len(labels))
+        loss = partial(of_texts, texts, args[1], denominator)
+        report("every 4th word with two pronunciations", partial(gradient, loss, logits), repeats)
         peer = DenseTable(fusion.automaton(lm, labels, 1.0))
         theirs = report(
             "torch, a dense table (the denominator alone)", partial(gradient, peer, logits), max(1, repeats // 4)

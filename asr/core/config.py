@@ -228,6 +228,9 @@ class CriterionConfig:
         So many times the loss of CTC is added to that of ``ctc_crf``.
     warmup_epochs
         Epochs of CTC alone before ``ctc_crf``.
+    pronunciations
+        What ``ctc_crf`` learns of a word: the ``first``, by which it is spelt; or ``all`` that the lexicon has, of
+        which the network weighs those that it hears (`asr.ctc.alternatives_loss`), without CTC beside.
     words
         Language model over words for ``ctc_crf``: the best epoch is that with the fewest wrong words of the dev
         speakers, instead of phones. A folder, or the name of a shipped model.
@@ -237,15 +240,20 @@ class CriterionConfig:
     lm: str | None = None
     ctc_weight: float = 0.1
     warmup_epochs: int = 0
+    pronunciations: str = "first"
     words: str | None = None
 
     def __post_init__(self) -> None:
         one_of("train.criterion.name", self.name, ("ctc", "ctc_crf"))
+        one_of("train.criterion.pronunciations", self.pronunciations, ("first", "all"))
         fits = (self.name == "ctc_crf") == (self.lm is not None)
         check(fits, "train.criterion.lm", "name an n-gram for ctc_crf, and nothing for ctc", self.lm)
         check(self.words is None or self.name == "ctc_crf", "train.criterion.words", "be null for ctc", self.words)
         for name in ("ctc_weight", "warmup_epochs"):
             check(getattr(self, name) >= 0, f"train.criterion.{name}", "be 0 or more", getattr(self, name))
+        if self.pronunciations == "all":
+            check(self.name == "ctc_crf", "train.criterion.pronunciations", "be first for ctc", self.pronunciations)
+            check(self.ctc_weight == 0, "train.criterion.ctc_weight", "be 0 for all pronunciations", self.ctc_weight)
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,7 @@ from asr.ctc.greedy import best_path
 from asr.ctc.hypothesis import Hypothesis
 
 if TYPE_CHECKING:
+    from asr.ctc.alternatives import alternatives_loss
     from asr.ctc.consistency import consistency_loss
     from asr.ctc.crf import crf_loss
     from asr.ctc.denominator import Denominator
@@ -29,6 +30,7 @@ __all__ = [
     "LabelGraph",
     "TokenAlignment",
     "TokenModel",
+    "alternatives_loss",
     "beam_search",
     "best_path",
     "consistency_loss",
@@ -58,6 +60,7 @@ __getattr__, _, _ = lazy_loader.attach(
     __name__,
     submod_attrs={
         "loss": ["ctc_loss"],
+        "alternatives": ["alternatives_loss"],
         "consistency": ["consistency_loss"],
         "crf": ["crf_loss"],
         "denominator": ["Denominator"],

@@ -139,9 +139,9 @@ def _rows(model: TokenModel, backoffs: np.ndarray, factors: np.ndarray, blank: i
         states, labels = np.divmod(codes, num_classes)
         return np.where(labels == blank, codes, backoffs[states] * num_classes + labels)
 
-    reached = _closure(np.array([blank]), follow)
+    reached = _closure(np.array([blank]), possible.size, follow)
     reached = reached[np.argsort(reached % num_classes, kind="stable")]
-    codes = np.concatenate([reached, np.setdiff1d(_closure(reached, back_off), reached)])
+    codes = np.concatenate([reached, np.setdiff1d(_closure(reached, possible.size, back_off), reached)])
     states, labels = np.divmod(codes, num_classes)
     parents, targets = _places(codes, back_off(codes)), np.where(possible, _places(reached, after), -1)[states]
     return _Rows(
@@ -155,13 +155,14 @@ def _rows(model: TokenModel, backoffs: np.ndarray, factors: np.ndarray, blank: i
     )
 
 
-def _closure(codes: np.ndarray, follow: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
-    """Return what is reached from some codes, with these, sorted."""
-    fresh = found = codes
+def _closure(codes: np.ndarray, num_codes: int, follow: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
+    """Return what is reached from some codes, all below num_codes, with these, sorted."""
+    fresh, found = codes, np.zeros(num_codes, bool)
     while len(fresh):
-        fresh = np.setdiff1d(follow(fresh), found)
-        found = np.union1d(found, fresh)
-    return found
+        found[fresh] = True
+        reached = follow(fresh)
+        fresh = np.unique(reached[~found[reached]])
+    return np.flatnonzero(found)
 
 
 def _places(values: np.ndarray, wanted: np.ndarray) -> np.ndarray:

@@ -1,5 +1,6 @@
 """The CTC-CRF loss as a function of torch tensors."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -85,7 +86,7 @@ def crf_loss(
     rows = np.stack([denominator.log_probs(symbols, labels), np.maximum(labels, 1) * batch])
     scores, divisors = torch.from_numpy(rows).to(values.device, non_blocking=True)
     possible = torch.isfinite(numerators) & torch.isfinite(scores)
-    partitions = _LogPartition.apply(values, frames, possible, denominator)
+    partitions = log_partitions(values, frames, possible, [denominator] * batch)
     losses = (1 + ctc_weight) * numerators + (partitions - scores)
     losses = losses.where(possible | numerators.isnan(), torch.inf)
     if zero_infinity:
@@ -97,19 +98,39 @@ def crf_loss(
     return losses if reduction == "none" else losses.sum()
 
 
+def log_partitions(
+    logits: Tensor, lengths: np.ndarray, possible: Tensor, denominators: Sequence[Denominator]
+) -> Tensor:
+    """Return ln Z (B,) in float64 of the utterances that are possible, and 0 of others.
+
+    Parameters
+    ----------
+    logits : (T, B, C)
+        In float64, unless a GPU serves them; of what is possible without NaN and +inf.
+    lengths, possible : (B,)
+        Number of frames, and truth values on the device of the logits.
+    denominators : (B,)
+        On a GPU all the same.
+    """
+    return _LogPartition.apply(logits, lengths, possible, denominators)
+
+
 class _LogPartition(torch.autograd.Function):
-    """ln Z (B,) of the utterances that are possible, 0 for others; the forward pass computes the gradient too."""
+    """ln Z (B,); the forward pass computes the gradient too."""
 
     @staticmethod
-    def forward(ctx: Any, logits: Tensor, lengths: np.ndarray, possible: Tensor, denominator: Denominator) -> Tensor:
+    def forward(
+        ctx: Any, logits: Tensor, lengths: np.ndarray, possible: Tensor, denominators: Sequence[Denominator]
+    ) -> Tensor:
         if gpu.serves(logits):
             from asr.ctc import gpu_automaton  # Triton is needed where there is a GPU
 
-            found, gradient = gpu_automaton.partition(logits.detach(), possible, lengths, denominator)
+            found, gradient = gpu_automaton.partition(logits.detach(), possible, lengths, denominators[0])
             ctx.save_for_backward(gradient)
             return found
         values = np.ascontiguousarray(logits.detach().numpy())
-        totals, grads = partition(values, np.flatnonzero(possible.numpy()), lengths, denominator.automaton)
+        automata = [each.automaton for each in denominators]
+        totals, grads = partition(values, np.flatnonzero(possible.numpy()), lengths, automata)
         ctx.save_for_backward(torch.from_numpy(grads))
         return torch.from_numpy(totals)
 

@@ -3,6 +3,7 @@
 Letters: B utterances, T frames, L labels, C classes, Q states of the token model, S states here.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -82,6 +83,16 @@ class Denominator:
         model = TokenModel(scores, model.next_states, finals)
         return cls(model, build(model, others, np.exp(factors), blank))
 
+    @classmethod
+    def unweighted(cls, num_classes: int, blank: int = 0) -> "Denominator":
+        """Return the weights of label sequences that are all 1.
+
+        >>> Denominator.unweighted(4).log_probs(np.array([[0, 3, 2]]), np.array([2]))
+        array([0.])
+        """
+        shape = 1, num_classes
+        return cls.of(TokenModel(np.zeros(shape), np.zeros(shape, np.int64), np.zeros(1)), blank=blank)
+
     @property
     def num_classes(self) -> int:
         """Number of classes, C."""
@@ -101,6 +112,51 @@ class Denominator:
     def num_arcs(self) -> int:
         """Number of arcs and links, with which the time of the loss grows."""
         return len(self.automaton.entering.weights) + len(self.automaton.links.weights)
+
+    def restricted(self, words: Sequence[Sequence[Sequence[int]]]) -> "Denominator":
+        """Return the weights of the label sequences of a text alone: each word by one of its pronunciations.
+
+        A label sequence that comes about in several ways counts once.
+
+        Parameters
+        ----------
+        words
+            The labels of each pronunciation of each word; none of them empty.
+
+        Raises
+        ------
+        ValueError
+            A word has no pronunciation, a pronunciation no label, or a label is none of 0..C − 1, or the blank.
+
+        Examples
+        --------
+        >>> text = Denominator.unweighted(4).restricted([[[1, 2], [1, 3, 2]], [[3]]])  # 1 2 3 and 1 3 2 3
+        >>> text.num_states, text.num_arcs  # from 2 on they are one
+        (5, 5)
+        """
+        possible = {*range(self.num_classes)} - {self.blank}
+        if not all(word and all(each and possible.issuperset(each) for each in word) for word in words):
+            raise ValueError(f"each word needs pronunciations of labels below {self.num_classes} other than the blank")
+        spelt = [[tuple(each) for each in word] for word in words]
+        start: _Place = frozenset({(0, ())})
+        numbers, waiting, arcs = {(start, 0): 0}, [(start, 0)], list[tuple[int, int, int]]()
+        for place, state in waiting:  # which grows
+            for token, after in _continuations(place, spelt).items():
+                if self.model.scores[state, token] > -np.inf:
+                    reached = after, int(self.model.next_states[state, token])
+                    if reached not in numbers:
+                        numbers[reached] = len(numbers)
+                        waiting.append(reached)
+                    arcs.append((numbers[place, state], token, numbers[reached]))
+        of_model = np.array([state for _, state in waiting])
+        sources, tokens, targets = np.array(arcs, np.int64).reshape(-1, 3).T
+        scores = np.full((len(waiting), self.num_classes), -np.inf)
+        scores[sources, tokens] = self.model.scores[of_model[sources], tokens]
+        next_states = np.zeros(scores.shape, np.int64)
+        next_states[sources, tokens] = targets
+        is_end = [(len(spelt), ()) in place for place, _ in waiting]
+        finals = np.where(is_end, self.model.finals[of_model], -np.inf)
+        return Denominator.of(TokenModel(scores, next_states, finals), blank=self.blank)
 
     def log_probs(self, symbols: np.ndarray, lengths: np.ndarray) -> np.ndarray:
         """Return the natural-log weight of each labelling (B,); symbols (B, 1 + L) hold the blank, then the labels."""
@@ -144,7 +200,7 @@ class Denominator:
         values = np.where(inside[:, :, None], log_probs, 0.0)
         posteriors = np.exp(values) * inside[:, :, None]
         posteriors /= np.maximum(posteriors.sum(axis=2, keepdims=True), np.finfo(float).tiny)
-        posteriors += partition(values, np.arange(batch), lengths, self.automaton)[1]
+        posteriors += partition(values, np.arange(batch), lengths, [self.automaton] * batch)[1]
         return np.where(inside[:, :, None], np.log(posteriors.clip(SMALLEST, 1.0)), 0.0).astype(np.float32)
 
     def begin(self) -> np.ndarray:
@@ -218,3 +274,18 @@ class Denominator:
             rows, step = rows[where < len(tokens)], step + 1
             rows = rows[(others[rows] != states[rows + step, None]).any(axis=1)]
         return gains
+
+
+# Where a text may be: before a word, or within one, by the number of the word and the labels that its pronunciation
+# still has.
+_Place = frozenset[tuple[int, tuple[int, ...]]]
+
+
+def _continuations(place: _Place, words: Sequence[Sequence[tuple[int, ...]]]) -> dict[int, _Place]:
+    """Return where a text may be after each label that can come next."""
+    after = dict[int, set[tuple[int, tuple[int, ...]]]]()
+    for word, rest in place:
+        if word < len(words):
+            for token, *others in [rest] if rest else words[word]:
+                after.setdefault(token, set()).add((word, tuple(others)) if others else (word + 1, ()))
+    return {token: frozenset(places) for token, places in sorted(after.items())}

@@ -7,6 +7,7 @@ Letters: T frames, B utterances, C classes, S states, N nodes.
 """
 
 import math
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -48,7 +49,7 @@ class Room(NamedTuple):
 
 
 def partition(
-    logits: np.ndarray, utterances: np.ndarray, lengths: np.ndarray, automaton: Automaton
+    logits: np.ndarray, utterances: np.ndarray, lengths: np.ndarray, automata: Sequence[Automaton]
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return ln Z (B,) and its gradient at the logits (T, B, C).
 
@@ -60,8 +61,8 @@ def partition(
         Which to do; the others get 0.
     lengths : (B,)
         Frames.
-    automaton
-        Weights of label sequences.
+    automata : (B,)
+        Weights of each utterance's label sequences.
 
     Returns
     -------
@@ -72,8 +73,9 @@ def partition(
     """
     totals, grads = np.zeros(len(lengths)), np.zeros_like(logits)
     chosen = utterances[np.argsort(-lengths[utterances], kind="stable")]  # so that the threads' shares are alike
-    size = workspace_size(int(lengths[chosen].max(initial=0)), automaton, logits.shape[2])
-    workers.run(_each, len(chosen), size, logits, chosen, lengths, automaton, (totals, grads))
+    longest, num_classes = int(lengths[chosen].max(initial=0)), logits.shape[2]
+    sizes = {id(each): workspace_size(longest, each, num_classes) for each in automata}
+    workers.run(_each, len(chosen), max(sizes.values(), default=0), logits, chosen, lengths, automata, (totals, grads))
     return totals, grads
 
 
@@ -82,14 +84,14 @@ def _each(
     logits: np.ndarray,
     utterances: np.ndarray,
     lengths: np.ndarray,
-    automaton: Automaton,
+    automata: Sequence[Automaton],
     found: tuple[np.ndarray, np.ndarray],
     work: np.ndarray,
 ) -> None:
     """Do the utterances at some places, one after another."""
     totals, grads = found
     for b in utterances[places].tolist():
-        num_frames = int(lengths[b])
+        num_frames, automaton = int(lengths[b]), automata[b]
         if num_frames == 0:
             with np.errstate(divide="ignore"):
                 totals[b] = np.log(automaton.finals[automaton.offsets[automaton.blank]])

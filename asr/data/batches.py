@@ -27,6 +27,7 @@ from lhotse.dataset.sampling.base import CutSampler
 from asr.core.config import ConditionsConfig, Config, SpecAugmentConfig
 from asr.core.errors import AudioError, CorpusError, InfeasibleError
 from asr.ctc import required_frames
+from asr.data import splits
 from asr.data.augmentation import change_conditions, draw_padding, mask_features
 from asr.data.feature_store import Features
 from asr.data.splits import reference
@@ -35,6 +36,9 @@ from asr.speech.features import FRAME_SHIFT
 from asr.speech.normaliser import Normaliser
 
 log = logging.getLogger(__name__)
+
+Pronunciations = list[tuple[int, ...]]  # of a word, as indices of labels
+Text = list[Pronunciations]  # word by word
 
 NUM_VOICES = 4  # that babble is made of
 
@@ -57,6 +61,8 @@ class Batch:
         Labels.
     is_spare
         The utterances are another process's. They are here so that each process has some, and count nowhere.
+    texts
+        The pronunciations of the words of each utterance, where the loss asks for them.
     """
 
     ids: list[str]
@@ -65,6 +71,7 @@ class Batch:
     targets: torch.Tensor
     target_lengths: torch.Tensor
     is_spare: bool = False
+    texts: tuple[Text, ...] = ()
 
     def rows(self) -> list[np.ndarray]:
         """Return the features (T, F) of each utterance without padding."""
@@ -111,6 +118,51 @@ class LabelTargets:
     def __call__(self, cut: Cut, speed: float = 1.0) -> list[int]:
         """Return the labels' indices, which do not depend on the speed."""
         return [self._ids[label] for label in reference(cut, self._label_set)]
+
+
+class TextTargets(LabelTargets):
+    """The same, and the other ways in which the words may be said.
+
+    Parameters
+    ----------
+    tokens, label_set
+        As for `LabelTargets`.
+    lexicons
+        Each tells the pronunciations of a word (`asr.data.pronunciations.alternatives`).
+    """
+
+    def __init__(
+        self, tokens: Sequence[str], label_set: str, lexicons: Sequence[Callable[[str], Sequence[Sequence[str]]]]
+    ):
+        super().__init__(tokens, label_set)
+        self._lexicons = lexicons
+        self._known = dict[tuple[str, tuple[int, ...]], Pronunciations]()
+
+    def text(self, cut: Cut) -> Text:
+        """Return the pronunciations of each word, the one that the labels spell first.
+
+        Where they spell what the lexicon lacks, it is the only one; where it is not known which labels are a word's,
+        all of them are one.
+        """
+        labels = tuple(self(cut))
+        words, lengths = splits.words(cut), splits.word_lengths(cut, self._label_set)
+        if len(words) != len(lengths) or not all(lengths):
+            return [[labels]] if labels else []
+        ends = np.cumsum(lengths).tolist()
+        spelt = [labels[end - length : end] for end, length in zip(ends, lengths, strict=True)]
+        return [self._pronunciations(*each) for each in zip(words, spelt, strict=True)]
+
+    def _pronunciations(self, word: str, spelt: tuple[int, ...]) -> Pronunciations:
+        if (word, spelt) not in self._known:
+            for lexicon in self._lexicons:
+                several = [each for each in lexicon(word) if self._ids.keys() >= {*each}]
+                ways = [tuple(self._ids[label] for label in each) for each in several]
+                if spelt in ways:
+                    break
+            else:
+                ways = []
+            self._known[word, spelt] = list(dict.fromkeys([spelt, *ways]))
+        return self._known[word, spelt]
 
 
 class NoTargets:
@@ -176,7 +228,11 @@ class SpeechDataset(torch.utils.data.Dataset):
                 log.warning("skipped %s", error)
         if not utterances:
             raise CorpusError(f"no utterance of a batch could be read, the first of them {cuts[0].id}")
-        return collate([each for view in zip(*utterances, strict=True) for each in view])
+        batch = collate([each for view in zip(*utterances, strict=True) for each in view])
+        if isinstance(self.targets, TextTargets):
+            texts = {cut.id: self.targets.text(cut) for cut in cuts}
+            batch = replace(batch, texts=tuple(texts[key] for key in batch.ids))
+        return batch
 
     def utterance(self, cut: Cut, view: int = 0) -> tuple[np.ndarray, list[int]]:
         """Return features (T, F) as the encoder sees them in this epoch, and the targets."""

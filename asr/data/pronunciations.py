@@ -19,6 +19,7 @@ from asr.speech import characters, espeak, lexicons, phones
 from asr.speech.ipa import Matcher
 from asr.speech.label_spellings import ARPABET, recognise
 from asr.speech.lexicons import Lexicon, Phones
+from asr.speech.pronounce import is_known, pronunciations
 from asr.speech.transcription import Pronunciations, Transcription, in_english
 
 AUTO, CMUDICT, NONE = "auto", "cmudict", "none"
@@ -72,6 +73,26 @@ def of_corpus(data: DataConfig, corpus: str) -> Transcription:
     if known and own and not _is_learnt(g2p) and g2p != NONE and data.labels != AUTO:  # guesses are respelt by its IPA
         key += f" {hashlib.sha256(repr(phones.table(data.labels).ipa).encode()).hexdigest()[:16]}"
     return Transcription(key, pronounce=functools.partial(_looked_up, known, guess), in_arpabet=not own)
+
+
+def alternatives(data: DataConfig, corpus: str) -> Callable[[str], Sequence[Phones]]:
+    """Return what tells all pronunciations of a word that a corpus's lexicon has, in its labels; guesses are none.
+
+    Raises
+    ------
+    ConfigError
+        As for `of_corpus`.
+    """
+    own = has_own_labels(data)
+    lexicon = setting(data.lexicon, corpus) or (NONE if own else CMUDICT)
+    if data.units == "characters" or lexicon == NONE:
+        return lambda word: ()
+    if lexicon != CMUDICT:
+        known = read_lexicon(lexicon, own)
+        return lambda word: lexicons.look_up(word, known)
+    if own:
+        return lambda word: [_in_ipa(each) for each in (pronunciations(word) if is_known(word) else ())]
+    return lambda word: pronunciations(word) if is_known(word) else ()
 
 
 def sources(name: str, g2p: str, data: DataConfig) -> tuple[Lexicon, Guess]:

@@ -15,10 +15,11 @@ from torch import Tensor, nn
 from asr.core.config import Config, DecodeConfig
 from asr.core.errors import ConfigError
 from asr.core.settings import model_options
-from asr.ctc import consistency_loss, crf_loss, ctc_loss
+from asr.ctc import alternatives_loss, consistency_loss, crf_loss, ctc_loss
 from asr.ctc.priors import LabelPriors
-from asr.data.batches import Batch, LabelTargets, Targets
+from asr.data.batches import Batch, LabelTargets, Targets, TextTargets
 from asr.data.feature_store import cache_features
+from asr.data.pronunciations import alternatives
 from asr.data.utterances import Utterances
 from asr.encoders.attention_decoder import END, Decoder, EncoderConfig
 from asr.hmm.alignment import align_all
@@ -142,7 +143,10 @@ class CTC(Criterion):
 
 
 class CTCCRF(CTC):
-    """Labels without times, their sequences weighted by an n-gram (docs/theory/criteria.md), after epochs of CTC."""
+    """Labels without times, their sequences weighted by an n-gram (docs/theory/criteria.md), after epochs of CTC.
+
+    Where all pronunciations count, the epochs of CTC learn the first ones.
+    """
 
     def __init__(self, config: Config):
         super().__init__(config)
@@ -154,6 +158,14 @@ class CTCCRF(CTC):
             )
         self.lm, self.denominator = lm, fusion.denominator(lm, self.tokens)
         self.word_decoding = None if self.options.words is None else self._word_decoding(self.options.words)
+        self.with_alternatives = self.options.pronunciations == "all"
+
+    def targets(self, cuts: Utterances, split: str, subsampling: int) -> Targets:
+        """Return indices of labels, and where all pronunciations count those of each word."""
+        data = self.config.data
+        if not self.with_alternatives:
+            return super().targets(cuts, split, subsampling)
+        return TextTargets(self.tokens, data.labels, [alternatives(data, corpus) for corpus in data.corpora])
 
     def _word_decoding(self, name: str) -> DecodeConfig:
         word_model = WordModel.load(name, "")
@@ -170,6 +182,9 @@ class CTCCRF(CTC):
         """Return the nats of each utterance."""
         if self.epoch < self.options.warmup_epochs:
             return super().each(logits, lengths, batch)
+        if self.with_alternatives:
+            texts = [self.denominator.restricted(each) for each in batch.texts]
+            return alternatives_loss(logits, texts, lengths, self.denominator)
         args, weight = (logits, batch.targets, lengths, batch.target_lengths), self.options.ctc_weight
         return crf_loss(*args, self.denominator, reduction="none", ctc_weight=weight)
 

@@ -162,6 +162,19 @@ def test_frozen_layers_keep_the_weights_that_they_are_given(trained, train):
     assert "train.freeze is 2, but the network has 1 layer below" in errors
 
 
+def test_training_with_all_pronunciations(train):
+    """Where each word has one, as in this corpus, it is CTC-CRF; repeated it is the same, also beside two views."""
+    settings = ("train.max_epochs=3", "train.criterion.warmup_epochs=1", "train.criterion.ctc_weight=0")
+    several = (*settings, "train.criterion.pronunciations=all")
+    runs = [train("one-each", *settings), train("all", *several), train("all-again", *several)]
+    assert [code for code, _, _ in runs] == [0, 0, 0], runs
+    first, those, again = ([entry["loss"] for entry in epochs(run)] for _, run, _ in runs)
+    assert those == again
+    assert those == pytest.approx(first, abs=2e-3)
+    code, _, errors = train("all-views", *several, "train.max_epochs=2", "train.consistency=0.2")
+    assert code == 0, errors
+
+
 def test_training_with_two_views(train):
     """A run with the consistency of two views learns, and is the same when it is repeated."""
     conditions = "conditions={noise: 0.5, music: 0.5, babble: 0.5, padding: 0.8}"

@@ -39,7 +39,7 @@ def scaled(logits, denominator):
 def of_one(logits, denominator):
     """ln Z and its gradient as `crf_loss` has them."""
     logits = np.ascontiguousarray(logits)[:, None]
-    totals, gradients = partition.partition(logits, ONE, np.array([len(logits)]), denominator.automaton)
+    totals, gradients = partition.partition(logits, ONE, np.array([len(logits)]), [denominator.automaton])
     return totals[0], gradients[:, 0]
 
 

@@ -4,6 +4,7 @@ import errno
 import json
 import logging
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -13,9 +14,9 @@ import torch
 from lhotse import CutSet, Recording, RecordingSet, SupervisionSegment, SupervisionSet
 
 from asr.core.config import FeatureConfig, SpecAugmentConfig, from_dict
-from asr.core.errors import AsrError, CorpusError, InfeasibleError
+from asr.core.errors import AsrError, AudioError, CorpusError, InfeasibleError
 from asr.data import batches, splits
-from asr.data.batches import Batch, BatchLoader, LabelTargets, SpeechDataset
+from asr.data.batches import Batch, BatchLoader, LabelTargets, SpeechDataset, TextTargets
 from asr.data.feature_store import FeatureStore, LiveFeatures, cache_features
 from asr.speech import audio
 from asr.speech.features import FeatureExtractor, num_frames
@@ -567,3 +568,61 @@ def test_a_stored_array_cannot_be_changed_by_accident(speech, tmp_path):
     assert isinstance(store, FeatureStore)
     with pytest.raises(ValueError, match="read-only"):
         store["u0"][0] = 1
+
+
+# --- several pronunciations
+
+
+LEXICON = {"the": ["DH AH", "DH IY"], "read": ["R EH D", "R IY D", "R EH D"], "odd": ["AA D Q"]}
+
+
+def spoken(text, phones, lengths, **labels):
+    said = SimpleNamespace(text=text, custom={"phones": phones, "word_lengths": lengths})
+    return SimpleNamespace(id="u", corpus="mine", phone_set="arpabet39", supervisions=[said], **labels)
+
+
+@pytest.fixture
+def texts():
+    tokens = ("<blank>", "AA", "AH", "D", "DH", "EH", "IY", "R")
+    return TextTargets(
+        tokens, "arpabet39", [lambda word: (), lambda word: [each.split() for each in LEXICON.get(word, [])]]
+    )
+
+
+@pytest.mark.parametrize(
+    ("text", "phones", "lengths", "words"),
+    [
+        ("The, READ", "DH IY R EH D", [2, 3], [["DH IY", "DH AH"], ["R EH D", "R IY D"]]),
+        ("the", "DH EH", [2], [["DH EH"]]),  # what was said is none of the dictionary's
+        ("odd", "AA D", [2], [["AA D"]]),  # whose one has a label that the model lacks
+        ("nowhere", "AA", [1], [["AA"]]),
+        ("the read", "DH IY R EH D", [], [["DH IY R EH D"]]),  # nobody knows which labels are a word's
+        ("the", "DH IY R EH D", [2, 3], [["DH IY R EH D"]]),
+        ("", "", [], []),
+    ],
+)
+def test_words_have_all_pronunciations_of_the_dictionary_that_has_theirs(texts, text, phones, lengths, words):
+    index = {token: i for i, token in enumerate(("<blank>", "AA", "AH", "D", "DH", "EH", "IY", "R"))}
+    expected = [[tuple(index[phone] for phone in each.split()) for each in word] for word in words]
+    each = spoken(text, phones, lengths)
+    assert texts.text(each) == expected
+    assert texts.text(each) == expected  # from memory
+    assert texts(each) == [index[phone] for phone in phones.split()]
+
+
+def test_batches_have_the_texts_of_what_could_be_read_in_all_views(texts, monkeypatch):
+    dataset = SpeechDataset({1.0: {}}, lambda features, speaker: features, texts, views=2)
+    cuts = [spoken("the", "DH IY", [2]), spoken("read", "R IY D", [3]), spoken("the", "DH AH", [2])]
+    for name, each in zip("abc", cuts, strict=True):
+        each.id, each.supervisions[0].speaker = name, "s"
+
+    def features(cut, speed):
+        if cut.id == "b":
+            raise AudioError("torn")
+        return np.zeros((9, 2), np.float32)
+
+    monkeypatch.setattr(dataset, "features", features)
+    batch = dataset[cuts]
+    assert batch.ids == ["a", "c"] * 2
+    assert batch.texts == tuple(texts.text(cuts[i]) for i in (0, 2, 0, 2))
+    assert batch.to(torch.device("cpu")).texts == batch.texts

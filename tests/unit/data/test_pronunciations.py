@@ -8,7 +8,7 @@ from kaldialign import edit_distance
 from asr.core.config import DataConfig
 from asr.core.errors import ConfigError
 from asr.data import pronunciations
-from asr.data.pronunciations import of_corpus
+from asr.data.pronunciations import alternatives, of_corpus
 from asr.speech.pronounce import spelt_words
 
 
@@ -140,3 +140,17 @@ def test_the_key_is_of_the_ipa_by_which_guesses_are_respelt(write):
 def test_cmudict_beside_a_lexicon_is_in_its_phones(write):
     lexicon = write("charm\tt͡ʃ ɑ ɹ m", "a\tæ")
     assert transcription(lexicon, g2p="cmudict").pronounce(["march"]) == {"march": ("m", "ɑ", "ɹ", "t͡ʃ")}
+
+
+def test_all_pronunciations_of_a_word(write):
+    def of(word, **settings):
+        return [*map(list, alternatives(DataConfig(corpora={"mine": None}, **settings), "mine")(word))]
+
+    assert of("the", labels="arpabet39") == [["DH", "AH"], ["DH", "IY"]]
+    assert of("zyxt", labels="arpabet39") == []  # a guess is no other pronunciation
+    assert of("the", labels="auto", lexicon="cmudict") == [["ð", "ʌ"], ["ð", "i"]]
+    assert of("the", labels="auto") == []
+    assert of("ab", labels="auto", units="characters") == []
+    path = write("weg v ɛ k", "weg v eː k")
+    assert of("Weg", labels="auto", lexicon=path) == [["v", "ɛ", "k"], ["v", "eː", "k"]]
+    assert of("fort", labels="auto", lexicon=path) == []

@@ -11,7 +11,7 @@ from torch import nn
 
 from asr.core.config import FeatureConfig, from_dict
 from asr.core.errors import ConfigError
-from asr.ctc import beam_search, consistency_loss, crf_loss, ctc_loss
+from asr.ctc import alternatives_loss, beam_search, consistency_loss, crf_loss, ctc_loss
 from asr.data.batches import Batch, LabelTargets
 from asr.lm import folder, fusion
 from asr.lm.estimation import estimate
@@ -343,3 +343,41 @@ def test_a_recurrent_model_is_no_denominator(ctc_crf, monkeypatch):
     monkeypatch.setattr(criteria.search, "language_model", lambda *_: SimpleNamespace(unit="phones"))
     with pytest.raises(ConfigError, match=r"\(train.criterion.lm\) is no n-gram: name one over arpabet39"):
         ctc_crf()
+
+
+def test_all_pronunciations_count_after_epochs_of_ctc(ctc_crf, ctc, rng):
+    criterion, lm = ctc_crf(ctc_weight=0, warmup_epochs=1, pronunciations="all")
+    weights = fusion.denominator(lm, criterion.tokens)
+    logits = torch.tensor(rng.normal(size=(9, 2, 40)), dtype=torch.float32)
+    words = ([[(1, 7), (2,)], [(7,)]], [[(39,)]])
+    lengths, given = torch.tensor([9, 5]), replace(batch([[1, 7, 7], [39]], [9, 5]), texts=words)
+    torch.testing.assert_close(criterion.each(logits, lengths, given), ctc().each(logits, lengths, given))
+    criterion.epoch = 1
+    expected = alternatives_loss(logits, [weights.restricted(each) for each in words], lengths, weights)
+    torch.testing.assert_close(criterion.each(logits, lengths, given), expected)
+    torch.testing.assert_close(criterion(logits, lengths, given), (expected / torch.tensor([3, 1])).mean())
+
+
+def test_targets_have_pronunciations_where_all_count(ctc_crf):
+    said = SimpleNamespace(text="The", custom={"phones": "DH IY", "word_lengths": [2]})
+    spoken = SimpleNamespace(id="u", corpus="mini", phone_set="arpabet39", supervisions=[said])
+    criterion, _ = ctc_crf(ctc_weight=0, pronunciations="all")
+    targets = criterion.targets([], "train", 3)
+    assert [[criterion.tokens[i] for i in each] for each in targets.text(spoken)[0]] == [["DH", "IY"], ["DH", "AH"]]
+    assert type(ctc_crf()[0].targets([], "train", 3)) is LabelTargets
+
+
+@pytest.mark.parametrize(
+    ("options", "fault"),
+    [
+        ({"pronunciations": "some"}, r"train\.criterion\.pronunciations must be one of first, all"),
+        ({"pronunciations": "all"}, r"train\.criterion\.ctc_weight must be 0 for all pronunciations"),
+        (
+            {"pronunciations": "all", "ctc_weight": 0, "name": "ctc", "lm": None},
+            r"pronunciations must be first for ctc",
+        ),
+    ],
+)
+def test_all_pronunciations_are_for_ctc_crf_alone(ctc_crf, options, fault):
+    with pytest.raises(ConfigError, match=fault):
+        ctc_crf(**options)
