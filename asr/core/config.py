@@ -231,6 +231,11 @@ class CriterionConfig:
     pronunciations
         What ``ctc_crf`` learns of a word: the ``first``, by which it is spelt; or ``all`` that the lexicon has, of
         which the network weighs those that it hears (`asr.ctc.alternatives_loss`), without CTC beside.
+    frames
+        System that says beforehand where each label is, which the network learns beside the sequences of labels: a run
+        or model folder, or a shipped model's name. Null teaches no frames.
+    frame_weight
+        So many times the cross entropy of the frames is added.
     words
         Language model over words for ``ctc_crf``: the best epoch is that with the fewest wrong words of the dev
         speakers, instead of phones. A folder, or the name of a shipped model.
@@ -241,6 +246,8 @@ class CriterionConfig:
     ctc_weight: float = 0.1
     warmup_epochs: int = 0
     pronunciations: str = "first"
+    frames: str | None = None
+    frame_weight: float = 0.3
     words: str | None = None
 
     def __post_init__(self) -> None:
@@ -249,7 +256,7 @@ class CriterionConfig:
         fits = (self.name == "ctc_crf") == (self.lm is not None)
         check(fits, "train.criterion.lm", "name an n-gram for ctc_crf, and nothing for ctc", self.lm)
         check(self.words is None or self.name == "ctc_crf", "train.criterion.words", "be null for ctc", self.words)
-        for name in ("ctc_weight", "warmup_epochs"):
+        for name in ("ctc_weight", "warmup_epochs", "frame_weight"):
             check(getattr(self, name) >= 0, f"train.criterion.{name}", "be 0 or more", getattr(self, name))
         if self.pronunciations == "all":
             check(self.name == "ctc_crf", "train.criterion.pronunciations", "be first for ctc", self.pronunciations)

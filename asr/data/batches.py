@@ -11,11 +11,12 @@ Letters: B utterances, T feature frames of the longest, F values a frame, S labe
 import logging
 import warnings
 import zlib
+from abc import ABC, abstractmethod
 from array import array
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import torch
@@ -63,6 +64,8 @@ class Batch:
         The utterances are another process's. They are here so that each process has some, and count nowhere.
     texts
         The pronunciations of the words of each utterance, where the loss asks for them.
+    frames : (B, T') int64
+        The label of each output frame, where the loss asks for them; −100 beyond an utterance.
     """
 
     ids: list[str]
@@ -72,6 +75,7 @@ class Batch:
     target_lengths: torch.Tensor
     is_spare: bool = False
     texts: tuple[Text, ...] = ()
+    frames: torch.Tensor = torch.empty(0, 0, dtype=torch.int64)  # noqa: RUF009 - never written to
 
     def rows(self) -> list[np.ndarray]:
         """Return the features (T, F) of each utterance without padding."""
@@ -120,7 +124,33 @@ class LabelTargets:
         return [self._ids[label] for label in reference(cut, self._label_set)]
 
 
-class TextTargets(LabelTargets):
+class Drawn(NamedTuple):
+    """What is drawn for an utterance before all else, for all its views.
+
+    Attributes
+    ----------
+    rng
+        What more is drawn from.
+    speed
+        Of the speech.
+    padding
+        Feature frames of something else before and behind it.
+    """
+
+    rng: np.random.Generator
+    speed: float
+    padding: tuple[int, int]
+
+
+class RichTargets(ABC):
+    """Targets with more than a row of numbers for each utterance."""
+
+    @abstractmethod
+    def fields(self, cuts: Sequence[Cut], drawn: Sequence[Drawn], batch: Batch) -> dict[str, Any]:
+        """Return further fields of a batch of utterances."""
+
+
+class TextTargets(LabelTargets, RichTargets):
     """The same, and the other ways in which the words may be said.
 
     Parameters
@@ -138,6 +168,10 @@ class TextTargets(LabelTargets):
         self._lexicons = lexicons
         self._known = dict[tuple[str, tuple[int, ...]], Pronunciations]()
 
+    def fields(self, cuts: Sequence[Cut], drawn: Sequence[Drawn], batch: Batch) -> dict[str, Any]:
+        """Return ``texts``."""
+        return {"texts": tuple(self.text(cut) for cut in cuts)}
+
     def text(self, cut: Cut) -> Text:
         """Return the pronunciations of each word, the one that the labels spell first.
 
@@ -146,7 +180,7 @@ class TextTargets(LabelTargets):
         """
         labels = tuple(self(cut))
         words, lengths = splits.words(cut), splits.word_lengths(cut, self._label_set)
-        if len(words) != len(lengths) or not all(lengths):
+        if len(words) != len(lengths) or not all(lengths) or sum(lengths) != len(labels):
             return [[labels]] if labels else []
         ends = np.cumsum(lengths).tolist()
         spelt = [labels[end - length : end] for end, length in zip(ends, lengths, strict=True)]
@@ -229,19 +263,17 @@ class SpeechDataset(torch.utils.data.Dataset):
         if not utterances:
             raise CorpusError(f"no utterance of a batch could be read, the first of them {cuts[0].id}")
         batch = collate([each for view in zip(*utterances, strict=True) for each in view])
-        if isinstance(self.targets, TextTargets):
-            texts = {cut.id: self.targets.text(cut) for cut in cuts}
-            batch = replace(batch, texts=tuple(texts[key] for key in batch.ids))
+        if isinstance(self.targets, RichTargets):
+            named = {cut.id: cut for cut in cuts}
+            spoken = [named[key] for key in batch.ids]
+            batch = replace(batch, **self.targets.fields(spoken, [self.draw(cut) for cut in spoken], batch))
         return batch
 
     def utterance(self, cut: Cut, view: int = 0) -> tuple[np.ndarray, list[int]]:
         """Return features (T, F) as the encoder sees them in this epoch, and the targets."""
-        seeds = self.seed, self.epoch, zlib.crc32(cut.id.encode())
-        rng = np.random.default_rng(seeds)
-        speed = self.speeds[rng.integers(len(self.speeds))]
-        padding = (0, 0) if self.conditions is None else draw_padding(self.conditions, rng)
+        rng, speed, padding = self.draw(cut)
         if view > 0:
-            rng = np.random.default_rng((*seeds, view))
+            rng = np.random.default_rng((*self._seeds(cut), view))
         features = self.features(cut, speed)
         if self.conditions is not None:
             voices = self.voices(cut, speed, rng) if self.conditions.babble > 0 else []
@@ -250,6 +282,15 @@ class SpeechDataset(torch.utils.data.Dataset):
         if self.spec_augment is not None:
             features = mask_features(features, self.spec_augment, rng)
         return features, self.targets(cut, speed)
+
+    def draw(self, cut: Cut) -> Drawn:
+        """Draw the speed of an utterance in this epoch, and what is around it."""
+        rng = np.random.default_rng(self._seeds(cut))
+        speed = self.speeds[rng.integers(len(self.speeds))]
+        return Drawn(rng, speed, (0, 0) if self.conditions is None else draw_padding(self.conditions, rng))
+
+    def _seeds(self, cut: Cut) -> tuple[int, int, int]:
+        return self.seed, self.epoch, zlib.crc32(cut.id.encode())
 
     def features(self, cut: Cut, speed: float) -> np.ndarray:
         """Return the features (T, F) of an utterance before normalisation."""

@@ -84,6 +84,7 @@ class Shards:
         for key, needs_all in (
             ("features.cmvn", config.features.cmvn == "speaker"),
             ("train.alignments", config.train.alignments is not None),
+            ("train.criterion.frames", config.train.criterion.frames is not None),
         ):
             if needs_all:
                 raise ConfigError(f"{key} needs all of the corpus at once, which is in shards: prepare its files", key)

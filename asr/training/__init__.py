@@ -38,6 +38,8 @@ def _check_without_ctc(config: Config) -> None:
             raise ConfigError(f"train.{key} must be 0 {why}", f"train.{key}")
     if config.train.criterion.name == "ctc_crf":
         raise ConfigError(f"train.criterion.name must be ctc {why}")
+    if config.train.criterion.frames is not None:
+        raise ConfigError(f"train.criterion.frames must be null {why}", "train.criterion.frames")
 
 
 OF_ALL = ("alignments", "accelerator", "precision", "checkpoint_minutes")  # of HMMs, and how a machine works

@@ -24,9 +24,11 @@ def prepare(config: Config) -> dict[str, str]:
     found = {name: splits.contents(data.manifests, name, ("train", "dev")) for name in data.corpora}
     if Path(data.labels).is_file():
         found["data.labels"] = _hash(Path(data.labels))
-    for key, name in (("train.alignments", config.train.alignments), ("train.init", config.train.init)):
+    train = config.train
+    systems = {"alignments": train.alignments, "init": train.init, "criterion.frames": train.criterion.frames}
+    for key, name in systems.items():
         if name is not None:
-            found[key] = _hash(model_folder.find(name) / "model.safetensors")
+            found[f"train.{key}"] = _hash(model_folder.find(name) / "model.safetensors")
     for key, name in (("lm", config.train.criterion.lm), ("words", config.train.criterion.words)):
         if name is not None:
             found[f"train.criterion.{key}"] = _hash(weights_of(search.find(name)))

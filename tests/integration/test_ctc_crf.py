@@ -175,6 +175,31 @@ def test_training_with_all_pronunciations(train):
     assert code == 0, errors
 
 
+def test_training_with_frames_that_a_trained_system_places(trained, train):
+    """It learns faster, is the same when it is repeated, and the model folder has the classes of the labels alone."""
+    given, _ = trained
+    settings = ("train.max_epochs=2", "train.criterion.warmup_epochs=1", f"train.criterion.frames={given}")
+    runs = [train(name, *settings) for name in ("frames", "frames-again")]
+    assert [code for code, _, _ in runs] == [0, 0], runs
+    (first, again), (run, _) = ([entry["loss"] for entry in epochs(run)] for _, run, _ in runs), runs[0][1:]
+    assert first == again
+    weights = load_file(run / "model" / "model.safetensors")
+    tokens = (run / "model" / "tokens.txt").read_text().splitlines()
+    assert weights["encoder.output.weight"].shape[0] == len(tokens)
+    assert "train.criterion.frames" in json.loads((run / "inputs.json").read_text())
+    code, again, errors = train("frames-on", *settings, "train.max_epochs=1")
+    assert code == 0, errors
+    code, again, errors = train("frames-on", *settings)
+    assert code == 0, errors
+    resumed = load_file(again / "model" / "model.safetensors")
+    assert resumed.keys() == weights.keys()
+    code, _, errors = train("frames-init", *settings, f"train.init={run}", "train.max_epochs=1")
+    assert code == 0, errors
+    code, _, errors = train("wrong", "train.criterion.frames=nowhere")
+    assert code == 2
+    assert "no model folder at nowhere" in errors
+
+
 def test_training_with_two_views(train):
     """A run with the consistency of two views learns, and is the same when it is repeated."""
     conditions = "conditions={noise: 0.5, music: 0.5, babble: 0.5, padding: 0.8}"

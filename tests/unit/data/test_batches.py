@@ -598,6 +598,8 @@ def texts():
         ("nowhere", "AA", [1], [["AA"]]),
         ("the read", "DH IY R EH D", [], [["DH IY R EH D"]]),  # nobody knows which labels are a word's
         ("the", "DH IY R EH D", [2, 3], [["DH IY R EH D"]]),
+        ("", "DH IY", [], [["DH IY"]]),
+        ("the", "DH IY R", [2], [["DH IY R"]]),
         ("", "", [], []),
     ],
 )

@@ -63,6 +63,7 @@ def test_attention_has_no_alignments():
     [
         ({"consistency": 0.2}, r"train\.consistency must be 0 for"),
         ({"label_prior_scale": 0.3}, r"train\.label_prior_scale must be 0 for"),
+        ({"criterion": {"frames": "en-us-phones"}}, r"train\.criterion\.frames must be null for"),
         ({"criterion": {"name": "ctc_crf", "lm": "phone_trigram"}}, r"train\.criterion\.name must be ctc"),
     ],
 )
