@@ -88,7 +88,7 @@ def save(folder: Path, model: AcousticModel, card: str, storage: Storage = "floa
     config = model.config
     train, criterion = config.train, config.train.criterion
     lm, words = (each and Path(each).name for each in (criterion.lm, criterion.words))
-    named = replace(criterion, lm=lm, words=words)
+    named = replace(criterion, lm=lm, words=words, frames=criterion.frames and name_of(Path(criterion.frames)))
     beside, init = train.alignments and Path(train.alignments).name, train.init and name_of(Path(train.init))
     public = replace(
         config,

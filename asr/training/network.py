@@ -462,8 +462,10 @@ def model_card(
     config = model.config
     updates, best = f"{epoch['updates']:,.0f}", f"{epoch['epoch']:.0f} of {config.train.max_epochs}"
     lm = config.train.criterion.lm
+    frames = config.train.criterion.frames
+    beside = "" if frames is None else f", and on the frames of {model_folder.name_of(Path(frames))},"
     methods = {
-        Kind.CTC: "with CTC" if lm is None else f"with CTC-CRF and {Path(lm).name}",
+        Kind.CTC: ("with CTC" if lm is None else f"with CTC-CRF and {Path(lm).name}") + beside,
         Kind.ATTENTION: "phone by phone",
         Kind.HYBRID: f"on the alignments of {Path(config.train.alignments or '').name}",
     }

@@ -187,6 +187,8 @@ def test_training_with_frames_that_a_trained_system_places(trained, train):
     tokens = (run / "model" / "tokens.txt").read_text().splitlines()
     assert weights["encoder.output.weight"].shape[0] == len(tokens)
     assert "train.criterion.frames" in json.loads((run / "inputs.json").read_text())
+    assert f", and on the frames of {given.name}, by `asr train`" in (run / "model" / "README.md").read_text()
+    assert f"frames: {given.name}\n" in (run / "model" / "config.yaml").read_text()
     code, again, errors = train("frames-on", *settings, "train.max_epochs=1")
     assert code == 0, errors
     code, again, errors = train("frames-on", *settings)
