@@ -122,6 +122,9 @@ class _LogPartition(torch.autograd.Function):
     def forward(
         ctx: Any, logits: Tensor, lengths: np.ndarray, possible: Tensor, denominators: Sequence[Denominator]
     ) -> Tensor:
+        if not denominators:
+            ctx.save_for_backward(torch.zeros_like(logits))
+            return logits.new_zeros(0, dtype=torch.float64)
         if gpu.serves(logits):
             from asr.ctc import gpu_automaton  # Triton is needed where there is a GPU
 

@@ -150,6 +150,11 @@ def test_half_types_give_float32(rng):
     assert (loss.dtype, logits.grad.dtype) == (torch.float32, torch.bfloat16)
 
 
+def test_no_utterances(rng):
+    loss, gradient = loss_and_gradient(np.zeros((3, 0, 4)), [], [], random_denominator(rng))
+    assert (loss.shape, gradient.shape) == ((0,), (3, 0, 4))
+
+
 def test_wrong_arguments(rng):
     logits, text = torch.zeros(5, 1, 4), Denominator.unweighted(4).restricted(AMBIGUOUS)
     for args, message in (
