@@ -167,7 +167,7 @@ def align(
 ) -> dict[str, Times]:
     """Return where a system finds the labels of each utterance, by whichever pronunciations of the words it hears.
 
-    What it cannot align is left out, with a warning that says how many.
+    What it cannot align is left out, with a warning that says how many and names the first.
     """
     data, normaliser = config.data, aligner.normaliser
     texts = TextTargets(tokens, data.labels, [alternatives(data, corpus) for corpus in data.corpora])
@@ -176,20 +176,23 @@ def align(
     cuts = cuts.filter(lambda cut: cut.id in store)
     normaliser.add_speakers(cuts, store)
     index, found = {token: i for i, token in enumerate(tokens)}, dict[str, Times]()
-    for cut in track(list(cuts), f"alignments by {Path(str(config.train.criterion.frames)).name}"):
+    failed, name = list[str](), model_folder.name_of(Path(str(config.train.criterion.frames)))
+    for cut in track(list(cuts), f"alignments by {name}"):
         words = [[[tokens[i] for i in way] for way in word] for word in texts.text(cut)]
         has_words = len(words) == len(splits.word_lengths(cut, data.labels))
         text = Spellings(words, all_said=True) if has_words else Spellings.of_phones(splits.reference(cut, data.labels))
         (emissions,) = aligner.emissions([normaliser(store[cut.id], cut.supervisions[0].speaker)])
         try:
             placed = aligner.align(text, emissions, audio.load(cut.recording.sources[0].source), cut.id)
-        except (AudioError, InfeasibleError):
+        except (AudioError, InfeasibleError) as error:
+            failed.append(f"{cut.id}: {error}")
             continue
         said = [each for each in placed.phones if each.label in index]
         times = np.array([(each.start, each.end) for each in said], np.float32).reshape(-1, 2)
         found[cut.id] = times, np.array([index[each.label] for each in said], np.int16)
-    if len(found) < len(cuts):
-        log.warning("%d of %d utterances cannot be aligned, and are left out", len(cuts) - len(found), len(cuts))
+    if failed:
+        fault = "%d of %d utterances cannot be aligned, and are left out, the first of them %s"
+        log.warning(fault, len(failed), len(cuts), failed[0])
     return found
 
 

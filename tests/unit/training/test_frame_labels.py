@@ -193,4 +193,4 @@ def test_labels_are_placed_by_the_pronunciation_that_is_heard(monkeypatch, caplo
     assert [*map(list, heard[0].words[0])] == [["DH", "AH"], ["DH", "IY"]]
     assert heard[0].all_said
     assert not heard[1].has_words
-    assert "1 of 3 utterances cannot be aligned, and are left out" in caplog.text
+    assert "1 of 3 utterances cannot be aligned, and are left out, the first of them torn: too short" in caplog.text
