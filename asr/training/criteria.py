@@ -345,12 +345,6 @@ CRITERIA: dict[Kind, Callable[[Config], Criterion]] = {
 
 
 def build(config: Config) -> Criterion:
-    """Return the criterion of a configuration that `asr.training.check` lets pass."""
+    """Return the criterion of a configuration that `asr.training.check` lets pass, without frames beside it."""
     is_crf = config.train.criterion.name == "ctc_crf"
-    criterion = CTCCRF(config) if is_crf else CRITERIA[kind_of(config)](config)
-    if config.train.criterion.frames is None:
-        return criterion
-    from asr.training.frame_labels import WithFrames  # which is made of these
-
-    assert isinstance(criterion, CTC)
-    return WithFrames(config, criterion)
+    return CTCCRF(config) if is_crf else CRITERIA[kind_of(config)](config)

@@ -31,6 +31,7 @@ from asr.models.base import AcousticModel, Spellings
 from asr.speech import audio, phones
 from asr.speech.features import FRAME_SHIFT
 from asr.speech.normaliser import Normaliser
+from asr.training import criteria
 from asr.training.criteria import CTC, Criterion
 from asr.training.dev_score import Find
 
@@ -160,6 +161,15 @@ class FrameLabels(RichTargets):
         middles = (first + np.arange(length) * self.subsampling * FRAME_SHIFT) * drawn.speed
         places = np.searchsorted(starts, middles, "right") - 1  # −1 before the first, which is that beyond the last
         return np.where(middles < ends[places], classes[places], 0)
+
+
+def build(config: Config) -> Criterion:
+    """Return the criterion of a configuration, with frames beside it where `train.criterion.frames` names a system."""
+    criterion = criteria.build(config)
+    if config.train.criterion.frames is None:
+        return criterion
+    assert isinstance(criterion, CTC)
+    return WithFrames(config, criterion)
 
 
 def align(

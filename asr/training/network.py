@@ -32,7 +32,7 @@ from asr.models.kinds import Kind, kind_of
 from asr.speech import phones
 from asr.speech.features import FeatureExtractor
 from asr.speech.normaliser import Normaliser
-from asr.training import criteria, given_weights, layers, processes
+from asr.training import frame_labels, given_weights, layers, processes
 from asr.training.callbacks import callbacks_of
 from asr.training.criteria import Criterion
 from asr.training.dev_score import WER, DevScore, monitor
@@ -268,7 +268,7 @@ class RecogniserModule(pl.LightningModule):
     def __init__(self, config: Config, run: Path):
         super().__init__()
         self.config, self.run = config, run
-        self.criterion = criteria.build(config)
+        self.criterion = frame_labels.build(config)
         num_features = FeatureExtractor(config.features).num_features
         self.encoder = encoders.build(config.model, num_features, self.criterion.num_classes)
         layers.freeze(self.encoder, config.train.freeze)

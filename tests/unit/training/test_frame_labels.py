@@ -92,7 +92,7 @@ def criterion(monkeypatch):
     )
     aligner = SimpleNamespace(config=config)
     monkeypatch.setattr(frame_labels.model_folder, "load", lambda name: aligner)
-    return criteria.build(config)
+    return frame_labels.build(config)
 
 
 @pytest.fixture
@@ -150,7 +150,7 @@ def test_a_system_of_other_labels_is_refused(monkeypatch):
     monkeypatch.setattr(frame_labels.model_folder, "load", lambda name: SimpleNamespace(config=timit))
     config = from_dict({"data": {"corpora": {"mini": None}}, "train": {"criterion": {"frames": "theirs"}}})
     with pytest.raises(ConfigError, match=r"theirs \(train\.criterion\.frames\) has other labels than arpabet39"):
-        criteria.build(config)
+        frame_labels.build(config)
 
 
 def test_labels_are_placed_by_the_pronunciation_that_is_heard(monkeypatch, caplog):
