@@ -45,6 +45,7 @@ class FeatureStore:
     """Features in a file of `cache_features`, which is mapped into memory."""
 
     def __init__(self, path: Path):
+        self.path = path
         index = json.loads(path.with_suffix(".json").read_text(encoding="utf8"))
         self.spans: dict[str, tuple[int, int]] = {key: (start, stop) for key, start, stop in index["spans"]}
         self.failures: dict[str, str] = index["failures"]

@@ -8,8 +8,11 @@ Letters: B utterances, T' output frames, C classes of the labels, L labels.
 """
 
 import copy
+import json
 import logging
 from collections.abc import Mapping, Sequence
+from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -18,12 +21,15 @@ import torch
 from lhotse.cut import Cut
 from torch import Tensor, nn
 
+import asr
+from asr.core import files, workers
 from asr.core.config import Config
 from asr.core.errors import AudioError, ConfigError, InfeasibleError
 from asr.core.terminal import track
+from asr.core.turns import turn
 from asr.data import splits
-from asr.data.batches import Batch, Drawn, LabelTargets, RichTargets, TextTargets
-from asr.data.feature_store import cache_features
+from asr.data.batches import Batch, Drawn, LabelTargets, RichTargets, Text, TextTargets
+from asr.data.feature_store import FeatureStore, cache_features
 from asr.data.pronunciations import alternatives
 from asr.data.utterances import Utterances
 from asr.models import model_folder
@@ -31,6 +37,7 @@ from asr.models.base import AcousticModel, Spellings
 from asr.speech import audio, phones
 from asr.speech.features import FRAME_SHIFT
 from asr.speech.normaliser import Normaliser
+from asr.speech.segments import Segment
 from asr.training import criteria
 from asr.training.criteria import CTC, Criterion
 from asr.training.dev_score import Find
@@ -177,33 +184,67 @@ def align(
 ) -> dict[str, Times]:
     """Return where a system finds the labels of each utterance, by whichever pronunciations of the words it hears.
 
-    What it cannot align is left out, with a warning that says how many and names the first.
+    A file beside the features keeps it for later calls with the same system, recordings and texts. What cannot be
+    aligned is left out, with a warning that says how many and names the first.
     """
-    data, normaliser = config.data, aligner.normaliser
-    texts = TextTargets(tokens, data.labels, [alternatives(data, corpus) for corpus in data.corpora])
-    title = f"{'+'.join(data.corpora)}-{split}"
+    data, system = config.data, model_folder.find(str(config.train.criterion.frames))
+    said = TextTargets(tokens, data.labels, [alternatives(data, corpus) for corpus in data.corpora])
+    title, name = f"{'+'.join(data.corpora)}-{split}", model_folder.name_of(system)
     store = cache_features(cuts, aligner.config.features, Path(data.manifests) / "features", title)
     cuts = cuts.filter(lambda cut: cut.id in store)
-    normaliser.add_speakers(cuts, store)
-    index, found = {token: i for i, token in enumerate(tokens)}, dict[str, Times]()
-    failed, name = list[str](), model_folder.name_of(Path(str(config.train.criterion.frames)))
-    for cut in track(list(cuts), f"alignments by {name}"):
-        words = [[[tokens[i] for i in way] for way in word] for word in texts.text(cut)]
-        has_words = len(words) == len(splits.word_lengths(cut, data.labels))
-        text = Spellings(words, all_said=True) if has_words else Spellings.of_phones(splits.reference(cut, data.labels))
-        (emissions,) = aligner.emissions([normaliser(store[cut.id], cut.supervisions[0].speaker)])
-        try:
-            placed = aligner.align(text, emissions, audio.load(cut.recording.sources[0].source), cut.id)
-        except (AudioError, InfeasibleError) as error:
-            failed.append(f"{cut.id}: {error}")
-            continue
-        said = [each for each in placed.phones if each.label in index]
-        times = np.array([(each.start, each.end) for each in said], np.float32).reshape(-1, 2)
-        found[cut.id] = times, np.array([index[each.label] for each in said], np.int16)
+    spoken = [(cut, _spellings(cut, said.text(cut), tokens, data.labels)) for cut in cuts]
+    about = [asr.__version__, store.path.name, *tokens, *(f"{cut.id} {text}" for cut, text in spoken)]
+    parts = [*(each.encode() for each in about), *map(files.hash_of, model_folder.files_of(system))]
+    path = store.path.with_name(f"{title}-frames-{files.digest(parts)[:16]}.safetensors")
+    if not path.is_file():
+        with turn(path, lambda: log.info("waiting for another process: it computes the alignments by %s", name)):
+            if not path.is_file():  # by then
+                aligner.normaliser.add_speakers(cuts, store)
+                place = partial(_place, aligner, store)
+                places = track(workers.map_in_order(place, spoken), f"alignments by {name}", len(spoken))
+                _write(path, {cut.id: found for (cut, _), found in zip(spoken, places, strict=True)}, tokens)
+    found, failed = _read(path)
     if failed:
         fault = "%d of %d utterances cannot be aligned, and are left out, the first of them %s"
-        log.warning(fault, len(failed), len(cuts), failed[0])
+        log.warning(fault, len(failed), len(spoken), failed[0])
     return found
+
+
+def _spellings(cut: Cut, text: Text, tokens: Sequence[str], labels: str) -> Spellings:
+    if len(text) == len(splits.word_lengths(cut, labels)):
+        return Spellings([[[tokens[i] for i in way] for way in word] for word in text], all_said=True)
+    return Spellings.of_phones(splits.reference(cut, labels))
+
+
+def _place(aligner: AcousticModel, store: FeatureStore, spoken: tuple[Cut, Spellings]) -> list[Segment] | str:
+    """Return the phones of an utterance with their times, or why there are none."""
+    cut, text = spoken
+    try:
+        (emissions,) = aligner.emissions([aligner.normaliser(store[cut.id], cut.supervisions[0].speaker)])
+        return list(aligner.align(text, emissions, audio.load(cut.recording.sources[0].source), cut.id).phones)
+    except (AudioError, InfeasibleError) as error:
+        return f"{cut.id}: {error}"
+
+
+def _write(path: Path, places: Mapping[str, list[Segment] | str], tokens: Sequence[str]) -> None:
+    index = {token: i for i, token in enumerate(tokens)}
+    aligned = {key: each for key, each in places.items() if not isinstance(each, str)}
+    said = {key: [phone for phone in each if phone.label in index] for key, each in aligned.items()}
+    everything = list(chain.from_iterable(said.values()))
+    tensors: dict[str, np.ndarray] = {
+        "times": np.array([(each.start, each.end) for each in everything], np.float32).reshape(-1, 2),
+        "classes": np.array([index[each.label] for each in everything], np.int16),
+        "counts": np.array([len(each) for each in said.values()], np.int64),
+    }
+    failed = [each for each in places.values() if isinstance(each, str)]
+    files.write_tensors(path, tensors, {"ids": json.dumps(list(said)), "failed": json.dumps(failed)})
+
+
+def _read(path: Path) -> tuple[dict[str, Times], list[str]]:
+    tensors, notes = files.read_tensors(path)
+    ends = np.cumsum(tensors["counts"])[:-1]
+    parts = zip(np.split(tensors["times"], ends), np.split(tensors["classes"], ends), strict=True)
+    return dict(zip(json.loads(notes["ids"]), parts, strict=True)), json.loads(notes["failed"])
 
 
 def first_classes(encoder: nn.Module, num_classes: int) -> nn.Module:

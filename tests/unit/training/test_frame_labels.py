@@ -153,10 +153,13 @@ def test_a_system_of_other_labels_is_refused(monkeypatch):
         frame_labels.build(config)
 
 
-def test_labels_are_placed_by_the_pronunciation_that_is_heard(monkeypatch, caplog):
-    """The aligner is given all; what it cannot place is left out, and silence is no label."""
-    config = from_dict({"data": {"corpora": {"mini": None}}, "train": {"criterion": {"frames": "theirs"}}})
-    heard, tokens = [], (BLANK, *PhoneSet.load("arpabet39").labels)
+def test_labels_are_placed_by_the_pronunciation_that_is_heard(monkeypatch, caplog, tmp_path):
+    """The aligner is given all; what it cannot place is left out, and silence is no label. A file keeps all."""
+    config = from_dict({"data": {"corpora": {"mini": None}}, "train": {"criterion": {"frames": str(tmp_path / "run")}}})
+    heard, tokens = {}, (BLANK, *PhoneSet.load("arpabet39").labels)
+    (tmp_path / "run").mkdir()
+    for name in ("config.yaml", "tokens.txt", "model.safetensors"):
+        (tmp_path / "run" / name).touch()
 
     class AsItIs:
         def add_speakers(self, cuts, store):
@@ -172,25 +175,46 @@ def test_labels_are_placed_by_the_pronunciation_that_is_heard(monkeypatch, caplo
             return rows
 
         def align(self, text, emissions, waveform, name):
-            heard.append(text)
+            heard[name] = text
             if name == "torn":
                 raise InfeasibleError("too short")
             segments = [SimpleNamespace(label=each, start=i, end=i + 1) for i, each in enumerate(["DH", "sil", "IY"])]
             return SimpleNamespace(phones=segments)
 
+    class Store(dict):
+        path = tmp_path / "features.f32"
+
     cuts = [spoken("u", "The", "DH AH", [2]), spoken("v", "", "DH AH"), spoken("torn", "The", "DH AH", [2])]
     for cut in cuts:
         cut.recording = SimpleNamespace(sources=[SimpleNamespace(source="a.wav")])
-    store = {cut.id: np.zeros((3, 2)) for cut in cuts}
+    store = Store((cut.id, np.zeros((3, 2))) for cut in cuts)
     monkeypatch.setattr(frame_labels, "cache_features", lambda *_: store)
     monkeypatch.setattr(frame_labels.audio, "load", lambda path: np.zeros(100))
     everything = SimpleNamespace(filter=lambda keep: [cut for cut in cuts if keep(cut)])
-    found = frame_labels.align(Aligner(), config, everything, "train", tokens)
-    assert found.keys() == {"u", "v"}
-    times, classes = found["u"]
-    assert times.tolist() == [[0, 1], [2, 3]]
-    assert [tokens[i] for i in classes] == ["DH", "IY"]
-    assert [*map(list, heard[0].words[0])] == [["DH", "AH"], ["DH", "IY"]]
-    assert heard[0].all_said
-    assert not heard[1].has_words
-    assert "1 of 3 utterances cannot be aligned, and are left out, the first of them torn: too short" in caplog.text
+
+    def check():
+        found = frame_labels.align(Aligner(), config, everything, "train", tokens)
+        assert found.keys() == {"u", "v"}
+        times, classes = found["u"]
+        assert times.tolist() == [[0, 1], [2, 3]]
+        assert [tokens[i] for i in classes] == ["DH", "IY"]
+        assert "1 of 3 utterances cannot be aligned, and are left out, the first of them torn: too short" in caplog.text
+        caplog.clear()
+
+    check()
+    assert [*map(list, heard["u"].words[0])] == [["DH", "AH"], ["DH", "IY"]]
+    assert heard["u"].all_said
+    assert not heard["v"].has_words
+    heard.clear()
+    check()
+    assert not heard  # what was found stands in a file
+
+    for change in (
+        lambda: (tmp_path / "run" / "model.safetensors").write_text("other weights"),
+        lambda: setattr(Store, "path", tmp_path / "other-recordings.f32"),
+        lambda: cuts[1].supervisions[0].custom.update(phones="DH IY"),
+    ):
+        change()
+        heard.clear()
+        check()
+        assert heard.keys() == {"u", "v", "torn"}
