@@ -193,8 +193,9 @@ def align(
     store = cache_features(cuts, aligner.config.features, Path(data.manifests) / "features", title)
     cuts = cuts.filter(lambda cut: cut.id in store)
     spoken = [(cut, _spellings(cut, said.text(cut), tokens, data.labels)) for cut in cuts]
-    about = [asr.__version__, store.path.name, *tokens, *(f"{cut.id} {text}" for cut, text in spoken)]
-    parts = [*(each.encode() for each in about), *map(files.hash_of, model_folder.files_of(system))]
+    texts = [f"{cut.id} {cut.supervisions[0].speaker} {text}" for cut, text in spoken]
+    about = [each.encode() for each in (asr.__version__, store.path.name, *tokens, *texts)]
+    parts = [*about, *map(files.hash_of, model_folder.files_of(system))]
     path = store.path.with_name(f"{title}-frames-{files.digest(parts)[:16]}.safetensors")
     if not path.is_file():
         with turn(path, lambda: log.info("waiting for another process: it computes the alignments by %s", name)):
@@ -242,8 +243,8 @@ def _write(path: Path, places: Mapping[str, list[Segment] | str], tokens: Sequen
 
 def _read(path: Path) -> tuple[dict[str, Times], list[str]]:
     tensors, notes = files.read_tensors(path)
-    ends = np.cumsum(tensors["counts"])[:-1]
-    parts = zip(np.split(tensors["times"], ends), np.split(tensors["classes"], ends), strict=True)
+    ends = np.cumsum(tensors["counts"])
+    parts = zip(*(np.split(tensors[name], ends)[:-1] for name in ("times", "classes")), strict=True)
     return dict(zip(json.loads(notes["ids"]), parts, strict=True)), json.loads(notes["failed"])
 
 

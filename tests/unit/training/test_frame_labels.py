@@ -213,8 +213,13 @@ def test_labels_are_placed_by_the_pronunciation_that_is_heard(monkeypatch, caplo
         lambda: (tmp_path / "run" / "model.safetensors").write_text("other weights"),
         lambda: setattr(Store, "path", tmp_path / "other-recordings.f32"),
         lambda: cuts[1].supervisions[0].custom.update(phones="DH IY"),
+        lambda: setattr(cuts[1].supervisions[0], "speaker", "another"),
     ):
         change()
         heard.clear()
         check()
         assert heard.keys() == {"u", "v", "torn"}
+
+    del cuts[:2]
+    assert frame_labels.align(Aligner(), config, everything, "train", tokens) == {}
+    assert "1 of 1 utterances cannot be aligned" in caplog.text
