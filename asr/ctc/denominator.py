@@ -14,6 +14,7 @@ from asr.ctc.automaton import Automaton, build
 from asr.ctc.beam import checked
 from asr.ctc.beam_kernels import TokenModel
 from asr.ctc.crf_kernels import follow, score_labels
+from asr.ctc.lanes import LANES
 from asr.ctc.partition import partition
 
 LEAST, MOST = -230.0, 14.0  # scores: a lower one is as good as impossible, a higher one would narrow doubles' range
@@ -226,8 +227,10 @@ class Denominator:
         >>> denominator.follow(np.log(np.full((1, 3), 1 / 3)), denominator.begin()).round(3).tolist()
         [[0.5, 0.25, 0.25]]
         """
-        nodes, posteriors = np.empty(len(self.automaton.leaving.offsets) - 1), np.empty(log_probs.shape)
-        follow(np.exp(log_probs, dtype=np.float64), self.automaton, place, np.empty_like(place), nodes, posteriors)
+        probs, row = (np.repeat(each[..., None], LANES, -1) for each in (np.exp(log_probs, dtype=np.float64), place))
+        nodes, posteriors = np.empty((len(self.automaton.leaving.offsets) - 1, LANES)), np.empty(log_probs.shape)
+        follow(probs, self.automaton, row, np.empty_like(row), nodes, posteriors)
+        place[:] = row[:, 0]
         return posteriors
 
     def substitutions(self, labels: ArrayLike) -> np.ndarray:

@@ -8,6 +8,7 @@ Letters: T frames, B utterances, C classes, S states, N nodes.
 
 import math
 from collections.abc import Sequence
+from itertools import groupby
 from typing import NamedTuple
 
 import numpy as np
@@ -15,12 +16,13 @@ import numpy as np
 from asr.core import workers
 from asr.ctc import crf_kernels, crf_log_kernels
 from asr.ctc.automaton import Automaton
+from asr.ctc.lanes import LANES
 
-CELLS = 1 << 23  # numbers that the rows of a block may have (64 MiB), unless √T rows have more
+CELLS = 1 << 23  # places that the rows of a block may have (64 MiB in each lane), unless √T rows have more
 
 
 class Room(NamedTuple):
-    """Where an utterance is worked on.
+    """Where utterances are worked on. In `asr.ctc.crf_kernels` a last axis of each array has their lanes.
 
     Attributes
     ----------
@@ -30,13 +32,19 @@ class Room(NamedTuple):
         The row before each block.
     probs : (T, C)
         Softmax of the logits, or its logarithm.
-    norms : (T,)
-        The sum of the row before each frame, by which the frame's is divided.
+    norms : (T + 1,)
+        The sum of the row before each frame, by which the frame's is divided, and of the last row.
     betas : (2S,)
     nodes : (N,)
         What is at the nodes.
     arrived : (S,)
         β of labels, times the probability of the next frame.
+    masses : (C,)
+        Sums of α β of a frame over the places of each class.
+    sums : (1,)
+        Of masses, or of a row.
+    totals : ()
+        ln Z.
     """
 
     rows: np.ndarray
@@ -46,6 +54,9 @@ class Room(NamedTuple):
     betas: np.ndarray
     nodes: np.ndarray
     arrived: np.ndarray
+    masses: np.ndarray
+    sums: np.ndarray
+    totals: np.ndarray
 
 
 def partition(
@@ -72,33 +83,38 @@ def partition(
         Posteriors less the softmax of the logits; 0 beyond an utterance, and where no path is possible.
     """
     totals, grads = np.zeros(len(lengths)), np.zeros_like(logits)
-    chosen = utterances[np.argsort(-lengths[utterances], kind="stable")]  # so that the threads' shares are alike
+    chosen = utterances[np.argsort(-lengths[utterances], kind="stable")]  # so that lanes and threads' shares are alike
+    groups = list[np.ndarray]()
+    for _, members in groupby(chosen.tolist(), lambda b: id(automata[b])):
+        together = np.array(list(members))
+        groups += [together[first : first + LANES] for first in range(0, len(together), LANES)]
     longest, num_classes = int(lengths[chosen].max(initial=0)), logits.shape[2]
     sizes = {id(each): workspace_size(longest, each, num_classes) for each in automata}
-    workers.run(_each, len(chosen), max(sizes.values(), default=0), logits, chosen, lengths, automata, (totals, grads))
+    workers.run(_each, len(groups), max(sizes.values(), default=0), logits, groups, lengths, automata, (totals, grads))
     return totals, grads
 
 
 def _each(
     places: np.ndarray,
     logits: np.ndarray,
-    utterances: np.ndarray,
+    groups: Sequence[np.ndarray],
     lengths: np.ndarray,
     automata: Sequence[Automaton],
     found: tuple[np.ndarray, np.ndarray],
     work: np.ndarray,
 ) -> None:
-    """Do the utterances at some places, one after another."""
+    """Do the groups at some places, one after another."""
     totals, grads = found
-    for b in utterances[places].tolist():
-        num_frames, automaton = int(lengths[b]), automata[b]
-        if num_frames == 0:
-            with np.errstate(divide="ignore"):
-                totals[b] = np.log(automaton.finals[automaton.offsets[automaton.blank]])
-            continue
-        room = room_for(num_frames, logits.shape[2], automaton, work)
-        totals[b] = crf_kernels.one_pass(logits, b, automaton, grads, room)
-        if totals[b] == -np.inf:
+    for members in (groups[place] for place in places.tolist()):
+        automaton, num_frames = automata[members[0]], int(lengths[members].max())
+        lanes, frames = np.zeros((2, LANES), np.int64)
+        lanes[: len(members)], frames[: len(members)] = members, lengths[members]
+        room = room_for(num_frames, logits.shape[2], automaton, work, (LANES,))
+        crf_kernels.one_pass(logits, lanes, frames, automaton, grads, room)
+        totals[members] = room.totals[: len(members)]
+        for b in members[totals[members] == -np.inf].tolist():
+            grads[:, b] = 0.0
+            room = room_for(int(lengths[b]), logits.shape[2], automaton, work)
             totals[b] = crf_log_kernels.one_pass(logits, b, automaton, grads, room)
 
 
@@ -109,19 +125,24 @@ def layout(num_frames: int, num_states: int) -> tuple[int, int]:
 
 
 def workspace_size(num_frames: int, automaton: Automaton, num_classes: int) -> int:
-    """Return how many float64 an utterance of so many frames takes."""
-    num_states, num_nodes = len(automaton.finals), len(automaton.leaving.offsets) - 1
-    block, num_blocks = layout(num_frames, num_states)
-    return (block + num_blocks + 2) * 2 * num_states + num_states + num_nodes + num_frames * (num_classes + 1)
+    """Return how many float64 utterances of up to so many frames take."""
+    return LANES * sum(math.prod(shape) for shape in _shapes(num_frames, num_classes, automaton))
 
 
-def room_for(num_frames: int, num_classes: int, automaton: Automaton, work: np.ndarray) -> Room:
-    """Lay out a workspace."""
-    num_states, num_nodes = len(automaton.finals), len(automaton.leaving.offsets) - 1
-    block, num_blocks = layout(num_frames, num_states)
-    rows, kept = (block + 1, 2 * num_states), (num_blocks, 2 * num_states)
-    probs, norms, betas = (num_frames, num_classes), (num_frames,), (2 * num_states,)
-    shapes = (rows, kept, probs, norms, betas, (num_nodes,), (num_states,))
-    ends = np.cumsum([math.prod(shape) for shape in shapes])[:-1]
-    parts = np.split(work[: workspace_size(num_frames, automaton, num_classes)], ends)
+def room_for(
+    num_frames: int, num_classes: int, automaton: Automaton, work: np.ndarray, lanes: tuple[int, ...] = ()
+) -> Room:
+    """Lay out a workspace, with a last axis of lanes or without."""
+    shapes = [shape + lanes for shape in _shapes(num_frames, num_classes, automaton)]
+    ends = np.cumsum([math.prod(shape) for shape in shapes])
+    parts = np.split(work[: ends[-1]], ends[:-1])
     return Room(*(part.reshape(shape) for part, shape in zip(parts, shapes, strict=True)))
+
+
+def _shapes(num_frames: int, num_classes: int, automaton: Automaton) -> list[tuple[int, ...]]:
+    """Return the shapes of the arrays of `Room`, without lanes."""
+    num_states, num_nodes = len(automaton.finals), len(automaton.leaving.offsets) - 1
+    block, num_blocks = layout(num_frames, num_states)
+    rows, kept, probs = (block + 1, 2 * num_states), (num_blocks, 2 * num_states), (num_frames, num_classes)
+    norms, betas, nodes, arrived = (num_frames + 1,), (2 * num_states,), (num_nodes,), (num_states,)
+    return [rows, kept, probs, norms, betas, nodes, arrived, (num_classes,), (1,), ()]

@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from asr.ctc import Denominator, TokenModel, crf_kernels, crf_loss, partition
+from asr.ctc.lanes import LANES
 from asr.lm import fusion
 from asr.lm.estimation import estimate
 
@@ -31,9 +32,10 @@ def scaled(logits, denominator):
     logits = np.ascontiguousarray(logits)[:, None]
     automaton, gradient = denominator.automaton, np.zeros_like(logits)
     size = partition.workspace_size(len(logits), automaton, logits.shape[2])
-    room = partition.room_for(len(logits), logits.shape[2], automaton, np.empty(size))
-    total = crf_kernels.one_pass(logits, 0, automaton, gradient, room)
-    return total, gradient[:, 0]
+    room = partition.room_for(len(logits), logits.shape[2], automaton, np.empty(size), (LANES,))
+    lengths = np.array([len(logits), 0, 0, 0])
+    crf_kernels.one_pass(logits, np.zeros_like(lengths), lengths, automaton, gradient, room)
+    return room.totals[0], gradient[:, 0]
 
 
 def of_one(logits, denominator):
