@@ -10,7 +10,7 @@ back. Two processes that compile the kernel for different types at the same time
 later runs would call machine code that was made for other types. Here processes take turns.
 
 Numba compiles a kept kernel again when its own file has been edited. Here it also does when a file has been edited
-whose kernels are imported there, so that kernels may call those of other files.
+whose kernels or functions are imported there, so that kernels may call those of other files.
 """
 
 import logging
@@ -20,6 +20,7 @@ import tempfile
 from collections.abc import Callable
 from functools import cache, wraps
 from pathlib import Path
+from types import FunctionType
 from typing import Any
 
 import numba
@@ -124,14 +125,23 @@ def _private_folder() -> Path | None:
 
 
 def _dated(kernel: Any, function: Callable[..., Any]) -> Any:
-    """Add to a kernel's date, which its compiled form must have, those of the kernels that its file imports."""
+    """Add to a kernel's date, which its compiled form must have, those of files whose functions its file imports."""
     file = _file(kernel)
     if file is not None:
-        imported = (each for each in function.__globals__.values() if isinstance(each, Dispatcher))
-        others = (_file(each) for each in imported if each.py_func.__module__ != function.__module__)
-        dates = {repr(each._source_stamp) for each in others if each is not None}
+        dates = {repr(_date(each, function)) for each in function.__globals__.values()} - {"None"}
         file._source_stamp = (file._source_stamp, *sorted(dates)) if dates else file._source_stamp
     return kernel
+
+
+def _date(imported: Any, function: Callable[..., Any]) -> Any:
+    """Return the date of a kernel or function of another file than a given function's; None for all else."""
+    if isinstance(imported, Dispatcher):
+        kept = _file(imported)
+        return None if kept is None or imported.py_func.__module__ == function.__module__ else kept._source_stamp
+    if not isinstance(imported, FunctionType) or imported.__module__ == function.__module__:
+        return None
+    path = Path(imported.__code__.co_filename)
+    return (path.stat().st_mtime, path.stat().st_size) if path.is_file() else None
 
 
 def _file(kernel: Any) -> Any:

@@ -181,17 +181,18 @@ def _forward(lengths, automaton, room):
         norm = _advance(probs[t], 1.0 / load(norms, t), automaton, rows[r], rows[r + 1], room.nodes)
         store(norms, t + 1, norm)
         for lane in range(LANES):
-            if not norms[t + 1, lane] > LEAST_NORM:
-                totals[lane] = -np.inf
-            if t + 1 >= lengths[lane] or totals[lane] == -np.inf:
+            if t + 1 >= lengths[lane]:
                 norms[t + 1, lane] = 1.0
-            totals[lane] += math.log(norms[t + 1, lane])
+            elif norms[t + 1, lane] > LEAST_NORM and totals[lane] > -np.inf:
+                totals[lane] += math.log(norms[t + 1, lane])
+            else:  # all that follows is 0
+                totals[lane], norms[t + 1, lane] = -np.inf, np.inf
         r += 1
     for lane in range(LANES):
         ends = 0.0
         for s in range(num_states):
             ends += (rows[r, s, lane] + rows[r, num_states + s, lane]) * automaton.finals[s]
-        totals[lane] += math.log(ends) if ends > LEAST_MASS else -np.inf
+        totals[lane] = totals[lane] + math.log(ends) if totals[lane] > -np.inf and ends > LEAST_MASS else -np.inf
 
 
 @njit(cache=True)
@@ -216,7 +217,7 @@ def _backward(members, lengths, automaton, grads, room):
         if t < num_frames - 1:
             store(sums, 0, total)
             for lane in range(LANES):
-                if t + 1 >= lengths[lane]:
+                if t + 1 >= lengths[lane] or not sums[0, lane] > 0.0:
                     sums[0, lane] = 1.0
             total = _retreat(probs[t + 1], 1.0 / load(sums, 0), automaton, betas, room.nodes, room.arrived)
         store(sums, 0, _posteriors(automaton, rows[r], betas, room.masses))
@@ -237,8 +238,10 @@ def one_pass(logits, members, lengths, automaton, grads, room):
     """
     _softmax(logits, members, lengths, automaton.blank, room.probs)
     _forward(lengths, automaton, room)
-    if room.totals.max() > -np.inf:
-        _backward(members, lengths, automaton, grads, room)
+    for lane in range(LANES):
+        if lengths[lane] > 0 and room.totals[lane] > -np.inf:
+            _backward(members, lengths, automaton, grads, room)
+            break
 
 
 @njit(cache=True, nogil=True)

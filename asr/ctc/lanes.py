@@ -97,7 +97,7 @@ def _load(typing, values, i):
     def generate(context, builder, signature, arguments):
         return builder.load(_place(context, builder, signature.args[0], arguments), align=8)
 
-    return _LANES(values, i), generate
+    return _LANES(values, i) if _has_rows(values) else None, generate
 
 
 @intrinsic
@@ -105,7 +105,12 @@ def _store(typing, values, i, lanes):
     def generate(context, builder, signature, arguments):
         builder.store(arguments[2], _place(context, builder, signature.args[0], arguments), align=8)
 
-    return types.void(values, i, lanes), generate
+    return types.void(values, i, lanes) if _has_rows(values) else None, generate
+
+
+def _has_rows(kind):
+    """Return whether a type is that of an array that lanes can be read from."""
+    return isinstance(kind, types.Array) and (kind.dtype, kind.ndim, kind.layout) == (types.float64, 2, "C")
 
 
 def _place(context, builder, kind, arguments):

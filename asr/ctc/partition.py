@@ -33,7 +33,7 @@ class Room(NamedTuple):
     probs : (T, C)
         Softmax of the logits, or its logarithm.
     norms : (T + 1,)
-        The sum of the row before each frame, by which the frame's is divided, and of the last row.
+        What each frame's row is divided by: the sum of the row before; 1 after the end of an utterance.
     betas : (2S,)
     nodes : (N,)
         What is at the nodes.
@@ -83,12 +83,13 @@ def partition(
         Posteriors less the softmax of the logits; 0 beyond an utterance, and where no path is possible.
     """
     totals, grads = np.zeros(len(lengths)), np.zeros_like(logits)
-    chosen = utterances[np.argsort(-lengths[utterances], kind="stable")]  # so that lanes and threads' shares are alike
+    chosen = sorted(utterances.tolist(), key=lambda b: (id(automata[b]), -lengths[b]))
     groups = list[np.ndarray]()
-    for _, members in groupby(chosen.tolist(), lambda b: id(automata[b])):
+    for _, members in groupby(chosen, lambda b: id(automata[b])):
         together = np.array(list(members))
         groups += [together[first : first + LANES] for first in range(0, len(together), LANES)]
-    longest, num_classes = int(lengths[chosen].max(initial=0)), logits.shape[2]
+    groups.sort(key=lambda members: -lengths[members[0]])  # so that threads' shares are alike
+    longest, num_classes = int(lengths[utterances].max(initial=0)), logits.shape[2]
     sizes = {id(each): workspace_size(longest, each, num_classes) for each in automata}
     workers.run(_each, len(groups), max(sizes.values(), default=0), logits, groups, lengths, automata, (totals, grads))
     return totals, grads

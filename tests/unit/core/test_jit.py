@@ -10,10 +10,10 @@ import pytest
 import asr
 
 HELPER = """
-from asr.core.jit import njit
+from asr.core.jit import helper, njit
 
 
-@njit(cache=True)
+@{}
 def number():
     return {}
 """
@@ -32,7 +32,8 @@ print(twice())
 
 
 @pytest.mark.skipif(os.environ.get("NUMBA_DISABLE_JIT") == "1", reason="nothing is compiled")
-def test_a_kept_kernel_notices_an_edit_of_another_file_whose_kernel_it_calls(tmp_path):
+@pytest.mark.parametrize("kind", ["njit(cache=True)", "helper()"])
+def test_a_kept_kernel_notices_an_edit_of_another_file_whose_code_it_calls(tmp_path, kind):
     (tmp_path / "caller.py").write_text(CALLER)
     environment = os.environ | {
         "NUMBA_CACHE_DIR": str(tmp_path / "kept"),
@@ -40,7 +41,7 @@ def test_a_kept_kernel_notices_an_edit_of_another_file_whose_kernel_it_calls(tmp
         "PYTHONDONTWRITEBYTECODE": "1",
     }
     for expected in (3, 3, 44):
-        (tmp_path / "helper.py").write_text(HELPER.format(expected))
+        (tmp_path / "helper.py").write_text(HELPER.format(kind, expected))
         run = [sys.executable, "caller.py"]
         found = subprocess.run(run, cwd=tmp_path, env=environment, capture_output=True, text=True, check=True).stdout
         assert found == f"{2 * expected}\n"

@@ -102,6 +102,31 @@ def test_only_the_utterance_whose_scaling_fails_is_computed_in_logarithms(rng):
         np.testing.assert_allclose(loss, naive.crf(logits[:, b].numpy(), [2], one_way())[0], rtol=1e-12)
 
 
+def test_an_utterance_whose_scaling_fails_does_not_disturb_others(rng):
+    """With weights above 1 its row would grow beyond all bounds."""
+    denominator = Denominator.of(TokenModel(np.array([[0.0, 14.0, 14.0, -np.inf]]), np.zeros((1, 4), int), np.zeros(1)))
+    logits = rng.standard_normal((70, 5, 4))
+    logits[0, 0, 3] = 110.0  # impossible
+    automata, lengths = [denominator.automaton] * 5, np.array([70, 70, 60, 70, 50])
+    totals, gradients = partition.partition(logits, np.arange(5), lengths, automata)
+    assert np.isfinite(totals).all()
+    for b, length in enumerate(lengths):
+        total, gradient = partition.partition(logits[:length, [b]].copy(), ONE, lengths[[b]], automata)
+        assert total[0] == totals[b]
+        np.testing.assert_array_equal(gradient[:, 0], gradients[:length, b])
+
+
+def test_automata_that_take_turns_change_nothing(rng):
+    automata = [fusion.denominator(ngram(rng, order), LABELS).automaton for order in (1, 2)] * 4
+    logits, lengths = rng.standard_normal((20, 8, 12)), np.array([20, 20, 3, 20, 0, 20, 20, 19])
+    totals, gradients = partition.partition(logits, np.arange(8), lengths, automata)
+    for b, length in enumerate(lengths):
+        total, gradient = partition.partition(logits[:, [b]].copy(), ONE, lengths[[b]], automata[b : b + 1])
+        assert total[0] == totals[b]
+        np.testing.assert_array_equal(gradient[:, 0], gradients[:, b])
+        assert not gradients[length:, b].any()
+
+
 def test_blocks_of_frames_change_nothing(rng):
     """Utterances of more than one block, whose rows are computed twice, as the one-block recursions of the oracle."""
     num_states = 1 << 11

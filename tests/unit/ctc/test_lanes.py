@@ -65,5 +65,6 @@ except IndexError as error:
     print(error)
 """,
         NUMBA_BOUNDSCHECK="1",
+        NUMBA_DISABLE_JIT="0",
     )
     assert "out of bounds" in found
