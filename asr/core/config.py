@@ -105,6 +105,8 @@ class DataConfig:
         process makes them, which suits a CPU.
     max_duration
         Seconds; longer training utterances are left out.
+    exclude
+        File with the name of a training utterance on each line that is not trained on: whose text was not said, say.
     speeds
         Speed perturbation: factors in 0.5 to 2, one of which is drawn for each utterance and epoch.
     """
@@ -121,6 +123,7 @@ class DataConfig:
     num_buckets: int = 20
     num_workers: int = 0
     max_duration: float = 25.0
+    exclude: str | None = None
     speeds: tuple[float, ...] = (1.0,)
 
     def __post_init__(self) -> None:

@@ -16,6 +16,7 @@ from array import array
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
@@ -25,7 +26,7 @@ from lhotse.cut import Cut, MonoCut
 from lhotse.dataset import DynamicBucketingSampler, SimpleCutSampler
 from lhotse.dataset.sampling.base import CutSampler
 
-from asr.core.config import ConditionsConfig, Config, SpecAugmentConfig
+from asr.core.config import ConditionsConfig, Config, DataConfig, SpecAugmentConfig
 from asr.core.errors import AudioError, CorpusError, InfeasibleError
 from asr.ctc import required_frames
 from asr.data import splits
@@ -514,16 +515,19 @@ class _Batches(Sequence[Sequence[Cut]]):
 def usable(cuts: Utterances, stores: Mapping[float, Features], config: Config, subsampling: int) -> Utterances:
     """Keep the training utterances that have features, are not too long, and have a CTC path at each speed.
 
-    Warnings name those that are too long or have no path; those without features were named when the stores were made.
+    Those that `data.exclude` names are left out. Warnings name those that are too long or have no path; those without
+    features were named when the stores were made.
 
     Raises
     ------
     CorpusError
-        Nothing is left.
+        Nothing is left, or the file of `data.exclude` cannot be read.
     """
+    names = excluded(config.data, cuts.ids)
     kept = cuts.filter(
         lambda cut: (
-            all(cut.id in store for store in stores.values())
+            cut.id not in names
+            and all(cut.id in store for store in stores.values())
             and is_short_enough(cut, config.data.max_duration)
             and _has_path(cut, stores, config.data.labels, subsampling)
         )
@@ -531,6 +535,31 @@ def usable(cuts: Utterances, stores: Mapping[float, Features], config: Config, s
     if not kept:
         raise CorpusError("no utterance is left to train on; the warnings above say why")
     return kept
+
+
+def excluded(data: DataConfig, ids: Iterable[str]) -> frozenset[str]:
+    """Return the names that the file of `data.exclude` has; a warning says how many are of none of the utterances.
+
+    Raises
+    ------
+    CorpusError
+        The file cannot be read, or has none of the names.
+    """
+    if data.exclude is None:
+        return frozenset()
+    try:
+        names = frozenset(Path(data.exclude).read_text(encoding="utf-8-sig").split())
+    except (OSError, UnicodeDecodeError) as error:
+        raise CorpusError(f"{data.exclude} (data.exclude) is no text file that can be read: {error}") from error
+    others = names.difference(ids)
+    if len(others) == len(names):
+        raise CorpusError(f"{data.exclude} (data.exclude) names no training utterance: give a name on each line")
+    if others:
+        log.warning(
+            f"{data.exclude}: {len(others)} of {len(names)} names are of no training utterance, such as {min(others)}"
+        )
+    log.info(f"utterances left out of training, as {data.exclude} says: {len(names) - len(others)}")
+    return names
 
 
 def is_short_enough(cut: Cut, max_duration: float) -> bool:

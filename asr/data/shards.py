@@ -83,6 +83,7 @@ class Shards:
             raise ConfigError(f"config: data.corpora has {fault}", "data.corpora")
         for key, needs_all in (
             ("features.cmvn", config.features.cmvn == "speaker"),
+            ("data.exclude", data.exclude is not None),
             ("train.alignments", config.train.alignments is not None),
             ("train.criterion.frames", config.train.criterion.frames is not None),
         ):

@@ -22,8 +22,9 @@ def prepare(config: Config) -> dict[str, str]:
     data = config.data
     prepare_corpora(data)
     found = {name: splits.contents(data.manifests, name, ("train", "dev")) for name in data.corpora}
-    if Path(data.labels).is_file():
-        found["data.labels"] = _hash(Path(data.labels))
+    for key, name in (("labels", data.labels), ("exclude", data.exclude)):
+        if name is not None and Path(name).is_file():
+            found[f"data.{key}"] = _hash(Path(name))
     train = config.train
     systems = {"alignments": train.alignments, "init": train.init, "criterion.frames": train.criterion.frames}
     for key, name in systems.items():

@@ -302,6 +302,7 @@ def test_no_folder_is_replaced_that_is_no_shar(written, tmp_path):
     [
         ({"features": {"cmvn": "speaker"}}, "features.cmvn needs all of the corpus at once, which is in shards"),
         ({"train": {"alignments": "gmm"}}, "train.alignments needs all of the corpus at once, which is in shards"),
+        ({"data": {"exclude": "misread.txt"}}, "data.exclude needs all of the corpus at once, which is in shards"),
         ({"data": {"corpora": {"mini": None, "timit": None}}}, "has timit beside corpora in shards: write all with"),
     ],
 )

@@ -1,5 +1,6 @@
 """What a result was made from is what is there: changed corpora are prepared anew, changed sound is read anew."""
 
+import logging
 import os
 from dataclasses import replace
 
@@ -155,3 +156,28 @@ def test_a_run_is_not_taken_for_one_on_what_its_corpus_is_now(corpus, tmp_path):
     table.write_text(table.read_text().replace("two", "three"))
     with pytest.raises(ConfigError, match="table changed after "):
         train(config, run)
+
+
+@pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::UserWarning", "ignore::RuntimeWarning")
+@pytest.mark.parametrize(
+    "sections",
+    [
+        {"model": {"name": "blstm", "num_layers": 1, "hidden_size": 4, "stack": 4}, "train": {"max_epochs": 1}},
+        {"model": {"name": "gmm_hmm", "num_gaussians": 200, "num_iterations": 1}},
+    ],
+    ids=["blstm", "gmm_hmm"],
+)
+def test_what_was_left_out_is_not_changed_behind_a_run(corpus, tmp_path, caplog, sections):
+    left_out = tmp_path / "misread.txt"
+    left_out.write_text("u2\n")
+    values = {
+        "data": {"corpora": {"table": str(corpus)}, "manifests": str(tmp_path / "data"), "exclude": str(left_out)},
+        "features": {"num_mel_bins": 8, "delta_order": 0},
+    }
+    config = configuration.from_dict(values | sections)
+    with caplog.at_level(logging.INFO):
+        train(config, tmp_path / "run")
+    assert f"utterances left out of training, as {left_out} says: 1" in caplog.text
+    left_out.write_text("u1\n")
+    with pytest.raises(ConfigError, match=r"data.exclude changed after "):
+        train(config, tmp_path / "run")
