@@ -19,6 +19,7 @@ import stat
 import tempfile
 from collections.abc import Callable
 from functools import cache, wraps
+from inspect import unwrap
 from pathlib import Path
 from types import FunctionType
 from typing import Any
@@ -138,9 +139,10 @@ def _date(imported: Any, function: Callable[..., Any]) -> Any:
     if isinstance(imported, Dispatcher):
         kept = _file(imported)
         return None if kept is None or imported.py_func.__module__ == function.__module__ else kept._source_stamp
-    if not isinstance(imported, FunctionType) or imported.__module__ == function.__module__:
+    inner = unwrap(imported) if callable(imported) else imported  # an intrinsic's function
+    if not isinstance(inner, FunctionType) or inner.__module__ == function.__module__:
         return None
-    path = Path(imported.__code__.co_filename)
+    path = Path(inner.__code__.co_filename)
     return (path.stat().st_mtime, path.stat().st_size) if path.is_file() else None
 
 

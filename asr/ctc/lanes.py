@@ -9,13 +9,14 @@ Compiled, lanes are a vector of LLVM, which it translates for any processor; und
 """
 
 import operator
+from typing import Any
 
 import numba
 import numpy as np
 from llvmlite import ir
 from numba import types
 from numba.core import cgutils
-from numba.extending import intrinsic, models, overload, register_model
+from numba.extending import intrinsic, lower_builtin, models, register_model, type_callable
 
 LANES = 4
 _VECTOR = ir.VectorType(ir.DoubleType(), LANES)
@@ -30,82 +31,40 @@ _LANES = _Lanes("lanes")
 register_model(_Lanes)(lambda manager, of: models.PrimitiveModel(manager, of, _VECTOR))
 
 
-def spread(number):
-    """Return lanes that all hold a number."""
-    return np.full(LANES, number)
-
-
-def load(values, i):
-    """Return the lanes of row i of an array (N, LANES), C-contiguous; i is unsigned."""
-    return values[i].copy()
-
-
-def store(values, i, lanes):
-    """Write lanes to row i of an array (N, LANES), C-contiguous; i is unsigned."""
-    values[i] = lanes
-
-
-@overload(spread)
-def _compiled_spread(number):
-    return lambda number: _spread(np.float64(number))
-
-
-@overload(load)
-def _compiled_load(values, i):
-    return lambda values, i: _load(values, np.uintp(i))
-
-
-@overload(store)
-def _compiled_store(values, i, lanes):
-    return lambda values, i, lanes: _store(values, np.uintp(i), lanes)
-
-
-def _lanewise(operation, instruction):
-    """Let kernels apply an operation to lanes, or to a number and lanes."""
-
-    @intrinsic
-    def of_lanes(typing, a, b):
-        def generate(context, builder, signature, arguments):
-            return getattr(builder, instruction)(*arguments)
-
-        return _LANES(a, b), generate
-
-    @overload(operation)
-    def compiled(a, b):
-        if a is _LANES and b is _LANES:
-            return lambda a, b: of_lanes(a, b)
-        return (lambda a, b: of_lanes(_spread(a), b)) if a is types.float64 and b is _LANES else None
-
-
-_lanewise(operator.add, "fadd")
-_lanewise(operator.iadd, "fadd")
-_lanewise(operator.mul, "fmul")
-_lanewise(operator.truediv, "fdiv")
-
-
 @intrinsic
 def _spread(typing, number):
+    """Return lanes that all hold a number."""
+
     def generate(context, builder, signature, arguments):
-        first = builder.insert_element(_UNDEFINED, arguments[0], ir.IntType(32)(0))
-        return builder.shuffle_vector(first, _UNDEFINED, ir.Constant(ir.VectorType(ir.IntType(32), LANES), [0] * LANES))
+        return _spread_out(builder, arguments[0])
 
     return _LANES(types.float64), generate
 
 
 @intrinsic
 def _load(typing, values, i):
+    """Return the lanes of row i of an array (N, LANES), C-contiguous; i is unsigned."""
+
     def generate(context, builder, signature, arguments):
         return builder.load(_place(context, builder, signature.args[0], arguments), align=8)
 
-    return _LANES(values, i) if _has_rows(values) else None, generate
+    return _LANES(values, types.uintp) if _has_rows(values) else None, generate
 
 
 @intrinsic
 def _store(typing, values, i, lanes):
+    """Write lanes to row i of an array (N, LANES), C-contiguous; i is unsigned."""
+
     def generate(context, builder, signature, arguments):
         builder.store(arguments[2], _place(context, builder, signature.args[0], arguments), align=8)
 
-    return types.void(values, i, lanes) if _has_rows(values) else None, generate
+    return types.void(values, types.uintp, lanes) if _has_rows(values) else None, generate
+
+
+def _spread_out(builder, number):
+    """Return a vector that holds a number in each place."""
+    first = builder.insert_element(_UNDEFINED, number, ir.IntType(32)(0))
+    return builder.shuffle_vector(first, _UNDEFINED, ir.Constant(ir.VectorType(ir.IntType(32), LANES), [0] * LANES))
 
 
 def _has_rows(kind):
@@ -122,3 +81,34 @@ def _place(context, builder, kind, arguments):
         cgutils.do_boundscheck(context, builder, ir.IntType(64)(LANES - 1), width, 1)
     first = builder.gep(array.data, [builder.mul(arguments[1], ir.IntType(64)(LANES))])
     return builder.bitcast(first, _VECTOR.as_pointer())
+
+
+def _lanewise(operation, instruction):
+    """Let kernels apply an operation to lanes, or to a number and lanes."""
+
+    @type_callable(operation)
+    def typed(context):
+        return lambda a, b: _LANES if b is _LANES and a in (_LANES, types.float64) else None
+
+    @lower_builtin(operation, _Lanes, _Lanes)
+    def of_lanes(context, builder, signature, arguments):
+        return getattr(builder, instruction)(*arguments)
+
+    @lower_builtin(operation, types.Float, _Lanes)
+    def of_number(context, builder, signature, arguments):
+        return getattr(builder, instruction)(_spread_out(builder, arguments[0]), arguments[1])
+
+
+_lanewise(operator.add, "fadd")
+_lanewise(operator.iadd, "fadd")
+_lanewise(operator.mul, "fmul")
+_lanewise(operator.truediv, "fdiv")
+
+
+# Not by `overload`, which would compile a function for each use.
+spread: Any = _spread
+load: Any = _load
+store: Any = _store
+if numba.config.DISABLE_JIT:  # type: ignore[attr-defined]
+    spread, load = (lambda number: np.full(LANES, number)), (lambda values, i: values[i].copy())
+    store = np.ndarray.__setitem__
