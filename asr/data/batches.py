@@ -515,19 +515,16 @@ class _Batches(Sequence[Sequence[Cut]]):
 def usable(cuts: Utterances, stores: Mapping[float, Features], config: Config, subsampling: int) -> Utterances:
     """Keep the training utterances that have features, are not too long, and have a CTC path at each speed.
 
-    Those that `data.exclude` names are left out. Warnings name those that are too long or have no path; those without
-    features were named when the stores were made.
+    Warnings name those that are too long or have no path; those without features were named when the stores were made.
 
     Raises
     ------
     CorpusError
-        Nothing is left, or the file of `data.exclude` cannot be read.
+        Nothing is left.
     """
-    names = excluded(config.data, cuts.ids)
     kept = cuts.filter(
         lambda cut: (
-            cut.id not in names
-            and all(cut.id in store for store in stores.values())
+            all(cut.id in store for store in stores.values())
             and is_short_enough(cut, config.data.max_duration)
             and _has_path(cut, stores, config.data.labels, subsampling)
         )
@@ -537,8 +534,8 @@ def usable(cuts: Utterances, stores: Mapping[float, Features], config: Config, s
     return kept
 
 
-def excluded(data: DataConfig, ids: Iterable[str]) -> frozenset[str]:
-    """Return the names that the file of `data.exclude` has; a warning says how many are of none of the utterances.
+def included(cuts: Utterances, data: DataConfig) -> Utterances:
+    """Return the training utterances that the file of `data.exclude` does not name; a warning tells of unknown names.
 
     Raises
     ------
@@ -546,12 +543,12 @@ def excluded(data: DataConfig, ids: Iterable[str]) -> frozenset[str]:
         The file cannot be read, or has none of the names.
     """
     if data.exclude is None:
-        return frozenset()
+        return cuts
     try:
         names = frozenset(Path(data.exclude).read_text(encoding="utf-8-sig").split())
     except (OSError, UnicodeDecodeError) as error:
         raise CorpusError(f"{data.exclude} (data.exclude) is no text file that can be read: {error}") from error
-    others = names.difference(ids)
+    others = names.difference(cuts.ids)
     if len(others) == len(names):
         raise CorpusError(f"{data.exclude} (data.exclude) names no training utterance: give a name on each line")
     if others:
@@ -559,7 +556,7 @@ def excluded(data: DataConfig, ids: Iterable[str]) -> frozenset[str]:
             f"{data.exclude}: {len(others)} of {len(names)} names are of no training utterance, such as {min(others)}"
         )
     log.info(f"utterances left out of training, as {data.exclude} says: {len(names) - len(others)}")
-    return names
+    return cuts.filter(lambda cut: cut.id not in names)
 
 
 def is_short_enough(cut: Cut, max_duration: float) -> bool:

@@ -22,7 +22,7 @@ from asr.core.errors import ConfigError
 from asr.core.settings import check, model_options, one_of
 from asr.core.terminal import pace
 from asr.data import labels, splits
-from asr.data.batches import excluded, is_short_enough
+from asr.data.batches import included, is_short_enough
 from asr.data.feature_store import Features, cache_features
 from asr.evaluation import figures
 from asr.hmm.alignment import StateAlignment, align_all
@@ -183,10 +183,9 @@ class _Speech:
         """Read a split of a configuration's prepared corpora; of train, what is trained on."""
         manifests, names = config.data.manifests, list(config.data.corpora)
         cuts = splits.load_split(manifests, names, split)
+        cuts = included(cuts, config.data) if split == "train" else cuts
         store = cache_features(cuts, config.features, Path(manifests) / "features", f"{'+'.join(names)}-{split}")
-        others = excluded(config.data, cuts.ids) if split == "train" else frozenset[str]()
-        usable = [cut for cut in cuts if cut.id in store and cut.id not in others]
-        kept = [cut for cut in usable if is_short_enough(cut, config.data.max_duration)]
+        kept = [cut for cut in cuts if cut.id in store and is_short_enough(cut, config.data.max_duration)]
         return cls(kept, store, config.data.labels)
 
     def utterances(self, normaliser: Normaliser, hmms: PhoneHMMs) -> list[Utterance]:

@@ -168,7 +168,7 @@ class SpeechData(pl.LightningDataModule):
         cache, title = Path(manifests) / "features", "+".join(names)
         self.shards = Shards.find(config)
         if self.shards is None:
-            train_cuts = splits.load_split(manifests, names, "train")
+            train_cuts = batches.included(splits.load_split(manifests, names, "train"), config.data)
         else:
             train_cuts = self.shards.sample(config.seed)
         dev_cuts = splits.load_split(manifests, names, "dev")

@@ -513,23 +513,23 @@ def test_training_leaves_out_what_has_no_path_or_is_too_long_and_says_so(stored,
         batches.usable(cuts, {1.0: stored}, config(max_duration=0.1), subsampling=2)
 
 
-def test_utterances_that_a_file_names_are_left_out(tmp_path, stored, stored_cuts, caplog):
+def test_utterances_that_a_file_names_are_left_out(tmp_path, stored_cuts, caplog):
     file = tmp_path / "misread.txt"
     file.write_text("\ufeffu0\r\nu3\r\n\r\nu77\r\n", encoding="utf8")
     with caplog.at_level(logging.INFO):
-        kept = batches.usable(stored_cuts, {1.0: stored}, config(exclude=str(file)), subsampling=1)
+        kept = batches.included(stored_cuts, config(exclude=str(file)).data)
     assert [each.id for each in kept] == ["u1", "u2"]
     assert f"{file}: 1 of 3 names are of no training utterance, such as u77" in caplog.text
     assert f"utterances left out of training, as {file} says: 2" in caplog.text
 
 
 @pytest.mark.parametrize("content", ["", "u77\nU0\n", b"\xff\xfe\xfa", None])
-def test_a_file_that_names_no_training_utterance_is_refused(tmp_path, stored, stored_cuts, content):
+def test_a_file_that_names_no_training_utterance_is_refused(tmp_path, stored_cuts, content):
     file = tmp_path / "misread.txt"
     if content is not None:
         file.write_bytes(content if isinstance(content, bytes) else content.encode())
     with pytest.raises(CorpusError, match=r"misread.txt \(data.exclude\)"):
-        batches.usable(stored_cuts, {1.0: stored}, config(exclude=str(file)), subsampling=1)
+        batches.included(stored_cuts, config(exclude=str(file)).data)
 
 
 def test_a_path_must_exist_at_the_fastest_speed(stored, stored_cuts):
