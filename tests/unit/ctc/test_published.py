@@ -3,7 +3,7 @@ import pytest
 import torch
 from torch_ctc import loss_and_gradient
 
-from asr.ctc import ctc_loss
+from asr.ctc import Denominator, TokenModel, crf_loss, ctc_loss
 
 pytestmark = pytest.mark.kernels
 
@@ -86,3 +86,42 @@ def test_published_gradients():
         [0.177031, 0.177031, -0.708125, 0.177031, 0.177031],
     ]
     np.testing.assert_allclose(gradient, expected, rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("frequency", "target", "among_all", "of_target", "gradient"),
+    [
+        (
+            0.9,
+            [1, 2, 2, 5, 3, 4, 1, 1, 5],
+            195.798357,
+            93.1814091,
+            [-0.004014, 0.000184, 0.012371, -0.107548, 0.10519, -0.006184],
+        ),
+        (1.9, [3], 199.957319, 6.31849788, [-0.378426, 0.000006, 0.018503, 0.357785, 0.000045, 0.002088]),
+        (
+            2.9,
+            [5, 4, 3, 2, 1, 1, 2, 3, 4, 5, 5, 1, 2, 3],
+            171.8488,
+            84.4835218,
+            [-0.232005, -0.003235, 0.042134, 0.010665, -0.059366, 0.241807],
+        ),
+    ],
+)
+def test_ctc_crf_as_other_implementations_have_it(frequency, target, among_all, of_target, gradient):
+    """Sums over all paths, and over those of a target, and the gradient of a frame in the middle.
+
+    The sums are OpenFst 1.8's (`shortestdistance` of frames ∘ CTC's topology ∘ bigram, in its log semiring of float64),
+    the gradient PyChain's (LF-MMI in the log domain, of the same graphs, in float32).
+    """
+    num_frames, num_classes = 60, 6
+    logits = 4 * np.sin(np.arange(num_frames * num_classes) * frequency).reshape(num_frames, 1, num_classes)
+    bigram = 2 * np.cos(1.7 * np.arange(num_classes**2)).reshape(num_classes, num_classes)
+    bigram -= np.log(np.exp(bigram).sum(1, keepdims=True))  # row 0: at the start; column 0: the end
+    follows = np.tile(np.arange(num_classes), (num_classes, 1))
+    denominator = Denominator.of(TokenModel(bigram, follows, bigram[:, 0]))
+    leaf = torch.from_numpy(logits).requires_grad_()
+    loss = crf_loss(leaf, torch.tensor([target]), [num_frames], [len(target)], denominator, reduction="sum")
+    loss.backward()
+    np.testing.assert_allclose(loss.item(), among_all - of_target, rtol=0, atol=1e-6)
+    np.testing.assert_allclose(leaf.grad[num_frames // 2, 0], gradient, rtol=0, atol=1e-5)
