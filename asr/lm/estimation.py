@@ -52,6 +52,7 @@ def estimate(
     order: int = 3,
     smoothing: str = "kneser_ney",
     tokens: Sequence[str] | None = None,
+    min_counts: Sequence[int] = (1,),
 ) -> NGram:
     """Estimate an n-gram from sentences.
 
@@ -68,6 +69,8 @@ def estimate(
     tokens
         The vocabulary, by default all tokens of the sentences. If it includes UNKNOWN, any other token counts as
         UNKNOWN; if the text has no such token, UNKNOWN gets a share of the probability set aside.
+    min_counts
+        As in `estimate_from`.
 
     Raises
     ------
@@ -82,7 +85,8 @@ def estimate(
     """
     numbering = text.Numbering(unit)
     given = numbering.text([numbering.number(sentences)])
-    return estimate_from(given.over(text.vocabulary(given) if tokens is None else tokens), order, smoothing)[0]
+    known = given.over(text.vocabulary(given) if tokens is None else tokens)
+    return estimate_from(known, order, smoothing, min_counts)[0]
 
 
 def estimate_from(

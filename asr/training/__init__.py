@@ -5,7 +5,7 @@ from contextlib import ExitStack
 from dataclasses import fields
 from pathlib import Path
 
-from asr.core.config import Config
+from asr.core.config import Config, CriterionConfig
 from asr.core.errors import ConfigError
 from asr.models import run_folder
 from asr.models.kinds import Kind, kind_of
@@ -24,6 +24,7 @@ def check(config: Config) -> None:
         raise ConfigError("train.alignments is for HMMs: leave it out with attention_decoder", "train.alignments")
     if kind_of(config) is not Kind.CTC:
         _check_without_ctc(config)
+    _check_shares(config.train.criterion)
     from asr import encoders
 
     encoders.config_of(config.model)
@@ -40,6 +41,16 @@ def _check_without_ctc(config: Config) -> None:
         raise ConfigError(f"train.criterion.name must be ctc {why}")
     if config.train.criterion.frames is not None:
         raise ConfigError(f"train.criterion.frames must be null {why}", "train.criterion.frames")
+
+
+def _check_shares(criterion: CriterionConfig) -> None:
+    """Refuse what says how much of a loss counts that is not there."""
+    shares = {"ctc_weight": "name=ctc_crf", "warmup_epochs": "name=ctc_crf", "frame_weight": "frames"}
+    is_there = {"name=ctc_crf": criterion.name == "ctc_crf", "frames": criterion.frames is not None}
+    for name, other in shares.items():
+        if not is_there[other] and getattr(criterion, name) != getattr(CriterionConfig(), name):
+            key = f"train.criterion.{name}"
+            raise ConfigError(f"{key} does nothing without train.criterion.{other}: set that, or leave it out", key)
 
 
 OF_ALL = ("alignments", "accelerator", "precision", "checkpoint_minutes")  # of HMMs, and how a machine works

@@ -15,7 +15,7 @@ LABELS = ["<blank>", *"ABCDEFGHIJK"]
 MODEL = TokenModel(np.zeros((2, 3)), np.array([[0, 0, 1], [0, 1, 0]]), np.zeros(2))
 
 
-def ngram(rng, order, smoothing="witten_bell"):
+def ngram(rng, order, smoothing="witten_bell", min_counts=(1,)):
     likes = rng.dirichlet(np.full(11, 0.3), 12)
     text = []
     for _ in range(300):
@@ -24,7 +24,7 @@ def ngram(rng, order, smoothing="witten_bell"):
             last = rng.choice(11, p=likes[last]) + 1
             sentence.append(LABELS[last])
         text.append(sentence)
-    return estimate(text, "phones", order, smoothing, LABELS[1:])
+    return estimate(text, "phones", order, smoothing, LABELS[1:], min_counts)
 
 
 def expanded(denominator):
@@ -86,6 +86,14 @@ def test_an_n_gram_keeps_its_weights_with_fewer_arcs(rng, order, smoothing):
     assert_same_weights(denominator, fusion.automaton(lm, LABELS, 1.0))
     dense = denominator.num_states * (len(LABELS) - 1)
     assert denominator.num_arcs < (0.7 if order > 2 else 1.01) * dense
+
+
+@pytest.mark.parametrize("smoothing", ["witten_bell", "kneser_ney"])
+def test_an_n_gram_without_rare_n_grams_keeps_its_weights(rng, smoothing):
+    lm = ngram(rng, 4, smoothing, [1, 1, 2, 3])
+    denominator = fusion.denominator(lm, LABELS)
+    assert_same_weights(denominator, fusion.automaton(lm, LABELS, 1.0))
+    assert denominator.num_arcs < fusion.denominator(ngram(rng, 4, smoothing), LABELS).num_arcs / 2
 
 
 @pytest.mark.parametrize("threshold", [1e-4, 1e-3, 1e-2])

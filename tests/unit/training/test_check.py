@@ -73,6 +73,25 @@ def test_what_ctc_alone_is_trained_by_is_refused_before_the_stages(system, setti
         check(config(system["model"], train=train))
 
 
+@pytest.mark.parametrize(
+    ("criterion", "fault"),
+    [
+        ({"ctc_weight": 0.1}, "ctc_weight does nothing without train.criterion.name=ctc_crf"),
+        ({"warmup_epochs": 2, "frames": "en-us-phones"}, "warmup_epochs does nothing without train.criterion.name"),
+        ({"name": "ctc_crf", "lm": "phone_trigram", "frame_weight": 0.5}, "frame_weight does nothing without train"),
+    ],
+)
+def test_shares_of_a_loss_that_is_not_there_are_refused(criterion, fault):
+    with pytest.raises(ConfigError, match=rf"^train\.criterion\.{fault}"):
+        check(config("blstm", train={"criterion": criterion}))
+
+
+def test_shares_of_the_losses_that_are_there_pass():
+    check(config("blstm", train={"criterion": {"frames": "en-us-phones", "frame_weight": 0.5}}))
+    crf = {"name": "ctc_crf", "lm": "phone_trigram", "ctc_weight": 0.5, "warmup_epochs": 2}
+    check(config("blstm", train={"criterion": crf}))
+
+
 def test_hybrids_have_no_padding():
     sections = {"train": {"alignments": "gmm_hmm"}, "conditions": {"padding": 0.2}}
     sections["features"] = {"kind": "fbank", "delta_order": 0, "use_energy": False}
