@@ -3,10 +3,10 @@
 python benchmarks/crf_loss.py
 python benchmarks/crf_loss.py --corpus mini_librispeech
 
-The n-grams are those of the phones of a prepared corpus's training speakers, or of CMUdict's pronunciations. The peer is
-the same recursion in torch over a table of all contexts × labels, in scaled float64, differentiated by autograd. The
-training step is that of recipes/mini_librispeech's network on a batch of the same size, with the CTC loss. Times are of
-the processor, so that other work on the machine hardly counts; with more threads they include torch's waiting.
+The n-grams are those of the phones of a prepared corpus's training speakers, or of CMUdict's pronunciations. The peer
+is the same recursion in torch over a table of all contexts × labels, in scaled float64, differentiated by autograd.
+The training step is that of recipes/mini_librispeech's network on a batch of the same size, with the CTC loss. Times
+are of the processor, so that other work on the machine hardly counts; with more threads they include torch's waiting.
 """
 
 import argparse
