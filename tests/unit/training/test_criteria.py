@@ -371,9 +371,12 @@ def test_targets_have_pronunciations_where_all_count(ctc_crf):
     ("options", "fault"),
     [
         ({"pronunciations": "some"}, r"train\.criterion\.pronunciations must be one of first, all"),
-        ({"pronunciations": "all"}, r"train\.criterion\.ctc_weight must be 0 for all pronunciations"),
         (
-            {"pronunciations": "all", "ctc_weight": 0, "name": "ctc", "lm": None},
+            {"pronunciations": "all", "ctc_weight": 0.1},
+            r"train\.criterion\.ctc_weight must be 0 for all pronunciations",
+        ),
+        (
+            {"pronunciations": "all", "name": "ctc", "lm": None},
             r"pronunciations must be first for ctc",
         ),
     ],
