@@ -62,7 +62,10 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--systems", nargs="+", default=names, choices=names, metavar="NAME", help=f"of: {names}")
     parser.add_argument("--output", type=Path, default=Path("runs/criteria"), help="folder of runs and scores")
     parser.add_argument("--table", action="store_true", help="make nothing")
-    return parser.parse_args()
+    arguments = parser.parse_args()
+    if (arguments.textgrids is None) != (arguments.audio is None):
+        parser.error("--textgrids and --audio need each other")
+    return arguments
 
 
 def run_folder(folder: Path, name: str, seed: int) -> Path:

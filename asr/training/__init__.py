@@ -45,10 +45,10 @@ def _check_without_ctc(config: Config) -> None:
 
 def _check_shares(criterion: CriterionConfig) -> None:
     """Refuse what says how much of a loss counts that is not there."""
-    shares = {"ctc_weight": "name=ctc_crf", "warmup_epochs": "name=ctc_crf", "frame_weight": "frames"}
-    is_there = {"name=ctc_crf": criterion.name == "ctc_crf", "frames": criterion.frames is not None}
-    for name, other in shares.items():
-        if not is_there[other] and getattr(criterion, name) != getattr(CriterionConfig(), name):
+    is_crf, has_frames = criterion.name == "ctc_crf", criterion.frames is not None
+    needs = (("ctc_weight", "name=ctc_crf", is_crf), ("warmup_epochs", "name=ctc_crf", is_crf))
+    for name, other, is_there in (*needs, ("frame_weight", "frames", has_frames)):
+        if not is_there and getattr(criterion, name) != getattr(CriterionConfig(), name):
             key = f"train.criterion.{name}"
             raise ConfigError(f"{key} does nothing without train.criterion.{other}: set that, or leave it out", key)
 
