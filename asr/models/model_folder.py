@@ -89,10 +89,11 @@ def save(folder: Path, model: AcousticModel, card: str, storage: Storage = "floa
     train, criterion = config.train, config.train.criterion
     lm, words = (each and Path(each).name for each in (criterion.lm, criterion.words))
     named = replace(criterion, lm=lm, words=words, frames=criterion.frames and name_of(Path(criterion.frames)))
+    data = label_folder.copy(config.data, folder)
     beside, init = train.alignments and Path(train.alignments).name, train.init and name_of(Path(train.init))
     public = replace(
         config,
-        data=replace(label_folder.copy(config.data, folder), corpora=dict.fromkeys(config.data.corpora)),
+        data=replace(data, corpora=dict.fromkeys(data.corpora), exclude=data.exclude and Path(data.exclude).name),
         train=replace(train, alignments=beside, init=init, criterion=named),
         decode=replace(config.decode, lm=None, rescore_lm=None, lexicon="cmudict", hints=()),
     )

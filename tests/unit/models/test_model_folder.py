@@ -34,7 +34,12 @@ TOKENS = (BLANK, *phones.PhoneSet.load("timit61").labels)
 def model():
     config = from_dict(
         {
-            "data": {"corpora": {"timit": "/secret/TIMIT", "mini": None}, "labels": "timit61", "scoring": "timit39"},
+            "data": {
+                "corpora": {"timit": "/secret/TIMIT", "mini": None},
+                "labels": "timit61",
+                "scoring": "timit39",
+                "exclude": "/secret/misread.txt",
+            },
             "features": {"num_mel_bins": 13, "delta_order": 1, "cmvn": "global"},
             "model": {"name": "blstm", "num_layers": 2, "hidden_size": 24, "stack": 2},
         }
@@ -82,7 +87,7 @@ def test_what_is_saved_comes_back(model, folder):
 def test_the_folder_does_not_say_where_a_corpus_lies(model, folder):
     assert not any(b"secret" in path.read_bytes() for path in folder.iterdir())
     loaded = model_folder.load(folder).config
-    assert loaded.data.corpora == {"timit": None, "mini": None}
+    assert (loaded.data.corpora, loaded.data.exclude) == ({"timit": None, "mini": None}, "misread.txt")
     assert replace(loaded, data=model.config.data) == model.config
 
 

@@ -83,7 +83,7 @@ def test_a_word_that_nobody_says_is_named_and_its_phones_are_wrong(recogniser, t
 
 def test_a_text_that_nobody_says_has_no_scores_but_of_words_that_are_heard(recogniser, think):
     """A synthetic voice says something else: two words of the text are its own."""
-    found = pronounce(recogniser, think, "I think the mother of a gun has eaten", sample_rate=16000)
+    found = pronounce(recogniser, think, "I think a mother of five likes to eat", sample_rate=16000)
     right = pronounce(recogniser, think, "I think that the sun is hot", sample_rate=16000)
     assert [word.label for word in right.words] == ["I", "think", "that", "the", "sun", "is", "hot"]
     assert sum(right.word_lengths) == len(right.phones) == len(right.phone_scores)
@@ -91,17 +91,17 @@ def test_a_text_that_nobody_says_has_no_scores_but_of_words_that_are_heard(recog
     assert "words are not heard" in found.misfit
     scored = [word.label for word, scores in zip(found.words, found.word_scores, strict=True) if scores is not None]
     assert scored[:2] == ["I", "think"]
-    assert not {"mother", "gun", "eaten"} & {*scored}
+    assert not {"five", "likes", "eat"} & {*scored}
     values = json.loads(found.to_json())
     assert (values["scores"], values["misfit"]) == (None, found.misfit)
-    eaten = values["words"][-1]
-    assert (eaten["accuracy"], eaten["stress"], eaten["total"], eaten["grade"]) == (None, None, None, "wrong")
-    assert {(phone["score"], phone["grade"]) for phone in eaten["phones"]} == {(None, "wrong")}
+    eat = values["words"][-1]
+    assert (eat["accuracy"], eat["stress"], eat["total"], eat["grade"]) == (None, None, None, "wrong")
+    assert {(phone["score"], phone["grade"]) for phone in eat["phones"]} == {(None, "wrong")}
     first, words, *faults = coloured(found).plain.splitlines()
     assert first == f"no scores: {found.misfit}"
     assert words.startswith("I [AY")
-    assert words.endswith("eaten [not heard]")
-    assert any(line.startswith("  eaten: ") for line in faults)
+    assert words.endswith("eat [not heard]")
+    assert any(line.startswith("  eat: ") for line in faults)
     page = pronunciation_page.render([pronunciation_page.Entry("a", found)])
     assert "<b>No scores</b>" in page
     assert escape(found.misfit) in page
@@ -110,9 +110,9 @@ def test_a_text_that_nobody_says_has_no_scores_but_of_words_that_are_heard(recog
 
 
 def test_where_some_words_are_not_heard_the_others_are_scored(recogniser, think):
-    found = pronounce(recogniser, think, "that the sun is hot", sample_rate=16000)
+    found = pronounce(recogniser, think, "everybody the sun is hot", sample_rate=16000)
     assert "of speech" in found.misfit
-    assert [scores is None for scores in found.word_scores] == [True, False, False, False, False]  # "I think that"
+    assert [scores is None for scores in found.word_scores] == [True, False, False, False, False]
     lines = coloured(found, "a")
     assert lines.plain.startswith("a: accuracy ")
     styles = {lines.plain[span.start : span.end]: str(span.style) for span in lines.spans}
