@@ -195,8 +195,9 @@ def test_agrees_with_experts(recogniser, speech_data):
     for waveform, text, phones, scores in learners(speech_data):
         scored = pronounce(recogniser, waveform, text, sample_rate=16000)
         if [phone.label for phone in scored.phones] == phones:  # the dictionary may have other pronunciations
-            found += scored.phone_scores
-            known += scores
+            heard = [i for i, score in enumerate(scored.phone_scores) if score is not None]  # of words that are heard
+            found += [scored.phone_scores[i] for i in heard]
+            known += [scores[i] for i in heard]
     assert len(found) > 400
     # 0.65 over all 47,369 phones of the test set; these are a hundredth of them.
     assert np.corrcoef(found, known)[0, 1] > 0.35
