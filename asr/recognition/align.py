@@ -29,7 +29,8 @@ from asr.speech.text import Word, normalise, split_words
 # In texts that fit, one word of 50 to 70 is not heard, three in a row at most, and no speech is left over; in texts of
 # other recordings most words are not heard (LibriSpeech's speakers 4088, 4406, 5652, 8226; speechocean762's learners).
 UNHEARD = 0.05  # geometric mean of the confidences of a word's phones, below which the word is not heard
-RUN, SHARE = 4, 1 / 3  # words in a row, and the share of all words, that may be unheard
+RUN = 4  # words in a row that are unheard where the recording has another text
+ANOTHER, LEAST = 0.12, 0.01  # geometric mean of the words' confidences, each at least so, below which it has another
 LACKING = 0.3  # seconds of speech that the text may lack
 
 
@@ -355,34 +356,37 @@ def _variants(
     return found
 
 
-def unheard_words(found: Placement) -> list[bool]:
-    """Tell of each word whether it is not heard; phones without words are judged together."""
+def word_confidences(found: Placement) -> list[float]:
+    """Return how well each word is heard; phones without words are judged together."""
     confidences = iter(phone.confidence or 0.0 for phone in found.phones)
     parts = [list(itertools.islice(confidences, length)) for length in found.word_lengths or [len(found.phones)]]
-    return [not part or recognised_confidence(part) < UNHEARD for part in parts]
+    return [recognised_confidence(part) if part else 0.0 for part in parts]
 
 
-def is_another_text(unheard: Sequence[bool]) -> bool:
-    """Tell from the words that are not heard whether the recording has another text.
+def is_another_text(confidences: Sequence[float]) -> bool:
+    """Tell from the words' confidences whether the recording has another text.
 
-    >>> is_another_text([True, False, False]), is_another_text([True, True, False])
+    >>> is_another_text([0.0, 0.9, 0.8]), is_another_text([0.0, 0.04, 0.8])
     (False, True)
     """
-    longest = max((len(list(run)) for is_unheard, run in itertools.groupby(unheard) if is_unheard), default=0)
-    return longest >= RUN or sum(unheard) > SHARE * len(unheard)
+    runs = itertools.groupby(each < UNHEARD for each in confidences)
+    longest = max((len(list(run)) for is_unheard, run in runs if is_unheard), default=0)
+    return longest >= RUN or statistics.geometric_mean(max(each, LEAST) for each in confidences) < ANOTHER
 
 
 def _misfit(found: Placement, words: Sequence[Segment], start: float) -> str | None:
     """Say which words are not heard, and how much speech the text lacks."""
-    unheard = unheard_words(found)
+    confidences = word_confidences(found)
+    unheard = [each < UNHEARD for each in confidences]
     lacking = float((found.unspoken[:, 1] - found.unspoken[:, 0]).sum())
     faults = []
-    if is_another_text(unheard):
-        first = words[unheard.index(True)] if words else None
-        where = "" if first is None else f"the first {first.label!r} at {first.start + start:.2f} s"
-        faults.append(
-            f"{sum(unheard)} of {len(words)} words are not heard, {where}" if where else "the phones are not heard"
-        )
+    if is_another_text(confidences) and words:
+        first = words[unheard.index(True) if any(unheard) else confidences.index(min(confidences))]
+        where = f"{first.label!r} at {first.start + start:.2f} s"
+        count = f"{sum(unheard)} of {len(words)} words are not heard, the first {where}"
+        faults.append(count if any(unheard) else f"the words are hardly heard, least {where}")
+    elif is_another_text(confidences):
+        faults.append("the phones are not heard")
     if lacking >= LACKING:
         where = f"the first at {found.unspoken[0, 0] + start:.2f} s"
         faults.append(f"{lacking:.1f} s of speech, {where}, are not in the text")

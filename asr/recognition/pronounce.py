@@ -18,7 +18,7 @@ from asr.models.base import BLANK, Placement, Spellings
 from asr.models.ctc import CTCModel
 from asr.models.pronunciation import SENTENCE_SCALES, WORD_SCALES, PronunciationScorer, Scores
 from asr.models.pronunciation_features import Evidence
-from asr.recognition.align import describe, is_another_text, known_text, read_lexicon, unheard_words
+from asr.recognition.align import UNHEARD, describe, is_another_text, known_text, read_lexicon, word_confidences
 from asr.recognition.annotation import Annotation
 from asr.recognition.recogniser import Recogniser
 from asr.speech import audio
@@ -218,8 +218,8 @@ def pronounce(
     placed = replace(placed, phones=phones)
     aligned = describe(model, known, heard, placed)
     # Of another text: a scorer of learners, who say the words of the text, knows no such sound.
-    unheard = unheard_words(placed)
-    lost = {*np.flatnonzero(unheard).tolist()} if aligned.misfit else set[int]()
+    confidences = word_confidences(placed)
+    lost = {*np.flatnonzero(np.less(confidences, UNHEARD)).tolist()} if aligned.misfit else set[int]()
     others = lost | {*scorer.other_words(evidence[0], found.words[:, 0])}
     named = dict[int, Mistake]()
     if others:
@@ -236,7 +236,7 @@ def pronounce(
         word_lengths=placed.word_lengths,
         phone_scores=[None if word in lost else score for word, score in scored],
         word_scores=[None if word in lost else _named(WORD_SCALES, row) for word, row in enumerate(found.words)],
-        scores=None if is_another_text(unheard) else _named(SENTENCE_SCALES, found.sentence),
+        scores=None if is_another_text(confidences) else _named(SENTENCE_SCALES, found.sentence),
         mistakes=sorted([*faults, *named.values()], key=lambda each: each.phone),
         misfit=aligned.misfit,
         guessed=aligned.guessed,
