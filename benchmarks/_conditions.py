@@ -35,28 +35,45 @@ def white(waveform: np.ndarray, rng: np.random.Generator, snr: float) -> np.ndar
 
 
 def music(waveform: np.ndarray, rng: np.random.Generator, snr: float) -> np.ndarray:
-    """Add chords of three harmonic tones, two chords a second, which decay."""
-    times, chords = np.arange(len(waveform)) / SAMPLE_RATE, np.zeros(len(waveform))
+    """Add chords."""
+    return mixed(waveform, chords(len(waveform), rng), snr)
+
+
+def chords(length: int, rng: np.random.Generator) -> np.ndarray:
+    """Return chords (N,) of three harmonic tones, two chords a second, which decay."""
+    times, found = np.arange(length) / SAMPLE_RATE, np.zeros(length)
     for start in np.arange(0, times[-1], 0.5):
         beat = slice(round(start * SAMPLE_RATE), round((start + 0.5) * SAMPLE_RATE))
         since = times[beat] - start
         root = 110 * 2 ** (rng.integers(24) / 12)
         for step in (0, rng.integers(3, 5), 7):
             tone = root * 2 ** (step / 12)
-            chords[beat] += sum(np.sin(2 * np.pi * k * tone * since) / k for k in range(1, 8)) * np.exp(-3 * since)
-    return mixed(waveform, chords, snr)
+            found[beat] += sum(np.sin(2 * np.pi * k * tone * since) / k for k in range(1, 8)) * np.exp(-3 * since)
+    return found
 
 
 def rumble(waveform: np.ndarray, rng: np.random.Generator, snr: float) -> np.ndarray:
     """Add brown noise from 10 Hz on, as of ventilation or traffic."""
-    noise = np.cumsum(rng.standard_normal(len(waveform)))
-    return mixed(waveform, sosfilt(butter(1, 10, "highpass", fs=SAMPLE_RATE, output="sos"), noise), snr)
+    return mixed(waveform, brown(len(waveform), rng), snr)
+
+
+def brown(length: int, rng: np.random.Generator) -> np.ndarray:
+    """Return brown noise (N,) from 10 Hz on."""
+    noise = np.cumsum(rng.standard_normal(length))
+    return sosfilt(butter(1, 10, "highpass", fs=SAMPLE_RATE, output="sos"), noise)
+
+
+def hum(length: int, rng: np.random.Generator) -> np.ndarray:
+    """Return a mains hum (N,) of 50 or 60 Hz with some harmonics."""
+    times, mains = np.arange(length) / SAMPLE_RATE, rng.choice([50, 60])
+    return sum(rng.uniform() / k * np.sin(2 * np.pi * (k * mains * times + rng.uniform())) for k in range(1, 8))
 
 
 def babble(waveform: np.ndarray, rng: np.random.Generator, snr: float, voices: Sequence[np.ndarray]) -> np.ndarray:
     """Add six voices that read something else."""
-    chosen = rng.choice(len(voices), 6, replace=False)
-    parts = [np.resize(voices[i], len(waveform) + SAMPLE_RATE)[rng.integers(SAMPLE_RATE) :] for i in chosen]
+    others = [voice for voice in voices if not np.array_equal(voice, waveform)]
+    chosen = rng.choice(len(others), 6, replace=False)
+    parts = [np.resize(others[i], len(waveform) + SAMPLE_RATE)[rng.integers(SAMPLE_RATE) :] for i in chosen]
     return mixed(waveform, sum(part[: len(waveform)] / part.std() for part in parts), snr)
 
 
@@ -105,6 +122,11 @@ def clipped(waveform: np.ndarray, rng: np.random.Generator, decibels: float) -> 
     return waveform.clip(-most, most)
 
 
+def loudest(waveform: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Amplify as far as a file of integers can hold."""
+    return waveform / np.abs(waveform).max()
+
+
 def scaled(waveform: np.ndarray, rng: np.random.Generator, decibels: float, offset: float = 0.0) -> np.ndarray:
     """Amplify, and add a constant."""
     return (waveform * 10 ** (decibels / 20) + offset).astype(np.float32)
@@ -130,6 +152,16 @@ def conditions(voices: Sequence[np.ndarray]) -> dict[str, Condition]:
         "1.15 × speed": partial(speed, factor=1.15),
         "clipped by 12 dB": partial(clipped, decibels=12),
         "gain -30 dB": partial(scaled, decibels=-30),
-        "gain +30 dB": partial(scaled, decibels=30),
+        "as loud as can be": loudest,
         "offset 0.03": partial(scaled, decibels=0, offset=0.03),
     }
+
+
+def without_speech(seconds: float, rng: np.random.Generator) -> dict[str, np.ndarray]:
+    """Return sounds (N,) in which nobody speaks, by name."""
+    length = round(seconds * SAMPLE_RATE)
+    sounds = {"white noise": rng.standard_normal(length), "rumble": brown(length, rng), "a hum": hum(length, rng)}
+    sounds["chords"] = chords(length, rng)
+    levels = {name: rng.uniform(0.01, 1) / np.abs(sound).max() for name, sound in sounds.items()}
+    found = {name: (levels[name] * sound).astype(np.float32) for name, sound in sounds.items()}
+    return {"zeros": np.zeros(length, np.float32), **found}

@@ -7,13 +7,14 @@ python benchmarks/accuracy.py --count 100 --conditions
 hama 1.7 recognises phones of many languages, written in IPA, which `IPA` maps to ARPAbet; pocketsphinx 5.1 searches for
 phones (allphone) with its own US English model and phone trigram, weight 2. Ours decode as they do without
 being told. References are the dictionary's. With --conditions each recording is recognised as it is, and again in
-silence, noise, rooms, over telephones and otherwise changed (benchmarks/_conditions.py); --peers none leaves out the
-others. Times are of whole recordings, one after the other, on all cores.
+silence, noise, rooms, over telephones and otherwise changed (benchmarks/_conditions.py), and at last come recordings in
+which nobody speaks; --only names some of all these. --peers none leaves out the others. Times are of whole recordings,
+one after the other, on all cores.
 """
 
 import argparse
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -34,6 +35,7 @@ IPA = (
     "z Z, ʒ ZH"
 )
 Recognise = Callable[[np.ndarray], list[str]]
+QUIET_SECONDS, QUIET_COUNT = 5, 20
 
 
 def hama() -> Recognise:
@@ -66,7 +68,7 @@ def pocketsphinx() -> Recognise:
 
     def recognise(waveform: np.ndarray) -> list[str]:
         decoder.start_utt()
-        decoder.process_raw((waveform * 32767).astype(np.int16).tobytes(), full_utt=True)
+        decoder.process_raw((waveform.clip(-1, 1) * 32767).astype(np.int16).tobytes(), full_utt=True)
         decoder.end_utt()
         return [segment.word for segment in decoder.seg() if segment.word not in ("SIL", "+NSN+", "+SPN+")]
 
@@ -92,6 +94,7 @@ def main() -> None:
     parser.add_argument("--count", type=int, default=0, help="utterances, at equal steps (default all)")
     parser.add_argument("--peers", nargs="+", default=list(PEERS), choices=[*PEERS, "none"])
     parser.add_argument("--conditions", action="store_true", help="change the recordings as use does")
+    parser.add_argument("--only", nargs="+", default=[""], help="conditions whose names contain one of these")
     arguments = parser.parse_args()
     if arguments.data is None and not splits.has_split(arguments.manifests, arguments.corpus, "test"):
         print(f"left out: it needs {arguments.corpus} and --data")
@@ -109,6 +112,8 @@ def main() -> None:
 
         changes = conditions([waveform_of(cut) for cut in cuts[:: max(1, len(cuts) // 40)]])
     for number, (condition, change) in enumerate(changes.items()):
+        if not any(name in condition for name in arguments.only):
+            continue
         errors: dict[str, list[ErrorCounts]] = {name: [] for name in systems}
         seconds, duration = dict.fromkeys(systems, 0.0), 0.0
         for i, cut in enumerate(track(cuts, condition)):
@@ -121,6 +126,22 @@ def main() -> None:
                 errors[name].append(count_errors(splits.reference(cut, "arpabet39"), said))
         for name, counts in errors.items():
             print(f"{condition:26} {name:20} {row(counts)}  {duration / seconds[name]:.0f} x real time", flush=True)
+    if arguments.conditions:
+        print_without_speech(systems, arguments.only)
+
+
+def print_without_speech(systems: Mapping[str, Recognise], only: Sequence[str]) -> None:
+    """Print how many phones each system finds in recordings of sounds in which nobody speaks."""
+    from _conditions import without_speech
+
+    found = [without_speech(QUIET_SECONDS, np.random.default_rng(i)) for i in range(QUIET_COUNT)]
+    for sound in found[0]:
+        if not any(name in f"{sound} alone" for name in only):
+            continue
+        for name, recognise in systems.items():
+            counts = [len(recognise(each[sound])) for each in found]
+            rate = f"{60 * sum(counts) / (QUIET_SECONDS * QUIET_COUNT):.1f} phones a minute"
+            print(f"{sound + ' alone':26} {name:20} {rate}, in {np.count_nonzero(counts)} of {QUIET_COUNT}", flush=True)
 
 
 def waveform_of(cut: Cut) -> np.ndarray:

@@ -199,6 +199,9 @@ class ConditionsConfig:
     padding
         Share of the utterances that have up to 3 s of silence, noise, hum or chords before or behind them, 0 to 1; with
         CTC and attention only.
+    no_speech
+        Share of the utterances in whose place, and for as long, there is nothing but such other sound, 0 to 1: of these
+        it is learnt that nobody speaks. With CTC and attention only.
     """
 
     max_warp: float = 0.0
@@ -208,10 +211,11 @@ class ConditionsConfig:
     music: float = 0.0
     babble: float = 0.0
     padding: float = 0.0
+    no_speech: float = 0.0
 
     def __post_init__(self) -> None:
         check(0 <= self.max_warp <= 0.3, "conditions.max_warp", "lie in 0..0.3", self.max_warp)
-        for name in ("reverb", "noise", "telephone", "music", "babble", "padding"):
+        for name in ("reverb", "noise", "telephone", "music", "babble", "padding", "no_speech"):
             check(0 <= getattr(self, name) <= 1, f"conditions.{name}", "lie in 0..1", getattr(self, name))
 
 

@@ -181,8 +181,23 @@ def draw_padding(config: ConditionsConfig, rng: np.random.Generator) -> tuple[in
 
 
 def _padded(energies: np.ndarray, before: int, behind: int, rng: np.random.Generator) -> np.ndarray:
-    """Put silence, noise, hum or chords before and behind mel energies (T, M)."""
-    shape = before + behind, energies.shape[1]
+    """Put something else before and behind mel energies (T, M)."""
+    other = _other_sound(energies, before + behind, rng)
+    return np.concatenate([other[:before], energies, other[before:]])
+
+
+def without_speech(log_mel: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Return log mel energies (T, M) of something else in place of an utterance's, for as long.
+
+    >>> without_speech(np.zeros((20, 40), np.float32), np.random.default_rng(0)).shape
+    (20, 40)
+    """
+    return np.log(_other_sound(np.exp(log_mel), len(log_mel), rng))
+
+
+def _other_sound(energies: np.ndarray, length: int, rng: np.random.Generator) -> np.ndarray:
+    """Return mel energies of silence, noise, hum or chords, as loud as an utterance's (T, M) or less."""
+    shape = length, energies.shape[1]
     kind, level = rng.integers(4), rng.uniform(*PADDING_LEVEL)
     if kind == 0:
         other = np.full(shape, MEL_FLOOR, np.float32)
@@ -190,8 +205,7 @@ def _padded(energies: np.ndarray, before: int, behind: int, rng: np.random.Gener
         other = _below(energies, noise_energies(shape, rng), -level)
     else:
         other = _below(energies, (hum_energies if kind == 2 else chord_energies)(shape, rng), -level)
-    other = np.maximum(other, MEL_FLOOR)
-    return np.concatenate([other[:before], energies, other[before:]])
+    return np.maximum(other, MEL_FLOOR)
 
 
 def hum_energies(shape: tuple[int, int], rng: np.random.Generator) -> np.ndarray:

@@ -30,7 +30,7 @@ from asr.core.config import ConditionsConfig, Config, DataConfig, SpecAugmentCon
 from asr.core.errors import AudioError, CorpusError, InfeasibleError
 from asr.ctc import required_frames
 from asr.data import splits
-from asr.data.augmentation import change_conditions, draw_padding, mask_features
+from asr.data.augmentation import change_conditions, draw_padding, mask_features, without_speech
 from asr.data.feature_store import Features
 from asr.data.splits import reference
 from asr.data.utterances import Utterances
@@ -136,11 +136,14 @@ class Drawn(NamedTuple):
         Of the speech.
     padding
         Feature frames of something else before and behind it.
+    has_speech
+        Whether it is heard at all, and not something else in its place.
     """
 
     rng: np.random.Generator
     speed: float
     padding: tuple[int, int]
+    has_speech: bool = True
 
 
 class RichTargets(ABC):
@@ -171,7 +174,8 @@ class TextTargets(LabelTargets, RichTargets):
 
     def fields(self, cuts: Sequence[Cut], drawn: Sequence[Drawn], batch: Batch) -> dict[str, Any]:
         """Return ``texts``."""
-        return {"texts": tuple(self.text(cut) for cut in cuts)}
+        spoken = zip(cuts, drawn, strict=True)
+        return {"texts": tuple(self.text(cut) if each.has_speech else [] for cut, each in spoken)}
 
     def text(self, cut: Cut) -> Text:
         """Return the pronunciations of each word, the one that the labels spell first.
@@ -272,23 +276,29 @@ class SpeechDataset(torch.utils.data.Dataset):
 
     def utterance(self, cut: Cut, view: int = 0) -> tuple[np.ndarray, list[int]]:
         """Return features (T, F) as the encoder sees them in this epoch, and the targets."""
-        rng, speed, padding = self.draw(cut)
+        rng, speed, padding, has_speech = self.draw(cut)
         if view > 0:
             rng = np.random.default_rng((*self._seeds(cut), view))
         features = self.features(cut, speed)
-        if self.conditions is not None:
+        if not has_speech:
+            features = without_speech(features, rng)
+        elif self.conditions is not None:
             voices = self.voices(cut, speed, rng) if self.conditions.babble > 0 else []
             features = change_conditions(features, self.conditions, rng, voices, padding)
         features = self.normaliser(features, cut.supervisions[0].speaker)
         if self.spec_augment is not None:
             features = mask_features(features, self.spec_augment, rng)
-        return features, self.targets(cut, speed)
+        return features, self.targets(cut, speed) if has_speech else []
 
     def draw(self, cut: Cut) -> Drawn:
-        """Draw the speed of an utterance in this epoch, and what is around it."""
+        """Draw the speed of an utterance in this epoch, and what is around it or in its place."""
         rng = np.random.default_rng(self._seeds(cut))
         speed = self.speeds[rng.integers(len(self.speeds))]
-        return Drawn(rng, speed, (0, 0) if self.conditions is None else draw_padding(self.conditions, rng))
+        if self.conditions is None:
+            return Drawn(rng, speed, (0, 0))
+        if self.conditions.no_speech and rng.random() < self.conditions.no_speech:
+            return Drawn(rng, speed, (0, 0), has_speech=False)
+        return Drawn(rng, speed, draw_padding(self.conditions, rng))
 
     def _seeds(self, cut: Cut) -> tuple[int, int, int]:
         return self.seed, self.epoch, zlib.crc32(cut.id.encode())

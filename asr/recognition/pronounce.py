@@ -87,7 +87,7 @@ class Pronunciation(Annotation):
         Of each word, by the names of `WORD_SCALES`, 0 to 10; the stress 5 for wrong to 10 for right. None for words
         that are not heard where the text does not fit the recording.
     scores
-        Of the utterance, by the names of `SENTENCE_SCALES`, 0 to 10; None where so many words are not heard that
+        Of the utterance, by the names of `SENTENCE_SCALES`, 0 to 10; None where words are heard so badly that
         another text may have been said.
     mistakes
         In the order of the text.

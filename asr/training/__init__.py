@@ -32,8 +32,10 @@ def check(config: Config) -> None:
 
 def _check_without_ctc(config: Config) -> None:
     why = f"for {config.model['name']}, which is not trained with CTC alone"
-    if config.conditions.padding > 0 and kind_of(config) is Kind.HYBRID:
-        raise ConfigError("conditions.padding must be 0 with train.alignments, which have no frames for it")
+    if kind_of(config) is Kind.HYBRID:
+        for name in ("padding", "no_speech"):
+            if getattr(config.conditions, name) > 0:
+                raise ConfigError(f"conditions.{name} must be 0 with train.alignments, which have no frames for it")
     for key in ("consistency", "label_prior_scale"):
         if getattr(config.train, key) > 0:
             raise ConfigError(f"train.{key} must be 0 {why}", f"train.{key}")

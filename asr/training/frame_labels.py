@@ -162,6 +162,8 @@ class FrameLabels(RichTargets):
 
     def frames(self, cut: Cut, drawn: Drawn, length: int) -> np.ndarray:
         """Return the class at the middle of each output frame (T',), 0 where there is no label."""
+        if not drawn.has_speech:
+            return np.zeros(length, np.int64)
         times, classes = self.times[cut.id]
         starts, ends, classes = times[:, 0], np.append(times[:, 1], -np.inf), np.append(classes, 0)
         first = (self.subsampling / 2 - drawn.padding[0]) * FRAME_SHIFT  # the middle of the first frame, from the start

@@ -17,6 +17,7 @@ from asr.data.augmentation import (
     mask_features,
     noise_energies,
     warp_frequencies,
+    without_speech,
 )
 from asr.speech.features import fbank, mel_frequencies
 
@@ -200,6 +201,23 @@ def test_what_is_around_an_utterance_has_no_part_in_it(voice):
         assert level < 6
         kinds.add("silence" if level < -60 else "sound")
     assert kinds == {"silence", "sound"}
+
+
+def test_what_stands_in_place_of_speech_has_nothing_of_it_but_its_length(voice):
+    features = log_mel(voice)
+    louder, levels = features + 6 * np.log(10) / 10, []
+    for seed in range(30):
+        found, again, other = (
+            without_speech(each, np.random.default_rng(seed)) for each in (features, features, louder)
+        )
+        assert found.shape == features.shape
+        np.testing.assert_array_equal(found, again)
+        levels.append(10 * np.log10(np.exp(found.astype(float)).mean() / np.exp(features.astype(float)).mean()))
+        assert np.corrcoef(found.mean(axis=1) + 1e-6 * np.arange(len(found)), features.mean(axis=1))[0, 1] < 0.7
+        if levels[-1] > -50:  # it is as much louder as the utterance is
+            np.testing.assert_allclose(np.median(other - found), 6 * np.log(10) / 10, atol=0.1)
+    assert max(levels) < 6
+    assert sum(level < -60 for level in levels) in range(3, 14)  # silence
 
 
 def test_padding_is_drawn_for_a_share_of_the_utterances():

@@ -13,7 +13,7 @@ import soxr
 import torch
 from lhotse import CutSet, Recording, RecordingSet, SupervisionSegment, SupervisionSet
 
-from asr.core.config import FeatureConfig, SpecAugmentConfig, from_dict
+from asr.core.config import ConditionsConfig, FeatureConfig, SpecAugmentConfig, from_dict
 from asr.core.errors import AsrError, AudioError, CorpusError, InfeasibleError
 from asr.data import batches, splits
 from asr.data.batches import Batch, BatchLoader, LabelTargets, SpeechDataset, TextTargets
@@ -454,6 +454,23 @@ def test_masks_follow_from_seed_epoch_and_id_not_from_the_batch(dataset, stored_
     assert not torch.equal(alone[stored_cuts].features, batch.features)
 
 
+def test_where_nobody_speaks_there_is_nothing_to_learn_but_that(dataset, stored, stored_cuts):
+    made = dataset(views=2)
+    made.stores = {1.0: Stored({key: 0.1 * values for key, values in stored.items()})}
+    made.speeds, made.conditions = [1.0], ConditionsConfig(no_speech=0.3, padding=0.5)
+    counts = []
+    for made.epoch in range(40):
+        batch = made[stored_cuts]
+        heard = [made.draw(each).has_speech for each in stored_cuts]
+        counts += heard
+        assert (batch.target_lengths > 0).tolist() == heard * 2
+        assert [made.draw(each).padding == (0, 0) for each in stored_cuts].count(False) <= sum(heard)
+    assert 0.6 < np.mean(counts) < 0.8
+    assert made[stored_cuts].features.equal(made[stored_cuts].features)
+    made.conditions = ConditionsConfig(no_speech=1.0)
+    assert not made[stored_cuts].targets.any()
+
+
 def test_two_views_are_one_utterance_under_two_masks(dataset, stored_cuts):
     masks = SpecAugmentConfig(num_time_masks=2, max_time_width=10, max_time_share=0.5)
     one, both = (dataset(spec_augment=masks, views=views)[stored_cuts] for views in (1, 2))
@@ -647,3 +664,5 @@ def test_batches_have_the_texts_of_what_could_be_read_in_all_views(texts, monkey
     assert batch.ids == ["a", "c"] * 2
     assert batch.texts == tuple(texts.text(cuts[i]) for i in (0, 2, 0, 2))
     assert batch.to(torch.device("cpu")).texts == batch.texts
+    dataset.conditions = ConditionsConfig(no_speech=1.0)
+    assert dataset[cuts[::2]].texts == ([],) * 4

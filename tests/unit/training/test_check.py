@@ -92,10 +92,11 @@ def test_shares_of_the_losses_that_are_there_pass():
     check(config("blstm", train={"criterion": crf}))
 
 
-def test_hybrids_have_no_padding():
-    sections = {"train": {"alignments": "gmm_hmm"}, "conditions": {"padding": 0.2}}
+@pytest.mark.parametrize("name", ["padding", "no_speech"])
+def test_hybrids_have_no_sound_without_speech(name):
+    sections = {"train": {"alignments": "gmm_hmm"}, "conditions": {name: 0.2}}
     sections["features"] = {"kind": "fbank", "delta_order": 0, "use_energy": False}
-    with pytest.raises(ConfigError, match=r"^conditions\.padding must be 0 with train\.alignments"):
+    with pytest.raises(ConfigError, match=rf"^conditions\.{name} must be 0 with train\.alignments"):
         check(config("blstm", **sections))
     sections["train"] = {}
     check(config("blstm", **sections))

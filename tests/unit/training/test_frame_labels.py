@@ -54,6 +54,10 @@ def test_an_utterance_without_a_placed_label_is_blank():
     assert FrameLabels(LabelTargets(TOKENS, "arpabet39"), nothing, 3).frames(spoken(), drawn(), 4).tolist() == [0] * 4
 
 
+def test_where_nobody_speaks_all_frames_are_blank(labels):
+    assert labels.frames(spoken(), drawn()._replace(has_speech=False), 4).tolist() == [0] * 4
+
+
 def test_targets_are_those_of_the_labels_and_utterances_those_that_were_aligned(labels):
     assert labels(spoken(), 1.1) == [2, 3, 1]
     assert spoken() in labels
