@@ -23,7 +23,7 @@ from _bench import describe, spread
 from torch import Tensor
 
 from asr import ctc
-from asr.ctc import Denominator, TokenModel, alternatives_loss, crf_loss, ctc_loss
+from asr.ctc import Denominator, TokenModel, alternatives_loss, consistency_loss, crf_loss, ctc_loss
 from asr.data import splits
 from asr.encoders.blstm import EncoderConfig
 from asr.lm import fusion
@@ -155,6 +155,8 @@ def main() -> None:
         "training step with the CTC loss", partial(training_step, network, features, args[1] * STACK, args), repeats
     )
     report("CTC loss alone", partial(gradient, lambda x: ctc_loss(x, *args), logits), repeats)
+    views = partial(lambda x, other: consistency_loss(x, other, args[1]).sum(), other=torch.randn(size))
+    report("consistency of two views", partial(gradient, views, logits), repeats)
     for name, (order, min_counts, threshold) in ORDERS.items():
         lm = estimate(text, "phones", order, "witten_bell", labels[1:], min_counts)
         lm = prune(lm, threshold) if threshold else lm
