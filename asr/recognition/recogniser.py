@@ -248,6 +248,24 @@ class Recogniser:
         check(settings.beam_size > 1, "decode.beam_size", "be 2 or more for words", settings.beam_size)
         return cls(found.with_decoding(settings), beam_size, progress, word_model.calibration, folder)
 
+    def with_decoding(self, **decode: Any) -> "Recogniser":
+        """Return a recogniser that has the same model, and decodes otherwise: settings as for `from_pretrained`.
+
+        Raises
+        ------
+        ConfigError
+            A setting is out of range or does not fit the model.
+
+        Examples
+        --------
+        >>> recogniser = Recogniser.from_pretrained("en-us-phones-small")
+        >>> best_path = recogniser.with_decoding(beam_size=1, lm=None)
+        >>> best_path.beam_size, best_path.model.encoder is recogniser.model.encoder
+        (1, True)
+        """
+        model = self.model.with_decoding(replace(self.model.config.decode, **decode))
+        return Recogniser(model, None, self.progress, self.word_calibration, self.folder)
+
     @cached_property
     def scorer(self) -> "PronunciationScorer":
         """What scores pronunciation.

@@ -65,7 +65,7 @@ class Workshop:
         if models.words is not None:
             self.words = Recogniser.from_pretrained(models.model, words=models.words)
             # The phrase so far is searched anew over and over: there is no time to rescore it.
-            self.partial_words = Recogniser.from_pretrained(models.model, words=models.words, rescore_lm=None)
+            self.partial_words = self.words.with_decoding(rescore_lm=None)
 
     @property
     def has_words(self) -> bool:
