@@ -11,7 +11,7 @@ import lazy_loader
 
 from asr.core.workers import get_num_threads, set_num_threads
 from asr.ctc.align import TokenAlignment, ctc_posteriors, forced_align, soft_align
-from asr.ctc.beam import TokenModel, beam_search
+from asr.ctc.beam import LiveSearch, TokenModel, beam_search
 from asr.ctc.greedy import best_path
 from asr.ctc.hypothesis import Hypothesis
 
@@ -28,6 +28,7 @@ __all__ = [
     "GraphAlignment",
     "Hypothesis",
     "LabelGraph",
+    "LiveSearch",
     "TokenAlignment",
     "TokenModel",
     "alternatives_loss",

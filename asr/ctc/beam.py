@@ -1,6 +1,7 @@
 """Prefix beam search over CTC posteriors."""
 
 import math
+from itertools import takewhile
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -12,6 +13,7 @@ from asr.ctc.beam_kernels import Limits, TokenModel
 from asr.ctc.hypothesis import Hypothesis
 
 CELLS = 1 << 24  # frames × tokens of an utterance whose best path is looked for among all; it takes a tenth of a second
+LONGEST = 300  # frames that a search of frames as they come looks back
 MARGIN = 100  # frames before and after those in which the search of a longer utterance had a token begin
 
 
@@ -109,6 +111,135 @@ def _search(
             held = beam.held[beam_kernels.NODE, :size]
             tree, former = beam_kernels.make_room(held, num_nodes, limits.beam_size, beam.tree)
             beam, reached = beam._replace(tree=tree), (num_done, size, len(former))
+
+
+class LiveSearch:
+    """The same search of frames that come one after another: tokens are told as soon as they are final.
+
+    A token is final when all prefixes of the beam have it, and in any case `lag` frames after it was likeliest: those
+    that differ from the best one before that are dropped.
+
+    Parameters
+    ----------
+    num_classes
+        Classes, of which the blank is one.
+    lag
+        Frames after which a token is final. With infinity the search ends with the labelling that `beam_search` finds.
+    beam_size, blank, token_model
+        As for `beam_search`.
+
+    Raises
+    ------
+    ValueError
+        The sizes, the lag, the blank or the token model do not fit.
+
+    Examples
+    --------
+    >>> search = LiveSearch(2, lag=1)
+    >>> search.accept(np.log([[0.6, 0.4], [0.1, 0.9]])), search.accept(np.log([[0.9, 0.1]])), search.finish()
+    ([], [(1, 1)], [])
+    """
+
+    def __init__(
+        self,
+        num_classes: int,
+        lag: float = 10,
+        beam_size: int = 16,
+        token_model: TokenModel | None = None,
+        blank: int = 0,
+    ):
+        if not (beam_size >= 1 and lag >= 0 and 0 <= blank < num_classes):
+            raise ValueError(f"beam_size, lag and blank must fit, but are {beam_size}, {lag} and {blank}")
+        model = checked(token_model, num_classes)
+        self._scorer, self._lag = (model, model.scores.max(axis=1)), lag
+        self._limits = Limits(int(blank), int(beam_size), math.inf, -math.inf)
+        work = np.empty(beam_kernels.workspace_size(beam_kernels.ROOM, beam_size))
+        self._beam = beam_kernels.begin(num_classes, beam_size, work)
+        self._size, self._num_nodes, self._told = 1, 1, 0  # prefixes, nodes, and the node of what was told
+        self._time = 0  # frames so far, of which the last are kept
+        self._rows = np.zeros((0, num_classes))
+
+    def accept(self, log_probs: ArrayLike) -> list[tuple[int, int]]:
+        """Hear the next frames, and return the tokens that are final now, each with the frame in which it is likeliest.
+
+        Parameters
+        ----------
+        log_probs : (n, C)
+            Natural logs.
+
+        Raises
+        ------
+        ValueError
+            The shape is another, or a log probability is NaN or above 0.
+        """
+        rows = np.array(log_probs, np.float64, order="C")
+        if rows.ndim != 2 or rows.shape[1] != self._rows.shape[1]:
+            raise ValueError(f"log_probs must be (n, {self._rows.shape[1]}), not {rows.shape}")
+        check_values(rows[:, None], np.array([len(rows)]))
+        for frame in rows:
+            if self._num_nodes + self._limits.beam_size > len(self._beam.tree):
+                self._make_room()
+            self._size, self._num_nodes = beam_kernels.advance_compiled(
+                frame, self._time + 1, self._limits, self._scorer, self._beam, self._size, self._num_nodes
+            )
+            self._time += 1
+        self._rows = np.concatenate([self._rows, rows])
+        return self._settle() if self._size else []
+
+    def finish(self) -> list[tuple[int, int]]:
+        """Return the tokens that remain when nothing follows."""
+        if self._size == 0:  # a frame allowed nothing
+            return []
+        states = self._beam.held[beam_kernels.STATE, : self._size]
+        totals = self._beam.scores[beam_kernels.ENDS, : self._size] + self._scorer[0].finals[states]
+        path = self._path(int(self._beam.held[beam_kernels.NODE, totals.argmax()]))
+        return [(self._token(node), peak) for node, peak in zip(path, self._peaks(path), strict=True)]
+
+    def _settle(self) -> list[tuple[int, int]]:
+        """Drop what differs from the best prefix too long ago, and return the tokens that all others share."""
+        paths = [self._path(node) for node in self._beam.held[beam_kernels.NODE, : self._size].tolist()]
+        old = [sum(peak < self._time - self._lag for peak in self._peaks(path)) for path in paths]
+        best = int(self._beam.scores[beam_kernels.ENDS, : self._size].argmax())
+        settled = paths[best][: old[best]]
+        kept = [k for k, path in enumerate(paths) if path[: old[k]] == settled]
+        for rows in (self._beam.scores, self._beam.held):
+            rows[:, : len(kept)] = rows[:, kept]
+        self._size = len(kept)
+        shared = takewhile(lambda nodes: len({*nodes}) == 1, zip(*(paths[k] for k in kept), strict=False))
+        final = [nodes[0] for nodes in shared]
+        told = [(self._token(node), peak) for node, peak in zip(final, self._peaks(paths[best]), strict=False)]
+        self._told = final[-1] if final else self._told
+        self._make_room()
+        self._rows = self._rows[-LONGEST:]
+        return told
+
+    def _path(self, node: int) -> list[int]:
+        """Return the nodes from the first after what was told to one."""
+        path = []
+        while node != self._told:
+            path.append(node)
+            node = int(self._beam.tree[node, beam_kernels.PARENT])
+        return path[::-1]
+
+    def _peaks(self, path: list[int]) -> list[int]:
+        """Return the frames in which the tokens of a path are likeliest, each before the next one came up."""
+        first = self._time - len(self._rows)
+        born = [max(0, int(self._beam.tree[node, beam_kernels.BORN]) - first) for node in path]
+        spans = zip(path, born, [*born[1:], len(self._rows)], strict=False)  # of an empty path there are none
+        return [
+            first + low + int(self._rows[low : max(low + 1, high), self._token(node)].argmax())
+            for node, low, high in spans
+        ]
+
+    def _token(self, node: int) -> int:
+        return int(self._beam.tree[node, beam_kernels.TOKEN])
+
+    def _make_room(self) -> None:
+        """Take nodes out that lead to no prefix of the beam: one that returns is born anew."""
+        held = self._beam.held[beam_kernels.NODE, : self._size]
+        tree, former = beam_kernels.make_room(held, self._num_nodes, self._limits.beam_size, self._beam.tree)
+        self._beam, self._num_nodes = self._beam._replace(tree=tree), len(former)
+        self._told = int(np.searchsorted(former, self._told))
 
 
 def checked(model: TokenModel | None, num_classes: int) -> TokenModel:

@@ -11,7 +11,7 @@ import numpy as np
 from asr.core.config import DecodeConfig
 from asr.core.errors import ConfigError, ModelError
 from asr.core.settings import check
-from asr.ctc import Hypothesis, beam_search
+from asr.ctc import Hypothesis, TokenModel, beam_search
 from asr.lm import fusion
 from asr.lm.folder import ABOUT, WEIGHTS, load, locate
 from asr.lm.hints import Hints
@@ -63,6 +63,17 @@ def build(
         return [each[:nbest] for each in reorder(found)]
 
     return rescored
+
+
+def token_model(config: DecodeConfig, labels: Sequence[str], own: NGram | None = None) -> TokenModel | None:
+    """Return the weights of the n-gram over labels that a configuration's search is fused with; None without one.
+
+    Parameters and errors are those of `build`.
+    """
+    lm = own if config.lm is None else language_model(config.lm, tuple(labels))
+    if not isinstance(lm, NGram) or lm.unit == "words":
+        return None
+    return fusion.automaton(lm, labels, config.lm_weight, config.insertion_penalty)
 
 
 def find(name: str | Path) -> Path:

@@ -1,16 +1,17 @@
 """Phones while the speech is heard: a network that looks hardly ahead takes it step by step and keeps its states.
 
-    samples ─ 16 kHz ─ whole frames ─ normalise ─ steps of n frames ─ LSTM with states ─ best path ─▶ phones
+    samples ─ 16 kHz ─ whole frames ─ normalise ─ steps of n frames ─ LSTM with states ─ search ─▶ phones
 
-A stream finds what the whole recording would give. The features, their normalisation and the best path look at earlier
-samples only; so does a network in one direction, while one with chunks (`asr.encoders.chunks`) waits for the end of its
-look-ahead. A phone is reported as soon as its spike begins. Its end is not known yet, so the only time it has is that
-of the spike.
+The features and their normalisation look at earlier samples only; so does a network in one direction, while one with
+chunks (`asr.encoders.chunks`) waits for the end of its look-ahead. What the network says is what it says of the whole
+recording. Without an n-gram, phones are those of the best path, each as soon as its spike begins. With one, the beam
+search goes along (`asr.ctc.LiveSearch`), and a phone is told when the search is sure of it, at the latest after a lag.
+The end of a phone is not known yet, so the only time it has is that of its spike.
 
 Letters: N samples, n samples of a block.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,14 +19,17 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from asr.core.errors import AudioError, ConfigError
-from asr.core.settings import model_options
+from asr.core.settings import check, model_options
+from asr.ctc.beam import LiveSearch
 from asr.encoders.blstm_sizes import BLSTMSizes
+from asr.lm.search import token_model
 from asr.models import model_folder
 from asr.models.kinds import has_graph
 from asr.models.onnx import OnnxModel, graph_of
 from asr.speech import audio, running
 from asr.speech.features import FRAME_LENGTH, FRAME_SHIFT, HOP_LENGTH, WINDOW_LENGTH, FeatureExtractor
 
+LAG = 0.3  # seconds; dev speakers have as few errors as with the whole recording, and more with less
 LOUDEST = 2.0  # decoders overshoot 1 a little; what is above this is not in [-1, 1] at all
 
 
@@ -38,7 +42,8 @@ class Spike:
     label
         A phone of the model's phone set.
     time
-        Seconds from the start of the recording to the start of the step in which its spike began.
+        Seconds from the start of the recording to the start of the step in which its spike began, or with an n-gram
+        was highest.
     """
 
     label: str
@@ -58,13 +63,15 @@ class Stream:
         Samples a second, in Hz.
     channel
         Which channel of the samples to use, counted from 0; None uses their mean.
+    lag
+        Seconds after its spike in which a phone is told at the latest, where the model decodes with an n-gram.
 
     Raises
     ------
     ModelError
         There is no such model.
     ConfigError
-        The model needs the whole recording.
+        The model needs the whole recording, or the lag is negative.
     AudioError
         The sample rate is not between 1 kHz and 1 MHz, or the channel is not a whole number from 0.
 
@@ -74,7 +81,8 @@ class Stream:
         What the model gave for the steps that the last `accept` or `finish` has computed, for a search of one's own.
     """
 
-    def __init__(self, model: str | Path, sample_rate: float, channel: int | None = None):
+    def __init__(self, model: str | Path, sample_rate: float, channel: int | None = None, lag: float = LAG):
+        check(lag >= 0, "lag", "be 0 or more", lag)
         found = model_folder.load(model, light=True)
         config = found.config
         sizes = model_options(config.model, BLSTMSizes) if has_graph(config) else BLSTMSizes()
@@ -96,6 +104,10 @@ class Stream:
         graph, _ = graph_of(config, len(found.tokens), found.weights, stateful=True)
         self._session = graph.session()
         self._sample_rate, self._channel = sample_rate, channel
+        self._weights, decode = None, config.decode
+        if decode.beam_size > 1 and decode.label_prior_scale == 0:
+            self._weights = token_model(decode, found.tokens, found.lm)
+        self._lag = round(lag / found.frame_shift) if self._weights is not None else 0
         self._begin()
 
     def _begin(self) -> None:
@@ -107,16 +119,25 @@ class Stream:
         self._heard = running.Place.start(self._extractor.num_features)
         self._last, self._num_steps = 0, 0
         self._place = None if self.model.lm is None else self.model.denominator.begin()
+        self._search: LiveSearch | None = None
+        if self._weights is not None:
+            size, beam_size = len(self.model.tokens), self.model.config.decode.beam_size
+            self._search = LiveSearch(size, self._lag, beam_size, self._weights)
         self._converter = audio.Converter(self._sample_rate, self._channel)
 
     @property
     def latency(self) -> float:
-        """Seconds of sound, at most, that must follow a sound before its step can be computed."""
-        frames = (self._chunk or self._steps) + self._lookahead + self._after
+        """Seconds of sound, at most, that must follow a sound before its phone is told."""
+        frames = (self._chunk or self._steps) + self._lookahead + self._after + self._lag * self._steps
         return frames * FRAME_SHIFT + FRAME_LENGTH - FRAME_SHIFT
 
+    @property
+    def known(self) -> float:
+        """Seconds of the recording whose phones are told."""
+        return max(0, self._num_steps - self._lag) * self.model.frame_shift
+
     def accept(self, samples: ArrayLike) -> list[Spike]:
-        """Hear the next samples (n,) or (n, channels), and return the phones that begin in them.
+        """Hear the next samples (n,) or (n, channels), and return the phones of which one is sure now.
 
         Parameters
         ----------
@@ -134,6 +155,8 @@ class Stream:
     def finish(self) -> list[Spike]:
         """Return the phones in the last frames, and get ready for another recording."""
         found = self._hear(self._converter.finish(), has_ended=True)
+        if self._search is not None:
+            found += self._named(self._search.finish())
         self._begin()
         return found
 
@@ -178,17 +201,24 @@ class Stream:
         return log_probs[:, 0]
 
     def _spikes(self, scores: np.ndarray) -> list[Spike]:
-        """Return the phones that begin in emissions (T', C)."""
+        """Return the phones that begin in emissions (T', C), or that the search is sure of after them."""
+        if self._search is not None:
+            self._num_steps += len(scores)
+            return self._named(self._search.accept(scores))
         found = list[Spike]()
         if self._place is not None:
             scores = self.model.denominator.follow(scores, self._place)
         for token in scores.argmax(axis=1).tolist():
             if token not in (0, self._last):
-                time = round(self._num_steps * self._steps * FRAME_SHIFT, 3)
-                found.append(Spike(self.model.tokens[token], time))
+                found += self._named([(token, self._num_steps)])
             self._last = token
             self._num_steps += 1
         return found
+
+    def _named(self, found: Sequence[tuple[int, int]]) -> list[Spike]:
+        """Return the spikes of tokens and their steps."""
+        shift = self._steps * FRAME_SHIFT
+        return [Spike(self.model.tokens[token], round(step * shift, 3)) for token, step in found]
 
 
 def chunks(waveform: np.ndarray, seconds: float = 0.1) -> Iterator[np.ndarray]:

@@ -111,7 +111,7 @@ class Listener:
             for spike in self._live.accept(waveform):
                 label = phones.ipa(spike.label, self._live.labels) if self._ipa else spike.label
                 self._phones.append({"label": label, "start": spike.time})
-            self._known = self._live.end
+            self._known = self._live.known
             if not self._live.finds_words:
                 self._text = " ".join(phone["label"] for phone in self._phones)
         if not self._phones and self._known - self._phrase.start > PAUSE + BEFORE:

@@ -48,8 +48,13 @@ class Live:
         """Seconds of the stream that the network has computed."""
         return self._start + len(self._emissions) * self._shift
 
+    @property
+    def known(self) -> float:
+        """Seconds of the stream whose phones are told."""
+        return self._stream.known
+
     def accept(self, waveform: np.ndarray) -> list[Spike]:
-        """Hear the next samples (N,) at 16 kHz, and return the phones that begin in them."""
+        """Hear the next samples (N,) at 16 kHz, and return the phones of which one is sure now."""
         found = self._stream.accept(waveform)
         self._emissions = np.concatenate([self._emissions, self._stream.emissions])
         return found

@@ -59,3 +59,12 @@ def test_a_model_that_hears_the_future_is_refused(trained, cli, mini_tree):
     assert code == 2
     assert "has to hear a recording's end" in err
     assert err.count("\n") == 1
+
+
+def test_the_shipped_model_for_live_speech_is_taken_untold(cli):
+    recording = "docs/audio/glorious-scrap.flac"
+    code, out, err = cli("transcribe", recording, "--stream")
+    assert code == 0
+    _, said, _ = cli("transcribe", recording, "--model", "en-us-phones-stream")
+    assert out.split() == said.split() != []
+    assert "asr: latency 625 ms of sound" in err  # a chunk, what is seen of the next one, and the lag of the search

@@ -5,6 +5,8 @@ import pytest
 
 from asr import Recogniser
 from asr.core.config import FeatureConfig
+from asr.evaluation.metrics import count_errors
+from asr.speech import audio
 from asr.speech.features import FeatureExtractor, frame_levels, speech_frames
 from asr.speech.normaliser import Normaliser
 
@@ -77,3 +79,15 @@ def test_where_nobody_speaks_nothing_is_recognised(model, rng):
         found = recogniser.transcribe(sound(rng).astype(np.float32), 16000)
         assert found.phones == [], kind
         assert {each.labels for each in found.nbest} == {()}, kind
+
+
+@pytest.mark.parametrize("seconds", [1, 15])
+@pytest.mark.parametrize("model", ["en-us-phones", "en-us-phones-small", "en-us-phones-stream"])
+def test_silence_around_speech_changes_hardly_a_phone(model, seconds, rng):
+    recogniser = Recogniser.from_pretrained(model)
+    speech, pause = audio.load("docs/audio/glorious-scrap.flac"), 1e-3 * rng.standard_normal(seconds * SECOND)
+    alone = [phone.label for phone in recogniser.transcribe(speech, SECOND).phones]
+    for level in (0, 1):
+        padded = np.concatenate([level * pause, speech, level * pause]).astype(np.float32)
+        found = [phone.label for phone in recogniser.transcribe(padded, SECOND).phones]
+        assert count_errors(alone, found).errors <= 1, level

@@ -115,6 +115,10 @@ class Beat:
     def end(self):
         return max(0.0, self.num_samples / RATE - 0.2)
 
+    @property
+    def known(self):
+        return self.end
+
     def accept(self, samples):
         before = self.end
         self.num_samples += len(samples)

@@ -1,0 +1,108 @@
+"""The beam search of frames as they come: the same labelling, told as soon as it is sure."""
+
+import math
+
+import naive
+import numpy as np
+import pytest
+
+from asr.ctc import LiveSearch, TokenModel, beam_search
+from asr.evaluation.metrics import count_errors
+
+pytestmark = pytest.mark.kernels
+
+
+@pytest.fixture
+def token_model(rng):
+    """Of 3 states and 6 classes."""
+    return TokenModel(rng.standard_normal((3, 6)), rng.integers(0, 3, (3, 6)), rng.standard_normal(3))
+
+
+def posteriors(rng, num_frames, scale=2.0):
+    return naive.log_softmax(scale * rng.standard_normal((num_frames, 6)))
+
+
+def told(search, log_probs, sizes):
+    """Return what is told after how many frames, and at the end: (frames heard, token, frame)."""
+    found, start = [], 0
+    while start < len(log_probs):
+        size = sizes[len(found) % len(sizes)]
+        rows = log_probs[start : start + size]
+        start += len(rows)
+        found += [(start, *each) for each in search.accept(rows)]
+    return found + [(math.inf, *each) for each in search.finish()]
+
+
+@pytest.mark.parametrize("sizes", [[1], [5], [7, 0, 2], [1000]])
+@pytest.mark.parametrize("weighted", [True, False])
+def test_without_a_lag_the_labelling_is_that_of_the_whole(sizes, weighted, token_model, rng):
+    model = token_model if weighted else None
+    for scale in (1, 2, 6):
+        log_probs = posteriors(rng, 60, scale)
+        ((best,),) = beam_search(log_probs[:, None], beam_size=8, token_model=model)
+        found = told(LiveSearch(6, math.inf, 8, model), log_probs, [each or 1 for each in sizes])
+        assert tuple(token for _, token, _ in found) == best.tokens
+
+
+@pytest.mark.parametrize("lag", [0, 3, 10])
+def test_a_token_is_told_no_later_than_the_lag(lag, token_model, rng):
+    log_probs = posteriors(rng, 200)
+    found = told(LiveSearch(6, lag, 8, token_model), log_probs, [1])
+    frames = [frame for _, _, frame in found]
+    assert frames == sorted({*frames})  # one after the other
+    for now, _, frame in found:
+        assert frame < now
+        assert now <= frame + lag + 1 or now == math.inf
+
+
+def test_what_is_sure_is_told_at_once_whatever_the_lag():
+    path = [0, 0, 1, 0, 0, 2, 2, 0, 3, 0]
+    log_probs = np.log(np.full((10, 4), 1e-9) + (1 - 4e-9) * np.eye(4)[path])
+    found = told(LiveSearch(4, math.inf, beam_size=1), log_probs, [1])
+    assert found == [(3, 1, 2), (6, 2, 5), (9, 3, 8)]
+
+
+def test_a_lag_costs_little_where_the_future_is_clear_soon(rng):
+    """Frames are a little unlike what is said."""
+    path = np.repeat(rng.integers(1, 6, 300), 2) * np.tile([1, 0], 300)
+    log_probs = naive.log_softmax(3 * np.eye(6)[path] + 1.2 * rng.standard_normal((600, 6)))
+    ((best,),) = beam_search(log_probs[:, None], beam_size=8)
+    differences = []
+    for lag in (0, 2, 20):
+        tokens = [token for _, token, _ in told(LiveSearch(6, lag, 8), log_probs, [2])]
+        differences.append(count_errors(best.tokens, tokens).errors)
+    assert differences[2] <= 2 < min(differences[:2])
+
+
+def test_after_a_long_silence_a_token_is_told_as_at_the_start():
+    """A prefix with it, hardly likely, may have been in the beam all the time; nothing grows meanwhile."""
+    silence = np.log([0.94, 0.02, 0.02, 0.02])
+    spike = np.log([[0.02, 0.94, 0.02, 0.02]])
+    search = LiveSearch(4, lag=4)
+    for _ in range(2000):
+        assert search.accept(silence[None]) == []
+    assert search._num_nodes <= 200
+    assert len(search._rows) <= 300
+    heard = [search.accept(each) for each in [spike, *[silence[None]] * 6]]
+    assert [token for part in heard for token in part] == [(1, 2000)]
+    assert search.finish() == []
+
+
+def test_a_frame_that_allows_nothing_ends_the_search():
+    search = LiveSearch(3)
+    assert search.accept(np.log([[0.1, 0.9, 1e-9]])) == []
+    assert search.accept(np.full((2, 3), -np.inf)) == search.accept(np.log([[0.1, 0.9, 1e-9]])) == search.finish() == []
+
+
+@pytest.mark.parametrize(
+    "options", [{"lag": -1}, {"beam_size": 0}, {"blank": 4}, {"token_model": TokenModel(*np.zeros((3, 1, 3)))}]
+)
+def test_what_does_not_fit_is_refused(options):
+    with pytest.raises(ValueError, match=r"fit|token model"):
+        LiveSearch(4, **options)
+
+
+@pytest.mark.parametrize("rows", [np.zeros((2, 3)), np.zeros(4), np.full((1, 4), np.nan), np.ones((1, 4))])
+def test_frames_that_do_not_fit_are_refused(rows):
+    with pytest.raises(ValueError, match=r"log_probs|NaN|above 0"):
+        LiveSearch(4).accept(rows)
