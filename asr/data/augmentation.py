@@ -3,8 +3,8 @@
 Log mel energies change as they would if the sound changed. Noise and echoes add power, more or less of it as the two
 sounds are in phase or not (`mix`), a telephone keeps a band, and another vocal tract moves power to other bins. No
 waveform is convolved, and no feature is computed anew: the chance in noises, echoes and phases is that of a minute of
-white noise. Levels and colours are those of waveforms: pre-emphasis, which raises 8 kHz by 36 dB over 0, is taken into
-account.
+white noise, and music is from two minutes of it. Levels and colours are those of waveforms: pre-emphasis, which raises
+8 kHz by 36 dB over 0, is taken into account.
 
 Letters: T frames, M mel bins, F values a frame.
 """
@@ -32,7 +32,7 @@ DIRECT_TO_REVERBERANT = (-3.0, 12.0)  # dB
 LONGEST_PADDING = 300  # frames
 PADDING_LEVEL = (-50.0, 0.0)  # dB beside the utterance
 CIRCUIT_NOISE = (-60.0, -30.0)  # dB below the utterance
-WHITE_NOISE = 60  # seconds of it, of which excerpts are taken
+WHITE_NOISE, MUSIC = 60, 120  # seconds, of which excerpts are taken
 
 
 def change_conditions(
@@ -221,20 +221,37 @@ def hum_energies(shape: tuple[int, int], rng: np.random.Generator) -> np.ndarray
 
 
 def chord_energies(shape: tuple[int, int], rng: np.random.Generator) -> np.ndarray:
-    """Return mel energies (T, M) of music: chords of one to four harmonic tones, each of which begins and dies away.
+    """Return mel energies (T, M) of music: chords, each of which begins and dies away (`_music`), higher or lower.
 
     >>> chord_energies((100, 40), np.random.default_rng(0)).shape
     (100, 40)
     """
-    num_frames, num_bins = shape
-    energies = np.full(shape, MEL_FLOOR, np.float32)
-    beat, decay, fall = int(rng.integers(15, 80)), rng.uniform(0, 0.08), rng.uniform(2, 4)
-    for start in range(0, num_frames, beat):
-        length = min(num_frames - start, 2 * beat)
-        fading = np.exp(-decay * np.arange(length))[:, None]
-        for _ in range(rng.integers(1, 5)):
-            energies[start : start + length] += fading * _tone(55 * 2 ** rng.uniform(0, 4), fall, num_bins)
-    return energies
+    played = _excerpt(_music(shape[1]), shape[0], rng)
+    return np.exp(warp_frequencies(played, rng.uniform(0.8, 1.25)))
+
+
+@cache
+def _music(num_bins: int) -> np.ndarray:
+    """Return log mel energies (T, M) of two minutes of chords of one to four tones, every 4 s of another instrument.
+
+    They are made as sound, since what a tone leaves in the bins beside it, and how tones beat in one, is not known
+    from their powers.
+    """
+    rng, sound = np.random.default_rng(1), np.zeros(MUSIC * SAMPLE_RATE, np.float32)
+    for second in range(0, MUSIC, 4):
+        beat, attack, decay = rng.uniform(0.15, 0.8), rng.uniform(0.002, 0.05), rng.uniform(0, 8)
+        fall, most, loudest = rng.uniform(0.7, 2), rng.integers(3, 20), rng.uniform(0.1, 1)
+        times = np.arange(round(min(2 * beat, 4) * SAMPLE_RATE)) / SAMPLE_RATE
+        shape = loudest * np.minimum(times / attack, 1) * np.exp(-decay * times)
+        shape *= np.minimum((times[-1] - times) / 0.02, 1)
+        for start in np.arange(second, second + 4, beat):
+            first = round(start * SAMPLE_RATE)
+            for fundamental in 55 * 2 ** rng.uniform(0, 4, rng.integers(1, 5)):
+                harmonics = np.arange(1, 1 + min(most, int(SAMPLE_RATE / 2 / fundamental)))
+                phases = 2 * np.pi * (np.outer(harmonics * fundamental, times) + rng.random((len(harmonics), 1)))
+                tone = shape * (harmonics**-fall @ np.sin(phases, dtype=np.float32))
+                sound[first : first + len(tone)] += tone[: len(sound) - first]
+    return fbank(sound / np.abs(sound).max(), num_bins, False)
 
 
 def _tone(fundamental: float, fall: float, num_bins: int) -> np.ndarray:
