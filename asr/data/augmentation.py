@@ -247,7 +247,7 @@ def _music(num_bins: int) -> np.ndarray:
         for start in np.arange(second, second + 4, beat):
             first = round(start * SAMPLE_RATE)
             for fundamental in 55 * 2 ** rng.uniform(0, 4, rng.integers(1, 5)):
-                harmonics = np.arange(1, 1 + min(most, int(SAMPLE_RATE / 2 / fundamental)))
+                harmonics = np.arange(1, 1 + min(int(most), int(SAMPLE_RATE / 2 / fundamental)))
                 phases = 2 * np.pi * (np.outer(harmonics * fundamental, times) + rng.random((len(harmonics), 1)))
                 tone = shape * (harmonics**-fall @ np.sin(phases, dtype=np.float32))
                 sound[first : first + len(tone)] += tone[: len(sound) - first]
