@@ -3,6 +3,7 @@
 python benchmarks/accuracy.py --data /path/to/LibriSpeech
 python benchmarks/accuracy.py --corpus speechocean762 --data /path/to/speechocean762 --models en-us-phones my-model
 python benchmarks/accuracy.py --count 100 --conditions
+python benchmarks/accuracy.py --models en-us-phones-stream --live en-us-phones-stream --peers none
 
 hama 1.7 recognises phones of many languages, written in IPA, which `IPA` maps to ARPAbet; pocketsphinx 5.1 searches for
 phones (allphone) with its own US English model and phone trigram, weight 2. Ours decode as they do without
@@ -21,7 +22,7 @@ import numpy as np
 from _bench import describe
 from lhotse.cut import Cut
 
-from asr import Recogniser
+from asr import Recogniser, Stream
 from asr.core.terminal import track
 from asr.data import splits
 from asr.evaluation.metrics import ErrorCounts, bootstrap_interval, count_errors
@@ -81,6 +82,18 @@ def ours(name: str) -> Recognise:
     return lambda waveform: [phone.label for phone in recogniser.transcribe(waveform, audio.SAMPLE_RATE)]
 
 
+def live(name: str) -> Recognise:
+    """Return one of our models for live speech, which hears blocks of a tenth of a second."""
+    stream, block = Stream(name, audio.SAMPLE_RATE), audio.SAMPLE_RATE // 10
+
+    def recognise(waveform: np.ndarray) -> list[str]:
+        parts = (waveform[start : start + block] for start in range(0, len(waveform), block))
+        found = [spike.label for part in parts for spike in stream.accept(part)]
+        return found + [spike.label for spike in stream.finish()]
+
+    return recognise
+
+
 PEERS = {"hama": hama, "pocketsphinx": pocketsphinx}
 
 
@@ -90,7 +103,8 @@ def main() -> None:
     parser.add_argument("--corpus", default="mini_librispeech", help="whose test set (default mini_librispeech)")
     parser.add_argument("--data", type=Path, help="where it lies, unless it is prepared already")
     parser.add_argument("--manifests", type=Path, default=Path("data"))
-    parser.add_argument("--models", nargs="+", default=["en-us-phones"], help="ours (default en-us-phones)")
+    parser.add_argument("--models", nargs="*", default=["en-us-phones"], help="ours (default en-us-phones)")
+    parser.add_argument("--live", nargs="+", default=[], help="ours for live speech, heard as it comes")
     parser.add_argument("--count", type=int, default=0, help="utterances, at equal steps (default all)")
     parser.add_argument("--peers", nargs="+", default=list(PEERS), choices=[*PEERS, "none"])
     parser.add_argument("--conditions", action="store_true", help="change the recordings as use does")
@@ -104,7 +118,7 @@ def main() -> None:
     cuts = list(splits.load_split(arguments.manifests, [arguments.corpus], "test"))
     cuts = cuts[:: max(1, len(cuts) // arguments.count) if arguments.count else 1]
     print(f"{arguments.corpus} test: {len(cuts)} utterances, {sum(cut.duration for cut in cuts) / 3600:.2f} h")
-    systems = {name: ours(name) for name in arguments.models}
+    systems = {name: ours(name) for name in arguments.models} | {f"{name}, live": live(name) for name in arguments.live}
     systems |= {name: PEERS[name]() for name in arguments.peers if name in PEERS}
     changes = {"as it is": lambda waveform, rng: waveform}
     if arguments.conditions:
@@ -125,7 +139,7 @@ def main() -> None:
                 seconds[name] += time.perf_counter() - start
                 errors[name].append(count_errors(splits.reference(cut, "arpabet39"), said))
         for name, counts in errors.items():
-            print(f"{condition:26} {name:20} {row(counts)}  {duration / seconds[name]:.0f} x real time", flush=True)
+            print(f"{condition:26} {name:25} {row(counts)}  {duration / seconds[name]:.0f} x real time", flush=True)
     if arguments.conditions:
         print_without_speech(systems, arguments.only)
 
@@ -141,7 +155,7 @@ def print_without_speech(systems: Mapping[str, Recognise], only: Sequence[str]) 
         for name, recognise in systems.items():
             counts = [len(recognise(each[sound])) for each in found]
             rate = f"{60 * sum(counts) / (QUIET_SECONDS * QUIET_COUNT):.1f} phones a minute"
-            print(f"{sound + ' alone':26} {name:20} {rate}, in {np.count_nonzero(counts)} of {QUIET_COUNT}", flush=True)
+            print(f"{sound + ' alone':26} {name:25} {rate}, in {np.count_nonzero(counts)} of {QUIET_COUNT}", flush=True)
 
 
 def waveform_of(cut: Cut) -> np.ndarray:

@@ -7,6 +7,7 @@ import torch
 from asr.core.config import from_dict
 from asr.core.errors import ConfigError
 from asr.encoders import build
+from asr.lm.estimation import estimate
 from asr.models import model_folder
 from asr.models.base import BLANK
 from asr.models.calibration import Calibration
@@ -21,19 +22,21 @@ CAUSAL, CHUNKS = {"bidirectional": False}, {"chunk": 3, "lookahead": 2}
 
 @pytest.fixture
 def folder(tmp_path):
-    def make(stack=3, cmvn="global", features=(), **options):
+    def make(stack=3, cmvn="global", features=(), lm=None, **options):
         values = {
             "data": {"corpora": {"mini": None}},
             "features": {"num_mel_bins": 10, "use_energy": False, "delta_order": 0, "cmvn": cmvn} | dict(features),
             "model": {"name": "blstm", "num_layers": 2, "hidden_size": 24, "stack": stack} | (options or CAUSAL),
         }
+        if lm is not None:
+            values["train"] = {"criterion": {"name": "ctc_crf", "lm": "phone_bigram"}}
         config = from_dict(values)
         torch.manual_seed(3)
         encoder = build(config.model, FeatureExtractor(config.features).num_features, len(TOKENS)).eval()
         for weights in encoder.parameters():
             torch.nn.init.normal_(weights, std=0.5)
         statistics = (np.full(10, 15, np.float32), np.full(10, 3, np.float32)) if cmvn == "global" else ()
-        model = CTCModel(config, TOKENS, Normaliser(config.features, *statistics), Calibration(), encoder)
+        model = CTCModel(config, TOKENS, Normaliser(config.features, *statistics), Calibration(), encoder, lm=lm)
         model_folder.save(tmp_path / "model", model, "card")
         return tmp_path / "model"
 
@@ -67,6 +70,34 @@ def test_a_stream_hears_what_the_whole_recording_gives(view, stack, sizes, folde
     assert times == sorted(times)
     for spike, peak in zip(found, whole.timesteps, strict=True):
         assert spike.time <= peak * stack * 0.01 + 1e-9
+
+
+@pytest.mark.parametrize("view", [CAUSAL, CHUNKS])
+def test_with_an_n_gram_a_stream_finds_what_the_search_finds(view, folder, rng):
+    lm = estimate([["AA", "B"], ["T", "AA", "B"], ["B", "AA", "T", "T"]], "phones", 2, "witten_bell", TOKENS[1:])
+    path, waveform = folder(lm=lm, **view), (0.2 * rng.standard_normal(32000)).astype(np.float32)
+    model = model_folder.load(path)
+    features = model.normaliser(FeatureExtractor(model.config.features)(waveform))
+    (whole,) = model.decode(model.emissions([features]), model.config.decode.beam_size)
+    expected = [TOKENS[token] for token in whole.tokens]
+    stream = Stream(path, 16000, lag=10.0)
+    for sizes in ([1600], [37, 0, 1, 2311]):
+        found = heard(stream, waveform, sizes)
+        assert [spike.label for spike in found] == expected
+        assert len(found) >= 3
+        assert [spike.time for spike in found] == sorted({spike.time for spike in found})
+    soon, told = Stream(path, 16000, lag=0.09), []
+    for start in range(0, len(waveform), 160):
+        told += [(spike, (start + 160) / 16000) for spike in soon.accept(waveform[start : start + 160])]
+    assert soon.latency == pytest.approx(Stream(path, 16000, lag=0).latency + 0.09)
+    assert soon.known == pytest.approx(model.frame_shift * round(len(waveform) / 16000 / model.frame_shift), abs=0.5)
+    for spike, now in told:
+        assert 0 < now - spike.time <= soon.latency + 0.0101 + model.frame_shift
+
+
+def test_a_lag_is_no_negative_number(folder):
+    with pytest.raises(ConfigError, match=r"^lag must be 0 or more"):
+        Stream(folder(), 16000, lag=-1)
 
 
 def test_a_stream_hears_one_recording_after_the_other(folder, rng):
