@@ -70,9 +70,9 @@ def hum(length: int, rng: np.random.Generator) -> np.ndarray:
 
 
 def babble(waveform: np.ndarray, rng: np.random.Generator, snr: float, voices: Sequence[np.ndarray]) -> np.ndarray:
-    """Add six voices that read something else."""
+    """Add six voices that read something else, or as many as there are."""
     others = [voice for voice in voices if not np.array_equal(voice, waveform)]
-    chosen = rng.choice(len(others), 6, replace=False)
+    chosen = rng.choice(len(others), min(6, len(others)), replace=False)
     parts = [np.resize(others[i], len(waveform) + SAMPLE_RATE)[rng.integers(SAMPLE_RATE) :] for i in chosen]
     return mixed(waveform, sum(part[: len(waveform)] / part.std() for part in parts), snr)
 
@@ -124,7 +124,7 @@ def clipped(waveform: np.ndarray, rng: np.random.Generator, decibels: float) -> 
 
 def loudest(waveform: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """Amplify as far as a file of integers can hold."""
-    return waveform / np.abs(waveform).max()
+    return waveform / max(np.abs(waveform).max(), 1e-6)
 
 
 def scaled(waveform: np.ndarray, rng: np.random.Generator, decibels: float, offset: float = 0.0) -> np.ndarray:

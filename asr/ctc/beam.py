@@ -1,6 +1,7 @@
 """Prefix beam search over CTC posteriors."""
 
 import math
+import sys
 from itertools import takewhile
 
 import numpy as np
@@ -13,7 +14,7 @@ from asr.ctc.beam_kernels import Limits, TokenModel
 from asr.ctc.hypothesis import Hypothesis
 
 CELLS = 1 << 24  # frames × tokens of an utterance whose best path is looked for among all; it takes a tenth of a second
-LONGEST = 300  # frames that a search of frames as they come looks back
+LOOK_BACK = 300  # frames, and twice the lag, in which a search of frames as they come looks for peaks
 MARGIN = 100  # frames before and after those in which the search of a longer utterance had a token begin
 
 
@@ -156,7 +157,8 @@ class LiveSearch:
         work = np.empty(beam_kernels.workspace_size(beam_kernels.ROOM, beam_size))
         self._beam = beam_kernels.begin(num_classes, beam_size, work)
         self._size, self._num_nodes, self._told = 1, 1, 0  # prefixes, nodes, and the node of what was told
-        self._time = 0  # frames so far, of which the last are kept
+        self._longest = sys.maxsize if lag == math.inf else LOOK_BACK + 2 * math.ceil(lag)
+        self._time, self._last = 0, -1  # frames so far, of which the last are kept, and that of the last token told
         self._rows = np.zeros((0, num_classes))
 
     def accept(self, log_probs: ArrayLike) -> list[tuple[int, int]]:
@@ -176,6 +178,7 @@ class LiveSearch:
         if rows.ndim != 2 or rows.shape[1] != self._rows.shape[1]:
             raise ValueError(f"log_probs must be (n, {self._rows.shape[1]}), not {rows.shape}")
         check_values(rows[:, None], np.array([len(rows)]))
+        told = list[tuple[int, int]]()
         for frame in rows:
             if self._num_nodes + self._limits.beam_size > len(self._beam.tree):
                 self._make_room()
@@ -183,16 +186,18 @@ class LiveSearch:
                 frame, self._time + 1, self._limits, self._scorer, self._beam, self._size, self._num_nodes
             )
             self._time += 1
-        self._rows = np.concatenate([self._rows, rows])
-        return self._settle() if self._size else []
+            self._rows = np.concatenate([self._rows[-self._longest :], frame[None]])
+            told += self._settle() if self._size else []
+        return told
 
     def finish(self) -> list[tuple[int, int]]:
-        """Return the tokens that remain when nothing follows."""
+        """Return the tokens that remain when nothing follows; the search is over then."""
         if self._size == 0:  # a frame allowed nothing
             return []
         states = self._beam.held[beam_kernels.STATE, : self._size]
         totals = self._beam.scores[beam_kernels.ENDS, : self._size] + self._scorer[0].finals[states]
-        path = self._path(int(self._beam.held[beam_kernels.NODE, totals.argmax()]))
+        path = self._path(int(self._beam.held[beam_kernels.NODE, totals.argmax()])) if totals.max() > -math.inf else []
+        self._size = 0
         return [(self._token(node), peak) for node, peak in zip(path, self._peaks(path), strict=True)]
 
     def _settle(self) -> list[tuple[int, int]]:
@@ -208,9 +213,10 @@ class LiveSearch:
         shared = takewhile(lambda nodes: len({*nodes}) == 1, zip(*(paths[k] for k in kept), strict=False))
         final = [nodes[0] for nodes in shared]
         told = [(self._token(node), peak) for node, peak in zip(final, self._peaks(paths[best]), strict=False)]
-        self._told = final[-1] if final else self._told
+        if final:
+            self._told, self._last = final[-1], told[-1][1]
+            self._beam.tree[self._told, beam_kernels.PARENT] = 0  # what was told before is not needed any more
         self._make_room()
-        self._rows = self._rows[-LONGEST:]
         return told
 
     def _path(self, node: int) -> list[int]:
@@ -222,14 +228,17 @@ class LiveSearch:
         return path[::-1]
 
     def _peaks(self, path: list[int]) -> list[int]:
-        """Return the frames in which the tokens of a path are likeliest, each before the next one came up."""
-        first = self._time - len(self._rows)
-        born = [max(0, int(self._beam.tree[node, beam_kernels.BORN]) - first) for node in path]
-        spans = zip(path, born, [*born[1:], len(self._rows)], strict=False)  # of an empty path there are none
-        return [
-            first + low + int(self._rows[low : max(low + 1, high), self._token(node)].argmax())
-            for node, low, high in spans
-        ]
+        """Return the frames in which the tokens of a path are likeliest, one after the other."""
+        first, last = self._time - len(self._rows), len(self._rows) - 1
+        lows, low = list[int](), self._last - first
+        for node in path:  # after it came up, and after those before
+            low = min(last, max(0, low + 1, int(self._beam.tree[node, beam_kernels.BORN]) - first))
+            lows.append(low)
+        peaks, end = list[int](), last + 1
+        for node, low in zip(reversed(path), reversed(lows), strict=True):  # and before that of the next one
+            end = low + int(self._rows[low : max(low + 1, end), self._token(node)].argmax())
+            peaks.append(first + end)
+        return peaks[::-1]
 
     def _token(self, node: int) -> int:
         return int(self._beam.tree[node, beam_kernels.TOKEN])

@@ -371,7 +371,8 @@ def is_another_text(confidences: Sequence[float]) -> bool:
     """
     runs = itertools.groupby(each < UNHEARD for each in confidences)
     longest = max((len(list(run)) for is_unheard, run in runs if is_unheard), default=0)
-    return longest >= RUN or statistics.geometric_mean(max(each, LEAST) for each in confidences) < ANOTHER
+    limit = ANOTHER if len(confidences) > 1 else UNHEARD  # of one word, or of phones without words
+    return longest >= RUN or statistics.geometric_mean(max(each, LEAST) for each in confidences) < limit
 
 
 def _misfit(found: Placement, words: Sequence[Segment], start: float) -> str | None:

@@ -249,7 +249,12 @@ class Recogniser:
         return cls(found.with_decoding(settings), beam_size, progress, word_model.calibration, folder)
 
     def with_decoding(self, **decode: Any) -> "Recogniser":
-        """Return a recogniser that has the same model, and decodes otherwise: settings as for `from_pretrained`.
+        """Return a recogniser that has the same model, and decodes otherwise.
+
+        Parameters
+        ----------
+        **decode
+            Settings of `asr.core.config.DecodeConfig` to change.
 
         Raises
         ------
@@ -263,7 +268,8 @@ class Recogniser:
         >>> best_path.beam_size, best_path.model.encoder is recogniser.model.encoder
         (1, True)
         """
-        model = self.model.with_decoding(replace(self.model.config.decode, **decode))
+        settings = {"beam_size": self.beam_size} | decode
+        model = self.model.with_decoding(replace(self.model.config.decode, **settings))
         return Recogniser(model, None, self.progress, self.word_calibration, self.folder)
 
     @cached_property

@@ -64,14 +64,15 @@ class Stream:
     channel
         Which channel of the samples to use, counted from 0; None uses their mean.
     lag
-        Seconds after its spike in which a phone is told at the latest, where the model decodes with an n-gram.
+        Seconds after its spike in which a phone is told at the latest, where the model decodes with an n-gram (and no
+        priors). Without one it is told at once.
 
     Raises
     ------
     ModelError
         There is no such model.
     ConfigError
-        The model needs the whole recording, or the lag is negative.
+        The model needs the whole recording, or the lag is negative or infinite.
     AudioError
         The sample rate is not between 1 kHz and 1 MHz, or the channel is not a whole number from 0.
 
@@ -82,7 +83,7 @@ class Stream:
     """
 
     def __init__(self, model: str | Path, sample_rate: float, channel: int | None = None, lag: float = LAG):
-        check(lag >= 0, "lag", "be 0 or more", lag)
+        check(0 <= lag < np.inf, "lag", "be 0 or more, and finite", lag)
         found = model_folder.load(model, light=True)
         config = found.config
         sizes = model_options(config.model, BLSTMSizes) if has_graph(config) else BLSTMSizes()

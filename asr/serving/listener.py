@@ -79,6 +79,7 @@ class Listener:
     def _begin(self) -> None:
         """Forget what is known of the phrase before."""
         self._asked = self._known = self._phrase.start  # how far it was recognised, or is being recognised
+        self._recognised = self._phrase.start  # how far the last partial result goes
         self._phones = list[dict[str, Any]]()
         self._text = ""
         self._settled: Rows = {}  # what partial results do not change any more, which lasts until the next
@@ -109,9 +110,11 @@ class Listener:
         self._phrase = Stretch(self._phrase.start, np.concatenate([self._phrase.waveform, waveform]))
         if self._live is not None:
             for spike in self._live.accept(waveform):
+                if spike.time < self._recognised:  # the phrase has it already, or that before
+                    continue
                 label = phones.ipa(spike.label, self._live.labels) if self._ipa else spike.label
                 self._phones.append({"label": label, "start": spike.time})
-            self._known = self._live.known
+            self._known = max(self._known, self._live.known)
             if not self._live.finds_words:
                 self._text = " ".join(phone["label"] for phone in self._phones)
         if not self._phones and self._known - self._phrase.start > PAUSE + BEFORE:
@@ -139,7 +142,7 @@ class Listener:
         }
         since = [phone for phone in self._phones if phone["start"] >= stretch.end]  # while it was being recognised
         self._text, self._phones = text_of(known), [*known["phones"], *since]
-        self._known = max(self._known, stretch.end)
+        self._known, self._recognised = max(self._known, stretch.end), stretch.end
         if stretch.end - self._settled_end > LONG:
             self._settle(known, stretch.end - RECENT)
 

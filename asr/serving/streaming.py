@@ -228,9 +228,10 @@ class Streams:
             # Each step searches the phrase so far anew: there is no time to rescore it.
             search = None if words is None else Recogniser.from_pretrained(model, words=words, rescore_lm=None)
             self._open_live = partial(Live, model, search)
-            self._open_live()  # its faults are known before the first client
+            silence = np.zeros(SAMPLE_RATE, np.float32)
+            self._open_live().accept(silence)  # its faults are known before the first client, and kernels compiled
             if search is not None:
-                search.transcribe(np.zeros(SAMPLE_RATE, np.float32), SAMPLE_RATE)  # compiles kernels
+                search.transcribe(silence, SAMPLE_RATE)
         self.num_open = 0
 
     async def __call__(self, websocket: WebSocket) -> None:

@@ -92,6 +92,12 @@ class Criterion(nn.Module, ABC):
         """Do what is due at the end of an epoch."""
 
 
+def per_label(nats: Tensor, lengths: Tensor, batch: Batch) -> Tensor:
+    """Divide the nats (B,) of a batch's first utterances by their labels, or by their frames where nobody speaks."""
+    frames, labels = lengths[: len(nats)].to(nats.device), batch.target_lengths[: len(nats)].to(nats.device)
+    return nats / torch.where(labels > 0, labels, frames.clamp(min=1))
+
+
 class CTC(Criterion):
     """Labels without times: the sum over all their alignments (docs/theory/ctc.md)."""
 
@@ -111,7 +117,11 @@ class CTC(Criterion):
     def forward(self, logits: Tensor, lengths: Tensor, batch: Batch) -> Tensor:
         """Return the mean over the utterances of their nats per label."""
         priors = None if self.priors is None else self.priors.log_priors
-        loss = ctc_loss(logits, batch.targets, lengths, batch.target_lengths, log_priors=priors)
+        args = logits, batch.targets, lengths, batch.target_lengths
+        if (batch.target_lengths > 0).all():
+            loss = ctc_loss(*args, log_priors=priors)
+        else:
+            loss = per_label(ctc_loss(*args, log_priors=priors, reduction="none"), lengths, batch).mean()
         return loss + self.inconsistency(logits, lengths, batch)
 
     def each(self, logits: Tensor, lengths: Tensor, batch: Batch) -> Tensor:
@@ -125,7 +135,7 @@ class CTC(Criterion):
             return 0.0
         one, other = logits.chunk(2, dim=1)
         differences = consistency_loss(one, other, lengths[: one.shape[1]])
-        return weight * (differences / batch.target_lengths[: one.shape[1]].clamp(min=1)).mean()
+        return weight * per_label(differences, lengths, batch).mean()
 
     def acoustic_model(self, encoder: nn.Module, normaliser: Normaliser) -> AcousticModel:
         """Return a CTC model."""
@@ -175,7 +185,7 @@ class CTCCRF(CTC):
 
     def forward(self, logits: Tensor, lengths: Tensor, batch: Batch) -> Tensor:
         """Return the mean over the utterances of their nats per label."""
-        loss = (self.each(logits, lengths, batch) / batch.target_lengths.clamp(min=1)).mean()
+        loss = per_label(self.each(logits, lengths, batch), lengths, batch).mean()
         return loss + self.inconsistency(logits, lengths, batch)
 
     def each(self, logits: Tensor, lengths: Tensor, batch: Batch) -> Tensor:
@@ -319,7 +329,7 @@ class Attention(Criterion):
 
     def forward(self, logits: Tensor, lengths: Tensor, batch: Batch) -> Tensor:
         """Return the mean over the utterances of their nats per label, from states (T', B, E)."""
-        return (self.each(logits, lengths, batch) / batch.target_lengths.clamp(min=1)).mean()
+        return per_label(self.each(logits, lengths, batch), lengths, batch).mean()
 
     def each(self, logits: Tensor, lengths: Tensor, batch: Batch) -> Tensor:
         """Return the nats of each utterance, with the end of the sentence and the share of CTC."""

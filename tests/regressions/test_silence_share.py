@@ -72,13 +72,26 @@ QUIET = {
 }
 
 
-@pytest.mark.parametrize("model", ["en-us-phones", "en-us-phones-small"])
+@pytest.mark.parametrize("model", ["en-us-phones", "en-us-phones-small", "en-us-phones-stream"])
 def test_where_nobody_speaks_nothing_is_recognised(model, rng):
     recogniser = Recogniser.from_pretrained(model, nbest=3)
     for kind, sound in QUIET.items():
         found = recogniser.transcribe(sound(rng).astype(np.float32), 16000)
         assert found.phones == [], kind
         assert {each.labels for each in found.nbest} == {()}, kind
+
+
+def test_music_is_no_speech(rng):
+    """For the model that has heard music alone in training."""
+    recogniser = Recogniser.from_pretrained("en-us-phones-stream")
+    for _ in range(8):
+        since = TIMES[: SECOND // 2]
+        notes = 110 * 2 ** (rng.integers(0, 24, (10, 3)) / 12)
+        waves = [
+            sum(np.sin(2 * np.pi * k * note * since) / k for k in range(1, 6) for note in chord) for chord in notes
+        ]
+        melody = 0.1 * np.concatenate([wave * np.exp(-rng.uniform(0, 5) * since) for wave in waves])
+        assert recogniser.transcribe(melody.astype(np.float32), SECOND).phones == []
 
 
 @pytest.mark.parametrize("seconds", [1, 15])

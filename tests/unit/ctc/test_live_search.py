@@ -1,5 +1,6 @@
 """The beam search of frames as they come: the same labelling, told as soon as it is sure."""
 
+import itertools
 import math
 
 import naive
@@ -24,11 +25,12 @@ def posteriors(rng, num_frames, scale=2.0):
 def told(search, log_probs, sizes):
     """Return what is told after how many frames, and at the end: (frames heard, token, frame)."""
     found, start = [], 0
-    while start < len(log_probs):
-        size = sizes[len(found) % len(sizes)]
+    for size in itertools.cycle(sizes):
         rows = log_probs[start : start + size]
         start += len(rows)
         found += [(start, *each) for each in search.accept(rows)]
+        if start == len(log_probs):
+            break
     return found + [(math.inf, *each) for each in search.finish()]
 
 
@@ -39,7 +41,7 @@ def test_without_a_lag_the_labelling_is_that_of_the_whole(sizes, weighted, token
     for scale in (1, 2, 6):
         log_probs = posteriors(rng, 60, scale)
         ((best,),) = beam_search(log_probs[:, None], beam_size=8, token_model=model)
-        found = told(LiveSearch(6, math.inf, 8, model), log_probs, [each or 1 for each in sizes])
+        found = told(LiveSearch(6, math.inf, 8, model), log_probs, sizes)
         assert tuple(token for _, token, _ in found) == best.tokens
 
 
@@ -52,6 +54,37 @@ def test_a_token_is_told_no_later_than_the_lag(lag, token_model, rng):
     for now, _, frame in found:
         assert frame < now
         assert now <= frame + lag + 1 or now == math.inf
+
+
+@pytest.mark.parametrize("lag", [3, 10])
+def test_what_is_told_does_not_depend_on_the_blocks(lag, token_model, rng):
+    log_probs = posteriors(rng, 300)
+    one, *others = (
+        [each[1:] for each in told(LiveSearch(6, lag, 8, token_model), log_probs, sizes)]
+        for sizes in ([1], [5], [0, 50, 3], [300])
+    )
+    assert others == [one] * 3
+    assert len(one) > 100
+
+
+@pytest.mark.parametrize("lag", [20, 400, math.inf])
+def test_peaks_are_those_of_the_whole_after_long_silences_too(lag):
+    """An unlikely prefix may have come up long before the spike that makes it likely."""
+    spikes = {10: 1, 14: 2, 400: 3, 404: 1, 900: 1}
+    probs = np.full((1000, 4), [1 - 3e-5, 1e-5, 1e-5, 1e-5])
+    for frame, token in spikes.items():
+        probs[frame] = 0.02
+        probs[frame, token] = 0.94
+        probs[frame - 3 : frame - 1, token] = 0.01
+    found = told(LiveSearch(4, lag, 8), np.log(probs), [7])
+    assert [(frame, token) for _, token, frame in found] == list(spikes.items())
+
+
+def test_what_was_told_leaves_the_tree():
+    rows = np.log(np.full((2, 4), 0.01) + 0.96 * np.eye(4)[[1, 0]])
+    search = LiveSearch(4, lag=4)
+    assert sum(len(search.accept(rows)) for _ in range(2000)) > 1990
+    assert search._num_nodes <= 300
 
 
 def test_what_is_sure_is_told_at_once_whatever_the_lag():
@@ -86,9 +119,16 @@ def test_after_a_long_silence_a_token_is_told_as_at_the_start():
     for _ in range(2000):
         assert search.accept(silence[None]) == []
     assert search._num_nodes <= 200
-    assert len(search._rows) <= 300
-    heard = [search.accept(each) for each in [spike, *[silence[None]] * 6]]
-    assert [token for part in heard for token in part] == [(1, 2000)]
+    assert len(search._rows) <= 400
+    heard = [search.accept(each) for each in [spike, *[silence[None]] * 900, spike, *[silence[None]] * 6]]
+    assert [token for part in heard for token in part] == [(1, 2000), (1, 2901)]
+    assert search.finish() == search.finish() == []
+
+
+def test_an_end_that_the_model_forbids_has_no_labelling():
+    model = TokenModel(np.zeros((1, 3)), np.zeros((1, 3), int), np.array([-np.inf]))
+    search = LiveSearch(3, token_model=model)
+    search.accept(np.log([[0.1, 0.8, 0.1]]))
     assert search.finish() == []
 
 

@@ -144,6 +144,42 @@ def test_a_streaming_model_gives_the_partial_results():
     assert listener.partial["phones"] == [{"label": "T", "start": 2}]
 
 
+class LateBeat(Beat):
+    """Tells a phone 0.3 s after it was heard."""
+
+    lag = 0.3
+
+    @property
+    def known(self):
+        return max(0.0, self.end - self.lag)
+
+    def accept(self, samples):
+        before = self.known
+        self.num_samples += len(samples)
+        return [Spike("T", second) for second in range(0, 100, 2) if before <= second < self.known]
+
+
+def test_a_phone_that_is_told_late_stands_once_where_it_belongs():
+    live = LateBeat(finds_words=True)
+    listener = Listener(RATE, live)
+    listener.accept(sound(2.3))  # the network has heard 2.1 s, and told what begins before 1.8 s
+    assert listener.partial["phones"] == [{"label": "T", "start": 0}]
+    due = listener.due
+    rows = found((0.0, 0.2), (2.0, 2.1)) | {"words": [{"label": "a", "start": 0.0, "end": 2.1, "confidence": 0.8}]}
+    listener.set_partial(rows, due)
+    listener.accept(sound(0.5))  # now the second phone is told, too
+    assert [phone["start"] for phone in listener.partial["phones"]] == [0.0, 2.0]
+    listener.cut(2.4)
+    listener.accept(sound(1.9))
+    assert [phone["start"] for phone in listener.partial["phones"]] == [4]
+    live = LateBeat()
+    listener = Listener(RATE, live)
+    listener.accept(sound(2.3))
+    listener.cut(2.2)  # as after 20 s
+    listener.accept(sound(0.5))
+    assert listener.partial["phones"] == []
+
+
 def test_the_words_of_a_streaming_model_are_searched_for():
     live = Beat(finds_words=True)
     listener = Listener(RATE, live)

@@ -384,3 +384,14 @@ def test_targets_have_pronunciations_where_all_count(ctc_crf):
 def test_all_pronunciations_are_for_ctc_crf_alone(ctc_crf, options, fault):
     with pytest.raises(ConfigError, match=fault):
         ctc_crf(**options)
+
+
+def test_an_utterance_in_which_nobody_speaks_counts_by_its_frames(rng):
+    """As much as others: undivided, it would outweigh all labels of a batch."""
+    criterion = CTC(from_dict({"data": {"corpora": {"mini": None}}}))
+    logits, lengths = torch.from_numpy(rng.standard_normal((30, 3, criterion.num_classes))), torch.tensor([30, 20, 25])
+    mixed = batch([[1, 2, 3], [], [4, 4]], lengths.tolist())
+    nats = criterion.each(logits, lengths, mixed)
+    expected = (nats / torch.tensor([3, 20, 2])).mean()
+    torch.testing.assert_close(criterion(logits, lengths, mixed), expected)
+    torch.testing.assert_close(criteria.per_label(nats[:2], lengths, mixed), nats[:2] / torch.tensor([3, 20]))
