@@ -49,6 +49,7 @@ GRAPH = "model.onnx"  # written by `asr export --onnx`
 WAVEFORM_GRAPH = "waveform.onnx"  # by `asr export --waveform`
 ADDED = ("pronunciation.*", "boundaries.*")  # trained for a model that is there already
 BOUNDARIES = "boundaries.safetensors"
+ABOUT = ("README.md", "metrics.json")  # what tells of a model, and is no part of it
 PRETRAINED = Path(__file__).parent / "pretrained"
 CLASSES = {  # module and name, since a module is imported for its own kind of system only
     Kind.CTC: ("asr.models.ctc", "CTCModel"),
@@ -466,5 +467,8 @@ def find(name: str | Path) -> Path:
 
 
 def files_of(name: str | Path) -> list[Path]:
-    """Return all files of a model folder, in an order that does not change; errors are those of `find`."""
-    return [file for file in sorted(find(name).rglob("*")) if file.is_file()]
+    """Return the files of a model folder that results depend on, which cards and scores are not, in one order always.
+
+    Errors are those of `find`.
+    """
+    return [file for file in sorted(find(name).rglob("*")) if file.is_file() and file.name not in ABOUT]
