@@ -7,10 +7,10 @@ python benchmarks/accuracy.py --models en-us-phones-stream --live en-us-phones-s
 
 hama 1.7 recognises phones of many languages, written in IPA, which `IPA` maps to ARPAbet; pocketsphinx 5.1 searches for
 phones (allphone) with its own US English model and phone trigram, weight 2. Ours decode as they do without
-being told. References are the dictionary's. With --conditions each recording is recognised as it is, and again in
-silence, noise, rooms, over telephones and otherwise changed (benchmarks/_conditions.py), and at last come recordings in
-which nobody speaks; --only names some of all these. --peers none leaves out the others. Times are of whole recordings,
-one after the other, on all cores.
+being told; --live names models that hear the speech as it comes. References are the dictionary's. With --conditions
+each recording is recognised as it is, and again in silence, noise, rooms, over telephones and otherwise changed
+(benchmarks/_conditions.py), and at last come recordings in which nobody speaks; --only names some of all these. --peers
+none leaves out the others. Times are of whole recordings, one after the other, on all cores.
 """
 
 import argparse

@@ -93,7 +93,6 @@ def test_with_an_n_gram_a_stream_finds_what_the_search_finds(view, folder, rng):
     at_once = Stream(path, 16000, lag=0)
     at_once.accept(waveform)
     assert soon.known == pytest.approx(at_once.known - 0.09)
-    assert all(spike.time < soon.known for spike, _ in told if spike.time + 0.3 < soon.known)
     for spike, now in told:
         assert 0 < now - spike.time <= soon.latency + 0.0101 + model.frame_shift
 
