@@ -25,7 +25,8 @@ FILE_EDGE, FILE_SLOPE = 3750.0, 80.0  # Hz, and nepers an octave: what a file of
 LEAKAGE, LEAKAGE_SLOPE = -19.0, -9.0  # nepers beside a frame's whole energy, at 4 kHz; and an octave above
 CODER_SQUARES = (4.0, 40.0)  # a coder changes energies as if each were a mean of so many squares
 CODER_NOISE = (-45.0, -20.0)  # dB below each frame
-SNR = (0.0, 25.0)  # dB, of the whole utterance
+SNR = (0.0, 25.0)  # dB, of the whole utterance, of music and of other voices
+NOISE_SNR = (-3.0, 20.0)  # dB, of noise
 COLOUR = (-9.0, 3.0)  # dB an octave; white noise has 0, pink −3, that of traffic and ventilation −6
 REVERBERATION_TIME = (0.2, 1.0)  # seconds in which an echo falls by 60 dB
 DIRECT_TO_REVERBERANT = (-3.0, 12.0)  # dB
@@ -83,7 +84,7 @@ def change_conditions(
     if any(padding):
         energies = _padded(energies, *padding, rng)
     if noise:
-        energies = mix(energies, _below(energies, noise_energies(energies.shape, rng), rng.uniform(*SNR)), rng)
+        energies = mix(energies, _below(energies, noise_energies(energies.shape, rng), rng.uniform(*NOISE_SNR)), rng)
     if music:
         energies = mix(energies, _below(energies, chord_energies(energies.shape, rng), rng.uniform(*SNR)), rng)
     if babble and voices:

@@ -43,6 +43,7 @@ Batches = Callable[[], Iterable[tuple[Sequence[Cut], list[np.ndarray]]]]  # batc
 ASIDE = (-0.5, -0.25, 0.25, 0.5)  # times the weight: steps from the best penalty, tried after priors
 SHARES = (0.0, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 1.0)  # of the weight, for a model to rescore with
 NEARER = (0.7, 0.85, 1.2, 1.4)  # multiples of the best weight, tried last
+RESCORED = 3  # settings whose hypotheses are rescored: the best before may not be the best behind
 
 
 @dataclass(frozen=True)
@@ -206,11 +207,11 @@ def search(dev_rates: Callable[[Sequence[Setting]], Sequence[float]], grid: Grid
 
 def _best(trials: Sequence[Trial]) -> Trial:
     """Return the trial with the fewest errors; among equals the smallest scale, then penalty, then weight."""
+    return min(trials, key=_order)
 
-    def order(trial: Trial) -> tuple[float, ...]:
-        return trial.dev_rate, trial.setting.prior_scale, abs(trial.setting.penalty), trial.setting.weight
 
-    return min(trials, key=order)
+def _order(trial: Trial) -> tuple[float, ...]:
+    return trial.dev_rate, trial.setting.prior_scale, abs(trial.setting.penalty), trial.setting.weight
 
 
 def _rows(trials: Sequence[Trial]) -> list[dict[str, float]]:
@@ -318,13 +319,17 @@ def tune(model: CTCModel, output: Path, folder: Path | None = None) -> str:
         grid = replace(grid, prior_scales=())
     plain = model.with_decoding(replace(config.decode, rescore_lm=None))
     trials = _try_settings(plain, lambda: track(kept, "LM weights"), path, grid)
-    rows, best = _rows(trials), _best(trials).setting
-    found, more, tuned = str(best), "", best.applied_to(model)
+    rows, best = _rows(trials), _best(trials)
+    found, more, tuned = str(best.setting), "", best.setting.applied_to(model)
     if config.decode.rescore_lm is not None:
-        tuned, rescored = _rescored(tuned, kept)
+        few = sorted(trials, key=_order)[:RESCORED]
+        each = {trial: _rescored(trial.setting.applied_to(model), kept) for trial in few}
+        rescored = [trial.setting.decode | row for trial, (_, shares) in each.items() for row in shares]
         files.write_json(path, {"tried": rows, "rescored": rescored})
-        least = min(rescored, key=lambda row: row["dev_rate"])
-        found += "".join(f" decode.{key}={value:g}" for key, value in least.items() if key != "dev_rate")
+        best = min(each, key=lambda trial: min(row["dev_rate"] for row in each[trial][1]))
+        tuned, shares = each[best]
+        least = min(shares, key=lambda row: row["dev_rate"])
+        found = " ".join([str(best.setting), *(f"decode.{key}={least[key]:g}" for key in least if key != "dev_rate")])
         more = f", {least['dev_rate']:.2f} % rescored"
     if folder is not None and are_words:
         _store(tuned, kept, model_folder.name_of(folder))
@@ -333,9 +338,7 @@ def tune(model: CTCModel, output: Path, folder: Path | None = None) -> str:
             log.info("a model folder keeps its n-gram over phones, and no model to rescore with: name that each time")
         model_folder.store_decoding(folder, tuned.config.decode)
     figures.tuning(rows, path.with_suffix(".png"), name)
-    rates = (
-        f"{_best(trials).dev_rate:.2f} % errors, {trials[0].dev_rate:.2f} % with weight {trials[0].setting.weight:g}"
-    )
+    rates = f"{best.dev_rate:.2f} % errors, {trials[0].dev_rate:.2f} % with weight {trials[0].setting.weight:g}"
     return f"{found}\n{len(rows)} settings on dev: {rates}{more} ({path})"
 
 

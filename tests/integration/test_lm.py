@@ -130,8 +130,14 @@ def test_the_share_of_a_model_to_rescore_with_is_tuned_last(models, trained, cli
         row["dev_rate"] for row in json.loads((models / "tuned" / "tuning-trigram.json").read_text())["tried"]
     ]
     shares = [row["rescore_weight"] + row["rescored_lm_weight"] for row in kept["rescored"]]
-    assert shares == pytest.approx([float(settings["lm_weight"])] * len(shares), abs=0.002)
+    assert shares == pytest.approx([row["lm_weight"] for row in kept["rescored"]], abs=0.002)
+    few = {(row["lm_weight"], row["insertion_penalty"]) for row in kept["rescored"]}
+    rates = {(row["lm_weight"], row["insertion_penalty"]): row["dev_rate"] for row in kept["tried"]}
+    assert len(few) == min(3, len(rates))
+    others = [rate for each, rate in rates.items() if each not in few]
+    assert max(rates[each] for each in few) <= min(others, default=100)
     best = min(kept["rescored"], key=lambda row: row["dev_rate"])
+    assert float(settings["lm_weight"]) == best["lm_weight"]
     assert float(settings["rescore_weight"]) == pytest.approx(best["rescore_weight"])
     assert f"{best['dev_rate']:.2f} % rescored" in out
     found, _ = evaluate(*lms, *(f"decode.{name}={value}" for name, value in settings.items()))

@@ -81,9 +81,12 @@ def test_where_nobody_speaks_nothing_is_recognised(model, rng):
         assert {each.labels for each in found.nbest} == {()}, kind
 
 
-def test_music_is_no_speech(rng):
-    """For the model that has heard music alone in training."""
-    recogniser = Recogniser.from_pretrained("en-us-phones-stream")
+@pytest.mark.parametrize(
+    ("model", "most"), [("en-us-phones", 10), ("en-us-phones-small", 25), ("en-us-phones-stream", 0)]
+)
+def test_music_is_hardly_speech(model, most, rng):
+    """Before they had heard music alone in training, the first two found 53 and 48 phones."""
+    recogniser, found = Recogniser.from_pretrained(model), 0
     for _ in range(8):
         since = TIMES[: SECOND // 2]
         notes = 110 * 2 ** (rng.integers(0, 24, (10, 3)) / 12)
@@ -91,7 +94,8 @@ def test_music_is_no_speech(rng):
             sum(np.sin(2 * np.pi * k * note * since) / k for k in range(1, 6) for note in chord) for chord in notes
         ]
         melody = 0.1 * np.concatenate([wave * np.exp(-rng.uniform(0, 5) * since) for wave in waves])
-        assert recogniser.transcribe(melody.astype(np.float32), SECOND).phones == []
+        found += len(recogniser.transcribe(melody.astype(np.float32), SECOND).phones)
+    assert found <= most
 
 
 @pytest.mark.parametrize("seconds", [1, 15])

@@ -90,7 +90,7 @@ def test_a_noise_lies_as_far_below_speech_as_in_the_waveform(voice, colour, snr,
     speech = (0.1 * coloured(32000, -6.0, rng) * np.sqrt(np.abs(voice))).astype(np.float32)
     noise = coloured(32000, colour, rng)
     noise *= speech.std() / noise.std() * 10 ** (-snr / 20)
-    monkeypatch.setattr(augmentation, "SNR", (snr, snr))
+    monkeypatch.setattr(augmentation, "NOISE_SNR", (snr, snr))
     monkeypatch.setattr(augmentation, "COLOUR", (colour, colour))
     config = ConditionsConfig(noise=1.0)
     found = [change_conditions(log_mel(speech), config, np.random.default_rng(seed)).mean() for seed in range(20)]
