@@ -123,7 +123,7 @@ def posteriors(
     save(figure, path)
 
 
-def tuning(rows: Sequence[Mapping[str, float]], path: Path, title: str) -> None:
+def tuning(rows: Sequence[Mapping[str, float]], best: Mapping[str, float], path: Path, title: str) -> None:
     """Draw the error rates of the settings that were tried: over each setting.
 
     Parameters
@@ -131,12 +131,13 @@ def tuning(rows: Sequence[Mapping[str, float]], path: Path, title: str) -> None:
     rows
         ``lm_weight``, ``insertion_penalty``, ``label_prior_scale`` where it was tried, and ``dev_rate`` in percent of
         each setting.
+    best
+        The one of them that is kept.
     path
         The picture to write; its suffix tells the format.
     title
         The language model's name.
     """
-    best = min(rows, key=lambda row: row["dev_rate"])
     over = {"lm_weight": _of_one_ratio(rows), "insertion_penalty": _alike(rows, "insertion_penalty")}
     found = f"weight {best['lm_weight']:g}, penalty {best['insertion_penalty']:g}"
     if "label_prior_scale" in best:

@@ -2,7 +2,7 @@
 
 The search goes along one setting at a time, first coarsely, then finely: the weight, the penalty, the scale of the
 priors, the penalty again, since priors bring out more phones, and weights near the best one. A model to rescore with
-takes a share of the weight, which is found last.
+takes a share of the weight, which is found last, for the three best settings.
 """
 
 import logging
@@ -336,8 +336,8 @@ def tune(model: CTCModel, output: Path, folder: Path | None = None) -> str:
     elif folder is not None:
         if config.decode.rescore_lm is not None:
             log.info("a model folder keeps its n-gram over phones, and no model to rescore with: name that each time")
-        model_folder.store_decoding(folder, tuned.config.decode)
-    figures.tuning(rows, path.with_suffix(".png"), name)
+        model_folder.store_decoding(folder, _best(trials).setting.applied_to(model).config.decode)
+    figures.tuning(rows, rows[trials.index(best)], path.with_suffix(".png"), name)
     rates = f"{best.dev_rate:.2f} % errors, {trials[0].dev_rate:.2f} % with weight {trials[0].setting.weight:g}"
     return f"{found}\n{len(rows)} settings on dev: {rates}{more} ({path})"
 

@@ -56,7 +56,7 @@ def said(recogniser: Recogniser, path: Path, candidates: list[str]) -> str | Non
     for each in sorted(candidates, key=errors.__getitem__)[:ALIGNED]:
         spellings = replace(known_text(recogniser.model, each).spellings, all_said=True)
         with suppress(InfeasibleError):  # too long a sentence
-            scores[recogniser.model.align(spellings, recording.emissions, recording.waveform).score] = each
+            scores.setdefault(recogniser.model.align(spellings, recording.emissions, recording.waveform).score, each)
     best = scores[max(scores)] if scores else None
     return best if best and errors[best] <= DIFFERENT * len(spoken[best]) else None
 
@@ -68,14 +68,18 @@ def rows(folder: Path, recogniser: Recogniser) -> Iterator[Row]:
         if not path.is_file():
             raise CorpusError(f"there is no {path}: clone github.com/Picovoice/speech-to-intent-benchmark")
     expressions = yaml.safe_load(grammar.read_text(encoding="utf-8"))["context"]["expressions"]
-    labels = sorted(json.loads(orders.read_text(encoding="utf-8")).items())
-    for name, label in track(labels, "orders"):
-        path = folder / "data" / "speech" / "clean" / name
-        slots = {slot: " ".join(value.split()) for slot, value in label["slots"].items()}
-        if path.is_file():  # one of them is not
-            text = said(recogniser, path, list(sentences(expressions[label["intent"]], slots)))
-            if text is not None:
-                yield Row(path, path.stem, text, split="train")
+    labels, recordings = json.loads(orders.read_text(encoding="utf-8")), folder / "data" / "speech" / "clean"
+    there = [recordings / name for name in sorted(labels) if (recordings / name).is_file()]  # one is not
+    if not there:
+        raise CorpusError(f"none of the recordings that {orders} names is in {recordings}")
+    for path in track(there, "orders"):
+        intent, slots = labels[path.name]["intent"], labels[path.name]["slots"]
+        if intent not in expressions:
+            raise CorpusError(f"{grammar} has no sentence for the intent {intent} of {path.name}")
+        slots = {slot: " ".join(value.split()) for slot, value in slots.items() if value}
+        text = said(recogniser, path, list(sentences(expressions[intent], slots)))
+        if text is not None:
+            yield Row(path, path.stem, text, split="train")
 
 
 def main() -> None:

@@ -66,10 +66,33 @@ def test_the_sentence_that_is_said_is_found_and_one_that_nobody_says_left_out(be
     assert capsys.readouterr().out.startswith(f"{tmp_path / 'table'}: train 0.1 min")
 
 
-def test_a_folder_of_something_else(tmp_path, monkeypatch, capsys):
+def remove_orders(folder):
+    (folder / "data" / "label" / "label.json").unlink()
+
+
+def remove_recordings(folder):
+    for path in (folder / "data" / "speech" / "clean").iterdir():
+        path.unlink()
+
+
+def forget_an_intent(folder):
+    grammar = folder / "data" / "rhino" / "coffee_maker.yaml"
+    grammar.write_text(grammar.read_text().replace("order:", "ask:"))
+
+
+@pytest.mark.parametrize(
+    ("spoil", "expected"),
+    [
+        (remove_orders, "label.json: clone github.com/Picovoice/speech-to-intent-benchmark"),
+        (remove_recordings, "none of the recordings that"),
+        (forget_an_intent, "has no sentence for the intent order of wrong.wav"),
+    ],
+)
+def test_what_is_missing_is_told_in_a_line(spoil, expected, benchmark, tmp_path, monkeypatch, capsys):
+    spoil(benchmark)
     with pytest.raises(SystemExit):
-        run(monkeypatch, tmp_path, tmp_path / "table")
-    error = capsys.readouterr().err
-    assert error.startswith("error: there is no")
-    assert "clone github.com/Picovoice" in error
-    assert error.count("\n") == 1
+        run(monkeypatch, benchmark, tmp_path / "table", "--model", "en-us-phones-small")
+    error = capsys.readouterr().err.splitlines()[-1]
+    assert error.startswith("error: ")
+    assert expected in error
+    assert not (tmp_path / "table").exists()

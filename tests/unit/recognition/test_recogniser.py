@@ -141,16 +141,6 @@ def test_silence_is_a_hypothesis_and_unsure_phones_are_none():
         assert all(-2 < each.score < 0 for each in found.nbest)
 
 
-@pytest.mark.parametrize(("length", "least"), [(4, 0.5), (5, 0.7)])
-def test_a_short_word_need_not_be_as_sure_as_a_sentence(length, least):
-    for prob in (least - 0.05, least + 0.05):
-        frames = [[0.02, prob, 0.49 - prob / 2, 0.49 - prob / 2], [0.97, 0.01, 0.01, 0.01]]
-        sure = Calibration((0.0, 1.0), (0.0, 1.0))
-        heard = recogniser(Scripted(np.array(frames * length, np.float32), 1), 4, sure)
-        found = heard.transcribe(seconds(2 * length), 16000)
-        assert [phone.label for phone in found.phones] == ["AA"] * (length if prob > least else 0)
-
-
 @pytest.mark.parametrize("nbest", [1, 4])
 def test_a_long_recording_is_put_together_from_pieces(nbest, rng):
     noise = 0.1 * rng.standard_normal(90 * 16000)
